@@ -1,0 +1,176 @@
+//! Actions: what is done to one target in one phase.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::KubeVersion;
+
+/// What an action is done to.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Target {
+    /// An API server instance with its companions, changed in place.
+    ControlPlane {
+        /// The member's name.
+        member: String,
+    },
+    /// The machine in a slot of a pool.
+    Node {
+        /// The pool.
+        pool: String,
+        /// The node that is in the slot now.
+        node: String,
+    },
+}
+
+impl Target {
+    /// The member's or node's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::ControlPlane { member } => member,
+            Self::Node { node, .. } => node,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControlPlane { member } => write!(f, "control plane {member}"),
+            Self::Node { node, .. } => write!(f, "node {node}"),
+        }
+    }
+}
+
+/// The phases a target passes through, in order.
+///
+/// A control-plane member only knows `Upgrade` and `Verify`: its static pods
+/// change in place, nothing is drained.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// Cordon, and move the pods away.
+    Drain,
+    /// Change the components.
+    Upgrade,
+    /// Check the target against the baseline; a node's cordon is lifted in it.
+    Verify,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drain => "drain",
+            Self::Upgrade => "upgrade",
+            Self::Verify => "verify",
+        })
+    }
+}
+
+/// Identity of an action over crashes and restarts: the same plan, target and
+/// phase always give the same id. Safe in file names and environment values.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct ActionId(String);
+
+impl ActionId {
+    /// The id of `phase` on `target` under `plan`.
+    pub fn new(plan: &str, target: &Target, phase: Phase) -> Self {
+        let kind = match target {
+            Target::ControlPlane { .. } => "cp",
+            Target::Node { .. } => "node",
+        };
+        Self(format!("{plan}.{kind}.{}.{phase}", target.name()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ActionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One phase of one target.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Action {
+    /// Identity.
+    pub id: ActionId,
+    /// What it is done to.
+    pub target: Target,
+    /// What is done.
+    pub phase: Phase,
+    /// Version before.
+    pub from: KubeVersion,
+    /// Version after.
+    pub to: KubeVersion,
+}
+
+impl Action {
+    /// `phase` of `target` under `plan`.
+    pub fn new(
+        plan: &str,
+        target: Target,
+        phase: Phase,
+        from: KubeVersion,
+        to: KubeVersion,
+    ) -> Self {
+        Self {
+            id: ActionId::new(plan, &target, phase),
+            target,
+            phase,
+            from,
+            to,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.phase, self.target)
+    }
+}
+
+/// Where an action stands, as its driver sees it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum ActionStatus {
+    /// Never begun, or nothing of it is left.
+    Absent,
+    /// Going on.
+    Running,
+    /// Done.
+    Succeeded(Outcome),
+    /// Over without success.
+    Failed {
+        /// Whether beginning it once more can help.
+        retryable: bool,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// What is in the slot after a successful action.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "slot")]
+pub enum Outcome {
+    /// The same node.
+    #[default]
+    SameNode,
+    /// Other nodes, in its place.
+    ReplacedBy {
+        /// Their names.
+        nodes: Vec<String>,
+    },
+}

@@ -1,0 +1,301 @@
+//! One budget's account.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DisruptionBudget, IntOrPercent, Pod, UnhealthyPodPolicy, WorkloadId};
+
+/// Whether a budget is an object of the cluster or our assumption.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BudgetKind {
+    /// A PodDisruptionBudget.
+    Real,
+    /// Assumed for a workload without one.
+    Assumed,
+}
+
+/// Names a budget.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetKey {
+    /// Real or assumed.
+    pub kind: BudgetKind,
+    /// Namespace.
+    pub namespace: String,
+    /// The PodDisruptionBudget's name, or `Kind/name` of the workload.
+    pub name: String,
+}
+
+impl BudgetKey {
+    /// The PodDisruptionBudget `namespace/name`.
+    pub fn real(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            kind: BudgetKind::Real,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The budget assumed for a workload.
+    pub fn assumed(workload: &WorkloadId) -> Self {
+        Self {
+            kind: BudgetKind::Assumed,
+            namespace: workload.namespace.clone(),
+            name: format!("{}/{}", workload.kind, workload.name),
+        }
+    }
+}
+
+impl fmt::Display for BudgetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            BudgetKind::Real => "PodDisruptionBudget",
+            BudgetKind::Assumed => "assumed budget of",
+        };
+        write!(f, "{kind} {}/{}", self.namespace, self.name)
+    }
+}
+
+/// A budget's numbers at one moment.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetView {
+    /// Which budget.
+    pub key: BudgetKey,
+    /// Healthy pods it needs.
+    pub desired: u32,
+    /// Healthy pods that nobody has asked to go.
+    pub healthy: u32,
+    /// Pods that we have asked to go and that are still there.
+    pub held: u32,
+    /// How many more may be asked now.
+    pub allowed: u32,
+}
+
+/// Why a pod may not be evicted now, as data.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Blocked {
+    /// The budget that says no; absent for a pod nobody has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetKey>,
+    /// Healthy pods it needs.
+    pub desired: u32,
+    /// Healthy pods it has.
+    pub healthy: u32,
+    /// The reason.
+    pub reason: BlockedReason,
+}
+
+/// The kind of [`Blocked`].
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub enum BlockedReason {
+    /// Every disruption it allows is taken.
+    Exhausted,
+    /// Its status is behind its spec.
+    NotObserved,
+    /// The disruption controller cannot work it out, in its words.
+    SyncFailed(String),
+    /// A second budget guards the pod, which the API refuses for good.
+    TwoBudgets(BudgetKey),
+    /// The pod is not Ready and its budget does not let such pods go.
+    UnhealthyPod,
+    /// The pod has not been observed.
+    Unseen,
+}
+
+impl Blocked {
+    pub(super) fn unseen() -> Self {
+        Self {
+            budget: None,
+            desired: 0,
+            healthy: 0,
+            reason: BlockedReason::Unseen,
+        }
+    }
+
+    pub(super) fn two_budgets(first: &BudgetKey, second: &BudgetKey) -> Self {
+        Self {
+            budget: Some(first.clone()),
+            desired: 0,
+            healthy: 0,
+            reason: BlockedReason::TwoBudgets(second.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.budget {
+            Some(budget) => write!(f, "{budget}: ")?,
+            None => return f.write_str("the pod has not been observed yet"),
+        }
+        match &self.reason {
+            BlockedReason::Exhausted => write!(
+                f,
+                "needs {} healthy pods and has {}",
+                self.desired, self.healthy
+            ),
+            BlockedReason::NotObserved => f.write_str("its status is not up to date yet"),
+            BlockedReason::SyncFailed(message) => write!(f, "cannot be worked out: {message}"),
+            BlockedReason::TwoBudgets(second) => write!(f, "a second budget guards it: {second}"),
+            BlockedReason::UnhealthyPod => write!(
+                f,
+                "the pod is not Ready, and with {} of {} healthy pods such pods may not go",
+                self.healthy, self.desired
+            ),
+            BlockedReason::Unseen => f.write_str("the pod has not been observed yet"),
+        }
+    }
+}
+
+/// Balance of one budget. Counts are signed because observations come in any
+/// order; they are clamped where they are shown.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    desired: u32,
+    healthy: i32,
+    members: i32,
+    held: BTreeSet<String>,
+    /// The cluster's own object, for real budgets.
+    object: Option<DisruptionBudget>,
+}
+
+impl Account {
+    pub(super) fn real(budget: &DisruptionBudget) -> Self {
+        let mut account = Self {
+            desired: 0,
+            healthy: 0,
+            members: 0,
+            held: BTreeSet::new(),
+            object: None,
+        };
+        account.update(budget);
+        account
+    }
+
+    pub(super) fn assumed(expected: u32, max_unavailable: &IntOrPercent) -> Self {
+        let mut account = Self {
+            desired: 0,
+            healthy: 0,
+            members: 0,
+            held: BTreeSet::new(),
+            object: None,
+        };
+        account.expect(expected, max_unavailable);
+        account
+    }
+
+    /// Takes the object's new state; true when its selector differs.
+    pub(super) fn update(&mut self, budget: &DisruptionBudget) -> bool {
+        let changed = self
+            .object
+            .as_ref()
+            .is_none_or(|old| old.selector != budget.selector);
+        self.desired = u32::try_from(budget.status.desired_healthy).unwrap_or(0);
+        self.object = Some(budget.clone());
+        changed
+    }
+
+    pub(super) fn expect(&mut self, expected: u32, max_unavailable: &IntOrPercent) {
+        self.desired = expected.saturating_sub(max_unavailable.resolve_up(expected));
+    }
+
+    pub(super) fn matches(&self, pod: &Pod) -> bool {
+        self.object
+            .as_ref()
+            .is_some_and(|budget| budget.matches(pod))
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.members == 0
+    }
+
+    pub(super) fn post(&mut self, pod: &str, counts: bool, held: bool, sign: i32) {
+        self.members += sign;
+        if counts {
+            self.healthy += sign;
+        }
+        if held {
+            if sign > 0 {
+                self.held.insert(pod.to_owned());
+            } else {
+                self.held.remove(pod);
+            }
+        }
+    }
+
+    fn healthy(&self) -> u32 {
+        u32::try_from(self.healthy).unwrap_or(0)
+    }
+
+    /// How many more healthy pods may be asked to go.
+    fn allowed(&self) -> u32 {
+        let own = self.healthy().saturating_sub(self.desired);
+        let Some(object) = &self.object else {
+            return own;
+        };
+        // What we asked for and the status does not show yet.
+        let outstanding = self
+            .held
+            .iter()
+            .filter(|pod| !object.status.disrupted_pods.contains(*pod))
+            .count();
+        let outstanding = u32::try_from(outstanding).unwrap_or(u32::MAX);
+        let status = u32::try_from(object.status.disruptions_allowed).unwrap_or(0);
+        own.min(status.saturating_sub(outstanding))
+    }
+
+    pub(super) fn blocked(&self, key: &BudgetKey, healthy_pod: bool) -> Option<Blocked> {
+        let no = |reason| {
+            Some(Blocked {
+                budget: Some(key.clone()),
+                desired: self.desired,
+                healthy: self.healthy(),
+                reason,
+            })
+        };
+        if let Some(object) = &self.object {
+            if !healthy_pod {
+                let status = &object.status;
+                let app_is_healthy =
+                    status.current_healthy >= status.desired_healthy && status.desired_healthy > 0;
+                return match object.unhealthy_pods {
+                    UnhealthyPodPolicy::AlwaysAllow => None,
+                    UnhealthyPodPolicy::IfHealthyBudget if app_is_healthy => None,
+                    _ => no(BlockedReason::UnhealthyPod),
+                };
+            }
+            if !object.status.observed {
+                return no(BlockedReason::NotObserved);
+            }
+            if let Some(message) = &object.status.sync_failed {
+                return no(BlockedReason::SyncFailed(message.clone()));
+            }
+        } else if !healthy_pod {
+            // Its going makes nothing worse.
+            return None;
+        }
+        if self.allowed() == 0 {
+            return no(BlockedReason::Exhausted);
+        }
+        None
+    }
+
+    pub(super) fn view(&self, key: &BudgetKey) -> BudgetView {
+        BudgetView {
+            key: key.clone(),
+            desired: self.desired,
+            healthy: self.healthy(),
+            held: u32::try_from(self.held.len()).unwrap_or(u32::MAX),
+            allowed: self.allowed(),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Findings: what a check has to say, as data.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Likely to hurt; the run may start.
+    Warning,
+    /// The run does not start until it is cured, or waived by its code.
+    Blocker,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Blocker => "blocker",
+        })
+    }
+}
+
+/// Names an object of the cluster, or a file or program outside it.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectName {
+    /// Kubernetes kind, or a plain word such as `File`.
+    pub kind: String,
+    /// Namespace; absent for what has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// An object without a namespace.
+    pub fn cluster(kind: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            namespace: None,
+            name: name.into(),
+        }
+    }
+
+    /// An object in a namespace.
+    pub fn namespaced(
+        kind: impl Into<String>,
+        namespace: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind: kind.into(),
+            namespace: Some(namespace.into()),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+/// One thing a check found.
+///
+/// The code is stable (`KM-PDB-001`): people waive by it and search for it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// Stable code, `KM-` + area + three digits.
+    pub code: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it is about.
+    pub object: ObjectName,
+    /// What was seen, with counts.
+    pub evidence: String,
+    /// What to do about it.
+    pub cure: String,
+    /// Set when policy waived it; a waived finding stays in every report.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waived: bool,
+}
+
+impl Finding {
+    /// A finding that nobody has waived.
+    pub fn new(
+        code: impl Into<String>,
+        severity: Severity,
+        object: ObjectName,
+        evidence: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self {
+            code: code.into(),
+            severity,
+            object,
+            evidence: evidence.into(),
+            cure: cure.into(),
+            waived: false,
+        }
+    }
+
+    /// Whether this finding keeps a run from starting.
+    pub fn blocks(&self) -> bool {
+        self.severity == Severity::Blocker && !self.waived
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}{} {}: {}; {}",
+            self.code,
+            self.severity,
+            if self.waived { " (waived)" } else { "" },
+            self.object,
+            self.evidence,
+            self.cure
+        )
+    }
+}

@@ -1,0 +1,75 @@
+//! Kubernetes upgrade vocabulary: what every other crate of kube-migrate speaks.
+//!
+//! Pure data and pure decisions: no Kubernetes client, no async runtime, no
+//! clock and no I/O of its own. Time is handed in as [`Moment`], waiting
+//! belongs to the crates that do the work.
+//!
+//! * [`KubeVersion`] and [`skew`]: versions, their order, and the version-skew
+//!   policy of every component as data and as checks with reasons.
+//! * [`ClusterModel`]: what decisions here know about a cluster.
+//! * [`BudgetLedger`]: who may be evicted now, over all nodes in flight, with
+//!   real and assumed disruption budgets.
+//! * [`disposition`] and [`only_host`]: what a drain does with each pod.
+//! * [`impossible`]: what can never work, found before the first cordon.
+//! * [`Plan`], [`Action`], [`Event`], [`Finding`]: what is planned, done, seen.
+//! * [`steps`]: the five steps as traits, and [`Migration`].
+//! * [`cost`]: how long it takes, T = N·D/S included.
+//!
+//! ```
+//! use migrate_core::{AssumedBudgetPolicy, BudgetLedger, Pod, PodId, Workload, WorkloadId};
+//!
+//! let web = WorkloadId::new("Deployment", "shop", "web");
+//! let mut ledger = BudgetLedger::new(AssumedBudgetPolicy::default());
+//! ledger.observe_workload(&Workload::new(web.clone(), 3));
+//! for n in ["a", "b", "c"] {
+//!     let mut pod = Pod::new(PodId::new("shop", n, n), "node-1");
+//!     pod.workload = Some(web.clone());
+//!     ledger.observe_pod(&pod);
+//! }
+//! assert!(ledger.hold("a").is_ok());
+//! let blocked = ledger.hold("b").unwrap_err();
+//! assert_eq!(blocked.to_string(), "assumed budget of shop/Deployment/web: needs 2 healthy pods and has 2");
+//! ```
+
+pub mod budget;
+pub mod cost;
+pub mod impossible;
+pub mod model;
+pub mod policy;
+pub mod selector;
+pub mod skew;
+pub mod steps;
+pub mod version;
+
+mod action;
+mod context;
+mod disposition;
+mod event;
+mod finding;
+mod hash;
+mod plan;
+mod time;
+
+pub use action::{Action, ActionId, ActionStatus, Outcome, Phase, Target};
+pub use budget::{Blocked, BlockedReason, BudgetKey, BudgetKind, BudgetLedger, BudgetView};
+pub use context::{Cancellation, Fence, StepContext};
+pub use disposition::{Disposition, Leave, NeedsConsent, Wait, disposition};
+pub use event::{Event, EventKind, EventSink, Step};
+pub use finding::{Finding, ObjectName, Severity};
+pub use hash::content_hash;
+pub use model::{
+    BudgetStatus, ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget,
+    Node, Placement, Pod, PodId, PodPhase, Resources, Role, Taint, TaintEffect, UnhealthyPodPolicy,
+    Workload, WorkloadId, only_host,
+};
+pub use plan::{PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot};
+pub use policy::{
+    AssumedBudgetPolicy, Consent, Deadlines, JobPolicy, OnDeadline, Policy, PoolPolicy,
+};
+pub use selector::{IntOrPercent, LabelSelector};
+pub use steps::{
+    BackUpData, MigratePods, Migration, PrepareEnvironment, StepError, StepErrorKind, StepInput,
+    StepReport, UpgradeComponents, VerifyMigration,
+};
+pub use time::{Clock, Moment};
+pub use version::KubeVersion;

@@ -1,0 +1,126 @@
+//! The cluster model: what planner, drain and checks know about a cluster.
+//!
+//! Plain structs, made from a live API, a dump or a rehearsal, with a JSON form
+//! (camelCase keys, `schema` first, see [`SCHEMA`]). The model leaves out what no decision here
+//! reads: container specs, environment, secrets, services, ingress, status
+//! history. Quantities are whole numbers (milli-CPU, bytes), times are
+//! [`Moment`]s.
+
+mod node;
+mod placement;
+mod pod;
+mod workload;
+
+pub use node::{ControlPlaneMember, Node, Resources, Role, Taint, TaintEffect};
+pub use placement::{
+    AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Placement,
+    SpreadConstraint, Toleration, only_host,
+};
+pub use pod::{ControllerRef, Pod, PodId, PodPhase};
+pub use workload::{BudgetStatus, DisruptionBudget, UnhealthyPodPolicy, Workload, WorkloadId};
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Moment;
+
+/// Version of the JSON form of [`ClusterModel`]. A reader refuses a newer one.
+pub const SCHEMA: u32 = 1;
+
+/// Who a cluster is: the uid of its `kube-system` namespace.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct ClusterId(String);
+
+impl ClusterId {
+    /// The identity given by the uid of `kube-system`.
+    pub fn new(uid: impl Into<String>) -> Self {
+        Self(uid.into())
+    }
+
+    /// The uid as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A cluster at one moment.
+///
+/// Lists are sorted (nodes and members by name, the rest by namespace and
+/// name), so that the same cluster gives the same bytes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterModel {
+    /// [`SCHEMA`] of the writer.
+    pub schema: u32,
+    /// Which cluster this is.
+    pub cluster: ClusterId,
+    /// When it was observed.
+    pub taken_at: Moment,
+    /// The API servers. Exactly one, named `control-plane`, where the cluster
+    /// does not show them as pods (managed control planes).
+    pub control_plane: Vec<ControlPlaneMember>,
+    /// Every node.
+    #[serde(default)]
+    pub nodes: Vec<Node>,
+    /// Every pod, finished ones included.
+    #[serde(default)]
+    pub pods: Vec<Pod>,
+    /// Every controller of pods.
+    #[serde(default)]
+    pub workloads: Vec<Workload>,
+    /// Every PodDisruptionBudget.
+    #[serde(default)]
+    pub budgets: Vec<DisruptionBudget>,
+}
+
+impl ClusterModel {
+    /// An empty model of `cluster` taken at `taken_at`.
+    pub fn new(cluster: ClusterId, taken_at: Moment) -> Self {
+        Self {
+            schema: SCHEMA,
+            cluster,
+            taken_at,
+            control_plane: Vec::new(),
+            nodes: Vec::new(),
+            pods: Vec::new(),
+            workloads: Vec::new(),
+            budgets: Vec::new(),
+        }
+    }
+
+    /// Sorts every list into its documented order.
+    pub fn sort(&mut self) {
+        self.control_plane.sort_by(|a, b| a.name.cmp(&b.name));
+        self.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        self.pods
+            .sort_by(|a, b| (&a.id.namespace, &a.id.name).cmp(&(&b.id.namespace, &b.id.name)));
+        self.workloads.sort_by(|a, b| a.id.cmp(&b.id));
+        self.budgets
+            .sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    }
+
+    /// The node named `name`, by binary search: the model must be sorted.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes
+            .binary_search_by(|node| node.name.as_str().cmp(name))
+            .ok()
+            .and_then(|index| self.nodes.get(index))
+    }
+
+    /// The workload with this identity, by binary search: the model must be sorted.
+    pub fn workload(&self, id: &WorkloadId) -> Option<&Workload> {
+        self.workloads
+            .binary_search_by(|workload| workload.id.cmp(id))
+            .ok()
+            .and_then(|index| self.workloads.get(index))
+    }
+}

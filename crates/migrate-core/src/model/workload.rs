@@ -1,0 +1,184 @@
+//! Workloads and PodDisruptionBudgets.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{IntOrPercent, LabelSelector};
+
+/// Names a controller that keeps pods running.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadId {
+    /// Namespace.
+    pub namespace: String,
+    /// Kind: Deployment, StatefulSet, DaemonSet, ReplicaSet, Job.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+}
+
+impl WorkloadId {
+    /// The workload `kind namespace/name`.
+    pub fn new(
+        kind: impl Into<String>,
+        namespace: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Self {
+        Self {
+            namespace: namespace.into(),
+            kind: kind.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for WorkloadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// A controller and its counts.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// Which one.
+    pub id: WorkloadId,
+    /// Uid.
+    pub uid: String,
+    /// Wanted: `spec.replicas`, a DaemonSet's desired number, a Job's parallelism.
+    pub replicas: u32,
+    /// Ready now, as its status says.
+    pub ready: u32,
+}
+
+impl Workload {
+    /// A workload with `replicas` wanted and ready.
+    pub fn new(id: WorkloadId, replicas: u32) -> Self {
+        Self {
+            uid: format!("uid-{}-{}-{}", id.namespace, id.kind, id.name),
+            id,
+            replicas,
+            ready: replicas,
+        }
+    }
+
+    /// Whether replacements appear when its pods are evicted: every kind but
+    /// Job (whose pods finish) and DaemonSet (whose pods belong to a node).
+    pub fn replaces_pods(&self) -> bool {
+        !matches!(self.id.kind.as_str(), "Job" | "DaemonSet")
+    }
+}
+
+/// When pods that are not Ready may be evicted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub enum UnhealthyPodPolicy {
+    /// Always.
+    AlwaysAllow,
+    /// Only while the application has its healthy pods (the default).
+    #[default]
+    IfHealthyBudget,
+    /// A value this version does not know: treated as never.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A PodDisruptionBudget's status.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", default)]
+pub struct BudgetStatus {
+    /// Whether `observedGeneration` has caught up with `generation`.
+    pub observed: bool,
+    /// Evictions allowed now.
+    pub disruptions_allowed: i32,
+    /// Healthy pods.
+    pub current_healthy: i32,
+    /// Healthy pods needed.
+    pub desired_healthy: i32,
+    /// Pods counted.
+    pub expected_pods: i32,
+    /// Names of pods whose eviction was granted and not yet seen.
+    pub disrupted_pods: BTreeSet<String>,
+    /// Message of a SyncFailed condition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sync_failed: Option<String>,
+}
+
+/// A PodDisruptionBudget.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct DisruptionBudget {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Which pods; absent matches none, empty matches all of the namespace.
+    #[serde(default)]
+    pub selector: Option<LabelSelector>,
+    /// `minAvailable`.
+    #[serde(default)]
+    pub min_available: Option<IntOrPercent>,
+    /// `maxUnavailable`.
+    #[serde(default)]
+    pub max_unavailable: Option<IntOrPercent>,
+    /// `unhealthyPodEvictionPolicy`.
+    #[serde(default)]
+    pub unhealthy_pods: UnhealthyPodPolicy,
+    /// Status.
+    #[serde(default)]
+    pub status: BudgetStatus,
+}
+
+impl DisruptionBudget {
+    /// A budget with this selector and neither limit set.
+    pub fn new(
+        namespace: impl Into<String>,
+        name: impl Into<String>,
+        selector: LabelSelector,
+    ) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            selector: Some(selector),
+            min_available: None,
+            max_unavailable: None,
+            unhealthy_pods: UnhealthyPodPolicy::default(),
+            status: BudgetStatus::default(),
+        }
+    }
+
+    /// Whether it guards `pod`: same namespace and the selector matches.
+    pub fn matches(&self, pod: &super::Pod) -> bool {
+        self.namespace == pod.id.namespace
+            && self
+                .selector
+                .as_ref()
+                .is_some_and(|selector| selector.matches(&pod.labels))
+    }
+
+    /// Healthy pods needed when `expected` are expected.
+    ///
+    /// As the disruption controller computes it: percentages of either field
+    /// round up and `maxUnavailable` never makes the result negative. With
+    /// neither field set that controller expects no pods and so allows no
+    /// disruption at all, which is what `expected` says.
+    pub fn desired_healthy(&self, expected: u32) -> u32 {
+        match (&self.max_unavailable, &self.min_available) {
+            (Some(max), _) => expected.saturating_sub(max.resolve_up(expected)),
+            (None, Some(min)) => min.resolve_up(expected),
+            (None, None) => expected,
+        }
+    }
+}
+
+impl fmt::Display for DisruptionBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PodDisruptionBudget {}/{}", self.namespace, self.name)
+    }
+}

@@ -1,0 +1,211 @@
+//! Plan: the immutable result of planning.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cost::Estimate;
+use crate::{ClusterId, Finding, KubeVersion, Phase, Target};
+
+/// Version of the JSON form of [`Plan`]. A reader refuses a newer one.
+pub const PLAN_SCHEMA: u32 = 1;
+
+/// A plan of one hop.
+///
+/// It fixes the versions, the order and the hashes of the policy and the model
+/// it was made from. The times in [`schedule`](Self::schedule) are predictions,
+/// never commands: being late is no deviation from a plan.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+#[must_use = "a plan does nothing until it is run"]
+pub struct Plan {
+    /// [`PLAN_SCHEMA`] of the writer.
+    pub schema: u32,
+    /// Identity: hash of what the plan fixes, twelve hex digits.
+    pub id: String,
+    /// The plan this one replaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Counts the plans of a run, from 1.
+    pub revision: u32,
+    /// The cluster it is for.
+    pub cluster: ClusterId,
+    /// Lowest version of any control-plane member before.
+    pub from: KubeVersion,
+    /// Version of everything after.
+    pub to: KubeVersion,
+    /// Hash of the policy it was made under.
+    pub policy_hash: String,
+    /// Hash of the model it was made from.
+    pub model_hash: String,
+    /// Pools and their widths.
+    pub pools: Vec<PlannedPool>,
+    /// Control-plane members in the order of their upgrade.
+    pub control_plane: Vec<PlannedMember>,
+    /// Nodes in priority order; those at the target already are left out.
+    pub slots: Vec<PlannedSlot>,
+    /// Names of nodes and members that are at the target already.
+    pub at_target: Vec<String>,
+    /// Predicted actions by start.
+    pub schedule: Vec<PlannedAction>,
+    /// Predicted duration and what it is made of.
+    pub estimate: Estimate,
+    /// What planning found.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+}
+
+impl Plan {
+    /// Whether nothing is left to be done.
+    pub fn is_empty(&self) -> bool {
+        self.control_plane.is_empty() && self.slots.is_empty()
+    }
+
+    /// The predicted time from start to end.
+    pub fn makespan(&self) -> Duration {
+        self.schedule
+            .iter()
+            .map(|action| action.end)
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+/// A pool in a plan.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedPool {
+    /// Name.
+    pub name: String,
+    /// Nodes in it, those at the target included.
+    pub nodes: u32,
+    /// How many may be away at once.
+    pub width: u32,
+}
+
+impl PlannedPool {
+    /// A pool of `nodes` nodes of which `width` may be away.
+    pub fn new(name: impl Into<String>, nodes: u32, width: u32) -> Self {
+        Self {
+            name: name.into(),
+            nodes,
+            width,
+        }
+    }
+}
+
+/// A control-plane member to be upgraded.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedMember {
+    /// Name.
+    pub name: String,
+    /// Version before.
+    pub from: KubeVersion,
+}
+
+impl PlannedMember {
+    /// The member `name`, now at `from`.
+    pub fn new(name: impl Into<String>, from: KubeVersion) -> Self {
+        Self {
+            name: name.into(),
+            from,
+        }
+    }
+}
+
+/// A slot of a pool whose node is to be upgraded.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedSlot {
+    /// Stable name of the slot: pool and number.
+    pub slot: String,
+    /// The pool.
+    pub pool: String,
+    /// The node in it when the plan was made.
+    pub node: String,
+    /// The kubelet's version before.
+    pub from: KubeVersion,
+    /// First of its pool, alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub canary: bool,
+}
+
+impl PlannedSlot {
+    /// Slot `slot` of `pool` with `node` in it, now at `from`.
+    pub fn new(
+        slot: impl Into<String>,
+        pool: impl Into<String>,
+        node: impl Into<String>,
+        from: KubeVersion,
+    ) -> Self {
+        Self {
+            slot: slot.into(),
+            pool: pool.into(),
+            node: node.into(),
+            from,
+            canary: false,
+        }
+    }
+}
+
+/// A predicted action.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedAction {
+    /// What it is done to.
+    pub target: Target,
+    /// What is done.
+    pub phase: Phase,
+    /// Predicted start, from the start of the rollout (milliseconds in JSON).
+    #[serde(with = "millis")]
+    pub start: Duration,
+    /// Predicted end, from the start of the rollout (milliseconds in JSON).
+    #[serde(with = "millis")]
+    pub end: Duration,
+}
+
+impl PlannedAction {
+    /// `phase` on `target` from `start` to `end`.
+    pub fn new(target: Target, phase: Phase, start: Duration, end: Duration) -> Self {
+        Self {
+            target,
+            phase,
+            start,
+            end,
+        }
+    }
+}
+
+impl fmt::Display for PlannedAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:>6}s {:>6}s {} {}",
+            self.start.as_secs(),
+            self.end.as_secs(),
+            self.phase,
+            self.target
+        )
+    }
+}
+
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        u64::deserialize(d).map(Duration::from_millis)
+    }
+}

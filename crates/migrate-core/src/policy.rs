@@ -1,0 +1,245 @@
+//! Policy: every choice that is the operator's, with its default.
+//!
+//! All of it has a serde form (`policy.toml`, kebab-case keys) in which every
+//! key may be left out; unknown keys are refused. Durations are whole seconds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{IntOrPercent, Node, Role};
+
+/// Everything an operator may decide.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Policy {
+    /// How nodes map to pools and how many of a pool may be away.
+    pub pools: PoolPolicy,
+    /// Budgets for workloads that have none.
+    pub assumed_budgets: AssumedBudgetPolicy,
+    /// What may be done to pods that do not simply move.
+    pub consent: Consent,
+    /// How long to wait, and then what.
+    pub deadlines: Deadlines,
+    /// Codes of findings that a person accepts; each shows in every report.
+    pub waive: BTreeSet<String>,
+}
+
+/// Pools: groups of nodes that are alike.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct PoolPolicy {
+    /// The node label whose value names the pool of a worker; workers without
+    /// it are in the pool `default`. Control-plane nodes are in the pool
+    /// `control-plane`, whatever their labels.
+    pub label: String,
+    /// How many nodes of a pool may be away at once, nodes that are not Ready
+    /// included: a count or a percentage (rounded down, at least 1). The pool
+    /// `control-plane` is always 1.
+    pub max_unavailable: IntOrPercent,
+    /// Exceptions to `max-unavailable` by pool name.
+    pub max_unavailable_of: BTreeMap<String, IntOrPercent>,
+    /// Upgrade one worker of each pool alone, and verify it, before the others.
+    pub canary: bool,
+}
+
+impl Default for PoolPolicy {
+    fn default() -> Self {
+        Self {
+            label: "node.kubernetes.io/pool".to_owned(),
+            max_unavailable: IntOrPercent::Int(1),
+            max_unavailable_of: BTreeMap::new(),
+            canary: true,
+        }
+    }
+}
+
+/// The pool of control-plane nodes.
+pub const CONTROL_PLANE_POOL: &str = "control-plane";
+/// The pool of workers that carry no pool label.
+pub const DEFAULT_POOL: &str = "default";
+
+impl PoolPolicy {
+    /// The pool `node` belongs to.
+    pub fn pool_of<'a>(&self, node: &'a Node) -> &'a str {
+        match node.role {
+            Role::ControlPlane => CONTROL_PLANE_POOL,
+            Role::Worker => node
+                .labels
+                .get(&self.label)
+                .map_or(DEFAULT_POOL, String::as_str),
+        }
+    }
+
+    /// How many of the `size` nodes of `pool` may be away at once, at least 1.
+    pub fn width(&self, pool: &str, size: u32) -> u32 {
+        if pool == CONTROL_PLANE_POOL {
+            return 1;
+        }
+        self.max_unavailable_of
+            .get(pool)
+            .unwrap_or(&self.max_unavailable)
+            .resolve_down(size)
+            .max(1)
+    }
+}
+
+/// Budgets for workloads that have no PodDisruptionBudget.
+///
+/// Most outages in practice are pods without a budget that all sit on the next
+/// node, so every Deployment, ReplicaSet and StatefulSet with two or more replicas is
+/// treated as if it had one.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct AssumedBudgetPolicy {
+    /// Whether to assume any.
+    pub enabled: bool,
+    /// `maxUnavailable` of each; percentages round up.
+    pub max_unavailable: IntOrPercent,
+    /// Namespaces without assumed budgets.
+    pub exclude_namespaces: BTreeSet<String>,
+}
+
+impl Default for AssumedBudgetPolicy {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_unavailable: IntOrPercent::Int(1),
+            exclude_namespaces: BTreeSet::new(),
+        }
+    }
+}
+
+/// What may be done to a pod of a Job.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case")]
+pub enum JobPolicy {
+    /// Evict it; the Job starts it anew elsewhere.
+    Evict,
+    /// Wait until it has finished.
+    #[default]
+    Wait,
+}
+
+/// What may be done to pods that do not simply move.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Consent {
+    /// Evict pods without a controller: nothing starts them again.
+    pub bare_pods: bool,
+    /// Evict pods with emptyDir volumes: the data ends with the pod.
+    pub empty_dir: bool,
+    /// Pods of Jobs.
+    pub jobs: JobPolicy,
+    /// Accept downtime of every pod that only its node can host.
+    pub downtime: bool,
+    /// Accept downtime, or the loss of a bare pod, for these: `namespace/pod`
+    /// or `namespace/workload`.
+    pub pods: BTreeSet<String>,
+}
+
+impl Default for Consent {
+    fn default() -> Self {
+        Self {
+            bare_pods: false,
+            empty_dir: true,
+            jobs: JobPolicy::Wait,
+            downtime: false,
+            pods: BTreeSet::new(),
+        }
+    }
+}
+
+/// What happens to a node whose deadline has passed. Nothing is ever forced.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDeadline {
+    /// Leave it as it is (cordon lifted if nothing was changed), go on with
+    /// the others, and report it.
+    Skip,
+    /// Stop the run.
+    #[default]
+    Stop,
+}
+
+/// How long to wait for what, in whole seconds in the serde form.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Deadlines {
+    /// One request to the API.
+    #[serde(with = "seconds")]
+    pub request: Duration,
+    /// One pod: from its first eviction attempt until it is gone.
+    #[serde(with = "seconds")]
+    pub pod: Duration,
+    /// One node: from its cordon until it is drained.
+    #[serde(with = "seconds")]
+    pub drain: Duration,
+    /// One node or control-plane member: from begin to success.
+    #[serde(with = "seconds")]
+    pub upgrade: Duration,
+    /// One node: until it and its workloads are as well as before.
+    #[serde(with = "seconds")]
+    pub verify: Duration,
+    /// What then.
+    pub then: OnDeadline,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(10),
+            pod: Duration::from_secs(15 * 60),
+            drain: Duration::from_secs(60 * 60),
+            upgrade: Duration::from_secs(30 * 60),
+            verify: Duration::from_secs(10 * 60),
+            then: OnDeadline::Stop,
+        }
+    }
+}
+
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_u64(value.as_secs())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        u64::deserialize(d).map(Duration::from_secs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_survive_json_and_unknown_keys_are_refused() {
+        let json = serde_json::to_string(&Policy::default()).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Policy>(&json).unwrap(),
+            Policy::default()
+        );
+        assert!(serde_json::from_str::<Policy>(r#"{"max-unavailble": 1}"#).is_err());
+    }
+
+    #[test]
+    fn widths_are_at_least_one_and_the_control_plane_is_one() {
+        let mut pools = PoolPolicy::default();
+        pools.max_unavailable = "10%".parse().unwrap();
+        assert_eq!(pools.width("general", 5), 1);
+        assert_eq!(pools.width("general", 50), 5);
+        assert_eq!(pools.width(CONTROL_PLANE_POOL, 50), 1);
+    }
+}

@@ -1,0 +1,328 @@
+//! What steps are handed and what they hand back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Blocked, ClusterModel, Finding, KubeVersion, Moment, NeedsConsent, PodId, Policy, WorkloadId,
+};
+
+/// What every step is told about the run. Cheap to clone.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StepInput {
+    /// The cluster as it was when the run was planned.
+    pub model: Arc<ClusterModel>,
+    /// The operator's choices.
+    pub policy: Arc<Policy>,
+    /// The version to reach.
+    pub target: KubeVersion,
+    /// Send no mutating request except dry runs.
+    pub dry_run: bool,
+}
+
+impl StepInput {
+    /// The input of a run that changes things.
+    pub fn new(model: Arc<ClusterModel>, policy: Arc<Policy>, target: KubeVersion) -> Self {
+        Self {
+            model,
+            policy,
+            target,
+            dry_run: false,
+        }
+    }
+
+    /// Turns the run into a dry run, or back.
+    #[must_use]
+    pub fn with_dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+}
+
+/// What a step has to say.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", default)]
+#[must_use = "an unread report is not actionable"]
+pub struct StepReport {
+    /// Findings; a blocker keeps the run from starting unless it is waived.
+    pub findings: Vec<Finding>,
+}
+
+impl StepReport {
+    /// A report of these findings.
+    pub fn new(findings: Vec<Finding>) -> Self {
+        Self { findings }
+    }
+}
+
+/// How far a backup has been proven.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub enum BackupProof {
+    /// There is none: somebody else is said to have one.
+    None,
+    /// Complete and its own checksum holds; nobody has compared or restored it.
+    Unproven,
+    /// Its hash equals the live members'.
+    Proven,
+    /// Proven, restored and booted.
+    Restored,
+}
+
+/// A file of a backup.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct BackupArtifact {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its bytes in hex.
+    pub sha256: String,
+}
+
+impl BackupArtifact {
+    /// A file of `bytes` bytes at `path`.
+    pub fn new(path: impl Into<PathBuf>, bytes: u64, sha256: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            bytes,
+            sha256: sha256.into(),
+        }
+    }
+}
+
+/// What a backup provider has to say.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+#[must_use = "an unread report is not actionable"]
+pub struct BackupReport {
+    /// Level of proof reached.
+    pub proof: BackupProof,
+    /// What was written.
+    pub artifacts: Vec<BackupArtifact>,
+    /// Findings; a backup that is not proven carries a blocker to be waived.
+    pub findings: Vec<Finding>,
+}
+
+impl BackupReport {
+    /// A report without findings.
+    pub fn new(proof: BackupProof, artifacts: Vec<BackupArtifact>) -> Self {
+        Self {
+            proof,
+            artifacts,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Adds a finding.
+    #[must_use]
+    pub fn with_finding(mut self, finding: Finding) -> Self {
+        self.findings.push(finding);
+        self
+    }
+}
+
+/// What goes into a drain.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "command")]
+pub enum DrainCommand {
+    /// Cordon the node and move its pods away.
+    Drain {
+        /// Node.
+        node: String,
+    },
+    /// Give the node back: restore its original cordon, then wait for pods
+    /// that only it can host.
+    Release {
+        /// Node.
+        node: String,
+    },
+}
+
+/// What comes out of a drain.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "event")]
+pub enum DrainEvent {
+    /// A drain ended.
+    Drained {
+        /// Node.
+        node: String,
+        /// How.
+        outcome: DrainOutcome,
+    },
+    /// A node is in use again and the pods only it can host are ready.
+    Released {
+        /// Node.
+        node: String,
+        /// What went wrong, if it did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// Pods that cannot go yet, each with its reason. Sent when it changes.
+    Waiting {
+        /// Node.
+        node: String,
+        /// Pod and budget.
+        pods: Vec<(PodId, Blocked)>,
+    },
+}
+
+/// How a drain ended.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "outcome")]
+pub enum DrainOutcome {
+    /// No evictable pod is left, replacements are ready, volumes detached.
+    Empty {
+        /// Evictions the API accepted.
+        evictions: u32,
+    },
+    /// A person has to agree to something first; nothing was evicted.
+    NeedsConsent {
+        /// Pod and what to agree to.
+        pods: Vec<(PodId, NeedsConsent)>,
+    },
+    /// A deadline passed.
+    Deadline {
+        /// Who blocks, with counts.
+        blocked: Vec<(PodId, Blocked)>,
+        /// Pods that are still there, e.g. because of a finalizer.
+        remaining: Vec<PodId>,
+    },
+    /// It cannot be done.
+    Failed {
+        /// Why, and what to do about it.
+        reason: String,
+        /// Whether trying again may help.
+        retryable: bool,
+    },
+}
+
+/// What is being verified.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "scope")]
+pub enum VerifyScope {
+    /// A control-plane member at the target.
+    ControlPlane {
+        /// Member.
+        member: String,
+    },
+    /// A node at the target, before its cordon is lifted: the node itself and
+    /// its DaemonSet pods.
+    Node {
+        /// Node.
+        node: String,
+    },
+    /// The workloads that had pods on a node, after its cordon was lifted.
+    WorkloadsOf {
+        /// Node.
+        node: String,
+    },
+    /// Everything at the target.
+    Cluster,
+}
+
+/// A cluster's health at one moment; the one taken before the run is the
+/// baseline that later ones are compared with.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", default)]
+pub struct Baseline {
+    /// When it was taken.
+    pub taken_at: Moment,
+    /// Versions of the control-plane members by name.
+    pub control_plane: BTreeMap<String, KubeVersion>,
+    /// Whether `/readyz` answered ok.
+    pub control_plane_ready: bool,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, BaselineNode>,
+    /// Workloads, DaemonSets included.
+    pub workloads: Vec<BaselineWorkload>,
+}
+
+/// A node in a [`Baseline`].
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct BaselineNode {
+    /// Ready condition.
+    pub ready: bool,
+    /// Cordoned.
+    pub unschedulable: bool,
+    /// The kubelet's version.
+    pub kubelet_version: KubeVersion,
+    /// DaemonSets (`namespace/name`) whose pod here is Ready.
+    pub daemons: Vec<String>,
+}
+
+impl BaselineNode {
+    /// A node without DaemonSet pods.
+    pub fn new(ready: bool, kubelet_version: KubeVersion) -> Self {
+        Self {
+            ready,
+            unschedulable: false,
+            kubelet_version,
+            daemons: Vec::new(),
+        }
+    }
+}
+
+/// A workload in a [`Baseline`].
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct BaselineWorkload {
+    /// Which.
+    pub id: WorkloadId,
+    /// Wanted.
+    pub replicas: u32,
+    /// Pods Ready and not terminating, as status says.
+    pub available: u32,
+}
+
+impl BaselineWorkload {
+    /// `available` of `replicas`.
+    pub fn new(id: WorkloadId, replicas: u32, available: u32) -> Self {
+        Self {
+            id,
+            replicas,
+            available,
+        }
+    }
+}
+
+/// The answer of a comparison.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "verdict")]
+#[must_use = "an unread verdict protects nothing"]
+pub enum Verdict {
+    /// As well as before, at the target.
+    Pass,
+    /// Not yet; waiting may help.
+    Pending {
+        /// What is missing.
+        missing: Vec<Finding>,
+        /// When to look again.
+        #[serde(skip)]
+        retry_after: Duration,
+    },
+    /// Worse, and waiting will not help.
+    Fail {
+        /// What is worse.
+        findings: Vec<Finding>,
+    },
+}

@@ -1,0 +1,192 @@
+//! The five steps as object-safe traits, and [`Migration`], which composes them.
+//!
+//! Each trait says what an implementation guarantees; a tool replaces any of
+//! them by its own. The one-method traits are implemented for closures.
+
+mod error;
+mod input;
+
+pub use error::{StepError, StepErrorKind};
+pub use input::{
+    BackupArtifact, BackupProof, BackupReport, Baseline, BaselineNode, BaselineWorkload,
+    DrainCommand, DrainEvent, DrainOutcome, StepInput, StepReport, Verdict, VerifyScope,
+};
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::Stream;
+use futures::future::BoxFuture;
+
+use crate::{Action, ActionStatus, StepContext};
+
+/// Step 1: every node and the control plane meet the new version's
+/// requirements.
+///
+/// # Guarantees
+/// Changes nothing. Findings, also the worst, are an `Ok` report; an error
+/// means that the check itself could not be made.
+#[async_trait]
+pub trait PrepareEnvironment: Send + Sync {
+    /// Checks the cluster.
+    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<StepReport, StepError>;
+}
+
+/// Step 2: back up all data.
+///
+/// # Guarantees
+/// `Ok` means that the artifacts named in the report exist, are complete and
+/// durable, with the level of proof stated. On error or cancellation nothing
+/// half written is left under a final name.
+#[async_trait]
+pub trait BackUpData: Send + Sync {
+    /// Makes a backup.
+    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError>;
+}
+
+/// Step 3: upgrade the components of one control-plane member or node.
+///
+/// # Guarantees
+/// `begin` is idempotent by action id and returns soon: the work goes on
+/// without the caller. `probe` looks at the target itself, not at the memory
+/// of this process, so that it answers after a crash too. An older epoch than
+/// the one stored on the target is refused.
+#[async_trait]
+pub trait UpgradeComponents: Send + Sync {
+    /// Starts the action, or does nothing if it is going on or done.
+    async fn begin(&self, cx: &StepContext, action: &Action) -> Result<(), StepError>;
+    /// Where the action stands.
+    async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError>;
+}
+
+/// Nodes to drain and to give back, in.
+pub type DrainCommands = Pin<Box<dyn Stream<Item = DrainCommand> + Send>>;
+/// What became of them, out.
+pub type DrainEvents = Pin<Box<dyn Stream<Item = DrainEvent> + Send>>;
+
+/// Step 4: move the pods away from nodes.
+///
+/// One call serves a whole run, so that budgets are joint over all nodes in
+/// flight by construction.
+///
+/// # Guarantees
+/// Pods leave only through the Eviction API. Work is done only while the
+/// returned stream is polled; dropping it leaves nothing running. Draining a
+/// node once more continues where it stands. Cordons of others are kept.
+#[async_trait]
+pub trait MigratePods: Send + Sync {
+    /// Drains the nodes that come in over `commands`.
+    async fn migrate(
+        &self,
+        cx: &StepContext,
+        input: &StepInput,
+        commands: DrainCommands,
+    ) -> Result<DrainEvents, StepError>;
+}
+
+/// Step 5: verify the migration against a baseline.
+///
+/// # Guarantees
+/// Changes nothing. `compare` is pure, so a verdict can be made again from a
+/// recorded observation.
+#[async_trait]
+pub trait VerifyMigration: Send + Sync {
+    /// What the cluster is like now.
+    async fn observe(&self, cx: &StepContext) -> Result<Baseline, StepError>;
+
+    /// Compares `now` with `before` within `scope`.
+    fn compare(
+        &self,
+        input: &StepInput,
+        scope: &VerifyScope,
+        before: &Baseline,
+        now: &Baseline,
+    ) -> Verdict;
+
+    /// Observes and compares once.
+    async fn run(
+        &self,
+        cx: &StepContext,
+        input: &StepInput,
+        scope: &VerifyScope,
+        before: &Baseline,
+    ) -> Result<Verdict, StepError> {
+        let now = self.observe(cx).await?;
+        Ok(self.compare(input, scope, before, &now))
+    }
+}
+
+#[async_trait]
+impl<F> PrepareEnvironment for F
+where
+    F: for<'a> Fn(&'a StepContext, &'a StepInput) -> BoxFuture<'a, Result<StepReport, StepError>>
+        + Send
+        + Sync,
+{
+    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<StepReport, StepError> {
+        self(cx, input).await
+    }
+}
+
+#[async_trait]
+impl<F> BackUpData for F
+where
+    F: for<'a> Fn(&'a StepContext, &'a StepInput) -> BoxFuture<'a, Result<BackupReport, StepError>>
+        + Send
+        + Sync,
+{
+    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
+        self(cx, input).await
+    }
+}
+
+/// The five steps of one migration.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Migration {
+    /// Step 1; several may look at different things.
+    pub prepare: Vec<Arc<dyn PrepareEnvironment>>,
+    /// Step 2.
+    pub back_up: Arc<dyn BackUpData>,
+    /// Step 3.
+    pub upgrade: Arc<dyn UpgradeComponents>,
+    /// Step 4.
+    pub migrate: Arc<dyn MigratePods>,
+    /// Step 5.
+    pub verify: Arc<dyn VerifyMigration>,
+}
+
+impl Migration {
+    /// Composes a migration of these steps.
+    pub fn new(
+        prepare: Arc<dyn PrepareEnvironment>,
+        back_up: Arc<dyn BackUpData>,
+        upgrade: Arc<dyn UpgradeComponents>,
+        migrate: Arc<dyn MigratePods>,
+        verify: Arc<dyn VerifyMigration>,
+    ) -> Self {
+        Self {
+            prepare: vec![prepare],
+            back_up,
+            upgrade,
+            migrate,
+            verify,
+        }
+    }
+
+    /// Adds a further check to step 1.
+    #[must_use]
+    pub fn and_prepare(mut self, prepare: Arc<dyn PrepareEnvironment>) -> Self {
+        self.prepare.push(prepare);
+        self
+    }
+}
+
+impl std::fmt::Debug for Migration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Migration")
+            .field("prepare", &self.prepare.len())
+            .finish_non_exhaustive()
+    }
+}

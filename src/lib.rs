@@ -1,0 +1,3 @@
+//! The facade of kube-migrate.
+#[doc(inline)]
+pub use migrate_core as core;
