@@ -1,0 +1,44 @@
+//! Kubernetes etcd backups: a snapshot streamed to a file whose checksum holds.
+//!
+//! [`SnapshotBackup`] asks one etcd member for a snapshot and guarantees:
+//!
+//! * the file appears under its final name only when it is complete, its
+//!   SHA-256 trailer matches its bytes, and file and folder are on disk;
+//! * it is readable by its owner only (0600): it holds every Secret;
+//! * on an error, a cancellation or a full disk nothing is left behind;
+//! * a member that stops sending, or sends without getting on, is given up
+//!   after [`SnapshotBackup::with_stall`]: a stalled reader stops the member's writes.
+//!
+//! The level reached is [`BackupProof::Unproven`]: complete, but neither
+//! compared with the live members nor restored, so its report carries the
+//! blocker `KM-BACKUP-001`, which a person has to waive.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), migrate_etcd::Error> {
+//! use migrate_core::Cancellation;
+//! use migrate_etcd::{Member, SnapshotBackup};
+//!
+//! let backup = SnapshotBackup::new(Member::new("http://127.0.0.1:2379"), "/var/backups");
+//! let artifact = backup.save("etcd-2026-11-22.db", &Cancellation::new(), |_, _| {}).await?;
+//! println!("{} bytes, sha256 {}", artifact.bytes, artifact.sha256);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//! * `tls`: connects over TLS (ring provider). Off by default so that a build
+//!   without it pulls no cryptography; a member that is given [`Tls`] material
+//!   without the feature is refused, never contacted in the clear.
+
+mod error;
+mod member;
+mod part_file;
+mod snapshot;
+mod trailer;
+
+pub use error::Error;
+pub use member::{Member, Tls};
+pub use snapshot::SnapshotBackup;
+
+#[doc(no_inline)]
+pub use migrate_core::steps::BackupProof;
