@@ -1,0 +1,195 @@
+//! The command hook: a program of the operator's per target.
+
+mod child;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use migrate_core::{
+    Action, ActionId, ActionStatus, Outcome, StepContext, StepError, Target, UpgradeComponents,
+};
+
+use crate::Error;
+use child::{Child, Exit};
+
+/// Upgrades nodes and control-plane members by running programs.
+///
+/// # The program's contract
+/// It is run without arguments, standard input closed, with the caller's
+/// environment and:
+///
+/// | variable | value |
+/// |---|---|
+/// | `KUBE_MIGRATE_PHASE` | `begin` or `probe` |
+/// | `KUBE_MIGRATE_ACTION_ID` | identity of the action; the same after every crash |
+/// | `KUBE_MIGRATE_TARGET` | `node` or `control-plane` |
+/// | `KUBE_MIGRATE_NODE` | the node's or member's name |
+/// | `KUBE_MIGRATE_POOL` | the node's pool, empty for a member |
+/// | `KUBE_MIGRATE_FROM`, `KUBE_MIGRATE_TO` | versions, `v1.37.2` |
+/// | `KUBE_MIGRATE_RUN`, `KUBE_MIGRATE_EPOCH` | who asks; refuse an older epoch than the target has seen |
+///
+/// `begin` does the work, or starts it and returns: 0 = done or accepted,
+/// 75 = not now, try again later, anything else = failed for good. It must do
+/// nothing when this action id is going on or done already.
+///
+/// `probe` looks at the target and says where the action stands: 0 =
+/// succeeded, 10 = running, 20 = absent (never begun), 75 = failed, trying
+/// again may help, anything else = failed for good. It changes nothing.
+///
+/// # Guarantees
+/// `begin` of this driver returns at once; the program runs on beside it and
+/// survives this process. One that takes longer than the timeout is ended
+/// with everything in its process group, and the action has failed. The last
+/// lines a failed program printed are part of the reason.
+#[derive(Debug)]
+pub struct CommandHook {
+    node: PathBuf,
+    control_plane: PathBuf,
+    timeout: Duration,
+    probe_timeout: Duration,
+    children: Mutex<BTreeMap<ActionId, Child>>,
+}
+
+impl CommandHook {
+    /// Runs `node` for nodes and `control_plane` for control-plane members.
+    ///
+    /// # Errors
+    /// [`Error::BadHook`] when one of them is not an executable file.
+    pub fn new(node: impl Into<PathBuf>, control_plane: impl Into<PathBuf>) -> Result<Self, Error> {
+        Ok(Self {
+            node: executable(node.into())?,
+            control_plane: executable(control_plane.into())?,
+            timeout: Duration::from_secs(30 * 60),
+            probe_timeout: Duration::from_secs(30),
+            children: Mutex::default(),
+        })
+    }
+
+    /// Ends a `begin` that takes longer than `timeout` (default 30 minutes).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Ends a `probe` that takes longer than `timeout` (default 30 seconds).
+    #[must_use]
+    pub fn with_probe_timeout(mut self, timeout: Duration) -> Self {
+        self.probe_timeout = timeout;
+        self
+    }
+
+    fn program(&self, target: &Target) -> &Path {
+        match target {
+            Target::ControlPlane { .. } => &self.control_plane,
+            _ => &self.node,
+        }
+    }
+
+    fn start(&self, cx: &StepContext, action: &Action, phase: &str) -> Result<Child, Error> {
+        let (kind, pool) = match &action.target {
+            Target::Node { pool, .. } => ("node", pool.as_str()),
+            _ => ("control-plane", ""),
+        };
+        let environment = [
+            ("KUBE_MIGRATE_PHASE", phase.to_owned()),
+            ("KUBE_MIGRATE_ACTION_ID", action.id.to_string()),
+            ("KUBE_MIGRATE_TARGET", kind.to_owned()),
+            ("KUBE_MIGRATE_NODE", action.target.name().to_owned()),
+            ("KUBE_MIGRATE_POOL", pool.to_owned()),
+            ("KUBE_MIGRATE_FROM", action.from.to_string()),
+            ("KUBE_MIGRATE_TO", action.to.to_string()),
+            ("KUBE_MIGRATE_RUN", cx.fence.run.clone()),
+            ("KUBE_MIGRATE_EPOCH", cx.fence.epoch.to_string()),
+        ];
+        Child::start(self.program(&action.target), environment)
+    }
+
+    /// What the `begin` that this process started has to say; `None` when
+    /// there is none or it ended well, so that only the target knows.
+    fn own_child(&self, action: &Action) -> Option<ActionStatus> {
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = children.get_mut(&action.id)?;
+        let failed = |retryable, reason| Some(ActionStatus::Failed { retryable, reason });
+        let status = match child.poll(self.timeout) {
+            Exit::Running => return Some(ActionStatus::Running),
+            Exit::Code(0, _) => None,
+            Exit::Code(75, said) => failed(true, format!("the hook asks to try again later{said}")),
+            Exit::Code(code, said) => failed(false, format!("the hook exited with {code}{said}")),
+            Exit::Killed(said) => failed(false, format!("the hook was ended by a signal{said}")),
+            Exit::TimedOut => failed(
+                false,
+                format!("the hook did not end within {}s", self.timeout.as_secs()),
+            ),
+        };
+        children.remove(&action.id);
+        status
+    }
+}
+
+#[async_trait]
+impl UpgradeComponents for CommandHook {
+    async fn begin(&self, cx: &StepContext, action: &Action) -> Result<(), StepError> {
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        if !children.contains_key(&action.id) {
+            let child = self.start(cx, action, "begin")?;
+            children.insert(action.id.clone(), child);
+        }
+        Ok(())
+    }
+
+    async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
+        if let Some(status) = self.own_child(action) {
+            return Ok(status);
+        }
+        let mut child = self.start(cx, action, "probe")?;
+        let exit = child.wait(self.probe_timeout).await;
+        let failed = |retryable, reason| ActionStatus::Failed { retryable, reason };
+        Ok(match exit {
+            Exit::Code(0, _) => ActionStatus::Succeeded(Outcome::SameNode),
+            Exit::Code(10, _) => ActionStatus::Running,
+            Exit::Code(20, _) => ActionStatus::Absent,
+            Exit::Code(75, said) => failed(true, format!("the probe says: failed{said}")),
+            Exit::Code(code, said) => failed(false, format!("the probe exited with {code}{said}")),
+            Exit::Killed(said) => failed(true, format!("the probe was ended by a signal{said}")),
+            Exit::Running | Exit::TimedOut => {
+                return Err(Error::ProbeHangs {
+                    path: self.program(&action.target).to_owned(),
+                    limit: self.probe_timeout,
+                }
+                .into());
+            }
+        })
+    }
+}
+
+/// The path as it can be run, whatever the working directory is later.
+fn executable(path: PathBuf) -> Result<PathBuf, Error> {
+    let bad = |reason: String| Error::BadHook {
+        path: path.clone(),
+        reason,
+    };
+    let whole = path
+        .canonicalize()
+        .map_err(|error| bad(format!("cannot be read: {error}; name an executable file")))?;
+    let meta = whole
+        .metadata()
+        .map_err(|error| bad(format!("cannot be read: {error}")))?;
+    if !meta.is_file() {
+        return Err(bad("is not a file; name an executable file".to_owned()));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if meta.permissions().mode() & 0o111 == 0 {
+            return Err(bad("is not executable; run chmod +x on it".to_owned()));
+        }
+    }
+    Ok(whole)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+use std::sync::Arc;
+
+use migrate_core::{Fence, Moment, Phase, StepErrorKind};
+
+use super::*;
+
+/// Programs in a folder that share its files as their memory of the target.
+struct Scripts(tempfile::TempDir);
+
+impl Scripts {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, body: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.0.path().join(name);
+        let text = format!("#!/bin/sh\ncd '{}'\n{body}\n", self.0.path().display());
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn hook(&self, body: &str) -> CommandHook {
+        let path = self.write("hook", body);
+        CommandHook::new(&path, &path).unwrap()
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.path().join(name)).unwrap_or_default()
+    }
+}
+
+fn cx() -> StepContext {
+    StepContext::new(Arc::new(|| Moment::EPOCH), Fence::new("run-1", 7))
+}
+
+fn action() -> Action {
+    let target = Target::Node {
+        pool: "general".into(),
+        node: "worker-1".into(),
+    };
+    let version = |text: &str| text.parse().unwrap();
+    Action::new(
+        "plan",
+        target,
+        Phase::Upgrade,
+        version("v1.36.3"),
+        version("v1.37.2"),
+    )
+}
+
+/// Probes until the action is no longer running.
+async fn settle(hook: &CommandHook) -> ActionStatus {
+    loop {
+        let status = hook.probe(&cx(), &action()).await.unwrap();
+        if status != ActionStatus::Running {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_environment_is_the_documented_one_and_begin_runs_once() {
+    let scripts = Scripts::new();
+    let hook = scripts.hook(
+        r#"if [ $KUBE_MIGRATE_PHASE = probe ]; then [ -e done ] && exit 0; exit 20; fi
+           env | grep ^KUBE_MIGRATE_ | sort >> begun; touch done"#,
+    );
+    assert_eq!(
+        hook.probe(&cx(), &action()).await.unwrap(),
+        ActionStatus::Absent
+    );
+    hook.begin(&cx(), &action()).await.unwrap();
+    hook.begin(&cx(), &action()).await.unwrap();
+    assert_eq!(
+        settle(&hook).await,
+        ActionStatus::Succeeded(Outcome::SameNode)
+    );
+    assert_eq!(
+        scripts.read("begun"),
+        "KUBE_MIGRATE_ACTION_ID=plan.node.worker-1.upgrade\nKUBE_MIGRATE_EPOCH=7\n\
+         KUBE_MIGRATE_FROM=v1.36.3\nKUBE_MIGRATE_NODE=worker-1\nKUBE_MIGRATE_PHASE=begin\n\
+         KUBE_MIGRATE_POOL=general\nKUBE_MIGRATE_RUN=run-1\nKUBE_MIGRATE_TARGET=node\n\
+         KUBE_MIGRATE_TO=v1.37.2\n"
+    );
+}
+
+#[tokio::test]
+async fn failures_say_whether_trying_again_helps_and_what_was_printed() {
+    let scripts = Scripts::new();
+    for (code, retryable) in [(75, true), (3, false)] {
+        let hook = scripts.hook(&format!("echo no kernel for you >&2; exit {code}"));
+        hook.begin(&cx(), &action()).await.unwrap();
+        match settle(&hook).await {
+            ActionStatus::Failed {
+                retryable: r,
+                reason,
+            } => {
+                assert_eq!(r, retryable);
+                assert!(reason.contains("no kernel for you"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_hangs_is_ended_with_its_children() {
+    let scripts = Scripts::new();
+    let hook = scripts
+        .hook("echo $$ > pid; sleep 1000 & echo $! > child; wait")
+        .with_timeout(Duration::from_millis(200))
+        .with_probe_timeout(Duration::from_millis(200));
+    hook.begin(&cx(), &action()).await.unwrap();
+    match settle(&hook).await {
+        ActionStatus::Failed { reason, .. } => assert!(reason.contains("did not end"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    let child = scripts.read("child");
+    let state = format!("/proc/{}/stat", child.trim());
+    // The kernel may need a moment to reap what was killed.
+    while std::fs::read_to_string(&state).is_ok_and(|stat| !stat.contains(") Z ")) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let error = hook.probe(&cx(), &action()).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Deadline);
+}
+
+#[tokio::test]
+async fn another_process_learns_from_the_target() {
+    let scripts = Scripts::new();
+    let body = r#"if [ $KUBE_MIGRATE_PHASE = probe ]; then exit 10; fi"#;
+    scripts.hook(body).begin(&cx(), &action()).await.unwrap();
+    let successor = scripts.hook(body);
+    assert_eq!(
+        successor.probe(&cx(), &action()).await.unwrap(),
+        ActionStatus::Running
+    );
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("plain");
+    std::fs::write(&plain, "").unwrap();
+    for path in [
+        folder.path().join("missing"),
+        folder.path().to_owned(),
+        plain,
+    ] {
+        let error = CommandHook::new(&path, &path).unwrap_err();
+        assert!(matches!(error, Error::BadHook { .. }), "{error}");
+    }
+}
