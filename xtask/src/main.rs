@@ -1,0 +1,50 @@
+//! Tasks of the workspace, run as `cargo xtask TASK`.
+
+mod boundaries;
+mod deny;
+mod process;
+mod test;
+mod testbed;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the kube-migrate workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fail if a pure crate depends on a Kubernetes client, a runtime or sockets.
+    Boundaries,
+    /// Check licences and sources of dependencies (installs cargo-deny if needed).
+    Deny,
+    /// The slow rest, run by hand: long simulations, large benches, other versions.
+    Extended,
+    /// Set up the real control plane and run every test.
+    Test,
+    /// Build, or find, the binaries of the real control plane.
+    Testbed,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Boundaries => boundaries::check(),
+        Task::Deny => deny::check(),
+        Task::Extended => test::extended(),
+        Task::Test => test::test(),
+        Task::Testbed => testbed::build(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Running the tests.
+
+use std::thread;
+
+use migrate_testbed::Release;
+
+use crate::process::{cargo, run};
+use crate::testbed;
+
+/// Sets up the real control plane while the tests compile, then runs them all.
+pub(crate) fn test() -> Result<(), String> {
+    let binaries = thread::spawn(testbed::build_or_skip);
+    let mut compile = cargo();
+    compile.args(["test", "--workspace", "--no-run"]);
+    let compiled = run(&mut compile);
+    let built = binaries
+        .join()
+        .unwrap_or_else(|_| Err("building the real control plane panicked".to_owned()));
+    compiled.and(built)?;
+    let mut test = cargo();
+    test.args(["test", "--workspace", "--no-fail-fast"]);
+    run(&mut test)
+}
+
+/// What is too slow for every change: the tests marked `extended`, on every
+/// release the testbed knows, and the benches at their full size.
+pub(crate) fn extended() -> Result<(), String> {
+    testbed::ensure(Release::EXTENDED)?;
+    testbed::build()?;
+    let mut test = cargo();
+    test.args([
+        "test",
+        "--workspace",
+        "--release",
+        "--",
+        "--ignored",
+        "extended",
+    ]);
+    run(&mut test)?;
+    let mut bench = cargo();
+    bench
+        .args(["bench", "--workspace"])
+        .env("KUBE_MIGRATE_BENCH", "full");
+    run(&mut bench)
+}
