@@ -236,8 +236,10 @@ mod tests {
 
     #[test]
     fn widths_are_at_least_one_and_the_control_plane_is_one() {
-        let mut pools = PoolPolicy::default();
-        pools.max_unavailable = "10%".parse().unwrap();
+        let pools = PoolPolicy {
+            max_unavailable: "10%".parse().unwrap(),
+            ..PoolPolicy::default()
+        };
         assert_eq!(pools.width("general", 5), 1);
         assert_eq!(pools.width("general", 50), 5);
         assert_eq!(pools.width(CONTROL_PLANE_POOL, 50), 1);

@@ -267,11 +267,19 @@ impl Account {
                 let status = &object.status;
                 let app_is_healthy =
                     status.current_healthy >= status.desired_healthy && status.desired_healthy > 0;
-                return match object.unhealthy_pods {
-                    UnhealthyPodPolicy::AlwaysAllow => None,
-                    UnhealthyPodPolicy::IfHealthyBudget if app_is_healthy => None,
-                    _ => no(BlockedReason::UnhealthyPod),
+                let goes = match object.unhealthy_pods {
+                    UnhealthyPodPolicy::AlwaysAllow => true,
+                    UnhealthyPodPolicy::IfHealthyBudget => app_is_healthy,
+                    UnhealthyPodPolicy::Unknown => return no(BlockedReason::UnhealthyPod),
                 };
+                // What the policy does not let go at once may still go like a
+                // healthy pod, as far as the budget allows any.
+                if goes {
+                    return None;
+                }
+                if self.allowed() == 0 {
+                    return no(BlockedReason::UnhealthyPod);
+                }
             }
             if !object.status.observed {
                 return no(BlockedReason::NotObserved);

@@ -57,8 +57,10 @@ fn an_assumed_budget_is_held_until_the_replacement_is_ready() {
 fn one_replica_has_no_assumed_budget_and_policy_can_switch_them_off() {
     let mut one = ledger(1);
     one.hold("uid-0").unwrap();
-    let mut policy = AssumedBudgetPolicy::default();
-    policy.enabled = false;
+    let policy = AssumedBudgetPolicy {
+        enabled: false,
+        ..AssumedBudgetPolicy::default()
+    };
     let mut off = BudgetLedger::new(policy);
     off.observe_workload(&deployment(2));
     off.observe_pod(&web(0));
@@ -141,8 +143,10 @@ proptest! {
         max in 1u32..4,
         steps in proptest::collection::vec((0u8..5, 0u32..8), 0..60),
     ) {
-        let mut policy = AssumedBudgetPolicy::default();
-        policy.max_unavailable = IntOrPercent::Int(max);
+        let policy = AssumedBudgetPolicy {
+            max_unavailable: IntOrPercent::Int(max),
+            ..AssumedBudgetPolicy::default()
+        };
         let mut ledger = BudgetLedger::new(policy);
         ledger.observe_workload(&deployment(replicas));
         for index in 0..replicas { ledger.observe_pod(&web(index)); }

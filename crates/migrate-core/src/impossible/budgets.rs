@@ -87,7 +87,7 @@ impl Case<'_> {
         let status = &budget.status;
         if let Some(message) = &status.sync_failed {
             return Some(self.finding(
-                codes::SYNC_FAILED,
+                codes::BUDGET_NEVER,
                 Severity::Blocker,
                 format!(
                     "the disruption controller cannot work it out, so no pod may go: {message}"
@@ -95,7 +95,7 @@ impl Case<'_> {
                 "give its pods a controller that has replicas, or write minAvailable as a number",
             ));
         }
-        if let Some((code, mut evidence, cure)) = never(budget, self.book.supply(self.key)) {
+        if let Some((mut evidence, cure)) = never(budget, self.book.supply(self.key)) {
             let allows_now = status.observed && status.disruptions_allowed > 0;
             let severity = if allows_now {
                 Severity::Warning
@@ -109,11 +109,11 @@ impl Case<'_> {
                     status.disruptions_allowed
                 );
             }
-            return Some(self.finding(code, severity, evidence, cure));
+            return Some(self.finding(codes::BUDGET_NEVER, severity, evidence, cure));
         }
         if !status.observed {
             return Some(self.finding(
-                codes::NOT_OBSERVED,
+                codes::BUDGET_NOT_OBSERVED,
                 Severity::Warning,
                 "its status is behind its spec, and until it is up to date no pod may go",
                 "see that kube-controller-manager runs",
@@ -124,7 +124,7 @@ impl Case<'_> {
         } else {
             ", or let pods that are not Ready go with unhealthyPodEvictionPolicy: AlwaysAllow"
         };
-        self.exhausted(codes::EXHAUSTED, cure)
+        self.exhausted(codes::BUDGET_NOT_NOW, cure)
     }
 
     fn assumed(&self) -> Option<Finding> {
@@ -132,7 +132,7 @@ impl Case<'_> {
             ", or take {:?} into assumed-budgets.exclude-namespaces",
             self.key.namespace
         );
-        self.exhausted(codes::ASSUMED_EXHAUSTED, &cure)
+        self.exhausted(codes::ASSUMED_NOT_NOW, &cure)
     }
 
     /// Pods that this budget does not let go as things are.
@@ -175,7 +175,7 @@ impl Case<'_> {
             ));
         }
         let missing = enough.saturating_sub(healthy);
-        let or = if sick.is_empty() && code == codes::EXHAUSTED {
+        let or = if sick.is_empty() && code == codes::BUDGET_NOT_NOW {
             ""
         } else {
             or
@@ -195,9 +195,9 @@ impl Case<'_> {
     }
 }
 
-/// Code, evidence and cure of a budget that cannot let a pod go even when all
-/// its pods are healthy.
-fn never(budget: &DisruptionBudget, supply: Supply) -> Option<(&'static str, String, String)> {
+/// Evidence and cure of a budget that cannot let a pod go even when all its
+/// pods are healthy.
+fn never(budget: &DisruptionBudget, supply: Supply) -> Option<(String, String)> {
     let Supply { wanted, reachable } = supply;
     let needed = budget.desired_healthy(wanted);
     if wanted == 0 || reachable > needed {
@@ -207,12 +207,10 @@ fn never(budget: &DisruptionBudget, supply: Supply) -> Option<(&'static str, Str
     let pods = plural(wanted as usize, "pod", "pods");
     Some(match (budget.max_unavailable, budget.min_available) {
         (None, None) => (
-            codes::NO_LIMIT,
             "neither minAvailable nor maxUnavailable is set, so no pod may ever go".to_owned(),
             cure::allow_one(wanted),
         ),
         _ if wanted > needed => (
-            codes::PARTIAL_SELECTOR,
             format!(
                 "it needs {needed} healthy pods, because its workloads run {wanted}, but its \
                  selector matches only {reachable} of them"
@@ -223,12 +221,10 @@ fn never(budget: &DisruptionBudget, supply: Supply) -> Option<(&'static str, Str
             ),
         ),
         (Some(max), _) => (
-            codes::NOTHING_UNAVAILABLE,
             format!("maxUnavailable is {max}: none of its {pods} may ever go"),
             cure::allow_one(wanted),
         ),
         (None, Some(min)) => (
-            codes::ALL_AVAILABLE,
             format!(
                 "minAvailable is {min}, that is {needed}, and there are {pods}: none may ever go"
             ),
@@ -253,7 +249,7 @@ fn two_budgets(first: &BudgetKey, second: &BudgetKey, pods: &[&str]) -> Finding 
 
 fn assumed_nothing(workloads: &[&str]) -> Finding {
     Finding::new(
-        codes::ASSUMED_NOTHING,
+        codes::ASSUMED_NEVER,
         Severity::Blocker,
         ObjectName::cluster("Policy", "assumed-budgets.max-unavailable"),
         format!(

@@ -24,26 +24,18 @@ use movers::Movers;
 
 /// Codes of the findings of this module.
 pub mod codes {
-    /// `maxUnavailable` is 0 or 0%.
-    pub const NOTHING_UNAVAILABLE: &str = "KM-PDB-001";
-    /// `minAvailable` asks for every pod there can be.
-    pub const ALL_AVAILABLE: &str = "KM-PDB-002";
+    /// A budget that can never let a pod go.
+    pub const BUDGET_NEVER: &str = "KM-PDB-001";
     /// Two budgets guard one pod.
-    pub const TWO_BUDGETS: &str = "KM-PDB-003";
-    /// The disruption controller cannot work the budget out.
-    pub const SYNC_FAILED: &str = "KM-PDB-004";
-    /// Neither `minAvailable` nor `maxUnavailable` is set.
-    pub const NO_LIMIT: &str = "KM-PDB-005";
-    /// Too few healthy pods for any disruption now.
-    pub const EXHAUSTED: &str = "KM-PDB-006";
-    /// The budget's status is behind its spec.
-    pub const NOT_OBSERVED: &str = "KM-PDB-007";
-    /// The selector matches only a part of a workload's pods.
-    pub const PARTIAL_SELECTOR: &str = "KM-PDB-008";
-    /// The policy's assumed budgets allow nothing.
-    pub const ASSUMED_NOTHING: &str = "KM-BUDGET-001";
-    /// Too few healthy pods for the assumed budget now.
-    pub const ASSUMED_EXHAUSTED: &str = "KM-BUDGET-002";
+    pub const TWO_BUDGETS: &str = "KM-PDB-002";
+    /// A budget that lets no pod go as things are.
+    pub const BUDGET_NOT_NOW: &str = "KM-PDB-003";
+    /// A budget whose status is behind its spec.
+    pub const BUDGET_NOT_OBSERVED: &str = "KM-PDB-004";
+    /// The policy's assumed budgets can never let a pod go.
+    pub const ASSUMED_NEVER: &str = "KM-BUDGET-001";
+    /// An assumed budget that lets no pod go as things are.
+    pub const ASSUMED_NOT_NOW: &str = "KM-BUDGET-003";
     /// A pod without a controller would be lost.
     pub const BARE: &str = "KM-POD-001";
     /// `emptyDir` data would be lost.

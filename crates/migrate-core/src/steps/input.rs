@@ -125,7 +125,6 @@ impl BackupReport {
     }
 
     /// Adds a finding.
-    #[must_use]
     pub fn with_finding(mut self, finding: Finding) -> Self {
         self.findings.push(finding);
         self
