@@ -1,0 +1,253 @@
+//! Making a client, and reading through it.
+
+use std::time::Duration;
+
+use kube::api::ListParams;
+use kube::core::Resource;
+use kube::{Api, Client, Config};
+use migrate_core::{ClusterId, KubeVersion};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::resources::Namespace;
+use crate::{ApiCall, Error};
+
+/// How long one read may take.
+pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(30);
+/// Objects per page of a list.
+const PAGE: u32 = 500;
+/// How often a list is begun anew because the server forgot its place.
+const RESTARTS: u32 = 3;
+
+/// A client that sends each request exactly once.
+///
+/// The default client of kube sends a request again, up to fifteen times over
+/// several minutes, when the answer is 429, 503 or 504. To an eviction, 429 is an
+/// ordinary answer that decides what to do next.
+///
+/// Call it inside a tokio runtime: a client of kube has a task of its own.
+///
+/// # Errors
+/// [`Error::NoConfig`] if `config` is for TLS and the program was built without
+/// a TLS feature of kube, or names files that cannot be read.
+pub fn connect(mut config: Config) -> Result<Client, Error> {
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| Error::NoConfig {
+        message: crate::error::chain(&error),
+    })
+}
+
+/// Which objects a list or watch is for; all of them by default.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Selection {
+    /// A label selector, e.g. `app=web`.
+    pub labels: Option<String>,
+    /// A field selector, e.g. `spec.nodeName=a`.
+    pub fields: Option<String>,
+}
+
+impl Selection {
+    /// Every object.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only objects with these labels.
+    #[must_use]
+    pub fn labels(mut self, selector: impl Into<String>) -> Self {
+        self.labels = Some(selector.into());
+        self
+    }
+
+    /// Only objects with these fields.
+    #[must_use]
+    pub fn fields(mut self, selector: impl Into<String>) -> Self {
+        self.fields = Some(selector.into());
+        self
+    }
+}
+
+/// Every object of type `K`, of all namespaces, as of one moment.
+///
+/// Read in pages; when the server has forgotten the moment (410), the list is
+/// begun anew.
+///
+/// # Errors
+/// Any of [`Error`]; [`Error::Deadline`] if one page takes longer than 30 s.
+pub async fn list<K>(client: &Client, selection: &Selection) -> Result<Vec<K>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let api = Api::<K>::all(client.clone());
+    let first = ListParams {
+        label_selector: selection.labels.clone(),
+        field_selector: selection.fields.clone(),
+        ..ListParams::default().limit(PAGE)
+    };
+    let mut restarts = 0;
+    let mut params = first.clone();
+    let mut items = Vec::new();
+    loop {
+        let call = ApiCall::new::<K>("list");
+        match within_deadline(call, READ_DEADLINE, api.list(&params)).await {
+            Ok(page) => {
+                items.extend(page.items);
+                match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                    Some(token) => params = first.clone().continue_token(&token),
+                    None => return Ok(items),
+                }
+            }
+            Err(Error::Api { code: 410, .. }) if restarts < RESTARTS => {
+                restarts += 1;
+                params = first.clone();
+                items.clear();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// One cluster-wide object, or `None` if there is none of this name.
+///
+/// # Errors
+/// Any of [`Error`] but [`Error::NotFound`].
+pub async fn get<K>(client: &Client, name: &str) -> Result<Option<K>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let api = Api::<K>::all(client.clone());
+    let call = ApiCall::new::<K>("get").named(name);
+    within_deadline(call, READ_DEADLINE, api.get_opt(name)).await
+}
+
+/// The identity of the cluster behind `client`.
+///
+/// # Errors
+/// Any of [`Error`].
+pub async fn cluster_id(client: &Client) -> Result<ClusterId, Error> {
+    let name = "kube-system";
+    let namespace = get::<Namespace>(client, name).await?;
+    namespace
+        .and_then(|namespace| namespace.cluster_id())
+        .ok_or_else(|| Error::NotFound {
+            call: ApiCall::new::<Namespace>("get").named(name),
+        })
+}
+
+/// The version that the API server behind `client` reports. With several
+/// servers behind one address it is that of whichever answered.
+///
+/// # Errors
+/// Any of [`Error`].
+pub async fn server_version(client: &Client) -> Result<KubeVersion, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Info {
+        git_version: KubeVersion,
+    }
+
+    let call = ApiCall::path("/version");
+    let request = kube::core::Request::new("/version").list(&ListParams::default());
+    let request = request.map_err(|error| call.clone().failed(kube::Error::BuildRequest(error)))?;
+    let info = client.request::<Info>(request);
+    within_deadline(call, READ_DEADLINE, info)
+        .await
+        .map(|info| info.git_version)
+}
+
+/// Awaits the answer to `call` for `deadline` at the most.
+pub(crate) async fn within_deadline<T>(
+    call: ApiCall,
+    deadline: Duration,
+    answer: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(deadline, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(call.failed(error)),
+        Err(_) => Err(Error::Deadline {
+            call,
+            after: deadline,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::resources::Pod;
+    use crate::testing::{Scripted, reply, status};
+
+    fn page(names: &[&str], next: &str) -> Value {
+        let items: Vec<Value> = names
+            .iter()
+            .map(|name| json!({ "metadata": { "name": name } }))
+            .collect();
+        json!({ "kind": "PodList", "apiVersion": "v1",
+                "metadata": { "resourceVersion": "7", "continue": next }, "items": items })
+    }
+
+    #[tokio::test]
+    async fn pages_are_joined_and_a_forgotten_place_starts_the_list_anew() {
+        let expired = status(410, "Expired", "the continue token is too old", json!({}));
+        let mut script = vec![
+            reply(200, page(&["a", "b"], "next")),
+            reply(410, &expired),
+            reply(200, page(&["a", "c"], "later")),
+            reply(200, page(&["d"], "")),
+        ]
+        .into_iter();
+        let api = Scripted::new(move |_| script.next().unwrap());
+        let selection = Selection::all().labels("app=web").fields("spec.nodeName=n");
+        let pods = list::<Pod>(&api.client, &selection).await.unwrap();
+        let names: Vec<_> = pods
+            .iter()
+            .filter_map(|pod| pod.metadata.name.as_deref())
+            .collect();
+        assert_eq!(names, ["a", "c", "d"]);
+        let query = "fieldSelector=spec.nodeName%3Dn&labelSelector=app%3Dweb&limit=500";
+        let first = format!("GET /api/v1/pods?&{query}");
+        let lines: Vec<String> = api.asked().iter().map(|asked| asked.line()).collect();
+        let next = |token| format!("{first}&continue={token}");
+        assert_eq!(
+            lines,
+            [first.clone(), next("next"), first.clone(), next("later")]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_place_that_is_always_forgotten_is_an_error() {
+        let expired = status(410, "Expired", "too old", json!({}));
+        let api = Scripted::new(move |_| reply(410, &expired));
+        let error = list::<Pod>(&api.client, &Selection::all())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Api { code: 410, .. }), "{error}");
+        assert_eq!(api.asked().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn version_and_identity() {
+        let api = Scripted::new(|asked| match asked.path() {
+            "/version" => reply(200, json!({ "major": "1", "gitVersion": "v1.36.3+k3s1" })),
+            _ => reply(
+                200,
+                json!({ "metadata": { "name": "kube-system", "uid": "u-1" } }),
+            ),
+        });
+        let version = server_version(&api.client).await.unwrap();
+        assert_eq!(version.to_string(), "v1.36.3+k3s1");
+        assert_eq!(
+            cluster_id(&api.client).await.unwrap(),
+            ClusterId::new("u-1")
+        );
+        let lines: Vec<String> = api
+            .asked()
+            .iter()
+            .map(|asked| asked.path().to_owned())
+            .collect();
+        assert_eq!(lines, ["/version", "/api/v1/namespaces/kube-system"]);
+    }
+}

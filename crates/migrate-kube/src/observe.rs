@@ -1,0 +1,202 @@
+//! The cluster as a model, from lists.
+
+use kube::Client;
+use migrate_core::model::ControlPlaneMember;
+use migrate_core::{ClusterModel, KubeVersion, Moment};
+
+use crate::client::{cluster_id, list, server_version};
+use crate::resources::{
+    DaemonSet, Deployment, Job, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    PodDisruptionBudget, ReplicaSet, Resolver, StatefulSet,
+};
+use crate::{Error, Selection};
+
+/// Label of the API servers' pods, and its value.
+const COMPONENT: (&str, &str) = ("component", "kube-apiserver");
+/// The member of a control plane whose API servers are not visible as pods.
+const UNSEEN_MEMBER: &str = "control-plane";
+
+/// The cluster behind `client` at `now`.
+///
+/// All kinds are listed at the same time, each in pages.
+///
+/// Left out are nodes whose kubelet has never reported: they have no version and
+/// run nothing.
+///
+/// Control-plane members are the static pods labelled `component=kube-apiserver`
+/// with the version in their image's tag, or, if the tag does not say, the
+/// version that the API reports; where no such pod shows, the one member
+/// `control-plane` has that version.
+///
+/// # Caveats
+/// The lists are not of one moment. What changes in between shows in some of
+/// them only, as it does between two watches.
+///
+/// # Errors
+/// [`Error::Forbidden`] naming the rule that is missing; [`Error::Decode`] naming
+/// the object that cannot be read; any other of [`Error`].
+pub async fn observe(client: &Client, now: Moment) -> Result<ClusterModel, Error> {
+    let all = Selection::all();
+    let (
+        cluster,
+        version,
+        nodes,
+        pods,
+        budgets,
+        deployments,
+        replica_sets,
+        stateful_sets,
+        daemon_sets,
+        jobs,
+        claims,
+        volumes,
+    ) = futures::try_join!(
+        cluster_id(client),
+        server_version(client),
+        list::<Node>(client, &all),
+        list::<Pod>(client, &all),
+        list::<PodDisruptionBudget>(client, &all),
+        list::<Deployment>(client, &all),
+        list::<ReplicaSet>(client, &all),
+        list::<StatefulSet>(client, &all),
+        list::<DaemonSet>(client, &all),
+        list::<Job>(client, &all),
+        list::<PersistentVolumeClaim>(client, &all),
+        list::<PersistentVolume>(client, &all),
+    )?;
+    let mut resolver = Resolver::new();
+    for replica_set in &replica_sets {
+        resolver.see_replica_set(replica_set);
+    }
+    for claim in &claims {
+        resolver.see_claim(claim);
+    }
+    for volume in &volumes {
+        resolver.see_volume(volume);
+    }
+
+    let mut model = ClusterModel::new(cluster, now);
+    model.control_plane = control_plane(&pods, &version);
+    for node in &nodes {
+        if node.has_reported() {
+            model.nodes.push(node.to_model()?);
+        } else {
+            tracing::warn!(
+                node = node.metadata.name,
+                "left out: its kubelet has never reported"
+            );
+        }
+    }
+    model.pods = pods.iter().map(|pod| pod.to_model(&resolver)).collect();
+    model.budgets = budgets.iter().map(PodDisruptionBudget::to_model).collect();
+    model
+        .workloads
+        .extend(deployments.iter().map(Deployment::to_model));
+    model
+        .workloads
+        .extend(stateful_sets.iter().map(StatefulSet::to_model));
+    model
+        .workloads
+        .extend(daemon_sets.iter().map(DaemonSet::to_model));
+    model.workloads.extend(jobs.iter().map(Job::to_model));
+    let alone = replica_sets
+        .iter()
+        .filter(|replica_set| replica_set.deployment().is_none());
+    model.workloads.extend(alone.map(ReplicaSet::to_model));
+    model.sort();
+    Ok(model)
+}
+
+/// The control-plane members among `pods`; `version` is what the API reports.
+pub fn control_plane(pods: &[Pod], version: &KubeVersion) -> Vec<ControlPlaneMember> {
+    let mut members: Vec<ControlPlaneMember> =
+        pods.iter().filter_map(|pod| member(pod, version)).collect();
+    if members.is_empty() {
+        members.push(ControlPlaneMember::new(UNSEEN_MEMBER, version.clone()));
+    }
+    members
+}
+
+fn member(pod: &Pod, version: &KubeVersion) -> Option<ControlPlaneMember> {
+    let (key, value) = COMPONENT;
+    let labels = pod.metadata.labels.as_ref()?;
+    if labels.get(key).map(String::as_str) != Some(value) || !pod.is_mirror() {
+        return None;
+    }
+    let node = pod.spec.node_name.clone()?;
+    let image = pod
+        .spec
+        .containers
+        .iter()
+        .find(|container| container.name == value);
+    let tag = image.and_then(|container| version_of(&container.image));
+    let mut member = ControlPlaneMember::new(node, tag.unwrap_or_else(|| version.clone()));
+    member.ready = pod.is_ready();
+    Some(member)
+}
+
+/// The version in an image's tag. Tags cannot hold `+`; builders write `_`.
+fn version_of(image: &str) -> Option<KubeVersion> {
+    let image = image.split_once('@').map_or(image, |(name, _digest)| name);
+    let (_, last) = image.rsplit_once('/').unwrap_or(("", image));
+    let (_, tag) = last.split_once(':')?;
+    tag.replace('_', "+").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn api_server(node: &str, image: &str, ready: &str, mirror: bool) -> Pod {
+        let mut pod = json!({
+            "metadata": { "name": format!("kube-apiserver-{node}"), "namespace": "kube-system",
+                          "labels": { "component": "kube-apiserver" }, "annotations": {} },
+            "spec": { "nodeName": node,
+                      "containers": [{ "name": "kube-apiserver", "image": image }] },
+            "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+        });
+        if mirror {
+            pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("hash");
+        }
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn members_and_their_versions() {
+        let reported: KubeVersion = "v1.36.3".parse().unwrap();
+        let pods = [
+            api_server("a", "registry.k8s.io/kube-apiserver:v1.37.2", "True", true),
+            api_server(
+                "b",
+                "localhost:5000/kube-apiserver:v1.36.3_vendor.1",
+                "False",
+                true,
+            ),
+            api_server(
+                "c",
+                "registry.k8s.io/kube-apiserver@sha256:abcd",
+                "True",
+                true,
+            ),
+            api_server("d", "registry.k8s.io/kube-apiserver:v1.0.0", "True", false),
+        ];
+        let members = control_plane(&pods, &reported);
+        let shown: Vec<String> = members
+            .iter()
+            .map(|member| format!("{} {} {}", member.name, member.version, member.ready))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "a v1.37.2 true",
+                "b v1.36.3+vendor.1 false",
+                "c v1.36.3 true"
+            ]
+        );
+
+        let unseen = control_plane(&pods[3..], &reported);
+        assert_eq!(unseen, [ControlPlaneMember::new("control-plane", reported)]);
+    }
+}
