@@ -1,0 +1,77 @@
+//! The error of this crate.
+
+use migrate_core::ClusterId;
+use migrate_core::cost::CostError;
+use migrate_core::skew::{PathError, PathStop, UpgradePath};
+
+/// Why there is no plan, or why a plan cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No term of the estimate may last for ever.
+    #[error("no estimate: {0}")]
+    Estimate(#[from] CostError),
+    /// The plan contradicts itself or the model it is run on: make a new one.
+    #[error("plan {plan} does not fit: {problem}; make a new plan")]
+    Inconsistent {
+        /// The plan.
+        plan: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// Not the JSON form of a plan.
+    #[error("this is not a plan: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Written by a newer release: read it with that one.
+    #[error("the {what} has schema {found} and this release knows up to {known}: use a newer one")]
+    NewerSchema {
+        /// What was read.
+        what: &'static str,
+        /// Its schema.
+        found: u32,
+        /// The newest schema this release reads.
+        known: u32,
+    },
+    /// The model names no control-plane member, so no version to start from.
+    #[error("the cluster model has no control-plane member: observe the cluster again")]
+    NoControlPlane,
+    /// There is no way from the present versions to the target.
+    #[error(transparent)]
+    NoPath(#[from] PathError),
+    /// The plan is for another cluster.
+    #[error("plan {plan} is for cluster {expected}, this is cluster {found}")]
+    OtherCluster {
+        /// The plan.
+        plan: String,
+        /// The cluster it was made for.
+        expected: ClusterId,
+        /// The cluster it was handed.
+        found: ClusterId,
+    },
+    /// The plan was made under another policy: plan again, or restore it.
+    #[error("plan {plan} was made under policy {expected} and is handed policy {found}")]
+    OtherPolicy {
+        /// The plan.
+        plan: String,
+        /// Hash of the policy it was made under.
+        expected: String,
+        /// Hash of the policy it was handed.
+        found: String,
+    },
+    /// The target is more than one hop away. A plan is one hop.
+    #[error("{} takes more than one hop ({path}): {}", .path.target, first_hop(.first))]
+    SeveralHops {
+        /// The whole way.
+        path: UpgradePath,
+        /// The hop to plan first.
+        first: PathStop,
+    },
+}
+
+fn first_hop(stop: &PathStop) -> String {
+    if stop.control_plane {
+        format!("plan the upgrade to {} first", stop.minor)
+    } else {
+        format!("bring every node to {} first", stop.minor)
+    }
+}

@@ -1,0 +1,137 @@
+//! Interning agrees with the ledger, the other reader of the same rules.
+
+use std::collections::BTreeMap;
+
+use migrate_core::model::SCHEMA;
+use migrate_core::selector::{Operator, Requirement};
+use migrate_core::{
+    BudgetKey, BudgetLedger, ClusterId, ClusterModel, DisruptionBudget, LabelSelector, Moment,
+    Node, Pod, PodId, Policy, Workload, WorkloadId,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+struct PodSpec {
+    namespace: usize,
+    app: usize,
+    tier: bool,
+    node: usize,
+    ready: bool,
+}
+
+fn model(pods: &[PodSpec], budgets: &[(usize, usize)], replicas: &[u32]) -> ClusterModel {
+    let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+    assert_eq!(model.schema, SCHEMA);
+    let version: migrate_core::KubeVersion = "1.36.0".parse().unwrap();
+    model.nodes = (0..3)
+        .map(|n| Node::new(format!("n{n}"), version.clone()))
+        .collect();
+    for namespace in 0..2 {
+        for (app, &replicas) in replicas.iter().enumerate() {
+            let id = WorkloadId::new("Deployment", format!("ns{namespace}"), format!("app{app}"));
+            model.workloads.push(Workload::new(id, replicas));
+        }
+    }
+    for (number, &(namespace, form)) in budgets.iter().enumerate() {
+        let selector = match form {
+            0..=2 => LabelSelector::new().with_label("app", format!("app{form}")),
+            3 => LabelSelector::new(),
+            4 => LabelSelector::new().with_requirement(Requirement::new(
+                "tier",
+                Operator::Exists,
+                Vec::<String>::new(),
+            )),
+            _ => LabelSelector::new()
+                .with_label("app", "app0")
+                .with_label("tier", "x"),
+        };
+        let mut budget =
+            DisruptionBudget::new(format!("ns{namespace}"), format!("b{number}"), selector);
+        budget.status.observed = true;
+        budget.status.disruptions_allowed = 1;
+        model.budgets.push(budget);
+    }
+    for (number, spec) in pods.iter().enumerate() {
+        let namespace = format!("ns{}", spec.namespace);
+        let name = format!("p{number}");
+        let mut pod = Pod::new(
+            PodId::new(&namespace, &name, &name),
+            format!("n{}", spec.node),
+        );
+        pod.labels.insert("app".into(), format!("app{}", spec.app));
+        if spec.tier {
+            pod.labels.insert("tier".into(), "x".into());
+        }
+        pod.ready = spec.ready;
+        pod.workload = Some(WorkloadId::new(
+            "Deployment",
+            &namespace,
+            format!("app{}", spec.app),
+        ));
+        pod.controller = Some(migrate_core::ControllerRef {
+            group: "apps".into(),
+            kind: "ReplicaSet".into(),
+            name: "rs".into(),
+            uid: "rs".into(),
+        });
+        model.pods.push(pod);
+    }
+    model.sort();
+    model
+}
+
+fn any_pod() -> impl Strategy<Value = PodSpec> {
+    (
+        0..2usize,
+        0..3usize,
+        any::<bool>(),
+        0..3usize,
+        prop::bool::weighted(0.8),
+    )
+        .prop_map(|(namespace, app, tier, node, ready)| PodSpec {
+            namespace,
+            app,
+            tier,
+            node,
+            ready,
+        })
+}
+
+proptest! {
+    #[test]
+    fn budgets_of_pods_are_those_of_the_ledger(
+        pods in prop::collection::vec(any_pod(), 0..40),
+        budgets in prop::collection::vec((0..2usize, 0..6usize), 0..4),
+        replicas in prop::collection::vec(1u32..4, 3),
+    ) {
+        let model = model(&pods, &budgets, &replicas);
+        let policy = Policy::default();
+        let interned = Interned::new(&model, &policy);
+        let ledger = BudgetLedger::from_model(&model, policy.assumed_budgets.clone());
+        // Count for count, node by node.
+        let mut expected: BTreeMap<(usize, BudgetKey), u32> = BTreeMap::new();
+        for pod in model.pods.iter().filter(|pod| pod.is_healthy()) {
+            let node = model.nodes.iter().position(|n| Some(&n.name) == pod.node.as_ref());
+            for key in ledger.budgets_of(&pod.id.uid) {
+                *expected.entry((node.unwrap(), key.clone())).or_default() += 1;
+            }
+        }
+        let mut found = BTreeMap::new();
+        for node in 0..model.nodes.len() {
+            for touch in interned.touches(node as u32) {
+                let key = interned.budgets[touch.budget as usize].source.key();
+                found.insert((node, key), touch.pods);
+            }
+        }
+        prop_assert_eq!(found, expected);
+        for budget in &interned.budgets {
+            if let (BudgetSource::Assumed(_), Some(view)) =
+                (budget.source, ledger.account(&budget.source.key()))
+            {
+                prop_assert_eq!((budget.allowed, budget.desired), (view.allowed, view.desired));
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Who may begin now.
+//!
+//! A slot that may not begin waits for exactly one thing: a slot of its pool,
+//! one budget (in the lane of its pool at that budget), or its own node. It is
+//! looked at again only when that very thing has become free *and* its pool
+//! has a slot, so a release costs as many tests as it lets begin, plus those
+//! that turn out to need something else as well.
+
+use std::cmp::Reverse;
+
+use migrate_core::Phase;
+
+use super::queue::NONE;
+use super::{Emit, Gate, Machine, Mode, State};
+
+impl Machine {
+    /// Begins whatever may begin, then looks whether anything is left.
+    pub(super) fn dispatch(&mut self) {
+        if self.mode == Mode::Running && !self.paused {
+            self.dispatch_members();
+            while let Some(slot) = self.links.pop(&mut self.due) {
+                let target = self.layout.members + slot;
+                if let State::Due(phase) = self.states[target as usize] {
+                    self.begin(target, phase);
+                }
+            }
+            while self.nodes_open
+                && let Some(Reverse(pool)) = self.dirty.pop()
+            {
+                self.pools[pool as usize].dirty = false;
+                self.dispatch_pool(pool);
+            }
+        }
+        self.settle();
+    }
+
+    /// Notices the end, and the begin of a standstill.
+    fn settle(&mut self) {
+        if self.mode != Mode::Running {
+            return;
+        }
+        if self.remaining == 0 {
+            self.mode = Mode::Finished;
+            self.stalled_since = None;
+            self.out.push_back(Emit::Finished);
+        } else if self.busy == 0 && !self.paused {
+            self.stalled_since.get_or_insert(self.now);
+        } else {
+            self.stalled_since = None;
+        }
+    }
+
+    /// One member at a time, each to the end of its last phase.
+    fn dispatch_members(&mut self) {
+        while self.member < self.layout.members {
+            match self.states[self.member as usize] {
+                State::Gated => self.begin(self.member, Phase::Upgrade),
+                State::Due(phase) => self.begin(self.member, phase),
+                State::Done => {
+                    self.member += 1;
+                    continue;
+                }
+                _ => {}
+            }
+            return;
+        }
+        if !self.nodes_open {
+            self.nodes_open = true;
+            for pool in 0..self.layout.widths.len() {
+                self.open_pool(u32::try_from(pool).unwrap_or(NONE));
+            }
+        }
+    }
+
+    fn open_pool(&mut self, pool: u32) {
+        let layout = self.layout.clone();
+        let planned = layout
+            .slots_of(pool)
+            .iter()
+            .find(|slot| layout.slots[**slot as usize].canary);
+        match planned {
+            None => self.lift_gate(pool),
+            Some(&slot) if self.states[(layout.members + slot) as usize] == State::Gated => {
+                self.send_canary(pool, slot);
+            }
+            Some(_) => self.send_next_canary(pool),
+        }
+    }
+
+    pub(super) fn send_canary(&mut self, pool: u32, slot: u32) {
+        self.pools[pool as usize].gate = Gate::Canary(slot);
+        self.enqueue(slot);
+    }
+
+    fn send_next_canary(&mut self, pool: u32) {
+        let layout = self.layout.clone();
+        let is_gated =
+            |slot: &&u32| self.states[(layout.members + **slot) as usize] == State::Gated;
+        match layout.slots_of(pool).iter().find(is_gated) {
+            Some(&slot) => self.send_canary(pool, slot),
+            None => self.pools[pool as usize].gate = Gate::Wanted,
+        }
+    }
+
+    fn lift_gate(&mut self, pool: u32) {
+        self.pools[pool as usize].gate = Gate::Open;
+        let layout = self.layout.clone();
+        for &slot in layout.slots_of(pool) {
+            if self.states[(layout.members + slot) as usize] == State::Gated {
+                self.enqueue(slot);
+            }
+        }
+    }
+
+    /// After the end of a canary: the others follow if it was verified, else
+    /// the next one of its pool goes in its place.
+    pub(super) fn canary_through(&mut self, target: u32, verified: bool) {
+        let Some(slot) = target.checked_sub(self.layout.members) else {
+            return;
+        };
+        if !self.is_canary(slot) {
+            return;
+        }
+        let pool = self.layout.pool_of(slot);
+        if verified {
+            self.lift_gate(pool);
+        } else {
+            self.send_next_canary(pool);
+        }
+    }
+
+    /// Puts a slot into the queue of its pool.
+    pub(super) fn enqueue(&mut self, slot: u32) {
+        let pool = self.layout.pool_of(slot);
+        self.links.push(&mut self.pools[pool as usize].ready, slot);
+        self.set(self.layout.members + slot, State::Queued);
+        self.mark_dirty(pool);
+    }
+
+    /// Takes a slot that has not begun out of whatever it waits in.
+    pub(super) fn unqueue(&mut self, slot: u32) {
+        match self.states[(self.layout.members + slot) as usize] {
+            State::Queued => {
+                let pool = self.layout.pool_of(slot) as usize;
+                self.links.remove(&mut self.pools[pool].ready, slot);
+            }
+            State::Parked { lane } => {
+                let lane = &mut self.lanes[lane as usize];
+                // Only a head knows its queue. What hung below a slot of either
+                // goes to `waiting`: a test too many is harmless.
+                let queue = if lane.tried.first() == Some(slot) {
+                    &mut lane.tried
+                } else {
+                    &mut lane.waiting
+                };
+                self.links.remove(queue, slot);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the wait of a slot that has not begun.
+    pub(super) fn withdraw(&mut self, slot: u32, to: State) {
+        self.unqueue(slot);
+        let target = self.layout.members + slot;
+        self.set(target, to);
+        self.canary_through(target, false);
+    }
+
+    pub(super) fn mark_dirty(&mut self, pool: u32) {
+        if !std::mem::replace(&mut self.pools[pool as usize].dirty, true) {
+            self.dirty.push(Reverse(pool));
+        }
+    }
+
+    fn dispatch_pool(&mut self, pool: u32) {
+        let width = self.layout.widths[pool as usize];
+        let mut from = 0;
+        while self.pools[pool as usize].away <= width {
+            let of_pool = &self.pools[pool as usize].cordoned;
+            let Some(&slot) = of_pool.range(from..).next() else {
+                break;
+            };
+            from = slot + 1;
+            match self.blocking(slot) {
+                None => {
+                    self.unqueue(slot);
+                    self.begin(self.layout.members + slot, Phase::Drain);
+                }
+                Some(lane) => {
+                    self.unqueue(slot);
+                    self.park(slot, lane);
+                }
+            }
+        }
+        while self.pools[pool as usize].away < width {
+            let Some(slot) = self.next_candidate(pool) else {
+                break;
+            };
+            let target = self.layout.members + slot;
+            if !self.is_ready(slot) {
+                self.set(target, State::NotReady);
+            } else if let Some(lane) = self.blocking(slot) {
+                self.park(slot, lane);
+            } else {
+                self.begin(target, Phase::Drain);
+            }
+        }
+    }
+
+    /// Lets `slot`, which must be in no queue, wait for the budget of `lane`.
+    fn park(&mut self, slot: u32, lane: u32) {
+        let entry = &mut self.lanes[lane as usize];
+        self.links.push(&mut entry.tried, slot);
+        if !std::mem::replace(&mut entry.listed, true) {
+            let budget = self.layout.lanes[lane as usize].budget;
+            let first = &mut self.accounts[budget as usize].lane;
+            entry.next = std::mem::replace(first, lane);
+        }
+        self.set(self.layout.members + slot, State::Parked { lane });
+    }
+
+    /// Takes out the first slot that may have become free: from the queue of
+    /// the pool or from a lane whose budget has something left.
+    fn next_candidate(&mut self, pool: u32) -> Option<u32> {
+        let layout = self.layout.clone();
+        let pool = &mut self.pools[pool as usize];
+        loop {
+            let key = match (pool.ready.first(), pool.open.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => return self.links.pop(&mut pool.ready),
+                (Some(slot), Some(Reverse((key, _)))) if slot < *key => {
+                    return self.links.pop(&mut pool.ready);
+                }
+                (_, Some(Reverse((key, _)))) => *key,
+            };
+            let Reverse((_, id)) = pool.open.pop()?;
+            let lane = &mut self.lanes[id as usize];
+            let free = self.accounts[layout.lanes[id as usize].budget as usize].free();
+            match lane.waiting.first() {
+                // The entry was made before its first slot left.
+                Some(slot) if free > 0 && slot > key => pool.open.push(Reverse((slot, id))),
+                Some(_) if free > 0 => {
+                    let slot = self.links.pop(&mut lane.waiting);
+                    lane.open = lane.waiting.first().is_some();
+                    if let Some(next) = lane.waiting.first() {
+                        pool.open.push(Reverse((next, id)));
+                    }
+                    return slot;
+                }
+                _ => lane.open = false,
+            }
+        }
+    }
+
+    /// The lane of the first budget that has less free than `slot` needs.
+    pub(super) fn blocking(&self, slot: u32) -> Option<u32> {
+        let short = self.layout.needs(slot).iter().find(|need| {
+            let account = self.accounts[need.budget as usize];
+            account.share(need.pods) > account.free()
+        });
+        short.map(|need| need.lane)
+    }
+
+    /// Begins `phase` of `target`, which must be in no queue.
+    fn begin(&mut self, target: u32, phase: Phase) {
+        if let Some(slot) = target.checked_sub(self.layout.members)
+            && self.states[target as usize].is_untouched()
+        {
+            self.hold(slot);
+            self.enter_flight(slot);
+        }
+        self.attempts[target as usize] += 1;
+        self.set(target, State::Running(phase));
+        self.out.push_back(Emit::Begin { target, phase });
+    }
+
+    fn hold(&mut self, slot: u32) {
+        let taken = &mut self.taken[self.layout.need_range(slot)];
+        for (need, taken) in self.layout.needs(slot).iter().zip(taken) {
+            let account = &mut self.accounts[need.budget as usize];
+            *taken = account.share(need.pods);
+            account.held += *taken;
+        }
+    }
+
+    /// Gives back what the drain of `slot` held.
+    pub(super) fn release(&mut self, slot: u32) {
+        let layout = self.layout.clone();
+        for (need, at) in layout.needs(slot).iter().zip(layout.need_range(slot)) {
+            let account = &mut self.accounts[need.budget as usize];
+            let before = account.free();
+            account.held -= std::mem::take(&mut self.taken[at]);
+            if account.free() > before {
+                self.open_lanes(need.budget);
+            }
+        }
+    }
+
+    /// Wakes those that wait for `budget`, of which something became free.
+    pub(super) fn open_lanes(&mut self, budget: u32) {
+        let mut next = std::mem::replace(&mut self.accounts[budget as usize].lane, NONE);
+        while next != NONE {
+            let id = next;
+            let lane = &mut self.lanes[id as usize];
+            next = lane.next;
+            let news = lane.tried.first().is_some();
+            self.links.append(&mut lane.waiting, &mut lane.tried);
+            let Some(first) = lane.waiting.first() else {
+                lane.listed = false;
+                continue;
+            };
+            // Still waited in: it stays listed.
+            let head = &mut self.accounts[budget as usize].lane;
+            lane.next = std::mem::replace(head, id);
+            let pool = self.layout.lanes[id as usize].pool;
+            if news || !lane.open {
+                lane.open = true;
+                self.pools[pool as usize].open.push(Reverse((first, id)));
+            }
+            self.mark_dirty(pool);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What a machine can be asked: who waits on what, who stands where.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use migrate_core::{Moment, Phase};
+
+use super::{Gate, Machine, Mode, State, next_phase};
+
+/// Why the next phase of a target has not begun, in ids.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Obstacle {
+    Budget { budget: u32, needed: u32, free: u32 },
+    Canary { slot: u32 },
+    ControlPlane { member: u32 },
+    NodeAway { pool: u32 },
+    NotReady,
+    Paused,
+    PoolSlot { pool: u32 },
+    PreviousPhase { running: Phase },
+    Retry { at: Moment, attempt: u8 },
+    Start,
+    Stopped,
+}
+
+/// Counts of targets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) done: u32,
+    pub(crate) running: u32,
+    pub(crate) waiting: u32,
+    pub(crate) skipped: u32,
+}
+
+impl Machine {
+    pub(crate) fn now(&self) -> Moment {
+        self.now
+    }
+
+    pub(crate) fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    pub(crate) fn state(&self, target: u32) -> State {
+        self.states[target as usize]
+    }
+
+    /// Why `target` was skipped.
+    pub(crate) fn reason(&self, target: u32) -> Option<&str> {
+        self.reasons.get(&target).map(String::as_str)
+    }
+
+    /// The node in a slot now.
+    pub(crate) fn node_in(&self, slot: u32) -> u32 {
+        self.slot_nodes[slot as usize]
+    }
+
+    pub(crate) fn width(&self, pool: u32) -> u32 {
+        self.layout.widths[pool as usize]
+    }
+
+    pub(crate) fn pool_of(&self, slot: u32) -> u32 {
+        self.layout.pool_of(slot)
+    }
+
+    /// Nodes that count against a pool although no slot of it is in flight there.
+    pub(crate) fn away(&self, pool: u32) -> impl Iterator<Item = u32> + '_ {
+        let of_pool = move |node: &super::Node| node.pool == pool && node.is_left_away();
+        (0..)
+            .zip(&self.nodes)
+            .filter(move |(_, node)| of_pool(node))
+            .map(|(id, _)| id)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for state in &self.states {
+            let count = match state {
+                State::Done => &mut counts.done,
+                State::Skipped | State::Gone => &mut counts.skipped,
+                state if state.is_untouched() => &mut counts.waiting,
+                _ => &mut counts.running,
+            };
+            *count += 1;
+        }
+        counts
+    }
+
+    /// Attempts that wait for their time, by target.
+    pub(crate) fn retries(&self) -> BTreeMap<u32, Moment> {
+        self.timers
+            .iter()
+            .map(|Reverse((at, target))| (*target, *at))
+            .collect()
+    }
+
+    /// The next phase of `target` that has not begun, and why it has not;
+    /// `None` when all have. `retries` is what [`retries`](Self::retries) says.
+    pub(crate) fn obstacle(
+        &self,
+        target: u32,
+        retries: &BTreeMap<u32, Moment>,
+    ) -> Option<(Phase, Obstacle)> {
+        let slot = target.checked_sub(self.layout.members);
+        let first = if slot.is_some() {
+            Phase::Drain
+        } else {
+            Phase::Upgrade
+        };
+        match (self.state(target), slot) {
+            (State::Done | State::Skipped | State::Gone, _) => None,
+            (State::Running(phase), _) => {
+                let next = next_phase(phase)?;
+                Some((next, Obstacle::PreviousPhase { running: phase }))
+            }
+            (State::Backoff(phase), _) => {
+                let at = *retries.get(&target)?;
+                let attempt = self.attempts[target as usize] + 1;
+                Some((phase, Obstacle::Retry { at, attempt }))
+            }
+            (State::Due(phase) | State::Failed(phase), _) => Some((phase, self.permission()?)),
+            (_, None) if target != self.member => Some((
+                first,
+                Obstacle::ControlPlane {
+                    member: self.member,
+                },
+            )),
+            (_, None) => Some((first, self.permission()?)),
+            (state, Some(slot)) => Some((first, self.slot_obstacle(slot, state)?)),
+        }
+    }
+
+    fn slot_obstacle(&self, slot: u32, state: State) -> Option<Obstacle> {
+        let id = self.layout.pool_of(slot);
+        let pool = &self.pools[id as usize];
+        if state == State::Gated {
+            if !self.nodes_open {
+                let member = self.member;
+                let waits = member < self.layout.members;
+                return if waits {
+                    Some(Obstacle::ControlPlane { member })
+                } else {
+                    self.permission()
+                };
+            }
+            return match pool.gate {
+                Gate::Canary(slot) => Some(Obstacle::Canary { slot }),
+                Gate::Wanted | Gate::Open => None,
+            };
+        }
+        if !self.is_ready(slot) {
+            return Some(Obstacle::NotReady);
+        }
+        if let Some(lane) = self.blocking(slot) {
+            let budget = self.layout.lanes[lane as usize].budget;
+            let account = self.accounts[budget as usize];
+            let need = self
+                .layout
+                .needs(slot)
+                .iter()
+                .find(|need| need.lane == lane);
+            return Some(Obstacle::Budget {
+                budget,
+                needed: need.map_or(1, |need| account.share(need.pods)),
+                free: account.free(),
+            });
+        }
+        // A node that is away already needs no further slot.
+        let others_away = pool.away - u32::from(pool.cordoned.contains(&slot));
+        if others_away < self.layout.widths[id as usize] {
+            return self.permission();
+        }
+        Some(if pool.in_flight == 0 {
+            Obstacle::NodeAway { pool: id }
+        } else {
+            Obstacle::PoolSlot { pool: id }
+        })
+    }
+
+    /// What keeps everything from beginning, if anything does.
+    fn permission(&self) -> Option<Obstacle> {
+        match self.mode {
+            Mode::Idle => Some(Obstacle::Start),
+            Mode::Stopped(_) => Some(Obstacle::Stopped),
+            Mode::Running if self.paused => Some(Obstacle::Paused),
+            Mode::Running | Mode::Finished => None,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What never changes during a rollout, in flat arrays.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::time::Duration;
+
+use migrate_core::OnDeadline;
+
+use super::queue::NONE;
+use crate::intern::Interned;
+
+/// A slot as the plan gives it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotSpec {
+    /// Position of its node in the model.
+    pub(crate) node: u32,
+    /// Position of its pool in the plan.
+    pub(crate) pool: u32,
+    /// First of its pool, alone.
+    pub(crate) canary: bool,
+}
+
+/// What a rollout is laid out from.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    /// Control-plane members.
+    pub(crate) members: u32,
+    /// Slots in priority order.
+    pub(crate) slots: Vec<SlotSpec>,
+    /// Width of each pool.
+    pub(crate) widths: Vec<u32>,
+    /// Pool of each node of the model, [`u32::MAX`] for one that has none.
+    pub(crate) node_pools: Vec<u32>,
+    /// Ready, and cordoned by somebody, of each node of the model.
+    pub(crate) node_states: Vec<(bool, bool)>,
+    pub(crate) then: OnDeadline,
+    /// How long nothing may move before `then` applies.
+    pub(crate) patience: Duration,
+}
+
+/// One budget that a slot's pods count for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need {
+    pub(super) budget: u32,
+    pub(super) lane: u32,
+    pub(super) pods: u32,
+}
+
+/// Where the slots of one pool wait for one budget.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneSpec {
+    pub(super) budget: u32,
+    pub(super) pool: u32,
+}
+
+/// The fixed part of a machine, shared by its clones.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) members: u32,
+    pub(super) slots: Vec<SlotSpec>,
+    pub(super) widths: Vec<u32>,
+    pub(super) then: OnDeadline,
+    pub(super) patience: Duration,
+    /// By slot, which part of `needs` is its own; one longer than the slots.
+    need_starts: Vec<u32>,
+    needs: Vec<Need>,
+    pub(super) lanes: Vec<LaneSpec>,
+    /// Slots by pool, in priority order.
+    pool_starts: Vec<u32>,
+    pool_slots: Vec<u32>,
+}
+
+impl Layout {
+    pub(super) fn new(spec: &Spec, interned: &Interned<'_>) -> Self {
+        let mut layout = Self {
+            members: spec.members,
+            slots: spec.slots.clone(),
+            widths: spec.widths.iter().map(|width| (*width).max(1)).collect(),
+            then: spec.then,
+            patience: spec.patience,
+            need_starts: vec![0; spec.slots.len() + 1],
+            needs: Vec::new(),
+            lanes: Vec::new(),
+            pool_starts: vec![0; spec.widths.len() + 1],
+            pool_slots: vec![0; spec.slots.len()],
+        };
+        layout.sort_into_pools();
+        layout.lay_lanes(interned);
+        layout
+    }
+
+    fn sort_into_pools(&mut self) {
+        for slot in &self.slots {
+            self.pool_starts[slot.pool as usize + 1] += 1;
+        }
+        for pool in 0..self.widths.len() {
+            self.pool_starts[pool + 1] += self.pool_starts[pool];
+        }
+        let mut next = self.pool_starts.clone();
+        for (id, slot) in (0..).zip(&self.slots) {
+            let place = &mut next[slot.pool as usize];
+            self.pool_slots[*place as usize] = id;
+            *place += 1;
+        }
+    }
+
+    /// One lane for every pool and budget that meet, found pool by pool so
+    /// that the last lane of a budget is the only one to compare with.
+    fn lay_lanes(&mut self, interned: &Interned<'_>) {
+        for (slot, spec) in self.slots.iter().enumerate() {
+            let needs = interned.touches(spec.node).len();
+            self.need_starts[slot + 1] = u32::try_from(needs).unwrap_or(u32::MAX);
+        }
+        for slot in 0..self.slots.len() {
+            self.need_starts[slot + 1] += self.need_starts[slot];
+        }
+        let total = self.need_starts.last().map_or(0, |end| *end as usize);
+        let nothing = Need {
+            budget: NONE,
+            lane: NONE,
+            pods: 0,
+        };
+        self.needs = vec![nothing; total];
+        let pressure = self.pressure(interned);
+        let mut latest = vec![NONE; interned.budgets.len()];
+        for &slot in &self.pool_slots {
+            let SlotSpec { node, pool, .. } = self.slots[slot as usize];
+            let start = self.need_starts[slot as usize] as usize;
+            for (touch, need) in interned.touches(node).iter().zip(&mut self.needs[start..]) {
+                let budget = touch.budget;
+                let lane = &mut latest[budget as usize];
+                if *lane == NONE || self.lanes[*lane as usize].pool != pool {
+                    *lane = u32::try_from(self.lanes.len()).unwrap_or(NONE);
+                    self.lanes.push(LaneSpec { budget, pool });
+                }
+                *need = Need {
+                    budget,
+                    lane: *lane,
+                    pods: touch.pods,
+                };
+            }
+            // The budget that most wait for is the likeliest to block, so it is
+            // found with the first look and watched by those it blocks.
+            let needs = self.need_range(slot);
+            let key = |need: &Need| (Reverse(pressure[need.budget as usize]), need.budget);
+            self.needs[needs].sort_unstable_by_key(key);
+        }
+    }
+
+    /// Pods of the plan's nodes that each budget counts, over what it allows,
+    /// in thousandths.
+    fn pressure(&self, interned: &Interned<'_>) -> Vec<u64> {
+        let mut pressure = vec![0u64; interned.budgets.len()];
+        for slot in &self.slots {
+            for touch in interned.touches(slot.node) {
+                pressure[touch.budget as usize] += 1000 * u64::from(touch.pods);
+            }
+        }
+        for (pressure, budget) in pressure.iter_mut().zip(&interned.budgets) {
+            *pressure /= u64::from(budget.steady.max(1));
+        }
+        pressure
+    }
+
+    pub(super) fn pool_of(&self, slot: u32) -> u32 {
+        self.slots[slot as usize].pool
+    }
+
+    pub(super) fn slots_of(&self, pool: u32) -> &[u32] {
+        let pool = pool as usize;
+        &self.pool_slots[self.pool_starts[pool] as usize..self.pool_starts[pool + 1] as usize]
+    }
+
+    /// Positions of a slot's needs; the amounts taken have the same positions.
+    pub(super) fn need_range(&self, slot: u32) -> Range<usize> {
+        let slot = slot as usize;
+        self.need_starts[slot] as usize..self.need_starts[slot + 1] as usize
+    }
+
+    pub(super) fn needs(&self, slot: u32) -> &[Need] {
+        &self.needs[self.need_range(slot)]
+    }
+
+    pub(super) fn needs_len(&self) -> usize {
+        self.needs.len()
+    }
+}

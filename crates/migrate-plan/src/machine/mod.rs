@@ -1,0 +1,510 @@
+//! The rollout in ids: no names, no strings, no allocation per event.
+//!
+//! [`Rollout`](crate::Rollout) puts names on it for whoever acts; the planner
+//! drives it as it is.
+//!
+//! Decisions are taken as soon as their cause is known: an input first fires
+//! the timers that were due before it, each at its own time, then changes the
+//! state, then begins whatever may begin. What was begun waits to be fetched.
+//! So the sequence of begun actions depends on the sequence of inputs and their
+//! times alone, not on when anybody fetched it. The replay law rests on this.
+
+mod dispatch;
+mod inspect;
+mod layout;
+mod nodes;
+mod queue;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use migrate_core::{Moment, OnDeadline, Phase};
+
+use crate::intern::Interned;
+pub(crate) use inspect::Obstacle;
+use layout::Layout;
+pub(crate) use layout::{SlotSpec, Spec};
+use nodes::{Node, READY};
+use queue::{Links, NONE, Queue};
+
+/// How often an action is tried before it has failed for good.
+pub(crate) const MAX_ATTEMPTS: u8 = 3;
+/// Wait before the second attempt; doubled before each further one.
+const FIRST_RETRY: Duration = Duration::from_secs(10);
+
+/// Where a target stands. Targets are numbered: members first, then slots.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum State {
+    /// Behind the control plane, or behind the canary of its pool.
+    Gated,
+    /// In the queue of its pool.
+    Queued,
+    /// Waits for one budget.
+    Parked { lane: u32 },
+    /// Waits for its own node to be Ready.
+    NotReady,
+    /// The next phase may begin at once.
+    Due(Phase),
+    /// Begun.
+    Running(Phase),
+    /// Failed, and is tried again later.
+    Backoff(Phase),
+    /// Failed for good, which stopped the rollout.
+    Failed(Phase),
+    /// Passed every phase, or found at the target.
+    Done,
+    /// Given up.
+    Skipped,
+    /// Its node was gone before anything was done to it.
+    Gone,
+}
+
+/// What the rollout as a whole is doing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Mode {
+    Idle,
+    Running,
+    Stopped(Halt),
+    Finished,
+}
+
+/// Why it stopped.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Halt {
+    Cancelled,
+    Failed {
+        target: u32,
+        phase: Phase,
+        canary: bool,
+        reason: String,
+    },
+    /// Nothing moved for as long as policy waits.
+    Stalled,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Emit {
+    Begin { target: u32, phase: Phase },
+    Stop(Halt),
+    Finished,
+}
+
+/// How an action ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Ended {
+    Succeeded,
+    Failed { retryable: bool, reason: String },
+    Skipped { reason: String },
+}
+
+/// A pool's share of the state.
+#[derive(Clone, Debug)]
+struct Pool {
+    /// Nodes that are away, whatever the cause.
+    away: u32,
+    /// Nodes of slots in flight, all of them away.
+    in_flight: u32,
+    /// Slots that nothing is known to block.
+    ready: Queue,
+    /// Lanes whose budget has something free, by the first slot in them.
+    open: BinaryHeap<Reverse<(u32, u32)>>,
+    /// Waiting slots whose node somebody else cordoned: they take no further
+    /// slot of the pool. Few or none.
+    cordoned: BTreeSet<u32>,
+    gate: Gate,
+    dirty: bool,
+}
+
+/// Whether the slots of a pool may begin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Gate {
+    /// One has to go alone first, and there is none that could.
+    Wanted,
+    /// This one goes alone.
+    Canary(u32),
+    Open,
+}
+
+/// A budget's share of the state.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    /// Disruptions allowed at once, ours included.
+    allowed: u32,
+    /// Taken by drains in flight.
+    held: u32,
+    /// First of its lanes that somebody waits in.
+    lane: u32,
+}
+
+/// Slots of one pool that wait for one budget.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    /// To be tested again as soon as the pool has a slot.
+    waiting: Queue,
+    /// Tested since the budget was last released.
+    tried: Queue,
+    /// Listed in its pool's `open`.
+    open: bool,
+    /// Listed at its budget, and the next lane there.
+    listed: bool,
+    next: u32,
+}
+
+/// The machine. See the [module documentation](self).
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    layout: Arc<Layout>,
+    now: Moment,
+    mode: Mode,
+    paused: bool,
+    states: Vec<State>,
+    attempts: Vec<u8>,
+    reasons: BTreeMap<u32, String>,
+    /// The member whose turn it is.
+    member: u32,
+    nodes_open: bool,
+    nodes: Vec<Node>,
+    slot_nodes: Vec<u32>,
+    /// Further nodes that came in place of a slot's node, still to be verified.
+    further: BTreeMap<u32, Vec<u32>>,
+    pools: Vec<Pool>,
+    accounts: Vec<Account>,
+    lanes: Vec<Lane>,
+    /// What each drain in flight took of each budget it needs.
+    taken: Vec<u32>,
+    links: Links,
+    due: Queue,
+    dirty: BinaryHeap<Reverse<u32>>,
+    timers: BinaryHeap<Reverse<(Moment, u32)>>,
+    stalled_since: Option<Moment>,
+    /// Targets that are neither done nor given up.
+    remaining: u32,
+    /// Targets between the begin of their first phase and the end of their last.
+    busy: u32,
+    out: VecDeque<Emit>,
+}
+
+impl State {
+    /// Not begun, and nothing but a resource keeps it.
+    fn is_candidate(self) -> bool {
+        matches!(self, Self::Queued | Self::Parked { .. })
+    }
+
+    /// Nothing has been done to it yet.
+    pub(crate) fn is_untouched(self) -> bool {
+        self.is_candidate() || matches!(self, Self::Gated | Self::NotReady)
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Skipped | Self::Gone)
+    }
+
+    fn is_busy(self) -> bool {
+        matches!(self, Self::Due(_) | Self::Running(_) | Self::Backoff(_))
+    }
+}
+
+/// The phase after `phase`.
+pub(crate) fn next_phase(phase: Phase) -> Option<Phase> {
+    match phase {
+        Phase::Drain => Some(Phase::Upgrade),
+        Phase::Upgrade => Some(Phase::Verify),
+        _ => None,
+    }
+}
+
+impl Machine {
+    pub(crate) fn new(spec: &Spec, interned: &Interned<'_>) -> Self {
+        let layout = Layout::new(spec, interned);
+        let slots = layout.slots.len();
+        let targets = spec.members as usize + slots;
+        let pool = Pool {
+            away: 0,
+            in_flight: 0,
+            ready: Queue::EMPTY,
+            open: BinaryHeap::new(),
+            cordoned: BTreeSet::new(),
+            gate: Gate::Wanted,
+            dirty: false,
+        };
+        let lane = Lane {
+            waiting: Queue::EMPTY,
+            tried: Queue::EMPTY,
+            open: false,
+            listed: false,
+            next: NONE,
+        };
+        let mut machine = Self {
+            now: Moment::EPOCH,
+            mode: Mode::Idle,
+            paused: false,
+            states: vec![State::Gated; targets],
+            attempts: vec![0; targets],
+            reasons: BTreeMap::new(),
+            member: 0,
+            nodes_open: false,
+            nodes: Vec::with_capacity(spec.node_pools.len()),
+            slot_nodes: layout.slots.iter().map(|slot| slot.node).collect(),
+            further: BTreeMap::new(),
+            pools: vec![pool; layout.widths.len()],
+            accounts: interned
+                .budgets
+                .iter()
+                .map(|budget| Account {
+                    allowed: budget.allowed,
+                    held: 0,
+                    lane: NONE,
+                })
+                .collect(),
+            lanes: vec![lane; layout.lanes.len()],
+            taken: vec![0; layout.needs_len()],
+            links: Links::new(slots),
+            due: Queue::EMPTY,
+            dirty: BinaryHeap::new(),
+            timers: BinaryHeap::new(),
+            stalled_since: None,
+            remaining: u32::try_from(targets).unwrap_or(u32::MAX),
+            busy: 0,
+            out: VecDeque::new(),
+            layout: Arc::new(layout),
+        };
+        for (&pool, &(ready, cordoned)) in spec.node_pools.iter().zip(&spec.node_states) {
+            machine.add_node(pool, ready, cordoned);
+        }
+        for (slot, spec) in (0..).zip(&spec.slots) {
+            machine.nodes[spec.node as usize].slot = slot;
+        }
+        machine
+    }
+
+    /// The next thing to do.
+    pub(crate) fn pop(&mut self) -> Option<Emit> {
+        self.out.pop_front()
+    }
+
+    /// When something will happen without any input.
+    pub(crate) fn wake_at(&self) -> Option<Moment> {
+        let retry = self.timers.peek().map(|Reverse((at, _))| *at);
+        let stall = self.stalled_since.map(|since| since + self.layout.patience);
+        [retry, stall].into_iter().flatten().min()
+    }
+
+    /// Lets time pass. A clock that goes back is taken to stand still.
+    pub(crate) fn advance(&mut self, now: Moment) {
+        while let Some(at) = self.wake_at().filter(|at| *at <= now) {
+            self.now = self.now.max(at);
+            self.fire();
+            self.dispatch();
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// Begins, or goes on after a stop: what failed is tried again.
+    pub(crate) fn start(&mut self) {
+        match self.mode {
+            Mode::Idle | Mode::Stopped(_) => self.mode = Mode::Running,
+            Mode::Running | Mode::Finished => return,
+        }
+        for target in 0..self.targets() {
+            if let State::Failed(phase) = self.states[target as usize] {
+                self.attempts[target as usize] = 0;
+                self.become_due(target, phase);
+            }
+        }
+        self.dispatch();
+    }
+
+    pub(crate) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.dispatch();
+    }
+
+    pub(crate) fn cancel(&mut self) {
+        self.halt(Halt::Cancelled);
+    }
+
+    /// Takes note of how many disruptions `budget` allows now.
+    ///
+    /// While drains of ours hold some, the number shows what they have spent
+    /// already but not what they are about to spend. So it can lie by as much
+    /// as we hold, and moves our figure only where it proves it wrong.
+    pub(crate) fn budget_seen(&mut self, budget: u32, allowed: u32) {
+        let account = &mut self.accounts[budget as usize];
+        let before = *account;
+        let most = allowed.saturating_add(account.held);
+        account.allowed = account.allowed.clamp(allowed, most);
+        if account.free() > before.free() {
+            self.open_lanes(budget);
+        }
+        self.dispatch();
+    }
+
+    /// Takes note of how the running phase of `target` ended; anything else
+    /// than the end of what is running is late or repeated and changes nothing.
+    pub(crate) fn ended(&mut self, target: u32, phase: Phase, ended: Ended) {
+        if self.states[target as usize] != State::Running(phase) {
+            return;
+        }
+        match ended {
+            Ended::Succeeded => self.passed(target, phase),
+            Ended::Failed { retryable, reason } => {
+                let attempts = self.attempts[target as usize];
+                if retryable && attempts < MAX_ATTEMPTS && !self.is_gone(target) {
+                    let wait = FIRST_RETRY * (1 << attempts.saturating_sub(1));
+                    self.set(target, State::Backoff(phase));
+                    self.timers.push(Reverse((self.now + wait, target)));
+                } else {
+                    let skip = self.layout.then == OnDeadline::Skip;
+                    self.give_up(target, phase, skip, reason);
+                }
+            }
+            Ended::Skipped { reason } => self.give_up(target, phase, true, reason),
+        }
+        self.dispatch();
+    }
+
+    fn passed(&mut self, target: u32, phase: Phase) {
+        self.attempts[target as usize] = 0;
+        if phase == Phase::Drain {
+            self.release(target - self.layout.members);
+            if self.is_gone(target) {
+                self.give_up(target, phase, true, "its node is gone".to_owned());
+                return;
+            }
+        }
+        if let Some(next) = next_phase(phase) {
+            self.become_due(target, next);
+        } else if self.go_on_to_further_node(target) {
+            self.become_due(target, phase);
+        } else {
+            self.leave_flight(target);
+            self.set(target, State::Done);
+            self.canary_through(target, true);
+        }
+    }
+
+    /// Gives up on `target` in `phase`: skips it or stops the rollout.
+    ///
+    /// Without a member the skew policy keeps every node where it is, and a
+    /// canary that failed after its drain says that the others would too: both
+    /// stop the rollout, whatever policy says.
+    fn give_up(&mut self, target: u32, phase: Phase, skip: bool, reason: String) {
+        let slot = target.checked_sub(self.layout.members);
+        let canary = slot.is_some_and(|slot| self.is_canary(slot));
+        let changed = phase != Phase::Drain;
+        let gone = self.is_gone(target) && !(canary && changed);
+        if slot.is_none() || (canary && changed) || !(skip || gone) {
+            self.set(target, State::Failed(phase));
+            self.halt(Halt::Failed {
+                target,
+                phase,
+                canary,
+                reason,
+            });
+            return;
+        }
+        if let Some(slot) = slot {
+            if !changed {
+                self.release(slot);
+            }
+            self.leave_flight(target);
+            self.suspect(self.slot_nodes[slot as usize]);
+        }
+        self.reasons.insert(target, reason);
+        self.set(target, State::Skipped);
+        self.canary_through(target, false);
+    }
+
+    fn halt(&mut self, halt: Halt) {
+        if matches!(self.mode, Mode::Idle | Mode::Running) {
+            self.mode = Mode::Stopped(halt.clone());
+            self.stalled_since = None;
+            self.out.push_back(Emit::Stop(halt));
+        }
+    }
+
+    /// What happens at [`wake_at`](Self::wake_at), one thing at a time.
+    fn fire(&mut self) {
+        let retry_is_due = self
+            .timers
+            .peek()
+            .is_some_and(|Reverse((at, _))| *at <= self.now);
+        if retry_is_due {
+            if let Some(Reverse((_, target))) = self.timers.pop()
+                && let State::Backoff(phase) = self.states[target as usize]
+            {
+                self.become_due(target, phase);
+            }
+            return;
+        }
+        self.stalled_since = None;
+        if self.layout.then == OnDeadline::Stop {
+            self.halt(Halt::Stalled);
+            return;
+        }
+        // Listed first: a canary that is given up sends the next one.
+        let stuck: Vec<u32> = (0..self.slots())
+            .filter(|slot| {
+                let state = self.states[(self.layout.members + slot) as usize];
+                state.is_candidate() || state == State::NotReady
+            })
+            .collect();
+        for slot in stuck {
+            let reason = "it could not begin for as long as policy waits".to_owned();
+            self.reasons.insert(self.layout.members + slot, reason);
+            self.withdraw(slot, State::Skipped);
+        }
+    }
+
+    fn become_due(&mut self, target: u32, phase: Phase) {
+        self.set(target, State::Due(phase));
+        if let Some(slot) = target.checked_sub(self.layout.members) {
+            self.links.push(&mut self.due, slot);
+        }
+    }
+
+    /// The one place where a state changes.
+    fn set(&mut self, target: u32, to: State) {
+        let from = std::mem::replace(&mut self.states[target as usize], to);
+        self.busy = self.busy + u32::from(to.is_busy()) - u32::from(from.is_busy());
+        self.remaining = self.remaining + u32::from(from.is_over()) - u32::from(to.is_over());
+        if let Some(slot) = target.checked_sub(self.layout.members) {
+            self.refresh_cordoned(slot);
+        }
+    }
+
+    pub(crate) fn targets(&self) -> u32 {
+        self.layout.members + self.slots()
+    }
+
+    pub(crate) fn members(&self) -> u32 {
+        self.layout.members
+    }
+
+    fn slots(&self) -> u32 {
+        u32::try_from(self.layout.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    fn is_canary(&self, slot: u32) -> bool {
+        self.pools[self.layout.pool_of(slot) as usize].gate == Gate::Canary(slot)
+    }
+
+    fn is_ready(&self, slot: u32) -> bool {
+        self.nodes[self.slot_nodes[slot as usize] as usize].has(READY)
+    }
+}
+
+impl Account {
+    fn free(self) -> u32 {
+        self.allowed.saturating_sub(self.held)
+    }
+
+    /// How much of it a drain of `pods` of its pods takes: it evicts as many
+    /// at once as the budget allows, and needs one even where none is allowed.
+    fn share(self, pods: u32) -> u32 {
+        pods.min(self.allowed.max(1))
+    }
+}

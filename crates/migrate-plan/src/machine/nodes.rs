@@ -1,0 +1,217 @@
+//! What is seen of nodes, and which of them are away.
+
+use super::queue::NONE;
+use super::{Gate, Machine, Mode, State};
+
+/// Its Ready condition is True.
+pub(super) const READY: u8 = 1;
+/// Cordoned, by us or by others.
+const CORDONED: u8 = 1 << 1;
+/// Its slot is in flight.
+const IN_FLIGHT: u8 = 1 << 2;
+/// Left behind by a slot that was given up, and not seen well since.
+const SUSPECT: u8 = 1 << 3;
+/// Seen cordoned or not Ready since its slot was begun.
+const SEEN_AWAY: u8 = 1 << 4;
+/// Not there.
+const GONE: u8 = 1 << 5;
+
+/// A node's share of the state.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    flags: u8,
+    pub(super) pool: u32,
+    pub(super) slot: u32,
+}
+
+impl Node {
+    pub(super) fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Whether it counts against its pool.
+    pub(super) fn is_away(self) -> bool {
+        self.has(IN_FLIGHT) || self.is_left_away()
+    }
+
+    /// Whether it counts against its pool for another reason than being in
+    /// flight.
+    pub(super) fn is_left_away(self) -> bool {
+        let as_seen = self.has(SUSPECT | CORDONED) || !self.has(READY);
+        as_seen && !self.has(GONE | IN_FLIGHT)
+    }
+}
+
+impl Machine {
+    /// Adds a node that no slot is known for.
+    pub(super) fn add_node(&mut self, pool: u32, ready: bool, cordoned: bool) -> u32 {
+        let node = Node {
+            flags: if ready { READY } else { 0 } | if cordoned { CORDONED } else { 0 },
+            pool,
+            slot: NONE,
+        };
+        if pool != NONE && node.is_away() {
+            self.pools[pool as usize].away += 1;
+        }
+        self.nodes.push(node);
+        u32::try_from(self.nodes.len() - 1).unwrap_or(NONE)
+    }
+
+    /// Takes note of a node's state. One that reached the target without us
+    /// before its slot was begun needs nothing more.
+    pub(crate) fn node_seen(&mut self, node: u32, ready: bool, cordoned: bool, at_target: bool) {
+        self.reflag(node, |mut flags| {
+            flags &= !(READY | CORDONED | GONE);
+            flags |= if ready { READY } else { 0 } | if cordoned { CORDONED } else { 0 };
+            if ready && !cordoned {
+                flags & !SUSPECT
+            } else {
+                flags | SEEN_AWAY
+            }
+        });
+        let slot = self.nodes[node as usize].slot;
+        if slot != NONE && self.mode != Mode::Finished {
+            let state = self.states[(self.layout.members + slot) as usize];
+            let is_back = state == State::Gone;
+            if at_target && (is_back || state.is_untouched()) {
+                self.reasons.remove(&(self.layout.members + slot));
+                self.withdraw(slot, State::Done);
+            } else if is_back {
+                self.readmit(slot);
+            } else if state == State::NotReady && ready {
+                self.enqueue(slot);
+            }
+        }
+        self.dispatch();
+    }
+
+    pub(crate) fn node_gone(&mut self, node: u32) {
+        self.reflag(node, |flags| (flags & IN_FLIGHT) | GONE);
+        let slot = self.nodes[node as usize].slot;
+        if slot != NONE && self.states[(self.layout.members + slot) as usize].is_untouched() {
+            self.reasons
+                .insert(self.layout.members + slot, "its node is gone".to_owned());
+            self.withdraw(slot, State::Gone);
+        }
+        self.dispatch();
+    }
+
+    /// Takes note that `count` (at least one) other nodes came in place of the
+    /// node of `target`, all ready. The first has the id that is given back,
+    /// the others follow.
+    pub(crate) fn node_replaced(&mut self, target: u32, count: u32) -> Option<u32> {
+        let slot = target.checked_sub(self.layout.members)?;
+        let pool = self.layout.pool_of(slot);
+        let old = self.slot_nodes[slot as usize];
+        self.reflag(old, |_| GONE);
+        self.nodes[old as usize].slot = NONE;
+        let first = self.add_node(pool, true, false);
+        let others = (1..count)
+            .map(|_| self.add_node(pool, true, false))
+            .collect();
+        self.further.insert(slot, others);
+        self.occupy(slot, first);
+        Some(first)
+    }
+
+    /// Puts the next of several new nodes into the slot of `target`.
+    pub(super) fn go_on_to_further_node(&mut self, target: u32) -> bool {
+        let Some(slot) = target.checked_sub(self.layout.members) else {
+            return false;
+        };
+        let Some(others) = self.further.get_mut(&slot) else {
+            return false;
+        };
+        if others.is_empty() {
+            return false;
+        }
+        let next = others.remove(0);
+        self.reflag(self.slot_nodes[slot as usize], |flags| flags & !IN_FLIGHT);
+        self.occupy(slot, next);
+        true
+    }
+
+    fn occupy(&mut self, slot: u32, node: u32) {
+        self.slot_nodes[slot as usize] = node;
+        self.nodes[node as usize].slot = slot;
+        self.reflag(node, |flags| flags | IN_FLIGHT);
+    }
+
+    pub(super) fn enter_flight(&mut self, slot: u32) {
+        self.pools[self.layout.pool_of(slot) as usize].in_flight += 1;
+        let node = self.slot_nodes[slot as usize];
+        self.reflag(node, |flags| (flags | IN_FLIGHT) & !SEEN_AWAY);
+    }
+
+    pub(super) fn leave_flight(&mut self, target: u32) {
+        let Some(slot) = target.checked_sub(self.layout.members) else {
+            return;
+        };
+        let pool = self.layout.pool_of(slot);
+        self.pools[pool as usize].in_flight -= 1;
+        self.reflag(self.slot_nodes[slot as usize], |flags| flags & !IN_FLIGHT);
+        self.mark_dirty(pool);
+    }
+
+    /// Counts a node that was left behind as away, until it is seen well;
+    /// unless it has been seen to come back already.
+    pub(super) fn suspect(&mut self, node: u32) {
+        self.reflag(node, |flags| {
+            let came_back = (flags & (SEEN_AWAY | READY | CORDONED)) == (SEEN_AWAY | READY);
+            if came_back { flags } else { flags | SUSPECT }
+        });
+    }
+
+    pub(super) fn is_gone(&self, target: u32) -> bool {
+        target
+            .checked_sub(self.layout.members)
+            .is_some_and(|slot| self.nodes[self.slot_nodes[slot as usize] as usize].has(GONE))
+    }
+
+    /// A node came back that was gone before its slot was begun.
+    fn readmit(&mut self, slot: u32) {
+        let target = self.layout.members + slot;
+        let pool = self.layout.pool_of(slot);
+        self.reasons.remove(&target);
+        self.set(target, State::Gated);
+        match self.pools[pool as usize].gate {
+            Gate::Open => self.enqueue(slot),
+            Gate::Wanted if self.nodes_open => self.send_canary(pool, slot),
+            Gate::Wanted | Gate::Canary(_) => {}
+        }
+    }
+
+    fn reflag(&mut self, node: u32, change: impl FnOnce(u8) -> u8) {
+        let entry = &mut self.nodes[node as usize];
+        let before = entry.is_away();
+        entry.flags = change(entry.flags);
+        let Node { pool, slot, .. } = *entry;
+        let after = entry.is_away();
+        if pool != NONE && before != after {
+            if after {
+                self.pools[pool as usize].away += 1;
+            } else {
+                self.pools[pool as usize].away -= 1;
+                self.mark_dirty(pool);
+            }
+        }
+        if slot != NONE {
+            self.refresh_cordoned(slot);
+        }
+    }
+
+    /// Keeps the list of waiting slots that take no further slot of the pool.
+    pub(super) fn refresh_cordoned(&mut self, slot: u32) {
+        let node = self.nodes[self.slot_nodes[slot as usize] as usize];
+        let state = self.states[(self.layout.members + slot) as usize];
+        let pool = self.layout.pool_of(slot);
+        let list = &mut self.pools[pool as usize].cordoned;
+        if state.is_candidate() && node.has(READY) && node.is_away() {
+            if list.insert(slot) {
+                self.mark_dirty(pool);
+            }
+        } else if !list.is_empty() {
+            list.remove(&slot);
+        }
+    }
+}

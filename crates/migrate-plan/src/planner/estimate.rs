@@ -1,0 +1,73 @@
+//! The plan's duration by the cost model: what it cannot be shorter than, and why.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use migrate_core::Plan;
+use migrate_core::cost::{
+    BudgetLoad, Bytes, BytesPerSecond, CostModel, Estimate, Moves, PhaseDurations, PoolLoad,
+    Transfer,
+};
+
+use super::times::Times;
+use super::{Job, order};
+use crate::Error;
+use crate::intern::Interned;
+
+/// How many of the busiest budgets are named.
+const BUDGETS_NAMED: usize = 3;
+
+pub(super) fn estimate(
+    plan: &Plan,
+    interned: &Interned<'_>,
+    jobs: &[Job<'_>],
+    member: Times,
+    durations: &PhaseDurations,
+    transfer: Option<(Bytes, BytesPerSecond)>,
+) -> Result<Estimate, Error> {
+    let mut model = CostModel::default()
+        .with_control_plane(vec![member.total(); plan.control_plane.len()])
+        .with_longest_chain(
+            jobs.iter()
+                .map(|job| job.times.total())
+                .max()
+                .unwrap_or_default(),
+        );
+    let mut work: BTreeMap<&str, Duration> = BTreeMap::new();
+    for job in jobs {
+        let sum = work.entry(job.pool).or_default();
+        *sum = sum.saturating_add(job.times.total());
+    }
+    for pool in &plan.pools {
+        if let Some(work) = work.get(pool.name.as_str()) {
+            model = model.with_pool(PoolLoad::new(&pool.name, *work, pool.width));
+        }
+    }
+    let held = order::budget_work(jobs, interned);
+    let mut busiest: Vec<(Duration, usize)> = order::budget_loads(jobs, interned)
+        .into_iter()
+        .zip(0..)
+        .collect();
+    busiest.retain(|(load, budget)| !load.is_zero() && interned.budgets[*budget].steady > 0);
+    busiest.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+    for (_, id) in busiest.into_iter().take(BUDGETS_NAMED) {
+        let budget = &interned.budgets[id];
+        let name = budget.source.key().to_string();
+        model = model.with_budget(BudgetLoad::new(name, held[id], budget.steady));
+    }
+    let moved: u64 = jobs
+        .iter()
+        .map(|job| u64::from(interned.loads[job.id as usize].pods))
+        .sum();
+    if moved > 0 {
+        model = model.with_moves(Moves::new(moved, PhaseDurations::DEFAULT_SCHEDULER_RATE));
+    }
+    if let Some((per_node, rate)) = transfer {
+        model = model.with_transfer(Transfer::new(jobs.len() as u64, per_node, rate));
+    }
+    if !plan.is_empty() {
+        // One more look at the whole cluster.
+        model = model.with_tail(durations.verify);
+    }
+    Ok(model.estimate()?)
+}

@@ -1,0 +1,389 @@
+//! The planner: makes a plan by running the rollout on predicted durations.
+
+mod estimate;
+mod findings;
+mod order;
+mod path;
+mod simulate;
+mod times;
+
+use std::collections::BTreeMap;
+
+use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, PhaseDurations};
+use migrate_core::{
+    Action, ActionId, ClusterId, ClusterModel, KubeVersion, Node, Outcome, PLAN_SCHEMA, Phase,
+    Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot, Policy, Target, content_hash,
+};
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+
+use crate::intern::Interned;
+use crate::machine::Machine;
+use crate::rollout::spec;
+use crate::version::is_at_target;
+use crate::{ActionResult, Command, Error, Input, Recorded};
+use simulate::{Fed, Step, simulate};
+use times::Times;
+
+/// Makes plans.
+///
+/// # Guarantees
+/// - Deterministic: equal input gives an equal plan, to the byte of its JSON.
+/// - The schedule is what [`Rollout`](crate::Rollout) does if every action
+///   lasts as predicted, succeeds at the first attempt, and budgets recover to
+///   what they allow while all their pods are healthy.
+/// - It ends, whatever the cluster: what can never begin has no time in the
+///   schedule and a blocker among the findings.
+/// - Time: linear in pods and labels, near linear in nodes and in the budgets
+///   they touch.
+///
+/// # Assumptions
+/// The model is sorted, as observing a cluster leaves it.
+#[derive(Clone, Debug)]
+pub struct Planner<'a> {
+    model: &'a ClusterModel,
+    policy: &'a Policy,
+    target: KubeVersion,
+    durations: PhaseDurations,
+    transfer: Option<(Bytes, BytesPerSecond)>,
+    model_hash: Option<String>,
+    parent: Option<&'a Plan>,
+}
+
+/// A plan, and the run of the rollout that it was made by.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Trace {
+    /// The plan.
+    pub plan: Plan,
+    /// What the rollout was told. [`replay`](crate::replay) of it gives
+    /// `commands`.
+    pub inputs: Vec<Recorded>,
+    /// What it commanded.
+    pub commands: Vec<Command>,
+}
+
+/// A node that is to be upgraded.
+#[derive(Clone, Copy, Debug)]
+struct Job<'m> {
+    /// Position in the model.
+    id: u32,
+    node: &'m Node,
+    pool: &'m str,
+    times: Times,
+    /// A budget, or two, will never let a pod of it go.
+    impossible: bool,
+    canary: bool,
+}
+
+/// What the identity of a plan is made of.
+#[derive(Serialize)]
+struct Fixed<'a> {
+    schema: u32,
+    parent: Option<&'a str>,
+    revision: u32,
+    cluster: &'a ClusterId,
+    from: &'a KubeVersion,
+    to: &'a KubeVersion,
+    policy_hash: &'a str,
+    model_hash: &'a str,
+    pools: &'a [PlannedPool],
+    control_plane: &'a [PlannedMember],
+    slots: &'a [PlannedSlot],
+    at_target: &'a [String],
+}
+
+impl<'a> Planner<'a> {
+    /// A planner that takes the cluster of `model` to `target` under `policy`.
+    pub fn new(model: &'a ClusterModel, policy: &'a Policy, target: KubeVersion) -> Self {
+        Self {
+            model,
+            policy,
+            target,
+            durations: PhaseDurations::default(),
+            transfer: None,
+            model_hash: None,
+            parent: None,
+        }
+    }
+
+    /// Predicts with these durations.
+    #[must_use]
+    pub fn with_durations(mut self, durations: PhaseDurations) -> Self {
+        self.durations = durations;
+        self
+    }
+
+    /// Counts the data that has to be moved: T = N · D / S with `per_node`
+    /// bytes for each node to be upgraded, over links that together carry
+    /// `rate`.
+    #[must_use]
+    pub fn with_transfer(mut self, per_node: Bytes, rate: BytesPerSecond) -> Self {
+        self.transfer = Some((per_node, rate));
+        self
+    }
+
+    /// Takes the [`content_hash`] of the model from a caller who has it: making
+    /// it costs more than the rest of a plan.
+    #[must_use]
+    pub fn with_model_hash(mut self, hash: impl Into<String>) -> Self {
+        self.model_hash = Some(hash.into());
+        self
+    }
+
+    /// Makes the next revision of `parent`.
+    #[must_use]
+    pub fn replacing(mut self, parent: &'a Plan) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
+    /// Makes the plan. Everything at the target gives an empty one.
+    ///
+    /// # Errors
+    /// [`Error::NoControlPlane`]; [`Error::NoPath`] for a target that cannot be
+    /// reached, as a downgrade; [`Error::SeveralHops`], with the way, for one
+    /// that is more than one hop ahead.
+    pub fn plan(&self) -> Result<Plan, Error> {
+        self.run(|_, _| {}).map(|(plan, _)| plan)
+    }
+
+    /// Makes the plan and keeps the run it was made by.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub fn trace(&self) -> Result<Trace, Error> {
+        let mut fed = Vec::new();
+        let (plan, steps) = self.run(|at, input| fed.push((at, input)))?;
+        let interned = Interned::new(self.model, self.policy);
+        let id = |target, phase| ActionId::new(&plan.id, &target_of(&plan, target), phase);
+        let inputs = fed.into_iter().map(|(at, input)| {
+            let input = match input {
+                Fed::Started => Input::Started,
+                Fed::Budget { budget, allowed } => Input::BudgetSeen {
+                    key: interned.budgets[budget as usize].source.key(),
+                    allowed,
+                },
+                Fed::Ended { target, phase } => Input::ActionEnded {
+                    id: id(target, phase),
+                    result: ActionResult::Succeeded(Outcome::SameNode),
+                },
+                Fed::Uncordoned { target } => Input::NodeSeen {
+                    node: target_of(&plan, target).name().to_owned(),
+                    ready: true,
+                    unschedulable: false,
+                    kubelet_version: plan.to.clone(),
+                },
+            };
+            Recorded::new(at, input)
+        });
+        let inputs = inputs.collect();
+        let begins = steps.iter().map(|step| {
+            let target = target_of(&plan, step.target);
+            let from = from_of(&plan, step.target).clone();
+            Command::Begin {
+                action: Action::new(&plan.id, target, step.phase, from, plan.to.clone()),
+            }
+        });
+        let mut commands: Vec<Command> = begins.collect();
+        if steps
+            .iter()
+            .filter(|step| step.phase == Phase::Verify)
+            .count()
+            == plan.control_plane.len() + plan.slots.len()
+        {
+            commands.push(Command::Finished);
+        }
+        Ok(Trace {
+            plan,
+            inputs,
+            commands,
+        })
+    }
+
+    fn run(
+        &self,
+        record: impl FnMut(migrate_core::Moment, Fed),
+    ) -> Result<(Plan, Vec<Step>), Error> {
+        let mut found = path::check(self.model, &self.target)?;
+        let interned = Interned::new(self.model, self.policy);
+        let jobs = self.jobs(&interned);
+        let mut plan = self.outline(&jobs)?;
+        let ids: FxHashMap<&str, u32> = jobs
+            .iter()
+            .map(|job| (job.node.name.as_str(), job.id))
+            .collect();
+        let spec = spec(&plan, self.model, self.policy, |name| {
+            ids.get(name).copied()
+        })?;
+        let mut machine = Machine::new(&spec, &interned);
+        let start = self.model.taken_at;
+        let member_times = Times::of_member(&self.durations);
+        let steps = simulate(&mut machine, start, &interned, &jobs, member_times, record);
+        plan.schedule = steps
+            .iter()
+            .map(|step| {
+                let target = target_of(&plan, step.target);
+                let (begin, end) = (step.begin.since(start), step.end.since(start));
+                PlannedAction::new(target, step.phase, begin, end)
+            })
+            .collect();
+        plan.estimate = estimate::estimate(
+            &plan,
+            &interned,
+            &jobs,
+            member_times,
+            &self.durations,
+            self.transfer,
+        )?;
+        findings::of_budgets(self.model, &interned, &jobs, &mut found);
+        findings::of_nodes(&plan, &machine, &jobs, &mut found);
+        plan.findings = findings::finish(found, self.policy);
+        Ok((plan, steps))
+    }
+
+    /// The nodes that are not at the target, in priority order.
+    fn jobs<'s>(&'s self, interned: &Interned<'_>) -> Vec<Job<'s>> {
+        let mut impossible = vec![false; self.model.nodes.len()];
+        for (id, of_node) in (0..).zip(&mut impossible) {
+            let budgets = interned
+                .touches(id)
+                .iter()
+                .map(|touch| touch.budget as usize);
+            *of_node = budgets
+                .into_iter()
+                .any(|budget| interned.budgets[budget].steady == 0);
+        }
+        for pod in &interned.doubly_guarded {
+            impossible[pod.node as usize] = true;
+        }
+        let mut jobs = Vec::new();
+        for (id, node) in (0..).zip(&self.model.nodes) {
+            if !is_at_target(&node.kubelet_version, &self.target) {
+                jobs.push(Job {
+                    id,
+                    node,
+                    pool: self.policy.pools.pool_of(node),
+                    times: Times::of_node(&self.durations, interned, id),
+                    impossible: impossible[id as usize],
+                    canary: false,
+                });
+            }
+        }
+        order::sort(&mut jobs, interned, self.policy);
+        jobs
+    }
+
+    /// The plan without its predictions.
+    fn outline(&self, jobs: &[Job<'_>]) -> Result<Plan, Error> {
+        let mut sizes: BTreeMap<&str, u32> = BTreeMap::new();
+        // Slots are numbered by name within their pool, whether or not they
+        // have something to do, so that numbers stay from plan to plan.
+        let mut numbers: Vec<u32> = Vec::with_capacity(self.model.nodes.len());
+        for node in &self.model.nodes {
+            let size = sizes.entry(self.policy.pools.pool_of(node)).or_default();
+            numbers.push(*size);
+            *size += 1;
+        }
+        let pools: Vec<PlannedPool> = sizes
+            .iter()
+            .map(|(name, size)| {
+                PlannedPool::new(*name, *size, self.policy.pools.width(name, *size))
+            })
+            .collect();
+        let slots: Vec<PlannedSlot> = jobs
+            .iter()
+            .map(|job| {
+                let name = format!("{}/{}", job.pool, numbers[job.id as usize]);
+                let from = job.node.kubelet_version.clone();
+                let mut slot = PlannedSlot::new(name, job.pool, &job.node.name, from);
+                slot.canary = job.canary;
+                slot
+            })
+            .collect();
+        let is_done = |version| is_at_target(version, &self.target);
+        let members = &self.model.control_plane;
+        let control_plane: Vec<PlannedMember> = members
+            .iter()
+            .filter(|member| !is_done(&member.version))
+            .map(|member| PlannedMember::new(&member.name, member.version.clone()))
+            .collect();
+        let done_members = members
+            .iter()
+            .filter(|member| is_done(&member.version))
+            .map(|member| {
+                let member = member.name.clone();
+                Target::ControlPlane { member }.to_string()
+            });
+        let done_nodes = self
+            .model
+            .nodes
+            .iter()
+            .filter(|node| is_done(&node.kubelet_version));
+        let at_target: Vec<String> = done_members
+            .chain(done_nodes.map(|node| node.name.clone()))
+            .collect();
+        let from = members.iter().map(|member| &member.version).min();
+        let from = from.ok_or(Error::NoControlPlane)?;
+        let mut plan = blank(&self.model.cluster, from, &self.target)?;
+        plan.parent = self.parent.map(|parent| parent.id.clone());
+        plan.revision = self.parent.map_or(1, |parent| parent.revision + 1);
+        plan.policy_hash = content_hash(self.policy);
+        plan.model_hash = self
+            .model_hash
+            .clone()
+            .unwrap_or_else(|| content_hash(self.model));
+        plan.pools = pools;
+        plan.control_plane = control_plane;
+        plan.slots = slots;
+        plan.at_target = at_target;
+        plan.id = content_hash(&Fixed {
+            schema: PLAN_SCHEMA,
+            parent: plan.parent.as_deref(),
+            revision: plan.revision,
+            cluster: &plan.cluster,
+            from: &plan.from,
+            to: &plan.to,
+            policy_hash: &plan.policy_hash,
+            model_hash: &plan.model_hash,
+            pools: &plan.pools,
+            control_plane: &plan.control_plane,
+            slots: &plan.slots,
+            at_target: &plan.at_target,
+        });
+        Ok(plan)
+    }
+}
+
+/// A plan without content. By way of JSON, because only the crate that owns the
+/// type can write down all of its fields.
+fn blank(cluster: &ClusterId, from: &KubeVersion, to: &KubeVersion) -> Result<Plan, Error> {
+    let plan = serde_json::json!({
+        "schema": PLAN_SCHEMA, "id": "", "revision": 1, "cluster": cluster, "from": from, "to": to,
+        "policyHash": "", "modelHash": "", "pools": [], "controlPlane": [], "slots": [],
+        "atTarget": [], "schedule": [], "estimate": CostModel::default().estimate()?,
+    });
+    Ok(serde_json::from_value(plan)?)
+}
+
+/// The target with this number: members first, then slots.
+fn target_of(plan: &Plan, target: u32) -> Target {
+    let target = target as usize;
+    match target.checked_sub(plan.control_plane.len()) {
+        None => Target::ControlPlane {
+            member: plan.control_plane[target].name.clone(),
+        },
+        Some(slot) => Target::Node {
+            pool: plan.slots[slot].pool.clone(),
+            node: plan.slots[slot].node.clone(),
+        },
+    }
+}
+
+fn from_of(plan: &Plan, target: u32) -> &KubeVersion {
+    let target = target as usize;
+    match target.checked_sub(plan.control_plane.len()) {
+        None => &plan.control_plane[target].from,
+        Some(slot) => &plan.slots[slot].from,
+    }
+}

@@ -1,0 +1,91 @@
+//! Priority: the node that loads the busiest budget first.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use migrate_core::policy::CONTROL_PLANE_POOL;
+use migrate_core::{Policy, Role};
+
+use super::Job;
+use crate::intern::Interned;
+
+/// Sorts into priority order and names the canaries.
+///
+/// Control-plane nodes first, then canaries, then by the load of the busiest
+/// budget a node touches (all pods of it that have to move, times how long each
+/// holds it, over what it allows), then the longest node first, then by name.
+pub(super) fn sort(jobs: &mut [Job<'_>], interned: &Interned<'_>, policy: &Policy) {
+    let loads = budget_loads(jobs, interned);
+    let bottleneck = |job: &Job<'_>| {
+        let budgets = interned
+            .touches(job.id)
+            .iter()
+            .map(|touch| touch.budget as usize);
+        budgets
+            .map(|budget| loads[budget])
+            .max()
+            .unwrap_or_default()
+    };
+    if policy.pools.canary {
+        name_canaries(jobs);
+    }
+    jobs.sort_by_cached_key(|job| {
+        let after_control_plane = job.node.role != Role::ControlPlane;
+        let load = Reverse(bottleneck(job));
+        let length = Reverse(job.times.total());
+        (
+            after_control_plane,
+            !job.canary,
+            load,
+            length,
+            job.node.name.as_str(),
+        )
+    });
+}
+
+/// Σ nᵢⱼ · hᵢ / aⱼ of every budget.
+pub(super) fn budget_loads(jobs: &[Job<'_>], interned: &Interned<'_>) -> Vec<Duration> {
+    let mut loads = budget_work(jobs, interned);
+    for (load, budget) in loads.iter_mut().zip(&interned.budgets) {
+        *load /= budget.steady.max(1);
+    }
+    loads
+}
+
+/// Σ nᵢⱼ · hᵢ of every budget.
+pub(super) fn budget_work(jobs: &[Job<'_>], interned: &Interned<'_>) -> Vec<Duration> {
+    let mut work = vec![Duration::ZERO; interned.budgets.len()];
+    for job in jobs {
+        for touch in interned.touches(job.id) {
+            let sum = &mut work[touch.budget as usize];
+            *sum = sum.saturating_add(job.times.hold.saturating_mul(touch.pods));
+        }
+    }
+    work
+}
+
+/// One worker of each pool: one that can go at all, best one that is cordoned
+/// already and so takes nothing away, then the one that tells soonest.
+fn name_canaries(jobs: &mut [Job<'_>]) {
+    let mut best: BTreeMap<&str, usize> = BTreeMap::new();
+    let rank = |job: &Job<'_>| {
+        let cannot_go = job.impossible || !job.node.ready;
+        (cannot_go, !job.node.unschedulable, job.times.total())
+    };
+    for (at, job) in jobs
+        .iter()
+        .enumerate()
+        .filter(|(_, job)| job.pool != CONTROL_PLANE_POOL)
+    {
+        let so_far = best.entry(job.pool).or_insert(at);
+        let other = &jobs[*so_far];
+        if (rank(job), &job.node.name) < (rank(other), &other.node.name) {
+            *so_far = at;
+        }
+    }
+    let chosen: Vec<usize> = best.into_values().collect();
+    for at in chosen {
+        jobs[at].canary = true;
+    }
+}

@@ -1,0 +1,93 @@
+//! An event heap around the machine: what happens if all goes as predicted.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use migrate_core::{Moment, Phase};
+
+use super::Job;
+use super::times::Times;
+use crate::intern::Interned;
+use crate::machine::{Emit, Ended, Machine};
+
+/// A begun action and when it ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) target: u32,
+    pub(super) phase: Phase,
+    pub(super) begin: Moment,
+    pub(super) end: Moment,
+}
+
+/// What the machine was told.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fed {
+    Budget { budget: u32, allowed: u32 },
+    Ended { target: u32, phase: Phase },
+    Started,
+    Uncordoned { target: u32 },
+}
+
+/// Runs `machine` until nothing more happens, and gives what it began in order.
+///
+/// Budgets are told to have recovered at the start. A node that was cordoned
+/// before is taken to be uncordoned once it has been verified: whose cordon it
+/// was, the model does not say.
+pub(super) fn simulate(
+    machine: &mut Machine,
+    start: Moment,
+    interned: &Interned<'_>,
+    jobs: &[Job<'_>],
+    member: Times,
+    mut record: impl FnMut(Moment, Fed),
+) -> Vec<Step> {
+    let members = machine.members();
+    let job_of = |target: u32| target.checked_sub(members).map(|slot| &jobs[slot as usize]);
+    let mut steps = Vec::with_capacity(jobs.len() * 3);
+    let mut ends = BinaryHeap::new();
+    machine.advance(start);
+    for (id, budget) in (0..).zip(&interned.budgets) {
+        if budget.allowed < budget.steady {
+            let allowed = budget.steady;
+            record(
+                start,
+                Fed::Budget {
+                    budget: id,
+                    allowed,
+                },
+            );
+            machine.budget_seen(id, allowed);
+        }
+    }
+    record(start, Fed::Started);
+    machine.start();
+    let mut now = start;
+    loop {
+        while let Some(emit) = machine.pop() {
+            if let Emit::Begin { target, phase } = emit {
+                let times = job_of(target).map_or(&member, |job| &job.times);
+                let end = now + times.of(phase);
+                ends.push(Reverse((end, steps.len(), target, phase)));
+                steps.push(Step {
+                    target,
+                    phase,
+                    begin: now,
+                    end,
+                });
+            }
+        }
+        let Some(Reverse((end, _, target, phase))) = ends.pop() else {
+            return steps;
+        };
+        now = end;
+        machine.advance(now);
+        record(now, Fed::Ended { target, phase });
+        machine.ended(target, phase, Ended::Succeeded);
+        if let Some(job) = job_of(target).filter(|job| job.node.unschedulable)
+            && phase == Phase::Verify
+        {
+            record(now, Fed::Uncordoned { target });
+            machine.node_seen(job.id, true, false, true);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Predicted durations of the phases of a target.
+
+use std::time::Duration;
+
+use migrate_core::Phase;
+use migrate_core::cost::PhaseDurations;
+
+use crate::intern::Interned;
+
+/// What each phase of one target takes. Whole milliseconds, rounded up, as
+/// moments are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    drain: Duration,
+    upgrade: Duration,
+    verify: Duration,
+    /// How long the longest of its pods keeps its budget, from eviction to the
+    /// replacement being ready.
+    pub(super) hold: Duration,
+}
+
+impl Times {
+    pub(super) fn of_member(durations: &PhaseDurations) -> Self {
+        Self {
+            drain: Duration::ZERO,
+            upgrade: whole_millis(durations.control_plane_member),
+            verify: whole_millis(durations.verify),
+            hold: Duration::ZERO,
+        }
+    }
+
+    /// A drain lasts until the last replacement is ready. Pods go side by
+    /// side, except those of one budget that allows fewer at once than the
+    /// node has: they take turns.
+    pub(super) fn of_node(durations: &PhaseDurations, interned: &Interned<'_>, node: u32) -> Self {
+        let load = &interned.loads[node as usize];
+        let grace = Duration::from_secs(load.grace_seconds.into());
+        let hold = whole_millis(durations.budget_hold(grace, load.volumes));
+        let turns = |touch: &crate::intern::Touch| {
+            touch
+                .pods
+                .div_ceil(interned.budgets[touch.budget as usize].steady.max(1))
+        };
+        let turns = interned.touches(node).iter().map(turns).max().unwrap_or(1);
+        let moving = match load.pods {
+            0 => Duration::ZERO,
+            _ => durations
+                .drain_per_pod_wait
+                .saturating_add(hold.saturating_mul(turns)),
+        };
+        let upgrade = [durations.upgrade_node, durations.boot, durations.node_ready];
+        Self {
+            drain: whole_millis(durations.cordon.saturating_add(moving)),
+            upgrade: whole_millis(
+                upgrade
+                    .into_iter()
+                    .fold(Duration::ZERO, Duration::saturating_add),
+            ),
+            verify: whole_millis(durations.verify.saturating_add(durations.soak)),
+            hold,
+        }
+    }
+
+    pub(super) fn of(&self, phase: Phase) -> Duration {
+        match phase {
+            Phase::Drain => self.drain,
+            Phase::Upgrade => self.upgrade,
+            _ => self.verify,
+        }
+    }
+
+    /// All phases one after the other.
+    pub(super) fn total(&self) -> Duration {
+        self.drain
+            .saturating_add(self.upgrade)
+            .saturating_add(self.verify)
+    }
+}
+
+fn whole_millis(duration: Duration) -> Duration {
+    let millis = duration.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}

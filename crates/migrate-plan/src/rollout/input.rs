@@ -1,0 +1,185 @@
+//! What goes into a rollout and what comes out of it, as data with a JSON form.
+
+use std::fmt;
+
+use migrate_core::{Action, ActionId, BudgetKey, KubeVersion, Moment, Outcome, Phase, Target};
+use serde::{Deserialize, Serialize};
+
+/// Something a rollout is told.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    tag = "input"
+)]
+pub enum Input {
+    /// An action ended. Ignored unless that very action is running, so telling
+    /// it twice is harmless. After a failure or a skip also tell how the node
+    /// is ([`NodeSeen`](Self::NodeSeen)).
+    ActionEnded {
+        /// Which.
+        id: ActionId,
+        /// How.
+        result: ActionResult,
+    },
+    /// A PodDisruptionBudget's status changed, or an assumed budget's account.
+    BudgetSeen {
+        /// Which.
+        key: BudgetKey,
+        /// Disruptions it allows now, as its status says.
+        allowed: u32,
+    },
+    /// Nothing more may be begun. What is running may end.
+    Cancelled,
+    /// A node is gone.
+    NodeGone {
+        /// Its name.
+        node: String,
+    },
+    /// A node is new or has changed. Nodes that the plan's model does not have
+    /// and that replace none of its nodes are ignored.
+    NodeSeen {
+        /// Its name.
+        node: String,
+        /// Its Ready condition is True.
+        ready: bool,
+        /// Cordoned, by whomever.
+        unschedulable: bool,
+        /// The kubelet's version.
+        kubelet_version: KubeVersion,
+    },
+    /// The kill switch: nothing is begun while it is on.
+    Paused {
+        /// On or off.
+        paused: bool,
+    },
+    /// Begin. Told again after a [`Command::Stop`], the rollout goes on where
+    /// it stands: what had failed is tried again.
+    Started,
+}
+
+/// How an action ended.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    tag = "result"
+)]
+pub enum ActionResult {
+    /// Without success.
+    Failed {
+        /// Whether trying again may help.
+        retryable: bool,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Whoever ran it gave the target up.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// Done.
+    Succeeded(Outcome),
+}
+
+/// An input and when it came: what a journal keeps.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recorded {
+    /// When.
+    pub at: Moment,
+    /// What.
+    #[serde(flatten)]
+    pub input: Input,
+}
+
+impl Recorded {
+    /// `input` at `at`.
+    pub const fn new(at: Moment, input: Input) -> Self {
+        Self { at, input }
+    }
+}
+
+/// What a rollout wants done.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "command")]
+pub enum Command {
+    /// Begin an action. It has been decided: the rollout counts it as running
+    /// from now on. A retry has the same action as the first attempt.
+    Begin {
+        /// Which.
+        action: Action,
+    },
+    /// Every target is done or given up.
+    Finished,
+    /// Begin nothing more. What is running may end, and its end may still be
+    /// told.
+    Stop {
+        /// Why.
+        reason: StopReason,
+    },
+}
+
+/// Why a rollout stopped.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    tag = "stop"
+)]
+pub enum StopReason {
+    /// A canary failed after its drain: the other nodes of its pool would too.
+    CanaryFailed {
+        /// The canary.
+        target: Target,
+        /// In which phase.
+        phase: Phase,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Asked to.
+    Cancelled,
+    /// A target failed for good and policy, or the version skew, says stop.
+    Failed {
+        /// Which.
+        target: Target,
+        /// In which phase.
+        phase: Phase,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Nothing is running and nothing may begin, for as long as policy waits.
+    Stalled {
+        /// Targets that wait; [`Rollout::waiting`](crate::Rollout::waiting)
+        /// says on what.
+        waiting: u32,
+    },
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CanaryFailed {
+                target,
+                phase,
+                reason,
+            } => write!(
+                f,
+                "{target}, the canary of its pool, failed in {phase}: {reason}"
+            ),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Failed {
+                target,
+                phase,
+                reason,
+            } => write!(f, "{target} failed in {phase}: {reason}"),
+            Self::Stalled { waiting } => {
+                write!(f, "nothing can begin and {waiting} targets wait")
+            }
+        }
+    }
+}

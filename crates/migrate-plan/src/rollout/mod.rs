@@ -1,0 +1,359 @@
+//! The rollout: which action begins now.
+
+mod input;
+mod names;
+mod replay;
+mod waiting;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use migrate_core::{
+    Action, ActionId, ClusterModel, KubeVersion, Moment, Outcome, Phase, Plan, Policy, Target,
+};
+
+use crate::Error;
+use crate::intern::Interned;
+use crate::machine::{Emit, Ended, Halt, Machine, Mode, Obstacle, State};
+use crate::version::is_at_target;
+pub use input::{ActionResult, Command, Input, Recorded, StopReason};
+use names::Names;
+pub(crate) use names::spec;
+pub use replay::replay;
+pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
+
+/// The state machine that decides, in a plan and for real.
+///
+/// Tell it what happens with [`handle`](Self::handle), and after each do what
+/// [`poll`](Self::poll) says until it says nothing more. When nothing happens,
+/// poll again at [`wake_at`](Self::wake_at).
+///
+/// # Guarantees
+/// - Control-plane members one at a time, each to the end of its verification,
+///   before any node.
+/// - No drain begins if its pool would then have more nodes away than its
+///   width: in work, left behind, cordoned by anybody, or not Ready.
+/// - No drain begins unless each budget has free what it takes, at most what
+///   the budget allows at once. The hold ends with the drain.
+/// - The canary of a pool goes alone, to the end of its verification.
+/// - A node passes drain, upgrade and verify in this order; of one target no
+///   two actions run at once; a completed action is never begun again.
+/// - It ends. Every target is done or given up, or there is a
+///   [`Command::Stop`], provided that every begun action is told to have ended
+///   and a pause ends. If nothing runs and nothing may begin, it waits as
+///   long as `deadlines.drain` of the policy and then does what the policy
+///   says.
+/// - **Replay law**: the sequence of commands is a function of the plan, the
+///   model, the policy and the inputs with their times. Fetching commands
+///   later or earlier does not change it.
+///
+/// # Caveats
+/// - It has no deadline for an action that runs: whoever runs it ends it.
+/// - It counts pods as they were in the model. Pods that moved to a node since
+///   are protected by the ledger of the drain and by the API server; here they
+///   cost waiting at the most.
+#[derive(Clone, Debug)]
+pub struct Rollout {
+    names: Arc<Names>,
+    machine: Machine,
+    /// Names of nodes that came in place of others, in the machine's order.
+    replacements: Vec<String>,
+    /// The newest node of each of those names.
+    replacements_by_name: BTreeMap<String, u32>,
+    begun: BTreeMap<ActionId, (u32, Phase)>,
+    out: VecDeque<Command>,
+}
+
+impl Rollout {
+    /// A rollout of `plan` that has not started.
+    ///
+    /// `model` must be the one the plan was made from, or the replay law does
+    /// not hold: keep it with the plan. Linear in its pods.
+    ///
+    /// # Errors
+    /// [`Error::NewerSchema`], [`Error::OtherCluster`], [`Error::OtherPolicy`],
+    /// or [`Error::Inconsistent`] when the plan names what the model does not
+    /// have.
+    pub fn new(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Result<Self, Error> {
+        let names = Names::new(plan, model, policy)?;
+        let interned = Interned::new(model, policy);
+        let spec = spec(plan, model, policy, |name| names.node(name))?;
+        let names = Arc::new(names.with_budgets(&interned));
+        Ok(Self {
+            names,
+            machine: Machine::new(&spec, &interned),
+            replacements: Vec::new(),
+            replacements_by_name: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            out: VecDeque::new(),
+        })
+    }
+
+    /// Takes note of what happened at `now`. Times must not go back; one that
+    /// does counts as the latest before it.
+    pub fn handle(&mut self, now: Moment, input: &Input) {
+        self.machine.advance(now);
+        self.fetch();
+        match input {
+            Input::ActionEnded { id, result } => self.action_ended(id, result),
+            Input::BudgetSeen { key, allowed } => {
+                if let Some(budget) = self.names.budget(key) {
+                    self.machine.budget_seen(budget, *allowed);
+                }
+            }
+            Input::Cancelled => self.machine.cancel(),
+            Input::NodeGone { node } => {
+                if let Some(node) = self.node(node) {
+                    self.machine.node_gone(node);
+                }
+            }
+            Input::NodeSeen {
+                node,
+                ready,
+                unschedulable,
+                kubelet_version,
+            } => {
+                if let Some(node) = self.node(node) {
+                    let at_target = is_at_target(kubelet_version, &self.names.to);
+                    self.machine
+                        .node_seen(node, *ready, *unschedulable, at_target);
+                }
+            }
+            Input::Paused { paused } => self.machine.pause(*paused),
+            Input::Started => self.machine.start(),
+        }
+        self.fetch();
+    }
+
+    /// The next thing to do at `now`; call it until there is none.
+    pub fn poll(&mut self, now: Moment) -> Option<Command> {
+        self.machine.advance(now);
+        self.fetch();
+        self.out.pop_front()
+    }
+
+    /// When to poll although nothing has happened: a retry is due, or policy's
+    /// patience with a standstill ends.
+    pub fn wake_at(&self) -> Option<Moment> {
+        self.machine.wake_at()
+    }
+
+    /// For every target with a phase that has not begun: the next such phase,
+    /// and the one thing it waits on. Members first, then nodes in plan order.
+    pub fn waiting(&self) -> Vec<Waiting> {
+        let retries = self.machine.retries();
+        let entry = |target| {
+            let (phase, obstacle) = self.machine.obstacle(target, &retries)?;
+            Some(Waiting {
+                target: self.target(target),
+                phase,
+                on: self.waiting_on(obstacle),
+            })
+        };
+        (0..self.machine.targets()).filter_map(entry).collect()
+    }
+
+    /// Where every target stands, members first, then nodes in plan order.
+    pub fn standings(&self) -> Vec<Standing> {
+        let entry = |target| Standing {
+            target: self.target(target),
+            state: match self.machine.state(target) {
+                State::Done => TargetState::Done,
+                State::Failed(phase) => TargetState::Failed { phase },
+                State::Due(phase) | State::Running(phase) | State::Backoff(phase) => {
+                    TargetState::InWork { phase }
+                }
+                State::Skipped | State::Gone => TargetState::Skipped {
+                    reason: self.machine.reason(target).unwrap_or_default().to_owned(),
+                },
+                State::Gated | State::Queued | State::Parked { .. } | State::NotReady => {
+                    TargetState::Waiting
+                }
+            },
+        };
+        (0..self.machine.targets()).map(entry).collect()
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        let counts = self.machine.counts();
+        Progress {
+            done: counts.done,
+            running: counts.running,
+            waiting: counts.waiting,
+            skipped: counts.skipped,
+        }
+    }
+
+    /// Why it has stopped, if it has.
+    pub fn stopped(&self) -> Option<StopReason> {
+        match self.machine.mode() {
+            Mode::Stopped(halt) => Some(self.stop_reason(halt)),
+            Mode::Idle | Mode::Running | Mode::Finished => None,
+        }
+    }
+
+    /// Whether every target is done or given up.
+    pub fn is_finished(&self) -> bool {
+        *self.machine.mode() == Mode::Finished
+    }
+
+    fn action_ended(&mut self, id: &ActionId, result: &ActionResult) {
+        let Some((target, phase)) = self.begun.remove(id) else {
+            return;
+        };
+        let ended = match result {
+            ActionResult::Succeeded(outcome) => {
+                self.replace(target, phase, outcome);
+                Ended::Succeeded
+            }
+            ActionResult::Failed { retryable, reason } => Ended::Failed {
+                retryable: *retryable,
+                reason: reason.clone(),
+            },
+            ActionResult::Skipped { reason } => Ended::Skipped {
+                reason: reason.clone(),
+            },
+        };
+        self.machine.ended(target, phase, ended);
+    }
+
+    /// Only a machine change puts other nodes into a slot.
+    fn replace(&mut self, target: u32, phase: Phase, outcome: &Outcome) {
+        if let (Phase::Upgrade, Outcome::ReplacedBy { nodes }) = (phase, outcome)
+            && let Ok(count @ 1..) = u32::try_from(nodes.len())
+            && let Some(first) = self.machine.node_replaced(target, count)
+        {
+            self.replacements.extend(nodes.iter().cloned());
+            self.replacements_by_name
+                .extend(nodes.iter().cloned().zip(first..));
+        }
+    }
+
+    /// Gives what the machine has decided its names.
+    fn fetch(&mut self) {
+        while let Some(emit) = self.machine.pop() {
+            let command = match emit {
+                Emit::Begin { target, phase } => {
+                    let action = self.action(target, phase);
+                    self.begun.insert(action.id.clone(), (target, phase));
+                    Command::Begin { action }
+                }
+                Emit::Stop(halt) => Command::Stop {
+                    reason: self.stop_reason(&halt),
+                },
+                Emit::Finished => Command::Finished,
+            };
+            self.out.push_back(command);
+        }
+    }
+
+    fn action(&self, target: u32, phase: Phase) -> Action {
+        let names = &self.names;
+        let from: &KubeVersion = names.from(target);
+        Action::new(
+            &names.plan,
+            self.target(target),
+            phase,
+            from.clone(),
+            names.to.clone(),
+        )
+    }
+
+    fn target(&self, target: u32) -> Target {
+        match target.checked_sub(self.machine.members()) {
+            None => Target::ControlPlane {
+                member: self.names.member(target).to_owned(),
+            },
+            Some(slot) => Target::Node {
+                pool: self.names.pool(self.machine.pool_of(slot)).to_owned(),
+                node: self.node_name(self.machine.node_in(slot)).to_owned(),
+            },
+        }
+    }
+
+    /// A name may come back as another machine: the newest is meant.
+    fn node(&self, name: &str) -> Option<u32> {
+        self.replacements_by_name
+            .get(name)
+            .copied()
+            .or_else(|| self.names.node(name))
+    }
+
+    fn node_name(&self, node: u32) -> &str {
+        match node.checked_sub(self.names.nodes()) {
+            Some(at) => &self.replacements[at as usize],
+            None => self.names.node_name(node),
+        }
+    }
+
+    fn stop_reason(&self, halt: &Halt) -> StopReason {
+        match halt {
+            Halt::Cancelled => StopReason::Cancelled,
+            Halt::Failed {
+                target,
+                phase,
+                canary,
+                reason,
+            } => {
+                let (target, phase, reason) = (self.target(*target), *phase, reason.clone());
+                if *canary {
+                    StopReason::CanaryFailed {
+                        target,
+                        phase,
+                        reason,
+                    }
+                } else {
+                    StopReason::Failed {
+                        target,
+                        phase,
+                        reason,
+                    }
+                }
+            }
+            Halt::Stalled => StopReason::Stalled {
+                waiting: self.machine.counts().waiting,
+            },
+        }
+    }
+
+    fn waiting_on(&self, obstacle: Obstacle) -> WaitingOn {
+        let pool_name = |pool| self.names.pool(pool).to_owned();
+        match obstacle {
+            Obstacle::Budget {
+                budget,
+                needed,
+                free,
+            } => WaitingOn::Budget {
+                key: self.names.budget_key(budget).clone(),
+                needed,
+                free,
+            },
+            Obstacle::Canary { slot } => WaitingOn::Canary {
+                pool: pool_name(self.machine.pool_of(slot)),
+                node: self.node_name(self.machine.node_in(slot)).to_owned(),
+            },
+            Obstacle::ControlPlane { member } => WaitingOn::ControlPlane {
+                member: self.names.member(member).to_owned(),
+            },
+            Obstacle::NodeAway { pool } => WaitingOn::NodeAway {
+                pool: pool_name(pool),
+                nodes: self
+                    .machine
+                    .away(pool)
+                    .map(|n| self.node_name(n).to_owned())
+                    .collect(),
+            },
+            Obstacle::NotReady => WaitingOn::NotReady,
+            Obstacle::Paused => WaitingOn::Paused,
+            Obstacle::PoolSlot { pool } => WaitingOn::PoolSlot {
+                pool: pool_name(pool),
+                width: self.machine.width(pool),
+            },
+            Obstacle::PreviousPhase { running } => WaitingOn::PreviousPhase { running },
+            Obstacle::Retry { at, attempt } => WaitingOn::Retry { at, attempt },
+            Obstacle::Start => WaitingOn::Start,
+            Obstacle::Stopped => WaitingOn::Stopped,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The names behind a machine's ids.
+
+use migrate_core::{BudgetKey, ClusterModel, KubeVersion, PLAN_SCHEMA, Plan, Policy, content_hash};
+
+use crate::Error;
+use crate::intern::Interned;
+use crate::machine::{SlotSpec, Spec};
+
+/// Names by id and ids by name; fixed for a rollout.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) plan: String,
+    pub(super) to: KubeVersion,
+    members: Vec<(String, KubeVersion)>,
+    /// Versions before, by slot.
+    slots: Vec<KubeVersion>,
+    pools: Vec<String>,
+    nodes: Vec<String>,
+    nodes_by_name: Vec<u32>,
+    budgets: Vec<BudgetKey>,
+    budgets_by_key: Vec<u32>,
+}
+
+impl Names {
+    /// Checks that the plan belongs to `model` and `policy`.
+    pub(super) fn new(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Result<Self, Error> {
+        if plan.schema > PLAN_SCHEMA {
+            return Err(Error::NewerSchema {
+                what: "plan",
+                found: plan.schema,
+                known: PLAN_SCHEMA,
+            });
+        }
+        if plan.cluster != model.cluster {
+            return Err(Error::OtherCluster {
+                plan: plan.id.clone(),
+                expected: plan.cluster.clone(),
+                found: model.cluster.clone(),
+            });
+        }
+        let policy_hash = content_hash(policy);
+        if plan.policy_hash != policy_hash {
+            return Err(Error::OtherPolicy {
+                plan: plan.id.clone(),
+                expected: plan.policy_hash.clone(),
+                found: policy_hash,
+            });
+        }
+        let members = plan.control_plane.iter();
+        let nodes: Vec<String> = model.nodes.iter().map(|node| node.name.clone()).collect();
+        Ok(Self {
+            plan: plan.id.clone(),
+            to: plan.to.clone(),
+            members: members.map(|m| (m.name.clone(), m.from.clone())).collect(),
+            slots: plan.slots.iter().map(|slot| slot.from.clone()).collect(),
+            pools: plan.pools.iter().map(|pool| pool.name.clone()).collect(),
+            nodes_by_name: sorted_ids(&nodes),
+            nodes,
+            budgets: Vec::new(),
+            budgets_by_key: Vec::new(),
+        })
+    }
+
+    pub(super) fn with_budgets(mut self, interned: &Interned<'_>) -> Self {
+        self.budgets = interned
+            .budgets
+            .iter()
+            .map(|budget| budget.source.key())
+            .collect();
+        self.budgets_by_key = sorted_ids(&self.budgets);
+        self
+    }
+
+    pub(super) fn nodes(&self) -> u32 {
+        u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn node(&self, name: &str) -> Option<u32> {
+        find(&self.nodes_by_name, |id| self.nodes[id].as_str().cmp(name))
+    }
+
+    pub(super) fn node_name(&self, node: u32) -> &str {
+        &self.nodes[node as usize]
+    }
+
+    pub(super) fn budget(&self, key: &BudgetKey) -> Option<u32> {
+        find(&self.budgets_by_key, |id| self.budgets[id].cmp(key))
+    }
+
+    pub(super) fn budget_key(&self, budget: u32) -> &BudgetKey {
+        &self.budgets[budget as usize]
+    }
+
+    pub(super) fn member(&self, member: u32) -> &str {
+        &self.members[member as usize].0
+    }
+
+    pub(super) fn pool(&self, pool: u32) -> &str {
+        &self.pools[pool as usize]
+    }
+
+    /// The version of a target before.
+    pub(super) fn from(&self, target: u32) -> &KubeVersion {
+        let target = target as usize;
+        match target.checked_sub(self.members.len()) {
+            Some(slot) => &self.slots[slot],
+            None => &self.members[target].1,
+        }
+    }
+}
+
+/// Puts the plan into ids; `node` finds a node of the model by name.
+pub(crate) fn spec(
+    plan: &Plan,
+    model: &ClusterModel,
+    policy: &Policy,
+    node: impl Fn(&str) -> Option<u32>,
+) -> Result<Spec, Error> {
+    let inconsistent = |problem: String| Error::Inconsistent {
+        plan: plan.id.clone(),
+        problem,
+    };
+    let pools: Vec<&str> = plan.pools.iter().map(|pool| pool.name.as_str()).collect();
+    let by_name = sorted_ids(&pools);
+    let pool_id = |name: &str| find(&by_name, |id| pools[id].cmp(name));
+    let mut node_pools: Vec<u32> = model
+        .nodes
+        .iter()
+        .map(|node| pool_id(policy.pools.pool_of(node)).unwrap_or(u32::MAX))
+        .collect();
+    let mut taken = vec![false; model.nodes.len()];
+    let mut slots = Vec::with_capacity(plan.slots.len());
+    for slot in &plan.slots {
+        let pool = pool_id(&slot.pool)
+            .ok_or_else(|| inconsistent(format!("it has no pool {}", slot.pool)))?;
+        let node = node(&slot.node)
+            .ok_or_else(|| inconsistent(format!("the cluster has no node {}", slot.node)))?;
+        if std::mem::replace(&mut taken[node as usize], true) {
+            return Err(inconsistent(format!("node {} is in two slots", slot.node)));
+        }
+        node_pools[node as usize] = pool;
+        slots.push(SlotSpec {
+            node,
+            pool,
+            canary: slot.canary,
+        });
+    }
+    Ok(Spec {
+        members: u32::try_from(plan.control_plane.len()).unwrap_or(u32::MAX),
+        slots,
+        widths: plan.pools.iter().map(|pool| pool.width).collect(),
+        node_pools,
+        node_states: model
+            .nodes
+            .iter()
+            .map(|node| (node.ready, node.unschedulable))
+            .collect(),
+        then: policy.deadlines.then,
+        patience: policy.deadlines.drain,
+    })
+}
+
+fn sorted_ids<T: Ord>(values: &[T]) -> Vec<u32> {
+    let mut ids: Vec<u32> = (0..).take(values.len()).collect();
+    ids.sort_unstable_by(|a, b| values[*a as usize].cmp(&values[*b as usize]));
+    ids
+}
+
+fn find(ids: &[u32], compare: impl Fn(usize) -> std::cmp::Ordering) -> Option<u32> {
+    ids.binary_search_by(|id| compare(*id as usize))
+        .ok()
+        .map(|at| ids[at])
+}

@@ -1,0 +1,178 @@
+//! Who waits on what, and who stands where, as data.
+
+use std::fmt;
+
+use migrate_core::{BudgetKey, Moment, Phase, Target};
+use serde::{Deserialize, Serialize};
+
+/// A phase that has not begun, and why.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    /// Whose phase.
+    pub target: Target,
+    /// The next phase of it that has not begun.
+    pub phase: Phase,
+    /// The one thing it waits on.
+    pub on: WaitingOn,
+}
+
+/// The one thing a target waits on.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "on")]
+pub enum WaitingOn {
+    /// A budget that its pods count for.
+    Budget {
+        /// Which.
+        key: BudgetKey,
+        /// How much of it the drain takes.
+        needed: u32,
+        /// How much is free.
+        free: u32,
+    },
+    /// The first node of its pool, which goes alone.
+    Canary {
+        /// The pool.
+        pool: String,
+        /// The node.
+        node: String,
+    },
+    /// A control-plane member that comes before it.
+    ControlPlane {
+        /// Which.
+        member: String,
+    },
+    /// Nodes that are cordoned or not Ready take every slot of its pool.
+    NodeAway {
+        /// The pool.
+        pool: String,
+        /// The nodes.
+        nodes: Vec<String>,
+    },
+    /// Its own node to be Ready.
+    NotReady,
+    /// The pause to end.
+    Paused,
+    /// A slot of its pool, all of which are taken by nodes in work or away.
+    PoolSlot {
+        /// The pool.
+        pool: String,
+        /// How many there are.
+        width: u32,
+    },
+    /// Its previous phase to end.
+    PreviousPhase {
+        /// The phase that is running.
+        running: Phase,
+    },
+    /// The next attempt.
+    Retry {
+        /// When.
+        at: Moment,
+        /// Which attempt it is.
+        attempt: u8,
+    },
+    /// The start.
+    Start,
+    /// Someone to start the rollout again.
+    Stopped,
+}
+
+/// Where a target stands.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    /// Which.
+    pub target: Target,
+    /// Where.
+    pub state: TargetState,
+}
+
+/// How far a target has come.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    tag = "state"
+)]
+pub enum TargetState {
+    /// At the target and verified, or found there before anything was done.
+    Done,
+    /// Failed for good, which stopped the rollout.
+    Failed {
+        /// In which phase.
+        phase: Phase,
+    },
+    /// Phases before this one are done.
+    InWork {
+        /// The phase that is running or comes next.
+        phase: Phase,
+    },
+    /// Given up.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// Nothing has been done to it.
+    Waiting,
+}
+
+/// Counts of targets: control-plane members and slots.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// At the target.
+    pub done: u32,
+    /// In work, or failed in the middle of it.
+    pub running: u32,
+    /// Not begun.
+    pub waiting: u32,
+    /// Given up.
+    pub skipped: u32,
+}
+
+impl Progress {
+    /// All of them.
+    pub const fn total(&self) -> u32 {
+        self.done + self.running + self.waiting + self.skipped
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} waits: {}", self.phase, self.target, self.on)
+    }
+}
+
+impl fmt::Display for WaitingOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Budget { key, needed, free } => {
+                write!(f, "{key} has {free} free and it needs {needed}")
+            }
+            Self::Canary { pool, node } => {
+                write!(f, "{node} is to be verified first in pool {pool}")
+            }
+            Self::ControlPlane { member } => write!(f, "control plane {member} comes first"),
+            Self::NodeAway { pool, nodes } => write!(
+                f,
+                "every slot of pool {pool} is taken by nodes that are cordoned or not Ready: {}",
+                nodes.join(", ")
+            ),
+            Self::NotReady => f.write_str("its node is not Ready"),
+            Self::Paused => f.write_str("paused"),
+            Self::PoolSlot { pool, width } => {
+                write!(f, "no more than {width} of pool {pool} may be away")
+            }
+            Self::PreviousPhase { running } => write!(f, "{running} is running"),
+            Self::Retry { at, attempt } => write!(f, "attempt {attempt} begins at {at}"),
+            Self::Start => f.write_str("not started"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}

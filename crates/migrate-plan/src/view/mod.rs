@@ -1,0 +1,7 @@
+//! A plan for people and for files.
+
+mod json;
+mod table;
+
+pub use json::{plan_from_json, plan_to_json};
+pub use table::PlanTable;

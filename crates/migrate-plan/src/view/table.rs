@@ -1,0 +1,205 @@
+//! A plan as text in columns.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use migrate_core::{Phase, Plan, Target};
+
+/// Shows a plan as plain text: no colours, no wrapping, times as
+/// hours:minutes:seconds from the start.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanTable<'p> {
+    plan: &'p Plan,
+    rows: usize,
+}
+
+/// Begin of each phase and the end of the last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    drain: Option<Duration>,
+    upgrade: Option<Duration>,
+    verify: Option<Duration>,
+    end: Option<Duration>,
+}
+
+impl<'p> PlanTable<'p> {
+    /// All of `plan`.
+    pub const fn new(plan: &'p Plan) -> Self {
+        Self {
+            plan,
+            rows: usize::MAX,
+        }
+    }
+
+    /// At most `rows` targets, the first ones; how many more there are is said.
+    #[must_use]
+    pub const fn with_rows(mut self, rows: usize) -> Self {
+        self.rows = rows;
+        self
+    }
+
+    fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plan = self.plan;
+        writeln!(
+            f,
+            "plan {} (revision {}) of cluster {}: {} -> {}",
+            plan.id, plan.revision, plan.cluster, plan.from, plan.to
+        )?;
+        if plan.is_empty() {
+            return writeln!(f, "nothing to do: everything is at {}", plan.to);
+        }
+        writeln!(
+            f,
+            "{} control-plane members and {} nodes to upgrade, {} at the target already",
+            plan.control_plane.len(),
+            plan.slots.len(),
+            plan.at_target.len()
+        )?;
+        writeln!(
+            f,
+            "predicted {}; its limits alone come to {}, the tightest is: {}",
+            clock(plan.makespan()),
+            clock(self.limits()),
+            plan.estimate.bottleneck
+        )
+    }
+
+    /// The estimate without the check of the whole cluster at the end, which
+    /// is no action of the plan.
+    fn limits(&self) -> Duration {
+        let tail = self
+            .plan
+            .estimate
+            .terms
+            .last()
+            .map_or(Duration::ZERO, |term| term.duration);
+        self.plan.estimate.total.saturating_sub(tail)
+    }
+
+    fn pools(&self) -> Vec<Vec<String>> {
+        let header = ["POOL", "NODES", "TO DO", "AWAY AT MOST"]
+            .map(str::to_owned)
+            .to_vec();
+        let row = |pool: &migrate_core::PlannedPool| {
+            let to_do = self
+                .plan
+                .slots
+                .iter()
+                .filter(|slot| slot.pool == pool.name)
+                .count();
+            let (nodes, width) = (pool.nodes.to_string(), pool.width.to_string());
+            vec![pool.name.clone(), nodes, to_do.to_string(), width]
+        };
+        std::iter::once(header)
+            .chain(self.plan.pools.iter().map(row))
+            .collect()
+    }
+
+    fn targets(&self) -> Vec<Vec<String>> {
+        let mut rows: BTreeMap<&Target, Row> = BTreeMap::new();
+        for action in &self.plan.schedule {
+            let row = rows.entry(&action.target).or_default();
+            match action.phase {
+                Phase::Drain => row.drain = Some(action.start),
+                Phase::Upgrade => row.upgrade = Some(action.start),
+                _ => row.verify = Some(action.start),
+            }
+            row.end = Some(action.end);
+        }
+        let members = self.plan.control_plane.iter().map(|member| {
+            let target = Target::ControlPlane {
+                member: member.name.clone(),
+            };
+            (target, &member.from, "")
+        });
+        let slots = self.plan.slots.iter().map(|slot| {
+            let target = Target::Node {
+                pool: slot.pool.clone(),
+                node: slot.node.clone(),
+            };
+            (target, &slot.from, if slot.canary { "canary" } else { "" })
+        });
+        let mut lines: Vec<_> = members
+            .chain(slots)
+            .map(|(target, from, note)| (rows.get(&target).copied(), target, from, note))
+            .collect();
+        // By begin; what has no time comes last. Stable, so plan order decides.
+        lines.sort_by_key(|(row, ..)| {
+            row.map_or(Duration::MAX, |row| {
+                row.drain.or(row.upgrade).unwrap_or(Duration::MAX)
+            })
+        });
+        let header = [
+            "TARGET", "POOL", "FROM", "DRAIN", "UPGRADE", "VERIFY", "DONE", "",
+        ]
+        .map(str::to_owned);
+        let mut table = vec![header.to_vec()];
+        let time = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), clock);
+        for (row, target, from, note) in lines.into_iter().take(self.rows) {
+            let pool = match &target {
+                Target::Node { pool, .. } => pool.as_str(),
+                _ => "-",
+            };
+            let note = if row.is_none() { "cannot begin" } else { note };
+            let row = row.unwrap_or_default();
+            let times = [row.drain, row.upgrade, row.verify, row.end].map(time);
+            let mut line = vec![target.to_string(), pool.to_owned(), from.to_string()];
+            line.extend(times);
+            line.push(note.to_owned());
+            table.push(line);
+        }
+        table
+    }
+}
+
+impl fmt::Display for PlanTable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.summary(f)?;
+        if !self.plan.is_empty() {
+            writeln!(f)?;
+            columns(f, &self.pools())?;
+            writeln!(f)?;
+            columns(f, &self.targets())?;
+            let all = self.plan.control_plane.len() + self.plan.slots.len();
+            if all > self.rows {
+                writeln!(f, "... and {} more", all - self.rows)?;
+            }
+        }
+        if !self.plan.findings.is_empty() {
+            writeln!(f)?;
+        }
+        for finding in &self.plan.findings {
+            writeln!(f, "{finding}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Hours, minutes and seconds, a begun second counted.
+fn clock(duration: Duration) -> String {
+    let seconds = duration.as_millis().div_ceil(1000);
+    format!(
+        "{}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+/// Pads every column to its widest cell, two blanks between.
+fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,361 @@
+//! What a rollout guarantees, judged from its log alone; and the replay law.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use migrate_core::{Action, ActionId, Phase, Target};
+use migrate_plan::{ActionResult, Command, Input, Recorded, Rollout, replay};
+use proptest::prelude::*;
+use support::world::{Entry, Scenario, World};
+
+/// Judges a log, entry by entry, without asking the rollout anything.
+#[derive(Default)]
+struct Judge {
+    running: BTreeMap<ActionId, Action>,
+    completed: BTreeSet<ActionId>,
+    /// Phases completed by each slot, by the node the plan names.
+    members_done: BTreeSet<String>,
+    last_phase: BTreeMap<String, Phase>,
+    /// Begun and not yet verified or given up.
+    in_flight: BTreeMap<String, String>,
+    given_up: BTreeSet<String>,
+    /// Ready and uncordoned, as last told; absent means gone.
+    well: BTreeMap<String, bool>,
+    not_ready: BTreeSet<String>,
+    seen_since_begin: BTreeSet<String>,
+    pools: BTreeMap<String, String>,
+    /// Nodes that came for others.
+    origin: BTreeMap<String, String>,
+    verified_pools: BTreeSet<String>,
+    paused: bool,
+    stopped: bool,
+}
+
+impl Judge {
+    fn watch(world: &World) {
+        let mut judge = Self::default();
+        for node in &world.model.nodes {
+            judge
+                .well
+                .insert(node.name.clone(), node.ready && !node.unschedulable);
+            if !node.ready {
+                judge.not_ready.insert(node.name.clone());
+            }
+            let pool = world.policy.pools.pool_of(node).to_owned();
+            judge.pools.insert(node.name.clone(), pool);
+        }
+        for (at, entry) in world.log.iter().enumerate() {
+            match entry {
+                Entry::In(recorded) => judge.told(world, at, recorded),
+                Entry::Out(_, command) => judge.commanded(world, command),
+            }
+        }
+    }
+
+    /// Whether this failure was the last word on its target: nothing of it is
+    /// begun afterwards unless the rollout is started again.
+    fn is_given_up(world: &World, at: usize, id: &ActionId) -> bool {
+        !world.log[at + 1..].iter().any(
+            |entry| matches!(entry, Entry::Out(_, Command::Begin { action }) if action.id == *id),
+        )
+    }
+
+    fn told(&mut self, world: &World, at: usize, recorded: &Recorded) {
+        match &recorded.input {
+            Input::ActionEnded { id, result } => {
+                let Some(action) = self.running.remove(id) else {
+                    return;
+                };
+                match result {
+                    ActionResult::Succeeded(outcome) => {
+                        self.completed.insert(id.clone());
+                        self.succeeded(world, &action, outcome);
+                    }
+                    _ if Self::is_given_up(world, at, id) => {
+                        let node = action.target.name().to_owned();
+                        // A stop keeps it in flight.
+                        let stops = matches!(
+                            world.log.get(at + 1),
+                            Some(Entry::Out(_, Command::Stop { .. }))
+                        );
+                        if !stops && self.in_flight.remove(&node).is_some() {
+                            // Away until somebody has looked, unless it is gone.
+                            if let Some(well) = self.well.get_mut(&node) {
+                                *well &= self.seen_since_begin.contains(&node);
+                            }
+                            self.given_up.insert(node);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Input::NodeSeen {
+                node,
+                ready,
+                unschedulable,
+                ..
+            } if self.pools.contains_key(node) => {
+                self.seen_since_begin.insert(node.clone());
+                self.not_ready.remove(node);
+                if !ready {
+                    self.not_ready.insert(node.clone());
+                }
+                self.well.insert(node.clone(), *ready && !*unschedulable);
+            }
+            Input::NodeGone { node } => {
+                self.well.remove(node);
+            }
+            Input::Paused { paused } => self.paused = *paused,
+            Input::Cancelled => self.stopped = true,
+            Input::Started => self.stopped = false,
+            _ => {}
+        }
+    }
+
+    fn succeeded(&mut self, world: &World, action: &Action, outcome: &migrate_core::Outcome) {
+        let name = action.target.name().to_owned();
+        match &action.target {
+            Target::ControlPlane { .. } if action.phase == Phase::Verify => {
+                self.members_done.insert(name);
+            }
+            Target::Node { pool, .. } => {
+                self.last_phase.insert(name.clone(), action.phase);
+                if let migrate_core::Outcome::ReplacedBy { nodes } = outcome {
+                    self.in_flight.remove(&name);
+                    self.well.remove(&name);
+                    for node in nodes {
+                        self.well.insert(node.clone(), true);
+                        self.pools.insert(node.clone(), pool.clone());
+                        self.last_phase.insert(node.clone(), action.phase);
+                        self.origin.insert(node.clone(), name.clone());
+                    }
+                    self.in_flight.insert(nodes[0].clone(), pool.clone());
+                }
+                if action.phase == Phase::Verify {
+                    self.in_flight.remove(&name);
+                    self.verified_pools.insert(pool.clone());
+                }
+                // A drained node that is gone is given up.
+                if action.phase == Phase::Drain
+                    && !self.well.contains_key(&name)
+                    && self.gives_up_gone(world, &name)
+                {
+                    self.in_flight.remove(&name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn gives_up_gone(&self, world: &World, node: &str) -> bool {
+        !world.log.iter().any(|entry| {
+            matches!(entry, Entry::Out(_, Command::Begin { action })
+                if action.target.name() == node && action.phase == Phase::Upgrade)
+        })
+    }
+
+    fn commanded(&mut self, world: &World, command: &Command) {
+        let action = match command {
+            Command::Begin { action } => action,
+            Command::Stop { .. } => {
+                self.stopped = true;
+                return;
+            }
+            _ => return,
+        };
+        assert!(!self.paused, "{action} begun in a pause");
+        assert!(!self.stopped, "{action} begun after a stop");
+        assert!(!self.completed.contains(&action.id), "{action} begun again");
+        let name = action.target.name();
+        let same_target = |other: &&Action| other.target.name() == name;
+        assert_eq!(
+            self.running.values().find(same_target),
+            None,
+            "two actions on {name}"
+        );
+        match &action.target {
+            Target::ControlPlane { .. } => {
+                assert!(
+                    self.running.is_empty(),
+                    "{action} beside {:?}",
+                    self.running
+                );
+            }
+            Target::Node { pool, .. } => {
+                assert_eq!(self.members_done.len(), world.plan.control_plane.len());
+                let before = match action.phase {
+                    Phase::Drain => None,
+                    Phase::Upgrade => Some(Phase::Drain),
+                    _ => Some(Phase::Upgrade),
+                };
+                assert_eq!(self.last_phase.get(name).copied(), before, "{action}");
+                if action.phase == Phase::Drain && !self.in_flight.contains_key(name) {
+                    self.drain_begins(world, pool, name);
+                } else if action.phase == Phase::Verify {
+                    self.in_flight
+                        .entry(name.to_owned())
+                        .or_insert_with(|| pool.clone());
+                }
+            }
+            _ => unreachable!(),
+        }
+        self.running.insert(action.id.clone(), action.clone());
+    }
+
+    fn drain_begins(&mut self, world: &World, pool: &str, node: &str) {
+        assert!(!self.given_up.contains(node), "{node} was given up");
+        assert!(!self.not_ready.contains(node), "{node} is not Ready");
+        let had = self.in_flight.insert(node.to_owned(), pool.to_owned());
+        assert_eq!(had, None);
+        self.seen_since_begin.remove(node);
+        // The width, with whatever is not well counted.
+        let away: Vec<&String> = self
+            .pools
+            .iter()
+            .filter(|(name, of_pool)| {
+                *of_pool == pool
+                    && (self.in_flight.contains_key(*name)
+                        || self.well.get(*name).is_some_and(|well| !well))
+            })
+            .map(|(name, _)| name)
+            .collect();
+        let width = world
+            .plan
+            .pools
+            .iter()
+            .find(|p| p.name == pool)
+            .unwrap()
+            .width as usize;
+        assert!(
+            away.len() <= width,
+            "{away:?} away, at most {width} of {pool} may be"
+        );
+        // The canary goes alone.
+        if world.scenario.canary && !self.verified_pools.contains(pool) {
+            let others = self.in_flight.iter().filter(|(_, p)| *p == pool).count();
+            assert_eq!(others, 1, "{node} beside a canary");
+        }
+        // Budgets: exact as long as their allowance is what it was.
+        for (key, capacity) in world.capacities() {
+            let draining = self.running.values().filter(|a| a.phase == Phase::Drain);
+            let names = draining.map(|a| a.target.name()).chain([node]);
+            let shares = names
+                .filter_map(|name| world.touches.get(name)?.get(key))
+                .map(|&pods| {
+                    if world.scenario.budget_status {
+                        1
+                    } else {
+                        pods.min(*capacity).max(1)
+                    }
+                });
+            let touched = world
+                .touches
+                .get(node)
+                .is_some_and(|touches| touches.contains_key(key));
+            let held: u32 = shares.sum();
+            assert!(
+                !touched || held <= *capacity,
+                "{held} of {key} held, allowed {capacity}"
+            );
+        }
+    }
+}
+
+fn scenario() -> impl Strategy<Value = Scenario> {
+    let shape = (
+        any::<u64>(),
+        1..4usize,
+        prop::collection::vec((1..9usize, 1..5u32), 1..4),
+        prop::collection::vec((1..8usize, prop::option::of(0..4i32)), 0..7),
+    );
+    let day = (
+        prop::sample::select(vec![0u64, 10, 40]),
+        prop::sample::select(vec![0u64, 0, 3, 15]),
+        prop::sample::select(vec![0u64, 30]),
+        prop::sample::select(vec![0u64, 10, 40]),
+    );
+    (shape, day, any::<[bool; 4]>()).prop_map(
+        |((seed, members, pools, workloads), (retry, fail, replace, noise), flags)| Scenario {
+            seed,
+            members,
+            pools,
+            workloads,
+            canary: flags[0],
+            skip: flags[1],
+            retry,
+            fail,
+            replace,
+            noise,
+            budget_status: flags[2],
+            punctual: flags[3],
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Rules and termination, with failures, retries, replaced machines,
+    /// pauses, cancellations, flapping and vanishing nodes.
+    #[test]
+    fn every_run_keeps_the_rules_and_ends(scenario in scenario()) {
+        let mut world = World::new(scenario);
+        world.run();
+        Judge::watch(&world);
+        let progress = world.rollout.progress();
+        prop_assert_eq!(progress.total() as usize,
+            world.plan.control_plane.len() + world.plan.slots.len());
+        if world.rollout.is_finished() {
+            prop_assert_eq!((progress.waiting, progress.running), (0, 0));
+            prop_assert!(world.rollout.waiting().is_empty());
+        } else {
+            prop_assert!(world.rollout.stopped().is_some());
+        }
+    }
+
+    /// The replay law, through the JSON that a journal would hold.
+    #[test]
+    fn a_fresh_rollout_repeats_every_run(scenario in scenario()) {
+        let mut world = World::new(scenario);
+        world.run();
+        let json = serde_json::to_string(&world.inputs()).unwrap();
+        let inputs: Vec<Recorded> = serde_json::from_str(&json).unwrap();
+        let commands = world.commands();
+        // Told everything at once, fetched at the end.
+        let mut fresh = Rollout::new(&world.plan, &world.model, &world.policy).unwrap();
+        for Recorded { at, input } in &inputs {
+            fresh.handle(*at, input);
+        }
+        let replayed: Vec<Command> = std::iter::from_fn(|| fresh.poll(world.end)).collect();
+        prop_assert_eq!(&replayed, &commands);
+        prop_assert_eq!(fresh.standings(), world.rollout.standings());
+        // Up to the last input, as after a crash.
+        let early = replay(&world.plan, &world.model, &world.policy, &inputs).unwrap();
+        prop_assert!(commands.starts_with(&early));
+    }
+
+    /// Without trouble everything is upgraded, and waiting always says why.
+    #[test]
+    fn a_good_day_upgrades_everything(scenario in scenario()) {
+        let scenario = Scenario {
+            retry: 0,
+            fail: 0,
+            noise: 0,
+            workloads: scenario.workloads.iter().map(|(n, b)| (*n, b.map(|b| b.max(1)))).collect(),
+            ..scenario
+        };
+        let mut world = World::new(scenario);
+        let targets = world.plan.control_plane.len() + world.plan.slots.len();
+        prop_assert_eq!(world.rollout.waiting().len(), targets);
+        world.run();
+        prop_assert!(world.rollout.is_finished());
+        prop_assert_eq!(world.rollout.progress().done as usize, targets);
+    }
+}

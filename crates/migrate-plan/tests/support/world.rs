@@ -1,0 +1,384 @@
+//! A world around a rollout that does everything a cluster may do to it, and a
+//! log of all of it for whoever judges.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
+
+use migrate_core::{
+    ActionId, BudgetKey, BudgetLedger, ClusterModel, Moment, OnDeadline, Outcome, Phase, Plan,
+    Policy, Target,
+};
+use migrate_plan::{ActionResult, Command, Input, Planner, Recorded, Rollout, TargetState};
+
+use super::{Cluster, NEW, OLD, Random, version};
+
+/// What kind of cluster and what kind of day.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) members: usize,
+    /// Nodes and width of each pool.
+    pub(crate) pools: Vec<(usize, u32)>,
+    /// Replicas, and allowance of a real budget if it has one.
+    pub(crate) workloads: Vec<(usize, Option<i32>)>,
+    pub(crate) canary: bool,
+    pub(crate) skip: bool,
+    /// Chances in per cent, per action or per event.
+    pub(crate) retry: u64,
+    pub(crate) fail: u64,
+    pub(crate) replace: u64,
+    pub(crate) noise: u64,
+    /// Feed budget states as a cluster would show them.
+    pub(crate) budget_status: bool,
+    /// Poll at `wake_at`, or only when something happens anyway.
+    pub(crate) punctual: bool,
+}
+
+/// What happened, in order.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    In(Recorded),
+    Out(Moment, Command),
+}
+
+pub(crate) struct World {
+    pub(crate) scenario: Scenario,
+    pub(crate) model: ClusterModel,
+    pub(crate) policy: Policy,
+    pub(crate) plan: Plan,
+    pub(crate) log: Vec<Entry>,
+    pub(crate) rollout: Rollout,
+    pub(crate) end: Moment,
+    random: Random,
+    now: Moment,
+    events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
+    sequence: u64,
+    replaced: u64,
+    restarts: u64,
+    noise_left: u64,
+    draining: BTreeSet<String>,
+    capacities: BTreeMap<BudgetKey, u32>,
+    pub(crate) touches: BTreeMap<String, BTreeMap<BudgetKey, u32>>,
+}
+
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Event {
+    End(ActionId, Target, Phase),
+    Node(String, bool, bool),
+    NodeGone(String),
+    Budget(BudgetKey, u32),
+    Pause(bool),
+    Cancel,
+    Start,
+}
+
+impl World {
+    pub(crate) fn new(scenario: Scenario) -> Self {
+        let mut random = Random(scenario.seed);
+        let (model, policy) = cluster(&scenario, &mut random);
+        let planner = Planner::new(&model, &policy, version(NEW));
+        let plan = planner.plan().unwrap();
+        let rollout = Rollout::new(&plan, &model, &policy).unwrap();
+        let ledger = BudgetLedger::from_model(&model, policy.assumed_budgets.clone());
+        let mut touches: BTreeMap<String, BTreeMap<BudgetKey, u32>> = model
+            .nodes
+            .iter()
+            .map(|node| (node.name.clone(), BTreeMap::new()))
+            .collect();
+        for pod in &model.pods {
+            let of_node = touches.entry(pod.node.clone().unwrap()).or_default();
+            for key in ledger.budgets_of(&pod.id.uid) {
+                *of_node.entry(key.clone()).or_default() += 1;
+            }
+        }
+        Self {
+            capacities: ledger
+                .accounts()
+                .map(|view| (view.key, view.allowed))
+                .collect(),
+            now: model.taken_at,
+            end: model.taken_at,
+            scenario,
+            model,
+            policy,
+            plan,
+            log: Vec::new(),
+            rollout,
+            random,
+            events: BinaryHeap::new(),
+            sequence: 0,
+            replaced: 0,
+            restarts: 0,
+            noise_left: 40,
+            draining: BTreeSet::new(),
+            touches,
+        }
+    }
+
+    pub(crate) fn capacities(&self) -> &BTreeMap<BudgetKey, u32> {
+        &self.capacities
+    }
+
+    /// Runs until the rollout has finished or stopped for good.
+    pub(crate) fn run(&mut self) {
+        self.tell(Input::Started);
+        for _ in 0..20_000 {
+            if self.rollout.is_finished() {
+                self.end = self.now;
+                return;
+            }
+            if self.rollout.stopped().is_some() && self.events.is_empty() {
+                if self.restarts == 2 {
+                    self.end = self.now;
+                    return;
+                }
+                self.restarts += 1;
+                self.at(60_000, Event::Start);
+            }
+            let next = self.events.peek().map(|Reverse((at, ..))| *at);
+            let wake = self.rollout.wake_at();
+            let idle = next.is_none();
+            match (next, wake) {
+                (_, Some(wake))
+                    if (self.scenario.punctual || idle) && next.is_none_or(|at| wake < at) =>
+                {
+                    self.now = self.now.max(wake);
+                    self.poll();
+                }
+                (Some(_), _) => self.step(),
+                (None, _) => panic!("nothing will ever happen: {:#?}", self.rollout.waiting()),
+            }
+        }
+        panic!("does not end: {:#?}", self.rollout.waiting());
+    }
+
+    fn step(&mut self) {
+        let Some(Reverse((at, _, event))) = self.events.pop() else {
+            return;
+        };
+        self.now = self.now.max(at);
+        match event {
+            Event::End(id, target, phase) => self.action_ends(id, target, phase),
+            Event::Node(node, ready, unschedulable) => {
+                let kubelet_version = version(OLD);
+                self.tell(Input::NodeSeen {
+                    node,
+                    ready,
+                    unschedulable,
+                    kubelet_version,
+                });
+            }
+            Event::NodeGone(node) => self.tell(Input::NodeGone { node }),
+            Event::Budget(key, allowed) => self.tell(Input::BudgetSeen { key, allowed }),
+            Event::Pause(paused) => self.tell(Input::Paused { paused }),
+            Event::Cancel => self.tell(Input::Cancelled),
+            Event::Start => self.tell(Input::Started),
+        }
+        if self.noise_left > 0 && self.random.percent(self.scenario.noise) {
+            self.noise_left -= 1;
+            self.make_noise();
+        }
+    }
+
+    fn action_ends(&mut self, id: ActionId, target: Target, phase: Phase) {
+        let result = if self.random.percent(self.scenario.retry) {
+            ActionResult::Failed {
+                retryable: true,
+                reason: "try again".into(),
+            }
+        } else if self.random.percent(self.scenario.fail) {
+            ActionResult::Failed {
+                retryable: false,
+                reason: "broken".into(),
+            }
+        } else if phase == Phase::Upgrade && self.random.percent(self.scenario.replace) {
+            let count = 1 + self.random.below(2);
+            self.replaced += count;
+            let names = (0..count).map(|n| format!("new-{}", self.replaced - n));
+            ActionResult::Succeeded(Outcome::ReplacedBy {
+                nodes: names.collect(),
+            })
+        } else {
+            ActionResult::Succeeded(Outcome::SameNode)
+        };
+        let failed = matches!(result, ActionResult::Failed { .. });
+        if phase == Phase::Drain && !failed {
+            self.draining.remove(target.name());
+        }
+        let repeat = self.random.percent(10);
+        let input = Input::ActionEnded { id, result };
+        self.tell(input.clone());
+        if repeat {
+            self.tell(input);
+        }
+        if let Target::Node { node, .. } = &target {
+            if failed {
+                // Its cordon is lifted some time later, or stays for a while.
+                self.draining.remove(node);
+                let wait = self.random.below(600_000);
+                self.at(wait, Event::Node(node.clone(), true, false));
+            }
+            if self.scenario.budget_status {
+                self.show_budgets(node.clone());
+            }
+        }
+    }
+
+    /// Budgets show what is left of them, some time later.
+    fn show_budgets(&mut self, node: String) {
+        for key in self
+            .touches
+            .get(&node)
+            .cloned()
+            .unwrap_or_default()
+            .into_keys()
+        {
+            let capacity = self.capacities[&key];
+            let held = self
+                .draining
+                .iter()
+                .filter(|n| self.touches[*n].contains_key(&key));
+            let held = u32::try_from(held.count()).unwrap();
+            let spent = u32::try_from(self.random.below(u64::from(held) + 1)).unwrap();
+            let late = self.random.below(30_000);
+            self.at(
+                late,
+                Event::Budget(key.clone(), capacity.saturating_sub(spent)),
+            );
+            // The last word is the truth.
+            self.at(900_000, Event::Budget(key, capacity));
+        }
+    }
+
+    fn make_noise(&mut self) {
+        let count = self.model.nodes.len() as u64;
+        let node = self.model.nodes[self.random.below(count) as usize]
+            .name
+            .clone();
+        let later = 1 + self.random.below(400_000);
+        match self.random.below(7) {
+            0 | 1 => {
+                self.at(0, Event::Node(node.clone(), false, false));
+                self.at(later, Event::Node(node, true, false));
+            }
+            2 | 3 => {
+                self.at(0, Event::Node(node.clone(), true, true));
+                self.at(later, Event::Node(node, true, false));
+            }
+            4 => {
+                self.at(0, Event::NodeGone(node.clone()));
+                if self.random.percent(70) {
+                    self.at(later, Event::Node(node, true, false));
+                }
+            }
+            5 => {
+                self.at(0, Event::Pause(true));
+                self.at(later, Event::Pause(false));
+            }
+            _ => {
+                self.at(0, Event::Cancel);
+                self.at(later, Event::Start);
+            }
+        }
+    }
+
+    fn at(&mut self, millis: u64, event: Event) {
+        self.sequence += 1;
+        let at = self.now + Duration::from_millis(millis);
+        self.events.push(Reverse((at, self.sequence, event)));
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.rollout.handle(self.now, &input);
+        self.log.push(Entry::In(Recorded::new(self.now, input)));
+        self.poll();
+    }
+
+    fn poll(&mut self) {
+        while let Some(command) = self.rollout.poll(self.now) {
+            self.log.push(Entry::Out(self.now, command.clone()));
+            if let Command::Begin { action } = command {
+                if action.phase == Phase::Drain {
+                    self.draining.insert(action.target.name().to_owned());
+                    if self.scenario.budget_status {
+                        self.show_budgets(action.target.name().to_owned());
+                    }
+                }
+                let lasts = 1_000 + self.random.below(300_000);
+                self.at(lasts, Event::End(action.id, action.target, action.phase));
+            }
+        }
+        self.nobody_is_forgotten();
+    }
+
+    /// Whoever has not begun waits on something: nothing is forgotten.
+    fn nobody_is_forgotten(&self) {
+        let waiting = self.rollout.waiting();
+        let waiting: BTreeSet<&Target> = waiting.iter().map(|waiting| &waiting.target).collect();
+        for standing in self.rollout.standings() {
+            let is_known =
+                standing.state != TargetState::Waiting || waiting.contains(&standing.target);
+            assert!(is_known, "{} could begin and does not", standing.target);
+        }
+    }
+
+    pub(crate) fn inputs(&self) -> Vec<Recorded> {
+        let of = |entry: &Entry| match entry {
+            Entry::In(recorded) => Some(recorded.clone()),
+            Entry::Out(..) => None,
+        };
+        self.log.iter().filter_map(of).collect()
+    }
+
+    pub(crate) fn commands(&self) -> Vec<Command> {
+        let of = |entry: &Entry| match entry {
+            Entry::Out(_, command) => Some(command.clone()),
+            Entry::In(_) => None,
+        };
+        self.log.iter().filter_map(of).collect()
+    }
+}
+
+fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel, Policy) {
+    let mut cluster = Cluster::new();
+    for member in 0..scenario.members {
+        cluster = cluster.member(&format!("member-{member}"));
+    }
+    let mut policy = Policy::default();
+    policy.pools.canary = scenario.canary;
+    policy.deadlines.then = if scenario.skip {
+        OnDeadline::Skip
+    } else {
+        OnDeadline::Stop
+    };
+    let mut names = Vec::new();
+    for (number, (nodes, width)) in scenario.pools.iter().enumerate() {
+        let pool = format!("pool-{number}");
+        cluster = cluster.pool(&pool, *nodes);
+        names.extend((1..=*nodes).map(|node| format!("{pool}-{node}")));
+        policy
+            .pools
+            .max_unavailable_of
+            .insert(pool, width.to_string().parse().unwrap());
+    }
+    for (number, (replicas, budget)) in scenario.workloads.iter().enumerate() {
+        let place = |_| names[random.below(names.len() as u64) as usize].clone();
+        let nodes: Vec<String> = (0..*replicas).map(place).collect();
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        let name = format!("w{number}");
+        cluster = cluster.deployment(&name, &nodes);
+        if let Some(allowed) = budget {
+            cluster = cluster.budget(&name, (*allowed).min(*replicas as i32));
+        }
+    }
+    if scenario.noise > 0 {
+        let changed = names[random.below(names.len() as u64) as usize].clone();
+        let (ready, cordoned) = (random.percent(80), random.percent(30));
+        cluster = cluster.node(&changed, |node| {
+            node.ready = ready;
+            node.unschedulable = cordoned;
+        });
+    }
+    (cluster.build(), policy)
+}
