@@ -1,0 +1,230 @@
+//! Feeds the machine and does what it says, while polled.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use futures::future::{AbortHandle, Abortable, Aborted, BoxFuture};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use kube::Client;
+use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent};
+use migrate_core::{EventKind, StepContext};
+
+use super::calls::{Calls, Reply};
+use super::feed::{Change, Feed, feed};
+use super::lens::Lens;
+use crate::machine::{Drain, Input, Output, RequestId};
+
+/// How many changes are taken in before the machine's answers are carried out.
+const BATCH: usize = 256;
+
+/// A machine, its watches and its requests.
+pub(super) struct Engine {
+    machine: Drain,
+    cx: StepContext,
+    commands: Option<DrainCommands>,
+    calls: Calls,
+    /// Begun by the first command that needs it.
+    feed: Option<Feed>,
+    lens: Lens,
+    replies: FuturesUnordered<BoxFuture<'static, Result<Reply, Aborted>>>,
+    evictions: BTreeMap<RequestId, AbortHandle>,
+    ended: VecDeque<DrainEvent>,
+    stopped: bool,
+}
+
+/// What woke the engine.
+enum Woken {
+    Cancelled,
+    Command(Option<DrainCommand>),
+    Changed(Vec<Input>),
+    Replied(Box<Result<Reply, Aborted>>),
+    Time,
+}
+
+impl Engine {
+    pub(super) fn new(
+        client: Client,
+        machine: Drain,
+        cx: StepContext,
+        deadline: Duration,
+        commands: DrainCommands,
+    ) -> Self {
+        let run = cx.fence.run.clone();
+        Self {
+            machine,
+            cx,
+            commands: Some(commands),
+            feed: None,
+            calls: Calls {
+                client,
+                run,
+                deadline,
+                dry_run: false,
+            },
+            lens: Lens::default(),
+            replies: FuturesUnordered::new(),
+            evictions: BTreeMap::new(),
+            ended: VecDeque::new(),
+            stopped: false,
+        }
+    }
+
+    pub(super) fn dry_run(mut self) -> Self {
+        self.calls.dry_run = true;
+        self
+    }
+
+    /// The next event; `None` once everything has ended, or was cancelled.
+    pub(super) async fn next(&mut self) -> Option<DrainEvent> {
+        loop {
+            if let Some(event) = self.ended.pop_front() {
+                return Some(event);
+            }
+            if self.stopped || (self.commands.is_none() && self.machine.is_idle()) {
+                return None;
+            }
+            match self.wait().await {
+                Woken::Cancelled => {
+                    self.tell(Input::Cancel);
+                    self.stopped = true;
+                    self.replies.clear();
+                }
+                Woken::Command(Some(command)) => self.command(command),
+                Woken::Command(None) => self.commands = None,
+                Woken::Changed(inputs) => inputs.into_iter().for_each(|input| self.tell(input)),
+                Woken::Replied(reply) => {
+                    if let Ok(reply) = *reply {
+                        self.replied(reply);
+                    }
+                }
+                Woken::Time => self.tell(Input::Tick),
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let wake = self.machine.wake_at().map(|at| {
+            // A clock of whole milliseconds may be behind by a part of one.
+            at.since(self.cx.clock.now()) + Duration::from_millis(1)
+        });
+        let time = async {
+            match wake {
+                Some(delay) => tokio::time::sleep(delay).await,
+                None => std::future::pending().await,
+            }
+        };
+        let command = async {
+            match &mut self.commands {
+                Some(commands) => commands.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.cx.cancel.cancelled() => Woken::Cancelled,
+            Some(reply) = self.replies.next(), if !self.replies.is_empty() => {
+                Woken::Replied(Box::new(reply))
+            }
+            command = command => Woken::Command(command),
+            change = changed(&mut self.feed) => {
+                let mut inputs = self.lens.show(change);
+                while inputs.len() < BATCH
+                    && let Some(change) = changed(&mut self.feed).now_or_never()
+                {
+                    inputs.extend(self.lens.show(change));
+                }
+                Woken::Changed(inputs)
+            }
+            () = time => Woken::Time,
+        }
+    }
+
+    /// Begins to watch, if it has not yet.
+    pub(super) fn watch(&mut self) {
+        let client = &self.calls.client;
+        self.feed.get_or_insert_with(|| feed(client));
+    }
+
+    fn command(&mut self, command: DrainCommand) {
+        match command {
+            DrainCommand::Drain { node } => {
+                self.watch();
+                self.tell(Input::NodesAdded(vec![node]));
+            }
+            DrainCommand::Release { node } => self.tell(Input::Release(node)),
+            other => tracing::warn!(?other, "a command this version does not know"),
+        }
+    }
+
+    fn replied(&mut self, reply: Reply) {
+        let input = match reply {
+            Reply::Input(input) => *input,
+            Reply::Pods(node, pods) => Input::Looked {
+                node,
+                pods: pods.map(|pods| self.lens.all(pods)),
+            },
+        };
+        if let Input::Answer { request, .. } = &input {
+            self.evictions.remove(request);
+        }
+        self.tell(input);
+    }
+
+    fn tell(&mut self, input: Input) {
+        let now = self.cx.clock.now();
+        self.machine.handle(now, input);
+        while let Some(output) = self.machine.poll() {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Abandon { request } => {
+                if let Some(handle) = self.evictions.remove(&request) {
+                    handle.abort();
+                }
+            }
+            Output::Cordon { node } => drop(self.send(self.calls.cordon(node))),
+            Output::Done(event) => self.ended.push_back(event),
+            Output::Event(event) => {
+                if let EventKind::Found { finding } = &event {
+                    tracing::info!(%finding, "finding");
+                }
+                self.cx.emit(event);
+            }
+            Output::Evict {
+                request,
+                pod,
+                grace,
+                ..
+            } => {
+                let handle = self.send(self.calls.evict(request, pod, grace));
+                self.evictions.insert(request, handle);
+            }
+            Output::Look { node } => drop(self.send(self.calls.look(node))),
+            Output::RestoreCordon { node } => drop(self.send(self.calls.restore(node))),
+            Output::Waiting { node, pods } => {
+                self.ended.push_back(DrainEvent::Waiting { node, pods });
+            }
+        }
+    }
+
+    fn send(&self, call: BoxFuture<'static, Reply>) -> AbortHandle {
+        let (handle, registration) = AbortHandle::new_pair();
+        self.replies
+            .push(Abortable::new(call, registration).boxed());
+        handle
+    }
+}
+
+/// The next change; never, while nothing is watched.
+async fn changed(feed: &mut Option<Feed>) -> Change {
+    if let Some(feed) = feed
+        && let Some(change) = feed.next().await
+    {
+        return change;
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,419 @@
+//! What watches show, as inputs of the machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt;
+use migrate_core::WorkloadId;
+use migrate_kube::resources::{
+    Deployment, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget,
+    ReplicaSet, Resolver, StatefulSet, VolumeAttachment, controller_of,
+};
+use migrate_kube::{Error, WatchEvent};
+
+use super::calls::failure;
+use super::feed::{Change, KINDS, Kind};
+use crate::machine::{Attachment, Input, Listed, Seen};
+
+/// Pods as the API has them.
+pub(super) type Pods = Vec<Pod>;
+
+/// How many refusals in a row give up a kind that was never listed: within a
+/// second.
+const FIRST_REFUSALS: u32 = 3;
+/// The same for a kind that was: after some twenty seconds.
+const LATER_REFUSALS: u32 = 8;
+
+/// Turns what watches show into inputs; knows what pods need from others.
+#[derive(Default)]
+pub(super) struct Lens {
+    resolver: Resolver,
+    replica_sets: BTreeMap<String, ReplicaSet>,
+    claims: BTreeMap<(String, String), PersistentVolumeClaim>,
+    volumes: BTreeMap<String, PersistentVolume>,
+    /// Pods whose place in the model depends on objects that may still come
+    /// or change, by uid.
+    unsure: BTreeMap<String, Pod>,
+    /// Pod events that wait for the first lists of what pods need.
+    early: Vec<WatchEvent<Pod>>,
+    listed: BTreeSet<Kind>,
+    synced: bool,
+    /// Refusals in a row that waiting does not cure.
+    refusals: BTreeMap<Kind, u32>,
+    /// Kinds that were given up.
+    blind: BTreeSet<Kind>,
+}
+
+impl Lens {
+    /// The inputs that follow from `change`.
+    pub(super) fn show(&mut self, change: Change) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        let kind = change.kind();
+        if !matches!(change, Change::Failed(..)) {
+            self.refusals.remove(&kind);
+            if self.blind.remove(&kind) && self.blind.is_empty() && self.synced {
+                inputs.push(Input::Synced);
+            }
+        }
+        match change {
+            Change::Failed(kind, error) => inputs.extend(self.judge(kind, &error)),
+            Change::Pods(event) => self.pods(event, &mut inputs),
+            Change::ReplicaSets(event) => self.replica_sets(event, &mut inputs),
+            Change::Claims(event) => self.claims(event, &mut inputs),
+            Change::Volumes(event) => self.volumes(event, &mut inputs),
+            Change::Attachments(event) => {
+                self.note(Kind::Attachments, &event);
+                inputs.push(attachments(event));
+            }
+            Change::Budgets(event) => {
+                self.note(Kind::Budgets, &event);
+                inputs.push(budgets(event));
+            }
+            Change::Deployments(event) => {
+                self.note(Kind::Deployments, &event);
+                inputs.push(workloads("Deployment", event, Deployment::to_model));
+            }
+            Change::StatefulSets(event) => {
+                self.note(Kind::StatefulSets, &event);
+                inputs.push(workloads("StatefulSet", event, StatefulSet::to_model));
+            }
+            Change::Nodes(event) => {
+                self.note(Kind::Nodes, &event);
+                nodes(event, &mut inputs);
+            }
+        }
+        self.hand_out_early(&mut inputs);
+        if !self.synced && self.listed.len() == KINDS {
+            self.synced = true;
+            inputs.push(Input::Synced);
+        }
+        inputs
+    }
+
+    /// The pods of a list, as the machine sees them.
+    pub(super) fn all(&mut self, pods: Pods) -> Vec<Seen<migrate_core::Pod>> {
+        pods.into_iter().map(|pod| self.pod(pod)).collect()
+    }
+
+    /// An error that waiting does not cure ends the drains, once it has come
+    /// often enough: an API server that has just started forbids everything
+    /// for a moment. Other errors are for the watch itself to get over.
+    fn judge(&mut self, kind: Kind, error: &Error) -> Option<Input> {
+        let hopeless = matches!(
+            error,
+            Error::CertificateExpired { .. }
+                | Error::Decode { .. }
+                | Error::Forbidden { .. }
+                | Error::NoConfig { .. }
+                | Error::NotFound { .. }
+                | Error::Refused { .. }
+                | Error::Unauthorized { .. }
+        );
+        if !hopeless {
+            tracing::debug!(%error, "a watch was interrupted and goes on");
+            return None;
+        }
+        let refusals = self.refusals.entry(kind).or_default();
+        *refusals += 1;
+        let enough = match self.listed.contains(&kind) {
+            true => LATER_REFUSALS,
+            false => FIRST_REFUSALS,
+        };
+        if *refusals < enough || !self.blind.insert(kind) {
+            return None;
+        }
+        Some(Input::Unobservable(failure(error)))
+    }
+
+    fn note<K>(&mut self, kind: Kind, event: &WatchEvent<K>) {
+        if matches!(event, WatchEvent::Restarted(_)) {
+            self.listed.insert(kind);
+        }
+    }
+
+    /// Whether everything that pods are matched with has been listed: before
+    /// that their place is not known, and after it each is matched only once.
+    fn can_place_pods(&self) -> bool {
+        let needed = [
+            Kind::Budgets,
+            Kind::Claims,
+            Kind::Deployments,
+            Kind::ReplicaSets,
+            Kind::StatefulSets,
+            Kind::Volumes,
+        ];
+        needed.iter().all(|kind| self.listed.contains(kind))
+    }
+
+    fn hand_out_early(&mut self, inputs: &mut Vec<Input>) {
+        if self.can_place_pods() {
+            for event in std::mem::take(&mut self.early) {
+                self.pods(event, inputs);
+            }
+        }
+    }
+
+    fn pods(&mut self, event: WatchEvent<Pod>, inputs: &mut Vec<Input>) {
+        if !self.can_place_pods() {
+            self.early.push(event);
+            return;
+        }
+        self.note(Kind::Pods, &event);
+        match event {
+            WatchEvent::Restarted(all) => {
+                self.unsure.clear();
+                let all = self.all(all);
+                inputs.push(Input::Listed(Listed::Pods(all)));
+            }
+            WatchEvent::Applied(pod) => {
+                let seen = self.pod(pod);
+                inputs.push(Input::PodSeen(seen));
+            }
+            WatchEvent::Deleted(pod) => {
+                let id = pod.id();
+                self.unsure.remove(&id.uid);
+                inputs.push(Input::PodGone(id));
+            }
+            _ => {}
+        }
+    }
+
+    fn pod(&mut self, pod: Pod) -> Seen<migrate_core::Pod> {
+        let seen = self.place(&pod);
+        let of_replica_set = seen
+            .value
+            .workload
+            .as_ref()
+            .is_some_and(|w| w.kind == "ReplicaSet");
+        let uid = seen.value.id.uid.clone();
+        if of_replica_set || !seen.value.claims.is_empty() {
+            self.unsure.insert(uid, pod);
+        } else {
+            self.unsure.remove(&uid);
+        }
+        seen
+    }
+
+    fn place(&self, pod: &Pod) -> Seen<migrate_core::Pod> {
+        Seen::new(pod.to_model(&self.resolver), version(pod))
+    }
+
+    /// Shows the pods again whose place may have changed.
+    fn again(&self, concerned: impl Fn(&Pod) -> bool, inputs: &mut Vec<Input>) {
+        let pods = self.unsure.values().filter(|pod| concerned(pod));
+        inputs.extend(pods.map(|pod| Input::PodSeen(self.place(pod))));
+    }
+
+    fn replica_sets(&mut self, event: WatchEvent<ReplicaSet>, inputs: &mut Vec<Input>) {
+        self.note(Kind::ReplicaSets, &event);
+        let mut changed = BTreeSet::new();
+        match event {
+            WatchEvent::Restarted(all) => {
+                let old = std::mem::take(&mut self.replica_sets);
+                for (uid, replica_set) in &old {
+                    if all.iter().all(|one| one.uid().as_ref() != Some(uid)) {
+                        self.resolver.forget_replica_set(replica_set);
+                    }
+                }
+                let alone = all.iter().filter(|one| one.deployment().is_none());
+                inputs.push(Input::Listed(Listed::Workloads {
+                    kind: "ReplicaSet".to_owned(),
+                    all: alone
+                        .map(|one| Seen::new(one.to_model(), version(one)))
+                        .collect(),
+                }));
+                for one in all {
+                    self.replica_set(one, &mut changed);
+                }
+            }
+            WatchEvent::Applied(one) => {
+                let alone = one.deployment().is_none();
+                if alone {
+                    inputs.push(Input::WorkloadSeen(Seen::new(
+                        one.to_model(),
+                        version(&one),
+                    )));
+                }
+                self.replica_set(one, &mut changed);
+            }
+            WatchEvent::Deleted(one) => {
+                self.resolver.forget_replica_set(&one);
+                self.replica_sets.remove(&one.uid().unwrap_or_default());
+                if one.deployment().is_none() {
+                    inputs.push(Input::WorkloadGone(one.to_model().id));
+                }
+            }
+            _ => {}
+        }
+        if !changed.is_empty() {
+            let concerned = |pod: &Pod| {
+                controller_of(&pod.metadata).is_some_and(|owner| changed.contains(&owner.uid))
+            };
+            self.again(concerned, inputs);
+        }
+    }
+
+    fn replica_set(&mut self, one: ReplicaSet, changed: &mut BTreeSet<String>) {
+        let uid = one.uid().unwrap_or_default();
+        if self.resolver.see_replica_set(&one) {
+            changed.insert(uid.clone());
+        }
+        self.replica_sets.insert(uid, one);
+    }
+
+    fn claims(&mut self, event: WatchEvent<PersistentVolumeClaim>, inputs: &mut Vec<Input>) {
+        self.note(Kind::Claims, &event);
+        let mut changed = BTreeSet::new();
+        let mut see = |lens: &mut Self, claim: PersistentVolumeClaim| {
+            let key = (claim.namespace().unwrap_or_default(), claim.name_any());
+            if lens.resolver.see_claim(&claim) {
+                changed.insert(key.clone());
+                if let Some(volume) = claim.spec.volume_name.clone() {
+                    let (namespace, name) = key.clone();
+                    inputs.push(Input::ClaimSeen {
+                        namespace,
+                        name,
+                        volume,
+                    });
+                }
+            }
+            lens.claims.insert(key, claim);
+        };
+        match event {
+            WatchEvent::Restarted(all) => {
+                for (_, old) in std::mem::take(&mut self.claims) {
+                    self.resolver.forget_claim(&old);
+                }
+                all.into_iter().for_each(|claim| see(self, claim));
+            }
+            WatchEvent::Applied(claim) => see(self, claim),
+            WatchEvent::Deleted(claim) => {
+                self.resolver.forget_claim(&claim);
+                let key = (claim.namespace().unwrap_or_default(), claim.name_any());
+                self.claims.remove(&key);
+            }
+            _ => {}
+        }
+        if !changed.is_empty() {
+            let concerned = |pod: &Pod| {
+                let namespace = pod.namespace().unwrap_or_default();
+                pod.claims()
+                    .any(|claim| changed.contains(&(namespace.clone(), claim)))
+            };
+            self.again(concerned, inputs);
+        }
+    }
+
+    fn volumes(&mut self, event: WatchEvent<PersistentVolume>, inputs: &mut Vec<Input>) {
+        self.note(Kind::Volumes, &event);
+        let mut changed = false;
+        match event {
+            WatchEvent::Restarted(all) => {
+                for (_, old) in std::mem::take(&mut self.volumes) {
+                    self.resolver.forget_volume(&old);
+                }
+                for volume in all {
+                    changed |= self.resolver.see_volume(&volume);
+                    self.volumes.insert(volume.name_any(), volume);
+                }
+            }
+            WatchEvent::Applied(volume) => {
+                changed = self.resolver.see_volume(&volume);
+                self.volumes.insert(volume.name_any(), volume);
+            }
+            WatchEvent::Deleted(volume) => {
+                self.resolver.forget_volume(&volume);
+                self.volumes.remove(&volume.name_any());
+            }
+            _ => {}
+        }
+        if changed {
+            self.again(|pod| pod.claims().next().is_some(), inputs);
+        }
+    }
+}
+
+fn version(object: &impl ResourceExt) -> u64 {
+    let version = object.resource_version();
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}
+
+fn attachment(object: &VolumeAttachment) -> Attachment {
+    Attachment {
+        name: object.name_any(),
+        node: object.spec.node_name.clone(),
+        volume: object.spec.source.persistent_volume_name.clone(),
+    }
+}
+
+fn attachments(event: WatchEvent<VolumeAttachment>) -> Input {
+    match event {
+        WatchEvent::Restarted(all) => {
+            Input::Listed(Listed::Attachments(all.iter().map(attachment).collect()))
+        }
+        WatchEvent::Applied(one) => Input::VolumeSeen(attachment(&one)),
+        WatchEvent::Deleted(one) => Input::VolumeDetached {
+            name: one.name_any(),
+        },
+        _ => Input::Tick,
+    }
+}
+
+fn budgets(event: WatchEvent<PodDisruptionBudget>) -> Input {
+    let seen = |one: &PodDisruptionBudget| Seen::new(one.to_model(), version(one));
+    match event {
+        WatchEvent::Restarted(all) => {
+            Input::Listed(Listed::Budgets(all.iter().map(seen).collect()))
+        }
+        WatchEvent::Applied(one) => Input::PdbSeen(seen(&one)),
+        WatchEvent::Deleted(one) => Input::PdbGone {
+            namespace: one.namespace().unwrap_or_default(),
+            name: one.name_any(),
+        },
+        _ => Input::Tick,
+    }
+}
+
+fn workloads<K: ResourceExt>(
+    kind: &str,
+    event: WatchEvent<K>,
+    to_model: fn(&K) -> migrate_core::Workload,
+) -> Input {
+    let seen = |one: &K| Seen::new(to_model(one), version(one));
+    match event {
+        WatchEvent::Restarted(all) => Input::Listed(Listed::Workloads {
+            kind: kind.to_owned(),
+            all: all.iter().map(seen).collect(),
+        }),
+        WatchEvent::Applied(one) => Input::WorkloadSeen(seen(&one)),
+        WatchEvent::Deleted(one) => Input::WorkloadGone(WorkloadId::new(
+            kind,
+            one.namespace().unwrap_or_default(),
+            one.name_any(),
+        )),
+        _ => Input::Tick,
+    }
+}
+
+/// A node whose kubelet has never reported has no version and runs nothing: it
+/// is not shown.
+fn nodes(event: WatchEvent<Node>, inputs: &mut Vec<Input>) {
+    let seen = |one: &Node| match one.to_model() {
+        Ok(node) if one.has_reported() => Some(Seen::new(node, version(one))),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(node = one.name_any(), %error, "left out");
+            None
+        }
+    };
+    match event {
+        WatchEvent::Restarted(all) => {
+            let all = all.iter().filter_map(seen).collect();
+            inputs.push(Input::Listed(Listed::Nodes(all)));
+        }
+        WatchEvent::Applied(one) => inputs.extend(seen(&one).map(Input::NodeSeen)),
+        WatchEvent::Deleted(one) => inputs.push(Input::NodeGone(one.name_any())),
+        _ => {}
+    }
+}

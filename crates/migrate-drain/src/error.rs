@@ -1,0 +1,27 @@
+//! What a caller can act on.
+
+use crate::DrainReport;
+
+/// Why a drain or a release did not reach its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Someone asked to stop. Nodes may be cordoned: release them, or drain
+    /// them again.
+    #[error("stopped; cordoned nodes stay cordoned until they are released or drained again")]
+    Cancelled,
+    /// Some nodes are not empty: the report says who keeps them, and the cure.
+    #[error("{0}")]
+    NotEmpty(Box<DrainReport>),
+    /// Some nodes could not be given back: node and reason.
+    #[error("not given back: {}", list(.0))]
+    NotReleased(Vec<(String, String)>),
+}
+
+fn list(nodes: &[(String, String)]) -> String {
+    let nodes: Vec<String> = nodes
+        .iter()
+        .map(|(node, reason)| format!("{node}: {reason}"))
+        .collect();
+    nodes.join("; ")
+}

@@ -1,0 +1,176 @@
+//! Giving a node back: its original cordon, then the pods only it can host.
+
+use std::collections::BTreeSet;
+
+use migrate_core::steps::{DrainEvent, DrainOutcome};
+use migrate_core::{EventKind, WorkloadId};
+
+use super::Drain;
+use super::io::{Failure, Output};
+use super::state::{Release, Timer, backoff};
+
+impl Drain {
+    pub(super) fn release(&mut self, node: String) {
+        if self.releases.contains_key(&node) {
+            return;
+        }
+        if self.nodes.contains_key(&node) {
+            let reason = "it was given back during its drain".to_owned();
+            self.finish(
+                &node,
+                DrainOutcome::Failed {
+                    reason,
+                    retryable: true,
+                },
+            );
+        }
+        let deadline = self.now + self.options.release_deadline;
+        self.timer(deadline, Timer::Release(node.clone()));
+        let mut awaited: BTreeSet<WorkloadId> = self
+            .away
+            .get(&node)
+            .into_iter()
+            .flat_map(|tied| tied.keys().cloned())
+            .collect();
+        for (_, workload) in self.tied_before(&node) {
+            let before = self.ready_before.get(&workload).copied().unwrap_or(0);
+            self.baseline.entry(workload.clone()).or_insert(before);
+            awaited.insert(workload);
+        }
+        let release = Release {
+            deadline,
+            failures: 0,
+            retry: None,
+            restored: None,
+            awaited,
+        };
+        self.releases.insert(node.clone(), release);
+        if self.options.dry_run {
+            self.restored(&node, false);
+        } else {
+            self.outputs.push_back(Output::RestoreCordon { node });
+        }
+    }
+
+    pub(super) fn restored(&mut self, node: &str, still_cordoned: bool) {
+        let Some(release) = self.releases.get_mut(node) else {
+            return;
+        };
+        if release.restored.replace(still_cordoned).is_some() {
+            return;
+        }
+        self.dirty.insert(node.to_owned());
+        if !self.options.dry_run {
+            self.event(EventKind::Uncordoned {
+                node: node.to_owned(),
+                still_cordoned,
+            });
+        }
+    }
+
+    pub(super) fn restore_failed(&mut self, node: &str, failure: &Failure) {
+        let now = self.now;
+        let Some(release) = self.releases.get_mut(node) else {
+            return;
+        };
+        if failure.not_found {
+            return self.release_gone(node);
+        }
+        if !failure.retryable {
+            let error = format!("its cordon is still ours: {}", failure.reason);
+            return self.end_release(node, Some(error));
+        }
+        release.failures += 1;
+        let at = now + backoff(release.failures);
+        release.retry = Some(at);
+        self.timer(at, Timer::Release(node.to_owned()));
+    }
+
+    /// The node went away: what only it could host does not come back.
+    pub(super) fn release_gone(&mut self, node: &str) {
+        let lost = self.missing(node);
+        let error = lost.map(|(workload, _)| {
+            format!("the node is gone, and only it could host pods of {workload}")
+        });
+        self.end_release(node, error);
+    }
+
+    /// Looks at a node that is being given back.
+    pub(super) fn review_release(&mut self, node: &str) {
+        let Some(release) = self.releases.get_mut(node) else {
+            return;
+        };
+        let late = release.deadline <= self.now;
+        let Some(still_cordoned) = release.restored else {
+            if late {
+                self.end_release(
+                    node,
+                    Some("its cordon could not be given back in time".into()),
+                );
+            } else if release.retry.take_if(|at| *at <= self.now).is_some() {
+                self.outputs.push_back(Output::RestoreCordon {
+                    node: node.to_owned(),
+                });
+            }
+            return;
+        };
+        if self.options.dry_run {
+            return self.end_release(node, None);
+        }
+        let blind = self.blind.is_some();
+        match self.missing(node) {
+            None => self.end_release(node, None),
+            Some((workload, counts)) if still_cordoned => {
+                let error = format!(
+                    "someone else keeps it cordoned, and only it can host pods of {workload} \
+                     ({counts}): lift that cordon"
+                );
+                self.end_release(node, Some(error));
+            }
+            Some((workload, counts)) if late || blind => {
+                let error = format!("{workload}, which only it can host, is not back: {counts}");
+                self.end_release(node, Some(error));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The first awaited workload that is not back, with its counts.
+    fn missing(&self, node: &str) -> Option<(WorkloadId, String)> {
+        let awaited = &self.releases.get(node)?.awaited;
+        awaited.iter().find_map(|id| {
+            let (ready, needed) = self.lacking(id, Some(node))?;
+            Some((id.clone(), format!("{ready} of {needed} pods ready")))
+        })
+    }
+
+    pub(super) fn end_release(&mut self, node: &str, error: Option<String>) {
+        let Some(release) = self.releases.remove(node) else {
+            return;
+        };
+        self.away.remove(node);
+        if error.is_none() && !self.options.dry_run {
+            for workload in &release.awaited {
+                self.event(EventKind::WorkloadRecovered {
+                    workload: workload.clone(),
+                });
+            }
+        }
+        for id in &release.awaited {
+            let elsewhere = self
+                .nodes
+                .values()
+                .any(|drain| drain.touched.contains_key(id))
+                || self.away.values().any(|tied| tied.contains_key(id));
+            if !elsewhere {
+                self.baseline.remove(id);
+            }
+        }
+        // More is needed of these workloads now that nothing excuses them.
+        self.dirty.extend(self.nodes.keys().cloned());
+        self.outputs.push_back(Output::Done(DrainEvent::Released {
+            node: node.to_owned(),
+            error,
+        }));
+    }
+}

@@ -1,0 +1,377 @@
+//! What the machine has seen of the cluster.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use migrate_core::{
+    ClusterId, ClusterModel, DisruptionBudget, Moment, Node, Pod, PodId, Workload, WorkloadId,
+    only_host,
+};
+
+use super::io::{Attachment, Seen};
+
+/// Uids of pods that are gone, so that a late sighting does not bring them
+/// back. Bounded: the oldest are dropped.
+const TOMBSTONES: usize = 16_384;
+
+/// The newest known state of every object, with the indexes a drain needs.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pods: BTreeMap<String, Seen<Pod>>,
+    /// Namespace and name to uid: a name belongs to one pod at a time.
+    names: BTreeMap<(String, String), String>,
+    by_node: BTreeMap<String, BTreeSet<String>>,
+    by_namespace: BTreeMap<String, BTreeSet<String>>,
+    healthy: BTreeMap<WorkloadId, u32>,
+    gone: BTreeSet<String>,
+    gone_in_order: VecDeque<String>,
+    budgets: BTreeMap<(String, String), Slot<DisruptionBudget>>,
+    workloads: BTreeMap<WorkloadId, Slot<Workload>>,
+    nodes: BTreeMap<String, Slot<Node>>,
+    /// Volume by namespace and claim.
+    claims: BTreeMap<(String, String), String>,
+    attachments: BTreeMap<String, Attachment>,
+    attached_to: BTreeMap<String, BTreeSet<String>>,
+    /// Holds the nodes for [`only_host`]; made anew after a node has changed.
+    model: Option<ClusterModel>,
+}
+
+/// An object by name. The version outlives the object, so that a late
+/// sighting does not bring it back.
+#[derive(Clone, Debug)]
+struct Slot<T> {
+    value: Option<T>,
+    version: u64,
+}
+
+impl<T> Slot<T> {
+    /// Whether a sighting at `version` is not from the past.
+    fn admits(&self, version: u64) -> bool {
+        version == 0 || version > self.version || (version == self.version && self.value.is_some())
+    }
+}
+
+/// What the sighting of a pod meant.
+#[derive(Debug)]
+pub(super) enum PodNews {
+    /// Nothing new, or from the past.
+    Nothing,
+    /// New or changed.
+    Changed {
+        /// The pod that had the same name until now, and is therefore gone.
+        replaced: Option<Box<Pod>>,
+        /// The workload it was of before.
+        workload_before: Option<WorkloadId>,
+    },
+}
+
+impl View {
+    pub(super) fn new() -> Self {
+        Self {
+            pods: BTreeMap::new(),
+            names: BTreeMap::new(),
+            by_node: BTreeMap::new(),
+            by_namespace: BTreeMap::new(),
+            healthy: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            gone_in_order: VecDeque::new(),
+            budgets: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            attachments: BTreeMap::new(),
+            attached_to: BTreeMap::new(),
+            model: None,
+        }
+    }
+
+    // Pods.
+
+    pub(super) fn pod(&self, uid: &str) -> Option<&Pod> {
+        self.pods.get(uid).map(|seen| &seen.value)
+    }
+
+    pub(super) fn pods_on<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Pod> + use<'a> {
+        let uids = self.by_node.get(node).into_iter().flatten();
+        uids.filter_map(|uid| self.pod(uid))
+    }
+
+    pub(super) fn pod_ids(&self) -> Vec<PodId> {
+        self.pods
+            .values()
+            .map(|seen| seen.value.id.clone())
+            .collect()
+    }
+
+    /// Pods of the workload that are Ready and not terminating.
+    pub(super) fn healthy(&self, workload: &WorkloadId) -> u32 {
+        self.healthy.get(workload).copied().unwrap_or(0)
+    }
+
+    pub(super) fn see_pod(&mut self, seen: Seen<Pod>) -> PodNews {
+        let id = seen.value.id.clone();
+        if self.gone.contains(&id.uid) {
+            return PodNews::Nothing;
+        }
+        let name = (id.namespace.clone(), id.name.clone());
+        let known = self.names.get(&name).and_then(|uid| self.pods.get(uid));
+        if let Some(known) = known {
+            let late = seen.version != 0 && seen.version < known.version;
+            if late && known.value.id.uid != id.uid {
+                // It had the name before the one we know.
+                self.bury(id.uid);
+                return PodNews::Nothing;
+            }
+            if late || known.value == seen.value {
+                return PodNews::Nothing;
+            }
+        }
+        let replaced = match self.names.get(&name) {
+            Some(uid) if *uid != id.uid => {
+                let uid = uid.clone();
+                self.bury(uid.clone());
+                self.drop_pod(&uid).map(Box::new)
+            }
+            _ => None,
+        };
+        let workload_before = self.drop_pod(&id.uid).and_then(|old| old.workload);
+        self.insert_pod(seen);
+        PodNews::Changed {
+            replaced,
+            workload_before,
+        }
+    }
+
+    /// Takes the pod out for good.
+    pub(super) fn lose_pod(&mut self, uid: &str) -> Option<Pod> {
+        self.bury(uid.to_owned());
+        self.drop_pod(uid)
+    }
+
+    /// Takes the pod out because a list did not show it. It may be seen again:
+    /// the list may have been older than what we knew.
+    pub(super) fn miss_pod(&mut self, uid: &str) -> Option<Pod> {
+        self.drop_pod(uid)
+    }
+
+    fn bury(&mut self, uid: String) {
+        if self.gone.insert(uid.clone()) {
+            self.gone_in_order.push_back(uid);
+        }
+        while self.gone_in_order.len() > TOMBSTONES {
+            if let Some(oldest) = self.gone_in_order.pop_front() {
+                self.gone.remove(&oldest);
+            }
+        }
+    }
+
+    fn insert_pod(&mut self, seen: Seen<Pod>) {
+        let pod = &seen.value;
+        let uid = pod.id.uid.clone();
+        let name = (pod.id.namespace.clone(), pod.id.name.clone());
+        self.names.insert(name, uid.clone());
+        if let Some(node) = &pod.node {
+            let on_node = self.by_node.entry(node.clone()).or_default();
+            on_node.insert(uid.clone());
+        }
+        let namespace = pod.id.namespace.clone();
+        let in_namespace = self.by_namespace.entry(namespace).or_default();
+        in_namespace.insert(uid.clone());
+        if let (Some(workload), true) = (&pod.workload, pod.is_healthy()) {
+            *self.healthy.entry(workload.clone()).or_default() += 1;
+        }
+        self.pods.insert(uid, seen);
+    }
+
+    fn drop_pod(&mut self, uid: &str) -> Option<Pod> {
+        let pod = self.pods.remove(uid)?.value;
+        let name = (pod.id.namespace.clone(), pod.id.name.clone());
+        if self.names.get(&name).is_some_and(|owner| owner == uid) {
+            self.names.remove(&name);
+        }
+        if let Some(node) = &pod.node {
+            forget_in(&mut self.by_node, node, uid);
+        }
+        forget_in(&mut self.by_namespace, &pod.id.namespace, uid);
+        if let (Some(workload), true) = (&pod.workload, pod.is_healthy()) {
+            if let Some(count) = self.healthy.get_mut(workload) {
+                *count = count.saturating_sub(1);
+            }
+            if self.healthy(workload) == 0 {
+                self.healthy.remove(workload);
+            }
+        }
+        Some(pod)
+    }
+
+    // Budgets.
+
+    /// True when it says something new.
+    pub(super) fn see_budget(&mut self, seen: &Seen<DisruptionBudget>) -> bool {
+        let key = (seen.value.namespace.clone(), seen.value.name.clone());
+        see(&mut self.budgets, key, seen)
+    }
+
+    pub(super) fn lose_budget(&mut self, namespace: &str, name: &str) -> bool {
+        lose(&mut self.budgets, &(namespace.to_owned(), name.to_owned()))
+    }
+
+    pub(super) fn budget_names(&self) -> Vec<(String, String)> {
+        present(&self.budgets).map(|(key, _)| key.clone()).collect()
+    }
+
+    // Workloads.
+
+    pub(super) fn workload(&self, id: &WorkloadId) -> Option<&Workload> {
+        self.workloads.get(id).and_then(|slot| slot.value.as_ref())
+    }
+
+    pub(super) fn see_workload(&mut self, seen: &Seen<Workload>) -> bool {
+        see(&mut self.workloads, seen.value.id.clone(), seen)
+    }
+
+    pub(super) fn lose_workload(&mut self, id: &WorkloadId) -> bool {
+        lose(&mut self.workloads, id)
+    }
+
+    pub(super) fn workloads_of_kind(&self, kind: &str) -> Vec<WorkloadId> {
+        present(&self.workloads)
+            .filter(|(id, _)| id.kind == kind)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    // Nodes.
+
+    pub(super) fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name).and_then(|slot| slot.value.as_ref())
+    }
+
+    pub(super) fn node_names(&self) -> Vec<String> {
+        present(&self.nodes).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn see_node(&mut self, seen: &Seen<Node>) -> bool {
+        let news = see(&mut self.nodes, seen.value.name.clone(), seen);
+        if news {
+            self.model = None;
+        }
+        news
+    }
+
+    pub(super) fn lose_node(&mut self, name: &str) -> bool {
+        self.model = None;
+        lose(&mut self.nodes, &name.to_owned())
+    }
+
+    // Volumes.
+
+    pub(super) fn see_claim(&mut self, namespace: String, name: String, volume: String) {
+        self.claims.insert((namespace, name), volume);
+    }
+
+    /// The volumes that a pod's claims are bound to.
+    pub(super) fn volumes_of(&self, pod: &Pod) -> Vec<String> {
+        let key = |claim: &String| (pod.id.namespace.clone(), claim.clone());
+        let claims = pod.claims.iter().map(key);
+        claims
+            .filter_map(|key| self.claims.get(&key).cloned())
+            .collect()
+    }
+
+    pub(super) fn attached_to<'a>(
+        &'a self,
+        node: &str,
+    ) -> impl Iterator<Item = &'a Attachment> + use<'a> {
+        let names = self.attached_to.get(node).into_iter().flatten();
+        names.filter_map(|name| self.attachments.get(name))
+    }
+
+    pub(super) fn attachment_names(&self) -> Vec<String> {
+        self.attachments.keys().cloned().collect()
+    }
+
+    pub(super) fn see_attachment(&mut self, attachment: Attachment) {
+        self.lose_attachment(&attachment.name);
+        let to = self.attached_to.entry(attachment.node.clone());
+        to.or_default().insert(attachment.name.clone());
+        self.attachments.insert(attachment.name.clone(), attachment);
+    }
+
+    /// The node it was attached to.
+    pub(super) fn lose_attachment(&mut self, name: &str) -> Option<String> {
+        let old = self.attachments.remove(name)?;
+        forget_in(&mut self.attached_to, &old.node, name);
+        Some(old.node)
+    }
+
+    // Questions.
+
+    /// Why only the pod's own node can host it, if that can be proved.
+    pub(super) fn only_host(&mut self, uid: &str) -> Option<String> {
+        let pod = self.pod(uid)?.clone();
+        let mut model = match self.model.take() {
+            Some(model) => model,
+            None => self.nodes_as_model(),
+        };
+        if !pod.placement.anti_affinity.is_empty() {
+            let uids = self.by_namespace.get(&pod.id.namespace);
+            let neighbours = uids.into_iter().flatten();
+            model.pods = neighbours
+                .filter_map(|uid| self.pod(uid))
+                .cloned()
+                .collect();
+        }
+        let why = only_host(&model, &pod);
+        model.pods.clear();
+        self.model = Some(model);
+        why
+    }
+
+    fn nodes_as_model(&self) -> ClusterModel {
+        let mut model = ClusterModel::new(ClusterId::new(""), Moment::EPOCH);
+        model.nodes = present(&self.nodes).map(|(_, node)| node.clone()).collect();
+        model
+    }
+}
+
+fn forget_in(index: &mut BTreeMap<String, BTreeSet<String>>, key: &str, member: &str) {
+    if let Some(members) = index.get_mut(key) {
+        members.remove(member);
+        if members.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+/// Takes note of an object by name; true when it says something new.
+fn see<K: Ord, T: Clone + PartialEq>(
+    slots: &mut BTreeMap<K, Slot<T>>,
+    key: K,
+    seen: &Seen<T>,
+) -> bool {
+    let slot = slots.entry(key).or_insert(Slot {
+        value: None,
+        version: 0,
+    });
+    if !slot.admits(seen.version) {
+        return false;
+    }
+    slot.version = slot.version.max(seen.version);
+    let news = slot.value.as_ref() != Some(&seen.value);
+    if news {
+        slot.value = Some(seen.value.clone());
+    }
+    news
+}
+
+fn lose<K: Ord, T>(slots: &mut BTreeMap<K, Slot<T>>, key: &K) -> bool {
+    slots
+        .get_mut(key)
+        .is_some_and(|slot| slot.value.take().is_some())
+}
+
+fn present<K, T>(slots: &BTreeMap<K, Slot<T>>) -> impl Iterator<Item = (&K, &T)> {
+    slots
+        .iter()
+        .filter_map(|(key, slot)| slot.value.as_ref().map(|value| (key, value)))
+}
