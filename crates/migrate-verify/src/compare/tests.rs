@@ -1,0 +1,141 @@
+use std::sync::Arc;
+
+use migrate_core::{
+    ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, Moment, Node, Pod, PodId, Policy,
+    Workload,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::baseline;
+
+fn version(text: &str) -> KubeVersion {
+    text.parse().unwrap()
+}
+
+fn pod(kind: &str, workload: &str, name: &str, node: &str) -> Pod {
+    let mut pod = Pod::new(PodId::new("shop", name, name), node);
+    pod.workload = Some(WorkloadId::new(kind, "shop", workload));
+    pod.controller = Some(ControllerRef {
+        group: "apps".into(),
+        kind: kind.into(),
+        name: workload.into(),
+        uid: "u".into(),
+    });
+    pod
+}
+
+/// Two nodes with an agent each and three replicas of `web`.
+fn cluster(at: &str) -> ClusterModel {
+    let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+    model.control_plane = vec![ControlPlaneMember::new("cp", version(at))];
+    model.nodes = vec![Node::new("a", version(at)), Node::new("b", version(at))];
+    model.workloads = vec![
+        Workload::new(WorkloadId::new("DaemonSet", "shop", "agent"), 2),
+        Workload::new(WorkloadId::new("Deployment", "shop", "web"), 3),
+    ];
+    model.pods = vec![
+        pod("DaemonSet", "agent", "agent-a", "a"),
+        pod("DaemonSet", "agent", "agent-b", "b"),
+        pod("Deployment", "web", "web-1", "a"),
+        pod("Deployment", "web", "web-2", "a"),
+        pod("Deployment", "web", "web-3", "b"),
+    ];
+    model.sort();
+    model
+}
+
+fn codes(scope: &VerifyScope, now: &ClusterModel, ready: bool) -> Vec<String> {
+    let before = cluster("v1.36.3");
+    let input = StepInput::new(
+        Arc::new(before.clone()),
+        Arc::new(Policy::default()),
+        version("v1.37.2"),
+    );
+    let verdict = compare(
+        &input,
+        scope,
+        &baseline(&before, true),
+        &baseline(now, ready),
+    );
+    match verdict {
+        Verdict::Pending { missing: found, .. } | Verdict::Fail { findings: found } => {
+            found.into_iter().map(|finding| finding.code).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn a_cluster_that_arrived_whole_passes() {
+    assert!(codes(&VerifyScope::Cluster, &cluster("v1.37.2"), true).is_empty());
+    assert!(codes(&VerifyScope::Cluster, &cluster("v1.37.2+k3s1"), true).is_empty());
+}
+
+#[test]
+fn each_loss_has_its_code() {
+    let ask = |change: fn(&mut ClusterModel)| {
+        let mut now = cluster("v1.37.2");
+        change(&mut now);
+        now.sort();
+        codes(&VerifyScope::Cluster, &now, true)
+    };
+    assert_eq!(
+        ask(|m| m.nodes[0].kubelet_version = version("v1.36.3")),
+        ["KM-VERIFY-001"]
+    );
+    assert_eq!(ask(|m| m.nodes[0].ready = false), ["KM-VERIFY-002"]);
+    assert_eq!(
+        ask(|m| m.pods[0].ready = false),
+        ["KM-VERIFY-003", "KM-VERIFY-004"],
+        "the node misses its agent and the DaemonSet has one fewer"
+    );
+    assert_eq!(ask(|m| m.pods[4].ready = false), ["KM-VERIFY-004"]);
+    assert_eq!(
+        ask(|m| m.control_plane[0].version = version("v1.36.3")),
+        ["KM-VERIFY-005"]
+    );
+    assert_eq!(ask(|m| m.nodes[1].unschedulable = true), ["KM-VERIFY-007"]);
+    let whole = cluster("v1.37.2");
+    assert_eq!(
+        codes(&VerifyScope::Cluster, &whole, false),
+        ["KM-VERIFY-006"]
+    );
+}
+
+#[test]
+fn a_node_is_judged_without_its_cordon_and_its_workloads_apart() {
+    let node = VerifyScope::Node { node: "b".into() };
+    let workloads = VerifyScope::WorkloadsOf { node: "b".into() };
+    let mut now = cluster("v1.37.2");
+    now.nodes[1].unschedulable = true;
+    now.pods.retain(|pod| pod.id.name != "web-3");
+    assert!(codes(&node, &now, true).is_empty());
+    assert_eq!(codes(&workloads, &now, true), ["KM-VERIFY-004"]);
+    now.nodes.pop();
+    assert_eq!(codes(&node, &now, true), ["KM-VERIFY-008"]);
+}
+
+#[test]
+fn who_scales_down_or_deletes_meanwhile_is_not_blamed_on_the_upgrade() {
+    let mut now = cluster("v1.37.2");
+    now.pods.retain(|pod| pod.id.name != "web-3");
+    now.workloads[1].replicas = 2;
+    assert!(codes(&VerifyScope::Cluster, &now, true).is_empty());
+    now.workloads.remove(1);
+    now.pods.retain(|pod| !pod.id.name.starts_with("web"));
+    assert!(codes(&VerifyScope::Cluster, &now, true).is_empty());
+}
+
+proptest! {
+    /// Losing any pods never passes, having more than before always does.
+    #[test]
+    fn fewer_available_pods_never_pass(lost in proptest::collection::vec(any::<bool>(), 5)) {
+        let mut now = cluster("v1.37.2");
+        for (pod, lost) in now.pods.iter_mut().zip(&lost) {
+            pod.ready = !lost;
+        }
+        let found = codes(&VerifyScope::Cluster, &now, true);
+        prop_assert_eq!(found.is_empty(), lost.iter().all(|lost| !lost));
+    }
+}
