@@ -1,0 +1,72 @@
+//! The checks, each from what it reads to findings.
+
+pub(crate) mod access;
+pub(crate) mod actors;
+pub(crate) mod api_services;
+pub(crate) mod deprecated;
+pub(crate) mod nodes;
+pub(crate) mod versions;
+pub(crate) mod webhooks;
+
+/// Codes of the findings of this crate; those about pods and budgets are in
+/// [`migrate_core::impossible::codes`].
+pub mod codes {
+    /// Versions run together now that may not meet.
+    pub const SKEW: &str = "KM-SKEW-001";
+    /// There is no way from the present versions to the target.
+    pub const NO_PATH: &str = "KM-SKEW-002";
+    /// The target is more than one hop away.
+    pub const SEVERAL_HOPS: &str = "KM-SKEW-003";
+    /// A node is not Ready.
+    pub const NOT_READY: &str = "KM-NODE-001";
+    /// A node was cordoned by someone else.
+    pub const CORDONED: &str = "KM-NODE-002";
+    /// So many nodes of a pool are away that none could be started.
+    pub const POOL_AWAY: &str = "KM-NODE-003";
+    /// A control-plane member is not ready.
+    pub const MEMBER_NOT_READY: &str = "KM-NODE-004";
+    /// A webhook that fails closed has no ready backend.
+    pub const HOOK_DOWN: &str = "KM-HOOK-001";
+    /// It has one ready backend, which a drain takes away.
+    pub const HOOK_SINGLE: &str = "KM-HOOK-002";
+    /// All its backends are on one node.
+    pub const HOOK_ONE_NODE: &str = "KM-HOOK-003";
+    /// It is reached by URL: nothing is known of its backend.
+    pub const HOOK_URL: &str = "KM-HOOK-004";
+    /// An APIService is unavailable.
+    pub const API_UNAVAILABLE: &str = "KM-API-001";
+    /// An API is in use that the target does not serve.
+    pub const API_REMOVED: &str = "KM-API-002";
+    /// A deprecated API is in use that the target still serves.
+    pub const API_DEPRECATED: &str = "KM-API-003";
+    /// The API server offers no metrics, so use of deprecated APIs is unknown.
+    pub const API_USE_UNKNOWN: &str = "KM-API-004";
+    /// A permission is missing that a run needs.
+    pub const RUN_FORBIDDEN: &str = "KM-RBAC-001";
+    /// A permission is missing that only a check needs.
+    pub const CHECK_FORBIDDEN: &str = "KM-RBAC-002";
+    /// cluster-autoscaler is active.
+    pub const CLUSTER_AUTOSCALER: &str = "KM-ACTOR-001";
+    /// Karpenter is active.
+    pub const KARPENTER: &str = "KM-ACTOR-002";
+    /// A MachineHealthCheck is active.
+    pub const MACHINE_HEALTH_CHECK: &str = "KM-ACTOR-003";
+    /// kured is active.
+    pub const KURED: &str = "KM-ACTOR-004";
+    /// descheduler is active.
+    pub const DESCHEDULER: &str = "KM-ACTOR-005";
+}
+
+/// What a check answers.
+pub(crate) type Answer = Result<Vec<migrate_core::Finding>, migrate_kube::Error>;
+
+/// `a, b and 3 more`: enough to look at, however many there are.
+pub(crate) fn names<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 5;
+    let mut all = all.into_iter();
+    let shown: Vec<&str> = all.by_ref().take(SHOWN).collect();
+    match all.count() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}

@@ -1,0 +1,234 @@
+//! The way to the target, and versions that may not meet even now.
+
+use std::collections::BTreeSet;
+
+use migrate_core::skew::{
+    Component, ComponentInstance, PathError, PathStop, Reachable, SkewViolation, UpgradePath,
+    check as skew_check, upgrade_path,
+};
+use migrate_core::{ClusterModel, Finding, KubeVersion, ObjectName, Severity};
+
+use super::{codes, names};
+
+/// Whether nothing is to be done to a component of `version`: it is at
+/// `target`, or ahead of it.
+pub(crate) fn is_at_target(version: &KubeVersion, target: &KubeVersion) -> bool {
+    match upgrade_path(version, None, target) {
+        Ok(path) => path.is_empty(),
+        Err(PathError::Downgrade { .. }) => true,
+        Err(_) => false,
+    }
+}
+
+/// Findings about versions, from the model alone.
+pub(crate) fn check(model: &ClusterModel, target: &KubeVersion) -> Vec<Finding> {
+    let oldest = model
+        .control_plane
+        .iter()
+        .map(|member| &member.version)
+        .min();
+    let kubelets = model.nodes.iter().map(|node| &node.kubelet_version).min();
+    let mut findings = Vec::new();
+    match oldest.map(|oldest| upgrade_path(oldest, kubelets, target)) {
+        None => findings.push(no_path(
+            target,
+            "no API server is known".to_owned(),
+            "observe the cluster again",
+        )),
+        Some(Err(error)) => findings.push(no_path(
+            target,
+            error.to_string(),
+            "see the message; nothing can be upgraded before that",
+        )),
+        Some(Ok(path)) if path.stops.len() > 1 => findings.push(several_hops(&path)),
+        Some(Ok(_)) => {}
+    }
+    findings.extend(violations(model));
+    findings
+}
+
+fn no_path(target: &KubeVersion, evidence: String, cure: &str) -> Finding {
+    let object = ObjectName::cluster("Target", target.to_string());
+    Finding::new(codes::NO_PATH, Severity::Blocker, object, evidence, cure)
+}
+
+fn several_hops(path: &UpgradePath) -> Finding {
+    let stops: Vec<String> = path.stops.iter().map(describe).collect();
+    let first = stops.first().map_or("", String::as_str);
+    Finding::new(
+        codes::SEVERAL_HOPS,
+        Severity::Blocker,
+        ObjectName::cluster("Target", path.target.to_string()),
+        format!(
+            "it is {} hops away ({path}): {}",
+            stops.len(),
+            stops.join("; then ")
+        ),
+        format!("start with: {first}"),
+    )
+}
+
+fn describe(stop: &PathStop) -> String {
+    let what = match (stop.control_plane, stop.workers) {
+        (true, false) => "the control plane",
+        (false, true) => "every node",
+        _ => "the control plane and every node",
+    };
+    format!("{what} to {}", stop.minor)
+}
+
+/// Rules of the skew policy that are broken now, one finding for each
+/// component and version.
+fn violations(model: &ClusterModel) -> Vec<Finding> {
+    let servers: BTreeSet<_> = model
+        .control_plane
+        .iter()
+        .map(|member| member.version.minor_version())
+        .collect();
+    // Which server a kubelet's kubeconfig names is not in the model: it may be
+    // any of them.
+    let judge = |component, name: &str, version: &KubeVersion| {
+        let reaches = Reachable::LoadBalanced(servers.clone());
+        skew_check(&ComponentInstance::new(
+            component,
+            name,
+            version.clone(),
+            reaches,
+        ))
+    };
+    let members = model
+        .control_plane
+        .iter()
+        .map(|member| (Component::ApiServer, &member.name, &member.version));
+    let nodes = model
+        .nodes
+        .iter()
+        .map(|node| (Component::Kubelet, &node.name, &node.kubelet_version));
+    let mut broken: Vec<(SkewViolation, Vec<&str>)> = Vec::new();
+    for (component, name, version) in members.chain(nodes) {
+        let known = broken
+            .iter_mut()
+            .find(|(first, _)| first.component == component && first.version == *version);
+        match known {
+            Some((_, names)) => names.push(name),
+            None => broken.extend(
+                judge(component, name, version)
+                    .into_iter()
+                    .map(|violation| (violation, vec![name.as_str()])),
+            ),
+        }
+    }
+    broken
+        .into_iter()
+        .map(|(violation, on)| skew(&violation, &on))
+        .collect()
+}
+
+fn skew(violation: &SkewViolation, on: &[&str]) -> Finding {
+    let kind = match violation.component {
+        Component::ApiServer => "ControlPlaneMember",
+        _ => "Node",
+    };
+    let mut evidence = violation.to_string();
+    if on.len() > 1 {
+        evidence = format!(
+            "{evidence}; the same on {} in all: {}",
+            on.len(),
+            names(on.iter().copied())
+        );
+    }
+    Finding::new(
+        codes::SKEW,
+        Severity::Blocker,
+        ObjectName::cluster(kind, violation.object.clone()),
+        evidence,
+        "bring these versions together before anything else is changed",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use migrate_core::model::ControlPlaneMember;
+    use migrate_core::{ClusterId, Moment, Node};
+
+    use super::*;
+
+    fn codes_of(members: &[&str], kubelets: &[&str], target: &str) -> Vec<Finding> {
+        let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+        for (index, version) in members.iter().enumerate() {
+            let version = version.parse().unwrap();
+            model
+                .control_plane
+                .push(ControlPlaneMember::new(format!("cp-{index}"), version));
+        }
+        for (index, version) in kubelets.iter().enumerate() {
+            model
+                .nodes
+                .push(Node::new(format!("n{index}"), version.parse().unwrap()));
+        }
+        check(&model, &target.parse().unwrap())
+    }
+
+    #[test]
+    fn one_hop_and_nothing_to_do_are_fine() {
+        assert_eq!(
+            codes_of(&["v1.36.3"], &["v1.36.3", "v1.34.1"], "v1.37.1"),
+            []
+        );
+        assert_eq!(codes_of(&["v1.37.1"], &["v1.36.3"], "v1.37.1"), []);
+        assert_eq!(codes_of(&["v1.37.1"], &["v1.37.1"], "v1.37.1"), []);
+    }
+
+    #[test]
+    fn the_way_is_named() {
+        let found = codes_of(&["v1.36.3"], &["v1.36.3"], "v1.38.0");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].code, codes::SEVERAL_HOPS);
+        assert!(
+            found[0].evidence.contains("1.36 -> 1.37 -> 1.38"),
+            "{}",
+            found[0]
+        );
+        assert!(
+            found[0].cure.contains("the control plane to 1.37"),
+            "{}",
+            found[0]
+        );
+        let found = codes_of(&["v1.36.3"], &["v1.36.3", "v1.33.0"], "v1.37.0");
+        assert!(found[0].cure.contains("every node to 1.36"), "{}", found[0]);
+        let found = codes_of(&["v1.37.3"], &["v1.37.3"], "v1.36.0");
+        assert_eq!(found[0].code, codes::NO_PATH);
+        assert!(
+            found[0].evidence.contains("restore a backup"),
+            "{}",
+            found[0]
+        );
+    }
+
+    #[test]
+    fn what_may_not_meet_is_found_once_for_each_version() {
+        let found = codes_of(
+            &["v1.36.3", "v1.37.0"],
+            &["v1.37.0", "v1.36.0", "v1.37.0"],
+            "v1.37.0",
+        );
+        let skews: Vec<&Finding> = found.iter().filter(|f| f.code == codes::SKEW).collect();
+        assert_eq!(skews.len(), 1, "{found:?}");
+        assert_eq!(skews[0].object.to_string(), "Node n0");
+        assert!(skews[0].evidence.contains("n0, n2"), "{}", skews[0]);
+        assert!(
+            codes_of(&["v1.35.0", "v1.37.0"], &[], "v1.37.0")
+                .iter()
+                .any(|f| f.code == codes::SKEW)
+        );
+    }
+
+    #[test]
+    fn at_target_means_nothing_to_do() {
+        let at = |version: &str, target: &str| {
+            is_at_target(&version.parse().unwrap(), &target.parse().unwrap())
+        };
+        assert!(at("v1.37.1", "v1.37.1") && at("v1.37.2", "v1.37.1") && at("v1.37.2", "1.37"));
+        assert!(!at("v1.37.0", "v1.37.1") && !at("v1.36.9", "1.37") && !at("v1.36.0", "v2.0.0"));
+    }
+}

@@ -1,0 +1,153 @@
+//! All checks at once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use kube::Client;
+use migrate_core::impossible::check_nodes;
+use migrate_core::{Finding, PrepareEnvironment, StepContext, StepError, StepInput, StepReport};
+
+use crate::Error;
+use crate::checks::{Answer, access, actors, api_services, deprecated, nodes, versions, webhooks};
+
+/// Every check of this crate, through one client.
+///
+/// # Guarantees
+/// Only reads. Findings are ordered: blockers first, then by code and object,
+/// so the same cluster gives the same report.
+///
+/// # Errors
+/// [`Error`] as a [`StepError`]: a check had no usable answer. Permissions that
+/// are missing are findings, not errors.
+#[derive(Clone)]
+pub struct Preflight {
+    client: Client,
+}
+
+impl Preflight {
+    /// Checks the cluster behind `client`.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Makes every check, the pure ones on the model of `input`. `run` is the
+    /// run that is about to start: its own cordons are no finding.
+    ///
+    /// # Errors
+    /// Any of [`Error`] but [`Error::Cancelled`]; of several the first in the
+    /// order of the checks.
+    pub async fn check(&self, input: &StepInput, run: &str) -> Result<StepReport, Error> {
+        let StepInput {
+            model,
+            policy,
+            target,
+            ..
+        } = input;
+        let client = &self.client;
+        let deadline = policy.deadlines.request;
+        let checks: Vec<(&'static str, BoxFuture<'_, Answer>)> = vec![
+            (
+                "nodes",
+                nodes::check(client, model, policy, target, run).boxed(),
+            ),
+            ("webhooks", webhooks::check(client, model).boxed()),
+            ("APIServices", api_services::check(client).boxed()),
+            ("deprecated APIs", deprecated::check(client, target).boxed()),
+            ("permissions", access::check(client).boxed()),
+            ("other actors", actors::programs(client).boxed()),
+            ("other actors' objects", actors::orders(client).boxed()),
+        ];
+        let checks = checks
+            .into_iter()
+            .map(|(name, check)| within(name, deadline, check));
+        let (same_cluster, answers) =
+            futures::join!(self.identify(input, deadline), join_all(checks));
+        same_cluster?;
+
+        let mut findings = versions::check(model, target);
+        findings.extend(check_nodes(model, policy, |node| {
+            !versions::is_at_target(&node.kubelet_version, target)
+        }));
+        for answer in answers {
+            findings.extend(answer?);
+        }
+        Ok(StepReport::new(ordered(findings)))
+    }
+
+    /// The client leads to the cluster that was observed.
+    async fn identify(&self, input: &StepInput, deadline: Duration) -> Result<(), Error> {
+        let check = "identity";
+        let found = tokio::time::timeout(deadline, migrate_kube::cluster_id(&self.client))
+            .await
+            .map_err(|_| Error::Deadline {
+                check,
+                after: deadline,
+            })?
+            .map_err(|source| Error::Api { check, source })?;
+        let expected = input.model.cluster.clone();
+        if found == expected {
+            Ok(())
+        } else {
+            Err(Error::OtherCluster { expected, found })
+        }
+    }
+}
+
+impl std::fmt::Debug for Preflight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Preflight").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl PrepareEnvironment for Preflight {
+    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<StepReport, StepError> {
+        let cancelled = std::pin::pin!(cx.cancel.cancelled());
+        let checked = std::pin::pin!(self.check(input, &cx.fence.run));
+        match futures::future::select(cancelled, checked).await {
+            futures::future::Either::Left(_) => Err(Error::Cancelled.into()),
+            futures::future::Either::Right((report, _)) => report.map_err(Into::into),
+        }
+    }
+}
+
+/// One check within its deadline. One that is not allowed to look is a finding.
+async fn within(
+    check: &'static str,
+    deadline: Duration,
+    answer: BoxFuture<'_, Answer>,
+) -> Result<Vec<Finding>, Error> {
+    match tokio::time::timeout(deadline, answer).await {
+        Ok(Ok(findings)) => Ok(findings),
+        Ok(Err(migrate_kube::Error::Forbidden { call, message })) => {
+            Ok(vec![access::refused(check, &call, &message)])
+        }
+        Ok(Err(source)) => Err(Error::Api { check, source }),
+        Err(_) => Err(Error::Deadline {
+            check,
+            after: deadline,
+        }),
+    }
+}
+
+/// Blockers first; what two checks found alike only once.
+fn ordered(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by(|a, b| {
+        (b.severity, &a.code, &a.object, &a.evidence).cmp(&(
+            a.severity,
+            &b.code,
+            &b.object,
+            &b.evidence,
+        ))
+    });
+    // A missing permission shows in its review and in the check that met it.
+    let mut seen = BTreeSet::new();
+    findings.retain(|finding| {
+        let is_permission = finding.object.kind == "Permission";
+        !is_permission || seen.insert((finding.object.clone(), finding.cure.clone()))
+    });
+    findings
+}
