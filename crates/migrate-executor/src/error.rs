@@ -1,0 +1,198 @@
+//! Why an executor cannot go on.
+
+use std::io;
+
+use migrate_core::{ClusterId, KubeVersion, StepError};
+
+/// An error of opening or stepping an executor.
+///
+/// An error is never the end of a run: the journal is as it was, and the run
+/// can be opened again once the cause is cured. What ends a run is a
+/// [`Stop`](crate::Stop), which is no error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The cluster did not answer, or refused.
+    #[error("{0}")]
+    Cluster(#[from] StepError),
+
+    /// The plan and the model do not fit together.
+    #[error("the plan cannot be run: {0}")]
+    Plan(#[from] migrate_plan::Error),
+
+    /// The journal belongs to another cluster.
+    #[error(
+        "journal {place} is of run {run} on cluster {journal}, but this is cluster {cluster}; \
+         use the kubeconfig of that cluster, or another journal"
+    )]
+    OtherCluster {
+        /// The journal.
+        place: String,
+        /// The run it is of.
+        run: String,
+        /// The cluster it is for.
+        journal: ClusterId,
+        /// The cluster we are talking to.
+        cluster: ClusterId,
+    },
+
+    /// The plan was made for another cluster.
+    #[error("plan {plan} is for cluster {planned}, but this is cluster {cluster}; plan again")]
+    PlanForOtherCluster {
+        /// The plan.
+        plan: String,
+        /// The cluster it is for.
+        planned: ClusterId,
+        /// The cluster we are talking to.
+        cluster: ClusterId,
+    },
+
+    /// The cluster is in the middle of a run whose journal is not the one given.
+    #[error(
+        "the cluster is in the middle of run {run}, whose journal is {journal}, not {place}; \
+         give that journal, or adopt the run if it is lost"
+    )]
+    OtherRun {
+        /// The run the cluster names.
+        run: String,
+        /// The journal the cluster names.
+        journal: String,
+        /// The journal given.
+        place: String,
+    },
+
+    /// A run with another target has not ended.
+    #[error(
+        "journal {place} is of run {run} to {journal}, which has not ended, and the plan given \
+         goes to {given}; finish that run first, or adopt it to go on with the new plan"
+    )]
+    OtherTarget {
+        /// The journal.
+        place: String,
+        /// The run in it.
+        run: String,
+        /// Its target.
+        journal: Box<KubeVersion>,
+        /// The target of the plan given.
+        given: Box<KubeVersion>,
+    },
+
+    /// The policy is not the one an unfinished run began with.
+    #[error(
+        "journal {place} is of run {run}, which began with policy {journal}, and the policy \
+         given is {given}; go on with the old one, or adopt the run to go on with the new one"
+    )]
+    OtherPolicy {
+        /// The journal.
+        place: String,
+        /// The run in it.
+        run: String,
+        /// Hash of its policy.
+        journal: String,
+        /// Hash of the policy given.
+        given: String,
+    },
+
+    /// There is neither a plan nor an unfinished run.
+    #[error("journal {place} holds no unfinished run, and no plan was given; make a plan first")]
+    NothingPlanned {
+        /// The journal.
+        place: String,
+    },
+
+    /// The journal says something that this program would not have done.
+    #[error(
+        "journal {place}, entry {seq}: {found}, where this program expects {expected}; \
+         go on with the release that wrote it"
+    )]
+    Replay {
+        /// The journal.
+        place: String,
+        /// Number of the entry.
+        seq: u64,
+        /// What this program expects there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+
+    /// Another process on this machine holds the journal.
+    #[error("journal {place} is held by another runner on this machine; wait for it to end")]
+    JournalLocked {
+        /// The journal.
+        place: String,
+    },
+
+    /// A line before the last is damaged.
+    #[error(
+        "journal {place} is damaged in line {line} (byte {offset}); restore the file from a copy, \
+         or adopt the run with a new journal"
+    )]
+    JournalDamaged {
+        /// The journal.
+        place: String,
+        /// The line, from 1.
+        line: u64,
+        /// Where it begins, from 0.
+        offset: u64,
+    },
+
+    /// A line is whole but not understood.
+    #[error(
+        "journal {place}, line {line} is not understood ({source}); go on with the release that \
+         wrote it"
+    )]
+    JournalUnreadable {
+        /// The journal.
+        place: String,
+        /// The line, from 1.
+        line: u64,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+
+    /// The journal was written by a newer release.
+    #[error(
+        "journal {place} has schema {found}, this program knows schemas up to {known}; go on with \
+         the release that wrote it"
+    )]
+    JournalNewer {
+        /// The journal.
+        place: String,
+        /// Its schema.
+        found: u32,
+        /// The newest schema this program knows.
+        known: u32,
+    },
+
+    /// The file is no journal. It was left as it is.
+    #[error("{place} is not a journal; name another file")]
+    JournalForeign {
+        /// The file.
+        place: String,
+    },
+
+    /// An entry came out of order: somebody else appends to the journal.
+    #[error("journal {place} is at entry {expected} and was given entry {found}; open it again")]
+    JournalOrder {
+        /// The journal.
+        place: String,
+        /// The next entry's number.
+        expected: u64,
+        /// The number given.
+        found: u64,
+    },
+
+    /// The journal could not be read or written. Nothing was begun.
+    #[error("cannot {doing} journal {place}: {source}")]
+    JournalIo {
+        /// The journal.
+        place: String,
+        /// What was tried.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}

@@ -1,0 +1,274 @@
+//! The rollout's turn: feed it, and carry out what it begins.
+
+use migrate_core::steps::{Baseline, DrainCommand, DrainEvent, DrainOutcome};
+use migrate_core::{
+    Action, ActionId, EventKind, Finding, Moment, Outcome, Phase, StepError, Target,
+};
+use migrate_plan::{ActionResult, Input};
+
+use super::Executor;
+use super::upgrade::{Entry, failed};
+use super::verify::{CheckKey, CheckOutput};
+use crate::Record;
+use crate::report::StopCause;
+
+impl Executor {
+    /// Tells the rollout what is new, and looks whether it is over.
+    pub(super) fn act_on_rollout(&mut self, now: Moment) {
+        if self.state.finished {
+            self.view.close();
+            if self.state.verified {
+                self.inbox.push_back(Record::RunEnded {
+                    end: crate::RunEnd::Done,
+                });
+            }
+            return;
+        }
+        self.view.open(self.shop.access.as_ref(), now);
+        let news = self.view.news(now, &self.state.seen);
+        self.inbox
+            .extend(news.into_iter().map(|input| Record::Input { input }));
+        let must_start = self.state.started_at.is_none() || self.restart;
+        if must_start && self.view.is_synced() {
+            self.restart = false;
+            self.inbox.push_back(Record::Input {
+                input: Input::Started,
+            });
+        }
+        if !self.inbox.is_empty() {
+            return;
+        }
+        self.state.tick(now);
+        if must_start {
+            return;
+        }
+        match &self.state.stop {
+            // What is under way goes on to its end first.
+            Some(reason) if self.state.open.is_empty() && self.lifting.is_empty() => {
+                let reason = reason.clone();
+                self.view.close();
+                self.end(StopCause::Rollout { reason });
+            }
+            Some(_) => {}
+            None => self.act_on_gate(now),
+        }
+    }
+
+    /// Does what is due in drains, upgrades and verifications under way.
+    pub(super) fn act_on_effects(&mut self, now: Moment) {
+        let (jobs, late) = self.upgrades.act(now, &self.shop, &self.pace);
+        self.jobs.extend(jobs);
+        for (id, result) in late {
+            self.action_ended(id, Some(result));
+        }
+        let (job, outputs) = self.checks.act(now, &self.shop);
+        self.jobs.extend(job);
+        self.take_check_outputs(outputs);
+        self.lifting.retain(|node, until| {
+            let goes_on = *until > now;
+            if !goes_on {
+                // It stays cordoned, and the report says so.
+                self.drains.settled(node);
+            }
+            goes_on
+        });
+        let job = self.drains.act(now, &self.shop);
+        self.jobs.extend(job);
+    }
+
+    /// When the rollout will do something by itself.
+    pub(super) fn rollout_wake_at(&self) -> Option<Moment> {
+        let runs = self.state.started_at.is_some() && self.state.end.is_none();
+        runs.then(|| self.state.rollout.wake_at()).flatten()
+    }
+
+    /// Begins an action whose intent is durable; one that a runner that is
+    /// gone may have begun is looked at first.
+    pub(super) fn begin_action(&mut self, action: Action, resumed: bool) {
+        self.shop.cx.emit(EventKind::ActionBegan {
+            action: action.clone(),
+        });
+        let now = self.now();
+        let deadlines = &self.state.policy.deadlines;
+        match action.phase {
+            Phase::Drain => self.drains.ask(DrainCommand::Drain {
+                node: action.target.name().to_owned(),
+            }),
+            Phase::Upgrade => {
+                let entry = match (self.state.is_retry(&action), resumed) {
+                    (true, _) => Entry::Retried,
+                    (false, true) => Entry::Resumed,
+                    (false, false) => Entry::New,
+                };
+                self.upgrades.add(action, now, deadlines.upgrade, entry);
+            }
+            _ => {
+                let planned = self.state.planned(&action.target);
+                self.checks
+                    .add_action(&action, planned, now, deadlines.verify);
+            }
+        }
+    }
+
+    /// Makes the end of an action a record, if it has ended.
+    pub(super) fn action_ended(&mut self, id: ActionId, result: Option<ActionResult>) {
+        if let Some(result) = result {
+            self.inbox.push_back(Record::Input {
+                input: Input::ActionEnded { id, result },
+            });
+        }
+    }
+
+    /// The end of an action is durable, and the rollout knows of it.
+    pub(super) fn action_is_over(&mut self, action: Action, result: &ActionResult) {
+        let error = match result {
+            ActionResult::Failed { reason, .. } | ActionResult::Skipped { reason } => {
+                Some(reason.clone())
+            }
+            _ => None,
+        };
+        if error.is_some() {
+            self.view.look_again();
+            self.lift();
+        }
+        self.shop.cx.emit(EventKind::ActionEnded { action, error });
+    }
+
+    /// Gives back the nodes whose drain was given up: nothing was changed there.
+    pub(super) fn lift(&mut self) {
+        let until = self.now() + self.state.policy.deadlines.verify;
+        for node in self.state.to_lift() {
+            if !self.lifting.contains_key(&node) {
+                self.drains
+                    .ask(DrainCommand::Release { node: node.clone() });
+                self.lifting.insert(node, until);
+            }
+        }
+    }
+
+    pub(super) fn take_drain_event(&mut self, event: DrainEvent, now: Moment) {
+        match event {
+            DrainEvent::Drained { node, outcome } => self.drained(node, outcome),
+            DrainEvent::Released { node, error: None } => {
+                self.drains.settled(&node);
+                self.lifting.remove(&node);
+                self.inbox
+                    .push_back(Record::Released { node: node.clone() });
+                let outputs = self.checks.released(&node, None, now);
+                self.take_check_outputs(outputs);
+            }
+            DrainEvent::Released {
+                node,
+                error: Some(error),
+            } => {
+                let outputs = self.checks.released(&node, Some(&error), now);
+                self.take_check_outputs(outputs);
+                self.drains.release_later(node, now + self.pace.retry);
+            }
+            DrainEvent::Waiting { node, pods } => self.waits.pods_wait(&node, &pods),
+            _ => {}
+        }
+    }
+
+    fn drained(&mut self, node: String, outcome: DrainOutcome) {
+        self.drains.settled(&node);
+        self.waits.pods_gone(&node);
+        let drains = |action: &&Action| {
+            let target = &action.target;
+            action.phase == Phase::Drain
+                && matches!(target, Target::Node { node: name, .. } if *name == node)
+        };
+        let Some(id) = self
+            .state
+            .open
+            .values()
+            .find(drains)
+            .map(|action| action.id.clone())
+        else {
+            return;
+        };
+        let result = drain_result(&outcome);
+        self.inbox.push_back(Record::DrainEnded { node, outcome });
+        self.action_ended(id, Some(result));
+    }
+
+    pub(super) fn observed(
+        &mut self,
+        round: u64,
+        result: &Result<Baseline, StepError>,
+        now: Moment,
+    ) {
+        let Some(before) = self.state.baseline.clone() else {
+            return;
+        };
+        let outputs = self
+            .checks
+            .observed(round, result, &before, &self.shop, now, &self.pace);
+        self.take_check_outputs(outputs);
+    }
+
+    fn take_check_outputs(&mut self, outputs: Vec<CheckOutput>) {
+        for output in outputs {
+            match output {
+                CheckOutput::Release(node) => self.drains.ask(DrainCommand::Release { node }),
+                CheckOutput::Passed(CheckKey::Action(id)) => {
+                    let result = ActionResult::Succeeded(Outcome::SameNode);
+                    self.action_ended(id, Some(result));
+                }
+                CheckOutput::Failed(CheckKey::Action(id), findings) => {
+                    if let Some(action) = self.state.open.get(&id) {
+                        self.drains
+                            .settled(self.state.planned(&action.target).name());
+                    }
+                    self.action_ended(id, Some(failed(false, in_one_line(&findings))));
+                }
+                // The step sees that none is left.
+                CheckOutput::Passed(CheckKey::TakeOver(_)) => {}
+                CheckOutput::Failed(CheckKey::TakeOver(_), findings) => {
+                    self.end(StopCause::Verification { findings });
+                }
+                output => self.cluster_checked(output),
+            }
+        }
+    }
+}
+
+fn drain_result(outcome: &DrainOutcome) -> ActionResult {
+    match outcome {
+        DrainOutcome::Empty { .. } => ActionResult::Succeeded(Outcome::SameNode),
+        DrainOutcome::NeedsConsent { pods } => {
+            let pods: Vec<_> = pods
+                .iter()
+                .map(|(pod, what)| format!("{pod}: {what}"))
+                .collect();
+            failed(
+                false,
+                format!("a person has to agree first: {}", pods.join("; ")),
+            )
+        }
+        DrainOutcome::Deadline { blocked, remaining } => {
+            let mut left: Vec<_> = blocked
+                .iter()
+                .map(|(pod, by)| format!("{pod} is kept by {by}"))
+                .collect();
+            left.extend(remaining.iter().map(|pod| format!("{pod} is still there")));
+            failed(
+                false,
+                format!("not drained by its deadline: {}", left.join("; ")),
+            )
+        }
+        DrainOutcome::Failed { reason, retryable } => failed(*retryable, reason.clone()),
+        _ => failed(
+            false,
+            "the drain ended in a way this release does not know".to_owned(),
+        ),
+    }
+}
+
+fn in_one_line(findings: &[Finding]) -> String {
+    let lines: Vec<_> = findings
+        .iter()
+        .map(|finding| format!("{} {}: {}", finding.code, finding.object, finding.evidence))
+        .collect();
+    lines.join("; ")
+}

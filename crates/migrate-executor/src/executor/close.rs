@@ -1,0 +1,96 @@
+//! The end of a run: the anchor, what is left on the nodes, the report.
+
+use migrate_core::{Finding, Moment, ObjectName, Severity, StepError};
+
+use super::{Executor, StepOutcome};
+use crate::MarkedNode;
+use crate::RunEnd;
+use crate::report::{Report, RunOutcome, Stop};
+
+/// The last look at the cluster.
+#[derive(Default)]
+pub(super) struct Closing {
+    under_way: bool,
+    attempts: u32,
+    retry_at: Option<Moment>,
+}
+
+/// How often the anchor is tried to be cleared before the report says that it
+/// is not. Opening the journal again clears it too.
+const ATTEMPTS: u32 = 5;
+
+impl Closing {
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        self.retry_at
+    }
+}
+
+impl Executor {
+    /// Clears the anchor of a run that is done, and looks for marks left.
+    pub(super) fn act_on_the_end(&mut self, now: Moment) {
+        let Some((_, end)) = &self.state.end else {
+            return;
+        };
+        if self.outcome.is_some() || self.closing.under_way {
+            return;
+        }
+        if let RunEnd::Refused { cause } = end {
+            let outcome = RunOutcome::Refused {
+                cause: cause.clone(),
+            };
+            let report = self.report_of(outcome, None);
+            let stop = Stop::new(cause.clone(), report);
+            self.outcome = Some(StepOutcome::Stopped(Box::new(stop)));
+            return;
+        }
+        if self.closing.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        let run = (*end == RunEnd::Done).then(|| self.state.run.clone());
+        self.closing.under_way = true;
+        self.closing.attempts += 1;
+        self.closing.retry_at = None;
+        self.jobs.push(self.shop.close(run));
+    }
+
+    pub(super) fn closed(&mut self, result: Result<Vec<MarkedNode>, StepError>, now: Moment) {
+        self.closing.under_way = false;
+        let (marks, trouble) = match result {
+            Ok(marks) => (Some(marks), None),
+            Err(error) if error.is_retryable() && self.closing.attempts < ATTEMPTS => {
+                self.closing.retry_at = Some(now + self.pace.retry);
+                return;
+            }
+            Err(error) => (None, Some(not_closed(&error))),
+        };
+        let report = |outcome| {
+            let mut report = self.report_of(outcome, marks.as_deref());
+            report.findings.extend(trouble);
+            report
+        };
+        self.outcome = match &self.state.end {
+            Some((_, RunEnd::Stopped { cause })) => {
+                let outcome = RunOutcome::Stopped {
+                    cause: cause.clone(),
+                };
+                let stop = Stop::new(cause.clone(), report(outcome));
+                Some(StepOutcome::Stopped(Box::new(stop)))
+            }
+            _ => Some(StepOutcome::Done(Box::new(report(RunOutcome::Done)))),
+        };
+    }
+
+    pub(super) fn report_of(&self, outcome: RunOutcome, marks: Option<&[MarkedNode]>) -> Report {
+        Report::new(&self.state, outcome, &self.place, self.now(), marks)
+    }
+}
+
+fn not_closed(error: &StepError) -> Finding {
+    Finding::new(
+        "KM-RUN-006",
+        Severity::Warning,
+        ObjectName::cluster("Cluster", "anchor"),
+        format!("the end of the run could not be written into the cluster: {error}"),
+        "open the journal again once the cluster answers",
+    )
+}

@@ -1,0 +1,127 @@
+//! The link to the drainer: one call for the whole run, made again if it breaks.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt;
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use migrate_core::steps::{DrainCommand, DrainEvent, DrainEvents};
+use migrate_core::{Moment, StepError};
+
+use super::job::{Job, Workshop};
+
+/// Nodes handed to the drainer, and the way to it.
+pub(super) struct DrainLink {
+    line: Line,
+    /// What it was asked for and has not answered, by node. All of it is asked
+    /// again over a new line: draining and releasing go on where they stand.
+    asked: BTreeMap<String, DrainCommand>,
+    /// Releases to ask for once more, and when.
+    later: BTreeMap<String, Moment>,
+    /// Why the last line broke.
+    pub(super) trouble: Option<String>,
+}
+
+enum Line {
+    /// Not needed yet, or to be made again at this moment.
+    Down(Moment),
+    /// Being made; commands wait in the channel.
+    Dialling(UnboundedSender<DrainCommand>),
+    Up(UnboundedSender<DrainCommand>, DrainEvents),
+}
+
+impl DrainLink {
+    pub(super) fn new() -> Self {
+        Self {
+            line: Line::Down(Moment::EPOCH),
+            asked: BTreeMap::new(),
+            later: BTreeMap::new(),
+            trouble: None,
+        }
+    }
+
+    /// Asks for `command`, now or once there is a line.
+    pub(super) fn ask(&mut self, command: DrainCommand) {
+        let (DrainCommand::Drain { node } | DrainCommand::Release { node }) = &command else {
+            return;
+        };
+        self.later.remove(node);
+        self.asked.insert(node.clone(), command.clone());
+        if let Line::Dialling(sender) | Line::Up(sender, _) = &self.line {
+            // A line that has just broken is made again, and all asked again.
+            let _ = sender.unbounded_send(command);
+        }
+    }
+
+    /// Asks to release `node` at `at`, since the last attempt failed.
+    pub(super) fn release_later(&mut self, node: String, at: Moment) {
+        self.later.insert(node, at);
+    }
+
+    /// Forgets what was asked for `node`.
+    pub(super) fn settled(&mut self, node: &str) {
+        self.asked.remove(node);
+        self.later.remove(node);
+    }
+
+    /// Sends what is due; gives the job that makes the line, if one is needed.
+    pub(super) fn act(&mut self, now: Moment, shop: &Workshop) -> Option<Job> {
+        let due: Vec<String> = self
+            .later
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in due {
+            self.ask(DrainCommand::Release { node });
+        }
+        match self.line {
+            Line::Down(at) if at <= now && !self.asked.is_empty() => {
+                let (sender, commands) = unbounded();
+                for command in self.asked.values() {
+                    // The receiver is right here.
+                    let _ = sender.unbounded_send(command.clone());
+                }
+                self.line = Line::Dialling(sender);
+                Some(shop.drainer(commands.boxed()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the new line, or tries again at `retry`.
+    pub(super) fn dialled(&mut self, result: Result<DrainEvents, StepError>, retry: Moment) {
+        let line = std::mem::replace(&mut self.line, Line::Down(retry));
+        match (result, line) {
+            (Ok(events), Line::Dialling(sender)) => {
+                self.trouble = None;
+                self.line = Line::Up(sender, events);
+            }
+            (Ok(_), other) => self.line = other,
+            (Err(error), _) => self.trouble = Some(error.to_string()),
+        }
+    }
+
+    /// The drainer's next event; `None` when the line broke. Never returns
+    /// while there is no line.
+    pub(super) async fn next(&mut self) -> Option<DrainEvent> {
+        match &mut self.line {
+            Line::Up(_, events) => events.next().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Takes note that the line broke.
+    pub(super) fn broke(&mut self, retry: Moment) {
+        self.trouble = Some("the drainer ended early".to_owned());
+        self.line = Line::Down(retry);
+    }
+
+    /// When to look again without being told.
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        let line = match self.line {
+            Line::Down(at) if !self.asked.is_empty() => Some(at),
+            _ => None,
+        };
+        self.later.values().copied().chain(line).min()
+    }
+}

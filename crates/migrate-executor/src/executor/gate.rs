@@ -1,0 +1,98 @@
+//! The gate before every action: the kill switch on the anchor.
+
+use migrate_core::{Moment, StepError};
+use migrate_plan::Input;
+
+use super::Executor;
+use crate::Record;
+use crate::access::AnchorState;
+use crate::report::StopCause;
+
+/// Whether actions may begin.
+#[derive(Default)]
+pub(super) struct Gate {
+    /// The anchor is being read, for that many waiting actions: what came
+    /// later is covered by the next look.
+    reading: Option<usize>,
+    look_at: Option<Moment>,
+    /// The program asked for a pause.
+    pub(super) asked_to_pause: bool,
+    /// Why the anchor could not be read.
+    pub(super) trouble: Option<String>,
+}
+
+impl Gate {
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        self.look_at
+    }
+}
+
+impl Executor {
+    /// Looks at the anchor if an action waits for it, or a pause for its end.
+    pub(super) fn act_on_gate(&mut self, now: Moment) {
+        let waiting = self.resumed.len() + self.state.due.len();
+        let wanted = waiting > 0 || self.state.paused;
+        let held_by_us = self.gate.asked_to_pause && self.state.paused;
+        if !wanted || held_by_us {
+            self.gate.look_at = None;
+            return;
+        }
+        if self.gate.reading.is_some() || self.gate.look_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.gate.look_at = None;
+        self.gate.reading = Some(waiting);
+        self.jobs.push(self.shop.anchor());
+    }
+
+    /// Lets the actions through that waited for this look, or holds them.
+    pub(super) fn anchor_read(&mut self, result: Result<AnchorState, StepError>, now: Moment) {
+        let covered = self.gate.reading.take().unwrap_or(0);
+        let anchor = match result {
+            Ok(anchor) => anchor,
+            Err(error) if error.is_retryable() => {
+                self.gate.trouble = Some(error.to_string());
+                self.gate.look_at = Some(now + self.pace.retry);
+                return;
+            }
+            Err(error) => {
+                self.barred = Some(StopCause::AnchorUnreadable {
+                    message: error.to_string(),
+                });
+                return;
+            }
+        };
+        self.gate.trouble = None;
+        if anchor.run.as_ref() != Some(&self.state.run) {
+            self.barred = Some(StopCause::AnchorLost { run: anchor.run });
+            return;
+        }
+        let paused = anchor.paused || self.gate.asked_to_pause;
+        self.pause_is_now(paused);
+        if paused {
+            self.gate.look_at = Some(now + self.pace.retry);
+            return;
+        }
+        if self.state.stop.is_some() {
+            return;
+        }
+        let resumed = covered.min(self.resumed.len());
+        for _ in 0..resumed {
+            if let Some(action) = self.resumed.pop_front() {
+                self.begin_action(action, true);
+            }
+        }
+        let due = self.state.due.iter().take(covered - resumed).cloned();
+        self.inbox
+            .extend(due.map(|action| Record::Intent { action }));
+    }
+
+    /// Tells the rollout, if it is news.
+    pub(super) fn pause_is_now(&mut self, paused: bool) {
+        if paused != self.state.paused && self.state.started_at.is_some() {
+            self.inbox.push_back(Record::Input {
+                input: Input::Paused { paused },
+            });
+        }
+    }
+}

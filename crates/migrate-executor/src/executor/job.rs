@@ -1,0 +1,169 @@
+//! Work under way: futures that the executor polls, and what they end with.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use migrate_core::steps::{BackupReport, Baseline, DrainEvents};
+use migrate_core::{
+    Action, ActionId, ActionStatus, Finding, Migration, ObjectName, StepContext, StepError,
+    StepErrorKind, StepInput,
+};
+
+use crate::access::{AnchorState, Claim};
+use crate::{ClusterAccess, MarkedNode};
+
+/// Work under way. Owned by the executor, so that leaving a `step` in the
+/// middle leaves it where it is.
+pub(super) type Job = BoxFuture<'static, Ended>;
+
+/// What a piece of work ended with.
+pub(super) enum Ended {
+    Prepared(Result<Vec<Finding>, StepError>),
+    Baseline(Result<Baseline, StepError>),
+    BackedUp(Result<BackupReport, StepError>),
+    Claimed(Result<(), StepError>),
+    /// Nodes whose cordons are this run's now.
+    TakenOver(Result<Vec<String>, StepError>),
+    /// For the gate.
+    Anchor(Result<AnchorState, StepError>),
+    Begun(ActionId, Result<(), StepError>),
+    Probed(ActionId, Result<ActionStatus, StepError>),
+    /// The number of the observation that was asked for.
+    Observed(u64, Result<Baseline, StepError>),
+    Drainer(Result<DrainEvents, StepError>),
+    /// The anchor cleared, where the run is done, and the marks that are left.
+    Closed(Result<Vec<MarkedNode>, StepError>),
+}
+
+/// Makes jobs: everything they need, cheap to clone.
+#[derive(Clone)]
+pub(super) struct Workshop {
+    pub(super) cx: StepContext,
+    pub(super) input: StepInput,
+    pub(super) migration: Migration,
+    pub(super) access: Arc<dyn ClusterAccess>,
+}
+
+impl Workshop {
+    pub(super) fn prepare(&self) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            let mut findings = Vec::new();
+            for check in &shop.migration.prepare {
+                match check.run(&shop.cx, &shop.input).await {
+                    Ok(report) => findings.extend(report.findings),
+                    Err(error) => return Ended::Prepared(Err(error)),
+                }
+            }
+            Ended::Prepared(Ok(findings))
+        })
+    }
+
+    pub(super) fn baseline(&self) -> Job {
+        let shop = self.clone();
+        Box::pin(async move { Ended::Baseline(shop.migration.verify.observe(&shop.cx).await) })
+    }
+
+    pub(super) fn back_up(&self) -> Job {
+        let shop = self.clone();
+        Box::pin(
+            async move { Ended::BackedUp(shop.migration.back_up.run(&shop.cx, &shop.input).await) },
+        )
+    }
+
+    pub(super) fn claim(&self, claim: Claim) -> Job {
+        let shop = self.clone();
+        Box::pin(async move { Ended::Claimed(shop.access.claim(&claim).await) })
+    }
+
+    /// Makes every cordon of any run one of `run`.
+    pub(super) fn take_over(&self, run: String) -> Job {
+        let shop = self.clone();
+        Box::pin(async move { Ended::TakenOver(shop.take_over_all(&run).await) })
+    }
+
+    async fn take_over_all(&self, run: &str) -> Result<Vec<String>, StepError> {
+        let mut nodes = Vec::new();
+        for mark in self.access.marked_nodes().await? {
+            if mark.run != run {
+                self.access.take_over(&mark.node, &mark.run, run).await?;
+            }
+            nodes.push(mark.node);
+        }
+        Ok(nodes)
+    }
+
+    pub(super) fn anchor(&self) -> Job {
+        let shop = self.clone();
+        Box::pin(async move { Ended::Anchor(shop.access.anchor().await) })
+    }
+
+    pub(super) fn begin(&self, action: Action, within: Duration) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            let begun = shop.migration.upgrade.begin(&shop.cx, &action);
+            let result = limited(within, &action, begun).await;
+            Ended::Begun(action.id, result)
+        })
+    }
+
+    pub(super) fn probe(&self, action: Action, within: Duration) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            let probed = shop.migration.upgrade.probe(&shop.cx, &action);
+            let result = limited(within, &action, probed).await;
+            Ended::Probed(action.id, result)
+        })
+    }
+
+    pub(super) fn observe(&self, round: u64) -> Job {
+        let shop = self.clone();
+        Box::pin(
+            async move { Ended::Observed(round, shop.migration.verify.observe(&shop.cx).await) },
+        )
+    }
+
+    pub(super) fn drainer(&self, commands: migrate_core::steps::DrainCommands) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            let migrate = shop
+                .migration
+                .migrate
+                .migrate(&shop.cx, &shop.input, commands);
+            Ended::Drainer(migrate.await)
+        })
+    }
+
+    /// Clears the anchor of `run` if it is given, then looks for marks.
+    pub(super) fn close(&self, run: Option<String>) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            let close = async {
+                if let Some(run) = run {
+                    shop.access.clear(&run).await?;
+                }
+                shop.access.marked_nodes().await
+            };
+            Ended::Closed(close.await)
+        })
+    }
+}
+
+/// Gives up waiting for `work` after `within`: a driver that hangs does not
+/// hang the run. What it did is found out by the next probe.
+async fn limited<T>(
+    within: Duration,
+    action: &Action,
+    work: impl Future<Output = Result<T, StepError>>,
+) -> Result<T, StepError> {
+    match tokio::time::timeout(within, work).await {
+        Ok(result) => result,
+        Err(_) => Err(StepError::new(
+            StepErrorKind::Deadline,
+            ObjectName::cluster("Action", action.id.as_str()),
+            format!("no answer within {} s", within.as_secs()),
+        )),
+    }
+}

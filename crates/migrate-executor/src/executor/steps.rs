@@ -1,0 +1,273 @@
+//! The steps around the rollout.
+
+use migrate_core::steps::{BackupProof, BackupReport, Baseline};
+use migrate_core::{
+    EventKind, Finding, KubeVersion, Moment, ObjectName, Severity, Step, StepError, StepErrorKind,
+};
+
+use super::Executor;
+use super::open::claim_of;
+use super::verify::CheckOutput;
+use crate::report::StopCause;
+use crate::{Origin, Record, RunEnd, RunStep, StepResult};
+
+/// The step that is under way.
+#[derive(Default)]
+pub(super) struct Steps {
+    /// Announced, and not ended.
+    current: Option<RunStep>,
+    retry_at: Option<Moment>,
+    /// Taken over so far.
+    taken: Vec<String>,
+    /// The marks on the nodes have been taken over.
+    marks_taken: bool,
+}
+
+impl Steps {
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        self.retry_at
+    }
+}
+
+impl Executor {
+    /// The next step around the rollout; `None` while it is the rollout's turn.
+    pub(super) fn next_step(&self) -> Option<RunStep> {
+        let state = &self.state;
+        if state.prepared.is_none() {
+            return Some(RunStep::Prepare);
+        }
+        if state.baseline.is_none() {
+            return Some(RunStep::Baseline);
+        }
+        if state.backup.is_none() {
+            return Some(RunStep::BackUp);
+        }
+        if !state.claimed {
+            return Some(RunStep::Claim);
+        }
+        if state.origin != Origin::Fresh && state.taken_over.is_none() {
+            return Some(RunStep::TakeOver);
+        }
+        let rollout_is_over = state.finished && state.open.is_empty() && self.lifting.is_empty();
+        (rollout_is_over && !state.verified).then_some(RunStep::FinalVerify)
+    }
+
+    /// Announces `step`, or looks whether it is over.
+    pub(super) fn act_on_step(&mut self, step: RunStep, now: Moment) {
+        match self.steps.current {
+            None => {
+                self.steps.current = Some(step);
+                self.inbox.push_back(Record::StepBegan { step });
+            }
+            Some(RunStep::Claim | RunStep::TakeOver)
+                if self.steps.retry_at.is_some_and(|at| at <= now) =>
+            {
+                self.steps.retry_at = None;
+                self.begin_step(step);
+            }
+            Some(RunStep::TakeOver) if self.steps.marks_taken && !self.checks.is_taking_over() => {
+                let nodes = std::mem::take(&mut self.steps.taken);
+                self.step_ended(StepResult::TakenOver { nodes });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Begins a step whose beginning is durable.
+    pub(super) fn begin_step(&mut self, step: RunStep) {
+        if let Some(step) = event_step(step) {
+            self.shop.cx.emit(EventKind::StepBegan { step });
+        }
+        match step {
+            RunStep::Prepare => self.jobs.push(self.shop.prepare()),
+            RunStep::Baseline => self.jobs.push(self.shop.baseline()),
+            RunStep::BackUp => self.jobs.push(self.shop.back_up()),
+            RunStep::Claim => {
+                let claim = claim_of(&self.state, &self.place);
+                self.jobs.push(self.shop.claim(claim));
+            }
+            RunStep::TakeOver => self.jobs.push(self.shop.take_over(self.state.run.clone())),
+            RunStep::FinalVerify => {
+                let within = self.state.policy.deadlines.verify;
+                let now = self.now();
+                self.checks.add_cluster(now, within);
+            }
+        }
+    }
+
+    pub(super) fn prepared(&mut self, result: Result<Vec<Finding>, StepError>) {
+        let Some(found) = self.unless_failed(RunStep::Prepare, result) else {
+            return;
+        };
+        let mut findings = self.state.plan.findings.clone();
+        findings.extend(found);
+        self.state.waive(&mut findings);
+        self.announce(&findings);
+        self.step_ended(StepResult::Prepared { findings });
+    }
+
+    pub(super) fn baseline_taken(&mut self, result: Result<Baseline, StepError>) {
+        if let Some(baseline) = self.unless_failed(RunStep::Baseline, result) {
+            self.step_ended(StepResult::Baseline {
+                baseline: Box::new(baseline),
+            });
+        }
+    }
+
+    pub(super) fn backed_up(&mut self, result: Result<BackupReport, StepError>) {
+        let Some(mut report) = self.unless_failed(RunStep::BackUp, result) else {
+            return;
+        };
+        let is_named = report
+            .findings
+            .iter()
+            .any(|finding| finding.code == UNPROVEN);
+        if report.proof < BackupProof::Proven && !is_named {
+            report.findings.push(unproven(&report));
+        }
+        self.state.waive(&mut report.findings);
+        self.announce(&report.findings);
+        self.step_ended(StepResult::BackedUp { report });
+    }
+
+    pub(super) fn claimed(&mut self, result: Result<(), StepError>, now: Moment) {
+        match result {
+            Err(error) if error.is_retryable() => {
+                self.steps.retry_at = Some(now + self.pace.retry);
+            }
+            result => {
+                if self.unless_failed(RunStep::Claim, result).is_some() {
+                    self.step_ended(StepResult::Claimed);
+                }
+            }
+        }
+    }
+
+    /// Gives back those nodes that no action of the rollout will give back:
+    /// they are at the target, or not in the plan.
+    pub(super) fn taken_over(&mut self, result: Result<Vec<String>, StepError>, now: Moment) {
+        match result {
+            Err(error) if error.is_retryable() => {
+                self.steps.retry_at = Some(now + self.pace.retry);
+            }
+            result => {
+                let Some(nodes) = self.unless_failed(RunStep::TakeOver, result) else {
+                    return;
+                };
+                let within = self.state.policy.deadlines.verify;
+                for node in &nodes {
+                    if !self.is_still_to_do(node) {
+                        self.checks.add_take_over(node, now, within);
+                    }
+                }
+                self.steps.taken = nodes;
+                self.steps.marks_taken = true;
+            }
+        }
+    }
+
+    /// Takes note of how the verification at the end went.
+    pub(super) fn cluster_checked(&mut self, output: CheckOutput) {
+        match output {
+            CheckOutput::Failed(_, findings) => self.end(StopCause::Verification { findings }),
+            _ => self.step_ended(StepResult::Verified),
+        }
+    }
+
+    /// Makes the end of the current step a record.
+    fn step_ended(&mut self, result: StepResult) {
+        self.inbox.push_back(Record::StepEnded { result });
+    }
+
+    /// A step's end is durable.
+    pub(super) fn step_is_over(&mut self) {
+        let step = self.steps.current.take().and_then(event_step);
+        if let Some(step) = step {
+            self.shop
+                .cx
+                .emit(EventKind::StepEnded { step, error: None });
+        }
+    }
+
+    /// Ends the run, as refused if nothing was changed.
+    pub(super) fn end(&mut self, cause: StopCause) {
+        let end = if self.state.claimed {
+            RunEnd::Stopped { cause }
+        } else {
+            RunEnd::Refused { cause }
+        };
+        self.inbox.push_back(Record::RunEnded { end });
+    }
+
+    /// The result of `step`; ends the run if it failed.
+    fn unless_failed<T>(&mut self, step: RunStep, result: Result<T, StepError>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            // Not the step failed, but this runner was asked to leave off.
+            Err(error)
+                if error.kind == StepErrorKind::Cancelled && self.shop.cx.cancel.is_cancelled() =>
+            {
+                None
+            }
+            Err(error) => {
+                let message = error.to_string();
+                if let Some(step) = event_step(step) {
+                    self.shop.cx.emit(EventKind::StepEnded {
+                        step,
+                        error: Some(message.clone()),
+                    });
+                }
+                self.end(StopCause::StepFailed { step, message });
+                None
+            }
+        }
+    }
+
+    fn announce(&self, findings: &[Finding]) {
+        for finding in findings {
+            self.shop.cx.emit(EventKind::Found {
+                finding: finding.clone(),
+            });
+        }
+    }
+
+    /// Whether the rollout has `node` still before it.
+    fn is_still_to_do(&self, node: &str) -> bool {
+        let to: &KubeVersion = &self.state.plan.to;
+        let planned = self.state.plan.slots.iter().any(|slot| slot.node == *node);
+        let baseline = self.state.baseline.as_ref();
+        let seen = baseline.and_then(|baseline| baseline.nodes.get(node));
+        planned && seen.is_none_or(|seen| seen.kubelet_version != *to)
+    }
+}
+
+/// Code of the finding that a backup is not proven.
+const UNPROVEN: &str = "KM-BACKUP-001";
+
+fn unproven(report: &BackupReport) -> Finding {
+    let name = report.artifacts.first().map_or_else(
+        || "backup".to_owned(),
+        |artifact| artifact.path.display().to_string(),
+    );
+    let evidence = match report.proof {
+        BackupProof::None => "there is no backup that this run could vouch for",
+        _ => "nobody has compared the backup with the live members",
+    };
+    Finding::new(
+        UNPROVEN,
+        Severity::Blocker,
+        ObjectName::cluster("File", name),
+        evidence,
+        "use a provider that proves its backups, or accept the risk: waive KM-BACKUP-001",
+    )
+}
+
+/// The step as events name it.
+fn event_step(step: RunStep) -> Option<Step> {
+    match step {
+        RunStep::Prepare => Some(Step::Prepare),
+        RunStep::BackUp => Some(Step::BackUp),
+        RunStep::FinalVerify => Some(Step::Verify),
+        RunStep::Baseline | RunStep::Claim | RunStep::TakeOver => None,
+    }
+}

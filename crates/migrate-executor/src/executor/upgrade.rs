@@ -1,0 +1,206 @@
+//! Upgrades under way: begin and probe, until there is an answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use migrate_core::{Action, ActionId, ActionStatus, Moment, StepError};
+use migrate_plan::ActionResult;
+
+use super::job::{Job, Workshop};
+use crate::Pace;
+
+/// Upgrades with an intent and without an end.
+#[derive(Default)]
+pub(super) struct Upgrades {
+    running: BTreeMap<ActionId, Upgrade>,
+}
+
+struct Upgrade {
+    action: Action,
+    next: Next,
+    deadline: Moment,
+    entry: Entry,
+    /// Begun by this runner, as far as it knows.
+    tried: bool,
+    /// What was last heard of it, for the message when the deadline passes.
+    last: String,
+}
+
+/// How an upgrade came to this runner.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Entry {
+    /// Nobody has begun it.
+    New,
+    /// A runner that is gone may have begun it: look first.
+    Resumed,
+    /// It was tried before, and may still be going on: look first, and begin
+    /// it once more if all there is to see is that it failed.
+    Retried,
+}
+
+/// What to do next, and when.
+#[derive(Clone, Copy)]
+enum Next {
+    Begin(Moment),
+    Probe(Moment),
+    /// An answer is under way.
+    Answer,
+}
+
+impl Upgrades {
+    /// Takes `action` on, for `within` at the longest.
+    pub(super) fn add(&mut self, action: Action, now: Moment, within: Duration, entry: Entry) {
+        let next = if entry == Entry::New {
+            Next::Begin(now)
+        } else {
+            Next::Probe(now)
+        };
+        let upgrade = Upgrade {
+            next,
+            deadline: now + within,
+            entry,
+            tried: false,
+            last: "not begun".to_owned(),
+            action,
+        };
+        self.running.insert(upgrade.action.id.clone(), upgrade);
+    }
+
+    /// Begins and probes what is due, and gives up what is late.
+    pub(super) fn act(
+        &mut self,
+        now: Moment,
+        shop: &Workshop,
+        pace: &Pace,
+    ) -> (Vec<Job>, Vec<(ActionId, ActionResult)>) {
+        let mut jobs = Vec::new();
+        let mut late = Vec::new();
+        for (id, upgrade) in &mut self.running {
+            let left = upgrade.deadline.since(now);
+            let within = left.min(pace.answer);
+            match upgrade.next {
+                Next::Answer => {}
+                _ if left.is_zero() => late.push((id.clone(), upgrade.late())),
+                Next::Begin(at) if at <= now => {
+                    upgrade.next = Next::Answer;
+                    upgrade.tried = true;
+                    jobs.push(shop.begin(upgrade.action.clone(), within));
+                }
+                Next::Probe(at) if at <= now => {
+                    upgrade.next = Next::Answer;
+                    jobs.push(shop.probe(upgrade.action.clone(), within));
+                }
+                Next::Begin(_) | Next::Probe(_) => {}
+            }
+        }
+        for (id, _) in &late {
+            self.running.remove(id);
+        }
+        (jobs, late)
+    }
+
+    /// Takes the answer to a begin. An error leaves open whether it began.
+    pub(super) fn begun(
+        &mut self,
+        id: &ActionId,
+        result: Result<(), StepError>,
+        now: Moment,
+        pace: &Pace,
+    ) -> Option<ActionResult> {
+        let upgrade = self.running.get_mut(id)?;
+        match result {
+            Ok(()) => {
+                upgrade.last = "begun".to_owned();
+                upgrade.next = Next::Probe(now + pace.probe);
+                None
+            }
+            Err(error) if error.is_retryable() => {
+                upgrade.last = error.to_string();
+                upgrade.next = Next::Probe(now + pace.retry);
+                None
+            }
+            Err(error) => self.end(id, failed(false, error.to_string())),
+        }
+    }
+
+    /// Takes the answer to a probe.
+    pub(super) fn probed(
+        &mut self,
+        id: &ActionId,
+        result: Result<ActionStatus, StepError>,
+        now: Moment,
+        pace: &Pace,
+    ) -> Option<ActionResult> {
+        let upgrade = self.running.get_mut(id)?;
+        match result {
+            Ok(ActionStatus::Absent) => {
+                // Begin is idempotent, so nothing is done twice; but a driver
+                // that keeps losing the action is not hammered.
+                let wait = if upgrade.tried {
+                    pace.retry
+                } else {
+                    Duration::ZERO
+                };
+                upgrade.next = Next::Begin(now + wait);
+                None
+            }
+            Ok(ActionStatus::Succeeded(outcome)) => self.end(id, ActionResult::Succeeded(outcome)),
+            Ok(ActionStatus::Failed { .. })
+                if upgrade.entry == Entry::Retried && !upgrade.tried =>
+            {
+                upgrade.next = Next::Begin(now);
+                None
+            }
+            Ok(ActionStatus::Failed { retryable, reason }) => {
+                self.end(id, failed(retryable, reason))
+            }
+            Ok(_) => {
+                upgrade.last = "running".to_owned();
+                upgrade.next = Next::Probe(now + pace.probe);
+                None
+            }
+            Err(error) if error.is_retryable() => {
+                upgrade.last = error.to_string();
+                upgrade.next = Next::Probe(now + pace.retry);
+                None
+            }
+            Err(error) => self.end(id, failed(false, error.to_string())),
+        }
+    }
+
+    /// When to look again without being told.
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        self.running
+            .values()
+            .filter_map(|upgrade| match upgrade.next {
+                Next::Begin(at) | Next::Probe(at) => Some(at.min(upgrade.deadline)),
+                Next::Answer => None,
+            })
+            .min()
+    }
+
+    /// What is under way, and what was last heard of it.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&Action, &str)> {
+        self.running
+            .values()
+            .map(|upgrade| (&upgrade.action, upgrade.last.as_str()))
+    }
+
+    fn end(&mut self, id: &ActionId, result: ActionResult) -> Option<ActionResult> {
+        self.running.remove(id);
+        Some(result)
+    }
+}
+
+impl Upgrade {
+    fn late(&self) -> ActionResult {
+        failed(
+            false,
+            format!("not done by its deadline; last heard: {}", self.last),
+        )
+    }
+}
+
+pub(super) fn failed(retryable: bool, reason: String) -> ActionResult {
+    ActionResult::Failed { retryable, reason }
+}

@@ -1,0 +1,327 @@
+//! Verifications under way: compare until it passes, release, compare again.
+//!
+//! One observation serves every verification that waits for one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use migrate_core::steps::{Baseline, Verdict, VerifyScope};
+use migrate_core::{Action, ActionId, Finding, Moment, ObjectName, Severity, StepError, Target};
+
+use super::job::{Job, Workshop};
+use crate::Pace;
+
+/// What a verification is for.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum CheckKey {
+    /// An action of the rollout.
+    Action(ActionId),
+    /// A node an earlier run had upgraded and not given back.
+    TakeOver(String),
+    /// The whole cluster at the end.
+    Cluster,
+}
+
+/// Verifications under way.
+#[derive(Default)]
+pub(super) struct Checks {
+    running: BTreeMap<CheckKey, Check>,
+    /// Counts observations asked for.
+    round: u64,
+    observing: bool,
+}
+
+struct Check {
+    /// What is left to be done, the current one first.
+    steps: VecDeque<CheckStep>,
+    /// Only observations asked for after this one tell about the current step.
+    after: u64,
+    due: Moment,
+    deadline: Moment,
+    /// What was last missing.
+    missing: Vec<Finding>,
+}
+
+enum CheckStep {
+    /// Compare until it passes.
+    Compare(VerifyScope),
+    /// Give the node back, and wait until it is in use.
+    Release(String),
+}
+
+/// What to do, or what came of a verification.
+pub(super) enum CheckOutput {
+    Release(String),
+    Passed(CheckKey),
+    Failed(CheckKey, Vec<Finding>),
+}
+
+impl Checks {
+    /// Verifies the target of `action`, which was planned for `planned`: the
+    /// node that was drained, and whose workloads are looked after.
+    pub(super) fn add_action(
+        &mut self,
+        action: &Action,
+        planned: &Target,
+        now: Moment,
+        within: Duration,
+    ) {
+        let steps = match &action.target {
+            Target::ControlPlane { member } => {
+                VecDeque::from([CheckStep::Compare(VerifyScope::ControlPlane {
+                    member: member.clone(),
+                })])
+            }
+            target => node_steps(target.name(), planned.name()),
+        };
+        self.add(CheckKey::Action(action.id.clone()), steps, now, within);
+    }
+
+    /// Verifies `node` and gives it back, for an earlier run.
+    pub(super) fn add_take_over(&mut self, node: &str, now: Moment, within: Duration) {
+        let key = CheckKey::TakeOver(node.to_owned());
+        self.add(key, node_steps(node, node), now, within);
+    }
+
+    /// Verifies the whole cluster.
+    pub(super) fn add_cluster(&mut self, now: Moment, within: Duration) {
+        let steps = VecDeque::from([CheckStep::Compare(VerifyScope::Cluster)]);
+        self.add(CheckKey::Cluster, steps, now, within);
+    }
+
+    fn add(&mut self, key: CheckKey, steps: VecDeque<CheckStep>, now: Moment, within: Duration) {
+        let check = Check {
+            steps,
+            after: self.round,
+            due: now,
+            deadline: now + within,
+            missing: Vec::new(),
+        };
+        self.running.insert(key, check);
+    }
+
+    /// Whether a verification for an earlier run is under way.
+    pub(super) fn is_taking_over(&self) -> bool {
+        self.running
+            .keys()
+            .any(|key| matches!(key, CheckKey::TakeOver(_)))
+    }
+
+    /// Asks for an observation if one is due, and gives up what is late.
+    pub(super) fn act(&mut self, now: Moment, shop: &Workshop) -> (Option<Job>, Vec<CheckOutput>) {
+        let mut outputs = Vec::new();
+        self.running.retain(|key, check| {
+            let goes_on = check.deadline > now;
+            if !goes_on {
+                outputs.push(CheckOutput::Failed(key.clone(), check.late(key)));
+            }
+            goes_on
+        });
+        let wanted = self
+            .running
+            .values()
+            .any(|check| check.compares().is_some() && check.due <= now);
+        let job = (wanted && !self.observing).then(|| {
+            self.observing = true;
+            self.round += 1;
+            shop.observe(self.round)
+        });
+        (job, outputs)
+    }
+
+    /// Compares an observation with the baseline, for everyone it tells about.
+    pub(super) fn observed(
+        &mut self,
+        round: u64,
+        result: &Result<Baseline, StepError>,
+        before: &Baseline,
+        shop: &Workshop,
+        now: Moment,
+        pace: &Pace,
+    ) -> Vec<CheckOutput> {
+        self.observing = false;
+        let mut outputs = Vec::new();
+        let mut ended = Vec::new();
+        for (key, check) in &mut self.running {
+            let Some(scope) = check.compares() else {
+                continue;
+            };
+            if check.after >= round {
+                continue;
+            }
+            let verdict = match result {
+                Ok(seen) => shop
+                    .migration
+                    .verify
+                    .compare(&shop.input, scope, before, seen),
+                Err(error) => unseen(error, pace),
+            };
+            match verdict {
+                Verdict::Pass => match check.advance(self.round, now) {
+                    Some(release) => outputs.extend(release.map(CheckOutput::Release)),
+                    None => {
+                        ended.push(key.clone());
+                        outputs.push(CheckOutput::Passed(key.clone()));
+                    }
+                },
+                Verdict::Fail { findings } => {
+                    ended.push(key.clone());
+                    outputs.push(CheckOutput::Failed(key.clone(), findings));
+                }
+                Verdict::Pending {
+                    missing,
+                    retry_after,
+                } => {
+                    check.missing = missing;
+                    check.due = now + retry_after.max(pace.verify);
+                }
+                _ => check.due = now + pace.verify,
+            }
+        }
+        for key in ended {
+            self.running.remove(&key);
+        }
+        outputs
+    }
+
+    /// Takes note that `node` is in use again, or why not.
+    pub(super) fn released(
+        &mut self,
+        node: &str,
+        error: Option<&str>,
+        now: Moment,
+    ) -> Vec<CheckOutput> {
+        let mut outputs = Vec::new();
+        let mut ended = Vec::new();
+        for (key, check) in &mut self.running {
+            if !matches!(check.steps.front(), Some(CheckStep::Release(name)) if name == node) {
+                continue;
+            }
+            if let Some(error) = error {
+                check.missing = vec![not_released(node, error)];
+                continue;
+            }
+            match check.advance(self.round, now) {
+                Some(release) => outputs.extend(release.map(CheckOutput::Release)),
+                None => {
+                    ended.push(key.clone());
+                    outputs.push(CheckOutput::Passed(key.clone()));
+                }
+            }
+        }
+        for key in ended {
+            self.running.remove(&key);
+        }
+        outputs
+    }
+
+    /// When to look again without being told.
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        self.running
+            .values()
+            .map(|check| match check.compares() {
+                Some(_) if !self.observing => check.due.min(check.deadline),
+                _ => check.deadline,
+            })
+            .min()
+    }
+
+    /// What is under way, and what was last missing.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&CheckKey, &[Finding])> {
+        self.running
+            .iter()
+            .map(|(key, check)| (key, check.missing.as_slice()))
+    }
+}
+
+impl Check {
+    /// The scope that is being compared.
+    fn compares(&self) -> Option<&VerifyScope> {
+        match self.steps.front() {
+            Some(CheckStep::Compare(scope)) => Some(scope),
+            _ => None,
+        }
+    }
+
+    /// Goes to the next step: `None` when there is none, else the node to
+    /// release in it, if it is a release.
+    fn advance(&mut self, round: u64, now: Moment) -> Option<Option<String>> {
+        self.steps.pop_front();
+        self.after = round;
+        self.due = now;
+        self.missing.clear();
+        match self.steps.front()? {
+            CheckStep::Compare(_) => Some(None),
+            CheckStep::Release(node) => Some(Some(node.clone())),
+        }
+    }
+
+    fn late(&self, key: &CheckKey) -> Vec<Finding> {
+        if !self.missing.is_empty() {
+            return self.missing.clone();
+        }
+        let evidence = match self.steps.front() {
+            Some(CheckStep::Release(node)) => {
+                format!("node {node} was not given back by the deadline")
+            }
+            _ => "no observation by the deadline".to_owned(),
+        };
+        let name = match key {
+            CheckKey::Action(id) => id.as_str(),
+            CheckKey::TakeOver(node) => node,
+            CheckKey::Cluster => "cluster",
+        };
+        vec![Finding::new(
+            "KM-RUN-003",
+            Severity::Blocker,
+            ObjectName::cluster("Verification", name),
+            evidence,
+            "see what keeps it, then open the run again",
+        )]
+    }
+}
+
+/// `node` is well; `planned`, which it may have replaced, is given back; and
+/// the workloads that had pods there are well.
+fn node_steps(node: &str, planned: &str) -> VecDeque<CheckStep> {
+    VecDeque::from([
+        CheckStep::Compare(VerifyScope::Node {
+            node: node.to_owned(),
+        }),
+        CheckStep::Release(planned.to_owned()),
+        CheckStep::Compare(VerifyScope::WorkloadsOf {
+            node: planned.to_owned(),
+        }),
+    ])
+}
+
+/// What an observation that failed says: wait, unless waiting will not help.
+fn unseen(error: &StepError, pace: &Pace) -> Verdict {
+    let finding = Finding::new(
+        "KM-RUN-004",
+        Severity::Blocker,
+        error.object.clone(),
+        format!("the cluster could not be observed: {}", error.message),
+        "see the message",
+    );
+    if error.is_retryable() {
+        Verdict::Pending {
+            missing: vec![finding],
+            retry_after: pace.retry,
+        }
+    } else {
+        Verdict::Fail {
+            findings: vec![finding],
+        }
+    }
+}
+
+fn not_released(node: &str, error: &str) -> Finding {
+    Finding::new(
+        "KM-RUN-005",
+        Severity::Blocker,
+        ObjectName::cluster("Node", node),
+        format!("it could not be given back: {error}"),
+        format!("look at the node, then: kubectl uncordon {node}"),
+    )
+}

@@ -1,0 +1,51 @@
+//! Lines of a journal file: `<checksum> <json>\n`.
+//!
+//! The checksum is the first half of SHA-256 over the checksum of the line
+//! before and the JSON, in hex. So a line vouches for all lines before it: one
+//! that is lost, repeated, swapped or taken from another file breaks the chain.
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+/// Hex digits of a checksum.
+const CHECKSUM_LEN: usize = 32;
+
+/// A position in the chain: the checksum of the line before.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Chain(String);
+
+impl Chain {
+    /// The position after a line with this JSON.
+    fn after(&self, json: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(self.0.as_bytes());
+        hash.update(json);
+        let mut checksum = String::with_capacity(CHECKSUM_LEN);
+        for byte in hash.finalize().iter().take(CHECKSUM_LEN / 2) {
+            // Writing to a string cannot fail.
+            let _ = write!(checksum, "{byte:02x}");
+        }
+        Self(checksum)
+    }
+
+    /// The line that holds `json`, and the position after it.
+    pub(super) fn encode(&self, json: &[u8]) -> (Vec<u8>, Self) {
+        let next = self.after(json);
+        let mut line = Vec::with_capacity(CHECKSUM_LEN + json.len() + 2);
+        line.extend_from_slice(next.0.as_bytes());
+        line.push(b' ');
+        line.extend_from_slice(json);
+        line.push(b'\n');
+        (line, next)
+    }
+
+    /// The JSON of a line (without its newline) and the position after it, if
+    /// the line continues the chain here.
+    pub(super) fn decode<'a>(&self, line: &'a [u8]) -> Option<(&'a [u8], Self)> {
+        let (checksum, rest) = line.split_at_checked(CHECKSUM_LEN)?;
+        let json = rest.strip_prefix(b" ")?;
+        let next = self.after(json);
+        (next.0.as_bytes() == checksum).then_some((json, next))
+    }
+}

@@ -1,0 +1,203 @@
+//! What a journal holds.
+
+use std::fmt;
+
+use migrate_core::steps::{BackupReport, Baseline, DrainOutcome};
+use migrate_core::{Action, ClusterId, ClusterModel, Finding, Moment, Plan, Policy};
+use migrate_plan::Input;
+use serde::{Deserialize, Serialize};
+
+use crate::StopCause;
+
+/// One line of a journal.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Its number, from 0.
+    pub seq: u64,
+    /// When it was written, on the run's clock.
+    pub at: Moment,
+    /// What happened.
+    pub record: Record,
+}
+
+impl Entry {
+    /// The entry number `seq`, written at `at`.
+    pub fn new(seq: u64, at: Moment, record: Record) -> Self {
+        Self { seq, at, record }
+    }
+}
+
+/// What happened, or is about to.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub enum Record {
+    /// A run began. Everything before it belongs to earlier runs.
+    RunOpened(Box<RunOpened>),
+    /// A step of the run is about to begin.
+    StepBegan {
+        /// Which.
+        step: RunStep,
+    },
+    /// A step of the run ended.
+    StepEnded {
+        /// With what.
+        result: StepResult,
+    },
+    /// The rollout was told something. Feeding all of these, in order and with
+    /// the time of their entry, to a fresh rollout gives the same commands.
+    Input {
+        /// What.
+        input: Input,
+    },
+    /// An action is about to begin.
+    Intent {
+        /// Which.
+        action: Action,
+    },
+    /// A drain ended: details for the report beside the input it became.
+    DrainEnded {
+        /// Node.
+        node: String,
+        /// How.
+        outcome: DrainOutcome,
+    },
+    /// A node's cordon was given back.
+    Released {
+        /// Node.
+        node: String,
+    },
+    /// Something had to wait, and no longer does.
+    Waited {
+        /// Node or member.
+        target: String,
+        /// On what, in one line.
+        on: String,
+        /// Since when; until the time of the entry.
+        since: Moment,
+    },
+    /// The run ended. What follows belongs to a later run.
+    RunEnded {
+        /// How.
+        end: RunEnd,
+    },
+}
+
+/// The beginning of a run: all that a resumed one needs besides the cluster.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct RunOpened {
+    /// The run's id, stamped on everything it changes.
+    pub run: String,
+    /// The cluster it is for.
+    pub cluster: ClusterId,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The plan.
+    pub plan: Plan,
+    /// The policy.
+    pub policy: Policy,
+    /// The model the plan was made from.
+    pub model: ClusterModel,
+}
+
+/// What was there before a run.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub enum Origin {
+    /// Nothing of ours.
+    Fresh,
+    /// A run that is not gone on with, e.g. because its journal is lost; what
+    /// the nodes say is taken over.
+    Adopted {
+        /// Its id, where the cluster still held one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<String>,
+    },
+}
+
+/// The steps around the rollout, in their order.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub enum RunStep {
+    /// Every check of the environment.
+    Prepare,
+    /// Take the baseline.
+    Baseline,
+    /// Back up the data.
+    BackUp,
+    /// Write run and journal into the cluster; the first change of all.
+    Claim,
+    /// Take over what an earlier run left on the nodes.
+    TakeOver,
+    /// Verify the whole cluster after the last node.
+    FinalVerify,
+}
+
+impl fmt::Display for RunStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prepare => "prepare",
+            Self::Baseline => "baseline",
+            Self::BackUp => "back up",
+            Self::Claim => "claim",
+            Self::TakeOver => "take over",
+            Self::FinalVerify => "final verification",
+        })
+    }
+}
+
+/// What a step of the run gave.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub enum StepResult {
+    /// [`RunStep::Prepare`].
+    Prepared {
+        /// Everything found, waived or not.
+        findings: Vec<Finding>,
+    },
+    /// [`RunStep::Baseline`].
+    Baseline {
+        /// The baseline.
+        baseline: Box<Baseline>,
+    },
+    /// [`RunStep::BackUp`].
+    BackedUp {
+        /// The provider's report, its findings marked where waived.
+        report: BackupReport,
+    },
+    /// [`RunStep::Claim`].
+    Claimed,
+    /// [`RunStep::TakeOver`].
+    TakenOver {
+        /// The nodes whose cordons are this run's now, or were given back.
+        nodes: Vec<String>,
+    },
+    /// [`RunStep::FinalVerify`].
+    Verified,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub enum RunEnd {
+    /// Everything is at the target and verified.
+    Done,
+    /// It ended before anything was changed.
+    Refused {
+        /// Why.
+        cause: StopCause,
+    },
+    /// It ended with work left.
+    Stopped {
+        /// Why.
+        cause: StopCause,
+    },
+}

@@ -1,0 +1,233 @@
+//! The report of a run: what happened, where everything stands, what to do.
+
+mod outcome;
+mod standing;
+mod table;
+
+pub use outcome::{RunOutcome, Stop, StopCause};
+pub use standing::{Position, TargetStanding};
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use migrate_core::cost::TermKind;
+use migrate_core::steps::BackupReport;
+use migrate_core::{ClusterId, Finding, KubeVersion, Moment, ObjectName, Severity};
+use serde::{Deserialize, Serialize};
+
+use crate::MarkedNode;
+use crate::state::RunState;
+
+/// Version of the JSON form of [`Report`]. A reader refuses a newer one.
+pub const REPORT_SCHEMA: u32 = 1;
+
+/// What a run did, and where it leaves the cluster.
+///
+/// [`Display`](std::fmt::Display) gives a table of plain text.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+#[must_use = "an unread report is not actionable"]
+pub struct Report {
+    /// [`REPORT_SCHEMA`] of the writer.
+    pub schema: u32,
+    /// How it ended, or that it has not.
+    pub outcome: RunOutcome,
+    /// The run.
+    pub run: String,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The plan.
+    pub plan: String,
+    /// Where the journal is.
+    pub journal: String,
+    /// Lowest version of the control plane before.
+    pub from: KubeVersion,
+    /// Version of everything after.
+    pub to: KubeVersion,
+    /// When the run began.
+    pub opened_at: Moment,
+    /// When it ended, or when the report was made.
+    pub ended_at: Moment,
+    /// Predicted against actual.
+    pub duration: Durations,
+    /// Evictions the API accepted. Those of a runner that died in the middle
+    /// of a drain are not among them.
+    pub evictions: u32,
+    /// What had to wait, for how long, and on what; the longest first.
+    pub waits: Vec<WaitSummary>,
+    /// Everything found, waived findings included.
+    pub findings: Vec<Finding>,
+    /// The backup, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupReport>,
+    /// Nodes that are cordoned by us now.
+    pub cordons: Vec<String>,
+    /// Where each member and node of the plan stands, and what can be undone.
+    pub targets: Vec<TargetStanding>,
+}
+
+/// Predicted against actual, from the first action to the last.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Durations {
+    /// The plan's prediction.
+    pub predicted: Duration,
+    /// What it took; so far, if it has not ended.
+    pub actual: Duration,
+    /// The data that has to be moved alone, T = N · D / S; absent where the
+    /// plan was made without rates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<Duration>,
+    /// What the plan expected to decide the duration.
+    pub bottleneck: TermKind,
+}
+
+/// One target's wait.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wait {
+    target: String,
+    on: String,
+    since: Moment,
+    until: Moment,
+}
+
+impl Wait {
+    pub(crate) fn new(target: String, on: String, since: Moment, until: Moment) -> Self {
+        Self {
+            target,
+            on,
+            since,
+            until,
+        }
+    }
+}
+
+/// All waits on the same thing.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct WaitSummary {
+    /// On what, in one line.
+    pub on: String,
+    /// How many members and nodes waited on it.
+    pub targets: u32,
+    /// The longest single wait.
+    pub longest: Duration,
+    /// All waits added up.
+    pub total: Duration,
+}
+
+impl Report {
+    /// The report of `state`. `cordons` are the marks on the nodes where the
+    /// cluster could be asked; otherwise the journal's word is taken.
+    pub(crate) fn new(
+        state: &RunState,
+        outcome: RunOutcome,
+        journal: &str,
+        now: Moment,
+        cordons: Option<&[MarkedNode]>,
+    ) -> Self {
+        let ended_at = state.end.as_ref().map_or(now, |(at, _)| *at);
+        let mut findings: Vec<Finding> = state.findings().cloned().collect();
+        if state.claimed {
+            findings.push(one_machine(journal));
+        }
+        let cordons = match cordons {
+            Some(marks) => marks
+                .iter()
+                .filter(|mark| mark.run == state.run)
+                .map(|mark| mark.node.clone())
+                .collect(),
+            None => standing::cordoned_by_the_journal(state),
+        };
+        if outcome == RunOutcome::Done {
+            findings.extend(cordons.iter().map(|node| leaked(node, &state.run)));
+        }
+        Self {
+            schema: REPORT_SCHEMA,
+            run: state.run.clone(),
+            cluster: state.cluster.clone(),
+            plan: state.plan.id.clone(),
+            journal: journal.to_owned(),
+            from: state.plan.from.clone(),
+            to: state.plan.to.clone(),
+            opened_at: state.opened_at,
+            ended_at,
+            duration: durations(state, now),
+            evictions: state.evictions,
+            waits: summarise(&state.waits),
+            findings,
+            backup: state.backup.clone(),
+            targets: standing::targets(state, &cordons),
+            cordons,
+            outcome,
+        }
+    }
+}
+
+fn durations(state: &RunState, now: Moment) -> Durations {
+    let estimate = &state.plan.estimate;
+    let until = if state.finished || state.end.is_some() {
+        state.last_end.or(state.started_at)
+    } else {
+        Some(now)
+    };
+    let actual = match (state.started_at, until) {
+        (Some(start), Some(until)) => until.since(start),
+        _ => Duration::ZERO,
+    };
+    Durations {
+        predicted: state.plan.makespan(),
+        actual,
+        transfer: estimate
+            .terms
+            .iter()
+            .find(|term| term.kind == TermKind::Bandwidth)
+            .map(|term| term.duration),
+        bottleneck: estimate.bottleneck.clone(),
+    }
+}
+
+fn summarise(waits: &[Wait]) -> Vec<WaitSummary> {
+    let mut by_cause: BTreeMap<&str, (BTreeMap<&str, Duration>, Duration)> = BTreeMap::new();
+    for wait in waits {
+        let length = wait.until.since(wait.since);
+        let (targets, longest) = by_cause.entry(&wait.on).or_default();
+        *targets.entry(&wait.target).or_default() += length;
+        *longest = length.max(*longest);
+    }
+    let mut summaries: Vec<_> = by_cause
+        .into_iter()
+        .map(|(on, (targets, longest))| WaitSummary {
+            on: on.to_owned(),
+            targets: u32::try_from(targets.len()).unwrap_or(u32::MAX),
+            longest,
+            total: targets.values().sum(),
+        })
+        .collect();
+    summaries.sort_by(|a, b| b.total.cmp(&a.total).then_with(|| a.on.cmp(&b.on)));
+    summaries
+}
+
+/// What the file lock does not cover, said in every report.
+fn one_machine(journal: &str) -> Finding {
+    Finding::new(
+        "KM-RUN-001",
+        Severity::Info,
+        ObjectName::cluster("Journal", journal),
+        "a second runner is kept out by the lock on the journal, on this machine only",
+        "start runs against this cluster from one machine",
+    )
+}
+
+fn leaked(node: &str, run: &str) -> Finding {
+    Finding::new(
+        "KM-RUN-002",
+        Severity::Warning,
+        ObjectName::cluster("Node", node),
+        format!("it still carries the cordon of run {run}, which has ended"),
+        format!("look at the node, then: kubectl uncordon {node}"),
+    )
+}

@@ -1,0 +1,153 @@
+//! How a run ended, and why.
+
+use std::fmt;
+
+use migrate_core::Finding;
+use migrate_plan::StopReason;
+use serde::{Deserialize, Serialize};
+
+use super::Report;
+use crate::RunStep;
+
+/// How a run ended, or that it has not.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "outcome")]
+pub enum RunOutcome {
+    /// Everything is at the target and verified.
+    Done,
+    /// Everything was at the target before; nothing was changed or written.
+    NothingToDo,
+    /// It ended before anything was changed. A new run may begin.
+    Refused {
+        /// Why.
+        cause: StopCause,
+    },
+    /// It ended with work left. A new plan goes on from there, with the same
+    /// journal.
+    Stopped {
+        /// Why.
+        cause: StopCause,
+    },
+    /// This runner was asked to leave off, or may not go on. The run has not
+    /// ended: opening the journal again goes on with it.
+    Interrupted {
+        /// Why.
+        cause: StopCause,
+    },
+    /// It goes on.
+    Running,
+}
+
+/// Why a run ended, or a runner left it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", tag = "cause")]
+pub enum StopCause {
+    /// Blockers that nobody has waived.
+    Blocked {
+        /// All of them.
+        findings: Vec<Finding>,
+    },
+    /// A step around the rollout failed.
+    StepFailed {
+        /// Which.
+        step: RunStep,
+        /// Why, and what to do about it.
+        message: String,
+    },
+    /// The rollout decided so.
+    Rollout {
+        /// Why.
+        reason: StopReason,
+    },
+    /// What is there is worse than the baseline.
+    Verification {
+        /// What is worse.
+        findings: Vec<Finding>,
+    },
+    /// The cluster names another run, or none, where it named ours.
+    AnchorLost {
+        /// What it names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<String>,
+    },
+    /// The anchor could not be read, for a reason that waiting does not cure.
+    AnchorUnreadable {
+        /// Why, and what to do about it.
+        message: String,
+    },
+    /// Somebody asked this runner to leave off.
+    Asked,
+}
+
+/// The end of a run that is not done, or of a runner that leaves it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+#[must_use = "an unread report is not actionable"]
+pub struct Stop {
+    /// Why.
+    pub cause: StopCause,
+    /// Which cordons are ours, where each node stands, what can be undone.
+    pub report: Report,
+}
+
+impl Stop {
+    pub(crate) fn new(cause: StopCause, report: Report) -> Self {
+        Self { cause, report }
+    }
+}
+
+impl fmt::Display for RunOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::NothingToDo => f.write_str("nothing to do: everything is at the target"),
+            Self::Refused { cause } => write!(f, "refused, nothing was changed: {cause}"),
+            Self::Stopped { cause } => write!(f, "stopped: {cause}"),
+            Self::Interrupted { cause } => write!(f, "interrupted, open it again: {cause}"),
+            Self::Running => f.write_str("running"),
+        }
+    }
+}
+
+impl fmt::Display for StopCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blocked { findings } => {
+                let codes: Vec<_> = findings.iter().map(|finding| &*finding.code).collect();
+                write!(
+                    f,
+                    "{} not cured and not waived ({})",
+                    plural(findings.len(), "blocker"),
+                    codes.join(", ")
+                )
+            }
+            Self::StepFailed { step, message } => write!(f, "{step} failed: {message}"),
+            Self::Rollout { reason } => write!(f, "{reason}"),
+            Self::Verification { findings } => {
+                f.write_str("worse than before:")?;
+                for (index, finding) in findings.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { "," };
+                    write!(f, "{comma} {}: {}", finding.object, finding.evidence)?;
+                }
+                Ok(())
+            }
+            Self::AnchorLost { run: Some(run) } => {
+                write!(f, "the cluster has been taken over by run {run}")
+            }
+            Self::AnchorLost { run: None } => {
+                f.write_str("the run's mark in the cluster is gone; find out who removed it")
+            }
+            Self::AnchorUnreadable { message } => {
+                write!(f, "cannot see whether somebody paused the run: {message}")
+            }
+            Self::Asked => f.write_str("asked to leave off"),
+        }
+    }
+}
+
+pub(super) fn plural(count: usize, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}

@@ -1,0 +1,139 @@
+//! The report as plain text.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::outcome::plural;
+use super::{Position, Report};
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Run {} on cluster {}", self.run, self.cluster)?;
+        writeln!(f, "  outcome    {}", self.outcome)?;
+        writeln!(f, "  versions   {} -> {}", self.from, self.to)?;
+        writeln!(f, "  plan       {}", self.plan)?;
+        writeln!(f, "  journal    {}", self.journal)?;
+        let transfer = match self.duration.transfer {
+            Some(transfer) => format!("T = N·D/S is {}", Human(transfer)),
+            None => "T = N·D/S has no rate to go by".to_owned(),
+        };
+        writeln!(
+            f,
+            "  duration   {}, predicted {} ({}; {transfer})",
+            Human(self.duration.actual),
+            Human(self.duration.predicted),
+            self.duration.bottleneck,
+        )?;
+        writeln!(f, "  evictions  {}", self.evictions)?;
+        match &self.backup {
+            Some(backup) => {
+                writeln!(f, "  backup     {:?}", backup.proof)?;
+                for artifact in &backup.artifacts {
+                    writeln!(
+                        f,
+                        "             {} ({} bytes, sha256 {})",
+                        artifact.path.display(),
+                        artifact.bytes,
+                        artifact.sha256
+                    )?;
+                }
+            }
+            None => writeln!(f, "  backup     none")?,
+        }
+        if self.cordons.is_empty() {
+            writeln!(f, "  cordons    none of ours")?;
+        } else {
+            writeln!(f, "  cordons    ours on {}", self.cordons.join(", "))?;
+        }
+        self.write_targets(f)?;
+        self.write_waits(f)?;
+        self.write_findings(f)
+    }
+}
+
+impl Report {
+    /// Targets that are done or untouched in one line each kind, the others
+    /// one by one: those are what somebody has to look at.
+    fn write_targets(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |position: &Position| {
+            self.targets
+                .iter()
+                .filter(|target| target.position == *position)
+                .count()
+        };
+        writeln!(
+            f,
+            "\nTargets: {}, {} done, {} untouched",
+            self.targets.len(),
+            count(&Position::Done),
+            count(&Position::Untouched)
+        )?;
+        for target in &self.targets {
+            let settled = matches!(target.position, Position::Done | Position::Untouched);
+            if settled && !target.cordoned {
+                continue;
+            }
+            let cordon = if target.cordoned {
+                " (cordoned by us)"
+            } else {
+                ""
+            };
+            writeln!(f, "  {}{cordon}: {}", target.target, target.position)?;
+            if let Some(undo) = &target.undo {
+                writeln!(f, "    {undo}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_waits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.waits.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nWaits:")?;
+        writeln!(f, "  {:>8}  {:>8}  targets  on", "total", "longest")?;
+        for wait in &self.waits {
+            writeln!(
+                f,
+                "  {:>8}  {:>8}  {:>7}  {}",
+                Human(wait.total).to_string(),
+                Human(wait.longest).to_string(),
+                wait.targets,
+                wait.on
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_findings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.findings.is_empty() {
+            return Ok(());
+        }
+        let waived = self.findings.iter().filter(|f| f.waived).count();
+        writeln!(
+            f,
+            "\n{} ({waived} waived):",
+            plural(self.findings.len(), "finding")
+        )?;
+        let mut findings: Vec<_> = self.findings.iter().collect();
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        for finding in findings {
+            writeln!(f, "  {finding}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A duration as people read it: `2h05m`, `4m07s`, `3.2s`.
+struct Human(Duration);
+
+impl fmt::Display for Human {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        match seconds {
+            0..60 => write!(f, "{:.1}s", self.0.as_secs_f64()),
+            60..3600 => write!(f, "{}m{:02}s", seconds / 60, seconds % 60),
+            _ => write!(f, "{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        }
+    }
+}

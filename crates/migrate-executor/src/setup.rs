@@ -1,0 +1,156 @@
+//! What an executor is made of.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use migrate_core::{ClusterModel, Migration, Plan, Policy, StepContext};
+
+use crate::{ClusterAccess, Journal, KubeAccess};
+
+/// Everything [`Executor::open`](crate::Executor::open) needs.
+///
+/// The id of a new run is the run in `context.fence`; a run that goes on keeps
+/// the id its journal says.
+#[non_exhaustive]
+pub struct Setup {
+    /// The cluster.
+    pub access: Arc<dyn ClusterAccess>,
+    /// The five steps.
+    pub migration: Migration,
+    /// Where the run's entries are kept.
+    pub journal: Box<dyn Journal>,
+    /// Clock, events, cancellation, and the id of a new run.
+    pub context: StepContext,
+    /// What a new run does. Not needed to go on with an unfinished one, whose
+    /// journal holds its own; given all the same, it must agree with that in
+    /// target and policy.
+    pub planned: Option<Planned>,
+    /// Begin a new run in place of the unfinished one that the cluster or the
+    /// journal names: done is what is at the target, and our cordons are taken
+    /// over, whatever run set them. For when a journal is lost. Plan from
+    /// [`adoptable_model`](crate::adoptable_model). Changes nothing where the
+    /// journal and the cluster agree.
+    pub adopt: bool,
+    /// How often to look.
+    pub pace: Pace,
+}
+
+/// What a new run does.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// The model it was made from.
+    pub model: ClusterModel,
+    /// The policy it was made under.
+    pub policy: Policy,
+}
+
+/// How often an executor looks. The defaults suit a real cluster.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Pace {
+    /// The longest time that one [`step`](crate::Executor::step) takes, 1 s.
+    pub step: Duration,
+    /// Between two probes of an upgrade, 2 s.
+    pub probe: Duration,
+    /// The longest wait for a driver's answer to one begin or probe, 60 s. What
+    /// a begin without an answer did is found out by the next probe.
+    pub answer: Duration,
+    /// Between two observations for a verification, 2 s, unless the verifier
+    /// asks for more.
+    pub verify: Duration,
+    /// Between two looks at the anchor while paused or while the cluster does
+    /// not answer, 5 s; also before trying again what could not be reached.
+    pub retry: Duration,
+    /// How long what is seen of nodes and budgets is gathered before the
+    /// rollout is told, 1 s: only the latest of each counts.
+    pub gather: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            step: Duration::from_secs(1),
+            probe: Duration::from_secs(2),
+            answer: Duration::from_secs(60),
+            verify: Duration::from_secs(2),
+            retry: Duration::from_secs(5),
+            gather: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Setup {
+    /// Runs `migration` on the cluster behind `client`. The client should not
+    /// retry by itself, see `migrate_kube::connect`.
+    pub fn new(
+        client: kube::Client,
+        migration: Migration,
+        journal: Box<dyn Journal>,
+        context: StepContext,
+    ) -> Self {
+        Self::with_access(
+            Arc::new(KubeAccess::new(client)),
+            migration,
+            journal,
+            context,
+        )
+    }
+
+    /// Runs `migration` on the cluster behind `access`.
+    pub fn with_access(
+        access: Arc<dyn ClusterAccess>,
+        migration: Migration,
+        journal: Box<dyn Journal>,
+        context: StepContext,
+    ) -> Self {
+        Self {
+            access,
+            migration,
+            journal,
+            context,
+            planned: None,
+            adopt: false,
+            pace: Pace::default(),
+        }
+    }
+
+    /// What to do if a new run begins.
+    #[must_use]
+    pub fn with_plan(mut self, plan: Plan, model: ClusterModel, policy: Policy) -> Self {
+        self.planned = Some(Planned {
+            plan,
+            model,
+            policy,
+        });
+        self
+    }
+
+    /// Whether to adopt an unfinished run, see [`Setup::adopt`].
+    #[must_use]
+    pub fn with_adopt(mut self, adopt: bool) -> Self {
+        self.adopt = adopt;
+        self
+    }
+
+    /// How often to look.
+    #[must_use]
+    pub fn with_pace(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
+    }
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup")
+            .field("journal", &self.journal.place())
+            .field("context", &self.context)
+            .field("adopt", &self.adopt)
+            .field("pace", &self.pace)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,401 @@
+//! What a run knows: a fold over its journal.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use migrate_core::steps::{BackupReport, Baseline, DrainOutcome};
+use migrate_core::{
+    Action, ActionId, BudgetKey, ClusterId, ClusterModel, Finding, KubeVersion, Moment, Outcome,
+    Phase, Plan, Policy, Target,
+};
+use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetState, WaitingOn};
+
+use crate::report::{StopCause, Wait};
+use crate::{Entry, Error, Origin, Record, RunEnd, RunOpened, StepResult, WaitReason};
+
+/// The state of one run.
+///
+/// [`apply`](Self::apply) is the only way to change it, live and when a journal
+/// is read again, so that both come to the same state.
+#[derive(Debug)]
+pub(crate) struct RunState {
+    pub(crate) run: String,
+    pub(crate) cluster: ClusterId,
+    pub(crate) origin: Origin,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) model: Arc<ClusterModel>,
+    pub(crate) opened_at: Moment,
+
+    pub(crate) prepared: Option<Vec<Finding>>,
+    pub(crate) baseline: Option<Arc<Baseline>>,
+    pub(crate) backup: Option<BackupReport>,
+    pub(crate) claimed: bool,
+    pub(crate) taken_over: Option<Vec<String>>,
+    pub(crate) verified: bool,
+
+    pub(crate) rollout: Rollout,
+    /// When the rollout began, and when its last action ended.
+    pub(crate) started_at: Option<Moment>,
+    pub(crate) last_end: Option<Moment>,
+    /// Begun by the rollout, without an intent so far, in order.
+    pub(crate) due: VecDeque<Action>,
+    /// With an intent and without an end.
+    pub(crate) open: BTreeMap<ActionId, Action>,
+    /// How many intents each action had.
+    attempts: BTreeMap<ActionId, u32>,
+    pub(crate) paused: bool,
+    pub(crate) stop: Option<StopReason>,
+    pub(crate) finished: bool,
+    pub(crate) end: Option<(Moment, RunEnd)>,
+
+    /// By the target as planned.
+    pub(crate) traces: BTreeMap<Target, Trace>,
+    /// Nodes that came in place of planned ones, and for whom.
+    pub(crate) replacements: BTreeMap<String, Target>,
+    pub(crate) seen: Seen,
+    pub(crate) evictions: u32,
+    pub(crate) waits: Vec<Wait>,
+}
+
+/// What was done to a target: what the rollout does not keep.
+#[derive(Clone, Debug)]
+pub(crate) struct Trace {
+    /// The version it came with.
+    pub(crate) from: KubeVersion,
+    /// The last phase with an intent.
+    pub(crate) phase: Option<Phase>,
+    pub(crate) course: Course,
+    /// A cordon of ours may be on it.
+    pub(crate) cordoned: bool,
+}
+
+/// How the last phase went.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Course {
+    Running,
+    Passed,
+    Failed(String),
+}
+
+/// The latest that the rollout was told of nodes and budgets.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    nodes: BTreeMap<String, Input>,
+    budgets: BTreeMap<BudgetKey, Input>,
+}
+
+impl Seen {
+    /// Whether `input` says nothing that was not said before.
+    pub(crate) fn knows(&self, input: &Input) -> bool {
+        match input {
+            Input::NodeSeen { node, .. } | Input::NodeGone { node } => {
+                self.nodes.get(node) == Some(input)
+            }
+            Input::BudgetSeen { key, .. } => self.budgets.get(key) == Some(input),
+            _ => false,
+        }
+    }
+
+    /// Makes the next look at `node` news, whatever it shows.
+    fn forget(&mut self, node: &str) {
+        self.nodes.remove(node);
+    }
+
+    /// What the rollout knows from the model.
+    fn of(model: &ClusterModel) -> Self {
+        let mut seen = Self::default();
+        for node in &model.nodes {
+            seen.note(&Input::NodeSeen {
+                node: node.name.clone(),
+                ready: node.ready,
+                unschedulable: node.unschedulable,
+                kubelet_version: node.kubelet_version.clone(),
+            });
+        }
+        for budget in &model.budgets {
+            seen.note(&Input::BudgetSeen {
+                key: BudgetKey::real(&budget.namespace, &budget.name),
+                allowed: u32::try_from(budget.status.disruptions_allowed).unwrap_or(0),
+            });
+        }
+        seen
+    }
+
+    fn note(&mut self, input: &Input) {
+        match input {
+            Input::NodeSeen { node, .. } | Input::NodeGone { node } => {
+                self.nodes.insert(node.clone(), input.clone());
+            }
+            Input::BudgetSeen { key, .. } => {
+                self.budgets.insert(key.clone(), input.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+impl RunState {
+    /// The state after the first record of a run.
+    pub(crate) fn open(at: Moment, opened: RunOpened) -> Result<Self, Error> {
+        let rollout = Rollout::new(&opened.plan, &opened.model, &opened.policy)?;
+        let members = opened.plan.control_plane.iter().map(|member| {
+            let target = Target::ControlPlane {
+                member: member.name.clone(),
+            };
+            (target, Trace::new(member.from.clone()))
+        });
+        let slots = opened.plan.slots.iter().map(|slot| {
+            let target = Target::Node {
+                pool: slot.pool.clone(),
+                node: slot.node.clone(),
+            };
+            (target, Trace::new(slot.from.clone()))
+        });
+        let traces = members.chain(slots).collect();
+        let seen = Seen::of(&opened.model);
+        Ok(Self {
+            run: opened.run,
+            cluster: opened.cluster,
+            origin: opened.origin,
+            plan: Arc::new(opened.plan),
+            policy: Arc::new(opened.policy),
+            model: Arc::new(opened.model),
+            opened_at: at,
+            prepared: None,
+            baseline: None,
+            backup: None,
+            claimed: false,
+            taken_over: None,
+            verified: false,
+            rollout,
+            started_at: None,
+            last_end: None,
+            due: VecDeque::new(),
+            open: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            paused: false,
+            stop: None,
+            finished: false,
+            end: None,
+            traces,
+            replacements: BTreeMap::new(),
+            seen,
+            evictions: 0,
+            waits: Vec::new(),
+        })
+    }
+
+    /// Takes note of the next entry.
+    ///
+    /// # Errors
+    /// [`Error::Replay`] when the entry announces an action that the rollout
+    /// did not ask for next: it was written by another release.
+    pub(crate) fn apply(&mut self, place: &str, entry: Entry) -> Result<(), Error> {
+        let at = entry.at;
+        self.tick(at);
+        match entry.record {
+            // The caller begins a new state for each.
+            Record::RunOpened(_) => {}
+            Record::StepBegan { .. } => {}
+            Record::StepEnded { result } => self.step_ended(result),
+            Record::Input { input } => self.input(at, &input),
+            Record::Intent { action } => {
+                if self.due.front() != Some(&action) {
+                    let expected = self.due.front();
+                    return Err(Error::Replay {
+                        place: place.to_owned(),
+                        seq: entry.seq,
+                        expected: expected
+                            .map_or_else(|| "no action".to_owned(), |due| due.id.to_string()),
+                        found: action.id.to_string(),
+                    });
+                }
+                self.due.pop_front();
+                self.began(action);
+            }
+            Record::DrainEnded { outcome, .. } => {
+                if let DrainOutcome::Empty { evictions } = outcome {
+                    self.evictions = self.evictions.saturating_add(evictions);
+                }
+            }
+            Record::Released { node } => {
+                for (target, trace) in &mut self.traces {
+                    if is_node(target, &node) {
+                        trace.cordoned = false;
+                    }
+                }
+            }
+            Record::Waited { target, on, since } => {
+                self.waits.push(Wait::new(target, on, since, at));
+            }
+            Record::RunEnded { end } => self.end = Some((at, end)),
+        }
+        Ok(())
+    }
+
+    /// Lets time pass. Leaves no record: the rollout does the same when the
+    /// next entry is read again.
+    pub(crate) fn tick(&mut self, now: Moment) {
+        while let Some(command) = self.rollout.poll(now) {
+            match command {
+                Command::Begin { action } => self.due.push_back(action),
+                Command::Stop { reason } => self.stop = Some(reason),
+                Command::Finished => self.finished = true,
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the run is over for good.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(&self.end, Some((_, RunEnd::Done | RunEnd::Refused { .. })))
+    }
+
+    /// Takes a run that had stopped up again. Tells whether it had.
+    pub(crate) fn reopen(&mut self) -> bool {
+        let stopped = matches!(&self.end, Some((_, RunEnd::Stopped { .. })));
+        if stopped {
+            self.end = None;
+        }
+        stopped
+    }
+
+    /// What keeps the run from its first change: blockers nobody has waived.
+    pub(crate) fn blocked(&self) -> Option<StopCause> {
+        if self.claimed {
+            return None;
+        }
+        let findings: Vec<_> = self.findings().filter(|f| f.blocks()).cloned().collect();
+        (!findings.is_empty()).then_some(StopCause::Blocked { findings })
+    }
+
+    /// Every finding so far, waived or not.
+    pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.prepared
+            .iter()
+            .flatten()
+            .chain(self.backup.iter().flat_map(|backup| &backup.findings))
+    }
+
+    /// Marks the findings whose codes the policy waives.
+    pub(crate) fn waive(&self, findings: &mut [Finding]) {
+        for finding in findings {
+            finding.waived = self.policy.waive.contains(&finding.code);
+        }
+    }
+
+    /// The target as it was planned: `target` may name a node that came in
+    /// place of the planned one.
+    pub(crate) fn planned<'a>(&'a self, target: &'a Target) -> &'a Target {
+        self.replacements.get(target.name()).unwrap_or(target)
+    }
+
+    /// Whether `action` had been tried before its last intent.
+    pub(crate) fn is_retry(&self, action: &Action) -> bool {
+        self.attempts
+            .get(&action.id)
+            .is_some_and(|attempts| *attempts > 1)
+    }
+
+    /// Nodes whose drain was given up, and that still have our cordon. Nothing
+    /// was changed on them, so they are to be given back.
+    pub(crate) fn to_lift(&self) -> Vec<String> {
+        let given_up = self.rollout.standings().into_iter().filter_map(|standing| {
+            let TargetState::Skipped { .. } = standing.state else {
+                return None;
+            };
+            let trace = self.traces.get(self.planned(&standing.target))?;
+            (trace.cordoned && trace.phase == Some(Phase::Drain)).then_some(standing.target)
+        });
+        given_up.map(|target| target.name().to_owned()).collect()
+    }
+
+    /// What keeps targets from going on, as opposed to waiting for their turn.
+    pub(crate) fn obstacles(&self) -> impl Iterator<Item = WaitReason> {
+        self.rollout.waiting().into_iter().filter_map(|waiting| {
+            let on = match waiting.on {
+                WaitingOn::Budget { key, .. } => key.to_string(),
+                WaitingOn::NodeAway { .. } | WaitingOn::NotReady => waiting.on.to_string(),
+                WaitingOn::Retry { .. } => format!("{} is tried again", waiting.phase),
+                _ => return None,
+            };
+            Some(WaitReason::new(waiting.target.name(), on))
+        })
+    }
+
+    fn step_ended(&mut self, result: StepResult) {
+        match result {
+            StepResult::Prepared { findings } => self.prepared = Some(findings),
+            StepResult::Baseline { baseline } => self.baseline = Some(Arc::new(*baseline)),
+            StepResult::BackedUp { report } => self.backup = Some(report),
+            StepResult::Claimed => self.claimed = true,
+            StepResult::TakenOver { nodes } => self.taken_over = Some(nodes),
+            StepResult::Verified => self.verified = true,
+        }
+    }
+
+    fn input(&mut self, at: Moment, input: &Input) {
+        self.seen.note(input);
+        match input {
+            Input::Started => {
+                self.started_at.get_or_insert(at);
+                self.stop = None;
+            }
+            Input::ActionEnded { id, result } => self.ended(at, id, result),
+            Input::Paused { paused } => self.paused = *paused,
+            _ => {}
+        }
+        self.rollout.handle(at, input);
+        self.tick(at);
+    }
+
+    fn began(&mut self, action: Action) {
+        let planned = self.planned(&action.target).clone();
+        if let Some(trace) = self.traces.get_mut(&planned) {
+            trace.phase = Some(action.phase);
+            trace.course = Course::Running;
+            trace.cordoned |= action.phase == Phase::Drain;
+        }
+        *self.attempts.entry(action.id.clone()).or_default() += 1;
+        self.open.insert(action.id.clone(), action);
+    }
+
+    fn ended(&mut self, at: Moment, id: &ActionId, result: &ActionResult) {
+        self.last_end = Some(at);
+        let Some(action) = self.open.remove(id) else {
+            return;
+        };
+        let planned = self.planned(&action.target).clone();
+        let course = match result {
+            ActionResult::Failed { reason, .. } | ActionResult::Skipped { reason } => {
+                // How it is now must be told, also if it looks as before.
+                Course::Failed(reason.clone())
+            }
+            ActionResult::Succeeded(Outcome::ReplacedBy { nodes }) => {
+                let nodes = nodes.iter().map(|node| (node.clone(), planned.clone()));
+                self.replacements.extend(nodes);
+                Course::Passed
+            }
+            _ => Course::Passed,
+        };
+        if let Some(trace) = self.traces.get_mut(&planned) {
+            trace.course = course;
+        }
+    }
+}
+
+impl Trace {
+    fn new(from: KubeVersion) -> Self {
+        Self {
+            from,
+            phase: None,
+            course: Course::Passed,
+            cordoned: false,
+        }
+    }
+}
+
+fn is_node(target: &Target, name: &str) -> bool {
+    matches!(target, Target::Node { node, .. } if node == name)
+}

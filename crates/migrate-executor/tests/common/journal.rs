@@ -1,0 +1,79 @@
+//! Journals that fail on purpose.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use migrate_executor::{Entry, Error, Journal};
+
+/// The moment of a crash, as seen from one record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Moment {
+    /// Right before it is durable: everything that came before has happened.
+    Before,
+    /// Right after it is durable, before what it announces.
+    After,
+}
+
+/// Fails at one record, as a process that dies there.
+pub(crate) struct Crashing<J> {
+    pub(crate) inner: J,
+    pub(crate) at: u64,
+    pub(crate) moment: Moment,
+}
+
+#[async_trait]
+impl<J: Journal> Journal for Crashing<J> {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    async fn load(&mut self) -> Result<Vec<Entry>, Error> {
+        self.inner.load().await
+    }
+
+    async fn append(&mut self, entry: &Entry) -> Result<(), Error> {
+        if entry.seq == self.at {
+            if self.moment == Moment::After {
+                self.inner.append(entry).await?;
+            }
+            return Err(io_error("crashed"));
+        }
+        self.inner.append(entry).await
+    }
+}
+
+/// A disk that is full for a while: fails `left` times once `from` is reached.
+pub(crate) struct Full<J> {
+    pub(crate) inner: J,
+    pub(crate) from: u64,
+    pub(crate) left: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl<J: Journal> Journal for Full<J> {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    async fn load(&mut self) -> Result<Vec<Entry>, Error> {
+        self.inner.load().await
+    }
+
+    async fn append(&mut self, entry: &Entry) -> Result<(), Error> {
+        if entry.seq >= self.from && self.left.load(Ordering::SeqCst) > 0 {
+            self.left.fetch_sub(1, Ordering::SeqCst);
+            return Err(io_error("no space left on device"));
+        }
+        self.inner.append(entry).await
+    }
+}
+
+fn io_error(what: &str) -> Error {
+    Error::JournalIo {
+        place: "memory".to_owned(),
+        doing: "append to",
+        source: io::Error::other(what.to_owned()),
+    }
+}

@@ -1,0 +1,472 @@
+//! The five steps, and the executor's own access, over the cluster in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use migrate_core::steps::{
+    BackupArtifact, BackupProof, BackupReport, Baseline, BaselineNode, DrainCommand, DrainCommands,
+    DrainEvent, DrainEvents, DrainOutcome, Verdict, VerifyScope,
+};
+use migrate_core::{
+    Action, ActionStatus, BackUpData, BudgetKey, Clock, ClusterId, Fence, Finding, MigratePods,
+    Migration, ObjectName, Outcome, PrepareEnvironment, Severity, StepContext, StepError,
+    StepErrorKind, StepInput, StepReport, Target, UpgradeComponents, VerifyMigration,
+};
+use migrate_executor::{AnchorState, Claim, ClusterAccess, MarkedNode};
+use migrate_plan::Input;
+use tokio::time::{Instant, sleep};
+
+use super::world::{Cordon, Machine, UPGRADE, Upgrade, World};
+use super::{clock, secs};
+
+/// The steps over `world`: nothing found, a proven backup.
+pub(crate) fn migration(world: &World) -> Migration {
+    migration_with(world, Vec::new(), BackupProof::Proven)
+}
+
+/// The steps over `world`: these codes found as blockers, a backup so proven.
+pub(crate) fn migration_with(
+    world: &World,
+    codes: Vec<&'static str>,
+    proof: BackupProof,
+) -> Migration {
+    Migration::new(
+        Arc::new(Check(codes)),
+        Arc::new(Backup(proof)),
+        Arc::new(Driver(world.clone())),
+        Arc::new(Drainer(world.clone())),
+        Arc::new(Verifier(world.clone())),
+    )
+}
+
+/// A check that finds what it is told to.
+struct Check(Vec<&'static str>);
+
+#[async_trait]
+impl PrepareEnvironment for Check {
+    async fn run(&self, _: &StepContext, _: &StepInput) -> Result<StepReport, StepError> {
+        sleep(secs(1)).await;
+        let object = ObjectName::cluster("Node", "red-1");
+        let finding = |code: &&str| {
+            Finding::new(
+                *code,
+                Severity::Blocker,
+                object.clone(),
+                "it is so",
+                "change it",
+            )
+        };
+        Ok(StepReport::new(self.0.iter().map(finding).collect()))
+    }
+}
+
+struct Backup(BackupProof);
+
+#[async_trait]
+impl BackUpData for Backup {
+    async fn run(&self, _: &StepContext, _: &StepInput) -> Result<BackupReport, StepError> {
+        sleep(secs(2)).await;
+        let artifact = BackupArtifact::new("/backup/etcd.db", 1024, "00ff");
+        Ok(BackupReport::new(self.0, vec![artifact]))
+    }
+}
+
+pub(crate) fn context(run: &str) -> StepContext {
+    let clock: Arc<dyn Clock> = Arc::new(clock());
+    StepContext::new(clock, Fence::new(run, 1))
+}
+
+fn trouble(kind: StepErrorKind, what: &str) -> StepError {
+    StepError::new(kind, ObjectName::cluster("Cluster", "test"), what)
+}
+
+/// Upgrades that go on by themselves once begun.
+struct Driver(World);
+
+impl Driver {
+    fn with<T>(&self, target: &Target, f: impl FnOnce(&mut Machine) -> T) -> T {
+        let mut world = self.0.lock();
+        let machines = match target {
+            Target::ControlPlane { .. } => &mut world.members,
+            _ => &mut world.nodes,
+        };
+        f(machines.get_mut(target.name()).unwrap())
+    }
+}
+
+#[async_trait]
+impl UpgradeComponents for Driver {
+    async fn begin(&self, _: &StepContext, action: &Action) -> Result<(), StepError> {
+        sleep(secs(1)).await;
+        let name = action.target.name().to_owned();
+        let (fault, lies, hangs, length) = {
+            let mut world = self.0.lock();
+            let fault = world
+                .faults
+                .fails
+                .get_mut(&name)
+                .filter(|(left, _)| *left > 0);
+            let fault = fault.map(|(left, retryable)| {
+                *left -= 1;
+                *retryable
+            });
+            let faults = &world.faults;
+            let length = if faults.stuck.contains(&name) {
+                UPGRADE * 1000
+            } else {
+                UPGRADE
+            };
+            (
+                fault,
+                faults.lies.contains(&name),
+                faults.hangs.contains(&name),
+                length,
+            )
+        };
+        let is_node = matches!(action.target, Target::Node { .. });
+        let effect = self.with(&action.target, |machine| {
+            let again = match &machine.upgrade {
+                Some(upgrade) if upgrade.action == action.id.as_str() => {
+                    // Only what failed is begun anew.
+                    upgrade.fails?;
+                    "again "
+                }
+                _ => "",
+            };
+            machine.upgrade = Some(Upgrade {
+                action: action.id.to_string(),
+                done_at: Instant::now() + length,
+                fails: fault,
+                lies,
+            });
+            let unfit = is_node && (machine.pods > 0 || !machine.unschedulable);
+            Some((format!("begin {again}{}", action.id), unfit))
+        });
+        if let Some((effect, unfit)) = effect {
+            if unfit {
+                self.0
+                    .lock()
+                    .broken
+                    .push(format!("{name} is changed while in use"));
+            }
+            self.0.effect(effect).await;
+        } else {
+            // Harmless, for it is idempotent; but nobody looked.
+            self.0
+                .lock()
+                .broken
+                .push(format!("{name} was begun without a look"));
+        }
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    async fn probe(&self, _: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
+        sleep(secs(1)).await;
+        self.0.lock().settle();
+        Ok(self.with(&action.target, |machine| match &machine.upgrade {
+            Some(upgrade) if upgrade.action == action.id.as_str() => {
+                match (upgrade.done_at > Instant::now(), upgrade.fails) {
+                    (true, _) => ActionStatus::Running,
+                    (false, Some(retryable)) => ActionStatus::Failed {
+                        retryable,
+                        reason: "the disk broke".to_owned(),
+                    },
+                    (false, None) => ActionStatus::Succeeded(Outcome::SameNode),
+                }
+            }
+            _ => ActionStatus::Absent,
+        }))
+    }
+}
+
+/// Drains all nodes it is asked to, side by side, while it is polled.
+struct Drainer(World);
+
+#[async_trait]
+impl MigratePods for Drainer {
+    async fn migrate(
+        &self,
+        cx: &StepContext,
+        _: &StepInput,
+        commands: DrainCommands,
+    ) -> Result<DrainEvents, StepError> {
+        sleep(secs(1)).await;
+        let (world, run) = (self.0.clone(), cx.fence.run.clone());
+        let events = commands.flat_map_unordered(None, move |command| {
+            let (world, run) = (world.clone(), run.clone());
+            stream::once(async move {
+                match command {
+                    DrainCommand::Drain { node } => drain(&world, &run, node).await,
+                    DrainCommand::Release { node } => release(&world, &run, node).await,
+                    _ => unreachable!(),
+                }
+            })
+            .boxed()
+        });
+        let left = self.0.lock().faults.drainer_ends_after.take();
+        let left = AtomicU32::new(left.unwrap_or(u32::MAX));
+        let events = events.take_while(move |_| {
+            let goes_on = left.fetch_sub(1, Ordering::SeqCst) > 0;
+            std::future::ready(goes_on)
+        });
+        Ok(events.boxed())
+    }
+}
+
+async fn drain(world: &World, run: &str, node: String) -> DrainEvent {
+    let cordoned = {
+        let mut world = world.lock();
+        let machine = world.nodes.get_mut(&node).unwrap();
+        let foreign = machine.cordon.as_ref().filter(|cordon| cordon.run != run);
+        if let Some(foreign) = foreign {
+            let reason = format!("run {} has cordoned it", foreign.run);
+            let outcome = DrainOutcome::Failed {
+                reason,
+                retryable: false,
+            };
+            return DrainEvent::Drained { node, outcome };
+        }
+        let cordoned = machine.cordon.is_none();
+        if cordoned {
+            machine.cordon = Some(Cordon {
+                run: run.to_owned(),
+                before: machine.unschedulable,
+            });
+            machine.unschedulable = true;
+        }
+        cordoned
+    };
+    if cordoned {
+        world.effect(format!("cordon {node}")).await;
+    }
+    sleep(secs(3)).await;
+    if world.lock().faults.undrainable.contains(&node) {
+        let outcome = DrainOutcome::Failed {
+            reason: "a budget that never gives way".to_owned(),
+            retryable: false,
+        };
+        return DrainEvent::Drained { node, outcome };
+    }
+    let mut evictions = 0;
+    loop {
+        let left = {
+            let mut world = world.lock();
+            let machine = world.nodes.get_mut(&node).unwrap();
+            let left = machine.pods;
+            machine.pods = left.saturating_sub(1);
+            world.displaced += u32::from(left > 0);
+            left
+        };
+        if left == 0 {
+            let outcome = DrainOutcome::Empty { evictions };
+            return DrainEvent::Drained { node, outcome };
+        }
+        world.effect(format!("evict {node}-{}", left - 1)).await;
+        evictions += 1;
+        sleep(secs(2)).await;
+    }
+}
+
+async fn release(world: &World, run: &str, node: String) -> DrainEvent {
+    let lifted = {
+        let mut world = world.lock();
+        let machine = world.nodes.get_mut(&node).unwrap();
+        let ours = machine.cordon.take_if(|cordon| cordon.run == run);
+        if let Some(cordon) = &ours {
+            machine.unschedulable = cordon.before;
+        }
+        ours.is_some()
+    };
+    if lifted {
+        world.effect(format!("uncordon {node}")).await;
+    }
+    sleep(secs(1)).await;
+    DrainEvent::Released { node, error: None }
+}
+
+/// At the target and in the state asked for, or not yet.
+struct Verifier(World);
+
+#[async_trait]
+impl VerifyMigration for Verifier {
+    async fn observe(&self, _: &StepContext) -> Result<Baseline, StepError> {
+        sleep(secs(1)).await;
+        let mut world = self.0.lock();
+        if world.faults.unobservable {
+            return Err(trouble(StepErrorKind::Unavailable, "no answer"));
+        }
+        world.settle();
+        let mut baseline = Baseline::default();
+        for (name, member) in &world.members {
+            baseline
+                .control_plane
+                .insert(name.clone(), member.version.clone());
+        }
+        for (name, machine) in &world.nodes {
+            let mut node = BaselineNode::new(true, machine.version.clone());
+            node.unschedulable = machine.unschedulable;
+            baseline.nodes.insert(name.clone(), node);
+        }
+        Ok(baseline)
+    }
+
+    fn compare(
+        &self,
+        input: &StepInput,
+        scope: &VerifyScope,
+        _: &Baseline,
+        now: &Baseline,
+    ) -> Verdict {
+        let node_is_well = |name: &str| {
+            now.nodes
+                .get(name)
+                .is_some_and(|n| n.kubelet_version == input.target)
+        };
+        let is_well = match scope {
+            VerifyScope::ControlPlane { member } => {
+                now.control_plane.get(member) == Some(&input.target)
+            }
+            VerifyScope::Node { node } => node_is_well(node),
+            VerifyScope::WorkloadsOf { node } => {
+                now.nodes.get(node).is_some_and(|node| !node.unschedulable)
+            }
+            VerifyScope::Cluster => {
+                now.nodes.keys().all(|name| node_is_well(name))
+                    && now
+                        .control_plane
+                        .values()
+                        .all(|version| *version == input.target)
+            }
+            _ => unreachable!(),
+        };
+        if is_well {
+            return Verdict::Pass;
+        }
+        let object = ObjectName::cluster("Scope", format!("{scope:?}"));
+        let finding = Finding::new(
+            "KM-VERIFY-001",
+            Severity::Blocker,
+            object,
+            "not there",
+            "wait",
+        );
+        Verdict::Pending {
+            missing: vec![finding],
+            retry_after: secs(0),
+        }
+    }
+}
+
+/// The executor's own access.
+pub(crate) struct Access(pub(crate) World);
+
+#[async_trait]
+impl ClusterAccess for Access {
+    async fn identity(&self) -> Result<ClusterId, StepError> {
+        Ok(self.0.lock().id.clone())
+    }
+
+    async fn anchor(&self) -> Result<AnchorState, StepError> {
+        sleep(secs(1)).await;
+        let mut world = self.0.lock();
+        if world.faults.anchor_unreadable > 0 {
+            world.faults.anchor_unreadable -= 1;
+            return Err(trouble(StepErrorKind::Unavailable, "the API is away"));
+        }
+        let anchor = &world.anchor;
+        let state = match (&anchor.run, &anchor.journal) {
+            (Some(run), Some(journal)) => AnchorState::new().with_run(run, journal),
+            _ => AnchorState::new(),
+        };
+        Ok(state.with_paused(anchor.paused))
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<(), StepError> {
+        {
+            let mut world = self.0.lock();
+            let anchor = &mut world.anchor;
+            if anchor.run.as_ref() == Some(&claim.run) {
+                return Ok(());
+            }
+            if anchor.run.is_some() && anchor.run != claim.replaces {
+                return Err(trouble(StepErrorKind::Conflict, "another run is under way"));
+            }
+            anchor.run = Some(claim.run.clone());
+            anchor.journal = Some(claim.journal.clone());
+        }
+        self.0.effect("claim".to_owned()).await;
+        Ok(())
+    }
+
+    async fn clear(&self, run: &str) -> Result<(), StepError> {
+        {
+            let mut world = self.0.lock();
+            if world.anchor.run.as_deref() != Some(run) {
+                return Ok(());
+            }
+            world.anchor.run = None;
+            world.anchor.journal = None;
+        }
+        self.0.effect("clear".to_owned()).await;
+        Ok(())
+    }
+
+    async fn marked_nodes(&self) -> Result<Vec<MarkedNode>, StepError> {
+        let world = self.0.lock();
+        let marked = world.nodes.iter().filter_map(|(name, machine)| {
+            let cordon = machine.cordon.as_ref()?;
+            Some(MarkedNode::new(name, &cordon.run, cordon.before))
+        });
+        Ok(marked.collect())
+    }
+
+    async fn take_over(&self, node: &str, from: &str, to: &str) -> Result<(), StepError> {
+        let taken = {
+            let mut world = self.0.lock();
+            let cordon = world.nodes.get_mut(node).unwrap().cordon.as_mut();
+            match cordon.filter(|cordon| cordon.run == from) {
+                Some(cordon) => {
+                    cordon.run = to.to_owned();
+                    true
+                }
+                None => false,
+            }
+        };
+        if taken {
+            self.0.effect(format!("take over {node}")).await;
+        }
+        Ok(())
+    }
+
+    /// Everything, again and again.
+    fn changes(&self) -> BoxStream<'static, Result<Vec<Input>, StepError>> {
+        let world = self.0.clone();
+        let look = move |first: bool| {
+            let world = world.clone();
+            async move {
+                if !first {
+                    sleep(secs(1)).await;
+                }
+                let model = world.model();
+                let nodes = model.nodes.into_iter().map(|node| Input::NodeSeen {
+                    node: node.name,
+                    ready: node.ready,
+                    unschedulable: node.unschedulable,
+                    kubelet_version: node.kubelet_version,
+                });
+                let budgets = model.budgets.into_iter().map(|budget| Input::BudgetSeen {
+                    key: BudgetKey::real(budget.namespace, budget.name),
+                    allowed: 2,
+                });
+                Some((Ok(nodes.chain(budgets).collect()), false))
+            }
+        };
+        stream::unfold(true, look).boxed()
+    }
+}
