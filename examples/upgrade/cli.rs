@@ -1,0 +1,120 @@
+//! Flags.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Upgrade a Kubernetes cluster with no downtime.
+///
+/// Without --kubeconfig or --context everything happens on an embedded cluster:
+/// 15 nodes with 3 of the control plane and a few hundred pods.
+#[derive(Debug, Parser)]
+#[command(name = "upgrade", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    /// Path of a kubeconfig.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Refuse to touch any other cluster than the one whose kube-system
+    /// namespace has this uid.
+    #[arg(long, global = true, value_name = "UID")]
+    pub(crate) cluster_id: Option<String>,
+    /// Version to reach, e.g. v1.37.2. The demo has a default.
+    #[arg(long, global = true, value_name = "VERSION")]
+    pub(crate) to: Option<String>,
+    /// Policy file, see docs/policy.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Accept a finding by its code; may be repeated. Adds to the policy's.
+    #[arg(long, global = true, value_name = "CODE")]
+    pub(crate) waive: Vec<String>,
+    /// Program that upgrades a node.
+    #[arg(long, global = true, value_name = "PROGRAM")]
+    pub(crate) node_hook: Option<PathBuf>,
+    /// Program that upgrades a member of the control plane.
+    #[arg(long, global = true, value_name = "PROGRAM")]
+    pub(crate) control_plane_hook: Option<PathBuf>,
+    /// Client URL of the etcd member to back up.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) etcd: Option<String>,
+    /// CA of etcd, PEM.
+    #[arg(long, global = true, value_name = "FILE", requires_all = ["etcd", "etcd_cert", "etcd_key"])]
+    pub(crate) etcd_ca: Option<PathBuf>,
+    /// Client certificate for etcd, PEM.
+    #[arg(long, global = true, value_name = "FILE", requires = "etcd_ca")]
+    pub(crate) etcd_cert: Option<PathBuf>,
+    /// Client key for etcd, PEM.
+    #[arg(long, global = true, value_name = "FILE", requires = "etcd_ca")]
+    pub(crate) etcd_key: Option<PathBuf>,
+    /// Folder for backups.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        default_value = ".kube-migrate/backups"
+    )]
+    pub(crate) backup_dir: PathBuf,
+    /// Journal file of the run. The default is one per cluster in
+    /// .kube-migrate, in memory for the demo.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Go on although the journal of the unfinished run is lost: rebuild it
+    /// from what the nodes say.
+    #[arg(long, global = true)]
+    pub(crate) adopt: bool,
+    /// Check and plan; send nothing that changes anything.
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+    /// Do not ask before starting.
+    #[arg(long, short, global = true)]
+    pub(crate) yes: bool,
+    /// Print plan and report as JSON instead of tables.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Seed of the demo's cluster.
+    #[arg(long, global = true, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Bytes each node has to move, for T = N·D/S.
+    #[arg(
+        long,
+        global = true,
+        value_name = "BYTES",
+        default_value_t = 1_500_000_000
+    )]
+    pub(crate) bytes_per_node: u64,
+    /// Throughput they share in bytes per second, for T = N·D/S.
+    #[arg(
+        long,
+        global = true,
+        value_name = "BYTES",
+        default_value_t = 125_000_000
+    )]
+    pub(crate) throughput: u64,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Subcommand)]
+pub(crate) enum Command {
+    /// Make the plan and show it.
+    Plan,
+    /// Plan and run; the default.
+    #[default]
+    Run,
+    /// Say where an unfinished run stands.
+    Status,
+}
+
+impl Cli {
+    pub(crate) fn command(&self) -> Command {
+        self.command.unwrap_or_default()
+    }
+
+    /// Whether to use the embedded cluster.
+    pub(crate) fn is_demo(&self) -> bool {
+        self.kubeconfig.is_none() && self.context.is_none()
+    }
+}

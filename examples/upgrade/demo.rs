@@ -1,0 +1,118 @@
+//! The demo: a whole upgrade on the embedded cluster, in virtual time, with
+//! every rule checked after every write.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use migrate_core::cost::PhaseDurations;
+use migrate_core::{Cancellation, Moment};
+use migrate_executor::{FileJournal, MemoryJournal};
+use migrate_kube::TokioClock;
+use migrate_sim::rules::{RuleProbe, RuleSettings};
+use migrate_sim::{Scenario, SimCluster, Times};
+use migrate_upgrade::SimulatedDriver;
+
+use crate::backup::ObjectDump;
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+use crate::run::{self, Environment};
+use crate::{real, show};
+
+/// Version the demo goes to unless told otherwise.
+const TARGET: &str = "v1.37.2";
+
+/// Upgrades the embedded cluster.
+pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
+    if cli.command() == Command::Status {
+        return Err(Failure::plain(
+            "the embedded cluster ends with its run; give --kubeconfig to ask a real one",
+        ));
+    }
+    let probe = RuleProbe::new(RuleSettings::default());
+    let cluster = SimCluster::builder()
+        .seed(cli.seed)
+        .scenario(Scenario::demo()?)
+        .on_change(probe.observer())
+        .start()
+        .await?;
+    cluster.wait_until_settled(Duration::from_secs(600)).await?;
+    let cluster = Arc::new(cluster);
+
+    let mut policy = real::policy(cli)?;
+    // What a person would accept here: the dump is only a dump.
+    policy.waive.insert("KM-BACKUP-001".to_owned());
+    policy.consent.bare_pods = true;
+    policy.consent.downtime = true;
+    let dumped = Arc::clone(&cluster);
+    let env = Environment {
+        client: if cli.dry_run {
+            migrate_kube::read_only(cluster.client())
+        } else {
+            cluster.client()
+        },
+        clock: Arc::new(TokioClock::starting_at(Moment::from_millis(
+            cluster.now_ms(),
+        ))),
+        policy,
+        durations: durations(&Times::default()),
+        target: real::target(cli.to.as_deref().unwrap_or(TARGET))?,
+        back_up: Arc::new(ObjectDump::new(cli.backup_dir.clone(), move || {
+            dump(&dumped)
+        })),
+        upgrade: Arc::new(SimulatedDriver::new(cluster.client())),
+        cancel: Cancellation::new(),
+        run: format!("demo-{}", cli.seed),
+    };
+    let model = run::observed(cli, &env).await?;
+    let code = run::execute(cli, env, model, || {
+        Ok(match &cli.journal {
+            Some(path) => Box::new(FileJournal::open(path)?),
+            None => Box::new(MemoryJournal::new()),
+        })
+    })
+    .await?;
+    if cli.command() == Command::Plan {
+        return Ok(code);
+    }
+    let broken = probe.finish(&cluster.audit());
+    show::rules(cli, &broken)?;
+    Ok(if broken.is_empty() {
+        code
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What the embedded cluster takes for each phase; on a real one these are
+/// learned, or the defaults.
+fn durations(times: &Times) -> PhaseDurations {
+    let mut durations = PhaseDurations::default();
+    durations.cordon = Duration::ZERO;
+    durations.drain_per_pod_wait = Duration::ZERO;
+    durations.stop = times.stop;
+    durations.pull = times.image_pull;
+    durations.volume_move = times.volume_detach + times.volume_attach;
+    durations.start = times.container_start;
+    durations.readiness = times.readiness;
+    durations.upgrade_node = times.kubelet_restart;
+    durations.boot = Duration::ZERO;
+    durations.node_ready = Duration::ZERO;
+    durations.control_plane_member = times.control_plane_restart;
+    // The pause between two looks.
+    durations.verify = Duration::from_secs(2);
+    durations
+}
+
+/// Every object as a line of JSON.
+fn dump(cluster: &SimCluster) -> Vec<u8> {
+    let store = cluster.store();
+    let mut bytes = Vec::new();
+    for resource in store.resources() {
+        for object in store.list(resource, None) {
+            bytes.extend_from_slice(&object.bytes());
+            bytes.push(b'\n');
+        }
+    }
+    bytes
+}

@@ -1,0 +1,54 @@
+//! Upgrades a cluster: the embedded one of the demo, or a real one.
+//!
+//! ```text
+//! cargo run --release --example upgrade                     # the demo
+//! cargo run --release --example upgrade -- plan --kubeconfig ~/.kube/config --to v1.37.2
+//! cargo run --release --example upgrade -- --kubeconfig ~/.kube/config --to v1.37.2 \
+//!     --node-hook ./node.sh --control-plane-hook ./control-plane.sh --etcd https://10.0.0.1:2379 …
+//! ```
+
+mod backup;
+mod cli;
+mod demo;
+mod failure;
+mod progress;
+mod real;
+mod run;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(&cli) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
+    if cli.is_demo() {
+        // A paused clock runs ahead whenever everybody waits: an hour of
+        // cluster time takes a second, and the same seed gives the same bytes.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .map_err(|error| Failure::new("async runtime", error))?;
+        runtime.block_on(demo::main(cli))
+    } else {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new("async runtime", error))?;
+        runtime.block_on(real::main(cli))
+    }
+}

@@ -1,0 +1,175 @@
+//! A real cluster.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use migrate_core::cost::PhaseDurations;
+use migrate_core::steps::{BackupProof, BackupReport};
+use migrate_core::{
+    Action, ActionStatus, BackUpData, Cancellation, Clock, Finding, KubeVersion, ObjectName,
+    Policy, Severity, StepContext, StepError, StepErrorKind, StepInput, UpgradeComponents,
+};
+use migrate_etcd::{Member, SnapshotBackup, Tls};
+use migrate_executor::{FileJournal, Journal};
+use migrate_kube::{Anchor, TokioClock};
+use migrate_upgrade::CommandHook;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+use crate::run::{self, Environment};
+use crate::show;
+
+/// Upgrades the cluster that the kubeconfig names.
+pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
+    // Everything that can be wrong with the flags is found before the cluster
+    // is asked anything.
+    let policy = policy(cli)?;
+    let target = cli.to.as_deref().map(target).transpose()?;
+    let back_up = back_up(cli)?;
+    let upgrade = upgrade(cli)?;
+    let client = client(cli).await?;
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
+    if cli.command() == Command::Status {
+        let anchor = Anchor::read(&client).await?;
+        show::status(cli, &anchor)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let env = Environment {
+        client,
+        run: format!("run-{}", clock.now().as_millis()),
+        clock,
+        policy,
+        durations: PhaseDurations::default(),
+        target: target.ok_or_else(|| Failure::plain("--to: say which version to reach"))?,
+        back_up,
+        upgrade,
+        cancel: stop_on_ctrl_c(),
+    };
+    let model = run::observed(cli, &env).await?;
+    let journal = cli
+        .journal
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!(".kube-migrate/{}.journal", model.cluster)));
+    run::execute(cli, env, model, || {
+        Ok(Box::new(FileJournal::open(&journal)?) as Box<dyn Journal>)
+    })
+    .await
+}
+
+/// The policy file with the waivers of the command line.
+pub(crate) fn policy(cli: &Cli) -> Result<Policy, Failure> {
+    let mut policy = match &cli.policy {
+        Some(path) => kube_migrate::policy_from_toml(&text(path)?)
+            .map_err(|error| Failure::new(path.display(), error))?,
+        None => Policy::default(),
+    };
+    policy.waive.extend(cli.waive.iter().cloned());
+    Ok(policy)
+}
+
+/// The version asked for.
+pub(crate) fn target(text: &str) -> Result<KubeVersion, Failure> {
+    text.parse().map_err(|error| Failure::new("--to", error))
+}
+
+async fn client(cli: &Cli) -> Result<kube::Client, Failure> {
+    let config = config(cli)
+        .await
+        .map_err(|error| Failure::new("kubeconfig", error))?;
+    let client = migrate_kube::connect(config)?;
+    // What would change something is refused by the transport.
+    if cli.dry_run || cli.command() != Command::Run {
+        return Ok(migrate_kube::read_only(client));
+    }
+    Ok(client)
+}
+
+async fn config(cli: &Cli) -> Result<kube::Config, kube::config::KubeconfigError> {
+    let options = KubeConfigOptions {
+        context: cli.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    match &cli.kubeconfig {
+        Some(path) => {
+            kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await
+        }
+        None => kube::Config::from_kubeconfig(&options).await,
+    }
+}
+
+fn back_up(cli: &Cli) -> Result<Arc<dyn BackUpData>, Failure> {
+    let Some(endpoint) = &cli.etcd else {
+        return Ok(Arc::new(NoBackup));
+    };
+    let mut member = Member::new(endpoint);
+    if let (Some(ca), Some(cert), Some(key)) = (&cli.etcd_ca, &cli.etcd_cert, &cli.etcd_key) {
+        member = member.with_tls(Tls {
+            ca: text(ca)?,
+            certificate: text(cert)?,
+            key: text(key)?,
+        });
+    }
+    Ok(Arc::new(SnapshotBackup::new(member, &cli.backup_dir)))
+}
+
+fn upgrade(cli: &Cli) -> Result<Arc<dyn UpgradeComponents>, Failure> {
+    match (&cli.node_hook, &cli.control_plane_hook) {
+        (Some(node), Some(control_plane)) => Ok(Arc::new(CommandHook::new(node, control_plane)?)),
+        // Looking needs no driver.
+        (None, None) if cli.dry_run || cli.command() != Command::Run => Ok(Arc::new(NoDriver)),
+        _ => Err(Failure::plain(
+            "--node-hook and --control-plane-hook: both are needed to upgrade anything",
+        )),
+    }
+}
+
+fn text(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::new(path.display(), error))
+}
+
+fn stop_on_ctrl_c() -> Cancellation {
+    let cancel = Cancellation::new();
+    let asked = cancel.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            eprintln!("stopping at the next safe point; the same command goes on later");
+            asked.cancel();
+        }
+    });
+    cancel
+}
+
+/// No etcd was named: nothing is backed up, which a person has to accept.
+struct NoBackup;
+
+#[async_trait::async_trait]
+impl BackUpData for NoBackup {
+    async fn run(&self, _: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
+        let finding = Finding::new(
+            "KM-BACKUP-001",
+            Severity::Blocker,
+            ObjectName::cluster("Cluster", input.model.cluster.as_str()),
+            "no backup was made: no etcd member was named",
+            "give --etcd, or waive KM-BACKUP-001 if you have a proven backup",
+        );
+        Ok(BackupReport::new(BackupProof::None, Vec::new()).with_finding(finding))
+    }
+}
+
+/// Stands in where nothing is going to be upgraded.
+struct NoDriver;
+
+#[async_trait::async_trait]
+impl UpgradeComponents for NoDriver {
+    async fn begin(&self, _: &StepContext, action: &Action) -> Result<(), StepError> {
+        let object = ObjectName::cluster("Action", action.id.as_str());
+        let message = "nothing is upgraded without hooks";
+        Err(StepError::new(StepErrorKind::Invalid, object, message))
+    }
+
+    async fn probe(&self, _: &StepContext, _: &Action) -> Result<ActionStatus, StepError> {
+        Ok(ActionStatus::Absent)
+    }
+}

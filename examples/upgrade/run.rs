@@ -1,0 +1,142 @@
+//! The flow that the demo and a real cluster share: observe, plan, ask, run.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
+use migrate_core::{
+    BackUpData, Cancellation, Clock, ClusterModel, Fence, KubeVersion, Migration, Plan, Policy,
+    StepContext, StepInput, UpgradeComponents,
+};
+use migrate_drain::Drainer;
+use migrate_executor::{Executor, Journal, RunOutcome, Setup};
+use migrate_kube::observe;
+use migrate_plan::Planner;
+use migrate_preflight::Preflight;
+use migrate_verify::ClusterHealth;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::show;
+
+/// What differs between the demo and a real cluster.
+pub(crate) struct Environment {
+    pub(crate) client: kube::Client,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) policy: Policy,
+    /// How long the phases are expected to last.
+    pub(crate) durations: PhaseDurations,
+    pub(crate) target: KubeVersion,
+    pub(crate) back_up: Arc<dyn BackUpData>,
+    pub(crate) upgrade: Arc<dyn UpgradeComponents>,
+    pub(crate) cancel: Cancellation,
+    pub(crate) run: String,
+}
+
+/// The model, refused if it is another cluster's than asked for.
+pub(crate) async fn observed(cli: &Cli, env: &Environment) -> Result<ClusterModel, Failure> {
+    let model = observe(&env.client, env.clock.now()).await?;
+    match &cli.cluster_id {
+        Some(wanted) if wanted != model.cluster.as_str() => Err(Failure::new(
+            format!("cluster {}", model.cluster),
+            format!("is not the one asked for, {wanted}; check --kubeconfig and --context"),
+        )),
+        _ => Ok(model),
+    }
+}
+
+/// Plans, and unless that is all, runs.
+pub(crate) async fn execute(
+    cli: &Cli,
+    env: Environment,
+    model: ClusterModel,
+    journal: impl FnOnce() -> Result<Box<dyn Journal>, Failure>,
+) -> Result<ExitCode, Failure> {
+    let rate = (Bytes(cli.bytes_per_node), BytesPerSecond(cli.throughput));
+    let plan = Planner::new(&model, &env.policy, env.target.clone())
+        .with_durations(env.durations.clone())
+        .with_transfer(rate.0, rate.1)
+        .plan()?;
+    show::plan(cli, &plan)?;
+    if cli.command() == Command::Plan {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if cli.dry_run {
+        return dry_run(cli, &env, model).await;
+    }
+    // An unfinished run goes on even where a new plan would be empty.
+    let journal = journal()?;
+    confirm(cli, &plan)?;
+
+    let progress = Progress::new(cli, &plan);
+    let context = StepContext::new(Arc::clone(&env.clock), Fence::new(env.run.clone(), 1))
+        .with_events(progress.sink())
+        .with_cancel(env.cancel.clone());
+    let client = env.client.clone();
+    let migration = Migration::new(
+        Arc::new(Preflight::new(client.clone())),
+        Arc::clone(&env.back_up),
+        Arc::clone(&env.upgrade),
+        Arc::new(Drainer::new(client.clone())),
+        Arc::new(ClusterHealth::new(client.clone())),
+    );
+    let setup = Setup::new(client, migration, journal, context)
+        .with_adopt(cli.adopt)
+        .with_plan(plan, model, env.policy.clone());
+    let mut executor = Executor::open(setup).await?;
+    let report = executor.run(&env.cancel).await;
+    progress.finish();
+    let report = report?;
+    show::report(cli, &report)?;
+    Ok(match report.outcome {
+        RunOutcome::Done | RunOutcome::NothingToDo => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// Only the checks; the client underneath refuses whatever would change something.
+async fn dry_run(cli: &Cli, env: &Environment, model: ClusterModel) -> Result<ExitCode, Failure> {
+    use migrate_core::PrepareEnvironment;
+
+    let input = StepInput::new(
+        Arc::new(model),
+        Arc::new(env.policy.clone()),
+        env.target.clone(),
+    )
+    .with_dry_run(true);
+    let context = StepContext::new(Arc::clone(&env.clock), Fence::new(env.run.clone(), 1));
+    let mut checked = Preflight::new(env.client.clone())
+        .run(&context, &input)
+        .await?;
+    for finding in &mut checked.findings {
+        finding.waived = env.policy.waive.contains(&finding.code);
+    }
+    let blocked = checked.findings.iter().any(|finding| finding.blocks());
+    show::findings(cli, &checked.findings)?;
+    Ok(if blocked {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn confirm(cli: &Cli, plan: &Plan) -> Result<(), Failure> {
+    if cli.yes || cli.is_demo() || plan.is_empty() {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::plain(
+            "nobody to ask: standard input is no terminal; look at the plan and give --yes",
+        ));
+    }
+    eprint!("Start? [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::plain("not started")),
+    }
+}

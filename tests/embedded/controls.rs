@@ -1,0 +1,102 @@
+//! Negative controls: with a protection off, the checker must object.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent, DrainEvents, DrainOutcome};
+use migrate_core::{IntOrPercent, MigratePods, StepContext, StepError, StepInput};
+use migrate_executor::MemoryJournal;
+use migrate_kube::{cordon, restore_cordon};
+use migrate_sim::{Pool, Scenario, Workload};
+
+use crate::cluster::{Rig, small};
+
+/// Many replicas on few nodes, and several nodes at once: what a drain without
+/// protection takes down together.
+fn crowded() -> Scenario {
+    Scenario::new("v1.36.3")
+        .with_pool(Pool::control_plane(1))
+        .with_pool(Pool::new("general", 4))
+        .with_workload(Workload::deployment("shop", "web", 8))
+        .with_workload(Workload::deployment("shop", "api", 6))
+}
+
+async fn violations(rig: &Rig, migrate: Arc<dyn MigratePods>) -> Vec<&'static str> {
+    let planned = rig.planned().await;
+    // How the run ends does not matter here, what it did does.
+    let _ = rig
+        .run(Box::new(MemoryJournal::new()), migrate, &planned)
+        .await;
+    rig.broken()
+        .iter()
+        .map(|violation| violation.rule)
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_ledger_budgets_are_broken() {
+    let rig = Rig::start(1, crowded()).await;
+    let drainer = Arc::new(rig.drainer().unguarded());
+    assert!(violations(&rig, drainer).await.contains(&"I1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_assumed_budgets_they_are_broken() {
+    let mut rig = Rig::start(1, crowded()).await;
+    rig.policy.assumed_budgets.enabled = false;
+    let drainer = Arc::new(rig.drainer());
+    assert!(violations(&rig, drainer).await.contains(&"I1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_drain_nodes_change_under_their_pods() {
+    let rig = Rig::start(1, crowded()).await;
+    let no_drain = Arc::new(NoDrain(rig.cluster.client()));
+    assert!(violations(&rig, no_drain).await.contains(&"I3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_everything_on_nothing_is_broken() {
+    let mut rig = Rig::start(1, crowded()).await;
+    rig.policy.pools.max_unavailable = IntOrPercent::Int(1);
+    let drainer = Arc::new(rig.drainer());
+    assert!(violations(&rig, drainer).await.is_empty());
+    let rig = Rig::start(1, small()).await;
+    let drainer = Arc::new(rig.drainer());
+    assert!(violations(&rig, drainer).await.is_empty());
+}
+
+/// Cordons, and calls the node drained.
+struct NoDrain(kube::Client);
+
+#[async_trait]
+impl MigratePods for NoDrain {
+    async fn migrate(
+        &self,
+        cx: &StepContext,
+        _: &StepInput,
+        commands: DrainCommands,
+    ) -> Result<DrainEvents, StepError> {
+        let client = self.0.clone();
+        let run = cx.fence.run.clone();
+        Ok(Box::pin(commands.then(move |command| {
+            let (client, run) = (client.clone(), run.clone());
+            async move {
+                match command {
+                    DrainCommand::Release { node } => {
+                        let restored = restore_cordon(&client, &node, &run).await;
+                        let error = restored.err().map(|error| error.to_string());
+                        DrainEvent::Released { node, error }
+                    }
+                    DrainCommand::Drain { node } => {
+                        cordon(&client, &node, &run).await.unwrap();
+                        let outcome = DrainOutcome::Empty { evictions: 0 };
+                        DrainEvent::Drained { node, outcome }
+                    }
+                    other => unreachable!("{other:?}"),
+                }
+            }
+        })))
+    }
+}

@@ -1,0 +1,10 @@
+//! Whole upgrades on the embedded cluster, under virtual time, with every rule
+//! checked after every write.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod cluster;
+mod controls;
+mod crash;
+mod replay;
+mod upgrade;
