@@ -1,0 +1,190 @@
+//! The program, run as people run it.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use migrate_executor::Entry;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// No run here takes longer.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A folder in which the program runs, with its journals, hooks and backups.
+pub(crate) struct Bench {
+    pub(crate) folder: TempDir,
+}
+
+/// How a run of the program ended.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// One call of a hook.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HookCall {
+    pub(crate) phase: String,
+    pub(crate) code: String,
+    pub(crate) target: String,
+    pub(crate) node: String,
+    pub(crate) action: String,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// An executable bash script.
+    pub(crate) fn script(&self, name: &str, body: &str) -> PathBuf {
+        let path = self.write(name, &format!("#!/usr/bin/env bash\n{body}\n"));
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// A hook that does what `hook` does and keeps a book of it, see
+    /// [`hook_calls`](Self::hook_calls).
+    pub(crate) fn bookkeeping(&self, hook: &Path) -> PathBuf {
+        let body = format!(
+            "said=$('{}'); code=$?\n\
+             echo \"$KUBE_MIGRATE_PHASE $code $KUBE_MIGRATE_TARGET $KUBE_MIGRATE_NODE \
+             $KUBE_MIGRATE_ACTION_ID\" >> '{}'\n\
+             echo \"$said\"; exit $code",
+            hook.display(),
+            self.path("hook-calls").display(),
+        );
+        self.script("hook", &body)
+    }
+
+    /// The calls of the bookkeeping hook so far, in the order of their ends.
+    pub(crate) fn hook_calls(&self) -> Vec<HookCall> {
+        let book = std::fs::read_to_string(self.path("hook-calls")).unwrap_or_default();
+        let call = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let [phase, code, target, node, action] = <[String; 5]>::try_from(words).unwrap();
+            HookCall {
+                phase,
+                code,
+                target,
+                node,
+                action,
+            }
+        };
+        book.lines().map(call).collect()
+    }
+
+    /// The program on the cluster of this kubeconfig.
+    pub(crate) fn program(&self, kubeconfig: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(executable());
+        command
+            .current_dir(self.folder.path())
+            .env_remove("KUBECONFIG")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .arg("--kubeconfig")
+            .arg(kubeconfig.as_ref());
+        command
+    }
+}
+
+/// Waits for the end of a run.
+pub(crate) async fn finish(command: &mut Command) -> Ended {
+    let output = tokio::time::timeout(PATIENCE, command.output());
+    let output = output.await.expect("the program to end").unwrap();
+    Ended {
+        status: output.status,
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Starts a run whose words go to a file of the bench.
+pub(crate) fn start(bench: &Bench, command: &mut Command) -> Child {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(bench.path("log"))
+        .unwrap();
+    command
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+impl Ended {
+    /// Everything it said.
+    pub(crate) fn said(&self) -> String {
+        format!("{}\n{}{}", self.status, self.out, self.err)
+    }
+}
+
+/// The example's executable, which cargo puts beside the tests.
+fn executable() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let built = test
+        .parent()
+        .and_then(Path::parent)
+        .unwrap()
+        .join("examples/upgrade");
+    assert!(
+        built.exists(),
+        "{} is missing: cargo build --example upgrade",
+        built.display()
+    );
+    built
+}
+
+/// Follows a journal that another process writes.
+pub(crate) struct JournalTail {
+    path: PathBuf,
+    offset: u64,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl JournalTail {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            offset: 0,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Reads what is new and whole.
+    pub(crate) fn read(&mut self) {
+        let Ok(mut file) = std::fs::File::open(&self.path) else {
+            return;
+        };
+        let mut news = Vec::new();
+        file.seek(SeekFrom::Start(self.offset)).unwrap();
+        file.read_to_end(&mut news).unwrap();
+        let Some(end) = news.iter().rposition(|byte| *byte == b'\n') else {
+            return;
+        };
+        self.offset += end as u64 + 1;
+        for line in news[..end].split(|byte| *byte == b'\n') {
+            // A checksum, a space, and JSON; the first line is a header.
+            let json = line.splitn(2, |byte| *byte == b' ').nth(1).unwrap();
+            self.entries
+                .extend(serde_json::from_slice::<Entry>(json).ok());
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Bad input and bad luck: each ends with an error that names the object and
+//! the cure, with an exit code that is not 0, and changes nothing that it
+//! should not.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod real;
+
+use std::path::{Path, PathBuf};
+
+use migrate_core::{Clock, ClusterId};
+use migrate_executor::{Entry, FileJournal, Journal, Record};
+use migrate_kube::{TokioClock, observe};
+use migrate_plan::Planner;
+use migrate_sim::{Pool, Scenario, Workload};
+use migrate_testbed::{ControlPlane, Identity, skip_or_fail};
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use real::cluster::{self, ORIGIN, TARGET};
+use real::program::{self, Bench, Ended};
+use real::{audit, figure};
+
+const POLICY: &str = r#"
+waive = ["KM-BACKUP-001"]
+[deadlines]
+upgrade = 5
+verify = 5
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_go_well_is_refused_with_object_and_cure() {
+    // The control plane is at the target: only nodes are left to do.
+    let builder = ControlPlane::builder().minor(37).audit(true);
+    let Some(plane) = skip_or_fail(builder.start().await) else {
+        return;
+    };
+    let mut web = Workload::deployment("shop", "web", 4);
+    web.stop_seconds = Some(1);
+    let scenario = Scenario::new(ORIGIN)
+        .with_pool(Pool::new("general", 3))
+        .with_workload(web);
+    cluster::load(&plane, &scenario).await;
+    let began = Instant::now();
+
+    the_way_to_the_cluster(&plane).await;
+    flags_and_files(&plane).await;
+    rights(&plane).await;
+    what_the_cluster_does_not_allow(&plane).await;
+    a_backup_without_room(&plane).await;
+    hooks_that_do_not_do_their_work(&plane).await;
+    figure("refusals", began.elapsed().as_secs_f64(), "s");
+}
+
+async fn the_way_to_the_cluster(plane: &ControlPlane) {
+    let mut case = Case::new(plane, "no kubeconfig");
+    case.kubeconfig = "/nowhere/kubeconfig".into();
+    case.refused(case.command(), &["kubeconfig", "/nowhere/kubeconfig"])
+        .await;
+
+    let mut case = Case::new(plane, "refused connection");
+    let config = std::fs::read_to_string(&case.kubeconfig).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["clusters"][0]["cluster"]["server"] = json!("https://127.0.0.1:1");
+    case.kubeconfig = case.bench.write("deaf", &config.to_string());
+    case.refused(case.command(), &["out of reach", "Connection refused"])
+        .await;
+
+    let mut case = Case::new(plane, "expired certificate");
+    case.kubeconfig = plane
+        .kubeconfig_for(&Identity::new("late").expired())
+        .unwrap();
+    case.refused(case.command(), &["not accepted", "renew"])
+        .await;
+    let answered = audit::all(plane)
+        .iter()
+        .any(|event| event.user.username == "late");
+    assert!(!answered, "an expired certificate is nobody's");
+
+    let case = Case::new(plane, "another cluster");
+    let mut command = case.command();
+    command.args(["--cluster-id", "0000"]);
+    case.refused(command, &["is not the one asked for", "--kubeconfig"])
+        .await;
+}
+
+async fn flags_and_files(plane: &ControlPlane) {
+    for (name, to, says) in [
+        (
+            "two minors ahead",
+            "v1.39.0",
+            &["1.37", "1.38", "1.39", "first"][..],
+        ),
+        (
+            "downgrade",
+            "v1.36.3",
+            &["v1.37.2", "cannot go back to v1.36.3"],
+        ),
+        (
+            "malformed version",
+            "1.thirty",
+            &["--to", "1.thirty", "is not a Kubernetes"],
+        ),
+    ] {
+        let mut case = Case::new(plane, name);
+        case.to = to;
+        case.refused(case.command(), says).await;
+    }
+
+    let mut case = Case::new(plane, "malformed policy");
+    case.policy = "[pools]\nmax-unavailble = 2\n";
+    case.refused(case.command(), &["policy.toml", "line 2", "max-unavailble"])
+        .await;
+
+    let case = Case::new(plane, "malformed hook");
+    let plain = case.bench.write("plain", "no program");
+    let command = case.with_hook(&plain);
+    case.refused(command, &["plain", "is not executable", "chmod +x"])
+        .await;
+
+    let case = Case::new(plane, "missing hook");
+    let command = case.with_hook(Path::new("/nowhere/hook"));
+    case.refused(command, &["/nowhere/hook", "name an executable file"])
+        .await;
+
+    let case = Case::new(plane, "another cluster's journal");
+    journal_of_another_cluster(plane, &case.bench.path("journal")).await;
+    let foreign = "use the kubeconfig of that cluster, or another journal";
+    case.refused(case.command(), &["cluster 0000", foreign])
+        .await;
+
+    let case = Case::new(plane, "nobody to ask");
+    let mut command = case.bench.program(&case.kubeconfig);
+    case.arguments(&mut command, plane.hook_program());
+    case.refused(command, &["--yes"]).await;
+}
+
+/// A journal with an unfinished run of the cluster `0000`.
+async fn journal_of_another_cluster(plane: &ControlPlane, path: &Path) {
+    let now = TokioClock::system().now();
+    let mut model = observe(&plane.client(), now).await.unwrap();
+    model.cluster = ClusterId::new("0000");
+    let policy = real::run::policy(POLICY);
+    let plan = Planner::new(&model, &policy, TARGET.parse().unwrap())
+        .plan()
+        .unwrap();
+    let opened = json!({
+        "run": "run-0", "cluster": "0000", "origin": "fresh",
+        "plan": plan, "policy": policy, "model": model,
+    });
+    let opened = Box::new(serde_json::from_value(opened).unwrap());
+    let mut journal = FileJournal::open(path).unwrap();
+    journal.load().await.unwrap();
+    journal
+        .append(&Entry::new(0, now, Record::RunOpened(opened)))
+        .await
+        .unwrap();
+}
+
+async fn rights(plane: &ControlPlane) {
+    let mut case = Case::new(plane, "403 on one verb of a list");
+    let user = cluster::shipped_rights(plane, "no-budgets", |rules| {
+        let of_budgets = |rule: &&mut Value| rule["resources"][0] == "poddisruptionbudgets";
+        if let Some(rule) = rules.iter_mut().find(of_budgets) {
+            rule["verbs"] = json!(["watch"]);
+        }
+    });
+    case.kubeconfig = plane.kubeconfig_for(&user.await).unwrap();
+    let rule = r#"apiGroups: ["policy"], resources: ["poddisruptionbudgets"], verbs: ["list"]"#;
+    case.refused(
+        case.command(),
+        &["list poddisruptionbudgets", "add the rule", rule],
+    )
+    .await;
+
+    let mut case = Case::new(plane, "no right to evict");
+    let user = cluster::shipped_rights(plane, "no-evictions", |rules| {
+        rules.retain(|rule| rule["resources"][0] != "pods/eviction");
+    });
+    case.kubeconfig = plane.kubeconfig_for(&user.await).unwrap();
+    let rule = r#"resources: ["pods/eviction"], verbs: ["create"]"#;
+    case.refused(
+        case.command(),
+        &["KM-RBAC-001", "create pods/eviction", rule],
+    )
+    .await;
+    for user in ["no-budgets", "no-evictions"] {
+        let events = audit::all(plane);
+        let changes = audit::mutations(&events, user);
+        assert_eq!(audit::lines(changes), Vec::<String>::new(), "{user}");
+    }
+}
+
+async fn what_the_cluster_does_not_allow(plane: &ControlPlane) {
+    let case = Case::new(plane, "a budget that blocks for ever");
+    let budget = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"namespace": "shop", "name": "never"},
+        "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "web"}}},
+    });
+    plane.apply(vec![budget]).await.unwrap();
+    case.refused(
+        case.command(),
+        &["KM-PDB-", "shop/never", "nothing was changed"],
+    )
+    .await;
+    cluster::kubectl(plane, &["delete", "pdb", "never", "-n", "shop"]).await;
+}
+
+/// Needs to be root for a file system of its own.
+async fn a_backup_without_room(plane: &ControlPlane) {
+    let case = Case::new(plane, "disk full for the backup");
+    let Some(disk) = SmallDisk::mount(case.bench.path("disk")) else {
+        println!("skipped: cannot mount a small file system for the backup");
+        return;
+    };
+    let mut command = case.command();
+    command
+        .args(["--etcd", &plane.etcd_endpoint()])
+        .arg("--backup-dir")
+        .arg(&disk.0);
+    let folder = disk.0.display().to_string();
+    case.refused(
+        command,
+        &[&folder, "no space left", "choose another folder"],
+    )
+    .await;
+    let left: Vec<_> = std::fs::read_dir(&disk.0).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// A file system too small for any snapshot.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: PathBuf) -> Option<Self> {
+        std::fs::create_dir(&path).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+            .arg(&path);
+        let mounted = mount.output().is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(path))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        std::process::Command::new("umount")
+            .arg(&self.0)
+            .output()
+            .ok();
+    }
+}
+
+async fn hooks_that_do_not_do_their_work(plane: &ControlPlane) {
+    let case = Case::new(plane, "a hook that lies");
+    let hook = case.bench.script("hook", "exit 0");
+    let ended = case
+        .stopped(case.with_hook(&hook), &["node general-", ORIGIN])
+        .await;
+    assert!(
+        ended.out.contains("kubectl uncordon") || ended.out.contains(TARGET),
+        "{}",
+        ended.said()
+    );
+
+    cluster::reset_nodes(plane).await;
+    let case = Case::new(plane, "a hook that hangs");
+    let hook = case.bench.script(
+        "hook",
+        "[ $KUBE_MIGRATE_PHASE = probe ] && exit 20; exec sleep 60",
+    );
+    case.stopped(
+        case.with_hook(&hook),
+        &["node general-", "not done by its deadline"],
+    )
+    .await;
+
+    cluster::reset_nodes(plane).await;
+    let case = Case::new(plane, "a node that is never Ready again");
+    let hook = broken_machine(plane, &case.bench).await;
+    case.stopped(case.with_hook(&hook), &["node general-", "eady"])
+        .await;
+
+    cluster::reset_nodes(plane).await;
+    let case = Case::new(plane, "a hook that fails");
+    let fails = "[ $KUBE_MIGRATE_PHASE = probe ] && exit 20; echo 'no kernel for you'; exit 3";
+    let hook = case.bench.script("hook", fails);
+    case.stopped(
+        case.with_hook(&hook),
+        &["node general-", "no kernel for you"],
+    )
+    .await;
+    assert_eq!(
+        cluster::cordoned(&plane.client()).await.len(),
+        1,
+        "the canary stays cordoned"
+    );
+
+    // Cured, the same command goes on and leaves nothing behind.
+    let ended = program::finish(&mut case.command()).await;
+    assert!(ended.status.success(), "after the cure: {}", ended.said());
+    cluster::assert_upgraded(plane, &[]).await;
+}
+
+/// A hook after which the kubelet has the new version and is not Ready.
+async fn broken_machine(plane: &ControlPlane, bench: &Bench) -> PathBuf {
+    let ready = json!({"type": "Ready", "status": "False", "reason": "KubeletNotReady"});
+    let status = json!({"status": {
+        "conditions": [ready], "nodeInfo": {"kubeletVersion": TARGET},
+    }});
+    let body = format!(
+        "[ $KUBE_MIGRATE_PHASE = probe ] && exit 0\n\
+         '{}' --kubeconfig '{}' patch node $KUBE_MIGRATE_NODE --subresource=status -p '{status}'",
+        plane.binaries().await.kubectl.display(),
+        plane.kubeconfig_path().display(),
+    );
+    bench.script("hook", &body)
+}
+
+/// One way in which it cannot go well.
+struct Case<'a> {
+    plane: &'a ControlPlane,
+    name: &'static str,
+    /// Whose requests the case's are; may do everything.
+    user: String,
+    kubeconfig: PathBuf,
+    to: &'static str,
+    policy: &'static str,
+    bench: Bench,
+}
+
+impl<'a> Case<'a> {
+    fn new(plane: &'a ControlPlane, name: &'static str) -> Self {
+        let user: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let identity = Identity::new(&user).with_group("system:masters");
+        Self {
+            plane,
+            name,
+            kubeconfig: plane.kubeconfig_for(&identity).unwrap(),
+            user,
+            to: TARGET,
+            policy: POLICY,
+            bench: Bench::new(),
+        }
+    }
+
+    /// A command with which nothing is wrong.
+    fn command(&self) -> Command {
+        self.with_hook(self.plane.hook_program())
+    }
+
+    fn with_hook(&self, hook: &Path) -> Command {
+        let mut command = self.bench.program(&self.kubeconfig);
+        command.arg("--yes");
+        self.arguments(&mut command, hook);
+        command
+    }
+
+    fn arguments(&self, command: &mut Command, hook: &Path) {
+        let policy = self.bench.write("policy.toml", self.policy);
+        command.args(["--to", self.to]).arg("--policy").arg(policy);
+        command.args(["--journal", "journal"]);
+        command
+            .arg("--node-hook")
+            .arg(hook)
+            .arg("--control-plane-hook")
+            .arg(hook);
+    }
+
+    /// Runs into an error that says all of `says`, and changes nothing.
+    async fn refused(&self, mut command: Command, says: &[&str]) {
+        let before = cluster::kubelets(&self.plane.client()).await;
+        self.failed(&mut command, says).await;
+        let events = audit::all(self.plane);
+        let changes = audit::mutations(&events, &self.user);
+        assert_eq!(audit::lines(changes), Vec::<String>::new(), "{}", self.name);
+        assert_eq!(
+            cluster::kubelets(&self.plane.client()).await,
+            before,
+            "{}",
+            self.name
+        );
+        assert_eq!(
+            cluster::cordoned(&self.plane.client()).await,
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            cluster::anchored_run(&self.plane.client()).await,
+            None,
+            "{}",
+            self.name
+        );
+    }
+
+    /// Runs into an error that says all of `says`, after one node at the most.
+    async fn stopped(&self, mut command: Command, says: &[&str]) -> Ended {
+        let ended = self.failed(&mut command, says).await;
+        let cordoned = cluster::cordoned(&self.plane.client()).await;
+        assert_eq!(
+            cordoned.len(),
+            1,
+            "{}: only the canary: {cordoned:?}",
+            self.name
+        );
+        assert!(
+            ended.out.contains(&cordoned[0]),
+            "{}: {}",
+            self.name,
+            ended.said()
+        );
+        ended
+    }
+
+    async fn failed(&self, command: &mut Command, says: &[&str]) -> Ended {
+        let ended = program::finish(command).await;
+        let said = ended.said();
+        println!(
+            "--- {}: {}",
+            self.name,
+            ended.err.lines().last().unwrap_or_default()
+        );
+        assert!(!ended.status.success(), "{}: {said}", self.name);
+        for word in says {
+            assert!(
+                said.contains(word),
+                "{}: {word:?} is not in: {said}",
+                self.name
+            );
+        }
+        ended
+    }
+}

@@ -1,0 +1,302 @@
+//! The proof of the protocol: a dry run and a whole upgrade of a real control
+//! plane from 1.36 to 1.37 with 31 simulated nodes, judged from outside.
+//!
+//! kwok nodes only change a version string: what is proven is how the tool
+//! talks to the API, not that a machine survives.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod real;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use kube::Client;
+use migrate_core::steps::BackupReport;
+use migrate_core::{BackUpData, StepContext, StepError, StepInput};
+use migrate_drain::Drainer;
+use migrate_etcd::{Member, SnapshotBackup};
+use migrate_executor::{Position, Report, RunOutcome};
+use migrate_sim::Scenario;
+use migrate_sim::rules::RuleSettings;
+use migrate_testbed::{ControlPlane, Identity, skip_or_fail};
+use tokio::time::Instant;
+
+use real::cluster::{self, TARGET};
+use real::observer::Observer;
+use real::program::{self, Bench};
+use real::run::{self, Parts};
+use real::{audit, figure};
+
+const RUNNER: &str = "runner";
+/// A node that somebody had cordoned before.
+const FOREIGN: &str = "general-9";
+const POLICY: &str = r#"
+waive = ["KM-BACKUP-001"]
+[pools]
+max-unavailable = 3
+[consent]
+bare-pods = true
+[deadlines]
+drain = 120
+verify = 60
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_control_plane_with_31_nodes_is_upgraded() {
+    let began = Instant::now();
+    let builder = ControlPlane::builder().minor(36).also(37).audit(true);
+    let Some(plane) = skip_or_fail(builder.start().await) else {
+        return;
+    };
+    let scenario: Scenario = include_str!("scenarios/real.toml").parse().unwrap();
+    cluster::load(&plane, &scenario).await;
+    cluster::kubectl(&plane, &["cordon", FOREIGN]).await;
+    assert_sizes(&plane.client()).await;
+    figure("real.setup", began.elapsed().as_secs_f64(), "s");
+
+    a_dry_run_changes_nothing(&plane).await;
+    the_upgrade_breaks_no_rule(&plane).await;
+    a_second_run_has_nothing_to_do(&plane).await;
+}
+
+/// The cluster is as large and as varied as the proof claims.
+async fn assert_sizes(client: &Client) {
+    let count = async |path| cluster::list(client, path).await.unwrap();
+    let pods = count("/api/v1/pods").await;
+    let owner = |pod: &serde_json::Value| {
+        let kind = pod.pointer("/metadata/ownerReferences/0/kind");
+        kind.and_then(|kind| kind.as_str())
+            .unwrap_or("none")
+            .to_owned()
+    };
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for pod in &pods {
+        *kinds.entry(owner(pod)).or_default() += 1;
+    }
+    let all = ["DaemonSet", "Job", "ReplicaSet", "StatefulSet", "none"];
+    assert!(kinds.keys().eq(all), "{kinds:?}");
+    let budgets = count("/apis/policy/v1/poddisruptionbudgets").await;
+    let mut workloads = count("/apis/apps/v1/deployments").await;
+    workloads.extend(count("/apis/apps/v1/statefulsets").await);
+    let several = workloads
+        .iter()
+        .filter(|workload| workload["spec"]["replicas"].as_u64() >= Some(2));
+    let guarded: Vec<String> = budgets.iter().map(cluster::key).collect();
+    let bare = several
+        .filter(|workload| !guarded.contains(&cluster::key(workload)))
+        .count();
+    let nodes = count("/api/v1/nodes").await.len();
+    for (what, have, wanted) in [
+        ("nodes", nodes, 30),
+        ("pods", pods.len(), 300),
+        ("budgets", budgets.len(), 20),
+        ("workloads without a budget", bare, 10),
+    ] {
+        assert!(have >= wanted, "{have} {what}, {wanted} wanted");
+        figure(&format!("real.{}", what.replace(' ', "-")), have, "1");
+    }
+}
+
+async fn a_dry_run_changes_nothing(plane: &ControlPlane) {
+    // Rights to everything: what keeps it from changing anything is itself.
+    let user = Identity::new("dry-runner").with_group("system:masters");
+    let bench = Bench::new();
+    let policy = bench.write("policy.toml", POLICY);
+    let mut command = bench.program(plane.kubeconfig_for(&user).unwrap());
+    command
+        .args(["--to", TARGET, "--dry-run", "--policy"])
+        .arg(policy);
+    command.args([
+        "--node-hook",
+        "/bin/false",
+        "--control-plane-hook",
+        "/bin/false",
+    ]);
+    command.args(["--etcd", &plane.etcd_endpoint()]);
+    let ended = program::finish(&mut command).await;
+    assert!(ended.status.success(), "{}", ended.said());
+
+    let events = audit::all(plane);
+    assert!(
+        audit::of(&events, "dry-runner").len() > 10,
+        "it looked at the cluster"
+    );
+    let changes = audit::mutations(&events, "dry-runner");
+    assert_eq!(audit::lines(changes), Vec::<String>::new());
+    let left: Vec<_> = std::fs::read_dir(bench.folder.path())
+        .unwrap()
+        .flatten()
+        .collect();
+    assert_eq!(
+        left.len(),
+        1,
+        "nothing but the policy is in its folder: {left:?}"
+    );
+}
+
+async fn the_upgrade_breaks_no_rule(plane: &ControlPlane) {
+    let user = cluster::shipped_rights(plane, RUNNER, |_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let policy = run::policy(POLICY);
+    let client = plane.client_for(&user).await.unwrap();
+    let back_up = Arc::new(WitnessedBackup::new(plane, folder.path().into()));
+    let before = pods_by_workload(&plane.client()).await;
+    let observer = Observer::start(plane.client()).await;
+
+    let began = Instant::now();
+    let parts = Parts {
+        run: "proof".to_owned(),
+        journal: Box::new(
+            migrate_executor::FileJournal::open(folder.path().join("journal")).unwrap(),
+        ),
+        back_up: Arc::clone(&back_up) as Arc<dyn BackUpData>,
+        migrate: Arc::new(Drainer::new(client.clone())),
+        policy,
+        client,
+    };
+    let report = run::upgrade(plane, parts).await;
+    figure("real.upgrade", began.elapsed().as_secs_f64(), "s");
+    println!("{report}");
+
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    assert_eq!(report.cordons, Vec::<String>::new(), "{report}");
+    let undone = report
+        .targets
+        .iter()
+        .find(|target| target.position != Position::Done);
+    assert!(undone.is_none(), "{undone:?}");
+    cluster::assert_upgraded(plane, &[FOREIGN]).await;
+    let version = plane.client().apiserver_version().await.unwrap();
+    assert_eq!(version.git_version, TARGET);
+
+    let events = audit::all(plane);
+    let mut settings = RuleSettings::default();
+    settings.widths = BTreeMap::from([("general".to_owned(), 3), ("batch".to_owned(), 3)]);
+    let verdict = observer.finish(settings, &events).await;
+    figure("real.changes-seen", verdict.changes, "1");
+    figure("real.evictions", verdict.evictions, "1");
+    figure("real.violations", verdict.violations.len(), "1");
+    assert!(verdict.violations.is_empty(), "{:#?}", verdict.violations);
+    assert!(verdict.evictions > 150, "{} evictions", verdict.evictions);
+    assert_eq!(
+        report.evictions as usize, verdict.evictions,
+        "the report counts them all"
+    );
+    assert_eq!(
+        pods_by_workload(&plane.client()).await,
+        before,
+        "as many pods as before"
+    );
+
+    back_up.assert_came_first(&report, &events);
+    let changes = audit::node_changes(&events);
+    assert_eq!(changes.len(), 31, "{changes:?}");
+    assert!(changes.values().all(|&times| times == 1), "{changes:?}");
+
+    let rights = audit::rights(&events, RUNNER);
+    assert!(
+        rights.missing.is_empty(),
+        "used and not granted: {:#?}",
+        rights.missing
+    );
+    println!("granted and not used: {:?}", rights.unused);
+}
+
+async fn a_second_run_has_nothing_to_do(plane: &ControlPlane) {
+    let user = cluster::shipped_rights(plane, "second", |_| {}).await;
+    let bench = Bench::new();
+    let policy = bench.write("policy.toml", POLICY);
+    let mut command = bench.program(plane.kubeconfig_for(&user).unwrap());
+    command
+        .args(["--to", TARGET, "--yes", "--policy"])
+        .arg(policy);
+    command.args(["--journal", "second.journal"]);
+    command.arg("--node-hook").arg(plane.hook_program());
+    command
+        .arg("--control-plane-hook")
+        .arg(plane.hook_program());
+    let ended = program::finish(&mut command).await;
+    assert!(ended.status.success(), "{}", ended.said());
+    assert!(ended.out.contains("nothing to do"), "{}", ended.said());
+    let events = audit::all(plane);
+    let changes = audit::mutations(&events, "second");
+    assert_eq!(audit::lines(changes), Vec::<String>::new());
+}
+
+/// Live pods of each controller that replaces them, by its name.
+async fn pods_by_workload(client: &Client) -> BTreeMap<String, usize> {
+    let mut pods = BTreeMap::new();
+    for pod in cluster::list(client, "/api/v1/pods").await.unwrap() {
+        let owner = &pod["metadata"]["ownerReferences"][0];
+        let live = pod["metadata"]["deletionTimestamp"].is_null();
+        if live && !owner.is_null() && owner["kind"] != "Job" {
+            let name = format!(
+                "{} {}",
+                cluster::text(&owner["kind"]),
+                cluster::text(&owner["name"])
+            );
+            *pods.entry(name).or_default() += 1;
+        }
+    }
+    pods
+}
+
+/// An etcd snapshot, and what had been changed when it was complete.
+struct WitnessedBackup {
+    inner: SnapshotBackup,
+    log: Mutex<migrate_testbed::AuditLog>,
+    changed_before: Mutex<Option<Vec<String>>>,
+}
+
+impl WitnessedBackup {
+    fn new(plane: &ControlPlane, folder: PathBuf) -> Self {
+        Self {
+            inner: SnapshotBackup::new(Member::new(plane.etcd_endpoint()), folder.join("backups")),
+            log: Mutex::new(plane.audit().unwrap()),
+            changed_before: Mutex::default(),
+        }
+    }
+
+    /// I5: nothing of ours was changed before the backup was there.
+    fn assert_came_first(&self, report: &Report, events: &[migrate_testbed::AuditEvent]) {
+        let before = self.changed_before.lock().unwrap().take();
+        assert_eq!(before.expect("a backup was made"), Vec::<String>::new());
+        let backup = report.backup.as_ref().expect("the report names the backup");
+        let file = std::fs::metadata(&backup.artifacts[0].path).unwrap();
+        assert_eq!(file.len(), backup.artifacts[0].bytes);
+        let written = file.modified().unwrap();
+        let changes = audit::mutations(events, RUNNER);
+        let first = changes.first().expect("the run changed something");
+        let received: SystemTime = first.request_received_timestamp.into();
+        assert!(
+            received >= written,
+            "{} came before the backup",
+            audit::line(first)
+        );
+        assert!(
+            first.is_for("leases"),
+            "the anchor comes first: {}",
+            audit::line(first)
+        );
+        figure("real.backup", file.len(), "B");
+    }
+}
+
+#[async_trait]
+impl BackUpData for WitnessedBackup {
+    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
+        let report = self.inner.run(cx, input).await;
+        let events = self.log.lock().unwrap().read_new().unwrap();
+        let changes = audit::lines(audit::mutations(&events, RUNNER));
+        *self.changed_before.lock().unwrap() = Some(changes);
+        report
+    }
+}
