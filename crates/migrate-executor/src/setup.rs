@@ -10,8 +10,7 @@ use crate::{ClusterAccess, Journal, KubeAccess};
 
 /// Everything [`Executor::open`](crate::Executor::open) needs.
 ///
-/// The id of a new run is the run in `context.fence`; a run that goes on keeps
-/// the id its journal says.
+/// The id of a new run is the run in `context.fence`.
 #[non_exhaustive]
 pub struct Setup {
     /// The cluster.
@@ -20,17 +19,18 @@ pub struct Setup {
     pub migration: Migration,
     /// Where the run's entries are kept.
     pub journal: Box<dyn Journal>,
-    /// Clock, events, cancellation, and the id of a new run.
+    /// Clock, events, cancellation, and the id of a new run. A run that goes
+    /// on, or is adopted, keeps the id it has.
     pub context: StepContext,
     /// What a new run does. Not needed to go on with an unfinished one, whose
     /// journal holds its own; given all the same, it must agree with that in
     /// target and policy.
     pub planned: Option<Planned>,
-    /// Begin a new run in place of the unfinished one that the cluster or the
-    /// journal names: done is what is at the target, and our cordons are taken
-    /// over, whatever run set them. For when a journal is lost. Plan from
-    /// [`adoptable_model`](crate::adoptable_model). Changes nothing where the
-    /// journal and the cluster agree.
+    /// Go on with a new plan and journal in place of the unfinished run that the
+    /// cluster or the journal names: done is what is at the target, and our
+    /// cordons are taken over, whatever run set them. For when a journal is
+    /// lost. Plan from [`adoptable_model`](crate::adoptable_model). Changes
+    /// nothing where journal, cluster and plan agree.
     pub adopt: bool,
     /// How often to look.
     pub pace: Pace,

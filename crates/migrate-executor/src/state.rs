@@ -370,6 +370,7 @@ impl RunState {
         let course = match result {
             ActionResult::Failed { reason, .. } | ActionResult::Skipped { reason } => {
                 // How it is now must be told, also if it looks as before.
+                self.seen.forget(action.target.name());
                 Course::Failed(reason.clone())
             }
             ActionResult::Succeeded(Outcome::ReplacedBy { nodes }) => {

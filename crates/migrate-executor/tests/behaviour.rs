@@ -504,6 +504,21 @@ async fn a_drain_that_is_given_up_gives_the_node_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_was_left_as_it_was_does_not_keep_its_pool_waiting() {
+    let mut case = Case::new();
+    case.policy.deadlines.then = OnDeadline::Skip;
+    case.policy.deadlines.verify = secs(60);
+    case.world.lock().faults.refused.insert("blue-1".to_owned());
+    let report = case.run().await;
+    assert!(
+        matches!(position(&report, "blue-1"), Position::Skipped { .. }),
+        "{report}"
+    );
+    assert_eq!(*position(&report, "blue-2"), Position::Done, "{report}");
+    assert!(report.duration.actual < secs(600), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drainer_that_ends_early_is_asked_again() {
     let case = Case::new();
     case.world.lock().faults.drainer_ends_after = Some(3);
@@ -612,7 +627,8 @@ async fn a_lost_journal_is_adopted_from_what_the_nodes_say() {
         }
         drop(executor);
         let mut case = lost.again("run-2");
-        if lost.world.lock().anchor.run.is_some() {
+        let anchor = lost.world.lock().anchor.clone();
+        if anchor.run.is_some() {
             let error = Executor::open(case.setup()).await.unwrap_err();
             assert!(matches!(error, Error::OtherRun { .. }), "{error}");
         }
@@ -630,12 +646,36 @@ async fn a_lost_journal_is_adopted_from_what_the_nodes_say() {
             RunOutcome::Done,
             "after {seconds} s: {report}"
         );
-        assert_eq!(report.run, "run-2");
+        let claimed = anchor.run.is_some();
+        assert_eq!(report.run, if claimed { "run-1" } else { "run-2" });
         assert_eq!(report.cordons, [""; 0], "after {seconds} s");
         assert_eq!(case.world.lock().anchor, Anchor::default());
         case.assert_unbroken();
         assert_replay_law(&case.journal.entries());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_runner_of_an_adopted_run_leaves_off() {
+    let old = Case::new();
+    let mut first = Executor::open(old.setup()).await.unwrap();
+    step_until(&mut first, || {
+        old.effects().iter().any(|e| e.starts_with("cordon red"))
+    })
+    .await;
+    let mut case = old.again("run-2");
+    case.adopt = true;
+    let mut setup = case.setup();
+    setup.journal = Box::new(common::journal::Elsewhere(case.journal.clone()));
+    let mut second = Executor::open(setup).await.unwrap();
+    let begun = |entry: &migrate_executor::Entry| matches!(entry.record, Record::Input { .. });
+    step_until(&mut second, || case.journal.entries().iter().any(begun)).await;
+    let report = first.run(&Cancellation::new()).await.unwrap();
+    let lost = |cause: &StopCause| matches!(cause, StopCause::AnchorLost { .. });
+    assert!(
+        matches!(&report.outcome, RunOutcome::Interrupted { cause } if lost(cause)),
+        "{report}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -671,6 +711,7 @@ async fn a_run_that_lost_its_anchor_leaves_off() {
     let report = executor.run(&Cancellation::new()).await.unwrap();
     let lost = StopCause::AnchorLost {
         run: Some("run-9".to_owned()),
+        journal: Some("elsewhere".to_owned()),
     };
     assert_eq!(report.outcome, RunOutcome::Interrupted { cause: lost });
     let ended = |entry: &migrate_executor::Entry| matches!(entry.record, Record::RunEnded { .. });

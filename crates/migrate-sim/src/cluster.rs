@@ -60,7 +60,10 @@ impl SimCluster {
         &self.api
     }
 
-    /// The objects, past the API and without latency. Do not hold it over an await.
+    /// The objects, past the API and without latency.
+    ///
+    /// This is a lock: hold one at a time, and none over an await, or the
+    /// cluster and its clients wait for ever.
     pub fn store(&self) -> StoreGuard<'_> {
         self.api.shared().lock()
     }

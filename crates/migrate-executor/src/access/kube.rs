@@ -45,28 +45,7 @@ impl ClusterAccess for KubeAccess {
 
     async fn claim(&self, claim: &Claim) -> Result<(), StepError> {
         let mark = RunMark::new(&claim.run, &claim.journal, &claim.plan);
-        let anchor = Anchor::read(&self.client).await?;
-        match &anchor.mark {
-            Some(other)
-                if other.run != claim.run && Some(&other.run) != claim.replaces.as_ref() =>
-            {
-                return Err(StepError::new(
-                    StepErrorKind::Conflict,
-                    ObjectName::namespaced(
-                        "Lease",
-                        migrate_kube::anchor::NAMESPACE,
-                        migrate_kube::anchor::NAME,
-                    ),
-                    format!(
-                        "run {} is under way, its journal is {}; go on with it there, or adopt it",
-                        other.run, other.journal
-                    ),
-                ));
-            }
-            Some(own) if *own == mark => return Ok(()),
-            _ => {}
-        }
-        anchor.update(&self.client, &mark).await?;
+        Anchor::claim(&self.client, &mark).await?;
         Ok(())
     }
 

@@ -23,11 +23,11 @@ pub trait ClusterAccess: Send + Sync {
     /// The anchor as it is now; all empty where there is none.
     async fn anchor(&self) -> Result<AnchorState, StepError>;
 
-    /// Writes `claim` into the anchor. Does nothing if it is there already.
+    /// Writes `claim` into the anchor, also over another journal of the same
+    /// run. Does nothing if it is there already.
     ///
     /// # Errors
-    /// `Conflict` when the anchor names a run that is neither the claim's nor
-    /// the one it takes over from.
+    /// `Conflict` when the anchor names another run.
     async fn claim(&self, claim: &Claim) -> Result<(), StepError>;
 
     /// Takes `run` out of the anchor. Does nothing if it names another or none.
@@ -90,8 +90,6 @@ pub struct Claim {
     pub journal: String,
     /// Its plan.
     pub plan: String,
-    /// The run that may be replaced.
-    pub replaces: Option<String>,
 }
 
 /// A node that a run of ours has cordoned.

@@ -63,8 +63,13 @@ impl Executor {
             }
         };
         self.gate.trouble = None;
-        if anchor.run.as_ref() != Some(&self.state.run) {
-            self.barred = Some(StopCause::AnchorLost { run: anchor.run });
+        let is_ours = anchor.run.as_ref() == Some(&self.state.run)
+            && anchor.journal.as_ref() == Some(&self.place);
+        if !is_ours {
+            self.barred = Some(StopCause::AnchorLost {
+                run: anchor.run,
+                journal: anchor.journal,
+            });
             return;
         }
         let paused = anchor.paused || self.gate.asked_to_pause;

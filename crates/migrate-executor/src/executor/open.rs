@@ -239,10 +239,11 @@ fn choose(
     }
     let is_empty = planned.plan.is_empty();
     let opened = Box::new(RunOpened {
-        run: run.to_owned(),
+        // An adopted run keeps its id, and so its cordons.
+        run: old_run.unwrap_or_else(|| run.to_owned()),
         cluster: cluster.clone(),
         origin: if adopt {
-            Origin::Adopted { run: old_run }
+            Origin::Adopted
         } else {
             Origin::Fresh
         },
@@ -297,9 +298,5 @@ pub(super) fn claim_of(state: &RunState, place: &str) -> Claim {
         run: state.run.clone(),
         journal: place.to_owned(),
         plan: state.plan.id.clone(),
-        replaces: match &state.origin {
-            Origin::Adopted { run } => run.clone(),
-            Origin::Fresh => None,
-        },
     }
 }

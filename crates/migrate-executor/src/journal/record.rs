@@ -105,7 +105,7 @@ pub struct RunOpened {
 }
 
 /// What was there before a run.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub enum Origin {
@@ -113,11 +113,7 @@ pub enum Origin {
     Fresh,
     /// A run that is not gone on with, e.g. because its journal is lost; what
     /// the nodes say is taken over.
-    Adopted {
-        /// Its id, where the cluster still held one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        run: Option<String>,
-    },
+    Adopted,
 }
 
 /// The steps around the rollout, in their order.

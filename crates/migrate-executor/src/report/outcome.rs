@@ -66,11 +66,14 @@ pub enum StopCause {
         /// What is worse.
         findings: Vec<Finding>,
     },
-    /// The cluster names another run, or none, where it named ours.
+    /// The cluster names another run or journal, or none, where it named ours.
     AnchorLost {
-        /// What it names.
+        /// The run it names.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         run: Option<String>,
+        /// The journal it names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        journal: Option<String>,
     },
     /// The anchor could not be read, for a reason that waiting does not cure.
     AnchorUnreadable {
@@ -133,10 +136,15 @@ impl fmt::Display for StopCause {
                 }
                 Ok(())
             }
-            Self::AnchorLost { run: Some(run) } => {
-                write!(f, "the cluster has been taken over by run {run}")
-            }
-            Self::AnchorLost { run: None } => {
+            Self::AnchorLost {
+                run: Some(run),
+                journal,
+            } => write!(
+                f,
+                "the cluster has been taken over: it names run {run} with journal {}",
+                journal.as_deref().unwrap_or("unknown")
+            ),
+            Self::AnchorLost { run: None, .. } => {
                 f.write_str("the run's mark in the cluster is gone; find out who removed it")
             }
             Self::AnchorUnreadable { message } => {

@@ -70,6 +70,24 @@ impl<J: Journal> Journal for Full<J> {
     }
 }
 
+/// The same journal in another place.
+pub(crate) struct Elsewhere<J>(pub(crate) J);
+
+#[async_trait]
+impl<J: Journal> Journal for Elsewhere<J> {
+    fn place(&self) -> String {
+        format!("elsewhere:{}", self.0.place())
+    }
+
+    async fn load(&mut self) -> Result<Vec<Entry>, Error> {
+        self.0.load().await
+    }
+
+    async fn append(&mut self, entry: &Entry) -> Result<(), Error> {
+        self.0.append(entry).await
+    }
+}
+
 fn io_error(what: &str) -> Error {
     Error::JournalIo {
         place: "memory".to_owned(),

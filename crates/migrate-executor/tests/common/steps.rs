@@ -220,6 +220,13 @@ impl MigratePods for Drainer {
 }
 
 async fn drain(world: &World, run: &str, node: String) -> DrainEvent {
+    if world.lock().faults.refused.contains(&node) {
+        let outcome = DrainOutcome::Failed {
+            reason: "it is not to be touched".to_owned(),
+            retryable: false,
+        };
+        return DrainEvent::Drained { node, outcome };
+    }
     let cordoned = {
         let mut world = world.lock();
         let machine = world.nodes.get_mut(&node).unwrap();
@@ -391,11 +398,11 @@ impl ClusterAccess for Access {
         {
             let mut world = self.0.lock();
             let anchor = &mut world.anchor;
-            if anchor.run.as_ref() == Some(&claim.run) {
-                return Ok(());
-            }
-            if anchor.run.is_some() && anchor.run != claim.replaces {
+            if anchor.run.as_ref().is_some_and(|run| *run != claim.run) {
                 return Err(trouble(StepErrorKind::Conflict, "another run is under way"));
+            }
+            if anchor.run.is_some() && anchor.journal.as_ref() == Some(&claim.journal) {
+                return Ok(());
             }
             anchor.run = Some(claim.run.clone());
             anchor.journal = Some(claim.journal.clone());

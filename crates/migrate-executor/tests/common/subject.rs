@@ -26,6 +26,9 @@ pub(crate) enum Run {
     Crashed,
 }
 
+/// More steps than any run needs.
+const STEPS: usize = 20_000;
+
 /// Runs until the end or the crash.
 pub(crate) async fn run(subject: &impl Subject, setup: Setup) -> Run {
     let open = async { Executor::open(setup).await };
@@ -37,7 +40,7 @@ pub(crate) async fn run(subject: &impl Subject, setup: Setup) -> Run {
             Err(_) => return Run::Crashed,
         },
     };
-    loop {
+    for _ in 0..STEPS {
         let step = tokio::select! {
             biased;
             () = subject.crashed() => return Run::Crashed,
@@ -50,4 +53,5 @@ pub(crate) async fn run(subject: &impl Subject, setup: Setup) -> Run {
             Err(_) => return Run::Crashed,
         }
     }
+    panic!("it does not end: {}", executor.report());
 }

@@ -52,8 +52,10 @@ pub(crate) struct Faults {
     pub(crate) lies: BTreeSet<String>,
     /// Upgrades that fail, and how often.
     pub(crate) fails: BTreeMap<String, (u32, bool)>,
-    /// Drains that are refused for good.
+    /// Drains that are given up after the cordon.
     pub(crate) undrainable: BTreeSet<String>,
+    /// Drains that are given up before the cordon.
+    pub(crate) refused: BTreeSet<String>,
     /// Upgrades that never end.
     pub(crate) stuck: BTreeSet<String>,
     /// Begins that never return.

@@ -257,3 +257,18 @@ fn a_refusal_at_the_door_says_nothing_about_an_earlier_attempt() {
         "the API looked at the pod: it stays"
     );
 }
+
+#[test]
+fn a_pod_that_is_terminating_is_not_counted_twice() {
+    let first = pod("w-1", "a");
+    let pods = [first.clone(), pod("w-2", "a"), pod("w-3", "b")];
+    let mut story = Story::new(options()).with_web(3, pods);
+    story.budget(budget(1, 1));
+    let (request, _) = asked(&story.begin("a")).remove(0);
+    story.answer(request, EvictionAnswer::Accepted);
+    story.see(terminating(first));
+    let mut caught_up = budget(1, 1);
+    caught_up.status.current_healthy = 2;
+    story.budget(caught_up);
+    assert_eq!(asked(&story.told).len(), 2, "the status says it too");
+}
