@@ -28,7 +28,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let policy = policy(cli)?;
     let target = cli.to.as_deref().map(target).transpose()?;
     let back_up = back_up(cli)?;
-    let upgrade = upgrade(cli)?;
+    let upgrade = upgrade(cli, &policy)?;
     let client = client(cli).await?;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     if cli.command() == Command::Status {
@@ -75,9 +75,8 @@ pub(crate) fn target(text: &str) -> Result<KubeVersion, Failure> {
 }
 
 async fn client(cli: &Cli) -> Result<kube::Client, Failure> {
-    let config = config(cli)
-        .await
-        .map_err(|error| Failure::new("kubeconfig", error))?;
+    // The adapter's error says what to do about it.
+    let config = config(cli).await.map_err(migrate_kube::Error::from)?;
     let client = migrate_kube::connect(config)?;
     // What would change something is refused by the transport.
     if cli.dry_run || cli.command() != Command::Run {
@@ -114,9 +113,13 @@ fn back_up(cli: &Cli) -> Result<Arc<dyn BackUpData>, Failure> {
     Ok(Arc::new(SnapshotBackup::new(member, &cli.backup_dir)))
 }
 
-fn upgrade(cli: &Cli) -> Result<Arc<dyn UpgradeComponents>, Failure> {
+fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Failure> {
     match (&cli.node_hook, &cli.control_plane_hook) {
-        (Some(node), Some(control_plane)) => Ok(Arc::new(CommandHook::new(node, control_plane)?)),
+        (Some(node), Some(control_plane)) => {
+            // A hook must not outlive the patience of the run it belongs to.
+            let hook = CommandHook::new(node, control_plane)?;
+            Ok(Arc::new(hook.with_timeout(policy.deadlines.upgrade)))
+        }
         // Looking needs no driver.
         (None, None) if cli.dry_run || cli.command() != Command::Run => Ok(Arc::new(NoDriver)),
         _ => Err(Failure::plain(

@@ -87,6 +87,8 @@ pub struct RuleChecker {
     evicted: BTreeSet<String>,
     /// Pods that went, by `namespace/name`, with the resourceVersion.
     gone: Vec<(String, u64)>,
+    /// How often each node's kubelet changed.
+    kubelet_changes: BTreeMap<String, u32>,
     violations: Vec<Violation>,
 }
 
@@ -98,6 +100,7 @@ impl RuleChecker {
             state: State::default(),
             evicted: BTreeSet::new(),
             gone: Vec::new(),
+            kubelet_changes: BTreeMap::new(),
             violations: Vec::new(),
         }
     }

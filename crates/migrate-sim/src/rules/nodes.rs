@@ -56,6 +56,12 @@ impl RuleChecker {
                 format!("node {node_name} changed its kubelet while schedulable"),
             );
         }
+        let changes = self.kubelet_changes.entry(node_name.clone()).or_default();
+        *changes += 1;
+        if *changes > 1 {
+            let what = format!("node {node_name} changed its kubelet {changes} times");
+            self.broken("I6", at, what);
+        }
         let left: Vec<String> = self
             .state
             .all("Pod")

@@ -129,3 +129,12 @@ fn a_kubelet_is_never_newer_than_an_api_server() {
     checker.applied("Node", &node("b", "v1.37.2", true));
     assert_eq!(rules(checker), ["I4"]);
 }
+
+#[test]
+fn a_kubelet_changes_once() {
+    let mut checker = cluster();
+    checker.applied("Node", &node("b", "v1.36.3", true));
+    checker.applied("Node", &node("b", "v1.37.1", true));
+    checker.applied("Node", &node("b", "v1.37.2", true));
+    assert_eq!(rules(checker), ["I6"]);
+}
