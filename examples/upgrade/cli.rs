@@ -113,6 +113,15 @@ impl Cli {
         self.command.unwrap_or_default()
     }
 
+    /// Whether something was said that only a real cluster has.
+    pub(crate) fn names_a_cluster(&self) -> bool {
+        self.cluster_id.is_some()
+            || self.etcd.is_some()
+            || self.node_hook.is_some()
+            || self.control_plane_hook.is_some()
+            || self.adopt
+    }
+
     /// Whether to use the embedded cluster.
     pub(crate) fn is_demo(&self) -> bool {
         self.kubeconfig.is_none() && self.context.is_none()

@@ -1,5 +1,5 @@
 //! The demo: a whole upgrade on the embedded cluster, in virtual time, with
-//! every rule checked after every write.
+//! the rules that can be seen from outside checked after every write.
 
 use std::process::ExitCode;
 use std::sync::Arc;

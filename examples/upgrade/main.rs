@@ -36,6 +36,11 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
     if cli.is_demo() {
+        if cli.names_a_cluster() {
+            return Err(Failure::plain(
+                "these flags are for a real cluster: give --kubeconfig or --context too",
+            ));
+        }
         // A paused clock runs ahead whenever everybody waits: an hour of
         // cluster time takes a second, and the same seed gives the same bytes.
         let runtime = tokio::runtime::Builder::new_current_thread()

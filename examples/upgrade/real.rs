@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use migrate_core::cost::PhaseDurations;
@@ -116,9 +117,12 @@ fn back_up(cli: &Cli) -> Result<Arc<dyn BackUpData>, Failure> {
 fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Failure> {
     match (&cli.node_hook, &cli.control_plane_hook) {
         (Some(node), Some(control_plane)) => {
-            // A hook must not outlive the patience of the run it belongs to.
+            // Ended by the driver before the run gives the action up, so that
+            // nothing goes on changing a node that counts as failed.
+            let patience = policy.deadlines.upgrade;
+            let timeout = (patience / 2).max(patience.saturating_sub(Duration::from_secs(30)));
             let hook = CommandHook::new(node, control_plane)?;
-            Ok(Arc::new(hook.with_timeout(policy.deadlines.upgrade)))
+            Ok(Arc::new(hook.with_timeout(timeout)))
         }
         // Looking needs no driver.
         (None, None) if cli.dry_run || cli.command() != Command::Run => Ok(Arc::new(NoDriver)),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
 use migrate_core::{
-    BackUpData, Cancellation, Clock, ClusterModel, Fence, KubeVersion, Migration, Plan, Policy,
-    StepContext, StepInput, UpgradeComponents,
+    BackUpData, Cancellation, Clock, ClusterModel, Fence, Finding, KubeVersion, Migration, Plan,
+    Policy, Severity, StepContext, StepInput, UpgradeComponents,
 };
 use migrate_drain::Drainer;
-use migrate_executor::{Executor, Journal, RunOutcome, Setup};
+use migrate_executor::{Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model};
 use migrate_kube::observe;
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
@@ -54,6 +54,12 @@ pub(crate) async fn execute(
     model: ClusterModel,
     journal: impl FnOnce() -> Result<Box<dyn Journal>, Failure>,
 ) -> Result<ExitCode, Failure> {
+    // Cordons of the run that is taken over are no obstacles.
+    let model = if cli.adopt {
+        adoptable_model(&KubeAccess::new(env.client.clone()), model).await?
+    } else {
+        model
+    };
     let rate = (Bytes(cli.bytes_per_node), BytesPerSecond(cli.throughput));
     let plan = Planner::new(&model, &env.policy, env.target.clone())
         .with_durations(env.durations.clone())
@@ -61,10 +67,10 @@ pub(crate) async fn execute(
         .plan()?;
     show::plan(cli, &plan)?;
     if cli.command() == Command::Plan {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(verdict(&env.policy, &plan.findings));
     }
     if cli.dry_run {
-        return dry_run(cli, &env, model).await;
+        return dry_run(cli, &env, model, &plan).await;
     }
     // An unfinished run goes on even where a new plan would be empty.
     let journal = journal()?;
@@ -97,7 +103,12 @@ pub(crate) async fn execute(
 }
 
 /// Only the checks; the client underneath refuses whatever would change something.
-async fn dry_run(cli: &Cli, env: &Environment, model: ClusterModel) -> Result<ExitCode, Failure> {
+async fn dry_run(
+    cli: &Cli,
+    env: &Environment,
+    model: ClusterModel,
+    plan: &Plan,
+) -> Result<ExitCode, Failure> {
     use migrate_core::PrepareEnvironment;
 
     let input = StepInput::new(
@@ -113,13 +124,27 @@ async fn dry_run(cli: &Cli, env: &Environment, model: ClusterModel) -> Result<Ex
     for finding in &mut checked.findings {
         finding.waived = env.policy.waive.contains(&finding.code);
     }
-    let blocked = checked.findings.iter().any(|finding| finding.blocks());
     show::findings(cli, &checked.findings)?;
-    Ok(if blocked {
+    let all: Vec<Finding> = checked
+        .findings
+        .iter()
+        .chain(&plan.findings)
+        .cloned()
+        .collect();
+    Ok(verdict(&env.policy, &all))
+}
+
+/// Whether a run would be let start, as far as these say.
+fn verdict(policy: &Policy, findings: &[Finding]) -> ExitCode {
+    let waived = |finding: &Finding| policy.waive.contains(&finding.code);
+    if findings
+        .iter()
+        .any(|f| f.severity == Severity::Blocker && !waived(f))
+    {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
-    })
+    }
 }
 
 fn confirm(cli: &Cli, plan: &Plan) -> Result<(), Failure> {

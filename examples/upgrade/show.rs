@@ -71,6 +71,9 @@ pub(crate) fn rules(cli: &Cli, broken: &[Violation]) -> Result<(), Failure> {
 }
 
 pub(crate) fn status(cli: &Cli, anchor: &Anchor) -> Result<(), Failure> {
+    if cli.json && anchor.mark.is_none() {
+        return json("status", &serde_json::Value::Null);
+    }
     let mut out = std::io::stdout().lock();
     let Some(mark) = &anchor.mark else {
         writeln!(out, "no run is going on")?;

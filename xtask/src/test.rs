@@ -22,24 +22,17 @@ pub(crate) fn test() -> Result<(), String> {
     run(&mut test)
 }
 
-/// What is too slow for every change: the tests marked `extended`, on every
-/// release the testbed knows, and the benches at their full size.
+/// What is too slow for every change: the ignored tests, with the programs of
+/// every release the testbed knows, and the benches at their full size.
 pub(crate) fn extended() -> Result<(), String> {
     testbed::ensure(Release::EXTENDED)?;
     testbed::build()?;
     let mut test = cargo();
-    test.args([
-        "test",
-        "--workspace",
-        "--release",
-        "--",
-        "--ignored",
-        "extended",
-    ]);
+    test.args(["test", "--workspace", "--release", "--", "--ignored"]);
     run(&mut test)?;
     let mut bench = cargo();
     bench
         .args(["bench", "--workspace"])
-        .env("KUBE_MIGRATE_BENCH", "full");
+        .env("PLANNER_BENCH_LARGE", "1");
     run(&mut bench)
 }

@@ -56,8 +56,9 @@ pub struct Pace {
     pub step: Duration,
     /// Between two probes of an upgrade, 2 s.
     pub probe: Duration,
-    /// The longest wait for a driver's answer to one begin or probe, 60 s. What
-    /// a begin without an answer did is found out by the next probe.
+    /// The longest wait for one answer of a driver, the verifier or the
+    /// cluster, 60 s. What was done without an answer is found out by the next
+    /// look.
     pub answer: Duration,
     /// Between two observations for a verification, 2 s, unless the verifier
     /// asks for more.

@@ -43,7 +43,6 @@ mod intern;
 mod machine;
 mod planner;
 mod rollout;
-mod version;
 mod view;
 
 pub use error::Error;

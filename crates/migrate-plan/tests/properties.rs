@@ -358,4 +358,13 @@ proptest! {
         prop_assert!(world.rollout.is_finished());
         prop_assert_eq!(world.rollout.progress().done as usize, targets);
     }
+    /// What has no time in a schedule has a reason among the findings.
+    #[test]
+    fn what_cannot_begin_has_a_blocker(scenario in scenario()) {
+        let world = World::new(scenario);
+        let plan = &world.plan;
+        let verified = plan.schedule.iter().filter(|a| a.phase == Phase::Verify).count();
+        let targets = plan.control_plane.len() + plan.slots.len();
+        prop_assert!(verified == targets || plan.findings.iter().any(|f| f.blocks()));
+    }
 }

@@ -489,7 +489,7 @@ fn nodes_that_leave_or_arrive_by_themselves_need_nothing() {
 
 #[test]
 fn nodes_that_come_back_are_not_spared_the_canary() {
-    let model = cluster().build();
+    let model = cluster().pool("other", 1).build();
     let mut run = Run::started(&model, &policy("2", true, OnDeadline::Skip));
     run.members_done();
     for node in ["general-2", "general-3", "general-4"] {
@@ -503,6 +503,18 @@ fn nodes_that_come_back_are_not_spared_the_canary() {
     assert!(
         run.node("general-3", true, false).is_empty(),
         "behind the next one"
+    );
+    // Nobody is left to go first; whoever comes back goes alone.
+    for node in ["general-3", "general-4"] {
+        run.tell(Input::NodeGone { node: node.into() });
+    }
+    run.node("general-1", true, false);
+    run.fail("drain general-2", false);
+    run.node("general-2", true, false);
+    assert_eq!(run.node("general-3", true, false), ["drain general-3"]);
+    assert!(
+        run.node("general-4", true, false).is_empty(),
+        "behind the canary"
     );
 }
 

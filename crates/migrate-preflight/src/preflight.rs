@@ -69,7 +69,7 @@ impl Preflight {
 
         let mut findings = versions::check(model, target);
         findings.extend(check_nodes(model, policy, |node| {
-            !versions::is_at_target(&node.kubelet_version, target)
+            !node.kubelet_version.has_reached(target)
         }));
         for answer in answers {
             findings.extend(answer?);

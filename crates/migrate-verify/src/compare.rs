@@ -97,7 +97,7 @@ impl Comparison<'_> {
     fn member(&mut self, member: &str) {
         let object = || ObjectName::cluster("ControlPlane", member);
         match self.now.control_plane.get(member) {
-            Some(version) if version.satisfies(self.target) => {}
+            Some(version) if version.has_reached(self.target) => {}
             Some(version) => {
                 let evidence = format!("it serves {version}, not {}", self.target);
                 self.miss(
@@ -135,7 +135,7 @@ impl Comparison<'_> {
             ));
             return;
         };
-        if !node.kubelet_version.satisfies(self.target) {
+        if !node.kubelet_version.has_reached(self.target) {
             let evidence = format!(
                 "its kubelet is {}, not {}",
                 node.kubelet_version, self.target

@@ -237,7 +237,7 @@ fn bring_workers(stops: &mut Vec<PathStop>, minor: MinorVersion) {
 
 fn has_to_change(version: &KubeVersion, target: &KubeVersion) -> bool {
     // One that is newer is left alone: kube-migrate does not downgrade.
-    !version.satisfies(target) && version.compare(target) != VersionComparison::Newer
+    !version.has_reached(target)
 }
 
 impl UpgradePath {

@@ -172,6 +172,12 @@ impl KubeVersion {
         }
     }
 
+    /// Whether a component of this version has nothing to do on the way to
+    /// `target`: it satisfies it, or has passed it and is left alone.
+    pub fn has_reached(&self, target: &Self) -> bool {
+        self.satisfies(target) || self.compare(target) == VersionComparison::Newer
+    }
+
     /// Patch, then pre-release before release; builds left out.
     fn cmp_within_minor(&self, other: &Self) -> Ordering {
         self.patch

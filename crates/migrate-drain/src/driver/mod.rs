@@ -24,7 +24,7 @@ use crate::machine::{Drain, Options};
 use engine::Engine;
 
 /// Who owns the cordons of a drain that is part of no run.
-const STANDALONE: &str = "migrate-drain";
+const STANDALONE: &str = migrate_kube::DRAINED_BY_HAND;
 
 /// Drains nodes through a [`Client`].
 ///

@@ -51,6 +51,8 @@ impl Drain {
                 self.ledger.forget_pod(uid);
                 self.changed_accounts.insert(id.namespace);
             }
+            // Gone meanwhile: giving it back would count a pod that is no more.
+            None if self.view.pod(uid).is_none() => self.ledger.forget_pod(uid),
             None => {
                 self.ledger.release(uid);
                 let pod = self.view.pod(uid);

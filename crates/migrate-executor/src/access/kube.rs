@@ -176,8 +176,14 @@ impl View {
                 budgets.iter().map(budget_seen).collect()
             }
             WatchEvent::Applied(budget) => vec![budget_seen(&budget)],
-            // A budget that is gone blocks nothing; what it allowed last is
-            // all that the rollout can be told.
+            // A budget that is gone blocks nothing.
+            WatchEvent::Deleted(budget) => {
+                let budget = budget.to_model();
+                vec![Input::BudgetSeen {
+                    key: BudgetKey::real(budget.namespace, budget.name),
+                    allowed: u32::MAX,
+                }]
+            }
             _ => Vec::new(),
         }
     }

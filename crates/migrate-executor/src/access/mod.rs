@@ -11,6 +11,7 @@ pub use self::kube::KubeAccess;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use migrate_core::{ClusterId, ClusterModel, StepError};
+use migrate_kube::DRAINED_BY_HAND;
 use migrate_plan::Input;
 
 /// A cluster as the executor needs it. [`KubeAccess`] is the real one; a
@@ -92,6 +93,21 @@ pub struct Claim {
     pub plan: String,
 }
 
+impl Claim {
+    /// The claim of `run`.
+    pub fn new(
+        run: impl Into<String>,
+        journal: impl Into<String>,
+        plan: impl Into<String>,
+    ) -> Self {
+        Self {
+            run: run.into(),
+            journal: journal.into(),
+            plan: plan.into(),
+        }
+    }
+}
+
 /// A node that a run of ours has cordoned.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
@@ -125,7 +141,11 @@ pub async fn adoptable_model(
     access: &dyn ClusterAccess,
     mut model: ClusterModel,
 ) -> Result<ClusterModel, StepError> {
-    for marked in access.marked_nodes().await? {
+    let marked_nodes = access.marked_nodes().await?;
+    for marked in marked_nodes
+        .into_iter()
+        .filter(|marked| marked.run != DRAINED_BY_HAND)
+    {
         for node in model
             .nodes
             .iter_mut()

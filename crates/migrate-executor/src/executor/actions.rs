@@ -1,6 +1,6 @@
 //! The rollout's turn: feed it, and carry out what it begins.
 
-use migrate_core::steps::{Baseline, DrainCommand, DrainEvent, DrainOutcome};
+use migrate_core::steps::{Baseline, DrainEvent, DrainEvents, DrainOutcome};
 use migrate_core::{
     Action, ActionId, EventKind, Finding, Moment, Outcome, Phase, StepError, Target,
 };
@@ -28,7 +28,8 @@ impl Executor {
         let news = self.view.news(now, &self.state.seen);
         self.inbox
             .extend(news.into_iter().map(|input| Record::Input { input }));
-        let must_start = self.state.started_at.is_none() || self.restart;
+        // Who cancels before the rollout began wants it not to begin.
+        let must_start = (self.state.started_at.is_none() || self.restart) && !self.cancelled;
         if must_start && self.view.is_synced() {
             self.restart = false;
             self.inbox.push_back(Record::Input {
@@ -72,6 +73,9 @@ impl Executor {
             }
             goes_on
         });
+        for node in self.drains.late(now) {
+            self.drain_failed(node, "the drainer did not answer by its deadline");
+        }
         let job = self.drains.act(now, &self.shop);
         self.jobs.extend(job);
     }
@@ -91,9 +95,10 @@ impl Executor {
         let now = self.now();
         let deadlines = &self.state.policy.deadlines;
         match action.phase {
-            Phase::Drain => self.drains.ask(DrainCommand::Drain {
-                node: action.target.name().to_owned(),
-            }),
+            Phase::Drain => {
+                let give_up = now + deadlines.drain + deadlines.pod;
+                self.drains.drain(action.target.name().to_owned(), give_up);
+            }
             Phase::Upgrade => {
                 let entry = match (self.state.is_retry(&action), resumed) {
                     (true, _) => Entry::Retried,
@@ -139,8 +144,7 @@ impl Executor {
         let until = self.now() + self.state.policy.deadlines.verify;
         for node in self.state.to_lift() {
             if !self.lifting.contains_key(&node) {
-                self.drains
-                    .ask(DrainCommand::Release { node: node.clone() });
+                self.drains.release(node.clone());
                 self.lifting.insert(node, until);
             }
         }
@@ -168,6 +172,27 @@ impl Executor {
             DrainEvent::Waiting { node, pods } => self.waits.pods_wait(&node, &pods),
             _ => {}
         }
+    }
+
+    /// Takes the line to the drainer. Without one that waiting could bring, no
+    /// drain is possible.
+    pub(super) fn drainer_answered(&mut self, result: Result<DrainEvents, StepError>, now: Moment) {
+        if let Err(error) = &result
+            && !error.is_retryable()
+        {
+            for node in self.drains.drains() {
+                self.drain_failed(node, &error.to_string());
+            }
+        }
+        self.drains.dialled(result, now + self.pace.retry);
+    }
+
+    fn drain_failed(&mut self, node: String, reason: &str) {
+        let outcome = DrainOutcome::Failed {
+            reason: reason.to_owned(),
+            retryable: false,
+        };
+        self.drained(node, outcome);
     }
 
     fn drained(&mut self, node: String, outcome: DrainOutcome) {
@@ -210,7 +235,7 @@ impl Executor {
     fn take_check_outputs(&mut self, outputs: Vec<CheckOutput>) {
         for output in outputs {
             match output {
-                CheckOutput::Release(node) => self.drains.ask(DrainCommand::Release { node }),
+                CheckOutput::Release(node) => self.drains.release(node),
                 CheckOutput::Passed(CheckKey::Action(id)) => {
                     let result = ActionResult::Succeeded(Outcome::SameNode);
                     self.action_ended(id, Some(result));

@@ -15,6 +15,9 @@ pub(super) struct DrainLink {
     /// What it was asked for and has not answered, by node. All of it is asked
     /// again over a new line: draining and releasing go on where they stand.
     asked: BTreeMap<String, DrainCommand>,
+    /// When a drain without an answer is given up: a drainer keeps its own
+    /// deadline, this is for one that does not, or cannot be reached.
+    give_up: BTreeMap<String, Moment>,
     /// Releases to ask for once more, and when.
     later: BTreeMap<String, Moment>,
     /// Why the last line broke.
@@ -34,13 +37,27 @@ impl DrainLink {
         Self {
             line: Line::Down(Moment::EPOCH),
             asked: BTreeMap::new(),
+            give_up: BTreeMap::new(),
             later: BTreeMap::new(),
             trouble: None,
         }
     }
 
+    /// Asks to drain `node`, and waits for the answer until `give_up` at the
+    /// longest.
+    pub(super) fn drain(&mut self, node: String, give_up: Moment) {
+        self.give_up.insert(node.clone(), give_up);
+        self.ask(DrainCommand::Drain { node });
+    }
+
+    /// Asks to give `node` back.
+    pub(super) fn release(&mut self, node: String) {
+        self.give_up.remove(&node);
+        self.ask(DrainCommand::Release { node });
+    }
+
     /// Asks for `command`, now or once there is a line.
-    pub(super) fn ask(&mut self, command: DrainCommand) {
+    fn ask(&mut self, command: DrainCommand) {
         let (DrainCommand::Drain { node } | DrainCommand::Release { node }) = &command else {
             return;
         };
@@ -60,7 +77,19 @@ impl DrainLink {
     /// Forgets what was asked for `node`.
     pub(super) fn settled(&mut self, node: &str) {
         self.asked.remove(node);
+        self.give_up.remove(node);
         self.later.remove(node);
+    }
+
+    /// The drains that had no answer for too long.
+    pub(super) fn late(&self, now: Moment) -> Vec<String> {
+        let late = self.give_up.iter().filter(|(_, at)| **at <= now);
+        late.map(|(node, _)| node.clone()).collect()
+    }
+
+    /// The drains that were asked for.
+    pub(super) fn drains(&self) -> Vec<String> {
+        self.give_up.keys().cloned().collect()
     }
 
     /// Sends what is due; gives the job that makes the line, if one is needed.
@@ -72,7 +101,7 @@ impl DrainLink {
             .map(|(node, _)| node.clone())
             .collect();
         for node in due {
-            self.ask(DrainCommand::Release { node });
+            self.release(node);
         }
         match self.line {
             Line::Down(at) if at <= now && !self.asked.is_empty() => {
@@ -122,6 +151,7 @@ impl DrainLink {
             Line::Down(at) if !self.asked.is_empty() => Some(at),
             _ => None,
         };
-        self.later.values().copied().chain(line).min()
+        let times = self.later.values().chain(self.give_up.values());
+        times.copied().chain(line).min()
     }
 }

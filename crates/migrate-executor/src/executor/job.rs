@@ -10,6 +10,7 @@ use migrate_core::{
     Action, ActionId, ActionStatus, Finding, Migration, ObjectName, StepContext, StepError,
     StepErrorKind, StepInput,
 };
+use migrate_kube::DRAINED_BY_HAND;
 
 use crate::access::{AnchorState, Claim};
 use crate::{ClusterAccess, MarkedNode};
@@ -44,6 +45,8 @@ pub(super) struct Workshop {
     pub(super) input: StepInput,
     pub(super) migration: Migration,
     pub(super) access: Arc<dyn ClusterAccess>,
+    /// The longest wait for one answer.
+    pub(super) answer: Duration,
 }
 
 impl Workshop {
@@ -75,18 +78,21 @@ impl Workshop {
 
     pub(super) fn claim(&self, claim: Claim) -> Job {
         let shop = self.clone();
-        Box::pin(async move { Ended::Claimed(shop.access.claim(&claim).await) })
+        Box::pin(async move { Ended::Claimed(shop.asked(shop.access.claim(&claim)).await) })
     }
 
-    /// Makes every cordon of any run one of `run`.
+    /// Makes every cordon of any run one of `run`; those of people stay theirs.
     pub(super) fn take_over(&self, run: String) -> Job {
         let shop = self.clone();
-        Box::pin(async move { Ended::TakenOver(shop.take_over_all(&run).await) })
+        Box::pin(async move { Ended::TakenOver(shop.asked(shop.take_over_all(&run)).await) })
     }
 
     async fn take_over_all(&self, run: &str) -> Result<Vec<String>, StepError> {
         let mut nodes = Vec::new();
         for mark in self.access.marked_nodes().await? {
+            if mark.run == DRAINED_BY_HAND {
+                continue;
+            }
             if mark.run != run {
                 self.access.take_over(&mark.node, &mark.run, run).await?;
             }
@@ -97,14 +103,14 @@ impl Workshop {
 
     pub(super) fn anchor(&self) -> Job {
         let shop = self.clone();
-        Box::pin(async move { Ended::Anchor(shop.access.anchor().await) })
+        Box::pin(async move { Ended::Anchor(shop.asked(shop.access.anchor()).await) })
     }
 
     pub(super) fn begin(&self, action: Action, within: Duration) -> Job {
         let shop = self.clone();
         Box::pin(async move {
             let begun = shop.migration.upgrade.begin(&shop.cx, &action);
-            let result = limited(within, &action, begun).await;
+            let result = limited(within, action_name(&action), begun).await;
             Ended::Begun(action.id, result)
         })
     }
@@ -113,16 +119,17 @@ impl Workshop {
         let shop = self.clone();
         Box::pin(async move {
             let probed = shop.migration.upgrade.probe(&shop.cx, &action);
-            let result = limited(within, &action, probed).await;
+            let result = limited(within, action_name(&action), probed).await;
             Ended::Probed(action.id, result)
         })
     }
 
     pub(super) fn observe(&self, round: u64) -> Job {
         let shop = self.clone();
-        Box::pin(
-            async move { Ended::Observed(round, shop.migration.verify.observe(&shop.cx).await) },
-        )
+        Box::pin(async move {
+            let observed = shop.migration.verify.observe(&shop.cx);
+            Ended::Observed(round, shop.asked(observed).await)
+        })
     }
 
     pub(super) fn drainer(&self, commands: migrate_core::steps::DrainCommands) -> Job {
@@ -146,23 +153,35 @@ impl Workshop {
                 }
                 shop.access.marked_nodes().await
             };
-            Ended::Closed(close.await)
+            Ended::Closed(shop.asked(close).await)
         })
+    }
+
+    /// Waits for the cluster's answer, but not for ever.
+    async fn asked<T>(
+        &self,
+        question: impl Future<Output = Result<T, StepError>>,
+    ) -> Result<T, StepError> {
+        limited(self.answer, ObjectName::cluster("Cluster", "API"), question).await
     }
 }
 
-/// Gives up waiting for `work` after `within`: a driver that hangs does not
-/// hang the run. What it did is found out by the next probe.
+fn action_name(action: &Action) -> ObjectName {
+    ObjectName::cluster("Action", action.id.as_str())
+}
+
+/// Gives up waiting for `work` after `within`: what hangs does not hang the
+/// run. What it did is found out by the next look.
 async fn limited<T>(
     within: Duration,
-    action: &Action,
+    object: ObjectName,
     work: impl Future<Output = Result<T, StepError>>,
 ) -> Result<T, StepError> {
     match tokio::time::timeout(within, work).await {
         Ok(result) => result,
         Err(_) => Err(StepError::new(
             StepErrorKind::Deadline,
-            ObjectName::cluster("Action", action.id.as_str()),
+            object,
             format!("no answer within {} s", within.as_secs()),
         )),
     }

@@ -82,6 +82,8 @@ pub struct Executor {
     closing: Closing,
     /// The run had stopped, and its rollout is still to be told to go on.
     restart: bool,
+    /// This runner was told to end the run.
+    cancelled: bool,
     /// Why this runner may not go on, although the run has not ended.
     barred: Option<StopCause>,
     outcome: Option<StepOutcome>,
@@ -197,6 +199,7 @@ impl Executor {
     /// Ends the run: nothing more begins, what is under way goes on to its end,
     /// then the run is stopped. Opening the journal again goes on with it.
     pub fn cancel(&mut self) {
+        self.cancelled = true;
         self.inbox.push_back(Record::Input {
             input: Input::Cancelled,
         });
@@ -330,7 +333,7 @@ impl Executor {
                 self.action_ended(id, ended);
             }
             Ended::Observed(round, result) => self.observed(round, &result, now),
-            Ended::Drainer(result) => self.drains.dialled(result, now + self.pace.retry),
+            Ended::Drainer(result) => self.drainer_answered(result, now),
             Ended::Closed(result) => self.closed(result, now),
         }
     }

@@ -100,7 +100,12 @@ impl Executor {
             return;
         };
         let mut findings = self.state.plan.findings.clone();
-        findings.extend(found);
+        // The planner and a preflight may see the same thing: say it once.
+        let is_new = |new: &Finding| {
+            let same = |old: &Finding| old.code == new.code && old.object == new.object;
+            !self.state.plan.findings.iter().any(same)
+        };
+        findings.extend(found.into_iter().filter(is_new));
         self.state.waive(&mut findings);
         self.announce(&findings);
         self.step_ended(StepResult::Prepared { findings });

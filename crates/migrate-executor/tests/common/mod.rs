@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod case;
 pub(crate) mod journal;
 pub(crate) mod law;
 pub(crate) mod steps;

@@ -197,6 +197,13 @@ impl MigratePods for Drainer {
         commands: DrainCommands,
     ) -> Result<DrainEvents, StepError> {
         sleep(secs(1)).await;
+        if self.0.lock().faults.drainer_forbidden {
+            let what = "it may not list pods; add the rule";
+            return Err(trouble(StepErrorKind::Forbidden, what));
+        }
+        if self.0.lock().faults.drainer_silent {
+            return Ok(stream::pending().boxed());
+        }
         let (world, run) = (self.0.clone(), cx.fence.run.clone());
         let events = commands.flat_map_unordered(None, move |command| {
             let (world, run) = (world.clone(), run.clone());

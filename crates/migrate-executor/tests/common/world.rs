@@ -60,6 +60,10 @@ pub(crate) struct Faults {
     pub(crate) stuck: BTreeSet<String>,
     /// Begins that never return.
     pub(crate) hangs: BTreeSet<String>,
+    /// The drainer is not allowed to work.
+    pub(crate) drainer_forbidden: bool,
+    /// The drainer takes commands and never answers.
+    pub(crate) drainer_silent: bool,
     /// The drainer's stream ends after that many events, once.
     pub(crate) drainer_ends_after: Option<u32>,
     /// The anchor cannot be read that many times.

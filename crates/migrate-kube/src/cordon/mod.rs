@@ -20,6 +20,10 @@ pub const CORDONED_BY: &str = "kube-migrate.dev/cordoned-by";
 /// Annotation of a node: whether it was unschedulable before that.
 pub const UNSCHEDULABLE_BEFORE: &str = "kube-migrate.dev/unschedulable-before";
 
+/// The owner of cordons that a drain without a run sets: a person drained the
+/// node for reasons of their own, so no run takes it over.
+pub const DRAINED_BY_HAND: &str = "migrate-drain";
+
 /// How often a change is tried anew when the node changes meanwhile.
 const ATTEMPTS: u32 = 5;
 const NODES: &str = "/api/v1/nodes";

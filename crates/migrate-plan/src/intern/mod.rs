@@ -23,8 +23,11 @@ pub(crate) struct Interned<'m> {
     /// By node, which part of `touches` is its own; one longer than the nodes.
     starts: Vec<u32>,
     touches: Vec<Touch>,
-    /// Pods (positions in the model) that two or more real budgets guard.
-    pub(crate) doubly_guarded: Vec<DoublyGuarded>,
+    /// Nodes with pods that two or more real budgets guard: the API refuses to
+    /// evict those for good.
+    pub(crate) doubly_guarded: Vec<u32>,
+    /// Whether a pod that would have to leave is not healthy.
+    has_sick_pods: bool,
 }
 
 /// A budget and its numbers.
@@ -66,14 +69,6 @@ pub(crate) struct Touch {
     pub(crate) pods: u32,
 }
 
-/// A pod that the API refuses to evict for good.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DoublyGuarded {
-    pub(crate) pod: usize,
-    pub(crate) node: u32,
-    pub(crate) budgets: [u32; 2],
-}
-
 impl BudgetSource<'_> {
     pub(crate) fn key(&self) -> BudgetKey {
         match self {
@@ -92,8 +87,9 @@ impl<'m> Interned<'m> {
         let mut matcher = Matcher::new(model, &policy.assumed_budgets);
         let mut loads = vec![NodeLoad::default(); model.nodes.len()];
         let mut doubly_guarded = Vec::new();
+        let mut has_sick_pods = false;
         let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(model.pods.len());
-        for (position, pod) in model.pods.iter().enumerate() {
+        for pod in &model.pods {
             if pod.is_finished() {
                 continue;
             }
@@ -112,14 +108,11 @@ impl<'m> Interned<'m> {
             let grace = u32::try_from(pod.grace_seconds).unwrap_or(u32::MAX);
             load.grace_seconds = load.grace_seconds.max(grace);
             load.volumes |= !pod.claims.is_empty();
-            if let [first, second, ..] = *budgets {
-                doubly_guarded.push(DoublyGuarded {
-                    pod: position,
-                    node,
-                    budgets: [first, second],
-                });
+            if budgets.len() > 1 {
+                doubly_guarded.push(node);
             }
             // A pod that is not Ready spends nothing when it goes.
+            has_sick_pods |= !pod.is_healthy();
             if pod.is_healthy() {
                 pairs.extend(budgets.iter().map(|&budget| (node, budget)));
             }
@@ -131,7 +124,15 @@ impl<'m> Interned<'m> {
             starts,
             touches,
             doubly_guarded,
+            has_sick_pods,
         }
+    }
+
+    /// Whether anything here can keep a drain from ending.
+    pub(crate) fn may_block(&self) -> bool {
+        self.has_sick_pods
+            || !self.doubly_guarded.is_empty()
+            || self.budgets.iter().any(|budget| budget.allowed == 0)
     }
 
     /// The budgets that pods of `node` count for, by budget.

@@ -20,7 +20,6 @@ use serde::Serialize;
 use crate::intern::Interned;
 use crate::machine::Machine;
 use crate::rollout::spec;
-use crate::version::is_at_target;
 use crate::{ActionResult, Command, Error, Input, Recorded};
 use simulate::{Fed, Step, simulate};
 use times::Times;
@@ -206,7 +205,15 @@ impl<'a> Planner<'a> {
         record: impl FnMut(migrate_core::Moment, Fed),
     ) -> Result<(Plan, Vec<Step>), Error> {
         let mut found = path::check(self.model, &self.target)?;
-        let interned = Interned::new(self.model, self.policy);
+        let mut interned = Interned::new(self.model, self.policy);
+        let drains = |node: &Node| !node.kubelet_version.has_reached(&self.target);
+        found.extend(findings::of_budgets(
+            self.model,
+            self.policy,
+            &interned,
+            drains,
+        ));
+        findings::believe(&found, &mut interned);
         let jobs = self.jobs(&interned);
         let mut plan = self.outline(&jobs)?;
         let ids: FxHashMap<&str, u32> = jobs
@@ -236,7 +243,7 @@ impl<'a> Planner<'a> {
             &self.durations,
             self.transfer,
         )?;
-        findings::of_budgets(self.model, &interned, &jobs, &mut found);
+        found.extend(findings::of_assumed(&interned, &jobs));
         findings::of_nodes(&plan, &machine, &jobs, &mut found);
         plan.findings = findings::finish(found, self.policy);
         Ok((plan, steps))
@@ -254,12 +261,12 @@ impl<'a> Planner<'a> {
                 .into_iter()
                 .any(|budget| interned.budgets[budget].steady == 0);
         }
-        for pod in &interned.doubly_guarded {
-            impossible[pod.node as usize] = true;
+        for &node in &interned.doubly_guarded {
+            impossible[node as usize] = true;
         }
         let mut jobs = Vec::new();
         for (id, node) in (0..).zip(&self.model.nodes) {
-            if !is_at_target(&node.kubelet_version, &self.target) {
+            if !node.kubelet_version.has_reached(&self.target) {
                 jobs.push(Job {
                     id,
                     node,
@@ -301,7 +308,7 @@ impl<'a> Planner<'a> {
                 slot
             })
             .collect();
-        let is_done = |version| is_at_target(version, &self.target);
+        let is_done = |version: &KubeVersion| version.has_reached(&self.target);
         let members = &self.model.control_plane;
         let control_plane: Vec<PlannedMember> = members
             .iter()

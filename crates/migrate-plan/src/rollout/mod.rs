@@ -15,7 +15,6 @@ use migrate_core::{
 use crate::Error;
 use crate::intern::Interned;
 use crate::machine::{Emit, Ended, Halt, Machine, Mode, Obstacle, State};
-use crate::version::is_at_target;
 pub use input::{ActionResult, Command, Input, Recorded, StopReason};
 use names::Names;
 pub(crate) use names::spec;
@@ -114,7 +113,7 @@ impl Rollout {
                 kubelet_version,
             } => {
                 if let Some(node) = self.node(node) {
-                    let at_target = is_at_target(kubelet_version, &self.names.to);
+                    let at_target = kubelet_version.has_reached(&self.names.to);
                     self.machine
                         .node_seen(node, *ready, *unschedulable, at_target);
                 }

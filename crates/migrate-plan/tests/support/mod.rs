@@ -5,8 +5,8 @@
 pub(crate) mod world;
 
 use migrate_core::{
-    ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, KubeVersion,
-    LabelSelector, Moment, Node, Pod, PodId, Role, Workload, WorkloadId,
+    ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, IntOrPercent,
+    KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Role, Workload, WorkloadId,
 };
 
 pub(crate) const OLD: &str = "v1.36.3";
@@ -92,6 +92,8 @@ impl Cluster {
         budget.status.expected_pods = pods;
         budget.status.current_healthy = pods;
         budget.status.desired_healthy = pods - allowed;
+        let needed = u32::try_from(pods - allowed).unwrap();
+        budget.min_available = Some(IntOrPercent::Int(needed));
         budget.status.disruptions_allowed = allowed;
         self.model.budgets.push(budget);
         self

@@ -7,7 +7,6 @@ use kube::Client;
 use migrate_core::{ClusterModel, Finding, KubeVersion, Node, ObjectName, Policy, Severity};
 use migrate_kube::{CordonMark, get, resources};
 
-use super::versions::is_at_target;
 use super::{Answer, codes, names};
 
 /// Requests in flight.
@@ -66,7 +65,7 @@ fn judge(
     for node in &model.nodes {
         if !node.ready {
             away.insert(node.name.as_str());
-            findings.push(not_ready(node, is_at_target(&node.kubelet_version, target)));
+            findings.push(not_ready(node, node.kubelet_version.has_reached(target)));
         }
         let mark = marks.get(node.name.as_str()).and_then(Option::as_ref);
         let is_ours = mark.is_some_and(|mark| mark.run == run && !mark.was_unschedulable);
@@ -141,7 +140,7 @@ fn pools(
             .collect();
         let waits = nodes
             .iter()
-            .any(|node| !is_away(&node) && !is_at_target(&node.kubelet_version, target));
+            .any(|node| !is_away(&node) && !node.kubelet_version.has_reached(target));
         if waits && missing.len() >= width as usize {
             findings.push(Finding::new(
                 codes::POOL_AWAY,

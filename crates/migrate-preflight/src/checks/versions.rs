@@ -3,22 +3,12 @@
 use std::collections::BTreeSet;
 
 use migrate_core::skew::{
-    Component, ComponentInstance, PathError, PathStop, Reachable, SkewViolation, UpgradePath,
+    Component, ComponentInstance, PathStop, Reachable, SkewViolation, UpgradePath,
     check as skew_check, upgrade_path,
 };
 use migrate_core::{ClusterModel, Finding, KubeVersion, ObjectName, Severity};
 
 use super::{codes, names};
-
-/// Whether nothing is to be done to a component of `version`: it is at
-/// `target`, or ahead of it.
-pub(crate) fn is_at_target(version: &KubeVersion, target: &KubeVersion) -> bool {
-    match upgrade_path(version, None, target) {
-        Ok(path) => path.is_empty(),
-        Err(PathError::Downgrade { .. }) => true,
-        Err(_) => false,
-    }
-}
 
 /// Findings about versions, from the model alone.
 pub(crate) fn check(model: &ClusterModel, target: &KubeVersion) -> Vec<Finding> {
@@ -221,14 +211,5 @@ mod tests {
                 .iter()
                 .any(|f| f.code == codes::SKEW)
         );
-    }
-
-    #[test]
-    fn at_target_means_nothing_to_do() {
-        let at = |version: &str, target: &str| {
-            is_at_target(&version.parse().unwrap(), &target.parse().unwrap())
-        };
-        assert!(at("v1.37.1", "v1.37.1") && at("v1.37.2", "v1.37.1") && at("v1.37.2", "1.37"));
-        assert!(!at("v1.37.0", "v1.37.1") && !at("v1.36.9", "1.37") && !at("v1.36.0", "v2.0.0"));
     }
 }

@@ -1,0 +1,199 @@
+//! The executor's own access to a cluster, over the embedded one.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use migrate_core::{Moment, StepErrorKind};
+use migrate_executor::{
+    AnchorState, Claim, ClusterAccess, KubeAccess, MarkedNode, adoptable_model,
+};
+use migrate_kube::resources::{Lease, Node};
+use migrate_plan::Input;
+use migrate_sim::{Budget, Pool, SimCluster, Workload};
+
+async fn cluster() -> (SimCluster, Client) {
+    let cart = Workload::deployment("shop", "cart", 3).with_budget(Budget::min_available(2));
+    let cluster = SimCluster::builder()
+        .seed(7)
+        .nodes(Pool::new("general", 3))
+        .workload(cart)
+        .start()
+        .await
+        .unwrap();
+    cluster
+        .wait_until_settled(Duration::from_secs(60))
+        .await
+        .unwrap();
+    let client = cluster.client();
+    (cluster, client)
+}
+
+fn writes(cluster: &SimCluster) -> usize {
+    cluster
+        .audit()
+        .iter()
+        .filter(|entry| entry.is_mutating())
+        .count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_anchor_names_one_run_and_its_journal() {
+    let (cluster, client) = cluster().await;
+    let access = KubeAccess::new(client.clone());
+    let model = migrate_kube::observe(&client, Moment::EPOCH).await.unwrap();
+    assert_eq!(access.identity().await.unwrap(), model.cluster);
+    assert_eq!(access.anchor().await.unwrap(), AnchorState::new());
+
+    let claim = Claim::new("run-1", "host:/a.journal", "plan-1");
+    access.claim(&claim).await.unwrap();
+    let named = AnchorState::new().with_run("run-1", "host:/a.journal");
+    assert_eq!(access.anchor().await.unwrap(), named);
+    let before = writes(&cluster);
+    access.claim(&claim).await.unwrap();
+    access.clear("run-2").await.unwrap();
+    assert_eq!(
+        writes(&cluster),
+        before,
+        "nothing to change, nothing is sent"
+    );
+
+    let other = Claim::new("run-2", "host:/b.journal", "plan-1");
+    let error = access.claim(&other).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Conflict);
+    assert!(error.to_string().contains("run-1"), "{error}");
+    let moved = Claim::new("run-1", "host:/b.journal", "plan-2");
+    access.claim(&moved).await.unwrap();
+
+    let leases = Api::<Lease>::namespaced(client, "kube-system");
+    let pause = serde_json::json!({
+        "metadata": { "annotations": { "kube-migrate.dev/pause": "true" } },
+    });
+    let params = PatchParams::default();
+    leases
+        .patch("kube-migrate", &params, &Patch::Merge(&pause))
+        .await
+        .unwrap();
+    let paused = AnchorState::new()
+        .with_run("run-1", "host:/b.journal")
+        .with_paused(true);
+    assert_eq!(access.anchor().await.unwrap(), paused);
+    access.clear("run-1").await.unwrap();
+    assert_eq!(
+        access.anchor().await.unwrap(),
+        AnchorState::new().with_paused(true)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn cordons_are_taken_over_and_then_given_back_as_they_were() {
+    let (_cluster, client) = cluster().await;
+    let access = KubeAccess::new(client.clone());
+    let nodes = Api::<Node>::all(client.clone());
+    let model = migrate_kube::observe(&client, Moment::EPOCH).await.unwrap();
+    let [first, second, _] = &model.nodes[..] else {
+        panic!("three nodes");
+    };
+    let foreign = serde_json::json!({ "spec": { "unschedulable": true } });
+    let params = PatchParams::default();
+    nodes
+        .patch(&second.name, &params, &Patch::Merge(&foreign))
+        .await
+        .unwrap();
+    for node in [first, second] {
+        migrate_kube::cordon(&client, &node.name, "run-1")
+            .await
+            .unwrap();
+    }
+    let marked = |run| {
+        vec![
+            MarkedNode::new(&first.name, run, false),
+            MarkedNode::new(&second.name, run, true),
+        ]
+    };
+    assert_eq!(access.marked_nodes().await.unwrap(), marked("run-1"));
+
+    let seen = migrate_kube::observe(&client, Moment::EPOCH).await.unwrap();
+    let adoptable = adoptable_model(&access, seen).await.unwrap();
+    let unschedulable: Vec<_> = adoptable
+        .nodes
+        .iter()
+        .map(|node| node.unschedulable)
+        .collect();
+    assert_eq!(unschedulable, [false, true, false]);
+
+    for node in [first, second] {
+        access
+            .take_over(&node.name, "run-0", "run-2")
+            .await
+            .unwrap();
+    }
+    assert_eq!(
+        access.marked_nodes().await.unwrap(),
+        marked("run-1"),
+        "not theirs to take"
+    );
+    for node in [first, second] {
+        access
+            .take_over(&node.name, "run-1", "run-2")
+            .await
+            .unwrap();
+        access
+            .take_over(&node.name, "run-1", "run-2")
+            .await
+            .unwrap();
+    }
+    access
+        .take_over("no-such-node", "run-1", "run-2")
+        .await
+        .unwrap();
+    assert_eq!(access.marked_nodes().await.unwrap(), marked("run-2"));
+
+    for node in [first, second] {
+        migrate_kube::restore_cordon(&client, &node.name, "run-2")
+            .await
+            .unwrap();
+    }
+    assert_eq!(access.marked_nodes().await.unwrap(), []);
+    let model = migrate_kube::observe(&client, Moment::EPOCH).await.unwrap();
+    let unschedulable: Vec<_> = model.nodes.iter().map(|node| node.unschedulable).collect();
+    assert_eq!(unschedulable, [false, true, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_look_shows_everything_and_later_ones_what_changes() {
+    let (_cluster, client) = cluster().await;
+    let access = KubeAccess::new(client.clone());
+    let mut changes = access.changes();
+    let first = changes.next().await.unwrap().unwrap();
+    let count = |is: fn(&Input) -> bool| first.iter().filter(|input| is(input)).count();
+    assert_eq!(
+        count(|input| matches!(input, Input::NodeSeen { ready: true, .. })),
+        3
+    );
+    assert_eq!(
+        count(|input| matches!(input, Input::BudgetSeen { allowed: 1, .. })),
+        1
+    );
+
+    let model = migrate_kube::observe(&client, Moment::EPOCH).await.unwrap();
+    let name = &model.nodes[0].name;
+    migrate_kube::cordon(&client, name, "run-1").await.unwrap();
+    let cordoned = |input: &Input| match input {
+        Input::NodeSeen {
+            node,
+            unschedulable: true,
+            ..
+        } => node == name,
+        _ => false,
+    };
+    while !changes.next().await.unwrap().unwrap().iter().any(cordoned) {}
+    Api::<Node>::all(client)
+        .delete(name, &kube::api::DeleteParams::default())
+        .await
+        .unwrap();
+    let gone = Input::NodeGone { node: name.clone() };
+    while !changes.next().await.unwrap().unwrap().contains(&gone) {}
+}

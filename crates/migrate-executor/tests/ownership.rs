@@ -1,0 +1,285 @@
+//! Whether a run may begin at all, and whose the cluster is.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::case::{Case, step_until};
+use common::law::assert_replay_law;
+use common::secs;
+use common::steps::{Access, migration_with};
+use common::world::{Anchor, Cordon};
+use migrate_core::steps::BackupProof;
+use migrate_core::{Cancellation, ClusterId, Severity};
+use migrate_executor::{Error, Executor, Record, Report, RunOutcome, StopCause, adoptable_model};
+
+#[tokio::test(start_paused = true)]
+async fn a_second_run_finds_nothing_to_do_and_writes_nothing() {
+    let first = Case::new();
+    assert_eq!(first.run().await.outcome, RunOutcome::Done);
+    let (records, effects) = (first.journal.entries().len(), first.effects().len());
+    let report = first.run().await;
+    assert_eq!(report.outcome, RunOutcome::NothingToDo);
+    assert_eq!(
+        (first.journal.entries().len(), first.effects().len()),
+        (records, effects)
+    );
+    let second = first.again("run-2");
+    assert_eq!(second.run().await.outcome, RunOutcome::NothingToDo);
+    assert_eq!(
+        (second.journal.entries().len(), first.effects().len()),
+        (0, effects)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn blockers_stop_it_before_anything_is_changed_unless_they_are_waived() {
+    let mut case = Case::new();
+    case.migration = migration_with(
+        &case.world,
+        vec!["KM-PDB-001", "KM-NODE-001"],
+        BackupProof::Unproven,
+    );
+    case.policy.waive = BTreeSet::from(["KM-PDB-001".to_owned()]);
+    let report = case.run().await;
+    let RunOutcome::Refused {
+        cause: StopCause::Blocked { findings },
+    } = &report.outcome
+    else {
+        panic!("{report}");
+    };
+    assert_eq!(
+        findings.iter().map(|f| &*f.code).collect::<Vec<_>>(),
+        ["KM-NODE-001"]
+    );
+    assert_eq!(
+        report.findings.len(),
+        2,
+        "all are reported, the waived one too"
+    );
+    assert_eq!(case.effects(), [""; 0]);
+
+    // The backup is asked only now, and its proof is not enough.
+    case.policy.waive.insert("KM-NODE-001".to_owned());
+    let report = case.run().await;
+    assert!(
+        matches!(report.outcome, RunOutcome::Refused { .. }),
+        "{report}"
+    );
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|f| f.code == "KM-BACKUP-001" && f.blocks())
+    );
+    assert_eq!(case.effects(), [""; 0]);
+
+    case.policy.waive.insert("KM-BACKUP-001".to_owned());
+    let report = case.run().await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    let waived: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|f| f.waived)
+        .map(|f| &*f.code)
+        .collect();
+    assert_eq!(waived, ["KM-PDB-001", "KM-NODE-001", "KM-BACKUP-001"]);
+    assert!(
+        report.findings.iter().any(|f| f.code == "KM-RUN-001"),
+        "one machine only"
+    );
+    assert!(report.to_string().contains("blocker (waived)"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_cluster_is_refused_by_name() {
+    let case = Case::new();
+    let setup = case.setup();
+    let mut executor = Executor::open(setup).await.unwrap();
+    let _ = executor.step().await.unwrap();
+    drop(executor);
+    let setup = case.setup();
+    let other = ClusterId::new("6f9e0d35-0000-4000-8000-00000000000b");
+    case.world.lock().id = other.clone();
+    let error = Executor::open(setup.with_adopt(true)).await.unwrap_err();
+    assert!(matches!(&error, Error::OtherCluster { cluster, .. } if *cluster == other));
+    assert!(error.to_string().contains("run-1"), "{error}");
+
+    // An empty journal, and a plan for the cluster as it was called before.
+    let fresh = case.again("run-2");
+    case.world.lock().id = ClusterId::new("6f9e0d35-0000-4000-8000-000000000001");
+    let setup = fresh.setup();
+    case.world.lock().id = other;
+    let error = Executor::open(setup).await.unwrap_err();
+    assert!(
+        matches!(error, Error::PlanForOtherCluster { .. }),
+        "{error}"
+    );
+    assert_eq!(case.effects(), [""; 0]);
+    assert_eq!(fresh.journal.entries(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_journal_policy_or_target_is_refused_by_name() {
+    let case = Case::new();
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    step_until(&mut executor, || case.world.lock().anchor.run.is_some()).await;
+    drop(executor);
+    let other = case.again("run-2");
+    let error = Executor::open(other.setup()).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::OtherRun { run, .. } if run == "run-1"),
+        "{error}"
+    );
+    assert_eq!(other.journal.entries(), []);
+
+    let mut changed = Case::new();
+    changed.world = case.world.clone();
+    changed.journal = case.journal.clone();
+    changed.policy.deadlines.verify = secs(77);
+    let error = Executor::open(changed.setup()).await.unwrap_err();
+    assert!(matches!(error, Error::OtherPolicy { .. }), "{error}");
+    changed.policy = case.policy.clone();
+    case.world.lock().to = common::world::version("v1.37.2");
+    let error = Executor::open(changed.setup()).await.unwrap_err();
+    assert!(matches!(error, Error::OtherTarget { .. }), "{error}");
+
+    let empty = Case::new();
+    let error = Executor::open(empty.resume()).await.unwrap_err();
+    assert!(matches!(error, Error::NothingPlanned { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_journal_is_adopted_from_what_the_nodes_say() {
+    // In the middle of a run, at every tenth second of it.
+    for seconds in (15..400).step_by(10) {
+        let lost = Case::new();
+        let mut executor = Executor::open(lost.setup()).await.unwrap();
+        let cancel = Cancellation::new();
+        let run = Box::pin(executor.run(&cancel));
+        if tokio::time::timeout(secs(seconds), run).await.is_ok() {
+            break;
+        }
+        drop(executor);
+        let mut case = lost.again("run-2");
+        let anchor = lost.world.lock().anchor.clone();
+        if anchor.run.is_some() {
+            let error = Executor::open(case.setup()).await.unwrap_err();
+            assert!(matches!(error, Error::OtherRun { .. }), "{error}");
+        }
+        // What drivers began ends by itself before anybody adopts the run.
+        tokio::time::sleep(secs(60)).await;
+        lost.world.lock().effects.clear();
+        case.adopt = true;
+        let model = adoptable_model(&Access(case.world.clone()), case.world.model()).await;
+        let mut executor = Executor::open(case.setup_from(model.unwrap()))
+            .await
+            .unwrap();
+        let report = executor.run(&Cancellation::new()).await.unwrap();
+        assert_eq!(
+            report.outcome,
+            RunOutcome::Done,
+            "after {seconds} s: {report}"
+        );
+        let claimed = anchor.run.is_some();
+        assert_eq!(report.run, if claimed { "run-1" } else { "run-2" });
+        assert_eq!(report.cordons, [""; 0], "after {seconds} s");
+        assert_eq!(case.world.lock().anchor, Anchor::default());
+        case.assert_unbroken();
+        assert_replay_law(&case.journal.entries());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_runner_of_an_adopted_run_leaves_off() {
+    let old = Case::new();
+    let mut first = Executor::open(old.setup()).await.unwrap();
+    step_until(&mut first, || {
+        old.effects().iter().any(|e| e.starts_with("cordon red"))
+    })
+    .await;
+    let mut case = old.again("run-2");
+    case.adopt = true;
+    let mut setup = case.setup();
+    setup.journal = Box::new(common::journal::Elsewhere(case.journal.clone()));
+    let mut second = Executor::open(setup).await.unwrap();
+    let begun = |entry: &migrate_executor::Entry| matches!(entry.record, Record::Input { .. });
+    step_until(&mut second, || case.journal.entries().iter().any(begun)).await;
+    let report = first.run(&Cancellation::new()).await.unwrap();
+    let lost = |cause: &StopCause| matches!(cause, StopCause::AnchorLost { .. });
+    assert!(
+        matches!(&report.outcome, RunOutcome::Interrupted { cause } if lost(cause)),
+        "{report}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cordon_that_somebody_else_set_stays() {
+    let case = Case::new();
+    case.world
+        .lock()
+        .nodes
+        .get_mut("blue-1")
+        .unwrap()
+        .unschedulable = true;
+    let report = case.run().await;
+    // The verifier of this test wants every node in use: that is its affair.
+    assert!(!matches!(report.outcome, RunOutcome::Running));
+    let world = case.world.lock();
+    let blue = &world.nodes["blue-1"];
+    assert!(blue.unschedulable && blue.cordon.is_none(), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_lost_its_anchor_leaves_off() {
+    let case = Case::new();
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    step_until(&mut executor, || {
+        case.effects().iter().any(|e| e.starts_with("cordon"))
+    })
+    .await;
+    case.world.lock().anchor = Anchor {
+        run: Some("run-9".to_owned()),
+        journal: Some("elsewhere".to_owned()),
+        paused: false,
+    };
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    let lost = StopCause::AnchorLost {
+        run: Some("run-9".to_owned()),
+        journal: Some("elsewhere".to_owned()),
+    };
+    assert_eq!(report.outcome, RunOutcome::Interrupted { cause: lost });
+    let ended = |entry: &migrate_executor::Entry| matches!(entry.record, Record::RunEnded { .. });
+    assert!(!case.journal.entries().iter().any(ended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_report_is_data_and_text() {
+    let case = Case::new();
+    let report = case.run().await;
+    let json = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    let text = report.to_string();
+    for part in [
+        "outcome    done",
+        "v1.36.4 -> v1.37.1",
+        "predicted",
+        "T = N·D/S",
+        "9 done",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    assert!(report.duration.actual > secs(100));
+    assert!(
+        report
+            .findings
+            .iter()
+            .all(|finding| finding.severity != Severity::Blocker)
+    );
+    assert!(case.world.lock().nodes.values().all(|node| node.cordon
+        != Some(Cordon {
+            run: "run-1".to_owned(),
+            before: false,
+        })));
+}
