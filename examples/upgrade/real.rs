@@ -9,8 +9,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{BackupProof, BackupReport};
 use migrate_core::{
-    Action, ActionStatus, BackUpData, Cancellation, Clock, Finding, KubeVersion, ObjectName,
-    Policy, Severity, StepContext, StepError, StepErrorKind, StepInput, UpgradeComponents,
+    Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterModel, Finding, KubeVersion,
+    ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind, StepInput,
+    UpgradeComponents,
 };
 use migrate_etcd::{Member, SnapshotBackup, Tls};
 use migrate_executor::{FileJournal, Journal};
@@ -49,14 +50,21 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         cancel: stop_on_ctrl_c(),
     };
     let model = run::observed(cli, &env).await?;
-    let journal = cli
-        .journal
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(format!(".kube-migrate/{}.journal", model.cluster)));
+    let journal = journal_path(cli, &model)?;
     run::execute(cli, env, model, || {
         Ok(Box::new(FileJournal::open(&journal)?) as Box<dyn Journal>)
     })
     .await
+}
+
+/// The journal asked for, else one per cluster in a folder of our own.
+fn journal_path(cli: &Cli, model: &ClusterModel) -> Result<PathBuf, Failure> {
+    if let Some(path) = &cli.journal {
+        return Ok(path.clone());
+    }
+    let folder = Path::new(".kube-migrate");
+    std::fs::create_dir_all(folder).map_err(|error| Failure::new(folder.display(), error))?;
+    Ok(folder.join(format!("{}.journal", model.cluster)))
 }
 
 /// The policy file with the waivers of the command line.

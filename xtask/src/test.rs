@@ -7,6 +7,10 @@ use migrate_testbed::Release;
 use crate::process::{cargo, run};
 use crate::testbed;
 
+/// What k8s-openapi has types for: the libraries must build whichever of them
+/// a binary chooses.
+const KUBERNETES_VERSIONS: [&str; 5] = ["1.33", "1.34", "1.35", "1.36", "1.37"];
+
 /// Sets up the real control plane while the tests compile, then runs them all.
 pub(crate) fn test() -> Result<(), String> {
     let binaries = thread::spawn(testbed::build_or_skip);
@@ -22,9 +26,18 @@ pub(crate) fn test() -> Result<(), String> {
     run(&mut test)
 }
 
-/// What is too slow for every change: the ignored tests, with the programs of
-/// every release the testbed knows, and the benches at their full size.
+/// What is too slow for every change: a build against every version's types,
+/// the ignored tests, with the programs of every release the testbed knows, and
+/// the benches at their full size.
 pub(crate) fn extended() -> Result<(), String> {
+    for version in KUBERNETES_VERSIONS {
+        println!("libraries against the types of Kubernetes {version}");
+        let mut check = cargo();
+        check
+            .args(["check", "--quiet", "--workspace", "--lib"])
+            .env("K8S_OPENAPI_ENABLED_VERSION", version);
+        run(&mut check)?;
+    }
     testbed::ensure(Release::EXTENDED)?;
     testbed::build()?;
     let mut test = cargo();

@@ -108,6 +108,24 @@ async fn the_program_pauses_and_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_cancelled_before_its_rollout_changes_nothing_and_can_be_taken_up_again() {
+    let case = Case::new();
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    executor.cancel();
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    let stopped = RunOutcome::Stopped {
+        cause: StopCause::Rollout {
+            reason: StopReason::Cancelled,
+        },
+    };
+    assert_eq!(report.outcome, stopped);
+    assert!(intents(&case.journal.entries()).is_empty());
+    drop(executor);
+    let report = case.run().await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_run_ends_what_is_under_way_and_can_be_taken_up_again() {
     let case = Case::new();
     let mut executor = Executor::open(case.setup()).await.unwrap();

@@ -339,6 +339,25 @@ mod tests {
     }
 
     #[test]
+    fn a_target_leaves_open_what_it_does_not_say() {
+        for (version, target, satisfies, reached) in [
+            ("1.37.2", "1.37.2", true, true),
+            ("1.37.2", "1.37", true, true),
+            ("1.37.0-rc.1", "1.37", false, false),
+            ("1.37.2+k3s1", "1.37.2", true, true),
+            ("1.37.2+k3s1", "1.37.2+k3s2", false, false),
+            ("1.37.3", "1.37.2", false, true),
+            ("1.36.9", "1.37", false, false),
+            ("1.36.0", "2.0.0", false, false),
+        ] {
+            let (a, b): (KubeVersion, KubeVersion) =
+                (version.parse().unwrap(), target.parse().unwrap());
+            assert_eq!(a.satisfies(&b), satisfies, "{version} {target}");
+            assert_eq!(a.has_reached(&b), reached, "{version} {target}");
+        }
+    }
+
+    #[test]
     fn compares_as_documented() {
         for (a, b, expected) in [
             ("1.36.9", "1.37.0", Older),

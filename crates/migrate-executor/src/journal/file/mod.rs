@@ -64,14 +64,10 @@ impl FileJournal {
     /// * [`Error::JournalLocked`]: another process holds it.
     /// * [`Error::JournalDamaged`], [`Error::JournalNewer`],
     ///   [`Error::JournalForeign`]: see [`Error`].
-    /// * [`Error::JournalIo`]: no permission, a folder that cannot be made, ...
+    /// * [`Error::JournalIo`]: no such folder, no permission, ...
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = std::path::absolute(path.as_ref())
             .map_err(|source| io_error(path.as_ref(), "find", source))?;
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| io_error(folder, "create the folder of", source))?;
-        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         owner_only(&mut options);
