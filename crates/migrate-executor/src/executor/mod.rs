@@ -84,6 +84,8 @@ pub struct Executor {
     restart: bool,
     /// This runner was told to end the run.
     cancelled: bool,
+    /// Nodes are to be given back as soon as nobody holds the run any more.
+    lift_due: bool,
     /// Why this runner may not go on, although the run has not ended.
     barred: Option<StopCause>,
     outcome: Option<StepOutcome>,

@@ -135,12 +135,17 @@ impl Executor {
             closing: Closing::default(),
             restart: false,
             cancelled: false,
+            lift_due: false,
             barred: None,
             outcome: None,
             state,
         };
         executor.restart = executor.state.reopen();
-        executor.lift();
+        if anchor.paused {
+            executor.lift_due = true;
+        } else {
+            executor.lift();
+        }
         if nothing_to_do {
             let report = executor.report_of(RunOutcome::NothingToDo, None);
             executor.outcome = Some(StepOutcome::Done(Box::new(report)));

@@ -48,7 +48,8 @@ impl Executor {
         if state.origin != Origin::Fresh && state.taken_over.is_none() {
             return Some(RunStep::TakeOver);
         }
-        let rollout_is_over = state.finished && state.open.is_empty() && self.lifting.is_empty();
+        let given_back = self.lifting.is_empty() && !self.lift_due;
+        let rollout_is_over = state.finished && state.open.is_empty() && given_back;
         (rollout_is_over && !state.verified).then_some(RunStep::FinalVerify)
     }
 
