@@ -33,9 +33,11 @@ pub(super) enum Exit {
 }
 
 impl Child {
+    /// Starts `program`; one that is not `detached` ends when this is dropped.
     pub(super) fn start<const N: usize>(
         program: &Path,
         environment: [(&str, String); N],
+        detached: bool,
     ) -> Result<Self, Error> {
         let failed = |source| Error::HookStart {
             path: program.to_owned(),
@@ -50,6 +52,7 @@ impl Child {
             .stdout(stdout)
             .stderr(stderr)
             .process_group(0)
+            .kill_on_drop(!detached)
             .spawn()
             .map_err(failed)?;
         Ok(Self {

@@ -105,7 +105,8 @@ impl CommandHook {
             ("KUBE_MIGRATE_RUN", cx.fence.run.clone()),
             ("KUBE_MIGRATE_EPOCH", cx.fence.epoch.to_string()),
         ];
-        Child::start(self.program(&action.target), environment)
+        // A probe changes nothing, so nobody misses one that is broken off.
+        Child::start(self.program(&action.target), environment, phase == "begin")
     }
 
     /// What the `begin` that this process started has to say; `None` when
