@@ -274,13 +274,19 @@ async fn hooks_that_do_not_do_their_work(plane: &ControlPlane) {
     let case = Case::new(plane, "a hook that hangs");
     let hook = case.bench.script(
         "hook",
-        "[ $KUBE_MIGRATE_PHASE = probe ] && exit 20; exec sleep 60",
+        "[ $KUBE_MIGRATE_PHASE = probe ] && exit 20; echo $$ > \"$0.pid\"; exec sleep 60",
     );
     case.stopped(
         case.with_hook(&hook),
-        &["node general-", "not done by its deadline"],
+        &["node general-", "did not end within"],
     )
     .await;
+    let pid = std::fs::read_to_string(format!("{}.pid", hook.display())).unwrap();
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+    assert!(
+        state.is_err() || state.is_ok_and(|stat| stat.contains(") Z ")),
+        "the hook goes on after its action has failed"
+    );
 
     cluster::reset_nodes(plane).await;
     let case = Case::new(plane, "a node that is never Ready again");
