@@ -9,7 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{BackupProof, BackupReport};
 use migrate_core::{
-    Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterModel, Finding, KubeVersion,
+    Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterId, Finding, KubeVersion,
     ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind, StepInput,
     UpgradeComponents,
 };
@@ -50,21 +50,22 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         cancel: stop_on_ctrl_c(),
     };
     let model = run::observed(cli, &env).await?;
-    let journal = journal_path(cli, &model)?;
+    let cluster = model.cluster.clone();
     run::execute(cli, env, model, || {
-        Ok(Box::new(FileJournal::open(&journal)?) as Box<dyn Journal>)
+        let path = journal_path(cli, &cluster)?;
+        Ok(Box::new(FileJournal::open(&path)?) as Box<dyn Journal>)
     })
     .await
 }
 
 /// The journal asked for, else one per cluster in a folder of our own.
-fn journal_path(cli: &Cli, model: &ClusterModel) -> Result<PathBuf, Failure> {
+fn journal_path(cli: &Cli, cluster: &ClusterId) -> Result<PathBuf, Failure> {
     if let Some(path) = &cli.journal {
         return Ok(path.clone());
     }
     let folder = Path::new(".kube-migrate");
     std::fs::create_dir_all(folder).map_err(|error| Failure::new(folder.display(), error))?;
-    Ok(folder.join(format!("{}.journal", model.cluster)))
+    Ok(folder.join(format!("{cluster}.journal")))
 }
 
 /// The policy file with the waivers of the command line.

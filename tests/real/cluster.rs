@@ -15,7 +15,7 @@ pub(crate) const TARGET: &str = "v1.37.2";
 /// Where it comes from.
 pub(crate) const ORIGIN: &str = "v1.36.3";
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Creates what the scenario describes and waits until all of it is well.
 pub(crate) async fn load(plane: &ControlPlane, scenario: &Scenario) {

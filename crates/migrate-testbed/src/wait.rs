@@ -24,12 +24,14 @@ where
     E: Display,
 {
     let deadline = Instant::now() + within;
+    let mut last = "no answer".to_owned();
     loop {
-        let last = match tokio::time::timeout_at(deadline, check()).await {
+        last = match tokio::time::timeout_at(deadline, check()).await {
             Ok(Ok(true)) => return Ok(()),
             Ok(Ok(false)) => "not yet true".to_owned(),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer".to_owned(),
+            // What the look before this one saw says more.
+            Err(_) => last,
         };
         if Instant::now() >= deadline {
             return Err(Error::Timeout {
