@@ -36,10 +36,15 @@ pub(crate) struct Parts {
 
 /// Plans and runs an upgrade to [`TARGET`] with the testbed's hooks.
 pub(crate) async fn upgrade(plane: &ControlPlane, parts: Parts) -> Report {
+    upgrade_to(plane, TARGET, parts).await
+}
+
+/// Plans and runs an upgrade with the testbed's hooks.
+pub(crate) async fn upgrade_to(plane: &ControlPlane, target: &str, parts: Parts) -> Report {
     let client = parts.client;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     let model = observe(&client, clock.now()).await.unwrap();
-    let target = TARGET.parse().unwrap();
+    let target = target.parse().unwrap();
     let plan = Planner::new(&model, &parts.policy, target).plan().unwrap();
     let hook = plane.hook_program();
     let migration = Migration::new(

@@ -28,8 +28,12 @@ enum Task {
     Extended,
     /// Set up the real control plane and run every test.
     Test,
-    /// Build, or find, the binaries of the real control plane.
-    Testbed,
+    /// Build, or find, the binaries of the real control plane and its nodes.
+    Testbed {
+        /// Those of the older releases of the extended tests too.
+        #[arg(long)]
+        extended: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -38,7 +42,7 @@ fn main() -> ExitCode {
         Task::Deny => deny::check(),
         Task::Extended => test::extended(),
         Task::Test => test::test(),
-        Task::Testbed => testbed::build(),
+        Task::Testbed { extended } => testbed::build_all(extended),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

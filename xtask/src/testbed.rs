@@ -1,10 +1,34 @@
 //! The binaries of the real control plane.
 
-use migrate_testbed::{Binaries, Error, Release};
+use migrate_testbed::{Binaries, Error, KubeadmCluster, Release};
+
+/// [`build`], with the older releases if wanted.
+pub(crate) fn build_all(extended: bool) -> Result<(), String> {
+    if extended {
+        ensure(Release::EXTENDED)?;
+    }
+    build()
+}
 
 /// Finds or builds everything the ordinary tests need, saying what it does.
 pub(crate) fn build() -> Result<(), String> {
-    ensure(Release::TESTED)
+    ensure(Release::TESTED)?;
+    nodes()
+}
+
+/// Finds or builds what the nodes of a kubeadm cluster need.
+fn nodes() -> Result<(), String> {
+    let tested = Release::TESTED.iter().map(|release| release.minor);
+    let builder = KubeadmCluster::builder().on_progress(|progress| println!("{progress}"));
+    let builder = tested.fold(builder, |builder, minor| builder.minor(minor).also(minor));
+    match builder.find_or_build() {
+        Err(error @ Error::NoNamespaces { .. }) if !in_ci() => {
+            println!("tests on real nodes are skipped: {error}");
+            Ok(())
+        }
+        Err(error) => Err(error.to_string()),
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Finds or builds the binaries of `releases`.
@@ -30,13 +54,16 @@ pub(crate) fn ensure(releases: &[Release]) -> Result<(), String> {
 /// real control plane, except in CI.
 pub(crate) fn build_or_skip() -> Result<(), String> {
     let first = Release::TESTED.first().map_or(0, |release| release.minor);
-    let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1");
     match Binaries::find_or_build(first, &|progress| println!("{progress}")) {
-        Err(error @ Error::NoPrograms { .. }) if !in_ci => {
+        Err(error @ Error::NoPrograms { .. }) if !in_ci() => {
             println!("tests on a real control plane are skipped: {error}");
             Ok(())
         }
         Err(error) => Err(error.to_string()),
         Ok(_) => build(),
     }
+}
+
+fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
 }

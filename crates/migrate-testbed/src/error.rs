@@ -38,11 +38,21 @@ pub enum Error {
         #[source]
         source: rcgen::Error,
     },
+    /// A program that was to succeed has failed.
+    #[error("{what} failed ({status}):\n{said}")]
+    Command {
+        /// What was run, and where.
+        what: String,
+        /// How it ended.
+        status: String,
+        /// The end of what it said.
+        said: String,
+    },
     /// A component of the control plane ended although nobody stopped it.
     #[error("{component} ended by itself ({status}); the end of its log:\n{log}")]
     ComponentEnded {
         /// Name of the component.
-        component: &'static str,
+        component: String,
         /// How it ended.
         status: String,
         /// The end of its log.
@@ -65,6 +75,15 @@ pub enum Error {
         index: usize,
         /// What is missing.
         problem: &'static str,
+    },
+    /// This machine does not let nodes be made.
+    #[error(
+        "no nodes can be made on this machine: {reason}; run as root, where namespaces and \
+         control groups are allowed"
+    )]
+    NoNamespaces {
+        /// What is missing.
+        reason: String,
     },
     /// Programs are missing and cannot be built here.
     #[error(

@@ -12,7 +12,22 @@ pub struct Release {
     pub kubernetes: &'static str,
     /// Version of etcd without `v`.
     pub etcd: &'static str,
+    /// What kubeadm deploys beside it, where the testbed runs kubeadm.
+    pub(crate) kubeadm: Option<KubeadmParts>,
 }
+
+/// Versions of what kubeadm deploys beside Kubernetes itself, without `v`: its
+/// own constants, `app/constants/constants.go` of the release.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct KubeadmParts {
+    pub(crate) coredns: &'static str,
+    /// The image's tag is this and `-0`.
+    pub(crate) etcd: &'static str,
+    pub(crate) pause: &'static str,
+}
+
+/// The network plugins of every node.
+pub(crate) const CNI_PLUGINS: &str = "1.9.1";
 
 /// The kwok that plays the kubelets of every release.
 pub(crate) const KWOK: &str = "0.8.0";
@@ -21,7 +36,10 @@ const ETCD: &str = "3.6.16";
 
 impl Release {
     /// The releases that the ordinary tests use, oldest first.
-    pub const TESTED: &'static [Self] = &[Self::new(36, "1.36.3"), Self::new(37, "1.37.2")];
+    pub const TESTED: &'static [Self] = &[
+        Self::new(36, "1.36.3").with_kubeadm("1.14.2", "3.6.8"),
+        Self::new(37, "1.37.2").with_kubeadm("1.14.6", "3.7.0"),
+    ];
 
     /// Older releases for the extended version matrix, oldest first.
     pub const EXTENDED: &'static [Self] = &[
@@ -35,6 +53,19 @@ impl Release {
             minor,
             kubernetes,
             etcd: ETCD,
+            kubeadm: None,
+        }
+    }
+
+    const fn with_kubeadm(self, coredns: &'static str, etcd: &'static str) -> Self {
+        let pause = "3.10.2";
+        Self {
+            kubeadm: Some(KubeadmParts {
+                coredns,
+                etcd,
+                pause,
+            }),
+            ..self
         }
     }
 

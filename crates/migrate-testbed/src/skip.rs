@@ -7,7 +7,7 @@ use crate::Error;
 /// Unwraps what a test needs, or says that the test cannot run here.
 ///
 /// - `Ok`: the value.
-/// - [`Error::NoPrograms`]: prints one line that says what to install and
+/// - [`Error::NoPrograms`], [`Error::NoNamespaces`]: prints one line that says what to install and
 ///   returns `None`, so that the test returns early. With `CI=true` in the
 ///   environment it panics: there a skipped test would be a silent gap.
 /// - Any other error panics: the testbed itself is broken.
@@ -19,7 +19,7 @@ pub fn skip_or_fail<T>(result: Result<T, Error>) -> Option<T> {
     let in_ci = env::var("CI").is_ok_and(|value| value == "true" || value == "1");
     match result {
         Ok(value) => Some(value),
-        Err(error @ Error::NoPrograms { .. }) if !in_ci => {
+        Err(error @ (Error::NoPrograms { .. } | Error::NoNamespaces { .. })) if !in_ci => {
             eprintln!("skipped: {error}");
             None
         }

@@ -1,6 +1,7 @@
 //! Finding the programs of a control plane, or building them.
 
 mod golang;
+mod node;
 mod source;
 
 use std::env;
@@ -16,6 +17,8 @@ use source::Source;
 
 use crate::Error;
 use crate::releases::{KWOK, Release};
+
+pub(crate) use node::NodeBinaries;
 
 /// Where the programs of one release are.
 ///
@@ -64,6 +67,11 @@ pub enum Progress {
         what: String,
         /// Wall-clock time of the build.
         took: Duration,
+    },
+    /// A step of making a cluster begins.
+    Step {
+        /// What is being done.
+        what: String,
     },
     /// Another process builds the same version; this one waits for it.
     WaitingForBuild {
@@ -139,6 +147,7 @@ impl fmt::Display for Progress {
         match self {
             Self::Building { what } => write!(f, "building {what} (minutes, once)"),
             Self::Built { what, took } => write!(f, "built {what} in {} s", took.as_secs()),
+            Self::Step { what } => f.write_str(what),
             Self::WaitingForBuild { what } => {
                 write!(f, "waiting for another process that builds {what}")
             }

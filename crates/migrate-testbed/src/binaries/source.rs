@@ -9,6 +9,8 @@ pub(super) struct Source<const N: usize> {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
+    CniPlugins,
+    CoreDns,
     Etcd,
     Kubernetes,
     Kwok,
@@ -40,6 +42,15 @@ impl Source<4> {
             ],
         }
     }
+
+    /// Of the plugins, those that a routed network of nodes needs.
+    pub(super) fn cni_plugins(version: &'static str) -> Self {
+        Self {
+            kind: Kind::CniPlugins,
+            version,
+            programs: ["host-local", "loopback", "portmap", "ptp"],
+        }
+    }
 }
 
 impl Source<2> {
@@ -52,7 +63,26 @@ impl Source<2> {
     }
 }
 
+impl Source<3> {
+    /// What a node of Kubernetes needs beside the control plane.
+    pub(super) fn kubernetes_node(version: &'static str) -> Self {
+        Self {
+            kind: Kind::Kubernetes,
+            version,
+            programs: ["kubeadm", "kubelet", "kube-proxy"],
+        }
+    }
+}
+
 impl Source<1> {
+    pub(super) fn coredns(version: &'static str) -> Self {
+        Self {
+            kind: Kind::CoreDns,
+            version,
+            programs: ["coredns"],
+        }
+    }
+
     pub(super) fn kwok(version: &'static str) -> Self {
         Self {
             kind: Kind::Kwok,
@@ -86,6 +116,8 @@ impl<const N: usize> Source<N> {
     /// Folder in the cache.
     pub(super) fn folder(&self) -> String {
         let name = match self.kind {
+            Kind::CniPlugins => "cni-plugins",
+            Kind::CoreDns => "coredns",
             Kind::Etcd => "etcd",
             Kind::Kubernetes => "k8s",
             Kind::Kwok => "kwok",
@@ -100,6 +132,16 @@ impl<const N: usize> Source<N> {
     /// Import path of a program's package.
     pub(super) fn package(&self, program: &str) -> String {
         match (self.kind, program) {
+            (Kind::CniPlugins, "host-local") => {
+                "github.com/containernetworking/plugins/plugins/ipam/host-local".to_owned()
+            }
+            (Kind::CniPlugins, "portmap") => {
+                "github.com/containernetworking/plugins/plugins/meta/portmap".to_owned()
+            }
+            (Kind::CniPlugins, _) => {
+                format!("github.com/containernetworking/plugins/plugins/main/{program}")
+            }
+            (Kind::CoreDns, _) => "github.com/coredns/coredns".to_owned(),
             (Kind::Etcd, "etcd") => "./etcd".to_owned(),
             (Kind::Etcd, _) => format!("go.etcd.io/etcd/{program}/v3"),
             (Kind::Kubernetes, _) => format!("k8s.io/kubernetes/cmd/{program}"),
@@ -110,6 +152,8 @@ impl<const N: usize> Source<N> {
     /// The module whose own `.mod` file says what else must be pinned.
     pub(super) fn module(&self) -> &'static str {
         match self.kind {
+            Kind::CniPlugins => "github.com/containernetworking/plugins",
+            Kind::CoreDns => "github.com/coredns/coredns",
             Kind::Etcd => "go.etcd.io/etcd/server/v3",
             Kind::Kubernetes => "k8s.io/kubernetes",
             Kind::Kwok => "sigs.k8s.io/kwok",
@@ -149,7 +193,9 @@ impl<const N: usize> Source<N> {
                     ours += &format!("replace {module} => {module} v0.{patch}\n");
                 }
             }
-            Kind::Kwok => ours += &format!("require sigs.k8s.io/kwok v{version}\n"),
+            Kind::CniPlugins | Kind::CoreDns | Kind::Kwok => {
+                ours += &format!("require {} v{version}\n", self.module());
+            }
         }
         ours
     }

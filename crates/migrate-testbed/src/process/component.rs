@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// A running program; dropping it kills it at once.
 pub(crate) struct Component {
-    name: &'static str,
+    name: String,
     guard: Child,
     /// Closed by `Drop`, which is the order to kill.
     pipe: Option<ChildStdin>,
@@ -37,7 +37,7 @@ pub(crate) enum Signal {
 impl Component {
     /// Starts `program`; its output is appended to `<name>.log` in `logs`.
     pub(crate) fn start<A: AsRef<OsStr>>(
-        name: &'static str,
+        name: &str,
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
         logs: &Path,
@@ -63,15 +63,15 @@ impl Component {
             .map_err(Error::io(starting()))?;
         let pipe = guard.stdin.take();
         Ok(Self {
-            name,
+            name: name.to_owned(),
             guard,
             pipe,
             log,
         })
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Sends a signal to the program, not to its guard.
@@ -94,7 +94,7 @@ impl Component {
         match self.guard.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(Error::ComponentEnded {
-                component: self.name,
+                component: self.name.clone(),
                 status: status.to_string(),
                 log: self.log_tail(30),
             }),

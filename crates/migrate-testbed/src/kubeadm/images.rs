@@ -1,0 +1,289 @@
+//! Container images made by hand, for a registry is out of reach: archives of
+//! one layer, as `ctr images import` reads them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::command::run;
+use crate::binaries::NodeBinaries;
+use crate::releases::KubeadmParts;
+use crate::{Binaries, Error};
+
+/// Stands where a registry's name stands; nothing is ever fetched from it.
+pub(crate) const REPOSITORY: &str = "testbed.local";
+
+const PAUSE: &str = include_str!("files/pause.sh");
+const BUSYBOX: &str = "bin/busybox";
+
+/// What kube-proxy calls, with everything that loads.
+const PACKET_FILTERS: [&str; 3] = [
+    "usr/sbin/xtables-nft-multi",
+    "usr/sbin/xtables-legacy-multi",
+    "usr/sbin/conntrack",
+];
+const EXTENSIONS: &str = "usr/lib/x86_64-linux-gnu/xtables";
+const IPTABLES: [&str; 6] = [
+    "iptables",
+    "iptables-save",
+    "iptables-restore",
+    "ip6tables",
+    "ip6tables-save",
+    "ip6tables-restore",
+];
+
+/// The archives of one release, in the cache.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Images {
+    /// Only control-plane nodes run these.
+    pub(super) control_plane: Vec<PathBuf>,
+    /// Every node runs these.
+    pub(super) everywhere: Vec<PathBuf>,
+}
+
+impl Images {
+    /// Makes what is not in the cache yet.
+    pub(super) fn find_or_build(
+        binaries: &NodeBinaries,
+        parts: &KubeadmParts,
+        rootfs: &Path,
+    ) -> Result<Self, Error> {
+        let folder = cached_in()?;
+        let version = format!("v{}", binaries.control_plane.kubernetes);
+        let program = |name: &str, tag: &str, path: &Path| {
+            let inside = format!("usr/local/bin/{name}");
+            let image = Image::new(name, tag, [format!("/{inside}")]).with(&inside, path);
+            image.store(&folder)
+        };
+        let plane = &binaries.control_plane;
+        let mut images = Self::default();
+        for (name, path) in [
+            ("kube-apiserver", &plane.kube_apiserver),
+            ("kube-controller-manager", &plane.kube_controller_manager),
+            ("kube-scheduler", &plane.kube_scheduler),
+        ] {
+            images.control_plane.push(program(name, &version, path)?);
+        }
+        let tag = format!("{}-0", parts.etcd);
+        images
+            .control_plane
+            .push(program("etcd", &tag, &binaries.etcd)?);
+        let tag = format!("v{}", parts.coredns);
+        images
+            .everywhere
+            .push(program("coredns", &tag, &binaries.coredns)?);
+        let pause = Image::new("pause", parts.pause, ["/bin/busybox", "sh", "/pause.sh"])
+            .with(BUSYBOX, &rootfs.join(BUSYBOX))
+            .with_text("pause.sh", &PAUSE.replace("@PAUSE@", parts.pause));
+        images.everywhere.push(pause.store(&folder)?);
+        let proxy = kube_proxy(&version, &binaries.kube_proxy, rootfs)?;
+        images.everywhere.push(proxy.store(&folder)?);
+        Ok(images)
+    }
+}
+
+fn kube_proxy(version: &str, program: &Path, rootfs: &Path) -> Result<Image, Error> {
+    let extensions = fs::read_dir(rootfs.join(EXTENSIONS))
+        .map_err(Error::io("reading the packet filter's extensions"))?;
+    let mut files: BTreeSet<String> = extensions
+        .flatten()
+        .filter_map(|entry| Some(format!("{EXTENSIONS}/{}", entry.file_name().to_str()?)))
+        .filter(|path| path.ends_with(".so"))
+        .collect();
+    files.extend(PACKET_FILTERS.map(str::to_owned));
+    let mut ldd = Command::new("chroot");
+    ldd.arg(rootfs).arg("ldd");
+    ldd.args(files.iter().map(|path| format!("/{path}")));
+    files.extend(libraries(&mut ldd)?);
+    files.insert(BUSYBOX.to_owned());
+    let mut image = Image::new("kube-proxy", version, Vec::<String>::new())
+        .with("usr/local/bin/kube-proxy", program);
+    for file in files {
+        image = image.with(&file, &rootfs.join(&file));
+    }
+    for name in IPTABLES {
+        let target = rootfs.join("usr/sbin/xtables-nft-multi");
+        image = image.with(&format!("usr/sbin/{name}"), &target);
+    }
+    Ok(image)
+}
+
+/// An image of one program of this machine with the libraries it loads, called
+/// `NAME:1`.
+pub(super) fn of_program(name: &str, program: &Path) -> Result<PathBuf, Error> {
+    let folder = cached_in()?;
+    let inside = format!("usr/local/bin/{name}");
+    let mut image = Image::new(name, "1", [format!("/{inside}")]).with(&inside, program);
+    for library in libraries(Command::new("ldd").arg(program))? {
+        image = image.with(&library, &Path::new("/").join(&library));
+    }
+    image.store(&folder)
+}
+
+/// The libraries that `ldd` names, without a slash before.
+fn libraries(ldd: &mut Command) -> Result<BTreeSet<String>, Error> {
+    let output = run("ldd", ldd)?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text.lines().filter(|line| line.starts_with('\t'));
+    let paths = lines.filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    Ok(paths
+        .map(|path| path.trim_start_matches('/').to_owned())
+        .collect())
+}
+
+fn cached_in() -> Result<PathBuf, Error> {
+    let folder = Binaries::cache()?.join("images");
+    fs::create_dir_all(&folder).map_err(Error::io(format!("making {}", folder.display())))?;
+    Ok(folder)
+}
+
+/// An image to be: files by the path they have inside, without a slash before.
+struct Image {
+    name: String,
+    tag: String,
+    entrypoint: Vec<String>,
+    files: BTreeMap<String, Content>,
+}
+
+enum Content {
+    /// Of a file outside; links are followed.
+    File(PathBuf),
+    Text(String),
+}
+
+impl Image {
+    fn new(name: &str, tag: &str, entrypoint: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            name: name.to_owned(),
+            tag: tag.to_owned(),
+            entrypoint: entrypoint.into_iter().map(Into::into).collect(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    fn with(mut self, path: &str, from: &Path) -> Self {
+        self.files
+            .insert(path.to_owned(), Content::File(from.to_owned()));
+        self
+    }
+
+    fn with_text(mut self, path: &str, text: &str) -> Self {
+        self.files
+            .insert(path.to_owned(), Content::Text(text.to_owned()));
+        self
+    }
+
+    /// Writes the archive into a folder unless it is there already.
+    fn store(&self, folder: &Path) -> Result<PathBuf, Error> {
+        let file = folder.join(format!(
+            "{}-{}-{}.tar",
+            self.name,
+            self.tag,
+            self.fingerprint()?
+        ));
+        if file.is_file() {
+            return Ok(file);
+        }
+        let storing = || format!("storing the image {}", file.display());
+        let partial = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(storing()))?;
+        self.write(partial.as_file())
+            .map_err(Error::io(storing()))?;
+        partial
+            .persist(&file)
+            .map_err(|error| Error::io(storing())(error.error))?;
+        Ok(file)
+    }
+
+    /// Of what decides the content; files by size and time of change.
+    fn fingerprint(&self) -> Result<String, Error> {
+        let mut text = format!("{:?}", self.entrypoint);
+        for (path, content) in &self.files {
+            text += path;
+            match content {
+                Content::Text(lines) => text += lines,
+                Content::File(from) => {
+                    let data = fs::metadata(from)
+                        .map_err(Error::io(format!("looking at {}", from.display())))?;
+                    text += &format!(" {} {:?}", data.len(), data.modified().ok());
+                }
+            }
+        }
+        Ok(super::fingerprint(&text))
+    }
+
+    fn write(&self, to: &File) -> std::io::Result<()> {
+        let layer = self.layer()?;
+        let layer_digest = hex(&Sha256::digest(&layer));
+        let config = json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {
+                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                "Entrypoint": self.entrypoint,
+                "WorkingDir": "/",
+            },
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},
+            "history": [{"created_by": "migrate-testbed"}],
+        })
+        .to_string();
+        let config_name = format!("{}.json", hex(&Sha256::digest(config.as_bytes())));
+        let manifest = json!([{
+            "Config": config_name,
+            "RepoTags": [format!("{REPOSITORY}/{}:{}", self.name, self.tag)],
+            "Layers": ["layer.tar"],
+        }])
+        .to_string();
+        let mut archive = tar::Builder::new(to);
+        append(&mut archive, &config_name, 0o644, config.as_bytes())?;
+        append(&mut archive, "layer.tar", 0o644, &layer)?;
+        append(&mut archive, "manifest.json", 0o644, manifest.as_bytes())?;
+        archive.finish()
+    }
+
+    fn layer(&self) -> std::io::Result<Vec<u8>> {
+        let mut layer = tar::Builder::new(Vec::new());
+        let mut folders = BTreeSet::from(["etc".to_owned(), "tmp".to_owned()]);
+        for path in self.files.keys() {
+            let parents = Path::new(path).ancestors().skip(1);
+            folders.extend(parents.filter_map(|parent| Some(parent.to_str()?.to_owned())));
+        }
+        for folder in folders.iter().filter(|folder| !folder.is_empty()) {
+            let mut header = header(if folder == "tmp" { 0o1777 } else { 0o755 }, 0);
+            header.set_entry_type(tar::EntryType::Directory);
+            layer.append_data(&mut header, format!("{folder}/"), std::io::empty())?;
+        }
+        for (path, content) in &self.files {
+            match content {
+                Content::Text(text) => append(&mut layer, path, 0o755, text.as_bytes())?,
+                Content::File(from) => append(&mut layer, path, 0o755, &fs::read(from)?)?,
+            }
+        }
+        layer.into_inner()
+    }
+}
+
+fn append<W: std::io::Write>(
+    archive: &mut tar::Builder<W>,
+    path: &str,
+    mode: u32,
+    bytes: &[u8],
+) -> std::io::Result<()> {
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    archive.append_data(&mut header(mode, size), path, bytes)
+}
+
+fn header(mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(0);
+    header
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,105 @@
+//! A real Kubernetes cluster made by kubeadm, without virtual machines.
+
+mod builder;
+mod command;
+mod images;
+mod machine;
+mod network;
+mod node;
+mod packages;
+mod process;
+mod rootfs;
+mod setup;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+pub use builder::KubeadmClusterBuilder;
+pub use node::Node;
+
+use crate::process::RunDir;
+use network::{Forward, Network};
+
+/// A running cluster of real nodes; dropping it ends all of it.
+///
+/// Every node is a tree of processes in namespaces of its own, with systemd,
+/// containerd, kubelet and sshd; the control plane is what `kubeadm init` and
+/// `kubeadm join` have made of it. Its network has no way out: the cluster is
+/// reached through ports of 127.0.0.1.
+pub struct KubeadmCluster {
+    // Fields are dropped in this order: nodes, their network, their folder.
+    nodes: Vec<Node>,
+    _ways_in: Vec<Forward>,
+    client: kube::Client,
+    kubeconfig: PathBuf,
+    network: Arc<Network>,
+    run_dir: RunDir,
+}
+
+impl KubeadmCluster {
+    /// Options, then [`start`](KubeadmClusterBuilder::start).
+    pub fn builder() -> KubeadmClusterBuilder {
+        KubeadmClusterBuilder::default()
+    }
+
+    /// A client that may do everything and never retries by itself.
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// A kubeconfig for the same user as [`client`](Self::client), good on
+    /// this machine while the cluster lives.
+    pub fn kubeconfig_path(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// All nodes, those of the control plane first.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node of a name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name() == name)
+    }
+
+    /// The configuration with which `ssh -F` reaches every node by its name as
+    /// a user who may use sudo, with a key of its own and checked host keys.
+    pub fn ssh_config(&self) -> PathBuf {
+        self.run_dir.path().join("ssh").join("config")
+    }
+
+    /// The words that run a program in the cluster's network, beside the
+    /// nodes, to be put before it.
+    pub fn outside(&self) -> Vec<String> {
+        self.network.prefix()
+    }
+
+    /// The folder of this cluster; it goes away with the cluster.
+    pub fn dir(&self) -> &Path {
+        self.run_dir.path()
+    }
+}
+
+impl Drop for KubeadmCluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                eprintln!("--- the end of the console of {}:", node.name());
+                eprintln!("{}", node.console_tail(15));
+            }
+        }
+    }
+}
+
+/// Short and stable name of a text, for folders and files in the cache.
+fn fingerprint(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

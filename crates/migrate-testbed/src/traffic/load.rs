@@ -1,0 +1,202 @@
+//! The client: requests at a rate, and what became of them.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::{REQUEST_TIMEOUT, Tally, Target, TrafficReport};
+
+/// Failures that are kept with their time.
+const KEPT: usize = 1000;
+
+/// Asks until standard input ends, then prints the report.
+pub(super) async fn load(rate: &str, targets: &[&str]) -> Result<(), String> {
+    let rate: f64 = rate.parse().map_err(|_| format!("{rate:?} is no rate"))?;
+    let targets: Vec<Target> = targets
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<_, _>>()?;
+    if targets.is_empty() || !(0.01..=10_000.0).contains(&rate) {
+        return Err("at least one target, and a rate of 0.01 to 10000".to_owned());
+    }
+    let pause = Duration::from_secs_f64(1.0 / rate);
+    let began = Instant::now();
+    let mut asking = JoinSet::new();
+    let mut books = BTreeMap::new();
+    for target in targets {
+        let book = Arc::new(Mutex::new(Book::new(&target.name, began)));
+        books.insert(target.name.clone(), Arc::clone(&book));
+        asking.spawn(ask_on(target, pause, book));
+    }
+    // Whoever started this closes the pipe, or dies and so closes it too.
+    let mut input = tokio::io::stdin();
+    let mut ignored = [0; 64];
+    while matches!(input.read(&mut ignored).await, Ok(read) if read > 0) {}
+    asking.shutdown().await;
+    let report: TrafficReport = books
+        .into_iter()
+        .map(|(name, book)| (name, lock(&book).close()))
+        .collect();
+    let text = serde_json::to_string(&report).map_err(|error| error.to_string())?;
+    println!("{text}");
+    Ok(())
+}
+
+/// Begins a request every `pause`, whatever became of the earlier ones.
+async fn ask_on(target: Target, pause: Duration, book: Arc<Mutex<Book>>) {
+    let mut ticks = interval(pause);
+    // Requests that this process was too slow to send were not sent.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut kept: Option<TcpStream> = None;
+    let mut requests = JoinSet::new();
+    loop {
+        ticks.tick().await;
+        let began = Instant::now();
+        if target.keep_alive {
+            // One after the other: they share the connection.
+            let asked = timeout(REQUEST_TIMEOUT, ask_kept(&target, &mut kept)).await;
+            let seen = asked.unwrap_or_else(|_| Err("timeout".to_owned()));
+            if seen.is_err() {
+                kept = None;
+            }
+            lock(&book).note(began, seen);
+        } else {
+            let (book, address) = (Arc::clone(&book), target.address);
+            requests.spawn(async move {
+                let asked = timeout(REQUEST_TIMEOUT, async {
+                    let mut stream = TcpStream::connect(address).await.map_err(kind)?;
+                    ask(&mut stream, "close").await
+                });
+                let seen = asked.await.unwrap_or_else(|_| Err("timeout".to_owned()));
+                lock(&book).note(began, seen);
+            });
+            while requests.try_join_next().is_some() {}
+        }
+    }
+}
+
+async fn ask_kept(target: &Target, kept: &mut Option<TcpStream>) -> Result<(), String> {
+    // A connection that the server closed while it lay idle is not a failure:
+    // a client that keeps connections looks before it writes.
+    let mut nothing = [0; 1];
+    let is_over = kept
+        .as_ref()
+        .is_some_and(|stream| match stream.try_read(&mut nothing) {
+            Ok(_) => true,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        });
+    if is_over {
+        *kept = None;
+    }
+    let stream = match kept {
+        Some(stream) => stream,
+        None => kept.insert(TcpStream::connect(target.address).await.map_err(kind)?),
+    };
+    ask(stream, "keep-alive").await
+}
+
+async fn ask(stream: &mut TcpStream, connection: &str) -> Result<(), String> {
+    let request = format!("GET / HTTP/1.1\r\nHost: traffic\r\nConnection: {connection}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(kind)?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok\n") {
+        let read = stream.read_buf(&mut answer).await.map_err(kind)?;
+        if read == 0 {
+            return Err("eof".to_owned());
+        }
+    }
+    let head = String::from_utf8_lossy(&answer);
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        status => Err(format!("status {}", status.unwrap_or("?"))),
+    }
+}
+
+fn kind(error: std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "refused".to_owned(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "reset".to_owned(),
+        ErrorKind::TimedOut => "timeout".to_owned(),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "unreachable".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What is known of one target so far.
+struct Book {
+    name: String,
+    answers: Option<bool>,
+    began: Instant,
+    last_success: Instant,
+    latencies: Vec<u64>,
+    tally: Tally,
+}
+
+impl Book {
+    fn new(name: &str, began: Instant) -> Self {
+        Self {
+            name: name.to_owned(),
+            answers: None,
+            began,
+            last_success: began,
+            latencies: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn note(&mut self, began: Instant, seen: Result<(), String>) {
+        if self.answers != Some(seen.is_ok()) {
+            self.answers = Some(seen.is_ok());
+            let what = seen.as_ref().err().map_or("answers", |what| what);
+            eprintln!("{} ms: {} {what}", millis(began - self.began), self.name);
+        }
+        let tally = &mut self.tally;
+        tally.requests += 1;
+        match seen {
+            Ok(()) => {
+                let now = Instant::now();
+                let gap = millis(now - self.last_success);
+                tally.longest_gap = tally.longest_gap.max(gap);
+                self.last_success = now;
+                let micros = (now - began).as_micros();
+                self.latencies
+                    .push(u64::try_from(micros).unwrap_or(u64::MAX));
+            }
+            Err(what) => {
+                if tally.failed_at.len() < KEPT {
+                    tally
+                        .failed_at
+                        .push((millis(began - self.began), what.clone()));
+                }
+                *tally.failures.entry(what).or_default() += 1;
+            }
+        }
+    }
+
+    fn close(&mut self) -> Tally {
+        self.latencies.sort_unstable();
+        let at = |part: usize| {
+            let index = self.latencies.len() * part / 100;
+            let last = self.latencies.len().saturating_sub(1);
+            self.latencies.get(index.min(last)).copied().unwrap_or(0)
+        };
+        (self.tally.median, self.tally.percentile_99) = (at(50), at(99));
+        let open = millis(Instant::now() - self.last_success);
+        self.tally.longest_gap = self.tally.longest_gap.max(open);
+        std::mem::take(&mut self.tally)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}

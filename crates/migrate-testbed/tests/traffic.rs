@@ -1,0 +1,138 @@
+//! The load program counts what it is there to count.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use migrate_testbed::{Target, TrafficReport, eventually};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kube-migrate-traffic");
+
+/// Ends its process however the test ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn start(words: &[String]) -> Running {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Running(command.spawn().unwrap())
+}
+
+fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_counted_and_one_that_stays_is_not() {
+    // A port that nobody else is given meanwhile.
+    let free = || {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+    };
+    let (stays, goes) = (free(), free());
+    let serve = |address: SocketAddr| start(&["serve".into(), address.port().to_string()]);
+    let staying = serve(stays);
+    let mut going = serve(goes);
+    let serves = async |address| {
+        let within = Duration::from_secs(20);
+        eventually("a server", within, || async move {
+            get(address, "/").map(|_| true)
+        })
+        .await
+        .unwrap();
+    };
+    serves(stays).await;
+    serves(goes).await;
+
+    let mut load = start(&[
+        "load".to_owned(),
+        "50".to_owned(),
+        Target::new("stays", stays).to_string(),
+        Target::new("stays-kept", stays).kept_alive().to_string(),
+        Target::new("goes", goes).to_string(),
+        Target::new("goes-kept", goes).kept_alive().to_string(),
+    ]);
+    let mut says = BufReader::new(load.0.stderr.take().unwrap()).lines();
+    let mut until = |wanted: [&str; 2]| {
+        let mut open = wanted.to_vec();
+        while !open.is_empty() {
+            let line = says.next().unwrap().unwrap();
+            open.retain(|words| !line.ends_with(words));
+        }
+    };
+    until(["goes answers", "goes-kept answers"]);
+    going.0.kill().unwrap();
+    going.0.wait().unwrap();
+    until(["goes refused", "goes-kept refused"]);
+    let _again = serve(goes);
+    until(["goes answers", "goes-kept answers"]);
+
+    drop(load.0.stdin.take());
+    let mut text = String::new();
+    load.0
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    assert!(load.0.wait().unwrap().success());
+    let report: TrafficReport = serde_json::from_str(&text).unwrap();
+    for name in ["stays", "stays-kept"] {
+        let tally = &report[name];
+        assert!(tally.requests > 2 && tally.failed() == 0, "{name}: {tally}");
+        assert!(
+            tally.median > 0 && tally.median <= tally.percentile_99,
+            "{name}: {tally}"
+        );
+    }
+    for name in ["goes", "goes-kept"] {
+        let tally = &report[name];
+        assert!(
+            tally
+                .failures
+                .get("refused")
+                .is_some_and(|&count| count > 0),
+            "{name}: {tally}"
+        );
+        assert!(tally.longest_gap >= 20, "{name}: {tally}");
+        assert_eq!(tally.failed(), tally.failed_at.len() as u64);
+        assert!(tally.requests > tally.failed(), "{name}: {tally}");
+    }
+    drop(staying);
+}
+
+#[test]
+fn readiness_comes_when_told() {
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let _server = start(&["serve".into(), address.port().to_string(), "3600".into()]);
+    let answer = loop {
+        if let Ok(answer) = get(address, "/ready") {
+            break answer;
+        }
+        std::thread::yield_now();
+    };
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(get(address, "/").unwrap().starts_with("HTTP/1.1 200"));
+}
