@@ -1,9 +1,16 @@
-//! The README's first command, as a person runs it.
+//! The program as a person runs it, where no real cluster is needed.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use migrate_core::{ClusterId, ClusterModel, ControlPlaneMember, Moment, Node, Policy};
+use migrate_executor::{Entry, FileJournal, Journal, Origin, Record, RunOpened};
+use migrate_plan::Planner;
+use serde_json::{Value, json};
 
 /// The example that cargo has built beside this test.
 fn program() -> Command {
@@ -19,31 +26,265 @@ fn program() -> Command {
     command
 }
 
-fn demo(folder: &std::path::Path) -> Output {
+fn demo(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = program();
     command.args(["--seed", "3", "--backup-dir"]).arg(folder);
-    command.output().unwrap()
+    command.args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[test]
 fn the_demo_arrives_without_a_broken_rule_and_the_same_seed_says_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let first = demo(folder.path());
-    let said = String::from_utf8_lossy(&first.stdout).into_owned();
+    let first = demo(folder.path(), &[]);
+    let said = text(&first.stdout);
     assert!(first.status.success(), "{said}");
     assert!(said.contains("outcome    done"), "{said}");
     assert!(
         said.lines()
             .any(|line| line.starts_with("broken rules") && line.ends_with(": 0"))
     );
-    let second = demo(folder.path());
+    let second = demo(folder.path(), &[]);
     assert!(first.stdout == second.stdout && first.stderr == second.stderr);
+}
+
+#[test]
+fn a_dry_run_of_the_demo_says_which_pods_would_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = demo(folder.path(), &["--dry-run"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    for says in ["Evictions rehearsed", "would be let go now"] {
+        assert!(said.contains(says), "{says}: {said}");
+    }
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0, "no backup");
+
+    let output = demo(folder.path(), &["--dry-run", "--json"]);
+    let said = text(&output.stdout);
+    let documents: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let rehearsal = documents
+        .iter()
+        .find_map(|document| document.get("rehearsal"));
+    let pods = rehearsal.unwrap().as_array().unwrap();
+    assert!(pods.len() > 100, "{} pods", pods.len());
+    assert!(pods.iter().any(|pod| pod["result"]["result"] == "allowed"));
 }
 
 #[test]
 fn flags_for_a_real_cluster_do_not_start_the_demo() {
     let output = program().args(["--cluster-id", "x"]).output().unwrap();
     assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = text(&output.stderr);
     assert!(said.contains("--kubeconfig"), "{said}");
+}
+
+/// A journal tells its run also where the cluster does not answer.
+#[test]
+fn status_tells_what_the_journal_knows() {
+    let away = Away::new();
+    let folder = away.folder.path();
+    let journal = away.path("demo.journal");
+    let ran = demo(folder, &["--journal", journal.to_str().unwrap()]);
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    let status = |arguments: &[&str]| {
+        let mut command = away.command(&journal);
+        command.arg("status").args(arguments).output().unwrap()
+    };
+    let output = status(&[]);
+    let (said, error) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        !output.status.success() && error.contains("out of reach"),
+        "{error}"
+    );
+    for says in [
+        "run        demo-3",
+        "steps      prepare, baseline, back up, claim",
+        "targets    18 of 18 done",
+        "waited     ",
+        "end        done",
+    ] {
+        assert!(said.contains(says), "{says}: {said}");
+    }
+    let document: Value = serde_json::from_slice(&status(&["--json"]).stdout).unwrap();
+    let account = &document["status"]["account"];
+    assert_eq!(account["end"], "done", "{account}");
+    assert_eq!(account["targetsDone"], account["targets"]);
+
+    let journal = away.unfinished_journal();
+    let output = away.command(&journal).arg("status").output().unwrap();
+    let said = text(&output.stdout);
+    for says in [
+        "run        run-7",
+        "targets    0 of 2 done",
+        "end        not ended",
+    ] {
+        assert!(said.contains(says), "{says}: {said}");
+    }
+}
+
+/// The API server is away, as while it is upgraded: a run that goes on waits
+/// for it, and goes on as soon as it is there.
+#[test]
+fn a_run_that_goes_on_waits_for_the_api_server() {
+    let away = Away::new();
+    let journal = away.unfinished_journal();
+    let (mut child, mut lines) = away.waiting(&journal, &["--wait", "10m"]);
+    let server = TcpListener::bind(away.address).unwrap();
+    std::thread::spawn(move || {
+        for stream in server.incoming() {
+            refuse(stream.unwrap());
+        }
+    });
+    assert!(!child.wait().unwrap().success());
+    let mut said = String::new();
+    lines.read_to_string(&mut said).unwrap();
+    assert!(
+        said.contains("forbidden") && !said.contains("waited"),
+        "{said}"
+    );
+}
+
+#[test]
+fn waiting_for_the_api_server_ends_by_itself_or_when_asked() {
+    let away = Away::new();
+    let journal = away.unfinished_journal();
+    let said = |mut lines: BufReader<_>| {
+        let mut said = String::new();
+        Read::read_to_string(&mut lines, &mut said).unwrap();
+        said
+    };
+    let (mut child, lines) = away.waiting(&journal, &["--wait", "1s"]);
+    assert!(!child.wait().unwrap().success());
+    let end = said(lines);
+    assert!(end.contains("waited") && end.contains("--wait"), "{end}");
+
+    let (mut child, lines) = away.waiting(&journal, &["--wait", "10m"]);
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(!child.wait().unwrap().success());
+    assert!(said(lines).contains("the same command goes on"));
+
+    // Without an unfinished run nothing is worth waiting for.
+    let output = away
+        .upgrade(&away.path("new.journal"), &[])
+        .output()
+        .unwrap();
+    let error = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        error.contains("out of reach") && !error.contains("wait"),
+        "{error}"
+    );
+}
+
+/// A kubeconfig of an API server that is not there.
+struct Away {
+    folder: tempfile::TempDir,
+    address: std::net::SocketAddr,
+}
+
+impl Away {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Free a moment ago.
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+            "users": [{"name": "c", "user": {}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        });
+        std::fs::write(folder.path().join("kubeconfig"), config.to_string()).unwrap();
+        Self { folder, address }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, journal: &Path) -> Command {
+        let mut command = program();
+        command.current_dir(self.folder.path());
+        command.arg("--kubeconfig").arg(self.path("kubeconfig"));
+        command.arg("--journal").arg(journal);
+        command
+    }
+
+    fn upgrade(&self, journal: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.command(journal);
+        command.args(["--to", "v1.37.2", "--yes"]).args(arguments);
+        for hook in ["--node-hook", "--control-plane-hook"] {
+            command.args([hook, "/bin/false"]);
+        }
+        command
+    }
+
+    /// The program, once it has said that it waits, and what it says then.
+    fn waiting(&self, journal: &Path, arguments: &[&str]) -> (Child, BufReader<impl Read>) {
+        let mut command = self.upgrade(journal, arguments);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut first = String::new();
+        lines.read_line(&mut first).unwrap();
+        assert!(
+            first.contains("an unfinished run is to go on: waiting"),
+            "{first}"
+        );
+        (child, lines)
+    }
+
+    /// A journal in which a run has begun.
+    fn unfinished_journal(&self) -> PathBuf {
+        let path = self.path("unfinished.journal");
+        let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+        let version = "v1.36.3".parse().unwrap();
+        model.control_plane = vec![ControlPlaneMember::new("cp-1", version)];
+        model.nodes = vec![Node::new("worker-1", "v1.36.3".parse().unwrap())];
+        let policy = Policy::default();
+        let target = "v1.37.2".parse().unwrap();
+        let plan = Planner::new(&model, &policy, target).plan().unwrap();
+        let opened = RunOpened::new("run-7", Origin::Fresh, plan, policy, model);
+        let record = Record::RunOpened(Box::new(opened));
+        let mut journal = FileJournal::open(&path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(async {
+            journal.load().await.unwrap();
+            let entry = Entry::new(0, Moment::EPOCH, record);
+            journal.append(&entry).await.unwrap();
+        });
+        path
+    }
+}
+
+/// Answers every request of a connection with 403.
+fn refuse(mut stream: TcpStream) {
+    let body = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
+        "reason": "Forbidden", "message": "not you",
+    })
+    .to_string();
+    let answer = format!(
+        "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let mut request = [0; 4096];
+    // A client that is gone has had its answer.
+    let _ = stream.read(&mut request);
+    let _ = stream.write_all(answer.as_bytes());
 }

@@ -212,10 +212,10 @@ async fn what_the_cluster_does_not_allow(plane: &ControlPlane) {
     cluster::kubectl(plane, &["delete", "pdb", "never", "-n", "shop"]).await;
 }
 
-/// Needs to be root for a file system of its own.
+/// Needs a kernel that lets us mount something where nobody else sees it.
 async fn a_backup_without_room(plane: &ControlPlane) {
     let case = Case::new(plane, "disk full for the backup");
-    let Some(disk) = SmallDisk::mount(case.bench.path("disk")) else {
+    let Some(disk) = SmallDisk::new(case.bench.path("disk")) else {
         println!("skipped: cannot mount a small file system for the backup");
         return;
     };
@@ -223,38 +223,70 @@ async fn a_backup_without_room(plane: &ControlPlane) {
     command
         .args(["--etcd", &plane.etcd_endpoint()])
         .arg("--backup-dir")
-        .arg(&disk.0);
-    let folder = disk.0.display().to_string();
-    case.refused(
-        command,
-        &[&folder, "no space left", "choose another folder"],
-    )
-    .await;
-    let left: Vec<_> = std::fs::read_dir(&disk.0).unwrap().flatten().collect();
-    assert!(left.is_empty(), "{left:?}");
+        .arg(&disk.path);
+    let folder = disk.path.display().to_string();
+    let says = [
+        &*folder,
+        "no space left",
+        "choose another folder",
+        "left: 0",
+    ];
+    let ended = case.failed(&mut disk.around(&command), &says).await;
+    let error = ended
+        .out
+        .lines()
+        .find(|line| line.contains("no space left"));
+    let error = error.expect("the report says why");
+    assert_eq!(error.matches(&folder).count(), 1, "named once: {error}");
+    case.changed_nothing().await;
 }
 
-/// A file system too small for any snapshot.
-struct SmallDisk(PathBuf);
+/// A file system too small for any snapshot, which only one command sees.
+struct SmallDisk {
+    path: PathBuf,
+    /// How to get a mount namespace here.
+    flags: &'static [&'static str],
+}
 
 impl SmallDisk {
-    fn mount(path: PathBuf) -> Option<Self> {
-        std::fs::create_dir(&path).unwrap();
-        let mut mount = std::process::Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=64k", "none"])
-            .arg(&path);
-        let mounted = mount.output().is_ok_and(|output| output.status.success());
-        mounted.then_some(Self(path))
-    }
-}
+    /// The way of root, else the way of anybody.
+    const WAYS: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
+    const MOUNT: &str = "mount -t tmpfs -o size=64k none \"$0\" || exit 99";
 
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        std::process::Command::new("umount")
-            .arg(&self.0)
-            .output()
-            .ok();
+    fn new(path: PathBuf) -> Option<Self> {
+        std::fs::create_dir(&path).unwrap();
+        let works = |flags: &&[&str]| {
+            let mut unshare = std::process::Command::new("unshare");
+            unshare.args(*flags).args(["sh", "-c", Self::MOUNT]);
+            let output = unshare.arg(&path).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        let flags = Self::WAYS.into_iter().find(works)?;
+        Some(Self { path, flags })
+    }
+
+    /// `command` where the disk is mounted; says at the end how many files it
+    /// has left there.
+    fn around(&self, command: &Command) -> Command {
+        let inner = command.as_std();
+        let script = format!(
+            "{}; \"$@\"; code=$?; echo \"left: $(ls -A \"$0\" | wc -l)\"; exit $code",
+            Self::MOUNT
+        );
+        let mut around = Command::new("unshare");
+        around
+            .args(self.flags)
+            .args(["sh", "-c", &script])
+            .arg(&self.path)
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env_remove("KUBECONFIG")
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true);
+        if let Some(folder) = inner.get_current_dir() {
+            around.current_dir(folder);
+        }
+        around
     }
 }
 
@@ -269,6 +301,8 @@ async fn hooks_that_do_not_do_their_work(plane: &ControlPlane) {
         "{}",
         ended.said()
     );
+
+    a_run_whose_journal_is_lost(plane).await;
 
     cluster::reset_nodes(plane).await;
     let case = Case::new(plane, "a hook that hangs");
@@ -312,6 +346,21 @@ async fn hooks_that_do_not_do_their_work(plane: &ControlPlane) {
     // Cured, the same command goes on and leaves nothing behind.
     let ended = program::finish(&mut case.command()).await;
     assert!(ended.status.success(), "after the cure: {}", ended.said());
+    cluster::assert_upgraded(plane, &[]).await;
+}
+
+/// The run before stopped with a cordon and the anchor set, and its journal is
+/// not the one given: refused, unless it is adopted.
+async fn a_run_whose_journal_is_lost(plane: &ControlPlane) {
+    let case = Case::new(plane, "a lost journal");
+    let cordoned = cluster::cordoned(&plane.client()).await;
+    assert_eq!(cordoned.len(), 1, "left by the run before");
+    let refused = ["the cluster is in the middle of run", "adopt the run"];
+    case.failed(&mut case.command(), &refused).await;
+    case.wrote_nothing();
+
+    let ended = program::finish(case.command().arg("--adopt")).await;
+    assert!(ended.status.success(), "adopted: {}", ended.said());
     cluster::assert_upgraded(plane, &[]).await;
 }
 
@@ -384,15 +433,18 @@ impl<'a> Case<'a> {
     async fn refused(&self, mut command: Command, says: &[&str]) {
         let before = cluster::kubelets(&self.plane.client()).await;
         self.failed(&mut command, says).await;
-        let events = audit::all(self.plane);
-        let changes = audit::mutations(&events, &self.user);
-        assert_eq!(audit::lines(changes), Vec::<String>::new(), "{}", self.name);
         assert_eq!(
             cluster::kubelets(&self.plane.client()).await,
             before,
             "{}",
             self.name
         );
+        self.changed_nothing().await;
+    }
+
+    /// Nothing was written, and no cordon or run is there.
+    async fn changed_nothing(&self) {
+        self.wrote_nothing();
         assert_eq!(
             cluster::cordoned(&self.plane.client()).await,
             Vec::<String>::new()
@@ -403,6 +455,12 @@ impl<'a> Case<'a> {
             "{}",
             self.name
         );
+    }
+
+    fn wrote_nothing(&self) {
+        let events = audit::all(self.plane);
+        let changes = audit::mutations(&events, &self.user);
+        assert_eq!(audit::lines(changes), Vec::<String>::new(), "{}", self.name);
     }
 
     /// Runs into an error that says all of `says`, after one node at the most.

@@ -129,8 +129,17 @@ async fn a_dry_run_changes_nothing(plane: &ControlPlane) {
         audit::of(&events, "dry-runner").len() > 10,
         "it looked at the cluster"
     );
+    // Every request with a verb that changes is a review of itself or a dry run.
     let changes = audit::mutations(&events, "dry-runner");
     assert_eq!(audit::lines(changes), Vec::<String>::new());
+    let mut rehearsed = audit::of(&events, "dry-runner");
+    rehearsed.retain(|event| event.is_for("pods/eviction"));
+    assert!(rehearsed.iter().all(|event| event.is_dry_run()));
+    figure("real.rehearsed-evictions", rehearsed.len(), "1");
+    assert!(rehearsed.len() > 150, "{} evictions", rehearsed.len());
+    for says in ["Evictions rehearsed", "would be let go now"] {
+        assert!(ended.out.contains(says), "{}", ended.said());
+    }
     let left: Vec<_> = std::fs::read_dir(bench.folder.path())
         .unwrap()
         .flatten()

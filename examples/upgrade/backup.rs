@@ -1,14 +1,11 @@
 //! The backup of the demo: every object of the embedded cluster in one file.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
-use migrate_core::{
-    BackUpData, Finding, ObjectName, Severity, StepContext, StepError, StepErrorKind, StepInput,
-};
+use migrate_core::{BackUpData, Finding, ObjectName, Severity, StepContext, StepError, StepInput};
+use migrate_etcd::PartFile;
 use sha2::{Digest, Sha256};
 
 /// Dumps what `dump` gives into a file of a folder.
@@ -30,12 +27,11 @@ impl<F: Fn() -> Vec<u8> + Send + Sync> ObjectDump<F> {
 impl<F: Fn() -> Vec<u8> + Send + Sync> BackUpData for ObjectDump<F> {
     async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
         let name = format!("objects-{}-{}.json", input.model.cluster, cx.fence.run);
-        let path = self.folder.join(name);
         let bytes = (self.dump)();
-        write_durably(&path, &bytes).map_err(|error| {
-            let object = ObjectName::cluster("File", path.display().to_string());
-            StepError::new(StepErrorKind::Permanent, object, error.to_string()).with_source(error)
-        })?;
+        // The demo is run again and again: the last one's dump is what counts.
+        let mut file = PartFile::replace(&self.folder, &name).await?;
+        file.write(&bytes).await?;
+        let path = file.commit().await?;
         let sha256: String = Sha256::digest(&bytes)
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -50,15 +46,4 @@ impl<F: Fn() -> Vec<u8> + Send + Sync> BackUpData for ObjectDump<F> {
         let artifact = BackupArtifact::new(path, bytes.len() as u64, sha256);
         Ok(BackupReport::new(BackupProof::Unproven, vec![artifact]).with_finding(finding))
     }
-}
-
-/// Temporary file, fsync, rename, fsync of the folder.
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    File::open(folder)?.sync_all()
 }

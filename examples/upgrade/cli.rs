@@ -1,8 +1,11 @@
 //! Flags.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+use crate::patience;
 
 /// Upgrade a Kubernetes cluster with no downtime.
 ///
@@ -66,7 +69,19 @@ pub(crate) struct Cli {
     /// from what the nodes say.
     #[arg(long, global = true)]
     pub(crate) adopt: bool,
-    /// Check and plan; send nothing that changes anything.
+    /// How long to wait for an API server that is out of reach, as it is while
+    /// it is upgraded, if the journal holds an unfinished run; `0s` is not at
+    /// all. Without an unfinished run nothing is waited for.
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        default_value = "5m",
+        value_parser = patience::duration
+    )]
+    pub(crate) wait: Duration,
+    /// Check, plan and rehearse every eviction (dryRun=All); send nothing that
+    /// changes anything.
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
     /// Do not ask before starting.
@@ -104,7 +119,8 @@ pub(crate) enum Command {
     /// Plan and run; the default.
     #[default]
     Run,
-    /// Say where an unfinished run stands.
+    /// Say where an unfinished run stands: what its journal tells, and what
+    /// the cluster does.
     Status,
 }
 

@@ -64,7 +64,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         cancel: Cancellation::new(),
         run: format!("demo-{}", cli.seed),
     };
-    let model = run::observed(cli, &env).await?;
+    let model = run::observed(cli, &env, None).await?;
     let code = run::execute(cli, env, model, || {
         Ok(match &cli.journal {
             Some(path) => Box::new(FileJournal::open(path)?),

@@ -7,12 +7,15 @@
 //!     --node-hook ./node.sh --control-plane-hook ./control-plane.sh --etcd https://10.0.0.1:2379 …
 //! ```
 
+mod account;
 mod backup;
 mod cli;
 mod demo;
 mod failure;
+mod patience;
 mod progress;
 mod real;
+mod rehearsal;
 mod run;
 mod show;
 

@@ -18,10 +18,11 @@ use migrate_executor::{FileJournal, Journal};
 use migrate_kube::{Anchor, TokioClock};
 use migrate_upgrade::CommandHook;
 
+use crate::account::Account;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
-use crate::show;
+use crate::{patience, show};
 
 /// Upgrades the cluster that the kubeconfig names.
 pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
@@ -34,9 +35,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let client = client(cli).await?;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     if cli.command() == Command::Status {
-        let anchor = Anchor::read(&client).await?;
-        show::status(cli, &anchor)?;
-        return Ok(ExitCode::SUCCESS);
+        return status(cli, &client).await;
     }
     let env = Environment {
         client,
@@ -49,7 +48,11 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         upgrade,
         cancel: stop_on_ctrl_c(),
     };
-    let model = run::observed(cli, &env).await?;
+    let goes_on = cli.command() == Command::Run && !cli.dry_run && {
+        let journals = known_journals(cli);
+        patience::is_unfinished(journals.iter().map(PathBuf::as_path))
+    };
+    let model = run::observed(cli, &env, goes_on.then_some(cli.wait)).await?;
     let cluster = model.cluster.clone();
     run::execute(cli, env, model, || {
         let path = journal_path(cli, &cluster)?;
@@ -58,14 +61,55 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     .await
 }
 
+/// What the journal tells, which needs no cluster, and what the cluster says.
+async fn status(cli: &Cli, client: &kube::Client) -> Result<ExitCode, Failure> {
+    let anchor = Anchor::read(client).await;
+    let path = match (&cli.journal, &anchor) {
+        (Some(path), _) => Some(path.clone()),
+        (None, Ok(_)) => Some(default_journal(&migrate_kube::cluster_id(client).await?)),
+        (None, Err(_)) => None,
+    };
+    if let Some(path) = cli.journal.as_ref().filter(|path| !path.exists()) {
+        return Err(Failure::new(path.display(), "there is no such journal"));
+    }
+    let account = match path {
+        Some(path) => Account::read(&path)?,
+        None => None,
+    };
+    show::status(cli, anchor.as_ref().ok(), account.as_ref())?;
+    anchor?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The journals in which this command may find its run, before the cluster has
+/// said who it is.
+fn known_journals(cli: &Cli) -> Vec<PathBuf> {
+    match (&cli.journal, &cli.cluster_id) {
+        (Some(path), _) => vec![path.clone()],
+        (None, Some(id)) => vec![default_journal(&ClusterId::new(id))],
+        (None, None) => {
+            let files = std::fs::read_dir(JOURNALS).into_iter().flatten().flatten();
+            let paths = files.map(|file| file.path());
+            let is_journal = |path: &PathBuf| path.extension().is_some_and(|is| is == "journal");
+            paths.filter(is_journal).collect()
+        }
+    }
+}
+
+/// The folder of the journals that nobody has named.
+const JOURNALS: &str = ".kube-migrate";
+
+fn default_journal(cluster: &ClusterId) -> PathBuf {
+    Path::new(JOURNALS).join(format!("{cluster}.journal"))
+}
+
 /// The journal asked for, else one per cluster in a folder of our own.
 fn journal_path(cli: &Cli, cluster: &ClusterId) -> Result<PathBuf, Failure> {
     if let Some(path) = &cli.journal {
         return Ok(path.clone());
     }
-    let folder = Path::new(".kube-migrate");
-    std::fs::create_dir_all(folder).map_err(|error| Failure::new(folder.display(), error))?;
-    Ok(folder.join(format!("{cluster}.journal")))
+    std::fs::create_dir_all(JOURNALS).map_err(|error| Failure::new(JOURNALS, error))?;
+    Ok(default_journal(cluster))
 }
 
 /// The policy file with the waivers of the command line.

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
 use migrate_core::{
@@ -11,7 +12,6 @@ use migrate_core::{
 };
 use migrate_drain::Drainer;
 use migrate_executor::{Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model};
-use migrate_kube::observe;
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
 use migrate_verify::ClusterHealth;
@@ -19,7 +19,7 @@ use migrate_verify::ClusterHealth;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::show;
+use crate::{patience, rehearsal, show};
 
 /// What differs between the demo and a real cluster.
 pub(crate) struct Environment {
@@ -35,9 +35,15 @@ pub(crate) struct Environment {
     pub(crate) run: String,
 }
 
-/// The model, refused if it is another cluster's than asked for.
-pub(crate) async fn observed(cli: &Cli, env: &Environment) -> Result<ClusterModel, Failure> {
-    let model = observe(&env.client, env.clock.now()).await?;
+/// The model, refused if it is another cluster's than asked for. With
+/// `patience`, an API server that is out of reach is waited for that long.
+pub(crate) async fn observed(
+    cli: &Cli,
+    env: &Environment,
+    patience: Option<Duration>,
+) -> Result<ClusterModel, Failure> {
+    let clock = env.clock.as_ref();
+    let model = patience::observed(&env.client, clock, &env.cancel, patience).await?;
     match &cli.cluster_id {
         Some(wanted) if wanted != model.cluster.as_str() => Err(Failure::new(
             format!("cluster {}", model.cluster),
@@ -102,7 +108,9 @@ pub(crate) async fn execute(
     })
 }
 
-/// Only the checks; the client underneath refuses whatever would change something.
+/// The checks, and a rehearsal of every eviction; the client underneath refuses
+/// whatever would change something. How pods would be answered now decides
+/// nothing about the exit code: a run waits for budgets.
 async fn dry_run(
     cli: &Cli,
     env: &Environment,
@@ -111,6 +119,7 @@ async fn dry_run(
 ) -> Result<ExitCode, Failure> {
     use migrate_core::PrepareEnvironment;
 
+    rehearsal::show(cli, env, &model, plan).await?;
     let input = StepInput::new(
         Arc::new(model),
         Arc::new(env.policy.clone()),

@@ -10,6 +10,7 @@ use migrate_plan::PlanTable;
 use migrate_sim::rules::Violation;
 use serde::Serialize;
 
+use crate::account::Account;
 use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::progress::human;
@@ -33,11 +34,28 @@ pub(crate) fn plan(cli: &Cli, plan: &Plan) -> Result<(), Failure> {
 }
 
 pub(crate) fn report(cli: &Cli, report: &Report) -> Result<(), Failure> {
+    let mut report = report.clone();
+    for wait in &mut report.waits {
+        if let Some(allowed) = allowed_since(&wait.on) {
+            wait.on = allowed;
+        }
+    }
     if cli.json {
-        return json("report", report);
+        return json("report", &report);
     }
     writeln!(std::io::stdout().lock(), "{report}")?;
     Ok(())
+}
+
+/// The words for a permission that was missing and is there now: every wait of
+/// a report is over, so that the advice to add a rule has had its time. A
+/// permission that stays missing ends a run, and the cause of its end keeps
+/// the advice.
+fn allowed_since(on: &str) -> Option<String> {
+    let (what, _) = on.split_once("; add the rule ")?;
+    Some(format!(
+        "{what}; it is allowed since, with nothing left to add: a new role takes a moment to count"
+    ))
 }
 
 pub(crate) fn findings(cli: &Cli, findings: &[Finding]) -> Result<(), Failure> {
@@ -70,30 +88,48 @@ pub(crate) fn rules(cli: &Cli, broken: &[Violation]) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn status(cli: &Cli, anchor: &Anchor) -> Result<(), Failure> {
-    if cli.json && anchor.mark.is_none() {
-        return json("status", &serde_json::Value::Null);
-    }
-    let mut out = std::io::stdout().lock();
-    let Some(mark) = &anchor.mark else {
-        writeln!(out, "no run is going on")?;
-        return Ok(());
-    };
+/// What the cluster names, if it answered, and what the journal tells, if
+/// there is one.
+pub(crate) fn status(
+    cli: &Cli,
+    anchor: Option<&Anchor>,
+    account: Option<&Account>,
+) -> Result<(), Failure> {
+    let mark = anchor.and_then(|anchor| anchor.mark.as_ref());
+    let paused = anchor.is_some_and(|anchor| anchor.paused);
     if cli.json {
-        let value = serde_json::json!({
-            "run": mark.run, "journal": mark.journal, "plan": mark.plan, "paused": anchor.paused,
-        });
-        drop(out);
+        let mut value = serde_json::Map::new();
+        if let Some(mark) = mark {
+            value.insert("run".to_owned(), mark.run.clone().into());
+            value.insert("journal".to_owned(), mark.journal.clone().into());
+            value.insert("plan".to_owned(), mark.plan.clone().into());
+            value.insert("paused".to_owned(), paused.into());
+        }
+        if let Some(account) = account {
+            value.insert("account".to_owned(), serde_json::to_value(account)?);
+        }
+        let value = (!value.is_empty()).then_some(value);
         return json("status", &value);
     }
-    writeln!(out, "run {} of plan {}", mark.run, mark.plan)?;
-    writeln!(out, "journal {}", mark.journal)?;
-    writeln!(out, "paused {}", if anchor.paused { "yes" } else { "no" })?;
+    let mut out = std::io::stdout().lock();
+    match (anchor, mark) {
+        (None, _) => writeln!(out, "the cluster does not say")?,
+        (Some(_), None) => writeln!(out, "no run is going on")?,
+        (Some(_), Some(mark)) => {
+            writeln!(out, "run {} of plan {}", mark.run, mark.plan)?;
+            writeln!(out, "journal {}", mark.journal)?;
+            writeln!(out, "paused {}", if paused { "yes" } else { "no" })?;
+        }
+    }
+    if let Some(account) = account {
+        writeln!(out, "\nThe journal's account:")?;
+        account.show(&mut out)?;
+    }
     Ok(())
 }
 
 /// One line per document, so that a reader needs no stream parser.
-fn json(name: &str, value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn json(name: &str, value: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
     let line = serde_json::to_string(&serde_json::json!({ name: value }))?;
     writeln!(std::io::stdout().lock(), "{line}")?;
     Ok(())

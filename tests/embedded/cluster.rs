@@ -1,7 +1,6 @@
 //! A small cluster, and one runner on it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -45,16 +44,8 @@ pub(crate) fn small() -> Scenario {
 
 impl Rig {
     pub(crate) async fn start(seed: u64, scenario: Scenario) -> Self {
-        let probe = RuleProbe::new(RuleSettings::default());
-        let cluster = SimCluster::builder()
-            .seed(seed)
-            .scenario(scenario)
-            .on_change(probe.observer())
-            .start()
-            .await
-            .unwrap();
-        cluster
-            .wait_until_settled(Duration::from_secs(600))
+        let cluster = SimCluster::builder().seed(seed).scenario(scenario);
+        let (cluster, probe) = RuleProbe::start(RuleSettings::default(), cluster)
             .await
             .unwrap();
         let clock = TokioClock::starting_at(Moment::from_millis(cluster.now_ms()));

@@ -10,7 +10,9 @@ use crate::cluster::{Rig, small};
 
 /// Where the process dies.
 #[derive(Clone, Copy, Debug)]
-enum Crash {
+pub(crate) enum Crash {
+    /// Nowhere.
+    Never,
     /// Before record `n` is durable: the effects of those before it are done.
     Before(u64),
     /// After record `n` is durable: its effect has not begun.
@@ -18,10 +20,22 @@ enum Crash {
 }
 
 /// A journal whose process dies at one record.
-struct Crashing {
+pub(crate) struct Crashing {
     inner: MemoryJournal,
     crash: Crash,
     died: Arc<AtomicBool>,
+}
+
+impl Crashing {
+    /// `journal`, in a process that sets `died` at `crash` and does nothing
+    /// more.
+    pub(crate) fn new(journal: MemoryJournal, crash: Crash, died: Arc<AtomicBool>) -> Self {
+        Self {
+            inner: journal,
+            crash,
+            died,
+        }
+    }
 }
 
 #[async_trait]
@@ -54,11 +68,7 @@ async fn crash_and_resume(crash: Crash) -> Option<u64> {
     let planned = rig.planned().await;
     let journal = MemoryJournal::new();
     let died = Arc::new(AtomicBool::new(false));
-    let crashing = Crashing {
-        inner: journal.clone(),
-        crash,
-        died: Arc::clone(&died),
-    };
+    let crashing = Crashing::new(journal.clone(), crash, Arc::clone(&died));
     let first = rig.run(Box::new(crashing), Arc::new(rig.drainer()), &planned);
     tokio::select! {
         biased;
@@ -89,7 +99,8 @@ async fn crash_and_resume(crash: Crash) -> Option<u64> {
     Some(journal.entries().len() as u64)
 }
 
-async fn dead(died: &AtomicBool) {
+/// Returns once the process has died.
+pub(crate) async fn dead(died: &AtomicBool) {
     while !died.load(Ordering::SeqCst) {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }

@@ -7,4 +7,5 @@ mod cluster;
 mod controls;
 mod crash;
 mod replay;
+mod storm;
 mod upgrade;

@@ -1,12 +1,11 @@
 //! The replay law: one machine decides.
 
-use std::sync::Arc;
-
 use migrate_core::ActionId;
 use migrate_executor::{MemoryJournal, Record, RunOutcome};
 use migrate_plan::{Command, Recorded, replay};
 
 use crate::cluster::{Rig, small};
+use crate::upgrade::run_to;
 
 /// What the executor was told, fed to a fresh rollout, gives exactly the
 /// actions the executor began, in order.
@@ -15,11 +14,7 @@ async fn recorded_inputs_give_the_recorded_actions() {
     let rig = Rig::start(3, small()).await;
     let planned = rig.planned().await;
     let journal = MemoryJournal::new();
-    let report = rig
-        .run(Box::new(journal.clone()), Arc::new(rig.drainer()), &planned)
-        .await
-        .unwrap();
-    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    run_to(RunOutcome::Done, &rig, &journal, &planned).await;
 
     let mut inputs = Vec::new();
     let mut began: Vec<ActionId> = Vec::new();

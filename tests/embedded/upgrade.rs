@@ -2,10 +2,26 @@
 
 use std::sync::Arc;
 
+use migrate_core::{ClusterModel, Plan};
 use migrate_executor::{MemoryJournal, RunOutcome};
 use migrate_sim::Scenario;
 
 use crate::cluster::{Rig, small};
+
+/// Runs what was planned with a drainer of the rig; it ends as `outcome`. Gives
+/// the report.
+pub(crate) async fn run_to(
+    outcome: RunOutcome,
+    rig: &Rig,
+    journal: &MemoryJournal,
+    planned: &(ClusterModel, Plan),
+) -> String {
+    let journal = Box::new(journal.clone());
+    let report = rig.run(journal, Arc::new(rig.drainer()), planned).await;
+    let report = report.unwrap();
+    assert_eq!(report.outcome, outcome, "{report}");
+    report.to_string()
+}
 
 #[tokio::test(start_paused = true)]
 async fn the_demo_arrives_whole_and_a_second_run_writes_nothing() {
@@ -14,34 +30,15 @@ async fn the_demo_arrives_whole_and_a_second_run_writes_nothing() {
         rig.policy.consent.bare_pods = true;
         rig.policy.consent.downtime = true;
         let planned = rig.planned().await;
-        let report = rig
-            .run(
-                Box::new(MemoryJournal::new()),
-                Arc::new(rig.drainer()),
-                &planned,
-            )
-            .await
-            .unwrap();
-        assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+        run_to(RunOutcome::Done, &rig, &MemoryJournal::new(), &planned).await;
         assert!(rig.broken().is_empty(), "{:?}", rig.broken());
-        assert!(
-            rig.unfinished_nodes().is_empty(),
-            "{:?}",
-            rig.unfinished_nodes()
-        );
+        let unfinished = rig.unfinished_nodes();
+        assert!(unfinished.is_empty(), "{unfinished:?}");
 
         let before = rig.mutating_requests();
         let again = rig.planned().await;
         assert!(again.1.is_empty());
-        let report = rig
-            .run(
-                Box::new(MemoryJournal::new()),
-                Arc::new(rig.drainer()),
-                &again,
-            )
-            .await
-            .unwrap();
-        assert_eq!(report.outcome, RunOutcome::NothingToDo, "{report}");
+        run_to(RunOutcome::NothingToDo, &rig, &MemoryJournal::new(), &again).await;
         assert_eq!(rig.mutating_requests(), before);
     }
 }
@@ -52,15 +49,7 @@ async fn the_same_seed_gives_the_same_requests() {
     for _ in 0..2 {
         let rig = Rig::start(5, small()).await;
         let planned = rig.planned().await;
-        let report = rig
-            .run(
-                Box::new(MemoryJournal::new()),
-                Arc::new(rig.drainer()),
-                &planned,
-            )
-            .await
-            .unwrap();
-        assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+        let report = run_to(RunOutcome::Done, &rig, &MemoryJournal::new(), &planned).await;
         runs.push(format!("{:?}{report}", rig.cluster.audit()));
     }
     assert!(runs[0] == runs[1], "two runs of one seed differ");

@@ -41,7 +41,14 @@ pub(crate) fn extended() -> Result<(), String> {
     testbed::ensure(Release::EXTENDED)?;
     testbed::build()?;
     let mut test = cargo();
-    test.args(["test", "--workspace", "--release", "--", "--ignored"]);
+    test.args([
+        "test",
+        "--workspace",
+        "--release",
+        "--",
+        "--ignored",
+        "--nocapture",
+    ]);
     run(&mut test)?;
     let mut bench = cargo();
     bench

@@ -11,6 +11,7 @@
 //!   real and assumed disruption budgets.
 //! * [`disposition`] and [`only_host`]: what a drain does with each pod.
 //! * [`impossible`]: what can never work, found before the first cordon.
+//! * [`preconditions`]: versions and nodes that are not fit to start from.
 //! * [`Plan`], [`Action`], [`Event`], [`Finding`]: what is planned, done, seen.
 //! * [`steps`]: the five steps as traits, and [`Migration`].
 //! * [`cost`]: how long it takes, T = N·D/S included.
@@ -36,6 +37,7 @@ pub mod cost;
 pub mod impossible;
 pub mod model;
 pub mod policy;
+pub mod preconditions;
 pub mod selector;
 pub mod skew;
 pub mod steps;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cost::Estimate;
-use crate::{ClusterId, Finding, KubeVersion, Phase, Target};
+use crate::{ClusterId, Finding, KubeVersion, Phase, Target, content_hash};
 
 /// Version of the JSON form of [`Plan`]. A reader refuses a newer one.
 pub const PLAN_SCHEMA: u32 = 1;
@@ -57,7 +57,68 @@ pub struct Plan {
     pub findings: Vec<Finding>,
 }
 
+/// What the identity of a plan is made of.
+#[derive(Serialize)]
+struct Fixed<'a> {
+    schema: u32,
+    parent: Option<&'a str>,
+    revision: u32,
+    cluster: &'a ClusterId,
+    from: &'a KubeVersion,
+    to: &'a KubeVersion,
+    policy_hash: &'a str,
+    model_hash: &'a str,
+    pools: &'a [PlannedPool],
+    control_plane: &'a [PlannedMember],
+    slots: &'a [PlannedSlot],
+    at_target: &'a [String],
+}
+
 impl Plan {
+    /// For a planner of your own: the first plan that takes `cluster` from
+    /// `from` to `to`, with nothing to do so far. Fill in the hashes of policy
+    /// and model ([`content_hash`]), what is to be done and, last of all,
+    /// [`id`](Self::id) from [`identity`](Self::identity).
+    pub fn new(cluster: ClusterId, from: KubeVersion, to: KubeVersion, estimate: Estimate) -> Self {
+        Self {
+            schema: PLAN_SCHEMA,
+            id: String::new(),
+            parent: None,
+            revision: 1,
+            cluster,
+            from,
+            to,
+            policy_hash: String::new(),
+            model_hash: String::new(),
+            pools: Vec::new(),
+            control_plane: Vec::new(),
+            slots: Vec::new(),
+            at_target: Vec::new(),
+            schedule: Vec::new(),
+            estimate,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Hash of everything the plan fixes, twelve hex digits: what its
+    /// [`id`](Self::id) has to be. Predictions and findings are no part of it.
+    pub fn identity(&self) -> String {
+        content_hash(&Fixed {
+            schema: self.schema,
+            parent: self.parent.as_deref(),
+            revision: self.revision,
+            cluster: &self.cluster,
+            from: &self.from,
+            to: &self.to,
+            policy_hash: &self.policy_hash,
+            model_hash: &self.model_hash,
+            pools: &self.pools,
+            control_plane: &self.control_plane,
+            slots: &self.slots,
+            at_target: &self.at_target,
+        })
+    }
+
     /// Whether nothing is left to be done.
     pub fn is_empty(&self) -> bool {
         self.control_plane.is_empty() && self.slots.is_empty()

@@ -12,9 +12,12 @@
 //! * Nothing is cordoned or evicted before consent is given to what hurts: pods
 //!   without a controller, and pods that only their node can host.
 //! * Every drain ends, by a deadline at the latest, with who blocks, counts and
-//!   cure as data, and nothing of it is left running. Work is done only while
-//!   it is polled.
+//!   cure as data, and nothing of it is left running: a change of a node that is
+//!   under way then is waited for or settled. Work is done only while it is
+//!   polled.
 //! * The cordon that a node had before is what it gets back.
+//! * [`Drainer::rehearse`] asks what each pod's eviction would be answered now
+//!   and changes nothing.
 //!
 //! [`Drainer`] does the work through a [`kube::Client`] and implements
 //! [`MigratePods`](migrate_core::MigratePods); [`machine::Drain`] takes every
@@ -51,5 +54,5 @@ pub mod machine;
 mod driver;
 mod error;
 
-pub use driver::{DrainReport, Drainer};
+pub use driver::{DrainReport, Drainer, Rehearsal, Rehearsed};
 pub use error::Error;

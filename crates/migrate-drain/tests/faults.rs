@@ -269,6 +269,41 @@ async fn a_missing_permission_is_named_with_the_rule_to_add() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn refused_credentials_are_tried_a_few_times_and_no_more() {
+    let demo = Demo::small(3, [web(6)]).await;
+    let refuse = |times: usize| {
+        let mut left = times;
+        demo.cluster.api().set_faults(move |request| {
+            if request.subresource != "eviction" || left == 0 {
+                return Fault::Pass;
+            }
+            left -= 1;
+            refusal(401, "Unauthorized", None)
+        });
+    };
+    // As after the start of an API server: over after some seconds.
+    refuse(3);
+    let report = demo.drainer().drain(["general-1"]).await.unwrap();
+    assert!(report.is_empty(), "{report}");
+
+    refuse(usize::MAX);
+    let before = demo.evictions().len();
+    let started = tokio::time::Instant::now();
+    let report = demo.drainer().drain(["general-2"]).await.unwrap();
+    let failed = matches!(
+        report.nodes["general-2"],
+        DrainOutcome::Failed {
+            retryable: false,
+            ..
+        }
+    );
+    let cure = report.to_string().contains("renew them");
+    assert!(failed && cure, "{report}");
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert!(demo.evictions().len() - before <= 4 * 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn cancelling_ends_the_stream_and_every_request() {
     let demo = Demo::small(3, [web(3).with_budget(Budget::min_available(3))]).await;
     let cancel = Cancellation::new();

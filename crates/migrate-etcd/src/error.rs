@@ -20,7 +20,7 @@ pub enum Error {
         endpoint: String,
     },
     /// The disk is full.
-    #[error("{}: no space left for the snapshot; free some or choose another folder", path.display())]
+    #[error("{}: no space left; free some or choose another folder", path.display())]
     DiskFull {
         /// File.
         path: PathBuf,
@@ -148,6 +148,36 @@ impl From<Error> for StepError {
             | Error::Unreachable { .. } => StepErrorKind::Unavailable,
             _ => StepErrorKind::Permanent,
         };
-        Self::new(kind, error.object(), error.to_string()).with_source(error)
+        let object = error.object();
+        let text = error.to_string();
+        // A step error names its object itself.
+        let message = text
+            .strip_prefix(&object.name)
+            .and_then(|rest| rest.strip_prefix(": "))
+            .unwrap_or(&text);
+        Self::new(kind, object, message).with_source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_error_names_its_object_once() {
+        let full = || Error::file("/backups/a.db", io::ErrorKind::StorageFull.into());
+        assert_eq!(
+            StepError::from(full())
+                .to_string()
+                .replacen("/backups/a.db", "", 1),
+            "File : no space left; free some or choose another folder"
+        );
+        let taken = Error::Truncated {
+            endpoint: "http://a:1".to_owned(),
+            reason: "no".to_owned(),
+        };
+        let text = StepError::from(taken).to_string();
+        assert_eq!(text.matches("http://a:1").count(), 1, "{text}");
+        assert_eq!(StepError::from(Error::Cancelled).message, "cancelled");
     }
 }

@@ -9,6 +9,9 @@
 //! * a member that stops sending, or sends without getting on, is given up
 //!   after [`SnapshotBackup::with_stall`]: a stalled reader stops the member's writes.
 //!
+//! Other providers of backups write their files with [`PartFile`], which keeps
+//! the first two of these.
+//!
 //! The level reached is [`BackupProof::Unproven`]: complete, but neither
 //! compared with the live members nor restored, so its report carries the
 //! blocker `KM-BACKUP-001`, which a person has to waive.
@@ -38,6 +41,7 @@ mod trailer;
 
 pub use error::Error;
 pub use member::{Member, Tls};
+pub use part_file::PartFile;
 pub use snapshot::SnapshotBackup;
 
 #[doc(no_inline)]

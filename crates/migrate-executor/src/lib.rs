@@ -50,7 +50,7 @@ mod report;
 mod setup;
 mod state;
 
-pub use access::{AnchorState, Claim, ClusterAccess, KubeAccess, MarkedNode, adoptable_model};
+pub use access::{AnchorState, ClusterAccess, KubeAccess, MarkedNode, adoptable_model};
 pub use error::Error;
 pub use executor::{Executor, StepOutcome, WaitReason};
 pub use journal::{

@@ -12,7 +12,9 @@ use common::journal::Full;
 use common::law::{assert_replay_law, intents};
 use common::secs;
 use migrate_core::{Cancellation, OnDeadline, Phase};
-use migrate_executor::{Executor, Position, RunOutcome, StepOutcome, StopCause};
+use migrate_executor::{
+    Entry, Executor, Position, Record, RunOutcome, RunStep, StepOutcome, StopCause,
+};
 use migrate_plan::StopReason;
 
 #[tokio::test(start_paused = true)]
@@ -168,6 +170,31 @@ async fn a_cancelled_run_ends_what_is_under_way_and_can_be_taken_up_again() {
     let report = case.run().await;
     assert_eq!(report.outcome, RunOutcome::Done, "{report}");
     case.assert_unbroken();
+    assert_replay_law(&case.journal.entries());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_held_after_its_last_action_ends_once_it_is_let_go() {
+    let case = Case::new();
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    let verifies = |entry: &Entry| {
+        let step = RunStep::FinalVerify;
+        entry.record == Record::StepBegan { step }
+    };
+    step_until(&mut executor, || {
+        case.journal.entries().iter().any(verifies)
+    })
+    .await;
+    drop(executor);
+    case.world.pause(true);
+    let mut executor = Executor::open(case.resume()).await.unwrap();
+    for _ in 0..20 {
+        let outcome = executor.step().await.unwrap();
+        assert!(!matches!(outcome, StepOutcome::Done(_)), "{outcome:?}");
+    }
+    case.world.pause(false);
+    let report = tokio::time::timeout(secs(3600), executor.run(&Cancellation::new())).await;
+    assert_eq!(report.unwrap().unwrap().outcome, RunOutcome::Done);
     assert_replay_law(&case.journal.entries());
 }
 

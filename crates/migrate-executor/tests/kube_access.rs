@@ -7,9 +7,8 @@ use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use migrate_core::{Moment, StepErrorKind};
-use migrate_executor::{
-    AnchorState, Claim, ClusterAccess, KubeAccess, MarkedNode, adoptable_model,
-};
+use migrate_executor::{AnchorState, ClusterAccess, KubeAccess, MarkedNode, adoptable_model};
+use migrate_kube::RunMark;
 use migrate_kube::resources::{Lease, Node};
 use migrate_plan::Input;
 use migrate_sim::{Budget, Pool, SimCluster, Workload};
@@ -47,7 +46,7 @@ async fn the_anchor_names_one_run_and_its_journal() {
     assert_eq!(access.identity().await.unwrap(), model.cluster);
     assert_eq!(access.anchor().await.unwrap(), AnchorState::new());
 
-    let claim = Claim::new("run-1", "host:/a.journal", "plan-1");
+    let claim = RunMark::new("run-1", "host:/a.journal", "plan-1");
     access.claim(&claim).await.unwrap();
     let named = AnchorState::new().with_run("run-1", "host:/a.journal");
     assert_eq!(access.anchor().await.unwrap(), named);
@@ -60,11 +59,11 @@ async fn the_anchor_names_one_run_and_its_journal() {
         "nothing to change, nothing is sent"
     );
 
-    let other = Claim::new("run-2", "host:/b.journal", "plan-1");
+    let other = RunMark::new("run-2", "host:/b.journal", "plan-1");
     let error = access.claim(&other).await.unwrap_err();
     assert_eq!(error.kind, StepErrorKind::Conflict);
     assert!(error.to_string().contains("run-1"), "{error}");
-    let moved = Claim::new("run-1", "host:/b.journal", "plan-2");
+    let moved = RunMark::new("run-1", "host:/b.journal", "plan-2");
     access.claim(&moved).await.unwrap();
 
     let leases = Api::<Lease>::namespaced(client, "kube-system");

@@ -389,7 +389,8 @@ fn nodes_that_are_away_take_slots() {
         ),
         (0, 2)
     );
-    // One that is cordoned takes it too, until its own turn: so it goes first.
+    // One that is cordoned takes it too, but needs no further one: so it goes
+    // first, and the others have their times for when it is uncordoned.
     let model = small()
         .node("general-3", |node| node.unschedulable = true)
         .build();
@@ -401,12 +402,17 @@ fn nodes_that_are_away_take_slots() {
         .find(|slot| slot.pool == "general")
         .unwrap();
     assert_eq!(first.node, "general-3");
-    assert!(
-        plan_of_cordoned
-            .findings
-            .iter()
-            .all(|f| f.severity != Severity::Blocker)
-    );
+    let codes: Vec<&str> = plan_of_cordoned
+        .findings
+        .iter()
+        .map(|f| f.code.as_str())
+        .collect();
+    assert_eq!(codes, ["KM-NODE-003", "KM-NODE-002", "KM-BUDGET-002"]);
+    // With a further slot nothing waits for that.
+    let mut policy = Policy::default();
+    policy.pools.max_unavailable = "2".parse().unwrap();
+    let plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    assert!(!plan.findings.iter().any(|f| f.blocks()));
 }
 
 #[test]

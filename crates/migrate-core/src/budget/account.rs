@@ -1,6 +1,6 @@
 //! One budget's account.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -112,12 +112,36 @@ pub enum BlockedReason {
 }
 
 impl Blocked {
-    pub(super) fn unseen() -> Self {
+    /// For a ledger of your own: `budget` says no because of `reason`, with
+    /// `healthy` pods of which it needs `desired` (zeros where nobody has
+    /// counted). The one of [`BudgetLedger`](crate::BudgetLedger) makes its own.
+    pub fn new(budget: BudgetKey, desired: u32, healthy: u32, reason: BlockedReason) -> Self {
+        Self {
+            budget: Some(budget),
+            desired,
+            healthy,
+            reason,
+        }
+    }
+
+    /// Of a pod that nobody has seen: deciding about it would be a guess.
+    pub fn unseen() -> Self {
         Self {
             budget: None,
             desired: 0,
             healthy: 0,
             reason: BlockedReason::Unseen,
+        }
+    }
+
+    /// By `budget`, every disruption of which is taken, in the numbers of
+    /// `view` as far as there are any.
+    pub(super) fn exhausted(budget: BudgetKey, view: Option<BudgetView>) -> Self {
+        Self {
+            budget: Some(budget),
+            desired: view.as_ref().map_or(0, |view| view.desired),
+            healthy: view.as_ref().map_or(0, |view| view.healthy),
+            reason: BlockedReason::Exhausted,
         }
     }
 
@@ -163,32 +187,40 @@ pub(super) struct Account {
     desired: u32,
     healthy: i32,
     members: i32,
-    held: BTreeSet<String>,
+    /// Pods asked to go, and whether the object's status is to show them.
+    held: BTreeMap<String, bool>,
     /// The cluster's own object, for real budgets.
     object: Option<DisruptionBudget>,
+    /// The rest is for assumed budgets. Replicas of the workload.
+    expected: u32,
+    /// Members that no real budget matches.
+    uncovered: i32,
+    /// There was one, and the workload has not been whole since.
+    in_force: bool,
 }
 
 impl Account {
-    pub(super) fn real(budget: &DisruptionBudget) -> Self {
-        let mut account = Self {
+    fn empty() -> Self {
+        Self {
             desired: 0,
             healthy: 0,
             members: 0,
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             object: None,
-        };
+            expected: 0,
+            uncovered: 0,
+            in_force: false,
+        }
+    }
+
+    pub(super) fn real(budget: &DisruptionBudget) -> Self {
+        let mut account = Self::empty();
         account.update(budget);
         account
     }
 
     pub(super) fn assumed(expected: u32, max_unavailable: &IntOrPercent) -> Self {
-        let mut account = Self {
-            desired: 0,
-            healthy: 0,
-            members: 0,
-            held: BTreeSet::new(),
-            object: None,
-        };
+        let mut account = Self::empty();
         account.expect(expected, max_unavailable);
         account
     }
@@ -205,6 +237,7 @@ impl Account {
     }
 
     pub(super) fn expect(&mut self, expected: u32, max_unavailable: &IntOrPercent) {
+        self.expected = expected;
         self.desired = expected.saturating_sub(max_unavailable.resolve_up(expected));
     }
 
@@ -218,17 +251,57 @@ impl Account {
         self.members == 0
     }
 
-    pub(super) fn post(&mut self, pod: &str, counts: bool, held: bool, sign: i32) {
+    /// Whether it says anything: a real budget always does, an assumed one
+    /// while real budgets do not speak for the whole workload.
+    pub(super) fn is_in_force(&self) -> bool {
+        self.object.is_some() || self.in_force
+    }
+
+    /// `held`: asked to go, and whether the object's status is to show that.
+    pub(super) fn post(&mut self, pod: &str, counts: bool, held: Option<bool>, sign: i32) {
         self.members += sign;
         if counts {
             self.healthy += sign;
         }
-        if held {
+        if let Some(spends) = held {
             if sign > 0 {
-                self.held.insert(pod.to_owned());
+                self.held.insert(pod.to_owned(), spends);
             } else {
                 self.held.remove(pod);
             }
+        }
+    }
+
+    pub(super) fn post_uncovered(&mut self, sign: i32) {
+        self.uncovered += sign;
+    }
+
+    /// Draws the conclusion from what was posted.
+    pub(super) fn settle(&mut self) {
+        if self.uncovered > 0 {
+            self.in_force = true;
+        } else if self.healthy() >= self.expected {
+            self.in_force = false;
+        }
+    }
+
+    /// Real budgets were found for members that had none.
+    pub(super) fn end_if_covered(&mut self) {
+        self.in_force &= self.uncovered > 0;
+    }
+
+    /// Whether a pod that is not Ready goes without a disruption being spent.
+    pub(super) fn lets_sick_pods_go(&self) -> bool {
+        let Some(object) = &self.object else {
+            return true;
+        };
+        let status = &object.status;
+        match object.unhealthy_pods {
+            UnhealthyPodPolicy::AlwaysAllow => true,
+            UnhealthyPodPolicy::IfHealthyBudget => {
+                status.current_healthy >= status.desired_healthy && status.desired_healthy > 0
+            }
+            UnhealthyPodPolicy::Unknown => false,
         }
     }
 
@@ -246,7 +319,7 @@ impl Account {
         let outstanding = self
             .held
             .iter()
-            .filter(|pod| !object.status.disrupted_pods.contains(*pod))
+            .filter(|(pod, spends)| **spends && !object.status.disrupted_pods.contains(*pod))
             .count();
         let outstanding = u32::try_from(outstanding).unwrap_or(u32::MAX);
         let status = u32::try_from(object.status.disruptions_allowed).unwrap_or(0);
@@ -264,20 +337,13 @@ impl Account {
         };
         if let Some(object) = &self.object {
             if !healthy_pod {
-                let status = &object.status;
-                let app_is_healthy =
-                    status.current_healthy >= status.desired_healthy && status.desired_healthy > 0;
-                let goes = match object.unhealthy_pods {
-                    UnhealthyPodPolicy::AlwaysAllow => true,
-                    UnhealthyPodPolicy::IfHealthyBudget => app_is_healthy,
-                    UnhealthyPodPolicy::Unknown => return no(BlockedReason::UnhealthyPod),
-                };
-                // What the policy does not let go at once may still go like a
-                // healthy pod, as far as the budget allows any.
-                if goes {
+                if self.lets_sick_pods_go() {
                     return None;
                 }
-                if self.allowed() == 0 {
+                // What the policy does not let go at once may still go like a
+                // healthy pod, as far as the budget allows any.
+                let unknown = object.unhealthy_pods == UnhealthyPodPolicy::Unknown;
+                if unknown || self.allowed() == 0 {
                     return no(BlockedReason::UnhealthyPod);
                 }
             }

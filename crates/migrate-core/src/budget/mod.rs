@@ -8,6 +8,28 @@
 //! For real budgets the API server has the last word; the ledger keeps us from
 //! asking in vain and from spending what another of our nodes needs. For
 //! assumed budgets the ledger is the only guard.
+//!
+//! # Workloads that a real budget covers in part
+//! An assumed budget is about a whole workload: it needs `replicas` less
+//! `max-unavailable` healthy pods and counts every healthy pod of it, whatever
+//! else guards the pod. It is in force while the workload has a pod that no
+//! real budget matches. Its pods that a real budget matches then need the word
+//! of both, for else each half would give away what the other relies on, and
+//! more than `max-unavailable` pods of the workload would be away. It ends when
+//! the workload has all its pods, healthy and covered; that the last uncovered
+//! pod is gone is not enough, for that is what an eviction does. A workload
+//! whose pods are all covered has only its real budgets: its owner has spoken.
+//!
+//! | the pod is | the API server | assumed budget |
+//! |---|---|---|
+//! | Pending or finished, or terminating | goes; no budget is asked | the same |
+//! | not Ready, enough others healthy | goes; nothing is spent (unless its policy is unknown) | the same |
+//! | not Ready, too few others healthy | stays, unless `AlwaysAllow` | goes |
+//! | healthy | goes while the budget allows one | the same |
+//!
+//! The one difference is on purpose. A pod that is not Ready serves nobody, so
+//! that its going makes nothing worse; and where no owner has asked for more, a
+//! broken workload must not keep a node from its upgrade.
 
 mod account;
 
@@ -17,7 +39,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use account::Account;
 
-use crate::{AssumedBudgetPolicy, ClusterModel, DisruptionBudget, Pod, Workload, WorkloadId};
+use crate::{
+    AssumedBudgetPolicy, ClusterModel, DisruptionBudget, Pod, PodPhase, Workload, WorkloadId,
+};
 
 /// Joint accounts of every budget, real and assumed.
 ///
@@ -39,14 +63,37 @@ pub struct BudgetLedger {
 struct Entry {
     pod: Pod,
     /// Asked to go by us, answer outstanding or granted.
-    held: bool,
-    /// Budgets that count it: one or more real ones, else at most one assumed.
+    held: Option<Held>,
+    /// Budgets that guard it: one or more real ones, else at most one assumed.
     keys: Vec<BudgetKey>,
+    /// The account of its whole workload, in force or not.
+    whole: Option<BudgetKey>,
+}
+
+/// A pod that was asked to go.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// The API server takes a disruption off its real budgets for it.
+    spends: bool,
 }
 
 impl Entry {
     fn counts(&self) -> bool {
-        !self.held && self.pod.is_healthy()
+        self.held.is_none() && self.pod.is_healthy()
+    }
+
+    fn is_covered(&self) -> bool {
+        self.real().next().is_some()
+    }
+
+    fn real(&self) -> impl Iterator<Item = &BudgetKey> {
+        self.keys.iter().filter(|key| key.kind == BudgetKind::Real)
+    }
+
+    /// Whether no budget is asked: it is going already, or has never run.
+    fn goes_freely(&self) -> bool {
+        let started = self.pod.phase != PodPhase::Pending || self.pod.ready;
+        self.pod.deletion.is_some() || !started
     }
 }
 
@@ -142,16 +189,17 @@ impl BudgetLedger {
 
     /// Takes note of a pod, new or changed. A hold on it stays.
     pub fn observe_pod(&mut self, pod: &Pod) {
-        let held = self.pods.get(&pod.id.uid).is_some_and(|e| e.held);
+        let held = self.pods.get(&pod.id.uid).and_then(|entry| entry.held);
         self.forget_pod(&pod.id.uid);
         if pod.is_finished() {
             return;
         }
-        let keys = self.keys_of(pod);
+        let (keys, whole) = self.keys_of(pod);
         let entry = Entry {
             pod: pod.clone(),
             held,
             keys,
+            whole,
         };
         self.post(&entry, 1);
         self.by_namespace
@@ -179,18 +227,22 @@ impl BudgetLedger {
         let Some(entry) = self.pods.get(uid) else {
             return Some(Blocked::unseen());
         };
-        if !self.guarded || entry.held || entry.pod.deletion.is_some() {
+        if !self.guarded || entry.held.is_some() || entry.goes_freely() {
             return None;
         }
-        let mut real = entry.keys.iter().filter(|k| k.kind == BudgetKind::Real);
+        let mut real = entry.real();
         if let (Some(first), Some(second)) = (real.next(), real.next()) {
             return Some(Blocked::two_budgets(first, second));
         }
-        entry.keys.iter().find_map(|key| {
-            self.accounts
-                .get(key)
-                .and_then(|account| account.blocked(key, entry.pod.is_healthy()))
-        })
+        self.asked(entry)
+            .find_map(|(key, account)| account.blocked(key, entry.pod.is_healthy()))
+    }
+
+    /// What it means that the API calls `budget` exhausted, whatever the ledger
+    /// thinks of it: its numbers, or zeros for one that was never observed.
+    pub fn exhausted(&self, budget: BudgetKey) -> Blocked {
+        let view = self.account(&budget);
+        Blocked::exhausted(budget, view)
     }
 
     /// Takes the pod out of its budgets because it is about to be asked to go.
@@ -201,40 +253,69 @@ impl BudgetLedger {
         if let Some(blocked) = self.blocked(uid) {
             return Err(blocked);
         }
-        self.set_held(uid, true);
+        let spends = self.pods.get(uid).is_some_and(|entry| self.spends(entry));
+        self.set_held(uid, Some(Held { spends }));
         Ok(())
     }
 
     /// Gives the pod back to its budgets: it was refused and stays.
     pub fn release(&mut self, uid: &str) {
-        self.set_held(uid, false);
+        self.set_held(uid, None);
     }
 
     /// Whether the pod is held.
     pub fn is_held(&self, uid: &str) -> bool {
-        self.pods.get(uid).is_some_and(|entry| entry.held)
+        self.pods.get(uid).is_some_and(|entry| entry.held.is_some())
     }
 
-    /// The budgets that count the pod.
+    /// The budgets that guard the pod: every real one that matches it, else the
+    /// assumed one of its workload, if it has one.
     pub fn budgets_of(&self, uid: &str) -> &[BudgetKey] {
         self.pods.get(uid).map_or(&[], |entry| &entry.keys)
     }
 
-    /// Every account as it stands, ordered by key.
+    /// The budgets that are asked before the pod may go: those that guard it,
+    /// and the assumed one of its workload where real budgets cover that in part.
+    pub fn budgets_asked(&self, uid: &str) -> impl Iterator<Item = &BudgetKey> {
+        let entry = self.pods.get(uid).into_iter();
+        entry
+            .flat_map(|entry| self.asked(entry))
+            .map(|(key, _)| key)
+    }
+
+    /// Every account in force as it stands, ordered by key.
     pub fn accounts(&self) -> impl Iterator<Item = BudgetView> + '_ {
-        self.accounts.iter().map(|(key, account)| account.view(key))
+        let accounts = self.accounts.iter().filter(|(_, a)| a.is_in_force());
+        accounts.map(|(key, account)| account.view(key))
     }
 
-    /// One account as it stands.
+    /// One account as it stands, if it is in force.
     pub fn account(&self, key: &BudgetKey) -> Option<BudgetView> {
-        self.accounts.get(key).map(|account| account.view(key))
+        let account = self.accounts.get(key).filter(|a| a.is_in_force())?;
+        Some(account.view(key))
     }
 
-    fn set_held(&mut self, uid: &str, held: bool) {
+    fn asked<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = (&'a BudgetKey, &'a Account)> {
+        entry.real().chain(&entry.whole).filter_map(|key| {
+            let account = self.accounts.get(key).filter(|a| a.is_in_force())?;
+            Some((key, account))
+        })
+    }
+
+    /// Whether the API server will take a disruption off a real budget.
+    fn spends(&self, entry: &Entry) -> bool {
+        let lets_go = |key| {
+            let account = self.accounts.get(key);
+            account.is_some_and(Account::lets_sick_pods_go)
+        };
+        !entry.goes_freely() && (entry.pod.is_healthy() || !entry.real().all(lets_go))
+    }
+
+    fn set_held(&mut self, uid: &str, held: Option<Held>) {
         let Some(mut entry) = self.pods.remove(uid) else {
             return;
         };
-        if entry.held != held {
+        if entry.held.is_some() != held.is_some() {
             self.post(&entry, -1);
             entry.held = held;
             self.post(&entry, 1);
@@ -244,14 +325,20 @@ impl BudgetLedger {
 
     /// Adds (`sign` 1) or takes away (-1) what `entry` counts in its accounts.
     fn post(&mut self, entry: &Entry, sign: i32) {
-        for key in &entry.keys {
+        let spends = entry.held.map(|held| held.spends);
+        for key in entry.real().chain(&entry.whole) {
             if let Some(account) = self.accounts.get_mut(key) {
-                account.post(&entry.pod.id.name, entry.counts(), entry.held, sign);
+                account.post(&entry.pod.id.name, entry.counts(), spends, sign);
+                if key.kind == BudgetKind::Assumed && !entry.is_covered() {
+                    account.post_uncovered(sign);
+                }
+                account.settle();
             }
         }
     }
 
-    fn keys_of(&mut self, pod: &Pod) -> Vec<BudgetKey> {
+    /// The budgets that guard `pod`, and the account of its whole workload.
+    fn keys_of(&mut self, pod: &Pod) -> (Vec<BudgetKey>, Option<BudgetKey>) {
         let first = BudgetKey::real(&pod.id.namespace, "");
         let real: Vec<BudgetKey> = self
             .accounts
@@ -262,35 +349,48 @@ impl BudgetLedger {
             .filter(|(_, account)| account.matches(pod))
             .map(|(key, _)| key.clone())
             .collect();
-        if !real.is_empty() {
-            return real;
+        let whole = self.whole_of(pod);
+        match real.is_empty() {
+            true => (whole.iter().cloned().collect(), whole),
+            false => (real, whole),
         }
+    }
+
+    fn whole_of(&mut self, pod: &Pod) -> Option<BudgetKey> {
+        let id = pod.workload.as_ref()?;
+        let replicas = self.workloads.get(id).copied().filter(|n| *n >= 2)?;
         let excluded = self.policy.exclude_namespaces.contains(&pod.id.namespace);
-        let Some(id) = pod.workload.as_ref() else {
-            return Vec::new();
-        };
-        match self.workloads.get(id) {
-            Some(&replicas) if self.policy.enabled && !excluded && replicas >= 2 => {
-                let key = BudgetKey::assumed(id);
-                let max = &self.policy.max_unavailable;
-                self.accounts
-                    .entry(key.clone())
-                    .or_insert_with(|| Account::assumed(replicas, max));
-                vec![key]
-            }
-            _ => Vec::new(),
+        if !self.policy.enabled || excluded {
+            return None;
         }
+        let key = BudgetKey::assumed(id);
+        let max = &self.policy.max_unavailable;
+        self.accounts
+            .entry(key.clone())
+            .or_insert_with(|| Account::assumed(replicas, max));
+        Some(key)
     }
 
     /// Matches every pod of a namespace anew: budgets or workloads changed.
     fn rematch(&mut self, namespace: &str) {
         let uids = self.by_namespace.get(namespace).cloned();
+        let mut covered = BTreeSet::new();
         for uid in uids.unwrap_or_default() {
             if let Some(mut entry) = self.pods.remove(&uid) {
                 self.post(&entry, -1);
-                entry.keys = self.keys_of(&entry.pod);
+                let before = entry.is_covered();
+                (entry.keys, entry.whole) = self.keys_of(&entry.pod);
                 self.post(&entry, 1);
+                if entry.is_covered() && !before {
+                    covered.extend(entry.whole.clone());
+                }
                 self.pods.insert(uid, entry);
+            }
+        }
+        // The pods did not go: they are guarded otherwise now.
+        for key in covered {
+            if let Some(account) = self.accounts.get_mut(&key) {
+                account.end_if_covered();
             }
         }
         // Assumed accounts that no pod counts for any more say nothing.

@@ -134,7 +134,199 @@ fn unready_pods_follow_the_unhealthy_pod_policy() {
     assert_eq!(ledger.blocked("uid-0"), None);
 }
 
+/// `web-{index}`, matched by [`half`] or by no real budget.
+fn pod(index: u32, covered: bool) -> Pod {
+    let mut pod = web(index);
+    if covered {
+        pod.labels.insert("half".into(), "yes".into());
+    }
+    pod
+}
+
+/// A real budget that allows whatever it is asked, about some pods only.
+fn half() -> DisruptionBudget {
+    let mut half = budget(99, 0, 99);
+    half.unhealthy_pods = UnhealthyPodPolicy::AlwaysAllow;
+    half.selector = Some(LabelSelector::new().with_label("half", "yes"));
+    half
+}
+
+#[test]
+fn a_workload_that_is_covered_in_part_is_counted_as_a_whole() {
+    let mut ledger = ledger(4);
+    ledger.observe_budget(&half());
+    for index in 0..2 {
+        ledger.observe_pod(&pod(index, true));
+    }
+    let whole = BudgetKey::assumed(&deployment(4).id);
+    let view = ledger.account(&whole).unwrap();
+    assert_eq!((view.desired, view.healthy, view.allowed), (3, 4, 1));
+    assert_eq!(ledger.budgets_of("uid-0"), [BudgetKey::real("shop", "web")]);
+    assert_eq!(ledger.budgets_of("uid-3"), std::slice::from_ref(&whole));
+
+    ledger.hold("uid-3").unwrap();
+    let blocked = ledger.hold("uid-0").unwrap_err();
+    assert_eq!(blocked.budget.as_ref(), Some(&whole), "one of four is away");
+    ledger.release("uid-3");
+    ledger.hold("uid-0").unwrap();
+    assert!(ledger.hold("uid-3").is_err());
+}
+
+#[test]
+fn an_evicted_pod_does_not_end_the_budget_that_let_it_go() {
+    let mut ledger = ledger(3);
+    ledger.observe_budget(&half());
+    for index in 0..2 {
+        ledger.observe_pod(&pod(index, true));
+    }
+    ledger.hold("uid-2").unwrap();
+    ledger.forget_pod("uid-2");
+    assert!(ledger.hold("uid-0").is_err(), "it is not replaced yet");
+    ledger.observe_pod(&pod(7, true));
+    ledger.hold("uid-0").unwrap();
+    ledger.hold("uid-1").unwrap(); // The real budget speaks for all of them now.
+}
+
+#[test]
+fn a_selector_that_comes_to_match_every_pod_speaks_at_once() {
+    let mut ledger = ledger(3);
+    let mut sick = web(0);
+    sick.ready = false;
+    ledger.observe_pod(&sick);
+    assert!(ledger.hold("uid-1").is_err());
+    ledger.observe_budget(&budget(1, 1, 2));
+    ledger.hold("uid-1").unwrap();
+}
+
+#[test]
+fn a_pod_that_never_ran_is_asked_of_no_budget_and_spends_none() {
+    let mut ledger = ledger(3);
+    let mut stuck = web(0);
+    (stuck.phase, stuck.ready) = (PodPhase::Pending, false);
+    ledger.observe_pod(&stuck);
+    ledger.observe_budget(&budget(1, 1, 2));
+    ledger.hold("uid-0").unwrap();
+    ledger.hold("uid-1").unwrap();
+    ledger.release("uid-0");
+    let mut closed = budget(0, 2, 1);
+    closed.unhealthy_pods = UnhealthyPodPolicy::Unknown;
+    ledger.observe_budget(&closed);
+    ledger.hold("uid-0").unwrap();
+}
+
+/// A workload as the test sees it: what the ledger is told, and who is away.
+struct World {
+    ledger: BudgetLedger,
+    replicas: u32,
+    floor: usize,
+    pods: BTreeMap<u32, Pod>,
+    next: u32,
+    /// Some pod had no real budget, and the workload was not whole since.
+    partly: bool,
+}
+
+impl World {
+    fn new(replicas: u32, max: u32) -> Self {
+        let policy = AssumedBudgetPolicy {
+            max_unavailable: IntOrPercent::Int(max),
+            ..AssumedBudgetPolicy::default()
+        };
+        let mut ledger = BudgetLedger::new(policy);
+        ledger.observe_budget(&half());
+        ledger.observe_workload(&deployment(replicas));
+        Self {
+            ledger,
+            replicas,
+            floor: replicas.saturating_sub(max) as usize,
+            pods: BTreeMap::new(),
+            next: 0,
+            partly: false,
+        }
+    }
+
+    fn start(&mut self, covered: bool, ready: bool) {
+        let mut pod = pod(self.next, covered);
+        if !ready {
+            (pod.phase, pod.ready) = (PodPhase::Pending, false);
+        }
+        self.pods.insert(self.next, pod);
+        self.show(self.next);
+        self.next += 1;
+    }
+
+    /// Tells the ledger what pod `index` is like.
+    fn show(&mut self, index: u32) {
+        self.ledger.observe_pod(&self.pods[&index]);
+        self.look();
+    }
+
+    fn healthy(&self) -> usize {
+        let stays = |pod: &&Pod| pod.ready && !self.ledger.is_held(&pod.id.uid);
+        self.pods.values().filter(stays).count()
+    }
+
+    fn look(&mut self) {
+        let mut pods = self.pods.values();
+        if pods.any(|pod| !pod.labels.contains_key("half")) {
+            self.partly = true;
+        } else if self.healthy() >= self.replicas as usize {
+            self.partly = false;
+        }
+    }
+}
+
 proptest! {
+    /// Real budgets cover some pods, pods come and go, sicken and recover: no
+    /// healthy pod is let go below the floor of its whole workload unless real
+    /// budgets speak for all of it; and when all is well some pod may go.
+    #[test]
+    fn a_workload_keeps_its_floor_and_always_moves(
+        replicas in 2u32..7,
+        max in 1u32..4,
+        cover in proptest::collection::vec(any::<bool>(), 7),
+        steps in proptest::collection::vec((0u8..7, 0u32..20, any::<bool>()), 0..80),
+    ) {
+        let mut world = World::new(replicas, max);
+        for index in 0..replicas {
+            world.start(cover[index as usize], true);
+        }
+        for (step, index, flag) in steps {
+            let known: Vec<u32> = world.pods.keys().copied().collect();
+            let pick = known.get(index as usize % known.len().max(1)).copied();
+            let uid = pick.map(|index| format!("uid-{index}")).unwrap_or_default();
+            match (step, pick) {
+                (0..=2, Some(pick)) if !world.ledger.is_held(&uid) => {
+                    let ready = world.pods[&pick].ready;
+                    match world.ledger.hold(&uid) {
+                        Ok(()) if ready && world.partly => {
+                            prop_assert!(world.healthy() >= world.floor);
+                        }
+                        Ok(()) => {}
+                        Err(blocked) => prop_assert!(ready && world.partly, "{blocked:?}"),
+                    }
+                }
+                (3, Some(_)) => world.ledger.release(&uid),
+                (4, Some(pick)) if world.ledger.is_held(&uid) => {
+                    world.pods.remove(&pick);
+                    world.ledger.forget_pod(&uid);
+                }
+                (5, _) if known.len() < replicas as usize => world.start(flag, false),
+                (6, Some(pick)) => {
+                    if let Some(pod) = world.pods.get_mut(&pick) {
+                        (pod.phase, pod.ready) = (PodPhase::Running, flag);
+                    }
+                    world.show(pick);
+                }
+                _ => {}
+            }
+            world.look();
+            if world.healthy() >= replicas as usize {
+                let mut uids = world.pods.values().map(|pod| &pod.id.uid);
+                prop_assert!(uids.any(|uid| world.ledger.blocked(uid).is_none()));
+            }
+        }
+    }
+
     /// Whatever is asked in whatever order, an assumed budget never has fewer
     /// pods left than it needs, and holds and releases balance.
     #[test]

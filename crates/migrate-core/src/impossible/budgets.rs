@@ -28,7 +28,7 @@ pub(super) fn check(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) 
                 .or_default()
                 .push(&pod.id.name);
         }
-        for key in keys {
+        for key in ledger.budgets_asked(&pod.id.uid) {
             guarded.entry(key).or_default().push(pod);
         }
     }
@@ -139,7 +139,10 @@ impl Case<'_> {
     fn blocked(&self) -> Vec<&Pod> {
         let blocks = |pod: &&Pod| {
             let blocked = self.ledger.blocked(&pod.id.uid);
-            blocked.is_some_and(|b| !matches!(b.reason, BlockedReason::TwoBudgets(_)))
+            blocked.is_some_and(|b| {
+                let doubled = matches!(b.reason, BlockedReason::TwoBudgets(_));
+                b.budget.as_ref() == Some(self.key) && !doubled
+            })
         };
         self.pods.iter().copied().filter(blocks).collect()
     }
@@ -300,7 +303,7 @@ impl<'a> Book<'a> {
             staying: BTreeMap::new(),
         };
         for pod in model.pods.iter().filter(|pod| !pod.is_finished()) {
-            for key in ledger.budgets_of(&pod.id.uid) {
+            for key in ledger.budgets_asked(&pod.id.uid) {
                 book.members.entry(key).or_default().push(pod);
             }
             if let Some(workload) = pod.workload.as_ref().filter(|_| pod.deletion.is_none()) {

@@ -72,7 +72,7 @@ pub fn check_nodes(
 }
 
 /// `a, b and 3 more`: enough names to look at, however many there are.
-fn names<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn names<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 3;
     let mut all = all.into_iter();
     let shown: Vec<&str> = all.by_ref().take(SHOWN).collect();
@@ -82,7 +82,7 @@ fn names<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-fn plural(count: usize, one: &str, many: &str) -> String {
+pub(crate) fn plural(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

@@ -11,6 +11,7 @@ use migrate_kube::{
 };
 
 use super::lens::Pods;
+use super::writes::{Write, Written};
 use crate::machine::{Failure, Input, RequestId};
 
 /// What came back.
@@ -54,47 +55,67 @@ impl Calls {
         .boxed()
     }
 
-    pub(super) fn cordon(&self, node: String) -> BoxFuture<'static, Reply> {
-        let Self { client, run, .. } = self.clone();
+    /// Answered within two deadlines of a request: a change is a read and a
+    /// write.
+    pub(super) fn write(&self, node: String, write: Write) -> BoxFuture<'static, Written> {
+        let calls = self.clone();
+        let limit = calls.deadline * 2;
         async move {
-            Reply::from(match cordon(&client, &node, &run).await {
-                Ok(cordoned) => Input::Cordoned {
-                    node,
-                    was_unschedulable: cordoned.was_unschedulable,
-                },
-                Err(error) => Input::CordonFailed {
-                    node,
-                    failure: failure(&error),
-                },
-            })
+            let answer = async {
+                match write {
+                    Write::Cordon => calls.cordon(&node).await,
+                    Write::Restore => calls.restore(&node).await,
+                }
+            };
+            let answer = match tokio::time::timeout(limit, answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    let reason = format!("no answer within {} s", limit.as_secs_f64());
+                    Err((Failure::passing(reason), false))
+                }
+            };
+            let (input, sure) = match (answer, write) {
+                (Ok(input), _) => (input, true),
+                (Err((failure, sure)), Write::Cordon) => {
+                    let node = node.clone();
+                    (Input::CordonFailed { node, failure }, sure)
+                }
+                (Err((failure, sure)), Write::Restore) => {
+                    let node = node.clone();
+                    (Input::RestoreFailed { node, failure }, sure)
+                }
+            };
+            Written {
+                node,
+                write,
+                input,
+                sure,
+            }
         }
         .boxed()
     }
 
-    pub(super) fn restore(&self, node: String) -> BoxFuture<'static, Reply> {
-        let Self { client, run, .. } = self.clone();
-        async move {
-            Reply::from(match restore_cordon(&client, &node, &run).await {
-                Ok(Restored::Released { still_cordoned }) => Input::Restored {
-                    node,
-                    still_cordoned,
-                },
-                Ok(Restored::NodeGone) => Input::RestoreFailed {
-                    node,
-                    failure: gone(),
-                },
-                // Never cordoned by this run: nothing to give back.
-                Ok(_) => Input::Restored {
-                    node,
-                    still_cordoned: false,
-                },
-                Err(error) => Input::RestoreFailed {
-                    node,
-                    failure: failure(&error),
-                },
-            })
-        }
-        .boxed()
+    async fn cordon(&self, node: &str) -> Result<Input, (Failure, bool)> {
+        let cordoned = cordon(&self.client, node, &self.run).await;
+        let cordoned = cordoned.map_err(|error| (failure(&error), is_sure(&error)))?;
+        Ok(Input::Cordoned {
+            node: node.to_owned(),
+            was_unschedulable: cordoned.was_unschedulable,
+        })
+    }
+
+    async fn restore(&self, node: &str) -> Result<Input, (Failure, bool)> {
+        let restored = restore_cordon(&self.client, node, &self.run).await;
+        let still_cordoned = match restored.map_err(|error| (failure(&error), is_sure(&error)))? {
+            Restored::Released { still_cordoned } => still_cordoned,
+            Restored::NodeGone => return Err((gone(), true)),
+            // Never cordoned by this run: nothing to give back.
+            _ => false,
+        };
+        Ok(Input::Restored {
+            node: node.to_owned(),
+            still_cordoned,
+        })
     }
 
     pub(super) fn look(&self, node: String) -> BoxFuture<'static, Reply> {
@@ -116,6 +137,17 @@ pub(super) fn failure(error: &Error) -> Failure {
     };
     failure.not_found = matches!(error, Error::NotFound { .. });
     failure
+}
+
+/// Whether the server has refused the call, so that it has no effect.
+fn is_sure(error: &Error) -> bool {
+    !matches!(
+        error,
+        Error::Api { code: 500.., .. }
+            | Error::Deadline { .. }
+            | Error::Decode { .. }
+            | Error::Unreachable { .. }
+    )
 }
 
 fn gone() -> Failure {

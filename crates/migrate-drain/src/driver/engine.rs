@@ -13,6 +13,7 @@ use migrate_core::{EventKind, StepContext};
 use super::calls::{Calls, Reply};
 use super::feed::{Change, Feed, feed};
 use super::lens::Lens;
+use super::writes::{Write, Writes, Written};
 use crate::machine::{Drain, Input, Output, RequestId};
 
 /// How many changes are taken in before the machine's answers are carried out.
@@ -29,6 +30,7 @@ pub(super) struct Engine {
     lens: Lens,
     replies: FuturesUnordered<BoxFuture<'static, Result<Reply, Aborted>>>,
     evictions: BTreeMap<RequestId, AbortHandle>,
+    writes: Writes,
     ended: VecDeque<DrainEvent>,
     stopped: bool,
 }
@@ -39,6 +41,7 @@ enum Woken {
     Command(Option<DrainCommand>),
     Changed(Vec<Input>),
     Replied(Box<Result<Reply, Aborted>>),
+    Written(Box<Written>),
     Time,
 }
 
@@ -65,6 +68,7 @@ impl Engine {
             lens: Lens::default(),
             replies: FuturesUnordered::new(),
             evictions: BTreeMap::new(),
+            writes: Writes::default(),
             ended: VecDeque::new(),
             stopped: false,
         }
@@ -81,14 +85,16 @@ impl Engine {
             if let Some(event) = self.ended.pop_front() {
                 return Some(event);
             }
-            if self.stopped || (self.commands.is_none() && self.machine.is_idle()) {
+            let idle = self.machine.is_idle() && self.writes.is_quiet();
+            if self.stopped || (self.commands.is_none() && idle) {
                 return None;
             }
             match self.wait().await {
                 Woken::Cancelled => {
                     self.tell(Input::Cancel);
-                    self.stopped = true;
                     self.replies.clear();
+                    self.writes.finish().await;
+                    self.stopped = true;
                 }
                 Woken::Command(Some(command)) => self.command(command),
                 Woken::Command(None) => self.commands = None,
@@ -97,6 +103,11 @@ impl Engine {
                     if let Ok(reply) = *reply {
                         self.replied(reply);
                     }
+                }
+                Woken::Written(written) => {
+                    let ended = self.writes.conclude(&self.calls, &written);
+                    self.ended.extend(ended);
+                    self.tell(written.input);
                 }
                 Woken::Time => self.tell(Input::Tick),
             }
@@ -125,6 +136,9 @@ impl Engine {
             () = self.cx.cancel.cancelled() => Woken::Cancelled,
             Some(reply) = self.replies.next(), if !self.replies.is_empty() => {
                 Woken::Replied(Box::new(reply))
+            }
+            Some(written) = self.writes.answer(), if !self.writes.is_quiet() => {
+                Woken::Written(Box::new(written))
             }
             command = command => Woken::Command(command),
             change = changed(&mut self.feed) => {
@@ -186,8 +200,8 @@ impl Engine {
                     handle.abort();
                 }
             }
-            Output::Cordon { node } => drop(self.send(self.calls.cordon(node))),
-            Output::Done(event) => self.ended.push_back(event),
+            Output::Cordon { node } => self.writes.begin(&self.calls, node, Write::Cordon),
+            Output::Done(event) => self.ended.extend(self.writes.hold(event)),
             Output::Event(event) => {
                 if let EventKind::Found { finding } = &event {
                     tracing::info!(%finding, "finding");
@@ -204,7 +218,9 @@ impl Engine {
                 self.evictions.insert(request, handle);
             }
             Output::Look { node } => drop(self.send(self.calls.look(node))),
-            Output::RestoreCordon { node } => drop(self.send(self.calls.restore(node))),
+            Output::RestoreCordon { node } => {
+                self.writes.begin(&self.calls, node, Write::Restore);
+            }
             Output::Waiting { node, pods } => {
                 self.ended.push_back(DrainEvent::Waiting { node, pods });
             }

@@ -4,8 +4,11 @@ mod calls;
 mod engine;
 mod feed;
 mod lens;
+mod rehearse;
 mod report;
+mod writes;
 
+pub use rehearse::{Rehearsal, Rehearsed};
 pub use report::DrainReport;
 
 use std::sync::{Arc, Mutex};
@@ -28,13 +31,22 @@ const STANDALONE: &str = migrate_kube::DRAINED_BY_HAND;
 
 /// Drains nodes through a [`Client`].
 ///
-/// One watch of each kind serves all nodes of a call; at most 32 requests are
+/// One watch of each kind serves all nodes of a call; at most 32 evictions are
 /// under way at once. Nothing is spawned: work is done while the returned
 /// future or stream is polled, and dropping it leaves nothing running.
 ///
+/// # Guarantees
+/// A node's cordon does not change any more by what a drain or release of it
+/// has begun once its end is told, or once a cancelled one has ended: a change
+/// that is under way then is waited for, and one whose answer is lost is settled
+/// by one more, each at most two deadlines of a request. Where that fails too,
+/// the end of the drain says that the cordon is unknown.
+///
 /// # Caveats
-/// Dropping it leaves cordons as they are: a dropped drain is continued by
-/// draining the node once more, or undone by releasing it.
+/// Dropping it leaves cordons as they are, and what was sent may still arrive:
+/// a dropped drain is continued by draining the node once more, or undone by
+/// releasing it. After a deadline the API may still carry out an eviction whose
+/// answer is missing; the ledger counts that pod as going for two minutes.
 #[derive(Clone)]
 pub struct Drainer {
     client: Client,

@@ -7,10 +7,12 @@ use migrate_core::{Blocked, BudgetKey, BudgetKind, EventKind, Finding, PodId};
 use migrate_kube::resources::Pod;
 use migrate_kube::{ApiCall, EvictionAnswer};
 
-use super::ask::blocked_by;
 use super::io::RequestId;
 use super::state::{PodState, Timer, backoff};
 use super::{Drain, Request, finding};
+
+/// How often refused credentials are tried once more before a drain fails.
+const UNAUTHORIZED: u32 = 3;
 
 impl Drain {
     pub(super) fn answered(&mut self, request: RequestId, answer: EvictionAnswer) {
@@ -20,6 +22,9 @@ impl Drain {
         self.dirty.insert(node.clone());
         if !matches!(answer, EvictionAnswer::Throttled { .. }) {
             self.throttles = 0;
+        }
+        if proves_credentials(&answer) {
+            self.unauthorized = 0;
         }
         if self.options.dry_run {
             self.answered_dry(&node, &pod, &answer);
@@ -79,19 +84,7 @@ impl Drain {
             EvictionAnswer::Throttled { retry_after } => {
                 self.throttles += 1;
                 let delay = retry_after.max(backoff(self.throttles));
-                let until = self.now + delay;
-                self.throttled_until = Some(self.throttled_until.map_or(until, |t| t.max(until)));
-                self.timer(until, Timer::Throttle);
-                let delay = Some(delay);
-                self.refuse(
-                    &node,
-                    &pod,
-                    &line,
-                    Refusal {
-                        delay,
-                        ..Refusal::at_the_door()
-                    },
-                );
+                self.pause(&node, &pod, &line, delay);
             }
             EvictionAnswer::WebhookDenied { .. } | EvictionAnswer::WebhookUnavailable { .. } => {
                 self.refuse(&node, &pod, &line, Refusal::at_the_door());
@@ -105,7 +98,10 @@ impl Drain {
                 let line = format!("{line}; add the rule {}", call.rule());
                 self.refused_for_good(&node, &pod, &line);
             }
-            EvictionAnswer::Invalid { .. } | EvictionAnswer::NotSent { .. } => {
+            EvictionAnswer::Unauthorized { .. } => self.unauthorized(&node, &pod, &line),
+            EvictionAnswer::Invalid { .. }
+            | EvictionAnswer::NotSent { .. }
+            | EvictionAnswer::DryRunUnsupported { .. } => {
                 self.refused_for_good(&node, &pod, &line);
             }
             // An answer that this version does not know settles nothing.
@@ -127,6 +123,33 @@ impl Drain {
             record.unsettled = false;
             record.refusals = 0;
         }
+    }
+
+    /// Nobody is asked for a while.
+    fn pause(&mut self, node: &str, pod: &PodId, line: &str, delay: Duration) {
+        let until = self.now + delay;
+        self.throttled_until = Some(self.throttled_until.map_or(until, |t| t.max(until)));
+        self.timer(until, Timer::Throttle);
+        let refusal = Refusal {
+            delay: Some(delay),
+            ..Refusal::at_the_door()
+        };
+        self.refuse(node, pod, line, refusal);
+    }
+
+    /// An API server that has just started, or cannot reach whom it asks about
+    /// tokens, refuses good credentials too, for seconds. Asking goes on a few
+    /// times, not for ever.
+    fn unauthorized(&mut self, node: &str, pod: &PodId, line: &str) {
+        // Requests that were under way together are one refusal.
+        let paused = self.throttled_until.is_some_and(|until| until > self.now);
+        if self.unauthorized == 0 || !paused {
+            self.unauthorized += 1;
+        }
+        if self.unauthorized > UNAUTHORIZED {
+            return self.refused_for_good(node, pod, line);
+        }
+        self.pause(node, pod, line, backoff(self.unauthorized));
     }
 
     /// Asking again is of no use, for this pod or any other.
@@ -272,9 +295,9 @@ impl Drain {
             (Some(key), _) => key.clone(),
             (None, Some(name)) => {
                 // Not seen yet: its first sighting is the change to wait for.
-                let blocked = blocked_by(&self.ledger, BudgetKey::real(&pod.namespace, name));
+                let blocked = self.ledger.exhausted(BudgetKey::real(&pod.namespace, name));
                 let refusal = Refusal {
-                    blocked,
+                    blocked: Some(blocked),
                     delay,
                     ..Refusal::by_budget()
                 };
@@ -309,6 +332,17 @@ impl Drain {
         // Finds the budget closed, and waits for it as every other pod of it.
         self.try_pod(node, pod);
     }
+}
+
+/// Whether the server knew who asked.
+fn proves_credentials(answer: &EvictionAnswer) -> bool {
+    !matches!(
+        answer,
+        EvictionAnswer::NotSent { .. }
+            | EvictionAnswer::Unauthorized { .. }
+            | EvictionAnswer::Unavailable { .. }
+            | EvictionAnswer::Unknown { .. }
+    )
 }
 
 /// What follows from a refusal.

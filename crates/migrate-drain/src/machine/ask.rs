@@ -1,9 +1,6 @@
 //! Asking pods to go.
 
-use migrate_core::{
-    AssumedBudgetPolicy, Blocked, BlockedReason, BudgetKey, BudgetLedger, EventKind, Pod, PodId,
-    PodPhase,
-};
+use migrate_core::{Blocked, EventKind, Pod, PodId};
 
 use super::io::{Output, RequestId};
 use super::state::{PodState, Rank, Timer};
@@ -164,23 +161,18 @@ impl Drain {
         });
         if !known {
             // Whether it has an assumed budget is not known yet.
-            return match unseen() {
-                Some(blocked) if self.options.guarded => Err(blocked),
-                _ => Ok(()),
+            return match self.options.guarded {
+                true => Err(Blocked::unseen()),
+                false => Ok(()),
             };
         }
         if let Some(blocked) = self.closed(uid) {
             return Err(blocked);
         }
-        let answer = match self.options.dry_run {
+        match self.options.dry_run {
             // Nothing is spent, so every pod is asked for on its own.
             true => self.ledger.blocked(uid).map_or(Ok(()), Err),
             false => self.ledger.hold(uid),
-        };
-        match answer {
-            // The API asks no budget before it removes a pod that never ran.
-            Err(_) if pod.phase == PodPhase::Pending && !pod.ready => Ok(()),
-            answer => answer,
         }
     }
 
@@ -277,23 +269,6 @@ impl Drain {
                 .get(*key)
                 .is_some_and(|closed| closed.until > self.now)
         })?;
-        blocked_by(&self.ledger, key.clone())
+        Some(self.ledger.exhausted(key.clone()))
     }
-}
-
-/// The answer for a pod nobody has seen.
-fn unseen() -> Option<Blocked> {
-    BudgetLedger::new(AssumedBudgetPolicy::default()).blocked("")
-}
-
-/// `key` says no, with the numbers that `ledger` has for it.
-pub(super) fn blocked_by(ledger: &BudgetLedger, key: BudgetKey) -> Option<Blocked> {
-    let mut blocked = unseen()?;
-    if let Some(account) = ledger.account(&key) {
-        blocked.desired = account.desired;
-        blocked.healthy = account.healthy;
-    }
-    blocked.budget = Some(key);
-    blocked.reason = BlockedReason::Exhausted;
-    Some(blocked)
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use migrate_core::steps::DrainOutcome;
 use migrate_core::{Blocked, BudgetKey, EventKind, Moment, Pod, PodId, WorkloadId};
 
-use super::ask::blocked_by;
 use super::io::{Failure, Output, Seen};
 use super::state::{PodState, Stage, Timer, backoff};
 use super::{Drain, finding};
@@ -197,8 +196,11 @@ impl Drain {
             return;
         };
         if drain.cordon.at.is_none() {
-            let on = drain.waiting.on.clone();
-            let on = on.unwrap_or_else(|| "the first lists of the cluster's objects".to_owned());
+            let silent = match drain.stage {
+                Stage::New => "the first lists of the cluster's objects",
+                _ => "the answer to its cordon",
+            };
+            let on = drain.waiting.on.as_deref().unwrap_or(silent);
             let reason = format!("it could not begin in time: waited for {on}");
             return self.finish(
                 node,
@@ -225,11 +227,9 @@ impl Drain {
         }
         for (pod, workload, ready, needed) in self.unreplaced(node) {
             findings.push(finding::not_replaced(&workload, needed, ready));
-            let missing = blocked_by(&self.ledger, BudgetKey::assumed(&workload));
-            blocked.extend(missing.map(|mut missing| {
-                (missing.desired, missing.healthy) = (needed, ready);
-                (pod, missing)
-            }));
+            let mut missing = self.ledger.exhausted(BudgetKey::assumed(&workload));
+            (missing.desired, missing.healthy) = (needed, ready);
+            blocked.push((pod, missing));
         }
         let attached = self.still_attached(node);
         findings.extend(attached.iter().map(|name| finding::attached(name, node)));

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::{Stream, StreamExt};
@@ -43,19 +42,11 @@ impl Demo {
         // Which nodes go together is not what these tests are about.
         settings.widths.insert("general".into(), 99);
         settings.widths.insert("batch".into(), 99);
-        let probe = RuleProbe::new(settings);
         let cluster = SimCluster::builder()
             .seed(seed)
             .scenario(scenario)
-            .times(times)
-            .on_change(probe.observer())
-            .start()
-            .await
-            .unwrap();
-        cluster
-            .wait_until_settled(Duration::from_secs(600))
-            .await
-            .unwrap();
+            .times(times);
+        let (cluster, probe) = RuleProbe::start(settings, cluster).await.unwrap();
         Self { cluster, probe }
     }
 
@@ -141,11 +132,25 @@ impl Demo {
         UnboundedSender<DrainCommand>,
         impl Stream<Item = DrainEvent> + Unpin + use<>,
     ) {
+        let drainer = Drainer::new(self.client());
+        self.run_with(&drainer, cx, policy, dry_run).await
+    }
+
+    /// The same by a drainer of the caller.
+    pub(crate) async fn run_with(
+        &self,
+        drainer: &Drainer,
+        cx: &StepContext,
+        policy: Policy,
+        dry_run: bool,
+    ) -> (
+        UnboundedSender<DrainCommand>,
+        impl Stream<Item = DrainEvent> + Unpin + use<>,
+    ) {
         let model = observe(&self.client(), cx.clock.now()).await.unwrap();
         let target = "v1.37.2".parse().unwrap();
         let input = StepInput::new(Arc::new(model), Arc::new(policy), target).with_dry_run(dry_run);
         let (commands, receiver) = unbounded();
-        let drainer = Drainer::new(self.client());
         let events = drainer.migrate(cx, &input, receiver.boxed()).await.unwrap();
         (commands, events)
     }

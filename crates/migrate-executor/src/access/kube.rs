@@ -13,7 +13,7 @@ use migrate_kube::{Anchor, CORDONED_BY, CordonMark, RunMark, Selection, WatchEve
 use migrate_plan::Input;
 use serde_json::json;
 
-use super::{AnchorState, Claim, ClusterAccess, MarkedNode};
+use super::{AnchorState, ClusterAccess, MarkedNode};
 
 /// A cluster behind a `kube::Client`.
 #[derive(Clone)]
@@ -43,9 +43,8 @@ impl ClusterAccess for KubeAccess {
         })
     }
 
-    async fn claim(&self, claim: &Claim) -> Result<(), StepError> {
-        let mark = RunMark::new(&claim.run, &claim.journal, &claim.plan);
-        Anchor::claim(&self.client, &mark).await?;
+    async fn claim(&self, mark: &RunMark) -> Result<(), StepError> {
+        Anchor::claim(&self.client, mark).await?;
         Ok(())
     }
 

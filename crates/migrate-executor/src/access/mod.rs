@@ -11,7 +11,7 @@ pub use self::kube::KubeAccess;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use migrate_core::{ClusterId, ClusterModel, StepError};
-use migrate_kube::DRAINED_BY_HAND;
+use migrate_kube::{DRAINED_BY_HAND, RunMark};
 use migrate_plan::Input;
 
 /// A cluster as the executor needs it. [`KubeAccess`] is the real one; a
@@ -24,12 +24,12 @@ pub trait ClusterAccess: Send + Sync {
     /// The anchor as it is now; all empty where there is none.
     async fn anchor(&self) -> Result<AnchorState, StepError>;
 
-    /// Writes `claim` into the anchor, also over another journal of the same
+    /// Writes `mark` into the anchor, also over another journal of the same
     /// run. Does nothing if it is there already.
     ///
     /// # Errors
     /// `Conflict` when the anchor names another run.
-    async fn claim(&self, claim: &Claim) -> Result<(), StepError>;
+    async fn claim(&self, mark: &RunMark) -> Result<(), StepError>;
 
     /// Takes `run` out of the anchor. Does nothing if it names another or none.
     async fn clear(&self, run: &str) -> Result<(), StepError>;
@@ -78,33 +78,6 @@ impl AnchorState {
     pub fn with_paused(mut self, paused: bool) -> Self {
         self.paused = paused;
         self
-    }
-}
-
-/// What a run writes into the anchor.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Claim {
-    /// The run.
-    pub run: String,
-    /// Where its journal is.
-    pub journal: String,
-    /// Its plan.
-    pub plan: String,
-}
-
-impl Claim {
-    /// The claim of `run`.
-    pub fn new(
-        run: impl Into<String>,
-        journal: impl Into<String>,
-        plan: impl Into<String>,
-    ) -> Self {
-        Self {
-            run: run.into(),
-            journal: journal.into(),
-            plan: plan.into(),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use migrate_core::{
 use migrate_plan::{ActionResult, Input};
 
 use super::Executor;
+use super::resumption::Resumption;
 use super::upgrade::{Entry, failed};
 use super::verify::{CheckKey, CheckOutput};
 use crate::Record;
@@ -16,6 +17,10 @@ impl Executor {
     /// Tells the rollout what is new, and looks whether it is over.
     pub(super) fn act_on_rollout(&mut self, now: Moment) {
         if self.state.finished {
+            if self.resumption.owes_lift() {
+                self.act_on_gate(now);
+                return;
+            }
             self.view.close();
             if self.state.verified {
                 self.inbox.push_back(Record::RunEnded {
@@ -29,9 +34,10 @@ impl Executor {
         self.inbox
             .extend(news.into_iter().map(|input| Record::Input { input }));
         // Who cancels before the rollout began wants it not to begin.
-        let must_start = (self.state.started_at.is_none() || self.restart) && !self.cancelled;
+        let must_start = self.resumption != Resumption::Cancelled
+            && (self.state.started_at.is_none() || self.resumption.owes_restart());
         if must_start && self.view.is_synced() {
-            self.restart = false;
+            self.resumption.restarted();
             self.inbox.push_back(Record::Input {
                 input: Input::Started,
             });

@@ -31,7 +31,7 @@ impl Executor {
     /// Looks at the anchor if an action waits for it, or a pause for its end.
     pub(super) fn act_on_gate(&mut self, now: Moment) {
         let waiting = self.resumed.len() + self.state.due.len();
-        let wanted = waiting > 0 || self.state.paused || self.lift_due;
+        let wanted = waiting > 0 || self.state.paused || self.resumption.owes_lift();
         let held_by_us = self.gate.asked_to_pause && self.state.paused;
         if !wanted || held_by_us {
             self.gate.look_at = None;
@@ -78,7 +78,7 @@ impl Executor {
             self.gate.look_at = Some(now + self.pace.retry);
             return;
         }
-        if std::mem::take(&mut self.lift_due) {
+        if self.resumption.let_go() {
             self.lift();
         }
         if self.state.stop.is_some() {

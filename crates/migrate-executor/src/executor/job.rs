@@ -10,9 +10,9 @@ use migrate_core::{
     Action, ActionId, ActionStatus, Finding, Migration, ObjectName, StepContext, StepError,
     StepErrorKind, StepInput,
 };
-use migrate_kube::DRAINED_BY_HAND;
+use migrate_kube::{DRAINED_BY_HAND, RunMark};
 
-use crate::access::{AnchorState, Claim};
+use crate::access::AnchorState;
 use crate::{ClusterAccess, MarkedNode};
 
 /// Work under way. Owned by the executor, so that leaving a `step` in the
@@ -76,9 +76,9 @@ impl Workshop {
         )
     }
 
-    pub(super) fn claim(&self, claim: Claim) -> Job {
+    pub(super) fn claim(&self, mark: RunMark) -> Job {
         let shop = self.clone();
-        Box::pin(async move { Ended::Claimed(shop.asked(shop.access.claim(&claim)).await) })
+        Box::pin(async move { Ended::Claimed(shop.asked(shop.access.claim(&mark)).await) })
     }
 
     /// Makes every cordon of any run one of `run`; those of people stay theirs.

@@ -11,6 +11,7 @@ mod drain;
 mod gate;
 mod job;
 mod open;
+mod resumption;
 mod steps;
 mod upgrade;
 mod verify;
@@ -31,6 +32,7 @@ use self::close::Closing;
 use self::drain::DrainLink;
 use self::gate::Gate;
 use self::job::{Ended, Job, Workshop};
+use self::resumption::Resumption;
 use self::steps::Steps;
 use self::upgrade::Upgrades;
 use self::verify::Checks;
@@ -80,12 +82,7 @@ pub struct Executor {
     lifting: BTreeMap<String, Moment>,
     waits: WaitBook,
     closing: Closing,
-    /// The run had stopped, and its rollout is still to be told to go on.
-    restart: bool,
-    /// This runner was told to end the run.
-    cancelled: bool,
-    /// Nodes are to be given back as soon as nobody holds the run any more.
-    lift_due: bool,
+    resumption: Resumption,
     /// Why this runner may not go on, although the run has not ended.
     barred: Option<StopCause>,
     outcome: Option<StepOutcome>,
@@ -201,7 +198,6 @@ impl Executor {
     /// Ends the run: nothing more begins, what is under way goes on to its end,
     /// then the run is stopped. Opening the journal again goes on with it.
     pub fn cancel(&mut self) {
-        self.cancelled = true;
         self.inbox.push_back(Record::Input {
             input: Input::Cancelled,
         });
@@ -263,6 +259,13 @@ impl Executor {
             (Record::StepBegan { step }, _) => self.begin_step(step),
             (Record::StepEnded { .. }, _) => self.step_is_over(),
             (Record::Intent { action }, _) => self.begin_action(action, false),
+            // A rollout that is over is not cancelled: it is verified.
+            (
+                Record::Input {
+                    input: Input::Cancelled,
+                },
+                _,
+            ) if !self.state.finished => self.resumption = Resumption::Cancelled,
             (
                 Record::Input {
                     input: Input::ActionEnded { result, .. },

@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
 use migrate_core::{ClusterId, Fence, Moment, StepInput, content_hash};
+use migrate_kube::RunMark;
 
 use super::close::Closing;
 use super::drain::DrainLink;
 use super::gate::Gate;
 use super::job::Workshop;
+use super::resumption::Resumption;
 use super::steps::Steps;
 use super::upgrade::Upgrades;
 use super::verify::Checks;
 use super::view::View;
 use super::waits::WaitBook;
 use super::{Executor, StepOutcome};
-use crate::access::{AnchorState, Claim};
+use crate::access::AnchorState;
 use crate::report::RunOutcome;
 use crate::setup::Planned;
 use crate::state::RunState;
@@ -71,7 +73,7 @@ impl Executor {
         let (mut next_seq, mut last_at) = (history.next_seq, history.last_at);
         let now = context.clock.now().max(last_at);
         let mut nothing_to_do = false;
-        let state = match choose(
+        let mut state = match choose(
             last,
             &place,
             &cluster,
@@ -83,7 +85,7 @@ impl Executor {
             Choice::GoOn(state) => {
                 if state.claimed && anchor.run.is_none() {
                     // Somebody removed the mark of an unfinished run.
-                    access.claim(&claim_of(&state, &place)).await?;
+                    access.claim(&mark_of(&state, &place)).await?;
                 }
                 *state
             }
@@ -133,17 +135,12 @@ impl Executor {
             lifting: BTreeMap::new(),
             waits: WaitBook::default(),
             closing: Closing::default(),
-            restart: false,
-            cancelled: false,
-            lift_due: false,
+            resumption: Resumption::new(state.reopen(), anchor.paused),
             barred: None,
             outcome: None,
             state,
         };
-        executor.restart = executor.state.reopen();
-        if anchor.paused {
-            executor.lift_due = true;
-        } else {
+        if !anchor.paused {
             executor.lift();
         }
         if nothing_to_do {
@@ -245,19 +242,18 @@ fn choose(
         });
     }
     let is_empty = planned.plan.is_empty();
-    let opened = Box::new(RunOpened {
+    let opened = Box::new(RunOpened::new(
         // An adopted run keeps its id, and so its cordons.
-        run: old_run.unwrap_or_else(|| run.to_owned()),
-        cluster: cluster.clone(),
-        origin: if adopt {
+        old_run.unwrap_or_else(|| run.to_owned()),
+        if adopt {
             Origin::Adopted
         } else {
             Origin::Fresh
         },
-        plan: planned.plan,
-        policy: planned.policy,
-        model: planned.model,
-    });
+        planned.plan,
+        planned.policy,
+        planned.model,
+    ));
     Ok(if is_empty && !adopt {
         Choice::NothingToDo(opened)
     } else {
@@ -300,10 +296,6 @@ fn differs(state: &RunState, place: &str, planned: &Planned) -> Option<Error> {
     })
 }
 
-pub(super) fn claim_of(state: &RunState, place: &str) -> Claim {
-    Claim {
-        run: state.run.clone(),
-        journal: place.to_owned(),
-        plan: state.plan.id.clone(),
-    }
+pub(super) fn mark_of(state: &RunState, place: &str) -> RunMark {
+    RunMark::new(&state.run, place, &state.plan.id)
 }

@@ -6,7 +6,7 @@ use migrate_core::{
 };
 
 use super::Executor;
-use super::open::claim_of;
+use super::open::mark_of;
 use super::verify::CheckOutput;
 use crate::report::StopCause;
 use crate::{Origin, Record, RunEnd, RunStep, StepResult};
@@ -48,7 +48,7 @@ impl Executor {
         if state.origin != Origin::Fresh && state.taken_over.is_none() {
             return Some(RunStep::TakeOver);
         }
-        let given_back = self.lifting.is_empty() && !self.lift_due;
+        let given_back = self.lifting.is_empty() && !self.resumption.owes_lift();
         let rollout_is_over = state.finished && state.open.is_empty() && given_back;
         (rollout_is_over && !state.verified).then_some(RunStep::FinalVerify)
     }
@@ -84,8 +84,8 @@ impl Executor {
             RunStep::Baseline => self.jobs.push(self.shop.baseline()),
             RunStep::BackUp => self.jobs.push(self.shop.back_up()),
             RunStep::Claim => {
-                let claim = claim_of(&self.state, &self.place);
-                self.jobs.push(self.shop.claim(claim));
+                let mark = mark_of(&self.state, &self.place);
+                self.jobs.push(self.shop.claim(mark));
             }
             RunStep::TakeOver => self.jobs.push(self.shop.take_over(self.state.run.clone())),
             RunStep::FinalVerify => {
@@ -100,13 +100,7 @@ impl Executor {
         let Some(found) = self.unless_failed(RunStep::Prepare, result) else {
             return;
         };
-        let mut findings = self.state.plan.findings.clone();
-        // The planner and a preflight may see the same thing: say it once.
-        let is_new = |new: &Finding| {
-            let same = |old: &Finding| old.code == new.code && old.object == new.object;
-            !self.state.plan.findings.iter().any(same)
-        };
-        findings.extend(found.into_iter().filter(is_new));
+        let mut findings = merged(&self.state.plan.findings, found);
         self.state.waive(&mut findings);
         self.announce(&findings);
         self.step_ended(StepResult::Prepared { findings });
@@ -268,6 +262,21 @@ fn unproven(report: &BackupReport) -> Finding {
     )
 }
 
+/// What the plan and the checks found. Both make some of the same checks: what
+/// they found alike is said once, in the words of the checks, which have looked
+/// at more than the model; unless the plan takes it more seriously.
+fn merged(planned: &[Finding], found: Vec<Finding>) -> Vec<Finding> {
+    let same = |a: &Finding, b: &Finding| a.code == b.code && a.object == b.object;
+    let is_left = |old: &&Finding| {
+        let as_serious = |new: &Finding| same(old, new) && new.severity >= old.severity;
+        !found.iter().any(as_serious)
+    };
+    let left: Vec<_> = planned.iter().filter(is_left).cloned().collect();
+    let is_new = |new: &Finding| !left.iter().any(|old| same(old, new));
+    let new: Vec<_> = found.into_iter().filter(is_new).collect();
+    [left, new].concat()
+}
+
 /// The step as events name it.
 fn event_step(step: RunStep) -> Option<Step> {
     match step {
@@ -275,5 +284,26 @@ fn event_step(step: RunStep) -> Option<Step> {
         RunStep::BackUp => Some(Step::BackUp),
         RunStep::FinalVerify => Some(Step::Verify),
         RunStep::Baseline | RunStep::Claim | RunStep::TakeOver => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_plan_and_checks_found_alike_is_said_once() {
+        let finding = |severity, evidence: &str| {
+            let node = ObjectName::cluster("Node", "red-1");
+            Finding::new("KM-NODE-002", severity, node, evidence, "")
+        };
+        let said = |planned, found| {
+            let planned = [finding(planned, "plan")];
+            let merged = merged(&planned, vec![finding(found, "check")]);
+            merged.into_iter().map(|f| f.evidence).collect::<Vec<_>>()
+        };
+        assert_eq!(said(Severity::Warning, Severity::Warning), ["check"]);
+        assert_eq!(said(Severity::Warning, Severity::Blocker), ["check"]);
+        assert_eq!(said(Severity::Blocker, Severity::Warning), ["plan"]);
     }
 }

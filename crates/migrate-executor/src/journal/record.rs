@@ -104,6 +104,27 @@ pub struct RunOpened {
     pub model: ClusterModel,
 }
 
+impl RunOpened {
+    /// For an executor or a journal of your own: run `run` of `plan`, made from
+    /// `model` under `policy`, for the cluster of the plan.
+    pub fn new(
+        run: impl Into<String>,
+        origin: Origin,
+        plan: Plan,
+        policy: Policy,
+        model: ClusterModel,
+    ) -> Self {
+        Self {
+            run: run.into(),
+            cluster: plan.cluster.clone(),
+            origin,
+            plan,
+            policy,
+            model,
+        }
+    }
+}
+
 /// What was there before a run.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]

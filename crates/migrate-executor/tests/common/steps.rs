@@ -15,7 +15,8 @@ use migrate_core::{
     Migration, ObjectName, Outcome, PrepareEnvironment, Severity, StepContext, StepError,
     StepErrorKind, StepInput, StepReport, Target, UpgradeComponents, VerifyMigration,
 };
-use migrate_executor::{AnchorState, Claim, ClusterAccess, MarkedNode};
+use migrate_executor::{AnchorState, ClusterAccess, MarkedNode};
+use migrate_kube::RunMark;
 use migrate_plan::Input;
 use tokio::time::{Instant, sleep};
 
@@ -401,18 +402,18 @@ impl ClusterAccess for Access {
         Ok(state.with_paused(anchor.paused))
     }
 
-    async fn claim(&self, claim: &Claim) -> Result<(), StepError> {
+    async fn claim(&self, mark: &RunMark) -> Result<(), StepError> {
         {
             let mut world = self.0.lock();
             let anchor = &mut world.anchor;
-            if anchor.run.as_ref().is_some_and(|run| *run != claim.run) {
+            if anchor.run.as_ref().is_some_and(|run| *run != mark.run) {
                 return Err(trouble(StepErrorKind::Conflict, "another run is under way"));
             }
-            if anchor.run.is_some() && anchor.journal.as_ref() == Some(&claim.journal) {
+            if anchor.run.is_some() && anchor.journal.as_ref() == Some(&mark.journal) {
                 return Ok(());
             }
-            anchor.run = Some(claim.run.clone());
-            anchor.journal = Some(claim.journal.clone());
+            anchor.run = Some(mark.run.clone());
+            anchor.journal = Some(mark.journal.clone());
         }
         self.0.effect("claim".to_owned()).await;
         Ok(())

@@ -41,6 +41,12 @@ pub enum EvictionAnswer {
         /// When to ask again.
         retry_after: Duration,
     },
+    /// An admission webhook with side effects stands before evictions, so that
+    /// the server cannot say what it would answer. Only said to a dry run.
+    DryRunUnsupported {
+        /// The webhook.
+        webhook: String,
+    },
     /// Not allowed: permission is missing.
     Forbidden {
         /// The server's words.
@@ -72,6 +78,12 @@ pub enum EvictionAnswer {
     /// More than one budget matches the pod. It cannot be evicted until someone
     /// changes that.
     TwoBudgets,
+    /// The credentials are not accepted: expired, revoked or of another
+    /// cluster. Asking again with the same ones is of no use.
+    Unauthorized {
+        /// The server's words.
+        message: String,
+    },
     /// The server or something before it failed. Whether the eviction took
     /// place is not certain.
     Unavailable {
@@ -135,6 +147,9 @@ impl fmt::Display for EvictionAnswer {
                 budget.as_deref().unwrap_or("of the pod"),
                 retry_after.as_secs()
             ),
+            Self::DryRunUnsupported { webhook } => {
+                write!(f, "admission webhook {webhook} takes no dry runs")
+            }
             Self::Forbidden { message } => write!(f, "forbidden: {message}"),
             Self::Gone => f.write_str("the pod is gone"),
             Self::Invalid { message } => write!(f, "refused as invalid: {message}"),
@@ -149,6 +164,11 @@ impl fmt::Display for EvictionAnswer {
                 )
             }
             Self::TwoBudgets => f.write_str("more than one disruption budget matches the pod"),
+            Self::Unauthorized { message } => write!(
+                f,
+                "the credentials are not accepted ({message}); renew them, \
+                 or name the context of this cluster"
+            ),
             Self::Unavailable { code, message } => write!(f, "answer {code}: {message}"),
             Self::Unknown { reason } => write!(f, "outcome unknown: {reason}"),
             Self::WebhookDenied { webhook, message } => {
@@ -173,10 +193,13 @@ pub(super) fn interpret(pod: &PodId, reply: &Reply) -> EvictionAnswer {
     };
     let message = status.message.clone();
     // Before the codes: webhooks choose theirs freely, 429 included.
-    if let Some(webhook) = quoted_after(&message, "admission webhook ")
-        && message.contains("denied the request")
-    {
-        return EvictionAnswer::WebhookDenied { webhook, message };
+    if let Some(webhook) = quoted_after(&message, "admission webhook ") {
+        if message.contains("denied the request") {
+            return EvictionAnswer::WebhookDenied { webhook, message };
+        }
+        if message.contains("does not support dry run") {
+            return EvictionAnswer::DryRunUnsupported { webhook };
+        }
     }
     if let Some(webhook) = quoted_after(&message, "failed calling webhook ") {
         return EvictionAnswer::WebhookUnavailable { webhook, message };
@@ -187,7 +210,7 @@ pub(super) fn interpret(pod: &PodId, reply: &Reply) -> EvictionAnswer {
         404 if is_about(&status, pod) => EvictionAnswer::Gone,
         409 if message.contains("UID in") => EvictionAnswer::OtherPod,
         400 | 405 | 406 | 413 | 415 | 422 => EvictionAnswer::Invalid { message },
-        401 => EvictionAnswer::Forbidden { message },
+        401 => EvictionAnswer::Unauthorized { message },
         429 => match cause(&status, BUDGET_CAUSE) {
             Some(because) => budget_refusal(because, retry_after(&status, reply)),
             None => EvictionAnswer::Throttled {
@@ -217,7 +240,8 @@ fn foreign(reply: &Reply) -> EvictionAnswer {
     let text = String::from_utf8_lossy(&reply.body);
     let message: String = text.trim().chars().take(200).collect();
     match reply.code {
-        401 | 403 => EvictionAnswer::Forbidden { message },
+        401 => EvictionAnswer::Unauthorized { message },
+        403 => EvictionAnswer::Forbidden { message },
         429 => EvictionAnswer::Throttled {
             retry_after: reply.retry_after.unwrap_or(DEFAULT_RETRY_AFTER),
         },

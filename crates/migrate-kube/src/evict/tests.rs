@@ -221,8 +221,18 @@ async fn refusals_that_no_waiting_cures() {
     let body = status(401, "Unauthorized", "Unauthorized", json!({}));
     assert!(matches!(
         answer(401, None, body).await,
-        EvictionAnswer::Forbidden { .. }
+        EvictionAnswer::Unauthorized { .. }
     ));
+    let foreign = answer(401, None, json!("go away")).await;
+    assert!(matches!(foreign, EvictionAnswer::Unauthorized { .. }));
+    let words = "admission webhook \"hook.example\" does not support dry run";
+    let body = status(400, "BadRequest", words, json!({}));
+    assert_eq!(
+        answer(400, None, body).await,
+        EvictionAnswer::DryRunUnsupported {
+            webhook: "hook.example".into()
+        }
+    );
 
     let details = json!({ "name": "pb", "group": "policy", "kind": "poddisruptionbudget" });
     let body = status(

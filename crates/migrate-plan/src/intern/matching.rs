@@ -2,7 +2,7 @@
 //! an index over selectors instead of a scan per pod.
 
 use migrate_core::{
-    AssumedBudgetPolicy, ClusterModel, DisruptionBudget, Pod, Workload, WorkloadId,
+    AssumedBudgetPolicy, ClusterModel, DisruptionBudget, LabelSelector, Pod, Workload, WorkloadId,
 };
 use rustc_hash::FxHashMap;
 
@@ -11,55 +11,86 @@ use super::{Budget, BudgetSource};
 /// Matches pods one by one and counts the healthy ones of each budget.
 pub(super) struct Matcher<'m> {
     policy: AssumedBudgetPolicy,
-    namespaces: FxHashMap<&'m str, NamespaceBudgets<'m>>,
-    /// Workloads that an assumed budget may guard.
-    workloads: FxHashMap<&'m WorkloadId, &'m Workload>,
-    assumed: FxHashMap<&'m WorkloadId, u32>,
+    namespaces: FxHashMap<&'m str, usize>,
+    guards: Vec<Guards<'m>>,
+    /// Workloads that an assumed budget may guard, and its id once a pod has
+    /// asked for it.
+    workloads: FxHashMap<&'m WorkloadId, (&'m Workload, Option<u32>)>,
+    /// Healthy pods that real budgets match: the assumed budget of the others
+    /// counts them too.
+    covered: FxHashMap<&'m WorkloadId, u32>,
     budgets: Vec<Budget<'m>>,
-    /// The last pod and its budgets: neighbours in a sorted model are mostly
-    /// pods of one workload with the same labels.
-    last: Option<&'m Pod>,
+    /// The last pod that was looked at closely, and what was found: neighbours
+    /// in a sorted model are mostly pods of one workload.
+    last: Option<Last<'m>>,
     found: Vec<u32>,
+}
+
+/// A pod, and all that its budgets depend on.
+struct Last<'m> {
+    pod: &'m Pod,
+    /// Those of its namespace, if there are any.
+    guards: Option<usize>,
+    /// Its values of [`Guards::keys`].
+    values: Vec<Option<&'m String>>,
+    /// Real budgets count it, so its workload does not matter.
+    guarded: bool,
 }
 
 /// The real budgets of a namespace, found by one label they demand.
 #[derive(Default)]
-struct NamespaceBudgets<'m> {
+struct Guards<'m> {
+    /// Every label that any of them asks about.
+    keys: Vec<&'m str>,
     by_label: FxHashMap<(&'m str, &'m str), Vec<u32>>,
     /// Those that demand no particular label.
     others: Vec<u32>,
 }
 
+impl<'m> Guards<'m> {
+    fn add(&mut self, id: u32, selector: &'m LabelSelector) {
+        match selector.match_labels.first_key_value() {
+            Some((key, value)) => self.by_label.entry((key, value)).or_default().push(id),
+            None => self.others.push(id),
+        }
+        let expressions = selector.match_expressions.iter();
+        let keys = selector.match_labels.keys();
+        for key in keys.chain(expressions.map(|requirement| &requirement.key)) {
+            if !self.keys.contains(&key.as_str()) {
+                self.keys.push(key);
+            }
+        }
+    }
+}
+
 impl<'m> Matcher<'m> {
     pub(super) fn new(model: &'m ClusterModel, policy: &AssumedBudgetPolicy) -> Self {
-        let mut namespaces: FxHashMap<&str, NamespaceBudgets<'_>> = FxHashMap::default();
+        let mut namespaces: FxHashMap<&str, usize> = FxHashMap::default();
+        let mut guards: Vec<Guards<'_>> = Vec::new();
         for (id, budget) in (0..).zip(&model.budgets) {
             // An absent selector matches nothing.
             let Some(selector) = &budget.selector else {
                 continue;
             };
-            let of_namespace = namespaces.entry(&budget.namespace).or_default();
-            match selector.match_labels.first_key_value() {
-                Some((key, value)) => {
-                    of_namespace
-                        .by_label
-                        .entry((key, value))
-                        .or_default()
-                        .push(id);
-                }
-                None => of_namespace.others.push(id),
+            let place = *namespaces.entry(&budget.namespace).or_insert(guards.len());
+            if place == guards.len() {
+                guards.push(Guards::default());
             }
+            guards[place].add(id, selector);
         }
-        let workloads = model
-            .workloads
-            .iter()
-            .filter(|workload| workload.replaces_pods())
-            .map(|workload| (&workload.id, workload));
+        let mut workloads = FxHashMap::default();
+        workloads.reserve(model.workloads.len());
+        let guarded = model.workloads.iter();
+        for workload in guarded.filter(|workload| workload.replaces_pods() && workload.replicas > 1)
+        {
+            workloads.insert(&workload.id, (workload, None));
+        }
         Self {
             policy: policy.clone(),
             namespaces,
-            workloads: workloads.collect(),
-            assumed: FxHashMap::default(),
+            guards,
+            workloads,
+            covered: FxHashMap::default(),
             budgets: model.budgets.iter().map(Budget::real).collect(),
             last: None,
             found: Vec::new(),
@@ -69,18 +100,19 @@ impl<'m> Matcher<'m> {
     /// The budgets that count `pod`, lowest id first: one or more real ones,
     /// else at most one assumed.
     pub(super) fn count(&mut self, pod: &'m Pod) -> &[u32] {
-        let alike = self.last.is_some_and(|last| {
-            last.id.namespace == pod.id.namespace
-                && last.workload == pod.workload
-                && last.labels == pod.labels
-        });
-        if !alike {
+        if !self.is_like_last(pod) {
             self.find(pod);
-            self.last = Some(pod);
         }
         if pod.is_healthy() {
             for &id in &self.found {
                 self.budgets[id as usize].healthy += 1;
+            }
+            let first = self
+                .found
+                .first()
+                .map(|&id| self.budgets[id as usize].source);
+            if let (Some(BudgetSource::Real(_)), Some(workload)) = (first, &pod.workload) {
+                *self.covered.entry(workload).or_default() += 1;
             }
         }
         &self.found
@@ -89,19 +121,40 @@ impl<'m> Matcher<'m> {
     /// The budgets, now that every pod has been counted.
     pub(super) fn finish(mut self) -> Vec<Budget<'m>> {
         for budget in &mut self.budgets {
+            if let BudgetSource::Assumed(workload) = budget.source {
+                budget.healthy += self.covered.get(&workload.id).copied().unwrap_or(0);
+            }
             budget.settle();
         }
         self.budgets
     }
 
+    /// Whether `pod` has the budgets that were found last. Compares what they
+    /// depend on and no more: most of a plan's time goes into reading pods.
+    fn is_like_last(&self, pod: &Pod) -> bool {
+        let Some(last) = &self.last else {
+            return false;
+        };
+        let keys = last.guards.map_or(&[][..], |at| &self.guards[at].keys);
+        last.pod.id.namespace == pod.id.namespace
+            && keys
+                .iter()
+                .zip(&last.values)
+                .all(|(key, value)| pod.labels.get(*key) == *value)
+            && (last.guarded || last.pod.workload == pod.workload)
+    }
+
     fn find(&mut self, pod: &'m Pod) {
         self.found.clear();
-        if let Some(budgets) = self.namespaces.get(pod.id.namespace.as_str()) {
+        let at = self.namespaces.get(pod.id.namespace.as_str()).copied();
+        let mut values = Vec::new();
+        if let Some(guards) = at.map(|at| &self.guards[at]) {
+            values.extend(guards.keys.iter().map(|key| pod.labels.get(*key)));
             let labelled = pod
                 .labels
                 .iter()
-                .filter_map(|(key, value)| budgets.by_label.get(&(key.as_str(), value.as_str())));
-            let candidates = labelled.flatten().chain(&budgets.others);
+                .filter_map(|(key, value)| guards.by_label.get(&(key.as_str(), value.as_str())));
+            let candidates = labelled.flatten().chain(&guards.others);
             let matching = candidates.copied().filter(|&id| {
                 let source = &self.budgets[id as usize].source;
                 matches!(source, BudgetSource::Real(budget) if budget.matches(pod))
@@ -109,28 +162,29 @@ impl<'m> Matcher<'m> {
             self.found.extend(matching);
             self.found.sort_unstable();
         }
-        if self.found.is_empty()
-            && let Some(id) = self.assumed_for(pod)
-        {
+        let guarded = !self.found.is_empty();
+        if !guarded && let Some(id) = self.assumed_for(pod) {
             self.found.push(id);
         }
+        self.last = Some(Last {
+            pod,
+            guards: at,
+            values,
+            guarded,
+        });
     }
 
     fn assumed_for(&mut self, pod: &Pod) -> Option<u32> {
         if !self.policy.enabled || self.policy.exclude_namespaces.contains(&pod.id.namespace) {
             return None;
         }
-        let workload = *self.workloads.get(pod.workload.as_ref()?)?;
-        if workload.replicas < 2 {
-            return None;
-        }
-        let next = u32::try_from(self.budgets.len()).ok()?;
-        let id = *self.assumed.entry(&workload.id).or_insert(next);
-        if id == next {
+        let (workload, id) = self.workloads.get_mut(pod.workload.as_ref()?)?;
+        if id.is_none() {
+            *id = Some(u32::try_from(self.budgets.len()).ok()?);
             let may_go = self.policy.max_unavailable.resolve_up(workload.replicas);
             self.budgets.push(Budget::assumed(workload, may_go));
         }
-        Some(id)
+        *id
     }
 }
 

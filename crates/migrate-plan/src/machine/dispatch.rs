@@ -313,12 +313,18 @@ impl Machine {
             // Still waited in: it stays listed.
             let head = &mut self.accounts[budget as usize].lane;
             lane.next = std::mem::replace(head, id);
-            let pool = self.layout.lanes[id as usize].pool;
+            let id_of_pool = self.layout.lanes[id as usize].pool;
+            let pool = &mut self.pools[id_of_pool as usize];
             if news || !lane.open {
                 lane.open = true;
-                self.pools[pool as usize].open.push(Reverse((first, id)));
+                pool.open.push(Reverse((first, id)));
             }
-            self.mark_dirty(pool);
+            // A full pool is looked at when one of its nodes comes back. Only
+            // nodes that are away already need no room.
+            let has_room = pool.away < self.layout.widths[id_of_pool as usize];
+            if has_room || !pool.cordoned.is_empty() {
+                self.mark_dirty(id_of_pool);
+            }
         }
     }
 }

@@ -145,6 +145,31 @@ impl Layout {
             let key = |need: &Need| (Reverse(pressure[need.budget as usize]), need.budget);
             self.needs[needs].sort_unstable_by_key(key);
         }
+        self.group_lanes(interned.budgets.len());
+    }
+
+    /// Numbers the lanes of one budget one after the other: a release walks
+    /// through them, and one for each pool would be as many places in memory.
+    fn group_lanes(&mut self, budgets: usize) {
+        let mut next = vec![0u32; budgets + 1];
+        for lane in &self.lanes {
+            next[lane.budget as usize + 1] += 1;
+        }
+        for budget in 0..budgets {
+            next[budget + 1] += next[budget];
+        }
+        let mut grouped = self.lanes.clone();
+        let mut ids = Vec::with_capacity(self.lanes.len());
+        for lane in &self.lanes {
+            let place = &mut next[lane.budget as usize];
+            grouped[*place as usize] = *lane;
+            ids.push(*place);
+            *place += 1;
+        }
+        self.lanes = grouped;
+        for need in &mut self.needs {
+            need.lane = ids[need.lane as usize];
+        }
     }
 
     /// Pods of the plan's nodes that each budget counts, over what it allows,

@@ -10,95 +10,27 @@
 //! times alone, not on when anybody fetched it. The replay law rests on this.
 
 mod dispatch;
+mod ending;
 mod inspect;
 mod layout;
 mod nodes;
 mod queue;
+mod state;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use migrate_core::{Moment, OnDeadline, Phase};
+use migrate_core::Moment;
 
 use crate::intern::Interned;
+pub(crate) use ending::Ended;
 pub(crate) use inspect::Obstacle;
 use layout::Layout;
 pub(crate) use layout::{SlotSpec, Spec};
 use nodes::{Node, READY};
 use queue::{Links, NONE, Queue};
-
-/// How often an action is tried before it has failed for good.
-pub(crate) const MAX_ATTEMPTS: u8 = 3;
-/// Wait before the second attempt; doubled before each further one.
-const FIRST_RETRY: Duration = Duration::from_secs(10);
-
-/// Where a target stands. Targets are numbered: members first, then slots.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum State {
-    /// Behind the control plane, or behind the canary of its pool.
-    Gated,
-    /// In the queue of its pool.
-    Queued,
-    /// Waits for one budget.
-    Parked { lane: u32 },
-    /// Waits for its own node to be Ready.
-    NotReady,
-    /// The next phase may begin at once.
-    Due(Phase),
-    /// Begun.
-    Running(Phase),
-    /// Failed, and is tried again later.
-    Backoff(Phase),
-    /// Failed for good, which stopped the rollout.
-    Failed(Phase),
-    /// Passed every phase, or found at the target.
-    Done,
-    /// Given up.
-    Skipped,
-    /// Its node was gone before anything was done to it.
-    Gone,
-}
-
-/// What the rollout as a whole is doing.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Mode {
-    Idle,
-    Running,
-    Stopped(Halt),
-    Finished,
-}
-
-/// Why it stopped.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Halt {
-    Cancelled,
-    Failed {
-        target: u32,
-        phase: Phase,
-        canary: bool,
-        reason: String,
-    },
-    /// Nothing moved for as long as policy waits.
-    Stalled,
-}
-
-/// What to do.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Emit {
-    Begin { target: u32, phase: Phase },
-    Stop(Halt),
-    Finished,
-}
-
-/// How an action ended.
-#[derive(Clone, Debug)]
-pub(crate) enum Ended {
-    Succeeded,
-    Failed { retryable: bool, reason: String },
-    Skipped { reason: String },
-}
+pub(crate) use state::{Emit, Halt, Mode, State, next_phase};
 
 /// A pool's share of the state.
 #[derive(Clone, Debug)]
@@ -185,35 +117,6 @@ pub(crate) struct Machine {
     /// Targets between the begin of their first phase and the end of their last.
     busy: u32,
     out: VecDeque<Emit>,
-}
-
-impl State {
-    /// Not begun, and nothing but a resource keeps it.
-    fn is_candidate(self) -> bool {
-        matches!(self, Self::Queued | Self::Parked { .. })
-    }
-
-    /// Nothing has been done to it yet.
-    pub(crate) fn is_untouched(self) -> bool {
-        self.is_candidate() || matches!(self, Self::Gated | Self::NotReady)
-    }
-
-    pub(crate) fn is_over(self) -> bool {
-        matches!(self, Self::Done | Self::Skipped | Self::Gone)
-    }
-
-    fn is_busy(self) -> bool {
-        matches!(self, Self::Due(_) | Self::Running(_) | Self::Backoff(_))
-    }
-}
-
-/// The phase after `phase`.
-pub(crate) fn next_phase(phase: Phase) -> Option<Phase> {
-    match phase {
-        Phase::Drain => Some(Phase::Upgrade),
-        Phase::Upgrade => Some(Phase::Verify),
-        _ => None,
-    }
 }
 
 impl Machine {
@@ -340,130 +243,6 @@ impl Machine {
             self.open_lanes(budget);
         }
         self.dispatch();
-    }
-
-    /// Takes note of how the running phase of `target` ended; anything else
-    /// than the end of what is running is late or repeated and changes nothing.
-    pub(crate) fn ended(&mut self, target: u32, phase: Phase, ended: Ended) {
-        if self.states[target as usize] != State::Running(phase) {
-            return;
-        }
-        match ended {
-            Ended::Succeeded => self.passed(target, phase),
-            Ended::Failed { retryable, reason } => {
-                let attempts = self.attempts[target as usize];
-                if retryable && attempts < MAX_ATTEMPTS && !self.is_gone(target) {
-                    let wait = FIRST_RETRY * (1 << attempts.saturating_sub(1));
-                    self.set(target, State::Backoff(phase));
-                    self.timers.push(Reverse((self.now + wait, target)));
-                } else {
-                    let skip = self.layout.then == OnDeadline::Skip;
-                    self.give_up(target, phase, skip, reason);
-                }
-            }
-            Ended::Skipped { reason } => self.give_up(target, phase, true, reason),
-        }
-        self.dispatch();
-    }
-
-    fn passed(&mut self, target: u32, phase: Phase) {
-        self.attempts[target as usize] = 0;
-        if phase == Phase::Drain {
-            self.release(target - self.layout.members);
-            if self.is_gone(target) {
-                self.give_up(target, phase, true, "its node is gone".to_owned());
-                return;
-            }
-        }
-        if let Some(next) = next_phase(phase) {
-            self.become_due(target, next);
-        } else if self.go_on_to_further_node(target) {
-            self.become_due(target, phase);
-        } else {
-            self.leave_flight(target);
-            self.set(target, State::Done);
-            self.canary_through(target, true);
-        }
-    }
-
-    /// Gives up on `target` in `phase`: skips it or stops the rollout.
-    ///
-    /// Without a member the skew policy keeps every node where it is, and a
-    /// canary that failed after its drain says that the others would too: both
-    /// stop the rollout, whatever policy says.
-    fn give_up(&mut self, target: u32, phase: Phase, skip: bool, reason: String) {
-        let slot = target.checked_sub(self.layout.members);
-        let canary = slot.is_some_and(|slot| self.is_canary(slot));
-        let changed = phase != Phase::Drain;
-        let gone = self.is_gone(target) && !(canary && changed);
-        if slot.is_none() || (canary && changed) || !(skip || gone) {
-            self.set(target, State::Failed(phase));
-            self.halt(Halt::Failed {
-                target,
-                phase,
-                canary,
-                reason,
-            });
-            return;
-        }
-        if let Some(slot) = slot {
-            if !changed {
-                self.release(slot);
-            }
-            self.leave_flight(target);
-            self.suspect(self.slot_nodes[slot as usize]);
-        }
-        self.reasons.insert(target, reason);
-        self.set(target, State::Skipped);
-        self.canary_through(target, false);
-    }
-
-    fn halt(&mut self, halt: Halt) {
-        if matches!(self.mode, Mode::Idle | Mode::Running) {
-            self.mode = Mode::Stopped(halt.clone());
-            self.stalled_since = None;
-            self.out.push_back(Emit::Stop(halt));
-        }
-    }
-
-    /// What happens at [`wake_at`](Self::wake_at), one thing at a time.
-    fn fire(&mut self) {
-        let retry_is_due = self
-            .timers
-            .peek()
-            .is_some_and(|Reverse((at, _))| *at <= self.now);
-        if retry_is_due {
-            if let Some(Reverse((_, target))) = self.timers.pop()
-                && let State::Backoff(phase) = self.states[target as usize]
-            {
-                self.become_due(target, phase);
-            }
-            return;
-        }
-        self.stalled_since = None;
-        if self.layout.then == OnDeadline::Stop {
-            self.halt(Halt::Stalled);
-            return;
-        }
-        // Listed first: a canary that is given up sends the next one.
-        let stuck: Vec<u32> = (0..self.slots())
-            .filter(|slot| {
-                let state = self.states[(self.layout.members + slot) as usize];
-                state.is_candidate() || state == State::NotReady
-            })
-            .collect();
-        for slot in stuck {
-            let reason = "it could not begin for as long as policy waits".to_owned();
-            self.reasons.insert(self.layout.members + slot, reason);
-            self.withdraw(slot, State::Skipped);
-        }
-    }
-
-    fn become_due(&mut self, target: u32, phase: Phase) {
-        self.set(target, State::Due(phase));
-        if let Some(slot) = target.checked_sub(self.layout.members) {
-            self.links.push(&mut self.due, slot);
-        }
     }
 
     /// The one place where a state changes.

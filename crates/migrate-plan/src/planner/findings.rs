@@ -1,27 +1,32 @@
 //! What planning found: above all, what can never be done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use migrate_core::impossible::{self, codes};
-use migrate_core::{ClusterModel, Finding, Node, ObjectName, Plan, Policy, Severity};
+use migrate_core::preconditions::{self, CordonOwner};
+use migrate_core::{ClusterModel, Finding, KubeVersion, Node, ObjectName, Policy, Severity};
 
 use super::Job;
 use crate::intern::{BudgetSource, Interned};
-use crate::machine::{Machine, Obstacle};
 
-/// A version that the skew policy forbids on the way.
-pub(super) const SKEW: &str = "KM-SKEW-001";
 /// Workloads whose budgets are assumed.
 const ASSUMED: &str = "KM-BUDGET-002";
-/// A node that is not Ready.
-const NODE_NOT_READY: &str = "KM-NODE-001";
-/// A node that is cordoned.
-const NODE_CORDONED: &str = "KM-NODE-002";
-/// A pool all of whose slots are taken by nodes that are away.
-const POOL_FULL: &str = "KM-NODE-003";
-
 /// How many names a list shows.
 const NAMES_SHOWN: usize = 5;
+
+/// What versions and nodes say, by the checks of [`preconditions`]. Whose a
+/// cordon is, the model does not say; the preflight does.
+pub(super) fn of_preconditions(
+    model: &ClusterModel,
+    policy: &Policy,
+    target: &KubeVersion,
+) -> Vec<Finding> {
+    let mut found = preconditions::check_skew(model, Some(target.minor_version()));
+    found.extend(preconditions::check_nodes(model, policy, target, |_| {
+        CordonOwner::Unknown
+    }));
+    found
+}
 
 /// What the budgets of the nodes to be drained say, by the checks of
 /// [`impossible`]; those about consent are left to the preflight.
@@ -107,57 +112,6 @@ pub(super) fn of_assumed(interned: &Interned<'_>, jobs: &[Job<'_>]) -> Option<Fi
             "give them budgets of their own, or change assumed-budgets in the policy",
         )
     })
-}
-
-/// What keeps nodes from beginning after everything else has ended.
-pub(super) fn of_nodes(plan: &Plan, machine: &Machine, jobs: &[Job<'_>], found: &mut Vec<Finding>) {
-    let retries = machine.retries();
-    let mut left: BTreeMap<u32, usize> = BTreeMap::new();
-    let mut full: BTreeSet<u32> = BTreeSet::new();
-    for (slot, job) in (0..).zip(jobs) {
-        let (name, pool) = (&job.node.name, job.pool);
-        if job.node.unschedulable {
-            found.push(Finding::new(
-                NODE_CORDONED,
-                Severity::Warning,
-                ObjectName::cluster("Node", name),
-                format!("is cordoned and takes a slot of pool {pool} until it is not"),
-                "uncordon it if nobody needs the cordon; a cordon of others is never lifted",
-            ));
-        }
-        if !job.node.ready {
-            found.push(Finding::new(
-                NODE_NOT_READY,
-                Severity::Blocker,
-                ObjectName::cluster("Node", name),
-                format!("is not Ready: it takes a slot of pool {pool} and cannot be drained"),
-                "bring it back, or remove it from the cluster",
-            ));
-        }
-        let target = machine.members() + slot;
-        if !machine.state(target).is_over() {
-            *left.entry(machine.pool_of(slot)).or_default() += 1;
-        }
-        if let Some((_, Obstacle::NodeAway { pool })) = machine.obstacle(target, &retries) {
-            full.insert(pool);
-        }
-    }
-    for pool in full {
-        let planned = &plan.pools[pool as usize];
-        let away = machine.away(pool).count();
-        found.push(Finding::new(
-            POOL_FULL,
-            Severity::Blocker,
-            ObjectName::cluster("Pool", &planned.name),
-            format!(
-                "{away} of its nodes are cordoned or not Ready and at most {} may be away: {} nodes \
-                 can never begin",
-                planned.width,
-                left.get(&pool).copied().unwrap_or_default()
-            ),
-            "bring those nodes back, or raise max-unavailable of the pool",
-        ));
-    }
 }
 
 /// Marks what policy waives and puts the worst first.

@@ -11,11 +11,10 @@ use std::collections::BTreeMap;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, PhaseDurations};
 use migrate_core::{
-    Action, ActionId, ClusterId, ClusterModel, KubeVersion, Node, Outcome, PLAN_SCHEMA, Phase,
-    Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot, Policy, Target, content_hash,
+    Action, ActionId, ClusterModel, KubeVersion, Node, Outcome, Phase, Plan, PlannedAction,
+    PlannedMember, PlannedPool, PlannedSlot, Policy, Target, content_hash,
 };
 use rustc_hash::FxHashMap;
-use serde::Serialize;
 
 use crate::intern::Interned;
 use crate::machine::Machine;
@@ -73,23 +72,6 @@ struct Job<'m> {
     /// A budget, or two, will never let a pod of it go.
     impossible: bool,
     canary: bool,
-}
-
-/// What the identity of a plan is made of.
-#[derive(Serialize)]
-struct Fixed<'a> {
-    schema: u32,
-    parent: Option<&'a str>,
-    revision: u32,
-    cluster: &'a ClusterId,
-    from: &'a KubeVersion,
-    to: &'a KubeVersion,
-    policy_hash: &'a str,
-    model_hash: &'a str,
-    pools: &'a [PlannedPool],
-    control_plane: &'a [PlannedMember],
-    slots: &'a [PlannedSlot],
-    at_target: &'a [String],
 }
 
 impl<'a> Planner<'a> {
@@ -204,7 +186,8 @@ impl<'a> Planner<'a> {
         &self,
         record: impl FnMut(migrate_core::Moment, Fed),
     ) -> Result<(Plan, Vec<Step>), Error> {
-        let mut found = path::check(self.model, &self.target)?;
+        path::check(self.model, &self.target)?;
+        let mut found = findings::of_preconditions(self.model, self.policy, &self.target);
         let mut interned = Interned::new(self.model, self.policy);
         let drains = |node: &Node| !node.kubelet_version.has_reached(&self.target);
         found.extend(findings::of_budgets(
@@ -244,7 +227,6 @@ impl<'a> Planner<'a> {
             self.transfer,
         )?;
         found.extend(findings::of_assumed(&interned, &jobs));
-        findings::of_nodes(&plan, &machine, &jobs, &mut found);
         plan.findings = findings::finish(found, self.policy);
         Ok((plan, steps))
     }
@@ -332,7 +314,10 @@ impl<'a> Planner<'a> {
             .collect();
         let from = members.iter().map(|member| &member.version).min();
         let from = from.ok_or(Error::NoControlPlane)?;
-        let mut plan = blank(&self.model.cluster, from, &self.target)?;
+        let cluster = self.model.cluster.clone();
+        // The estimate comes last: nothing is predicted before the order is.
+        let estimate = CostModel::default().estimate()?;
+        let mut plan = Plan::new(cluster, from.clone(), self.target.clone(), estimate);
         plan.parent = self.parent.map(|parent| parent.id.clone());
         plan.revision = self.parent.map_or(1, |parent| parent.revision + 1);
         plan.policy_hash = content_hash(self.policy);
@@ -344,33 +329,9 @@ impl<'a> Planner<'a> {
         plan.control_plane = control_plane;
         plan.slots = slots;
         plan.at_target = at_target;
-        plan.id = content_hash(&Fixed {
-            schema: PLAN_SCHEMA,
-            parent: plan.parent.as_deref(),
-            revision: plan.revision,
-            cluster: &plan.cluster,
-            from: &plan.from,
-            to: &plan.to,
-            policy_hash: &plan.policy_hash,
-            model_hash: &plan.model_hash,
-            pools: &plan.pools,
-            control_plane: &plan.control_plane,
-            slots: &plan.slots,
-            at_target: &plan.at_target,
-        });
+        plan.id = plan.identity();
         Ok(plan)
     }
-}
-
-/// A plan without content. By way of JSON, because only the crate that owns the
-/// type can write down all of its fields.
-fn blank(cluster: &ClusterId, from: &KubeVersion, to: &KubeVersion) -> Result<Plan, Error> {
-    let plan = serde_json::json!({
-        "schema": PLAN_SCHEMA, "id": "", "revision": 1, "cluster": cluster, "from": from, "to": to,
-        "policyHash": "", "modelHash": "", "pools": [], "controlPlane": [], "slots": [],
-        "atTarget": [], "schedule": [], "estimate": CostModel::default().estimate()?,
-    });
-    Ok(serde_json::from_value(plan)?)
 }
 
 /// The target with this number: members first, then slots.

@@ -32,7 +32,8 @@ pub(super) enum Fed {
 ///
 /// Budgets are told to have recovered at the start. A node that was cordoned
 /// before is taken to be uncordoned once it has been verified: whose cordon it
-/// was, the model does not say.
+/// was, the model does not say. Where others could never begin without that,
+/// [`preconditions`](migrate_core::preconditions) have a blocker.
 pub(super) fn simulate(
     machine: &mut Machine,
     start: Moment,

@@ -9,22 +9,13 @@ pub(crate) mod versions;
 pub(crate) mod webhooks;
 
 /// Codes of the findings of this crate; those about pods and budgets are in
-/// [`migrate_core::impossible::codes`].
+/// [`migrate_core::impossible::codes`], those about nodes and versions that run
+/// in [`migrate_core::preconditions::codes`].
 pub mod codes {
-    /// Versions run together now that may not meet.
-    pub const SKEW: &str = "KM-SKEW-001";
     /// There is no way from the present versions to the target.
     pub const NO_PATH: &str = "KM-SKEW-002";
     /// The target is more than one hop away.
     pub const SEVERAL_HOPS: &str = "KM-SKEW-003";
-    /// A node is not Ready.
-    pub const NOT_READY: &str = "KM-NODE-001";
-    /// A node was cordoned by someone else.
-    pub const CORDONED: &str = "KM-NODE-002";
-    /// So many nodes of a pool are away that none could be started.
-    pub const POOL_AWAY: &str = "KM-NODE-003";
-    /// A control-plane member is not ready.
-    pub const MEMBER_NOT_READY: &str = "KM-NODE-004";
     /// A webhook that fails closed has no ready backend.
     pub const HOOK_DOWN: &str = "KM-HOOK-001";
     /// It has one ready backend, which a drain takes away.

@@ -1,14 +1,10 @@
 //! The way to the target, and versions that may not meet even now.
 
-use std::collections::BTreeSet;
-
-use migrate_core::skew::{
-    Component, ComponentInstance, PathStop, Reachable, SkewViolation, UpgradePath,
-    check as skew_check, upgrade_path,
-};
+use migrate_core::preconditions::check_skew;
+use migrate_core::skew::{PathStop, UpgradePath, upgrade_path};
 use migrate_core::{ClusterModel, Finding, KubeVersion, ObjectName, Severity};
 
-use super::{codes, names};
+use super::codes;
 
 /// Findings about versions, from the model alone.
 pub(crate) fn check(model: &ClusterModel, target: &KubeVersion) -> Vec<Finding> {
@@ -19,7 +15,12 @@ pub(crate) fn check(model: &ClusterModel, target: &KubeVersion) -> Vec<Finding> 
         .min();
     let kubelets = model.nodes.iter().map(|node| &node.kubelet_version).min();
     let mut findings = Vec::new();
-    match oldest.map(|oldest| upgrade_path(oldest, kubelets, target)) {
+    let path = oldest.map(|oldest| upgrade_path(oldest, kubelets, target));
+    let next = match &path {
+        Some(Ok(path)) => path.stops.first().map(|stop| stop.minor),
+        _ => None,
+    };
+    match path {
         None => findings.push(no_path(
             target,
             "no API server is known".to_owned(),
@@ -33,7 +34,7 @@ pub(crate) fn check(model: &ClusterModel, target: &KubeVersion) -> Vec<Finding> 
         Some(Ok(path)) if path.stops.len() > 1 => findings.push(several_hops(&path)),
         Some(Ok(_)) => {}
     }
-    findings.extend(violations(model));
+    findings.extend(check_skew(model, next));
     findings
 }
 
@@ -65,75 +66,6 @@ fn describe(stop: &PathStop) -> String {
         _ => "the control plane and every node",
     };
     format!("{what} to {}", stop.minor)
-}
-
-/// Rules of the skew policy that are broken now, one finding for each
-/// component and version.
-fn violations(model: &ClusterModel) -> Vec<Finding> {
-    let servers: BTreeSet<_> = model
-        .control_plane
-        .iter()
-        .map(|member| member.version.minor_version())
-        .collect();
-    // Which server a kubelet's kubeconfig names is not in the model: it may be
-    // any of them.
-    let judge = |component, name: &str, version: &KubeVersion| {
-        let reaches = Reachable::LoadBalanced(servers.clone());
-        skew_check(&ComponentInstance::new(
-            component,
-            name,
-            version.clone(),
-            reaches,
-        ))
-    };
-    let members = model
-        .control_plane
-        .iter()
-        .map(|member| (Component::ApiServer, &member.name, &member.version));
-    let nodes = model
-        .nodes
-        .iter()
-        .map(|node| (Component::Kubelet, &node.name, &node.kubelet_version));
-    let mut broken: Vec<(SkewViolation, Vec<&str>)> = Vec::new();
-    for (component, name, version) in members.chain(nodes) {
-        let known = broken
-            .iter_mut()
-            .find(|(first, _)| first.component == component && first.version == *version);
-        match known {
-            Some((_, names)) => names.push(name),
-            None => broken.extend(
-                judge(component, name, version)
-                    .into_iter()
-                    .map(|violation| (violation, vec![name.as_str()])),
-            ),
-        }
-    }
-    broken
-        .into_iter()
-        .map(|(violation, on)| skew(&violation, &on))
-        .collect()
-}
-
-fn skew(violation: &SkewViolation, on: &[&str]) -> Finding {
-    let kind = match violation.component {
-        Component::ApiServer => "ControlPlaneMember",
-        _ => "Node",
-    };
-    let mut evidence = violation.to_string();
-    if on.len() > 1 {
-        evidence = format!(
-            "{evidence}; the same on {} in all: {}",
-            on.len(),
-            names(on.iter().copied())
-        );
-    }
-    Finding::new(
-        codes::SKEW,
-        Severity::Blocker,
-        ObjectName::cluster(kind, violation.object.clone()),
-        evidence,
-        "bring these versions together before anything else is changed",
-    )
 }
 
 #[cfg(test)]
@@ -192,24 +124,6 @@ mod tests {
             found[0].evidence.contains("restore a backup"),
             "{}",
             found[0]
-        );
-    }
-
-    #[test]
-    fn what_may_not_meet_is_found_once_for_each_version() {
-        let found = codes_of(
-            &["v1.36.3", "v1.37.0"],
-            &["v1.37.0", "v1.36.0", "v1.37.0"],
-            "v1.37.0",
-        );
-        let skews: Vec<&Finding> = found.iter().filter(|f| f.code == codes::SKEW).collect();
-        assert_eq!(skews.len(), 1, "{found:?}");
-        assert_eq!(skews[0].object.to_string(), "Node n0");
-        assert!(skews[0].evidence.contains("n0, n2"), "{}", skews[0]);
-        assert!(
-            codes_of(&["v1.35.0", "v1.37.0"], &[], "v1.37.0")
-                .iter()
-                .any(|f| f.code == codes::SKEW)
         );
     }
 }

@@ -30,7 +30,7 @@ use serde_json::Value;
 
 use self::state::State;
 
-pub use self::probe::RuleProbe;
+pub use self::probe::{RuleProbe, SETTLED_WITHIN};
 
 /// What the checker has to be told because no object says it.
 #[derive(Clone, Debug)]

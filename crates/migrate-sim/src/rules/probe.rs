@@ -1,10 +1,15 @@
 //! The checker on an embedded cluster.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{RuleChecker, RuleSettings, Violation};
 use crate::api::AuditEntry;
 use crate::store::{Change, ChangeKind, Store};
+use crate::{SimCluster, SimClusterBuilder, SimError};
+
+/// How long [`RuleProbe::start`] waits for a new cluster.
+pub const SETTLED_WITHIN: Duration = Duration::from_secs(600);
 
 /// A [`RuleChecker`] that sees every single write of an embedded cluster.
 ///
@@ -18,6 +23,38 @@ impl RuleProbe {
     /// A probe that has seen nothing yet.
     pub fn new(settings: RuleSettings) -> Self {
         Self(Arc::new(Mutex::new(RuleChecker::new(settings))))
+    }
+
+    /// Starts a cluster under the eyes of a new probe and waits until it has
+    /// settled, at most [`SETTLED_WITHIN`] of its time. What happens from then
+    /// on is the caller's; what happened before is judged too.
+    ///
+    /// ```
+    /// use migrate_sim::rules::{RuleProbe, RuleSettings};
+    /// use migrate_sim::{Pool, Scenario, SimCluster};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), migrate_sim::SimError> {
+    /// let scenario = Scenario::new("v1.36.3").with_pool(Pool::new("general", 2));
+    /// let cluster = SimCluster::builder().scenario(scenario);
+    /// let (cluster, probe) = RuleProbe::start(RuleSettings::default(), cluster).await?;
+    /// // ... something acts through cluster.client() ...
+    /// assert!(probe.finish(&cluster.audit()).is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`SimClusterBuilder::start`] and
+    /// [`SimCluster::wait_until_settled`].
+    pub async fn start(
+        settings: RuleSettings,
+        cluster: SimClusterBuilder,
+    ) -> Result<(SimCluster, Self), SimError> {
+        let probe = Self::new(settings);
+        let cluster = cluster.on_change(probe.observer()).start().await?;
+        cluster.wait_until_settled(SETTLED_WITHIN).await?;
+        Ok((cluster, probe))
     }
 
     /// The observer to be called after every write.

@@ -1,0 +1,250 @@
+//! Nodes and control-plane members that are not fit to start from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::codes;
+use crate::impossible::{names, plural};
+use crate::{ClusterModel, Finding, KubeVersion, Node, ObjectName, Policy, Severity};
+
+/// Who has cordoned a node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum CordonOwner {
+    /// The run that is about to start: it gives the node back by itself, so
+    /// the cordon is no concern.
+    ThisRun,
+    /// Another run, by its id.
+    OtherRun(String),
+    /// A person, or another program.
+    Somebody,
+    /// Nobody has looked: the model alone does not say.
+    Unknown,
+}
+
+/// What is wrong with nodes and members of `model` that are to go to `target`.
+/// `owner` is asked by name about nodes that are cordoned.
+///
+/// # Nodes cordoned by others
+/// Such a node can be upgraded itself: it needs no further slot of its pool, so
+/// [`Policy`]'s width does not keep it, and the planner lets it go first. It
+/// still blocks a pool of width 1 (`KM-NODE-003`) if *other* nodes are to be
+/// upgraded after it. Our drain empties it and the cordon of others, which is
+/// never lifted, keeps it empty, so the next node would be the second one out
+/// of service, and the width promises that there is one. The run would come to
+/// a standstill behind it until a person lifts the cordon; that is said before
+/// the start and not in the middle. Who means to lift it in time waives the
+/// code.
+pub fn check_nodes(
+    model: &ClusterModel,
+    policy: &Policy,
+    target: &KubeVersion,
+    owner: impl Fn(&str) -> CordonOwner,
+) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = model
+        .control_plane
+        .iter()
+        .filter(|member| !member.ready)
+        .map(|member| member_not_ready(&member.name))
+        .collect();
+    let mut away: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for node in &model.nodes {
+        if !node.ready {
+            findings.push(not_ready(node, node.kubelet_version.has_reached(target)));
+        }
+        let owner = node.unschedulable.then(|| owner(&node.name));
+        let foreign = owner.filter(|owner| *owner != CordonOwner::ThisRun);
+        if let Some(owner) = &foreign {
+            findings.push(cordoned(node, owner));
+        }
+        if !node.ready || foreign.is_some() {
+            let of_pool = away.entry(policy.pools.pool_of(node)).or_default();
+            of_pool.insert(&node.name);
+        }
+    }
+    if !away.is_empty() {
+        findings.extend(pools(model, policy, target, &away));
+    }
+    findings
+}
+
+fn member_not_ready(member: &str) -> Finding {
+    Finding::new(
+        codes::MEMBER_NOT_READY,
+        Severity::Blocker,
+        ObjectName::cluster("ControlPlaneMember", member),
+        "its API server is not ready, and members are upgraded one at a time so that the others \
+         serve",
+        "bring it back before another member is taken down",
+    )
+}
+
+fn not_ready(node: &Node, is_done: bool) -> Finding {
+    let (severity, evidence) = if is_done {
+        (
+            Severity::Warning,
+            "it is not Ready; nothing is to be done to it, and it counts as away",
+        )
+    } else {
+        (
+            Severity::Blocker,
+            "it is not Ready: its pods cannot be seen to end, so it cannot be drained, and it \
+             counts as away",
+        )
+    };
+    Finding::new(
+        codes::NOT_READY,
+        severity,
+        ObjectName::cluster("Node", &node.name),
+        evidence,
+        "repair it or remove it from the cluster",
+    )
+}
+
+fn cordoned(node: &Node, owner: &CordonOwner) -> Finding {
+    let evidence = match owner {
+        CordonOwner::OtherRun(run) => {
+            format!("run {run} has cordoned it: it stays so, and counts as away in its pool")
+        }
+        CordonOwner::Somebody => {
+            "someone else has cordoned it: it stays so, and counts as away in its pool".to_owned()
+        }
+        CordonOwner::ThisRun | CordonOwner::Unknown => {
+            "it is cordoned, and counts as away in its pool until it is not".to_owned()
+        }
+    };
+    Finding::new(
+        codes::CORDONED,
+        Severity::Warning,
+        ObjectName::cluster("Node", &node.name),
+        evidence,
+        "uncordon it if nobody needs that any more; a run left unfinished is resumed or adopted",
+    )
+}
+
+/// Pools with nodes that could never be started; `away` names those that are
+/// away, by pool.
+fn pools(
+    model: &ClusterModel,
+    policy: &Policy,
+    target: &KubeVersion,
+    away: &BTreeMap<&str, BTreeSet<&str>>,
+) -> Vec<Finding> {
+    let mut pools: BTreeMap<&str, Vec<&Node>> = BTreeMap::new();
+    for node in &model.nodes {
+        let pool = policy.pools.pool_of(node);
+        if away.contains_key(pool) {
+            pools.entry(pool).or_default().push(node);
+        }
+    }
+    let mut findings = Vec::new();
+    for ((pool, nodes), missing) in pools.into_iter().zip(away.values()) {
+        let size = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+        let width = policy.pools.width(pool, size) as usize;
+        // How many may be away if it is to start, itself included. One that is
+        // away already takes no further slot, and one that is not Ready has a
+        // blocker of its own.
+        let needed = nodes
+            .iter()
+            .filter(|node| node.ready && !node.kubelet_version.has_reached(target))
+            .map(|node| missing.len() + usize::from(!missing.contains(node.name.as_str())))
+            .filter(|needed| *needed > width);
+        let never = needed.clone().count();
+        if let Some(enough) = needed.max() {
+            findings.push(Finding::new(
+                codes::POOL_AWAY,
+                Severity::Blocker,
+                ObjectName::cluster("Pool", pool),
+                format!(
+                    "{} of its {size} nodes are away already ({}) and {width} may be: {} could \
+                     never start",
+                    missing.len(),
+                    names(missing.iter().copied()),
+                    plural(never, "node", "nodes"),
+                ),
+                format!("bring them back, or let {enough} be away: pools.max-unavailable-of"),
+            ));
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{ClusterId, ControlPlaneMember, IntOrPercent, Moment};
+
+    use super::*;
+
+    const OLD: &str = "v1.36.0";
+    const NEW: &str = "v1.37.0";
+
+    fn model(nodes: &[&str]) -> ClusterModel {
+        let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+        let member = ControlPlaneMember::new("cp", OLD.parse().unwrap());
+        model.control_plane.push(member);
+        let nodes = nodes
+            .iter()
+            .map(|name| Node::new(*name, OLD.parse().unwrap()));
+        model.nodes.extend(nodes);
+        model
+    }
+
+    fn found(model: &ClusterModel, width: u32, owner: CordonOwner) -> Vec<String> {
+        let mut policy = Policy::default();
+        policy.pools.max_unavailable = IntOrPercent::Int(width);
+        let target = NEW.parse().unwrap();
+        let findings = check_nodes(model, &policy, &target, |_| owner.clone());
+        findings
+            .iter()
+            .map(|f| format!("{} {} {}", f.code, f.severity, f.object.name))
+            .collect()
+    }
+
+    #[test]
+    fn nodes_that_are_away_stop_their_pool() {
+        let mut model = model(&["a", "b", "c", "d"]);
+        model.control_plane[0].ready = false;
+        model.nodes[0].ready = false;
+        model.nodes[1].unschedulable = true;
+        let member = "KM-NODE-004 blocker cp";
+        let (ready, cordoned) = ("KM-NODE-001 blocker a", "KM-NODE-002 warning b");
+        let pool = "KM-NODE-003 blocker default";
+        for width in 1..3 {
+            assert_eq!(
+                found(&model, width, CordonOwner::Somebody),
+                [member, ready, cordoned, pool]
+            );
+        }
+        for owner in [CordonOwner::Unknown, CordonOwner::OtherRun("r1".to_owned())] {
+            assert_eq!(found(&model, 3, owner), [member, ready, cordoned]);
+        }
+        assert_eq!(found(&model, 3, CordonOwner::ThisRun), [member, ready]);
+        assert_eq!(found(&model, 2, CordonOwner::ThisRun), [member, ready]);
+    }
+
+    #[test]
+    fn a_cordoned_node_keeps_others_from_starting_but_not_itself() {
+        let mut model = model(&["a", "b"]);
+        model.nodes[0].unschedulable = true;
+        let blocked = ["KM-NODE-002 warning a", "KM-NODE-003 blocker default"];
+        assert_eq!(found(&model, 1, CordonOwner::Somebody), blocked);
+        // It is the only one left, and is out of service as it is.
+        model.nodes[1].kubelet_version = NEW.parse().unwrap();
+        assert_eq!(found(&model, 1, CordonOwner::Somebody), blocked[..1]);
+        // Beside another one that is away it would be one too many.
+        model.nodes[1].unschedulable = true;
+        let findings = found(&model, 1, CordonOwner::Somebody);
+        assert_eq!(findings.last().unwrap(), blocked[1]);
+        assert_eq!(found(&model, 2, CordonOwner::Somebody).len(), 2);
+    }
+
+    #[test]
+    fn what_is_done_waits_for_nothing() {
+        let mut model = model(&["a", "b"]);
+        for node in &mut model.nodes {
+            node.ready = false;
+            node.kubelet_version = NEW.parse().unwrap();
+        }
+        let warnings = ["KM-NODE-001 warning a", "KM-NODE-001 warning b"];
+        assert_eq!(found(&model, 1, CordonOwner::Unknown), warnings);
+    }
+}

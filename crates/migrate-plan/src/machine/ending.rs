@@ -1,0 +1,148 @@
+//! How actions end, and what follows: the next phase, another attempt, giving
+//! up, a stop.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use migrate_core::{OnDeadline, Phase};
+
+use super::{Emit, Halt, Machine, Mode, State, next_phase};
+
+/// How often an action is tried before it has failed for good.
+const MAX_ATTEMPTS: u8 = 3;
+/// Wait before the second attempt; doubled before each further one.
+const FIRST_RETRY: Duration = Duration::from_secs(10);
+
+/// How an action ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Ended {
+    Succeeded,
+    Failed { retryable: bool, reason: String },
+    Skipped { reason: String },
+}
+
+impl Machine {
+    /// Takes note of how the running phase of `target` ended; anything else
+    /// than the end of what is running is late or repeated and changes nothing.
+    pub(crate) fn ended(&mut self, target: u32, phase: Phase, ended: Ended) {
+        if self.states[target as usize] != State::Running(phase) {
+            return;
+        }
+        match ended {
+            Ended::Succeeded => self.passed(target, phase),
+            Ended::Failed { retryable, reason } => {
+                let attempts = self.attempts[target as usize];
+                if retryable && attempts < MAX_ATTEMPTS && !self.is_gone(target) {
+                    let wait = FIRST_RETRY * (1 << attempts.saturating_sub(1));
+                    self.set(target, State::Backoff(phase));
+                    self.timers.push(Reverse((self.now + wait, target)));
+                } else {
+                    let skip = self.layout.then == OnDeadline::Skip;
+                    self.give_up(target, phase, skip, reason);
+                }
+            }
+            Ended::Skipped { reason } => self.give_up(target, phase, true, reason),
+        }
+        self.dispatch();
+    }
+
+    fn passed(&mut self, target: u32, phase: Phase) {
+        self.attempts[target as usize] = 0;
+        if phase == Phase::Drain {
+            self.release(target - self.layout.members);
+            if self.is_gone(target) {
+                self.give_up(target, phase, true, "its node is gone".to_owned());
+                return;
+            }
+        }
+        if let Some(next) = next_phase(phase) {
+            self.become_due(target, next);
+        } else if self.go_on_to_further_node(target) {
+            self.become_due(target, phase);
+        } else {
+            self.leave_flight(target);
+            self.set(target, State::Done);
+            self.canary_through(target, true);
+        }
+    }
+
+    /// Gives up on `target` in `phase`: skips it or stops the rollout.
+    ///
+    /// Without a member the skew policy keeps every node where it is, and a
+    /// canary that failed after its drain says that the others would too: both
+    /// stop the rollout, whatever policy says.
+    fn give_up(&mut self, target: u32, phase: Phase, skip: bool, reason: String) {
+        let slot = target.checked_sub(self.layout.members);
+        let canary = slot.is_some_and(|slot| self.is_canary(slot));
+        let changed = phase != Phase::Drain;
+        let gone = self.is_gone(target) && !(canary && changed);
+        if slot.is_none() || (canary && changed) || !(skip || gone) {
+            self.set(target, State::Failed(phase));
+            self.halt(Halt::Failed {
+                target,
+                phase,
+                canary,
+                reason,
+            });
+            return;
+        }
+        if let Some(slot) = slot {
+            if !changed {
+                self.release(slot);
+            }
+            self.leave_flight(target);
+            self.suspect(self.slot_nodes[slot as usize]);
+        }
+        self.reasons.insert(target, reason);
+        self.set(target, State::Skipped);
+        self.canary_through(target, false);
+    }
+
+    pub(super) fn halt(&mut self, halt: Halt) {
+        if matches!(self.mode, Mode::Idle | Mode::Running) {
+            self.mode = Mode::Stopped(halt.clone());
+            self.stalled_since = None;
+            self.out.push_back(Emit::Stop(halt));
+        }
+    }
+
+    /// What happens at [`wake_at`](Self::wake_at), one thing at a time.
+    pub(super) fn fire(&mut self) {
+        let retry_is_due = self
+            .timers
+            .peek()
+            .is_some_and(|Reverse((at, _))| *at <= self.now);
+        if retry_is_due {
+            if let Some(Reverse((_, target))) = self.timers.pop()
+                && let State::Backoff(phase) = self.states[target as usize]
+            {
+                self.become_due(target, phase);
+            }
+            return;
+        }
+        self.stalled_since = None;
+        if self.layout.then == OnDeadline::Stop {
+            self.halt(Halt::Stalled);
+            return;
+        }
+        // Listed first: a canary that is given up sends the next one.
+        let stuck: Vec<u32> = (0..self.slots())
+            .filter(|slot| {
+                let state = self.states[(self.layout.members + slot) as usize];
+                state.is_candidate() || state == State::NotReady
+            })
+            .collect();
+        for slot in stuck {
+            let reason = "it could not begin for as long as policy waits".to_owned();
+            self.reasons.insert(self.layout.members + slot, reason);
+            self.withdraw(slot, State::Skipped);
+        }
+    }
+
+    pub(super) fn become_due(&mut self, target: u32, phase: Phase) {
+        self.set(target, State::Due(phase));
+        if let Some(slot) = target.checked_sub(self.layout.members) {
+            self.links.push(&mut self.due, slot);
+        }
+    }
+}
