@@ -44,10 +44,110 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// A program of this machine that reaches nodes could not be run.
+    #[error("{}: cannot be run: {source}; install it or name its path", program.display())]
+    NoProgram {
+        /// The program.
+        program: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The shell cannot serve a node of this name.
+    #[error("node {node}: {reason}")]
+    UnknownNode {
+        /// The name.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// No connection, or it was lost: what was under way may have been done.
+    #[error("node {node}: out of reach: {said}")]
+    Unreachable {
+        /// The node.
+        node: String,
+        /// What was said last.
+        said: String,
+    },
+    /// No answer in time: what was under way may have been done.
+    #[error("node {node}: no answer within {}s", limit.as_secs())]
+    NodeTimeout {
+        /// The node.
+        node: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The login was refused, or the node is not who it should be.
+    #[error("node {node}: ssh: {said}; {cure}")]
+    SshRefused {
+        /// The node.
+        node: String,
+        /// What ssh says.
+        said: String,
+        /// What to do about it.
+        cure: &'static str,
+    },
+    /// The login works, but its user may not become root.
+    #[error(
+        "node {node}: {said}; give the user a line in /etc/sudoers.d on the node, such as \
+         `USER ALL=(root) NOPASSWD: /usr/bin/bash`"
+    )]
+    SudoRefused {
+        /// The node.
+        node: String,
+        /// What sudo says.
+        said: String,
+    },
+    /// Something answered that is not the script that was sent.
+    #[error("node {node}: {said}")]
+    BadAnswer {
+        /// The node.
+        node: String,
+        /// What it says.
+        said: String,
+    },
+    /// A newer holder has acted on the node; nothing was begun.
+    #[error(
+        "node {node}: our epoch {epoch} is older than {held} which the node has seen last; \
+         stop this runner, another one is in charge"
+    )]
+    StaleEpoch {
+        /// The node.
+        node: String,
+        /// Our epoch.
+        epoch: u64,
+        /// The epoch and run that the node has seen.
+        held: String,
+    },
+    /// Another step is going on on the node; nothing was begun.
+    #[error("node {node}: busy: {by}")]
+    NodeBusy {
+        /// The node.
+        node: String,
+        /// With what.
+        by: String,
+    },
+    /// A step could not be started; whether it was is found out by a probe.
+    #[error("node {node}: the step could not be started: {said}")]
+    StartFailed {
+        /// The node.
+        node: String,
+        /// What the node says.
+        said: String,
+    },
+    /// The action is none that the driver can do.
+    #[error("{action}: {reason}")]
+    BadAction {
+        /// The action.
+        action: String,
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl From<Error> for StepError {
     fn from(error: Error) -> Self {
+        let of_node = |node: &String| ObjectName::cluster("Node", node.clone());
         let (kind, object) = match &error {
             Error::BadHook { path, .. } => (StepErrorKind::Invalid, hook(path)),
             Error::HookStart { path, .. } => (StepErrorKind::Permanent, hook(path)),
@@ -58,8 +158,26 @@ impl From<Error> for StepError {
                     kube::Error::Api(status) if status.is_not_found() => StepErrorKind::Permanent,
                     _ => StepErrorKind::Unavailable,
                 };
-                (kind, ObjectName::cluster("Node", node.clone()))
+                (kind, of_node(node))
             }
+            Error::NoProgram { program, .. } => (
+                StepErrorKind::Permanent,
+                ObjectName::cluster("Program", program.display().to_string()),
+            ),
+            Error::UnknownNode { node, .. } => (StepErrorKind::Invalid, of_node(node)),
+            Error::Unreachable { node, .. }
+            | Error::NodeBusy { node, .. }
+            | Error::StartFailed { node, .. } => (StepErrorKind::Unavailable, of_node(node)),
+            Error::NodeTimeout { node, .. } => (StepErrorKind::Deadline, of_node(node)),
+            Error::SshRefused { node, .. } | Error::SudoRefused { node, .. } => {
+                (StepErrorKind::Forbidden, of_node(node))
+            }
+            Error::BadAnswer { node, .. } => (StepErrorKind::Permanent, of_node(node)),
+            Error::StaleEpoch { node, .. } => (StepErrorKind::Conflict, of_node(node)),
+            Error::BadAction { action, .. } => (
+                StepErrorKind::Invalid,
+                ObjectName::cluster("Action", action.clone()),
+            ),
         };
         Self::new(kind, object, error.to_string()).with_source(error)
     }

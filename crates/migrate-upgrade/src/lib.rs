@@ -1,21 +1,27 @@
 //! Kubernetes component upgrade drivers: what changes a node or a
 //! control-plane member, behind [`UpgradeComponents`].
 //!
+//! * [`Kubeadm`] upgrades clusters made by kubeadm, over [`Ssh`] or
+//!   [`Local`]ly: packages, `kubeadm upgrade`, the kubelet.
 //! * [`CommandHook`] runs a program of yours per node and per control-plane
 //!   member. Its environment and exit codes are the contract, see there.
 //! * [`SimulatedDriver`] upgrades the nodes of an embedded cluster through
 //!   annotations that its kubelets understand.
 //!
-//! Both are idempotent by action id, return from `begin` at once, and answer
+//! All are idempotent by action id, return from `begin` at once, and answer
 //! `probe` from the target itself, so that a new process can take over.
 //!
 //! ```no_run
-//! # fn example() -> Result<(), migrate_upgrade::Error> {
-//! use std::time::Duration;
-//! use migrate_upgrade::CommandHook;
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use migrate_upgrade::{Kubeadm, Ssh};
 //!
-//! let driver = CommandHook::new("./upgrade-node.sh", "./upgrade-control-plane.sh")?
-//!     .with_timeout(Duration::from_secs(20 * 60));
+//! let ssh = Ssh::new().with_config("/etc/kube-migrate/ssh_config");
+//! let driver = Kubeadm::new(Arc::new(ssh)).with_ignored_preflight_errors(["Swap"]);
+//! let nodes = ["cp-1".to_owned(), "worker-1".to_owned()];
+//! for finding in driver.pre_pull(&nodes, &"v1.37.2".parse()?).await.findings {
+//!     eprintln!("{finding}");
+//! }
 //! # let _: &dyn migrate_core::UpgradeComponents = &driver;
 //! # Ok(())
 //! # }
@@ -23,10 +29,15 @@
 
 mod error;
 mod hook;
+mod kubeadm;
+mod shell;
 mod simulated;
+mod unit;
 
 pub use error::Error;
 pub use hook::CommandHook;
+pub use kubeadm::{Kubeadm, Readiness, Undo};
+pub use shell::{Local, NodeShell, Script, ScriptOutput, Ssh};
 pub use simulated::SimulatedDriver;
 
 #[doc(no_inline)]

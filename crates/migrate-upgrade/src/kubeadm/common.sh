@@ -1,0 +1,52 @@
+# Words that all steps of kubeadm share.
+
+# What fails inside $(…) fails outside too.
+shopt -s inherit_errexit
+
+# Exit codes of a step: trying again may help; it will not; kubeadm failed.
+readonly RETRY=75 FINAL=78 KUBEADM=70
+
+die() {
+    local code=$1
+    shift
+    echo "kube-migrate: error: $*" >&2
+    exit "$code"
+}
+
+# manifest_image KUBERNETES-FOLDER COMPONENT: the image of a static pod.
+manifest_image() {
+    local file=$1/manifests/$2.yaml
+    [ -e "$file" ] || return 0
+    sed -n '/^[- ]*image:/{s/^[- ]*image: *"\{0,1\}\([^" ]*\).*/\1/p;q}' "$file"
+}
+
+# Whether an image has the version; a digest may follow it.
+is_at() {
+    [[ $1 == *":v$2" || $1 == *":v$2@"* ]]
+}
+
+# kubelet_is_healthy KUBELET-CONFIG: its own health endpoint says ok.
+kubelet_is_healthy() {
+    local port=10248 configured
+    if [ -e "$1" ]; then
+        configured=$(sed -n 's/^healthzPort: *\([0-9][0-9]*\).*/\1/p' "$1")
+        port=${configured:-$port}
+    fi
+    if [ "$port" = 0 ]; then
+        systemctl is-active --quiet kubelet
+        return
+    fi
+    (
+        exec 3<> "/dev/tcp/127.0.0.1/$port"
+        printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3
+        IFS= read -r -t 5 line <&3
+        [[ $line == *' 200 '* ]]
+    ) 2> /dev/null
+}
+
+# kubelet_is_stale: the running kubelet is not the installed one.
+kubelet_is_stale() {
+    local pid
+    pid=$(systemctl show --property=MainPID --value kubelet) || return 1
+    [[ $(readlink "/proc/$pid/exe" 2> /dev/null || true) == *'(deleted)' ]]
+}

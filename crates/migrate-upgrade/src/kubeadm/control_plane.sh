@@ -1,0 +1,98 @@
+# control_plane ROOT TARGET REVISION NODE IGNORED API-PATIENCE
+#
+# The kubeadm package, then `kubeadm upgrade apply` or `upgrade node`. Running
+# it again after any interruption goes on where it stopped.
+control_plane() {
+    local root=$1 target=$2 revision=$3 node=$4 ignored=$5 patience=$6
+    local kubernetes=$root/etc/kubernetes mark=$KUBE_MIGRATE_STATE/kubeadm mode
+    local -a options=()
+    restore_lost_manifests "$kubernetes" "$mark"
+    [ -e "$kubernetes/manifests/kube-apiserver.yaml" ] \
+        || die "$FINAL" "no kube-apiserver in $kubernetes/manifests: this is no control plane of kubeadm"
+    update_lists
+    install_packages "$target" "$revision" 'kubelet kubernetes-cni containerd containerd.io cri-o runc' \
+        kubeadm
+    choose "$kubernetes" "$target" "$node" "$mark" "$patience"
+    echo "kube-migrate: kubeadm upgrade $mode"
+    put "$mark" "$mode $target"
+    if [ -n "$ignored" ]; then options+=("--ignore-preflight-errors=$ignored"); fi
+    case $mode in
+        apply) kubeadm upgrade apply -y "v$target" "${options[@]}" ;;
+        node) kubeadm upgrade node "${options[@]}" ;;
+    esac || die "$KUBEADM" "kubeadm upgrade $mode exited with $?"
+    rm -f "$mark"
+    sync "${mark%/*}"
+}
+
+# kubeadm moves the old manifest away before it moves the new one in. What was
+# stopped between the two left a component without any: its backup of this
+# upgrade comes back, and kubeadm starts over.
+restore_lost_manifests() {
+    local kubernetes=$1 mark=$2 component backup newest
+    [ -e "$mark" ] || return 0
+    for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+        [ ! -e "$kubernetes/manifests/$component.yaml" ] || continue
+        newest=
+        for backup in "$kubernetes"/tmp/kubeadm-backup-manifests*/"$component.yaml"; do
+            if [ -e "$backup" ] && [ "${backup%/*}" -nt "$mark" ]; then
+                if [ -z "$newest" ] || [ "${backup%/*}" -nt "${newest%/*}" ]; then newest=$backup; fi
+            fi
+        done
+        if [ -n "$newest" ]; then
+            echo "kube-migrate: the manifest of $component was lost; it comes back from $newest"
+            cp -p "$newest" "$kubernetes/tmp/.$component.yaml"
+            sync "$kubernetes/tmp/.$component.yaml"
+            mv "$kubernetes/tmp/.$component.yaml" "$kubernetes/manifests/$component.yaml"
+            sync "$kubernetes/manifests"
+        fi
+    done
+}
+
+kube_system() {
+    kubectl --kubeconfig "$kubernetes/admin.conf" --request-timeout=10s -n kube-system "$@"
+}
+
+# choose KUBERNETES TARGET NODE MARK PATIENCE: sets `mode` of its caller.
+#   begun here for this target and not ended      -> the same as then
+#   kubeadm-config at the target                  -> node
+#   older, and no other API server at the target  -> apply
+#   older, and another member's API server at the target, or newer -> refused
+choose() {
+    local kubernetes=$1 target=$2 node=$3 mark=$4 patience=$5 config servers now member image
+    local begun='' of=''
+    if [ -e "$mark" ]; then read -r begun of < "$mark" || true; fi
+    if [ "$of" = "$target" ] && { [ "$begun" = apply ] || [ "$begun" = node ]; }; then
+        mode=$begun
+        await_api "$patience"
+        return
+    fi
+    await_api "$patience"
+    config=$(kube_system get configmap kubeadm-config -o 'jsonpath={.data.ClusterConfiguration}') \
+        || die "$RETRY" 'the ConfigMap kube-system/kubeadm-config cannot be read'
+    now=$(sed -n 's/^kubernetesVersion: *"\{0,1\}v\{0,1\}\([^" ]*\).*/\1/p' <<< "$config")
+    [ -n "$now" ] || die "$FINAL" 'kube-system/kubeadm-config names no kubernetesVersion'
+    mode=node
+    [ "$now" != "$target" ] || return 0
+    if dpkg --compare-versions "$now" gt "$target"; then
+        die "$FINAL" "kubeadm-config is at v$now already, newer than v$target"
+    fi
+    servers=$(kube_system get pods -l component=kube-apiserver \
+        -o 'jsonpath={range .items[*]}{.spec.nodeName}{" "}{.spec.containers[0].image}{"\n"}{end}') \
+        || die "$RETRY" 'the API servers cannot be listed'
+    while read -r member image; do
+        if [ "$member" != "$node" ] && is_at "$image" "$target"; then
+            die "$FINAL" "the API server of $member is at v$target, kubeadm-config still at v$now:" \
+                "finish \`kubeadm upgrade apply v$target\` on $member first"
+        fi
+    done <<< "$servers"
+    mode=apply
+}
+
+# await_api SECONDS: until the configuration can be read.
+await_api() {
+    local until=$((SECONDS + $1))
+    until kube_system get configmap kubeadm-config -o name > /dev/null; do
+        [ "$SECONDS" -lt "$until" ] || die "$RETRY" "the API has not answered for ${1}s"
+        sleep 2
+    done
+}

@@ -1,0 +1,72 @@
+//! What is on a node, as it says itself.
+
+use std::collections::BTreeMap;
+
+use migrate_core::KubeVersion;
+
+/// The components whose images carry the version of Kubernetes.
+const COMPONENTS: [&str; 3] = [
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+];
+
+/// The versions on a node.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Installed {
+    kubelet: String,
+    stale: bool,
+    healthy: bool,
+    manifests: BTreeMap<String, String>,
+}
+
+impl Installed {
+    /// Reads what `look.sh` prints.
+    pub(super) fn read(text: &str) -> Self {
+        let mut read = Self::default();
+        for line in text.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words.as_slice() {
+                ["kubelet", version] => read.kubelet = (*version).to_owned(),
+                ["kubelet-stale", _] => read.stale = true,
+                ["kubelet-healthy", _] => read.healthy = true,
+                ["manifest", component, image] => {
+                    let image = (*image).to_owned();
+                    read.manifests.insert((*component).to_owned(), image);
+                }
+                _ => {}
+            }
+        }
+        read
+    }
+
+    /// What of the control plane here is not at `target`.
+    pub(super) fn control_plane_behind(&self, target: &str) -> Vec<String> {
+        let behind = COMPONENTS.iter().filter_map(|component| {
+            let Some(image) = self.manifests.get(*component) else {
+                return Some(format!("{component} has no manifest"));
+            };
+            let image = image.split('@').next().unwrap_or_default();
+            let is_there = image
+                .rsplit_once(":v")
+                .is_some_and(|(_, tag)| tag == target);
+            (!is_there).then(|| format!("{component} is {image}"))
+        });
+        behind.collect()
+    }
+
+    /// What of the kubelet here is not at `target`, or not well.
+    pub(super) fn kubelet_behind(&self, target: &str) -> Vec<String> {
+        let mut behind = Vec::new();
+        if self.kubelet.parse() != target.parse::<KubeVersion>() {
+            behind.push(format!("the kubelet is {}", self.kubelet));
+        }
+        if self.stale {
+            behind.push("the kubelet that runs is not the one installed".to_owned());
+        }
+        if !self.healthy {
+            behind.push("the kubelet does not say that it is well".to_owned());
+        }
+        behind
+    }
+}

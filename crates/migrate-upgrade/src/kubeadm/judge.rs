@@ -1,0 +1,130 @@
+//! What the end of a step means. Pure.
+
+use migrate_core::{Action, ActionStatus, Outcome, Target};
+
+use super::{Installed, release};
+
+/// The exit codes of our steps (`common.sh`); others are what a command of
+/// theirs ended with.
+mod code {
+    pub(super) const KUBEADM: i32 = 70;
+    pub(super) const RETRY: i32 = 75;
+    pub(super) const FINAL: i32 = 78;
+}
+
+/// What kubeadm says when it has moved the manifests back by itself.
+const ROLLED_BACK: [&str; 2] = [
+    "has tried to recover everything into the earlier state",
+    "rolled the state back to pre-upgrade state",
+];
+/// What it says when its own checks keep it from beginning.
+const PREFLIGHT: &str = "[preflight] Some fatal errors occurred";
+/// Its checks that only look at how the cluster is doing just now.
+const PASSING: [&str; 3] = ["CreateJob", "ControlPlaneNodesReady", "ImagePull"];
+/// How much of a log a reason quotes.
+const QUOTED_LINES: usize = 12;
+
+/// A step that left its exit code.
+pub(super) fn ended(action: &Action, code: i32, log: &str, now: &Installed) -> ActionStatus {
+    let target = release(&action.to).unwrap_or_default();
+    let is_control_plane = matches!(action.target, Target::ControlPlane { .. });
+    let behind = if is_control_plane {
+        now.control_plane_behind(&target)
+    } else {
+        now.kubelet_behind(&target)
+    };
+    match code {
+        0 if behind.is_empty() => ActionStatus::Succeeded(Outcome::SameNode),
+        0 => failed(
+            true,
+            format!("the step ended well, but {}", behind.join(", ")),
+        ),
+        code::FINAL => failed(false, complaint(log)),
+        code::RETRY => failed(true, complaint(log) + &tail(log)),
+        code::KUBEADM => kubeadm_failed(log, is_control_plane, &behind),
+        code => failed(true, format!("exit code {code}: {}", complaint(log))),
+    }
+}
+
+/// A step that is gone without an exit code.
+pub(super) fn lost(rebooted: bool, log: &str) -> ActionStatus {
+    let why = if rebooted {
+        "the node was rebooted while the step ran"
+    } else {
+        "the step was killed"
+    };
+    failed(
+        true,
+        format!("{why}; beginning it again goes on from there{}", tail(log)),
+    )
+}
+
+fn kubeadm_failed(log: &str, is_control_plane: bool, behind: &[String]) -> ActionStatus {
+    let says = |text: &str| log.contains(text);
+    if says(PREFLIGHT) {
+        let failed_checks: Vec<&str> = log
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("[ERROR "))
+            .collect();
+        let passing = |check: &&str| PASSING.iter().any(|name| check.starts_with(name));
+        let retryable = failed_checks.iter().all(passing);
+        return failed(
+            retryable,
+            format!(
+                "kubeadm's own checks failed before it changed anything: {}; cure that, or \
+                 name the checks to be ignored",
+                failed_checks.join("; ")
+            ),
+        );
+    }
+    if is_control_plane && ROLLED_BACK.iter().any(|text| says(text)) {
+        return failed(
+            true,
+            format!(
+                "kubeadm moved the old manifests back by itself (automatic rollback), {}{}",
+                standing(behind),
+                tail(log)
+            ),
+        );
+    }
+    let standing = if is_control_plane {
+        format!(", {}", standing(behind))
+    } else {
+        String::new()
+    };
+    failed(true, format!("{}{standing}{}", complaint(log), tail(log)))
+}
+
+/// How far a control plane is after kubeadm has failed.
+fn standing(behind: &[String]) -> String {
+    if behind.is_empty() {
+        "all manifests are at the target but not all phases have ended".to_owned()
+    } else {
+        format!("so that {}", behind.join(", "))
+    }
+}
+
+/// The step's own last error, or the end of its log.
+fn complaint(log: &str) -> String {
+    log.lines()
+        .filter_map(|line| line.split_once("kube-migrate: error: "))
+        .next_back()
+        .map_or_else(
+            || format!("no error of its own{}", tail(log)),
+            |(_, error)| error.to_owned(),
+        )
+}
+
+/// The end of a log, to be appended.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let from = lines.len().saturating_sub(QUOTED_LINES);
+    match lines.get(from..) {
+        Some([]) | None => String::new(),
+        Some(lines) => format!("; its log ends: {}", lines.join(" | ")),
+    }
+}
+
+fn failed(retryable: bool, reason: String) -> ActionStatus {
+    ActionStatus::Failed { retryable, reason }
+}

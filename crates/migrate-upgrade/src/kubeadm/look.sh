@@ -1,0 +1,18 @@
+# look ROOT: the versions on a node, a line each. Changes nothing.
+look() {
+    local kubernetes=$1/etc/kubernetes component image try
+    echo "kubelet $(kubelet --version | sed 's/^Kubernetes //')"
+    for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+        image=$(manifest_image "$kubernetes" "$component")
+        if [ -n "$image" ]; then echo "manifest $component $image"; fi
+    done
+    if kubelet_is_stale; then echo 'kubelet-stale yes'; fi
+    # A busy machine may let one question go unanswered.
+    for try in 1 2 3; do
+        if kubelet_is_healthy "$1/var/lib/kubelet/config.yaml"; then
+            echo 'kubelet-healthy yes'
+            break
+        fi
+        [ "$try" = 3 ] || sleep 1
+    done
+}

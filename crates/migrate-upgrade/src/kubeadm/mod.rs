@@ -1,0 +1,269 @@
+//! The driver of clusters made by kubeadm, on nodes with apt and systemd.
+
+mod installed;
+mod judge;
+mod readiness;
+mod undo;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use migrate_core::{
+    Action, ActionStatus, KubeVersion, Phase, StepContext, StepError, Target, UpgradeComponents,
+};
+
+pub use readiness::Readiness;
+pub use undo::Undo;
+
+use crate::unit::{FILES, Layout, Seen, Step, Steps};
+use crate::{Error, NodeShell, Script};
+use installed::Installed;
+
+const COMMON: &str = include_str!("common.sh");
+const PACKAGES: &str = include_str!("packages.sh");
+const CONTROL_PLANE: &str = include_str!("control_plane.sh");
+const NODE: &str = include_str!("node.sh");
+const LOOK: &str = include_str!("look.sh");
+
+/// Upgrades the control planes and nodes of a kubeadm cluster in place.
+///
+/// # What it does
+/// A control-plane member: the `kubeadm` package, then `kubeadm upgrade apply`
+/// on the first one and `kubeadm upgrade node` on the others; which it is, the
+/// node finds out from `kube-system/kubeadm-config` and the API servers there
+/// are. A node, which the caller has drained: the `kubeadm` package and, on
+/// workers, `kubeadm upgrade node`; then the `kubelet` and `kubectl` packages,
+/// a restart of the kubelet, and its health endpoint.
+///
+/// # Guarantees
+/// * `begin` returns once a detached unit of systemd runs on the node. No lost
+///   connection and no end of this process ends it; a successor finds it.
+/// * An action that runs or has succeeded is not begun again. One that failed
+///   or was lost (a reboot, a kill) is, as a further attempt, when `begin` is
+///   called again; the step goes on from what it finds.
+/// * One step at a time on a node, whoever asks; an older epoch than the node
+///   has seen is refused ([`Error::StaleEpoch`]).
+/// * Success means looked at: static pod manifests at the target, or the
+///   kubelet at the target, healthy, and the installed program itself.
+/// * Packages keep their configuration files and their hold; a control-plane
+///   step that would change kubelet or runtime, or remove anything, is refused.
+/// * `kubeadm upgrade plan` is never run. `probe` changes nothing.
+///
+/// # Errors
+/// Those of [`NodeShell`], [`Error::StaleEpoch`], [`Error::NodeBusy`],
+/// [`Error::StartFailed`], [`Error::BadAction`]. What went wrong inside a step
+/// is the reason of [`ActionStatus::Failed`].
+#[derive(Clone)]
+pub struct Kubeadm {
+    shell: Arc<dyn NodeShell>,
+    steps: Steps,
+    layout: Layout,
+    options: Options,
+}
+
+/// The operator's choices.
+#[derive(Clone, Debug)]
+struct Options {
+    ignored: Vec<String>,
+    revision: String,
+    control_plane: Duration,
+    node: Duration,
+    answer: Duration,
+    preparation: Duration,
+    api: Duration,
+    kubelet: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ignored: Vec::new(),
+            revision: String::new(),
+            control_plane: Duration::from_secs(40 * 60),
+            node: Duration::from_secs(20 * 60),
+            answer: Duration::from_secs(45),
+            preparation: Duration::from_secs(15 * 60),
+            api: Duration::from_secs(5 * 60),
+            kubelet: Duration::from_secs(3 * 60),
+        }
+    }
+}
+
+impl Kubeadm {
+    /// A driver that reaches nodes, by their names in the cluster, through
+    /// `shell`.
+    pub fn new(shell: Arc<dyn NodeShell>) -> Self {
+        Self::over(shell, Layout::default(), Options::default())
+    }
+
+    fn over(shell: Arc<dyn NodeShell>, layout: Layout, options: Options) -> Self {
+        Self {
+            steps: Steps::new(shell.clone(), layout.clone(), options.answer),
+            shell,
+            layout,
+            options,
+        }
+    }
+
+    /// Checks of kubeadm that may fail (`--ignore-preflight-errors`).
+    #[must_use]
+    pub fn with_ignored_preflight_errors(
+        mut self,
+        checks: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.options.ignored = checks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The revision of packages, `1.1` of `1.37.2-1.1`; without it the newest
+    /// that a node's apt knows of the version.
+    #[must_use]
+    pub fn with_package_revision(mut self, revision: impl Into<String>) -> Self {
+        self.options.revision = revision.into();
+        self
+    }
+
+    /// How long a control-plane step may run on its node (default 40 minutes:
+    /// kubeadm itself waits five for each component and longer for etcd).
+    #[must_use]
+    pub fn with_control_plane_timeout(mut self, timeout: Duration) -> Self {
+        self.options.control_plane = timeout;
+        self
+    }
+
+    /// How long a node step may run on its node (default 20 minutes).
+    #[must_use]
+    pub fn with_node_timeout(mut self, timeout: Duration) -> Self {
+        self.options.node = timeout;
+        self
+    }
+
+    /// How long one call of `begin` or `probe` to a node may take (default
+    /// 45 s); keep it below the time that the executor gives an answer.
+    #[must_use]
+    pub fn with_answer_timeout(self, timeout: Duration) -> Self {
+        let options = Options {
+            answer: timeout,
+            ..self.options
+        };
+        Self::over(self.shell, self.layout, options)
+    }
+
+    /// How long [`resolve`](Self::resolve) and [`pre_pull`](Self::pre_pull)
+    /// may take on one node (default 15 minutes).
+    #[must_use]
+    pub fn with_preparation_timeout(mut self, timeout: Duration) -> Self {
+        self.options.preparation = timeout;
+        self
+    }
+
+    fn step(&self, action: &Action) -> Result<Step, Error> {
+        let target = release(&action.to).ok_or_else(|| Error::BadAction {
+            action: action.to_string(),
+            reason: format!("{} names no patch release", action.to),
+        })?;
+        let options = &self.options;
+        let common = |last: &str| format!("{FILES}\n{COMMON}\n{PACKAGES}\n{last}");
+        let seconds = |duration: Duration| duration.as_secs().to_string();
+        let ignored = options.ignored.join(",");
+        let (script, limit) = match &action.target {
+            Target::ControlPlane { member } => (
+                Script::new(common(CONTROL_PLANE) + "\ncontrol_plane \"$@\"\n")
+                    .args([&self.layout.root, &target, &options.revision])
+                    .args([member, &ignored, &seconds(options.api)]),
+                options.control_plane,
+            ),
+            _ => (
+                Script::new(common(NODE) + "\nnode \"$@\"\n")
+                    .args([&self.layout.root, &target, &options.revision])
+                    .args([&ignored, &seconds(options.kubelet)]),
+                options.node,
+            ),
+        };
+        Ok(Step {
+            action: action.id.clone(),
+            script,
+            limit,
+        })
+    }
+
+    /// What is on a node now.
+    async fn look(&self, node: &str) -> Result<Installed, Error> {
+        let script = Script::new(format!("{COMMON}\n{LOOK}\nlook \"$@\"\n")).arg(&self.layout.root);
+        let output = self.shell.run(node, &script, self.options.answer).await?;
+        if output.code == 0 {
+            Ok(Installed::read(&output.stdout))
+        } else {
+            Err(Error::StartFailed {
+                node: node.to_owned(),
+                said: format!("its versions cannot be read: {}", output.stderr.trim()),
+            })
+        }
+    }
+
+    /// Where `action` stands, with what its node knows of it.
+    async fn status(&self, run: &str, action: &Action) -> Result<(Seen, ActionStatus), Error> {
+        let node = action.target.name();
+        let seen = self.steps.probe(node, run, &action.id).await?;
+        let status = match &seen {
+            Seen::Absent => ActionStatus::Absent,
+            Seen::Running { .. } => ActionStatus::Running,
+            Seen::Ended { code, log, .. } => {
+                judge::ended(action, *code, log, &self.look(node).await?)
+            }
+            Seen::Lost { rebooted, log, .. } => judge::lost(*rebooted, log),
+        };
+        Ok((seen, status))
+    }
+}
+
+#[async_trait]
+impl UpgradeComponents for Kubeadm {
+    async fn begin(&self, cx: &StepContext, action: &Action) -> Result<(), StepError> {
+        if action.phase != Phase::Upgrade {
+            return Err(Error::BadAction {
+                action: action.to_string(),
+                reason: "is no upgrade".to_owned(),
+            }
+            .into());
+        }
+        let step = self.step(action)?;
+        let (seen, status) = self.status(&cx.fence.run, action).await?;
+        let attempt = match (seen, status) {
+            (_, ActionStatus::Succeeded(_)) => return Ok(()),
+            (Seen::Absent, _) => 1,
+            // Attaching stamps our epoch, and starts nothing.
+            (Seen::Running { attempt }, _) => attempt,
+            (Seen::Ended { attempt, .. } | Seen::Lost { attempt, .. }, _) => {
+                attempt.saturating_add(1)
+            }
+        };
+        let node = action.target.name();
+        Ok(self.steps.start(node, &cx.fence, &step, attempt).await?)
+    }
+
+    async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
+        Ok(self.status(&cx.fence.run, action).await?.1)
+    }
+}
+
+impl fmt::Debug for Kubeadm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kubeadm")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A version as packages and kubeadm name it, without `v`.
+fn release(version: &KubeVersion) -> Option<String> {
+    version.patch()?;
+    let text = version.to_string();
+    let text = text.split('+').next().unwrap_or_default();
+    Some(text.trim_start_matches('v').to_owned())
+}
+
+#[cfg(test)]
+mod tests;

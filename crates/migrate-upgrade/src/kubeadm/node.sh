@@ -1,0 +1,36 @@
+# node ROOT TARGET REVISION IGNORED KUBELET-PATIENCE
+#
+# The kubelet's configuration, then kubelet and kubectl. The node is drained.
+node() {
+    local root=$1 target=$2 revision=$3 ignored=$4 patience=$5
+    local kubernetes=$root/etc/kubernetes component image
+    local -a options=()
+    update_lists
+    install_packages "$target" "$revision" '' kubeadm
+    if [ -e "$kubernetes/manifests/kube-apiserver.yaml" ]; then
+        for component in kube-apiserver kube-controller-manager kube-scheduler; do
+            image=$(manifest_image "$kubernetes" "$component")
+            is_at "$image" "$target" || die "$FINAL" "$component is ${image:-missing}, not at v$target:" \
+                'upgrade this control plane before its kubelet'
+        done
+    else
+        if [ -n "$ignored" ]; then options+=("--ignore-preflight-errors=$ignored"); fi
+        kubeadm upgrade node "${options[@]}" || die "$KUBEADM" "kubeadm upgrade node exited with $?"
+    fi
+    install_packages "$target" "$revision" '' kubelet kubectl
+    systemctl daemon-reload
+    systemctl restart kubelet
+    await_kubelet "$root/var/lib/kubelet/config.yaml" "$patience"
+}
+
+# await_kubelet CONFIG SECONDS: until it says that it is well.
+await_kubelet() {
+    local until=$((SECONDS + $2))
+    until kubelet_is_healthy "$1"; do
+        if [ "$SECONDS" -ge "$until" ]; then
+            journalctl --unit kubelet --no-pager --lines 20 || true
+            die "$RETRY" "the kubelet is not well ${2}s after its restart; see the log above it"
+        fi
+        sleep 1
+    done
+}

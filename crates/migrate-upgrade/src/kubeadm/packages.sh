@@ -1,0 +1,114 @@
+# Packages of apt. Nothing here asks a question or waits for ever.
+
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1 \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 \
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+        -o APT::Install-Recommends=false "$@"
+}
+
+# Old lists will do when they name the version; resolve says if they do not.
+update_lists() {
+    local try
+    for try in 1 2 3; do
+        if apt_get update >&2; then return; fi
+        [ "$try" = 3 ] || sleep 2
+    done
+    echo 'kube-migrate: apt-get update failed; going on with the lists there are' >&2
+}
+
+known_versions() {
+    apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' '
+}
+
+# newest_version PACKAGE VERSION REVISION: of that release; empty if none.
+newest_version() {
+    local version best=
+    while read -r version; do
+        if [ -n "$3" ]; then
+            [ "$version" = "$2-$3" ] || continue
+        else
+            [[ $version == "$2" || $version == "$2"-* ]] || continue
+        fi
+        if [ -z "$best" ] || dpkg --compare-versions "$version" gt "$best"; then best=$version; fi
+    done < <(known_versions "$1")
+    echo "$best"
+}
+
+# resolve PACKAGE VERSION REVISION: as newest_version, or a final error.
+resolve() {
+    local version
+    version=$(newest_version "$@")
+    if [ -z "$version" ]; then
+        die "$FINAL" "apt has no $1 of version $2${3:+-$3}: \`apt-cache madison $1\` names" \
+            "$(known_versions "$1" | tr '\n' ' ')- add the repository of that minor version" \
+            'to /etc/apt/sources.list.d and check its key'
+    fi
+    echo "$version"
+}
+
+installed_version() {
+    local line
+    line=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$1" 2> /dev/null || true)
+    if [[ $line == 'installed '* ]]; then echo "${line#installed }"; fi
+}
+
+# A reboot in the middle of dpkg leaves work that apt refuses to go on without.
+finish_interrupted() {
+    local states
+    # The second letter: unpacked, half configured, waiting for triggers.
+    states=$(dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\n')
+    if grep -q '^.[UFWt]' <<< "$states" || [ -n "$(ls -A /var/lib/dpkg/updates 2> /dev/null || true)" ]; then
+        DEBIAN_FRONTEND=noninteractive dpkg --configure -a \
+            --force-confdef --force-confold \
+            || die "$RETRY" 'an interrupted dpkg could not be finished (dpkg --configure -a)'
+    fi
+}
+
+# Each package is held again if it was before the first attempt of this action.
+hold_again() {
+    local package
+    while read -r package; do
+        [ -z "$package" ] || apt-mark hold "$package"
+    done < "$KUBE_MIGRATE_ACTION/held"
+}
+
+# install_packages VERSION REVISION UNTOUCHED PACKAGE...: UNTOUCHED are words;
+# packages of these names may not change on the way.
+install_packages() {
+    local version=$1 revision=$2 untouched=$3 package wanted held plan rest verb name
+    local -a specs=()
+    shift 3
+    for package in "$@"; do
+        wanted=$(resolve "$package" "$version" "$revision")
+        if [ "$(installed_version "$package")" != "$wanted" ]; then specs+=("$package=$wanted"); fi
+    done
+    finish_interrupted
+    if [ ! -e "$KUBE_MIGRATE_ACTION/held" ]; then
+        held=$(apt-mark showhold)
+        put "$KUBE_MIGRATE_ACTION/held" "$held"
+    fi
+    if [ "${#specs[@]}" -gt 0 ]; then
+        plan=$(apt_get --simulate --allow-change-held-packages install "${specs[@]}") \
+            || die "$RETRY" "apt-get cannot install ${specs[*]}"
+        while read -r verb name rest; do
+            case $verb in
+                Remv) die "$FINAL" "installing ${specs[*]} would remove $name; resolve that by hand" ;;
+                Inst)
+                    case " $untouched " in
+                        *" $name "*) die "$FINAL" "installing ${specs[*]} would change $name" \
+                            'before the node is drained; its packages do not fit together' ;;
+                    esac
+                    ;;
+            esac
+        done <<< "$plan"
+        if ! apt_get --allow-change-held-packages install "${specs[@]}"; then
+            hold_again
+            die "$RETRY" "apt-get could not install ${specs[*]}"
+        fi
+    fi
+    hold_again
+    for package in "$@"; do
+        echo "kube-migrate: $package $(installed_version "$package")"
+    done
+}

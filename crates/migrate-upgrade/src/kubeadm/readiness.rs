@@ -1,0 +1,145 @@
+//! Before anything starts: packages and images on every node.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt;
+use migrate_core::{Finding, KubeVersion, ObjectName, Severity};
+
+use super::{COMMON, FILES, Kubeadm, PACKAGES, release};
+use crate::{Error, Script};
+
+const RESOLVE: &str = include_str!("resolve.sh");
+const IMAGES: &str = include_str!("images.sh");
+/// The packages that an upgrade installs.
+const NAMES: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
+/// How many nodes are asked at a time.
+const WIDTH: usize = 8;
+
+const NO_PACKAGE: &str = "KM-KUBEADM-001";
+const NO_IMAGE: &str = "KM-KUBEADM-002";
+const NO_ANSWER: &str = "KM-KUBEADM-003";
+
+/// Whether nodes have what an upgrade needs.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+#[must_use = "an unread report is not actionable"]
+pub struct Readiness {
+    /// What is missing where; blockers.
+    pub findings: Vec<Finding>,
+    /// What was found, by node: the version of each package by its name, or
+    /// the names of images with `present` or `pulled`.
+    pub nodes: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Kubeadm {
+    /// Which package versions `nodes` would install for `target`. Brings the
+    /// nodes' package lists up to date and changes nothing else.
+    pub async fn resolve(&self, nodes: &[String], target: &KubeVersion) -> Readiness {
+        let text = format!("{COMMON}\n{PACKAGES}\n{RESOLVE}\nresolve_all \"$@\"\n");
+        let script = Script::new(text)
+            .arg(release(target).unwrap_or_else(|| target.to_string()))
+            .arg(&self.options.revision)
+            .args(NAMES);
+        self.ask(nodes, &script, |node, line, readiness| match line {
+            ["package", name, version] => readiness.note(node, name, version),
+            ["missing", name, known @ ..] => readiness.findings.push(Finding::new(
+                NO_PACKAGE,
+                Severity::Blocker,
+                ObjectName::cluster("Node", node),
+                format!(
+                    "apt has no {name} for {target}; `apt-cache madison {name}` names {}",
+                    if known.is_empty() {
+                        "nothing".to_owned()
+                    } else {
+                        known.join(" ")
+                    }
+                ),
+                "add the package repository of that minor version on the node, with its key",
+            )),
+            _ => {}
+        })
+        .await
+    }
+
+    /// Pulls the images that `target` needs on `nodes`, those of the control
+    /// plane on its members only. Needs `crictl` to pull; images that are
+    /// there already (`ctr -n k8s.io images ls`) are left alone. Installs
+    /// nothing: kubeadm of the target is unpacked beside the installed one.
+    pub async fn pre_pull(&self, nodes: &[String], target: &KubeVersion) -> Readiness {
+        let text = format!("{FILES}\n{COMMON}\n{PACKAGES}\n{IMAGES}\npull_images \"$@\"\n");
+        let script = Script::new(text)
+            .args([&self.layout.root, &self.layout.state])
+            .arg(release(target).unwrap_or_else(|| target.to_string()))
+            .arg(&self.options.revision);
+        self.ask(nodes, &script, |node, line, readiness| match line {
+            [state @ ("present" | "pulled"), image] => readiness.note(node, image, state),
+            ["missing", image] => readiness.findings.push(Finding::new(
+                NO_IMAGE,
+                Severity::Blocker,
+                ObjectName::cluster("Node", node),
+                format!("the image {image} is not on the node and could not be pulled"),
+                "see that the registry is in reach and crictl installed, or import the image",
+            )),
+            _ => {}
+        })
+        .await
+    }
+
+    /// Runs `script` on all nodes and hands each line of the answers, split
+    /// into words, to `read`. A node that does not answer is a finding.
+    async fn ask(
+        &self,
+        nodes: &[String],
+        script: &Script,
+        read: impl Fn(&str, &[&str], &mut Readiness),
+    ) -> Readiness {
+        let mut answers = futures::stream::iter(nodes)
+            .map(|node| async move {
+                let limit = self.options.preparation;
+                (node, self.shell.run(node, script, limit).await)
+            })
+            .buffered(WIDTH);
+        let mut readiness = Readiness::default();
+        while let Some((node, answer)) = answers.next().await {
+            match answer {
+                Ok(output) => {
+                    for line in output.stdout.lines() {
+                        let words: Vec<&str> = line.split_whitespace().collect();
+                        read(node, &words, &mut readiness);
+                    }
+                    if output.code != 0 {
+                        let said = output.stderr.trim().to_owned();
+                        let node = node.clone();
+                        readiness.no_answer(&Error::BadAnswer { node, said });
+                    }
+                }
+                Err(error) => readiness.no_answer(&error),
+            }
+        }
+        readiness
+    }
+}
+
+impl Readiness {
+    /// Whether nothing is missing.
+    pub fn is_ready(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    fn note(&mut self, node: &str, name: &str, value: &str) {
+        self.nodes
+            .entry(node.to_owned())
+            .or_default()
+            .insert(name.to_owned(), value.to_owned());
+    }
+
+    fn no_answer(&mut self, error: &Error) {
+        self.findings.push(Finding::new(
+            NO_ANSWER,
+            Severity::Blocker,
+            ObjectName::cluster("Kubeadm", "readiness"),
+            error.to_string(),
+            "cure what it says, then look again",
+        ));
+    }
+}

@@ -1,0 +1,14 @@
+# resolve_all TARGET REVISION PACKAGE...: which package version each would be.
+resolve_all() {
+    local target=$1 revision=$2 package version
+    shift 2
+    update_lists
+    for package in "$@"; do
+        version=$(newest_version "$package" "$target" "$revision")
+        if [ -n "$version" ]; then
+            echo "package $package $version"
+        else
+            echo "missing $package $(known_versions "$package" | tr '\n' ' ')"
+        fi
+    done
+}

@@ -1,0 +1,131 @@
+//! The programs of a node, as far as steps use them. `$w` is its folder.
+
+use super::*;
+
+pub(super) fn write(bin: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(bin).unwrap();
+    for (name, text) in PROGRAMS {
+        let path = bin.join(name);
+        let text = format!("#!/bin/bash\nw=${{0%/bin/*}}\n{text}\n");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+const PROGRAMS: [(&str, &str); 12] = [
+    (
+        "apt-get",
+        r#"
+        words=() simulate=
+        while [ $# -gt 0 ]; do
+            case $1 in
+                -o) shift ;;
+                --simulate) simulate=yes ;;
+                -*) ;;
+                *) words+=("$1") ;;
+            esac
+            shift
+        done
+        case ${words[0]} in
+            install)
+                for spec in "${words[@]:1}"; do
+                    if [ "$simulate" ]; then
+                        echo "Inst ${spec%%=*} [old] (${spec#*=} x)"
+                        cat "$w/drags" 2> /dev/null
+                    else
+                        echo "${spec#*=}" > "$w/installed/${spec%%=*}"
+                        # As dpkg may: the hold is gone.
+                        sed -i "/^${spec%%=*}$/d" "$w/held"
+                    fi
+                done ;;
+            download) : > "${words[1]/=/_}.deb" ;;
+        esac
+        exit 0"#,
+    ),
+    (
+        "apt-cache",
+        r#"while read -r version; do echo "$2 | $version | file:/x Packages"; done < "$w/available""#,
+    ),
+    (
+        "apt-mark",
+        r#"case $1 in
+            showhold) cat "$w/held" ;;
+            hold) echo "$2" >> "$w/held"; sort -u -o "$w/held" "$w/held" ;;
+        esac"#,
+    ),
+    (
+        "dpkg",
+        r#"if [ "$1" = --compare-versions ]; then exec /usr/bin/dpkg "$@"; fi
+        if [ "$1 $2" = '--configure -a' ]; then rm "$w/unfinished"; fi"#,
+    ),
+    (
+        "dpkg-deb",
+        r#"mkdir -p "$3/usr/bin"; cp "$w/bin/kubeadm" "$3/usr/bin/"
+        # Its folder is two further down there.
+        sed -i "s|^w=.*|w=$w|" "$3/usr/bin/kubeadm""#,
+    ),
+    (
+        "dpkg-query",
+        r#"case "$*" in
+            *Abbrev*) cat "$w/unfinished" 2> /dev/null; exit 0 ;;
+        esac
+        package=${*: -1}
+        [ -e "$w/installed/$package" ] || exit 1
+        printf 'installed %s' "$(< "$w/installed/$package")""#,
+    ),
+    (
+        "kubeadm",
+        r#"version=v$(cut -d - -f 1 "$w/installed/kubeadm")
+        case $1 in
+            version) echo "$version"; exit ;;
+            config)
+                grep -q 'kubernetesVersion: v1.37.2' "$5" || exit 1
+                for image in kube-apiserver:v1.37.2 kube-proxy:v1.37.2 etcd:3.7 coredns:v9; do
+                    echo "r.local/$image"
+                done
+                exit ;;
+        esac
+        echo "$*" >> "$w/kubeadm-calls"
+        if [ -e "$w/kubeadm-uploads" ]; then echo "$version" > "$w/cluster-version"; fi
+        if [ -e "$w/kubeadm-fails" ]; then cat "$w/kubeadm-fails" >&2; exit 1; fi
+        for manifest in "$w"/root/etc/kubernetes/manifests/*.yaml; do
+            [ -e "$manifest" ] || continue
+            [[ $manifest != */"$(cat "$w/kubeadm-forgets" 2> /dev/null)".yaml ]] || continue
+            sed -i "s/:v1[.0-9]*/:$version/" "$manifest"
+        done
+        echo "$version" > "$w/cluster-version""#,
+    ),
+    (
+        "kubectl",
+        r#"case "$*" in
+            *'get pods'*) cat "$w/servers" 2> /dev/null ;;
+            *'get configmap'*jsonpath*)
+                printf 'apiVersion: x\nkubernetesVersion: %s\nnetworking: {}\n' "$(< "$w/cluster-version")" ;;
+        esac
+        exit 0"#,
+    ),
+    (
+        "kubelet",
+        r#"echo "Kubernetes v$(cut -d - -f 1 "$w/installed/kubelet")""#,
+    ),
+    (
+        "systemctl",
+        r#"case $1 in
+            show) echo 0 ;;
+            is-active) [ ! -e "$w/kubelet-is-down" ] ;;
+            *) echo "$*" >> "$w/systemctl-calls" ;;
+        esac"#,
+    ),
+    ("journalctl", "echo 'the journal of the kubelet'"),
+    (
+        "crictl",
+        r#"case $1 in
+            images)
+                echo '"repoTags": ['
+                sed 's/.*/  "&",/' "$w/images"
+                echo '  ]' ;;
+            pull) grep -Fxq "$2" "$w/pullable" ;;
+        esac"#,
+    ),
+];

@@ -1,0 +1,84 @@
+//! What can be taken back.
+
+use std::fmt;
+
+use migrate_core::{Action, KubeVersion, Target};
+
+use super::{Kubeadm, release};
+
+/// Whether and how an action can be undone once it has been done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Undo {
+    /// By these steps.
+    Possible {
+        /// What to do, in order.
+        how: String,
+    },
+    /// Not: going back means restoring the backup.
+    PointOfNoReturn {
+        /// Why.
+        why: String,
+    },
+}
+
+impl fmt::Display for Undo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Possible { how } => write!(f, "undo: {how}"),
+            Self::PointOfNoReturn { why } => write!(f, "POINT OF NO RETURN: {why}"),
+        }
+    }
+}
+
+impl Kubeadm {
+    /// What undoing `action` would take.
+    ///
+    /// A member whose etcd comes with a new storage minor is a point of no
+    /// return: the older etcd does not read what the newer one has written.
+    /// For releases of Kubernetes that this version does not know, each minor
+    /// counts as one.
+    pub fn undo(action: &Action) -> Undo {
+        let from = release(&action.from).unwrap_or_else(|| action.from.to_string());
+        let name = action.target.name();
+        match &action.target {
+            Target::ControlPlane { .. } => {
+                let (old, new) = (etcd_minor(&action.from), etcd_minor(&action.to));
+                let same_release = action.from.minor_version() == action.to.minor_version();
+                if same_release || (old.is_some() && old == new) {
+                    let how = format!(
+                        "on {name}, move the manifests of /etc/kubernetes/tmp/\
+                         kubeadm-backup-manifests-… back, install kubeadm {from}, and set \
+                         kubernetesVersion back in kube-system/kubeadm-config"
+                    );
+                    Undo::Possible { how }
+                } else {
+                    let text =
+                        |minor: Option<&str>| minor.unwrap_or("a minor not known").to_owned();
+                    let why = format!(
+                        "etcd's storage goes from {} to {}; back only by restoring the backup",
+                        text(old),
+                        text(new)
+                    );
+                    Undo::PointOfNoReturn { why }
+                }
+            }
+            _ => Undo::Possible {
+                how: format!(
+                    "drain {name}, install kubelet and kubectl {from} with the saved \
+                     /var/lib/kubelet/config.yaml, restart the kubelet, uncordon"
+                ),
+            },
+        }
+    }
+}
+
+/// The minor of etcd that kubeadm of a release installs.
+fn etcd_minor(version: &KubeVersion) -> Option<&'static str> {
+    match (version.major(), version.minor()) {
+        (1, 22..=33) => Some("3.5"),
+        (1, 34..=36) => Some("3.6"),
+        (1, 37) => Some("3.7"),
+        _ => None,
+    }
+}

@@ -1,0 +1,32 @@
+# Files under the state folder of a node, and who the node is.
+
+# put FILE TEXT: durable before it returns, whole or not there at all.
+put() {
+    local file=$1 text=$2
+    printf '%s\n' "$text" > "$file.new"
+    sync "$file.new"
+    mv -f "$file.new" "$file"
+    sync "${file%/*}"
+}
+
+# Differs after every boot. In a container the boot id is the machine's, so
+# the start of pid 1 belongs to it.
+boot_identity() {
+    local stat
+    stat=$(< /proc/1/stat)
+    printf '%s %s' "$(< /proc/sys/kernel/random/boot_id)" \
+        "$(printf '%s' "${stat##*) }" | cut -d ' ' -f 20)"
+}
+
+# latest_attempt FOLDER: the highest attempt that was ever made, 0 if none.
+latest_attempt() {
+    local latest=0 path number
+    for path in "$1"/*/; do
+        number=${path%/}
+        number=${number##*/}
+        if [[ $number =~ ^[1-9][0-9]*$ ]] && [ "$number" -gt "$latest" ]; then
+            latest=$number
+        fi
+    done
+    echo "$latest"
+}

@@ -1,0 +1,242 @@
+//! A step on a node: a detached unit that a lost connection does not end.
+//!
+//! Everything about it lies on the node, under `/var/lib/kube-migrate`:
+//!
+//! ```text
+//! lock                      held while a step is started
+//! step.lock                 held by the running step and all it started
+//! fence                     "EPOCH RUN": the last holder that began something
+//! current                   "UNIT FOLDER" of the last step
+//! RUN/ACTION/ATTEMPT/       step.sh, args, unit, epoch, boot, log, exit
+//! ```
+//!
+//! Files are written beside their place, synced and moved; `exit` is the last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use migrate_core::{ActionId, Fence, content_hash};
+
+use crate::{Error, NodeShell, Script, ScriptOutput};
+
+/// Shell functions for files under the state folder; steps use them too.
+pub(crate) const FILES: &str = include_str!("files.sh");
+const SYSTEMD: &str = include_str!("systemd.sh");
+const START: &str = include_str!("start.sh");
+const RUN: &str = include_str!("run.sh");
+const PROBE: &str = include_str!("probe.sh");
+
+/// A line that ends an embedded file; no script of ours contains it.
+const END: &str = "KUBE_MIGRATE_END_OF_FILE";
+
+/// Where things are on a node, and what runs a step there.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// The folder of our own state.
+    pub(crate) state: String,
+    /// Put before `/etc` and `/var`; empty on a real node.
+    pub(crate) root: String,
+    /// The shell functions `launch` and `unit_is_active`.
+    launcher: &'static str,
+    /// How long a start waits for another one to let go of the lock.
+    patience: Duration,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self {
+            state: "/var/lib/kube-migrate".to_owned(),
+            root: String::new(),
+            launcher: SYSTEMD,
+            patience: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What is to be run on a node, and as whose action.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) action: ActionId,
+    pub(crate) script: Script,
+    pub(crate) limit: Duration,
+}
+
+/// Where the latest attempt of an action stands on its node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Seen {
+    /// None was made.
+    Absent,
+    /// It is going on.
+    Running { attempt: u32 },
+    /// It ended and left its code.
+    Ended {
+        attempt: u32,
+        code: i32,
+        log: String,
+    },
+    /// It is gone and left no code: killed, or the node was rebooted.
+    Lost {
+        attempt: u32,
+        rebooted: bool,
+        log: String,
+    },
+}
+
+/// The steps on the nodes behind a shell.
+#[derive(Clone)]
+pub(crate) struct Steps {
+    shell: Arc<dyn NodeShell>,
+    layout: Layout,
+    answer: Duration,
+}
+
+impl Steps {
+    pub(crate) fn new(shell: Arc<dyn NodeShell>, layout: Layout, answer: Duration) -> Self {
+        Self {
+            shell,
+            layout,
+            answer,
+        }
+    }
+
+    /// Starts an attempt of a step, or attaches to it when this attempt or a
+    /// later one has been started already: then nothing happens.
+    pub(crate) async fn start(
+        &self,
+        node: &str,
+        fence: &Fence,
+        step: &Step,
+        attempt: u32,
+    ) -> Result<(), Error> {
+        let action = token(step.action.as_str());
+        let unit = format!(
+            "kube-migrate-{}-{attempt}",
+            token(&format!("{}.{}", fence.run, step.action))
+        );
+        let script = Script::new(self.start_script(step.script.text()))
+            .arg(&self.layout.state)
+            .arg(token(&fence.run))
+            .arg(action)
+            .arg(attempt.to_string())
+            .arg(fence.epoch.to_string())
+            .arg(unit)
+            .arg(step.limit.as_secs().max(1).to_string())
+            .arg(self.layout.patience.as_secs().to_string())
+            .args(step.script.arguments());
+        let output = self.shell.run(node, &script, self.answer).await?;
+        let node = node.to_owned();
+        let said = output.stdout.trim().to_owned();
+        match output.code {
+            0 => Ok(()),
+            10 => Err(Error::StaleEpoch {
+                node,
+                epoch: fence.epoch,
+                held: said,
+            }),
+            11 | 12 => Err(Error::NodeBusy { node, by: said }),
+            code => Err(Error::StartFailed {
+                node,
+                said: format!("exit code {code}: {}", output.stderr.trim()),
+            }),
+        }
+    }
+
+    /// Looks at the latest attempt of an action.
+    pub(crate) async fn probe(
+        &self,
+        node: &str,
+        run: &str,
+        action: &ActionId,
+    ) -> Result<Seen, Error> {
+        let text = format!("{}\n{FILES}\n{PROBE}\nprobe \"$@\"\n", self.layout.launcher);
+        let script = Script::new(text)
+            .arg(&self.layout.state)
+            .arg(token(run))
+            .arg(token(action.as_str()));
+        let output = self.shell.run(node, &script, self.answer).await?;
+        read_probe(&output).ok_or_else(|| Error::StartFailed {
+            node: node.to_owned(),
+            said: format!(
+                "its probe cannot be read, exit code {}: {} {}",
+                output.code,
+                output.stdout.trim(),
+                output.stderr.trim()
+            ),
+        })
+    }
+
+    fn start_script(&self, step: &str) -> String {
+        let launcher = self.layout.launcher;
+        let runner = format!("{FILES}\n{RUN}");
+        let step = file("step_text", step);
+        let runner = file("runner_text", &runner);
+        format!("{launcher}\n{FILES}\n{step}\n{runner}\n{START}\nstart \"$@\"\n")
+    }
+}
+
+/// A shell function that prints `text`.
+fn file(function: &str, text: &str) -> String {
+    format!("{function}() {{\ncat <<'{END}'\n{text}\n{END}\n}}")
+}
+
+fn read_probe(output: &ScriptOutput) -> Option<Seen> {
+    if output.code != 0 {
+        return None;
+    }
+    let (head, log) = match output.stdout.split_once("log\n") {
+        Some((head, log)) => (head, log.to_owned()),
+        None => (output.stdout.as_str(), String::new()),
+    };
+    let field = |name: &str| {
+        head.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+    };
+    let attempt = || field("attempt")?.parse().ok();
+    Some(match field("state")? {
+        "absent" => Seen::Absent,
+        "running" => Seen::Running {
+            attempt: attempt()?,
+        },
+        "ended" => Seen::Ended {
+            attempt: attempt()?,
+            code: field("code")?.parse().ok()?,
+            log,
+        },
+        "lost" => Seen::Lost {
+            attempt: attempt()?,
+            rebooted: field("boot") == Some("other"),
+            log,
+        },
+        _ => return None,
+    })
+}
+
+/// `text` as a word that is safe in file and unit names, different for
+/// different texts.
+fn token(text: &str) -> String {
+    const LONGEST: usize = 150;
+    let mut token = String::new();
+    for byte in text.bytes() {
+        // A leading dot would hide the folder, or leave it.
+        let plain =
+            byte.is_ascii_alphanumeric() || byte == b'-' || (byte == b'.' && !token.is_empty());
+        if plain {
+            token.push(char::from(byte));
+        } else {
+            token.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    if token.is_empty() {
+        return "_".to_owned();
+    }
+    if token.len() > LONGEST {
+        let hash = content_hash(&text);
+        token.truncate(LONGEST - hash.len() - 1);
+        token.push('_');
+        token.push_str(&hash);
+    }
+    token
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
