@@ -13,7 +13,7 @@ use migrate_kube::ApiCall;
 pub enum Usage {
     /// A run cannot do without it.
     Run,
-    /// Only a check before the run reads it.
+    /// Only a check reads it: without it less is asked.
     Check,
 }
 
@@ -156,6 +156,11 @@ pub const REQUIRED: &[Permission] = &[
     ),
     look("batch", "cronjobs", "to find other actors"),
     look(
+        "coordination.k8s.io",
+        "leases",
+        "to see that leaders and kubelets are back after a change",
+    ),
+    look(
         "cluster.x-k8s.io",
         "machinehealthchecks",
         "to find other actors",
@@ -170,6 +175,11 @@ pub const REQUIRED: &[Permission] = &[
         "machine.openshift.io",
         "machinehealthchecks",
         "to find other actors",
+    ),
+    look(
+        "storage.k8s.io",
+        "csinodes",
+        "to see that a node has its storage drivers again",
     ),
     path("/apis", Usage::Check, "to find other actors"),
     path("/metrics", Usage::Check, "to find deprecated APIs in use"),

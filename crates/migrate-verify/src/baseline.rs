@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use migrate_core::steps::{Baseline, BaselineNode, BaselineWorkload};
-use migrate_core::{ClusterModel, WorkloadId};
+use migrate_core::{ClusterModel, Resources, WorkloadId};
 
 /// What `model` says about health; `control_plane_ready` is the answer of
 /// `/readyz`. Linear in the model.
 ///
-/// Jobs are left out: their pods come and go by design.
+/// Jobs are left out: their pods come and go by design. Leases, rollouts and
+/// storage drivers are not in the model; [`ClusterHealth`](crate::ClusterHealth)
+/// adds them.
 pub fn baseline(model: &ClusterModel, control_plane_ready: bool) -> Baseline {
     let mut baseline = Baseline::default();
     baseline.taken_at = model.taken_at;
@@ -18,12 +20,20 @@ pub fn baseline(model: &ClusterModel, control_plane_ready: bool) -> Baseline {
         .iter()
         .map(|member| (member.name.clone(), member.version.clone()))
         .collect();
+    baseline.unready_members = model
+        .control_plane
+        .iter()
+        .filter(|member| !member.ready)
+        .map(|member| member.name.clone())
+        .collect();
     baseline.nodes = model
         .nodes
         .iter()
         .map(|node| {
             let mut seen = BaselineNode::new(node.ready, node.kubelet_version.clone());
             seen.unschedulable = node.unschedulable;
+            seen.taints = Some(node.taints.clone());
+            seen.extended = devices(&node.allocatable);
             (node.name.clone(), seen)
         })
         .collect();
@@ -62,4 +72,15 @@ pub fn baseline(model: &ClusterModel, control_plane_ready: bool) -> Baseline {
         })
         .collect();
     baseline
+}
+
+/// What device plugins and the kernel's configuration add to a node. A plugin
+/// that has not registered again after a kubelet's restart offers nothing.
+fn devices(allocatable: &Resources) -> BTreeMap<String, u64> {
+    allocatable
+        .extended
+        .iter()
+        .filter(|(name, _)| name.contains('/') || name.starts_with("hugepages-"))
+        .map(|(name, amount)| (name.clone(), *amount))
+        .collect()
 }

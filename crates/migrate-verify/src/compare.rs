@@ -1,12 +1,15 @@
 //! The comparison: pure, from two observations to a verdict.
 
+mod node;
+mod settle;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use migrate_core::steps::{
-    Baseline, BaselineNode, BaselineWorkload, StepInput, Verdict, VerifyScope,
-};
-use migrate_core::{Finding, KubeVersion, ObjectName, Severity, WorkloadId};
+use migrate_core::steps::{Baseline, BaselineWorkload, StepInput, Verdict, VerifyScope};
+use migrate_core::{Finding, KubeVersion, ObjectName, Role, Severity, WorkloadId};
+
+pub use settle::SETTLE;
 
 /// When a pending verdict is worth asking for again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -26,12 +29,22 @@ pub fn compare(
         target: &input.target,
         before,
         now,
+        daemon_sets: daemon_sets_of(now),
         missing: Vec::new(),
         lost: Vec::new(),
     };
     match scope {
-        VerifyScope::ControlPlane { member } => check.member(member),
-        VerifyScope::Node { node } => check.node(node),
+        VerifyScope::ControlPlane { member } => {
+            check.member(member);
+            check.settled(member);
+        }
+        VerifyScope::Node { node } => {
+            check.node(node);
+            if hosts_control_plane(input, before, node) {
+                check.serves(node);
+                check.settled(node);
+            }
+        }
         VerifyScope::WorkloadsOf { node } => check.workloads(&workloads_of(input, node)),
         _ => check.cluster(),
     }
@@ -60,10 +73,33 @@ fn workloads_of(input: &StepInput, node: &str) -> BTreeSet<WorkloadId> {
         .collect()
 }
 
+/// Whether a restart of this node's kubelet takes a part of the control plane
+/// away: it ends static pods whose definition it reads differently.
+fn hosts_control_plane(input: &StepInput, before: &Baseline, node: &str) -> bool {
+    let is_labelled = || {
+        let mut nodes = input.model.nodes.iter();
+        nodes.any(|known| known.name == node && known.role == Role::ControlPlane)
+    };
+    before.control_plane.contains_key(node) || is_labelled()
+}
+
+/// DaemonSets there are, as [`BaselineNode`](migrate_core::steps::BaselineNode)
+/// names them.
+fn daemon_sets_of(state: &Baseline) -> BTreeSet<String> {
+    state
+        .workloads
+        .iter()
+        .filter(|workload| workload.id.kind == "DaemonSet")
+        .map(|workload| format!("{}/{}", workload.id.namespace, workload.id.name))
+        .collect()
+}
+
 struct Comparison<'a> {
     target: &'a KubeVersion,
     before: &'a Baseline,
     now: &'a Baseline,
+    /// DaemonSets there are now.
+    daemon_sets: BTreeSet<String>,
     missing: Vec<Finding>,
     lost: Vec<Finding>,
 }
@@ -117,70 +153,26 @@ impl Comparison<'_> {
                 );
             }
         }
+        self.serves(member);
+    }
+
+    /// The API server of `member` answers, as far as that shows.
+    fn serves(&mut self, member: &str) {
+        let object = || ObjectName::cluster("ControlPlane", member);
         if !self.now.control_plane_ready {
             let evidence = "/readyz does not answer ok".to_owned();
             self.miss("KM-VERIFY-006", object(), evidence, "ask /readyz?verbose");
         }
-    }
-
-    fn node(&mut self, name: &str) {
-        let object = || ObjectName::cluster("Node", name);
-        let Some(node) = self.now.nodes.get(name) else {
-            self.lost.push(Finding::new(
-                "KM-VERIFY-008",
-                Severity::Blocker,
-                object(),
-                "the node is gone",
-                "find out who deleted it; a plan made anew leaves it out",
-            ));
-            return;
-        };
-        if !node.kubelet_version.has_reached(self.target) {
-            let evidence = format!(
-                "its kubelet is {}, not {}",
-                node.kubelet_version, self.target
-            );
-            let cure = "the driver says it is done: look at the kubelet's unit on the node";
-            self.miss("KM-VERIFY-001", object(), evidence, cure);
-        }
-        let before = self.before.nodes.get(name);
-        if !node.ready && before.is_none_or(|before| before.ready) {
-            let evidence = "it is not Ready".to_owned();
+        let is_unready = |state: &Baseline| state.unready_members.contains(member);
+        if is_unready(self.now) && !is_unready(self.before) {
+            let evidence = "its API server is not Ready".to_owned();
             self.miss(
-                "KM-VERIFY-002",
+                "KM-VERIFY-006",
                 object(),
                 evidence,
-                "look at its conditions and kubelet log",
+                "look at its static pods",
             );
         }
-        for daemon in before
-            .map(|before| self.missing_daemons(before, node))
-            .unwrap_or_default()
-        {
-            let evidence = format!("its pod of DaemonSet {daemon} was Ready before and is not");
-            self.miss(
-                "KM-VERIFY-003",
-                object(),
-                evidence,
-                "look at that pod on the node",
-            );
-        }
-    }
-
-    /// DaemonSets that still exist and were Ready on the node before.
-    fn missing_daemons(&self, before: &BaselineNode, node: &BaselineNode) -> Vec<String> {
-        let exists = |daemon: &str| {
-            self.now.workloads.iter().any(|workload| {
-                workload.id.kind == "DaemonSet"
-                    && daemon == format!("{}/{}", workload.id.namespace, workload.id.name)
-            })
-        };
-        before
-            .daemons
-            .iter()
-            .filter(|daemon| !node.daemons.contains(daemon) && exists(daemon))
-            .cloned()
-            .collect()
     }
 
     fn cordon(&mut self, name: &str) {

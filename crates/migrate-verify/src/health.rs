@@ -3,14 +3,20 @@
 use async_trait::async_trait;
 use kube::Client;
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
-use migrate_core::{StepContext, StepError, StepInput, VerifyMigration};
-use migrate_kube::{ApiCall, Error, observe};
+use migrate_core::{StepContext, StepError, StepErrorKind, StepInput, VerifyMigration};
+use migrate_kube::{Error, observe};
 
+use crate::signals::{Signals, knock};
 use crate::{baseline, compare};
 
 /// Observes a cluster's health and compares it with a baseline.
 ///
-/// Sends only reads: paged lists and `GET /readyz`.
+/// Sends only reads: paged lists, a few short ones, and `GET /readyz`.
+///
+/// # Errors
+/// An observation that is refused (403) is worth making again, as is one that
+/// meets a server error: an API server that has just started answers so until
+/// it has read the roles. The message names the rule, for when it stays so.
 #[derive(Clone)]
 pub struct ClusterHealth {
     client: Client,
@@ -21,27 +27,21 @@ impl ClusterHealth {
     pub fn new(client: Client) -> Self {
         Self { client }
     }
-
-    /// `/readyz`: its status code is the contract, its text is for people.
-    async fn is_ready(&self) -> Result<bool, Error> {
-        let failed = |error| ApiCall::path("/readyz").failed(error);
-        let request = http::Request::get("/readyz")
-            .body(Vec::new())
-            .map_err(|error| failed(kube::Error::HttpError(error)))?;
-        match self.client.request_text(request).await {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code >= 500 => Ok(false),
-            Err(error) => Err(failed(error)),
-        }
-    }
 }
 
 #[async_trait]
 impl VerifyMigration for ClusterHealth {
     async fn observe(&self, cx: &StepContext) -> Result<Baseline, StepError> {
-        let ready = self.is_ready().await?;
-        let model = observe(&self.client, cx.clock.now()).await?;
-        Ok(baseline(&model, ready))
+        let ((ready, time), model, signals) = futures::try_join!(
+            knock(&self.client),
+            observe(&self.client, cx.clock.now()),
+            Signals::read(&self.client),
+        )
+        .map_err(unobserved)?;
+        let mut seen = baseline(&model, ready);
+        seen.server_time = time;
+        signals.record(&mut seen);
+        Ok(seen)
     }
 
     fn compare(
@@ -53,4 +53,13 @@ impl VerifyMigration for ClusterHealth {
     ) -> Verdict {
         compare(input, scope, before, now)
     }
+}
+
+fn unobserved(error: Error) -> StepError {
+    let is_refused = matches!(error, Error::Forbidden { .. });
+    let mut error = StepError::from(error);
+    if is_refused {
+        error.kind = StepErrorKind::Unavailable;
+    }
+    error
 }

@@ -9,7 +9,15 @@
 //!   when it loses pods, so that condition says nothing here.
 //! * Wanted is the smaller of the baseline and today's `spec.replicas`: who
 //!   scales down during an upgrade is not blamed on it.
-//! * DaemonSet pods are judged per node, before the node's cordon is lifted.
+//! * DaemonSet pods, extended resources, CSI drivers and taints are judged per
+//!   node, before the node's cordon is lifted.
+//! * After a control-plane member, and after the kubelet of a control-plane
+//!   node, nothing passes until the cluster has *settled*: leaders renew,
+//!   kubelets renew, the agents in `kube-system` and the DNS are rolled out,
+//!   and the control plane has been up for [`SETTLE`]. Time is the cluster's:
+//!   the API's `Date` and the Leases themselves.
+//! * What was not so in the baseline is not asked for: no leader election, no
+//!   CSINodes, no right to read Leases.
 //! * [`compare`] is pure: a verdict can be made again from a recorded
 //!   observation.
 //!
@@ -32,9 +40,10 @@
 mod baseline;
 mod compare;
 mod health;
+mod signals;
 
 pub use baseline::baseline;
-pub use compare::{RETRY_AFTER, compare};
+pub use compare::{RETRY_AFTER, SETTLE, compare};
 pub use health::ClusterHealth;
 
 #[doc(no_inline)]

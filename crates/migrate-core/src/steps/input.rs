@@ -1,6 +1,6 @@
 //! What steps are handed and what they hand back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Blocked, ClusterModel, Finding, KubeVersion, Moment, NeedsConsent, PodId, Policy, WorkloadId,
+    Blocked, ClusterModel, Finding, KubeVersion, Moment, NeedsConsent, PodId, Policy, Taint,
+    WorkloadId,
 };
 
 /// What every step is told about the run. Cheap to clone.
@@ -214,13 +215,14 @@ pub enum DrainOutcome {
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", tag = "scope")]
 pub enum VerifyScope {
-    /// A control-plane member at the target.
+    /// A control-plane member at the target, and the cluster settled after it.
     ControlPlane {
         /// Member.
         member: String,
     },
-    /// A node at the target, before its cordon is lifted: the node itself and
-    /// its DaemonSet pods.
+    /// A node at the target, before its cordon is lifted: the node itself, its
+    /// DaemonSet pods, devices and storage drivers; of a control-plane node
+    /// also that the cluster has settled after it.
     Node {
         /// Node.
         node: String,
@@ -250,6 +252,17 @@ pub struct Baseline {
     pub nodes: BTreeMap<String, BaselineNode>,
     /// Workloads, DaemonSets included.
     pub workloads: Vec<BaselineWorkload>,
+    /// The API server's clock at the time; absent where it does not tell.
+    pub server_time: Option<Moment>,
+    /// Since when every API server and control-plane node has been Ready, by
+    /// the clocks of those nodes; absent where no API server runs in a pod.
+    pub control_plane_since: Option<Moment>,
+    /// Control-plane members whose API server is not Ready.
+    pub unready_members: BTreeSet<String>,
+    /// Leases of the leading controller manager and scheduler, by name.
+    pub leaders: BTreeMap<String, BaselineLease>,
+    /// Rollouts of the cluster's own agents and of its DNS.
+    pub rollouts: Vec<BaselineRollout>,
 }
 
 /// A node in a [`Baseline`].
@@ -265,6 +278,18 @@ pub struct BaselineNode {
     pub kubelet_version: KubeVersion,
     /// DaemonSets (`namespace/name`) whose pod here is Ready.
     pub daemons: Vec<String>,
+    /// Taints; absent where nobody looked.
+    #[serde(default)]
+    pub taints: Option<Vec<Taint>>,
+    /// Extended resources and huge pages that pods may use, by name.
+    #[serde(default)]
+    pub extended: BTreeMap<String, u64>,
+    /// CSI drivers registered here.
+    #[serde(default)]
+    pub csi_drivers: BTreeSet<String>,
+    /// The Lease that its kubelet renews.
+    #[serde(default)]
+    pub lease: Option<BaselineLease>,
 }
 
 impl BaselineNode {
@@ -275,6 +300,70 @@ impl BaselineNode {
             unschedulable: false,
             kubelet_version,
             daemons: Vec::new(),
+            taints: None,
+            extended: BTreeMap::new(),
+            csi_drivers: BTreeSet::new(),
+            lease: None,
+        }
+    }
+}
+
+/// A Lease in a [`Baseline`].
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct BaselineLease {
+    /// Who holds it.
+    pub holder: String,
+    /// When it was last renewed, by its holder's clock.
+    pub renewed: Moment,
+    /// For how many seconds a renewal is good.
+    pub duration_seconds: u32,
+}
+
+impl BaselineLease {
+    /// A Lease that `holder` renewed at `renewed`, good for `duration_seconds`.
+    pub fn new(holder: impl Into<String>, renewed: Moment, duration_seconds: u32) -> Self {
+        Self {
+            holder: holder.into(),
+            renewed,
+            duration_seconds,
+        }
+    }
+
+    /// Whether the last renewal is still good at `now`.
+    pub fn is_live(&self, now: Moment) -> bool {
+        now.since(self.renewed) <= Duration::from_secs(self.duration_seconds.into())
+    }
+}
+
+/// A DaemonSet's or Deployment's rollout in a [`Baseline`].
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct BaselineRollout {
+    /// Which.
+    pub id: WorkloadId,
+    /// Whether its controller has seen its newest spec.
+    pub observed: bool,
+    /// Pods wanted.
+    pub desired: u32,
+    /// Pods of the newest template; all of `desired` where old ones stay until
+    /// somebody deletes them.
+    pub updated: u32,
+    /// Pods that are available.
+    pub available: u32,
+}
+
+impl BaselineRollout {
+    /// A rollout that is done, of `desired` pods.
+    pub fn done(id: WorkloadId, desired: u32) -> Self {
+        Self {
+            id,
+            observed: true,
+            desired,
+            updated: desired,
+            available: desired,
         }
     }
 }

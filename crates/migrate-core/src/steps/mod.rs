@@ -8,8 +8,9 @@ mod input;
 
 pub use error::{StepError, StepErrorKind};
 pub use input::{
-    BackupArtifact, BackupProof, BackupReport, Baseline, BaselineNode, BaselineWorkload,
-    DrainCommand, DrainEvent, DrainOutcome, StepInput, StepReport, Verdict, VerifyScope,
+    BackupArtifact, BackupProof, BackupReport, Baseline, BaselineLease, BaselineNode,
+    BaselineRollout, BaselineWorkload, DrainCommand, DrainEvent, DrainOutcome, StepInput,
+    StepReport, Verdict, VerifyScope,
 };
 
 use std::pin::Pin;

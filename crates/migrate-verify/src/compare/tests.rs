@@ -127,6 +127,20 @@ fn who_scales_down_or_deletes_meanwhile_is_not_blamed_on_the_upgrade() {
     assert!(codes(&VerifyScope::Cluster, &now, true).is_empty());
 }
 
+#[test]
+fn devices_and_huge_pages_are_looked_at_and_ordinary_resources_are_not() {
+    let mut model = cluster("v1.36.3");
+    let offered = &mut model.nodes[0].allocatable.extended;
+    for name in ["nvidia.com/gpu", "hugepages-2Mi", "ephemeral-storage"] {
+        offered.insert(name.to_owned(), 1);
+    }
+    let seen = baseline(&model, true);
+    let names: Vec<&String> = seen.nodes["a"].extended.keys().collect();
+    assert_eq!(names, ["hugepages-2Mi", "nvidia.com/gpu"]);
+    model.control_plane[0].ready = false;
+    assert!(baseline(&model, true).unready_members.contains("cp"));
+}
+
 proptest! {
     /// Losing any pods never passes, having more than before always does.
     #[test]
