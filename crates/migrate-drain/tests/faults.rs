@@ -299,8 +299,8 @@ async fn refused_credentials_are_tried_a_few_times_and_no_more() {
     );
     let cure = report.to_string().contains("renew them");
     assert!(failed && cure, "{report}");
-    assert!(started.elapsed() < Duration::from_secs(30));
-    assert!(demo.evictions().len() - before <= 4 * 6);
+    assert!(started.elapsed() < Duration::from_secs(45));
+    assert!(demo.evictions().len() - before <= 6 * 6);
 }
 
 #[tokio::test(start_paused = true)]

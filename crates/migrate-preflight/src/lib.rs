@@ -7,7 +7,8 @@
 //!
 //! * it only reads (`GET`, `LIST` and self access reviews), so it may run
 //!   behind [`migrate_kube::read_only`] and on any day;
-//! * all checks run at the same time, each for `deadlines.request` at the most;
+//! * all checks run at the same time, each for `deadlines.request` at the most,
+//!   in which one that fails for a passing reason is made again;
 //! * a check that is not allowed to look says so, with verb, resource and the
 //!   rule to add, and never passes for one that found nothing.
 //!
@@ -44,6 +45,7 @@ mod checks;
 mod error;
 mod metrics;
 mod objects;
+mod patience;
 mod permissions;
 mod preflight;
 

@@ -12,6 +12,7 @@ use migrate_core::{Finding, PrepareEnvironment, StepContext, StepError, StepInpu
 
 use crate::Error;
 use crate::checks::{Answer, access, actors, api_services, deprecated, nodes, versions, webhooks};
+use crate::patience::patiently;
 
 /// Every check of this crate, through one client.
 ///
@@ -48,17 +49,32 @@ impl Preflight {
         } = input;
         let client = &self.client;
         let deadline = policy.deadlines.request;
-        let checks: Vec<(&'static str, BoxFuture<'_, Answer>)> = vec![
+        let checks: Vec<(&'static str, Check<'_>)> = vec![
             (
                 "nodes",
-                nodes::check(client, model, policy, target, run).boxed(),
+                Box::new(|| nodes::check(client, model, policy, target, run).boxed()),
             ),
-            ("webhooks", webhooks::check(client, model).boxed()),
-            ("APIServices", api_services::check(client).boxed()),
-            ("deprecated APIs", deprecated::check(client, target).boxed()),
-            ("permissions", access::check(client).boxed()),
-            ("other actors", actors::programs(client).boxed()),
-            ("other actors' objects", actors::orders(client).boxed()),
+            (
+                "webhooks",
+                Box::new(|| webhooks::check(client, model).boxed()),
+            ),
+            (
+                "APIServices",
+                Box::new(|| api_services::check(client).boxed()),
+            ),
+            (
+                "deprecated APIs",
+                Box::new(|| deprecated::check(client, target).boxed()),
+            ),
+            ("permissions", Box::new(|| access::check(client).boxed())),
+            (
+                "other actors",
+                Box::new(|| actors::programs(client).boxed()),
+            ),
+            (
+                "other actors' objects",
+                Box::new(|| actors::orders(client).boxed()),
+            ),
         ];
         let checks = checks
             .into_iter()
@@ -80,7 +96,8 @@ impl Preflight {
     /// The client leads to the cluster that was observed.
     async fn identify(&self, input: &StepInput, deadline: Duration) -> Result<(), Error> {
         let check = "identity";
-        let found = tokio::time::timeout(deadline, migrate_kube::cluster_id(&self.client))
+        let ask = || migrate_kube::cluster_id(&self.client).boxed();
+        let found = tokio::time::timeout(deadline, patiently(ask))
             .await
             .map_err(|_| Error::Deadline {
                 check,
@@ -114,13 +131,16 @@ impl PrepareEnvironment for Preflight {
     }
 }
 
+/// Makes one check, from its beginning each time.
+type Check<'a> = Box<dyn Fn() -> BoxFuture<'a, Answer> + Send + Sync + 'a>;
+
 /// One check within its deadline. One that is not allowed to look is a finding.
 async fn within(
     check: &'static str,
     deadline: Duration,
-    answer: BoxFuture<'_, Answer>,
+    ask: Check<'_>,
 ) -> Result<Vec<Finding>, Error> {
-    match tokio::time::timeout(deadline, answer).await {
+    match tokio::time::timeout(deadline, patiently(ask)).await {
         Ok(Ok(findings)) => Ok(findings),
         Ok(Err(migrate_kube::Error::Forbidden { call, message })) => {
             Ok(vec![access::refused(check, &call, &message)])

@@ -68,5 +68,7 @@ pub use kubeadm::{KubeadmCluster, KubeadmClusterBuilder, Node};
 pub use objects::Applied;
 pub use releases::Release;
 pub use skip::skip_or_fail;
-pub use traffic::{REQUEST_TIMEOUT, Tally, Target, TrafficReport, traffic_main, traffic_program};
+pub use traffic::{
+    REQUEST_TIMEOUT, Tally, Target, Traffic, TrafficReport, traffic_main, traffic_program,
+};
 pub use wait::eventually;

@@ -44,7 +44,7 @@ impl Faults {
                 0
             }
         };
-        faults.api_errors = some(50, 10);
+        faults.api_errors = some(50, 15);
         faults.eviction_errors = some(40, 40);
         faults.watch_drops = some(50, 80);
         faults.outages = some(30, 2);

@@ -62,7 +62,7 @@ pub(super) fn upgrade(seed: u64) -> Result<Ended, String> {
 
 /// How often a run that was refused because a step could not be done is begun
 /// again.
-const REFUSALS: u32 = 300;
+const REFUSALS: u32 = 20;
 
 struct Storm {
     cluster: Arc<SimCluster>,

@@ -11,8 +11,9 @@ use super::io::RequestId;
 use super::state::{PodState, Timer, backoff};
 use super::{Drain, Request, finding};
 
-/// How often refused credentials are tried once more before a drain fails.
-const UNAUTHORIZED: u32 = 3;
+/// How often refused credentials or rights are tried once more, over half a
+/// minute, before a drain fails.
+const RIGHTS_REFUSED: u32 = 5;
 
 impl Drain {
     pub(super) fn answered(&mut self, request: RequestId, answer: EvictionAnswer) {
@@ -23,8 +24,8 @@ impl Drain {
         if !matches!(answer, EvictionAnswer::Throttled { .. }) {
             self.throttles = 0;
         }
-        if proves_credentials(&answer) {
-            self.unauthorized = 0;
+        if proves_rights(&answer) {
+            self.refusals_of_rights = 0;
         }
         if self.options.dry_run {
             self.answered_dry(&node, &pod, &answer);
@@ -96,9 +97,9 @@ impl Drain {
             EvictionAnswer::Forbidden { .. } => {
                 let call = ApiCall::new::<Pod>("create").subresource("eviction");
                 let line = format!("{line}; add the rule {}", call.rule());
-                self.refused_for_good(&node, &pod, &line);
+                self.not_allowed(&node, &pod, &line);
             }
-            EvictionAnswer::Unauthorized { .. } => self.unauthorized(&node, &pod, &line),
+            EvictionAnswer::Unauthorized { .. } => self.not_allowed(&node, &pod, &line),
             EvictionAnswer::Invalid { .. }
             | EvictionAnswer::NotSent { .. }
             | EvictionAnswer::DryRunUnsupported { .. } => {
@@ -138,18 +139,18 @@ impl Drain {
     }
 
     /// An API server that has just started, or cannot reach whom it asks about
-    /// tokens, refuses good credentials too, for seconds. Asking goes on a few
-    /// times, not for ever.
-    fn unauthorized(&mut self, node: &str, pod: &PodId, line: &str) {
+    /// tokens and rights, refuses what it allowed before, for seconds. Asking
+    /// goes on a few times, not for ever.
+    fn not_allowed(&mut self, node: &str, pod: &PodId, line: &str) {
         // Requests that were under way together are one refusal.
         let paused = self.throttled_until.is_some_and(|until| until > self.now);
-        if self.unauthorized == 0 || !paused {
-            self.unauthorized += 1;
+        if self.refusals_of_rights == 0 || !paused {
+            self.refusals_of_rights += 1;
         }
-        if self.unauthorized > UNAUTHORIZED {
+        if self.refusals_of_rights > RIGHTS_REFUSED {
             return self.refused_for_good(node, pod, line);
         }
-        self.pause(node, pod, line, backoff(self.unauthorized));
+        self.pause(node, pod, line, backoff(self.refusals_of_rights));
     }
 
     /// Asking again is of no use, for this pod or any other.
@@ -334,11 +335,12 @@ impl Drain {
     }
 }
 
-/// Whether the server knew who asked.
-fn proves_credentials(answer: &EvictionAnswer) -> bool {
+/// Whether the server knew who asked, and let them.
+fn proves_rights(answer: &EvictionAnswer) -> bool {
     !matches!(
         answer,
         EvictionAnswer::NotSent { .. }
+            | EvictionAnswer::Forbidden { .. }
             | EvictionAnswer::Unauthorized { .. }
             | EvictionAnswer::Unavailable { .. }
             | EvictionAnswer::Unknown { .. }

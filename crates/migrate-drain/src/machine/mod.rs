@@ -76,7 +76,7 @@ pub struct Drain {
     throttled_until: Option<Moment>,
     throttles: u32,
     /// Rounds of requests in a row whose credentials were not accepted.
-    unauthorized: u32,
+    refusals_of_rights: u32,
     /// Budgets that the API said are exhausted while our ledger did not.
     closed: BTreeMap<BudgetKey, Closed>,
     queue: BTreeSet<Rank>,
@@ -129,7 +129,7 @@ impl Drain {
             requests: BTreeMap::new(),
             throttled_until: None,
             throttles: 0,
-            unauthorized: 0,
+            refusals_of_rights: 0,
             closed: BTreeMap::new(),
             queue: BTreeSet::new(),
             blocked: BTreeMap::new(),

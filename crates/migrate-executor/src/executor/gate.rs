@@ -1,6 +1,8 @@
 //! The gate before every action: the kill switch on the anchor.
 
-use migrate_core::{Moment, StepError};
+use std::time::Duration;
+
+use migrate_core::{Moment, StepError, StepErrorKind};
 use migrate_plan::Input;
 
 use super::Executor;
@@ -19,11 +21,28 @@ pub(super) struct Gate {
     pub(super) asked_to_pause: bool,
     /// Why the anchor could not be read.
     pub(super) trouble: Option<String>,
+    /// Since when the API server has refused to show it.
+    refused_since: Option<Moment>,
 }
+
+/// How long a refusal may pass. An API server that has just started refuses
+/// what it allowed before until its authorizer has caught up, and a run is what
+/// makes API servers start.
+const AUTHORIZER_WARMS_UP: Duration = Duration::from_secs(60);
 
 impl Gate {
     pub(super) fn wake_at(&self) -> Option<Moment> {
         self.look_at
+    }
+
+    /// Whether looking again may help. The run has read the anchor before it
+    /// came here: a refusal is new, and final only when it stays.
+    fn may_pass(&mut self, error: &StepError, now: Moment) -> bool {
+        if error.kind != StepErrorKind::Forbidden {
+            return error.is_retryable();
+        }
+        let since = *self.refused_since.get_or_insert(now);
+        now < since + AUTHORIZER_WARMS_UP
     }
 }
 
@@ -50,7 +69,7 @@ impl Executor {
         let covered = self.gate.reading.take().unwrap_or(0);
         let anchor = match result {
             Ok(anchor) => anchor,
-            Err(error) if error.is_retryable() => {
+            Err(error) if self.gate.may_pass(&error, now) => {
                 self.gate.trouble = Some(error.to_string());
                 self.gate.look_at = Some(now + self.pace.retry);
                 return;
@@ -63,6 +82,7 @@ impl Executor {
             }
         };
         self.gate.trouble = None;
+        self.gate.refused_since = None;
         let is_ours = anchor.run.as_ref() == Some(&self.state.run)
             && anchor.journal.as_ref() == Some(&self.place);
         if !is_ours {

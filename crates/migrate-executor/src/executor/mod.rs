@@ -323,8 +323,8 @@ impl Executor {
 
     fn take_ended(&mut self, ended: Ended, now: Moment) {
         match ended {
-            Ended::Prepared(result) => self.prepared(result),
-            Ended::Baseline(result) => self.baseline_taken(result),
+            Ended::Prepared(result) => self.prepared(result, now),
+            Ended::Baseline(result) => self.baseline_taken(result, now),
             Ended::BackedUp(result) => self.backed_up(result),
             Ended::Claimed(result) => self.claimed(result, now),
             Ended::TakenOver(result) => self.taken_over(result, now),

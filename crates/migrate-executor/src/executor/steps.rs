@@ -11,12 +11,18 @@ use super::verify::CheckOutput;
 use crate::report::StopCause;
 use crate::{Origin, Record, RunEnd, RunStep, StepResult};
 
+/// Times that a step which only reads is taken again before the run is refused.
+/// Nothing has been changed by then, so there is nothing to wait for longer.
+const READ_RETRIES: u32 = 5;
+
 /// The step that is under way.
 #[derive(Default)]
 pub(super) struct Steps {
     /// Announced, and not ended.
     current: Option<RunStep>,
     retry_at: Option<Moment>,
+    /// Of the current step, if it only reads.
+    retries: u32,
     /// Taken over so far.
     taken: Vec<String>,
     /// The marks on the nodes have been taken over.
@@ -60,7 +66,7 @@ impl Executor {
                 self.steps.current = Some(step);
                 self.inbox.push_back(Record::StepBegan { step });
             }
-            Some(RunStep::Claim | RunStep::TakeOver)
+            Some(RunStep::Prepare | RunStep::Baseline | RunStep::Claim | RunStep::TakeOver)
                 if self.steps.retry_at.is_some_and(|at| at <= now) =>
             {
                 self.steps.retry_at = None;
@@ -96,8 +102,8 @@ impl Executor {
         }
     }
 
-    pub(super) fn prepared(&mut self, result: Result<Vec<Finding>, StepError>) {
-        let Some(found) = self.unless_failed(RunStep::Prepare, result) else {
+    pub(super) fn prepared(&mut self, result: Result<Vec<Finding>, StepError>, now: Moment) {
+        let Some(found) = self.unless_passing(RunStep::Prepare, result, now) else {
             return;
         };
         let mut findings = merged(&self.state.plan.findings, found);
@@ -106,8 +112,8 @@ impl Executor {
         self.step_ended(StepResult::Prepared { findings });
     }
 
-    pub(super) fn baseline_taken(&mut self, result: Result<Baseline, StepError>) {
-        if let Some(baseline) = self.unless_failed(RunStep::Baseline, result) {
+    pub(super) fn baseline_taken(&mut self, result: Result<Baseline, StepError>, now: Moment) {
+        if let Some(baseline) = self.unless_passing(RunStep::Baseline, result, now) {
             self.step_ended(StepResult::Baseline {
                 baseline: Box::new(baseline),
             });
@@ -197,6 +203,24 @@ impl Executor {
             RunEnd::Refused { cause }
         };
         self.inbox.push_back(Record::RunEnded { end });
+    }
+
+    /// As [`unless_failed`](Self::unless_failed) for a step that only reads: a
+    /// failure that may pass is a reason to take the step again a few times.
+    fn unless_passing<T>(
+        &mut self,
+        step: RunStep,
+        result: Result<T, StepError>,
+        now: Moment,
+    ) -> Option<T> {
+        let is_passing = result.as_ref().is_err_and(StepError::is_retryable);
+        if is_passing && self.steps.retries < READ_RETRIES {
+            self.steps.retries += 1;
+            self.steps.retry_at = Some(now + self.pace.retry);
+            return None;
+        }
+        self.steps.retries = 0;
+        self.unless_failed(step, result)
     }
 
     /// The result of `step`; ends the run if it failed.

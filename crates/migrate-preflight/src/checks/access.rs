@@ -1,6 +1,6 @@
 //! Permissions: whether the API would let us do what a run does.
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use http::header::CONTENT_TYPE;
 use kube::Client;
 use migrate_core::{Finding, ObjectName, Severity};
@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Answer, codes};
+use crate::patience::patiently;
 use crate::permissions::{Permission, REQUIRED, Target, Usage};
 
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
@@ -35,7 +36,8 @@ pub(crate) async fn check(client: &Client) -> Answer {
             permission
                 .verbs
                 .iter()
-                .map(|verb| review(client, permission, verb)),
+                // Each by itself: of so many one may always fail.
+                .map(|verb| patiently(move || review(client, permission, verb).boxed())),
         );
     }
     let answers: Vec<Option<Finding>> = stream::iter(reviews)

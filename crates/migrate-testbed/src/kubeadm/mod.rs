@@ -14,11 +14,14 @@ mod setup;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub use builder::KubeadmClusterBuilder;
 pub use node::Node;
 
+use crate::Error;
+use crate::objects::{self, Applied};
 use crate::process::RunDir;
 use network::{Forward, Network};
 
@@ -75,6 +78,14 @@ impl KubeadmCluster {
     /// nodes, to be put before it.
     pub fn outside(&self) -> Vec<String> {
         self.network.prefix()
+    }
+
+    /// Creates objects, as [`ControlPlane::apply`](crate::ControlPlane::apply).
+    ///
+    /// # Errors
+    /// [`Error::MalformedObject`], [`Error::Api`] for the first refusal.
+    pub async fn apply(&self, objects: Vec<Value>) -> Result<Applied, Error> {
+        objects::apply(&self.client, objects).await
     }
 
     /// The folder of this cluster; it goes away with the cluster.

@@ -262,6 +262,18 @@ impl Node {
         self.network.set_delay(self.number, delay)
     }
 
+    /// The words that run a program of this machine with the node's network,
+    /// to be put before it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the node is off.
+    pub async fn network(&self) -> Result<Vec<String>, Error> {
+        let target = format!("--target={}", self.init().await?);
+        Ok(["nsenter", &target, "--net", "--"]
+            .map(str::to_owned)
+            .to_vec())
+    }
+
     /// Process id of the node's systemd as this machine sees it.
     async fn init(&self) -> Result<u32, Error> {
         let mut running = self.running.lock().await;

@@ -5,6 +5,7 @@
 //! (a slow answer delays no later request), without retries.
 
 mod load;
+mod run;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+
+pub use run::Traffic;
 
 /// Longest that a request may take, connecting included.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
