@@ -89,6 +89,49 @@ async fn nothing_begins_while_the_kill_switch_cannot_be_read() {
     );
 }
 
+/// As after the start of an API server, whose authorizer has to catch up.
+#[tokio::test(start_paused = true)]
+async fn a_kill_switch_that_may_not_be_read_for_a_moment_only_costs_time() {
+    let case = Case::new();
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    case.world.lock().faults.anchor_forbidden = 5;
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+
+    let case = Case::new();
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    case.world.lock().faults.anchor_forbidden = u32::MAX;
+    let began = tokio::time::Instant::now();
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    let RunOutcome::Interrupted {
+        cause: StopCause::AnchorUnreadable { .. },
+    } = report.outcome
+    else {
+        panic!("{report}");
+    };
+    assert!(began.elapsed() < secs(180), "{:?}", began.elapsed());
+    assert_eq!(intents(&case.journal.entries()), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_that_cannot_be_made_for_a_moment_are_made_again() {
+    let case = Case::new();
+    case.world.lock().faults.preflight_away = 3;
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+
+    let case = Case::new();
+    case.world.lock().faults.preflight_away = u32::MAX;
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    assert!(
+        matches!(report.outcome, RunOutcome::Refused { .. }),
+        "{report}"
+    );
+    assert_eq!(case.effects(), Vec::<String>::new());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_program_pauses_and_goes_on() {
     let case = Case::new();

@@ -35,7 +35,7 @@ pub(crate) fn migration_with(
     proof: BackupProof,
 ) -> Migration {
     Migration::new(
-        Arc::new(Check(codes)),
+        Arc::new(Check(codes, world.clone())),
         Arc::new(Backup(proof)),
         Arc::new(Driver(world.clone())),
         Arc::new(Drainer(world.clone())),
@@ -44,12 +44,17 @@ pub(crate) fn migration_with(
 }
 
 /// A check that finds what it is told to.
-struct Check(Vec<&'static str>);
+struct Check(Vec<&'static str>, World);
 
 #[async_trait]
 impl PrepareEnvironment for Check {
     async fn run(&self, _: &StepContext, _: &StepInput) -> Result<StepReport, StepError> {
         sleep(secs(1)).await;
+        let away = &mut self.1.lock().faults.preflight_away;
+        if *away > 0 {
+            *away -= 1;
+            return Err(trouble(StepErrorKind::Unavailable, "the API is away"));
+        }
         let object = ObjectName::cluster("Node", "red-1");
         let finding = |code: &&str| {
             Finding::new(
@@ -393,6 +398,10 @@ impl ClusterAccess for Access {
         if world.faults.anchor_unreadable > 0 {
             world.faults.anchor_unreadable -= 1;
             return Err(trouble(StepErrorKind::Unavailable, "the API is away"));
+        }
+        if world.faults.anchor_forbidden > 0 {
+            world.faults.anchor_forbidden -= 1;
+            return Err(trouble(StepErrorKind::Forbidden, "forbidden"));
         }
         let anchor = &world.anchor;
         let state = match (&anchor.run, &anchor.journal) {

@@ -68,6 +68,10 @@ pub(crate) struct Faults {
     pub(crate) drainer_ends_after: Option<u32>,
     /// The anchor cannot be read that many times.
     pub(crate) anchor_unreadable: u32,
+    /// The anchor may not be read that many times.
+    pub(crate) anchor_forbidden: u32,
+    /// The checks before the run cannot be made that many times.
+    pub(crate) preflight_away: u32,
     /// The cluster cannot be observed.
     pub(crate) unobservable: bool,
 }
