@@ -90,7 +90,7 @@ impl Shop {
                 targets.push(Target::new(format!("{name}.kept"), address).kept_alive());
             }
         }
-        let mut loads = vec![Traffic::start(&outside, RATE, &targets).unwrap()];
+        let mut places = vec![(outside, targets)];
         for node in cluster.nodes() {
             let targets: Vec<Target> = self
                 .services
@@ -100,9 +100,15 @@ impl Shop {
                     Target::new(name, SocketAddrV4::new(service.cluster_ip, PORT))
                 })
                 .collect();
-            let prefix = node.network().await.unwrap();
-            loads.push(Traffic::start(&prefix, RATE, &targets).unwrap());
+            places.push((node.network().await.unwrap(), targets));
         }
+        for (prefix, targets) in &places {
+            tokio::task::block_in_place(|| Traffic::await_answers(prefix, targets)).unwrap();
+        }
+        let start = |(prefix, targets): &(Vec<String>, Vec<Target>)| {
+            Traffic::start(prefix, RATE, targets).unwrap()
+        };
+        let loads = places.iter().map(start).collect();
         Load {
             loads,
             _control: control,

@@ -1,5 +1,7 @@
 //! A load in a process of its own.
 
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::process::{Child, Command, Stdio};
 
 use super::{Target, TrafficReport, traffic_program};
@@ -18,6 +20,38 @@ impl Traffic {
     /// # Errors
     /// [`Error::Io`].
     pub fn start(prefix: &[String], rate: f64, targets: &[Target]) -> Result<Self, Error> {
+        Self::spawn(prefix, rate, targets, Stdio::null())
+    }
+
+    /// Asks until every target answers: a Service is there before each node's
+    /// proxy knows it. Blocks; whoever waits sets the deadline.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also if the load ends before.
+    pub fn await_answers(prefix: &[String], targets: &[Target]) -> Result<(), Error> {
+        let waiting = || "waiting for every target to answer".to_owned();
+        let mut load = Self::spawn(prefix, 10.0, targets, Stdio::piped())?;
+        let mut silent: BTreeSet<&str> = targets.iter().map(|target| &*target.name).collect();
+        let said = load.child.stderr.take().into_iter();
+        for line in said.flat_map(|said| BufReader::new(said).lines()) {
+            let line = line.map_err(Error::io(waiting()))?;
+            let mut words = line.split(' ').skip(2);
+            if let (Some(name), Some(what)) = (words.next(), words.next()) {
+                let target = targets.iter().find(|target| target.name == name);
+                match target {
+                    Some(target) if what == "answers" => silent.remove(&*target.name),
+                    Some(target) => silent.insert(&target.name),
+                    None => false,
+                };
+            }
+            if silent.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Error::io(waiting())(ErrorKind::UnexpectedEof.into()))
+    }
+
+    fn spawn(prefix: &[String], rate: f64, targets: &[Target], said: Stdio) -> Result<Self, Error> {
         let mut words = prefix.to_vec();
         words.push(traffic_program()?.display().to_string());
         words.extend(["load".to_owned(), rate.to_string()]);
@@ -28,7 +62,7 @@ impl Traffic {
             .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(said)
             .spawn()
             .map_err(Error::io("starting a load"))?;
         Ok(Self { child })
