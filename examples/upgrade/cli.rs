@@ -41,6 +41,22 @@ pub(crate) struct Cli {
     /// Program that upgrades a member of the control plane.
     #[arg(long, global = true, value_name = "PROGRAM")]
     pub(crate) control_plane_hook: Option<PathBuf>,
+    /// Upgrade nodes that kubeadm has made, over ssh: every node is a host by
+    /// its name in the cluster. See docs/kubeadm.md.
+    #[arg(long, global = true, conflicts_with_all = ["node_hook", "control_plane_hook"])]
+    pub(crate) kubeadm: bool,
+    /// Configuration file of ssh.
+    #[arg(long, global = true, value_name = "FILE", requires = "kubeadm")]
+    pub(crate) ssh_config: Option<PathBuf>,
+    /// Checks of kubeadm that may fail, by name, separated by commas.
+    #[arg(
+        long,
+        global = true,
+        value_name = "CHECKS",
+        value_delimiter = ',',
+        requires = "kubeadm"
+    )]
+    pub(crate) ignore_preflight_errors: Vec<String>,
     /// Client URL of the etcd member to back up.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) etcd: Option<String>,
@@ -133,6 +149,7 @@ impl Cli {
     pub(crate) fn names_a_cluster(&self) -> bool {
         self.cluster_id.is_some()
             || self.etcd.is_some()
+            || self.kubeadm
             || self.node_hook.is_some()
             || self.control_plane_hook.is_some()
             || self.adopt

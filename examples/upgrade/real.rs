@@ -9,14 +9,14 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{BackupProof, BackupReport};
 use migrate_core::{
-    Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterId, Finding, KubeVersion,
-    ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind, StepInput,
-    UpgradeComponents,
+    Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterId, ClusterModel, Finding,
+    KubeVersion, Node, ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind,
+    StepInput, UpgradeComponents,
 };
 use migrate_etcd::{Member, SnapshotBackup, Tls};
 use migrate_executor::{FileJournal, Journal};
 use migrate_kube::{Anchor, TokioClock};
-use migrate_upgrade::CommandHook;
+use migrate_upgrade::{CommandHook, Kubeadm, Ssh};
 
 use crate::account::Account;
 use crate::cli::{Cli, Command};
@@ -31,7 +31,11 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let policy = policy(cli)?;
     let target = cli.to.as_deref().map(target).transpose()?;
     let back_up = back_up(cli)?;
-    let upgrade = upgrade(cli, &policy)?;
+    let kubeadm = cli.kubeadm.then(|| Arc::new(kubeadm(cli)));
+    let upgrade = match &kubeadm {
+        Some(driver) => Arc::clone(driver) as Arc<dyn UpgradeComponents>,
+        None => upgrade(cli, &policy)?,
+    };
     let client = client(cli).await?;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     if cli.command() == Command::Status {
@@ -53,6 +57,10 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         patience::is_unfinished(journals.iter().map(PathBuf::as_path))
     };
     let model = run::observed(cli, &env, goes_on.then_some(cli.wait)).await?;
+    // A dry run reaches no node.
+    if let Some(driver) = kubeadm.filter(|_| cli.command() == Command::Run && !cli.dry_run) {
+        prepare_nodes(&driver, &model, &env).await?;
+    }
     let cluster = model.cluster.clone();
     run::execute(cli, env, model, || {
         let path = journal_path(cli, &cluster)?;
@@ -180,9 +188,45 @@ fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Fai
         // Looking needs no driver.
         (None, None) if cli.dry_run || cli.command() != Command::Run => Ok(Arc::new(NoDriver)),
         _ => Err(Failure::plain(
-            "--node-hook and --control-plane-hook: both are needed to upgrade anything",
+            "--kubeadm, or --node-hook and --control-plane-hook: something has to upgrade the nodes",
         )),
     }
+}
+
+fn kubeadm(cli: &Cli) -> Kubeadm {
+    let ssh = match &cli.ssh_config {
+        Some(path) => Ssh::new().with_config(path),
+        None => Ssh::new(),
+    };
+    Kubeadm::new(Arc::new(ssh)).with_ignored_preflight_errors(&cli.ignore_preflight_errors)
+}
+
+/// Every node that is to be upgraded can have the packages and has the images.
+async fn prepare_nodes(
+    driver: &Kubeadm,
+    model: &ClusterModel,
+    env: &Environment,
+) -> Result<(), Failure> {
+    let before = |node: &&Node| !node.kubelet_version.has_reached(&env.target);
+    let nodes = model.nodes.iter().filter(before);
+    let names: Vec<String> = nodes.map(|node| node.name.clone()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    eprintln!("looking at packages and images on {} nodes", names.len());
+    let found = driver.pre_pull(&names, &env.target).await.findings;
+    let open = found
+        .iter()
+        .filter(|finding| !env.policy.waive.contains(&finding.code));
+    let lines: Vec<String> = open.map(|finding| format!("  {finding}")).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::plain(format!(
+        "the nodes are not ready for {}, nothing was changed:\n{}",
+        env.target,
+        lines.join("\n")
+    )))
 }
 
 fn text(path: &Path) -> Result<String, Failure> {
@@ -225,7 +269,7 @@ struct NoDriver;
 impl UpgradeComponents for NoDriver {
     async fn begin(&self, _: &StepContext, action: &Action) -> Result<(), StepError> {
         let object = ObjectName::cluster("Action", action.id.as_str());
-        let message = "nothing is upgraded without hooks";
+        let message = "nothing is upgraded without a driver";
         Err(StepError::new(StepErrorKind::Invalid, object, message))
     }
 
