@@ -104,6 +104,11 @@ impl Observer {
             evictions += 1;
             checker.eviction_accepted(&object.namespace, &object.name);
         }
+        // Of a runner that was killed while it asked: its pod may be gone.
+        let unsettled = audit.iter().filter(|event| event.is_unsettled_eviction());
+        for object in unsettled.filter_map(|event| event.object_ref.as_ref()) {
+            checker.eviction_accepted(&object.namespace, &object.name);
+        }
         let mut changes = std::mem::take(&mut lock(&self.record).changes);
         // Stable: a list brings what belongs to one position in its order.
         changes.sort_by_key(|change| change.at);

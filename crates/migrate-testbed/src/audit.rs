@@ -155,10 +155,18 @@ impl AuditEvent {
 
     /// Whether the request is an eviction that the server accepted for real.
     pub fn is_accepted_eviction(&self) -> bool {
-        self.verb == "create"
-            && self.is_for("pods/eviction")
-            && (200..300).contains(&self.code())
-            && !self.is_dry_run()
+        self.is_real_eviction() && (200..300).contains(&self.code())
+    }
+
+    /// Whether the request is an eviction that may have been carried out
+    /// although no such answer was given: the server gives up a request, with
+    /// 504, whose client is gone, and what it has begun goes on.
+    pub fn is_unsettled_eviction(&self) -> bool {
+        self.is_real_eviction() && !(200..500).contains(&self.code())
+    }
+
+    fn is_real_eviction(&self) -> bool {
+        self.verb == "create" && self.is_for("pods/eviction") && !self.is_dry_run()
     }
 }
 
@@ -253,7 +261,12 @@ mod tests {
             code: 429,
             ..AuditStatus::default()
         });
-        assert!(!event.is_accepted_eviction());
+        assert!(!event.is_accepted_eviction() && !event.is_unsettled_eviction());
+        event.response_status = Some(AuditStatus {
+            code: 504,
+            ..AuditStatus::default()
+        });
+        assert!(!event.is_accepted_eviction() && event.is_unsettled_eviction());
     }
 
     #[test]

@@ -98,7 +98,7 @@ async fn a_server_that_is_away_is_counted_and_one_that_stays_is_not() {
     let report: TrafficReport = serde_json::from_str(&text).unwrap();
     for name in ["stays", "stays-kept"] {
         let tally = &report[name];
-        assert!(tally.requests > 2 && tally.failed() == 0, "{name}: {tally}");
+        assert!(tally.requests > 0 && tally.failed() == 0, "{name}: {tally}");
         assert!(
             tally.median > 0 && tally.median <= tally.percentile_99,
             "{name}: {tally}"

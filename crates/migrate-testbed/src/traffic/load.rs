@@ -131,7 +131,8 @@ fn kind(error: std::io::Error) -> String {
 /// What is known of one target so far.
 struct Book {
     name: String,
-    answers: Option<bool>,
+    /// What became of the last request.
+    last: Option<Result<(), String>>,
     began: Instant,
     last_success: Instant,
     latencies: Vec<u64>,
@@ -142,7 +143,7 @@ impl Book {
     fn new(name: &str, began: Instant) -> Self {
         Self {
             name: name.to_owned(),
-            answers: None,
+            last: None,
             began,
             last_success: began,
             latencies: Vec::new(),
@@ -151,8 +152,8 @@ impl Book {
     }
 
     fn note(&mut self, began: Instant, seen: Result<(), String>) {
-        if self.answers != Some(seen.is_ok()) {
-            self.answers = Some(seen.is_ok());
+        if self.last.as_ref() != Some(&seen) {
+            self.last = Some(seen.clone());
             let what = seen.as_ref().err().map_or("answers", |what| what);
             eprintln!("{} ms: {} {what}", millis(began - self.began), self.name);
         }

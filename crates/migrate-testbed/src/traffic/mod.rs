@@ -152,7 +152,7 @@ pub fn traffic_program() -> Result<PathBuf, Error> {
 /// `serve PORT [READY_AFTER_SECONDS]` serves until asked to end;
 /// `load REQUESTS_PER_SECOND TARGET...` asks until its standard input ends and
 /// then prints a [`TrafficReport`] as JSON. On standard error it says when a
-/// target begins to answer or to fail.
+/// target begins to answer, or to fail in another way.
 pub async fn traffic_main(arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
