@@ -2,8 +2,6 @@
 
 use std::thread;
 
-use migrate_testbed::Release;
-
 use crate::process::{cargo, run};
 use crate::testbed;
 
@@ -38,8 +36,7 @@ pub(crate) fn extended() -> Result<(), String> {
             .env("K8S_OPENAPI_ENABLED_VERSION", version);
         run(&mut check)?;
     }
-    testbed::ensure(Release::EXTENDED)?;
-    testbed::build()?;
+    testbed::build_all(true)?;
     let mut test = cargo();
     test.args([
         "test",

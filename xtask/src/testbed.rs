@@ -18,9 +18,14 @@ pub(crate) fn build() -> Result<(), String> {
 
 /// Finds or builds what the nodes of a kubeadm cluster need.
 fn nodes() -> Result<(), String> {
-    let tested = Release::TESTED.iter().map(|release| release.minor);
-    let builder = KubeadmCluster::builder().on_progress(|progress| println!("{progress}"));
-    let builder = tested.fold(builder, |builder, minor| builder.minor(minor).also(minor));
+    let Some((first, others)) = Release::TESTED.split_first() else {
+        return Ok(());
+    };
+    let builder = KubeadmCluster::builder().minor(first.minor);
+    let builder = builder.on_progress(|progress| println!("{progress}"));
+    let builder = others
+        .iter()
+        .fold(builder, |builder, release| builder.also(release.minor));
     match builder.find_or_build() {
         Err(error @ Error::NoNamespaces { .. }) if !in_ci() => {
             println!("tests on real nodes are skipped: {error}");
@@ -32,7 +37,7 @@ fn nodes() -> Result<(), String> {
 }
 
 /// Finds or builds the binaries of `releases`.
-pub(crate) fn ensure(releases: &[Release]) -> Result<(), String> {
+fn ensure(releases: &[Release]) -> Result<(), String> {
     for release in releases {
         let found = Binaries::find_or_build(release.minor, &|progress| println!("{progress}"));
         let binaries = found.map_err(|error| error.to_string())?;

@@ -57,6 +57,7 @@ mod objects;
 mod process;
 mod releases;
 mod skip;
+mod text;
 mod traffic;
 mod wait;
 

@@ -114,12 +114,7 @@ impl Upgrades {
                 upgrade.next = Next::Probe(now + pace.probe);
                 None
             }
-            Err(error) if error.is_retryable() => {
-                upgrade.last = error.to_string();
-                upgrade.next = Next::Probe(now + pace.retry);
-                None
-            }
-            Err(error) => self.end(id, failed(false, error.to_string())),
+            Err(error) => self.unanswered(id, &error, now, pace),
         }
     }
 
@@ -159,13 +154,26 @@ impl Upgrades {
                 upgrade.next = Next::Probe(now + pace.probe);
                 None
             }
-            Err(error) if error.is_retryable() => {
-                upgrade.last = error.to_string();
-                upgrade.next = Next::Probe(now + pace.retry);
-                None
-            }
-            Err(error) => self.end(id, failed(false, error.to_string())),
+            Err(error) => self.unanswered(id, &error, now, pace),
         }
+    }
+
+    /// A call of the driver has failed: what it did, if anything, a probe will
+    /// tell, unless asking again is of no use.
+    fn unanswered(
+        &mut self,
+        id: &ActionId,
+        error: &StepError,
+        now: Moment,
+        pace: &Pace,
+    ) -> Option<ActionResult> {
+        if !error.is_retryable() {
+            return self.end(id, failed(false, error.to_string()));
+        }
+        let upgrade = self.running.get_mut(id)?;
+        upgrade.last = error.to_string();
+        upgrade.next = Next::Probe(now + pace.retry);
+        None
     }
 
     /// When to look again without being told.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Progress;
 use super::source::{ETCD_MAIN, Kind, Source};
 use crate::Error;
+use crate::text::last_lines;
 
 /// Oldest Go that builds every release of the testbed.
 const OLDEST: (u32, u32) = (1, 26);
@@ -105,10 +106,9 @@ impl<'a> Go<'a> {
             return Ok(output);
         }
         let log = String::from_utf8_lossy(&output.stderr);
-        let skipped = log.lines().count().saturating_sub(20);
         Err(Error::Build {
             what: what.to_owned(),
-            log: log.lines().skip(skipped).collect::<Vec<_>>().join("\n"),
+            log: last_lines(&log, 20),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::process::{Command, Output, Stdio};
 
 use crate::Error;
+use crate::text::last_lines;
 
 /// Runs a command to its end; failure is an error with the end of what it said.
 pub(super) fn run(what: &str, command: &mut Command) -> Result<Output, Error> {
@@ -20,10 +21,9 @@ pub(super) fn succeeded(what: &str, output: Output) -> Result<Output, Error> {
     }
     let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
     said += &String::from_utf8_lossy(&output.stderr);
-    let skipped = said.lines().count().saturating_sub(30);
     Err(Error::Command {
         what: what.to_owned(),
         status: output.status.to_string(),
-        said: said.lines().skip(skipped).collect::<Vec<_>>().join("\n"),
+        said: last_lines(&said, 30),
     })
 }

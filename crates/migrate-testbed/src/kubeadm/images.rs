@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::command::run;
+use super::sha256;
 use crate::binaries::NodeBinaries;
 use crate::releases::KubeadmParts;
 use crate::{Binaries, Error};
@@ -217,7 +217,7 @@ impl Image {
 
     fn write(&self, to: &File) -> std::io::Result<()> {
         let layer = self.layer()?;
-        let layer_digest = hex(&Sha256::digest(&layer));
+        let layer_digest = sha256(&layer);
         let config = json!({
             "architecture": "amd64",
             "os": "linux",
@@ -230,7 +230,7 @@ impl Image {
             "history": [{"created_by": "migrate-testbed"}],
         })
         .to_string();
-        let config_name = format!("{}.json", hex(&Sha256::digest(config.as_bytes())));
+        let config_name = format!("{}.json", sha256(config.as_bytes()));
         let manifest = json!([{
             "Config": config_name,
             "RepoTags": [format!("{REPOSITORY}/{}:{}", self.name, self.tag)],
@@ -282,8 +282,4 @@ fn header(mode: u32, size: u64) -> tar::Header {
     header.set_size(size);
     header.set_mtime(0);
     header
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

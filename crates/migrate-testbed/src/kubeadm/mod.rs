@@ -107,10 +107,11 @@ impl Drop for KubeadmCluster {
 
 /// Short and stable name of a text, for folders and files in the cache.
 fn fingerprint(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    digest
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    sha256(text.as_bytes()).chars().take(8).collect()
+}
+
+/// In hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -14,6 +14,7 @@ use super::machine::{Groups, Machine};
 use super::network::{GATEWAY, Network, node_address, pod_subnet};
 use super::process;
 use crate::process::Component;
+use crate::text::last_lines;
 use crate::{Error, eventually};
 
 const INIT: &str = include_str!("files/node-init.sh");
@@ -292,8 +293,6 @@ impl Node {
     /// The end of what its systemd has said on the console.
     pub(super) fn console_tail(&self, lines: usize) -> String {
         let text = fs::read(self.state.join("console.log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let skipped = text.lines().count().saturating_sub(lines);
-        text.lines().skip(skipped).collect::<Vec<_>>().join("\n")
+        last_lines(&String::from_utf8_lossy(&text), lines)
     }
 }

@@ -6,9 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sha2::{Digest as _, Sha256};
-
 use super::command::run;
+use super::sha256;
 use crate::Error;
 use crate::binaries::NodeBinaries;
 
@@ -121,13 +120,10 @@ impl Package {
         dpkg.arg(tree.path()).arg(&target);
         run(&building(), &mut dpkg)?;
         let bytes = fs::read(&target).map_err(Error::io(building()))?;
-        let digest: String = Sha256::digest(&bytes)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
         Ok(format!(
-            "{control}Filename: ./{file}\nSize: {}\nSHA256: {digest}\n\n",
-            bytes.len()
+            "{control}Filename: ./{file}\nSize: {}\nSHA256: {}\n\n",
+            bytes.len(),
+            sha256(&bytes)
         ))
     }
 

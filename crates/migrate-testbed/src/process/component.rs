@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::Error;
+use crate::text::last_lines;
 
 const GUARD: &str = include_str!("guard.sh");
 
@@ -119,9 +120,7 @@ impl Component {
     /// The last lines the program wrote.
     pub(crate) fn log_tail(&self, lines: usize) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let skipped = text.lines().count().saturating_sub(lines);
-        text.lines().skip(skipped).collect::<Vec<_>>().join("\n")
+        last_lines(&String::from_utf8_lossy(&text), lines)
     }
 }
 
