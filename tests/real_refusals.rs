@@ -17,7 +17,7 @@ use migrate_executor::{Entry, FileJournal, Journal, Record};
 use migrate_kube::{TokioClock, observe};
 use migrate_plan::Planner;
 use migrate_sim::{Pool, Scenario, Workload};
-use migrate_testbed::{ControlPlane, Identity, skip_or_fail};
+use migrate_testbed::{ControlPlane, Error, Identity, skip_or_fail};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -215,8 +215,7 @@ async fn what_the_cluster_does_not_allow(plane: &ControlPlane) {
 /// Needs a kernel that lets us mount something where nobody else sees it.
 async fn a_backup_without_room(plane: &ControlPlane) {
     let case = Case::new(plane, "disk full for the backup");
-    let Some(disk) = SmallDisk::new(case.bench.path("disk")) else {
-        println!("skipped: cannot mount a small file system for the backup");
+    let Some(disk) = skip_or_fail(SmallDisk::new(case.bench.path("disk"))) else {
         return;
     };
     let mut command = case.command();
@@ -253,7 +252,7 @@ impl SmallDisk {
     const WAYS: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
     const MOUNT: &str = "mount -t tmpfs -o size=64k none \"$0\" || exit 99";
 
-    fn new(path: PathBuf) -> Option<Self> {
+    fn new(path: PathBuf) -> Result<Self, Error> {
         std::fs::create_dir(&path).unwrap();
         let works = |flags: &&[&str]| {
             let mut unshare = std::process::Command::new("unshare");
@@ -261,8 +260,11 @@ impl SmallDisk {
             let output = unshare.arg(&path).output();
             output.is_ok_and(|output| output.status.success())
         };
-        let flags = Self::WAYS.into_iter().find(works)?;
-        Some(Self { path, flags })
+        let flags = Self::WAYS.into_iter().find(works);
+        let flags = flags.ok_or_else(|| Error::NoNamespaces {
+            reason: "no small file system can be mounted for one process".to_owned(),
+        })?;
+        Ok(Self { path, flags })
     }
 
     /// `command` where the disk is mounted; says at the end how many files it

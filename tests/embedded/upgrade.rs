@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
 use migrate_core::{ClusterModel, Plan};
 use migrate_executor::{MemoryJournal, RunOutcome};
+use migrate_kube::resources::Pod;
 use migrate_sim::Scenario;
 
 use crate::cluster::{Rig, small};
@@ -41,6 +44,24 @@ async fn the_demo_arrives_whole_and_a_second_run_writes_nothing() {
         run_to(RunOutcome::NothingToDo, &rig, &MemoryJournal::new(), &again).await;
         assert_eq!(rig.mutating_requests(), before);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_short_of_a_pod_when_planned_holds_nobody_up_for_good() {
+    let rig = Rig::start(3, small()).await;
+    let pods: Api<Pod> = Api::namespaced(rig.cluster.client(), "shop");
+    let of_web = ListParams::default().labels("app=web");
+    let web = pods.list(&of_web).await.unwrap();
+    let now = DeleteParams::default().grace_period(0);
+    pods.delete(&web.items[0].name_any(), &now).await.unwrap();
+    let planned = rig.planned().await;
+    let healthy =
+        planned.0.pods.iter().filter(|pod| {
+            pod.labels.get("app").is_some_and(|app| app == "web") && pod.is_healthy()
+        });
+    assert_eq!(healthy.count(), 3, "one of four is away");
+    run_to(RunOutcome::Done, &rig, &MemoryJournal::new(), &planned).await;
+    assert!(rig.broken().is_empty(), "{:?}", rig.broken());
 }
 
 #[tokio::test(start_paused = true)]

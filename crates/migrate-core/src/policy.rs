@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IntOrPercent, Node, Role};
+use crate::{IntOrPercent, Node, Role, Workload};
 
 /// Everything an operator may decide.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -102,6 +102,20 @@ pub struct AssumedBudgetPolicy {
     pub max_unavailable: IntOrPercent,
     /// Namespaces without assumed budgets.
     pub exclude_namespaces: BTreeSet<String>,
+}
+
+impl AssumedBudgetPolicy {
+    /// How many pods of `workload` may be away, as its status stands; `None` if
+    /// no budget is assumed for it.
+    pub fn room(&self, workload: &Workload) -> Option<u32> {
+        let guarded = self.enabled
+            && workload.replicas >= 2
+            && workload.replaces_pods()
+            && !self.exclude_namespaces.contains(&workload.id.namespace);
+        let may_go = self.max_unavailable.resolve_up(workload.replicas);
+        let desired = workload.replicas.saturating_sub(may_go);
+        guarded.then(|| workload.ready.saturating_sub(desired))
+    }
 }
 
 impl Default for AssumedBudgetPolicy {

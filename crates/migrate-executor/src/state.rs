@@ -1,12 +1,12 @@
 //! What a run knows: a fold over its journal.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use migrate_core::steps::{BackupReport, Baseline, DrainOutcome};
 use migrate_core::{
-    Action, ActionId, BudgetKey, ClusterId, ClusterModel, Finding, KubeVersion, Moment, Outcome,
-    Phase, Plan, Policy, Target,
+    Action, ActionId, BudgetKey, BudgetKind, ClusterId, ClusterModel, Finding, KubeVersion, Moment,
+    Outcome, Phase, Plan, Policy, Target,
 };
 use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetState, WaitingOn};
 
@@ -92,9 +92,33 @@ impl Seen {
             Input::NodeSeen { node, .. } | Input::NodeGone { node } => {
                 self.nodes.get(node) == Some(input)
             }
-            Input::BudgetSeen { key, .. } => self.budgets.get(key) == Some(input),
+            Input::BudgetSeen { key, .. } => match self.budgets.get(key) {
+                Some(before) => before == input,
+                // No pod that has to move has this one.
+                None => key.kind == BudgetKind::Assumed,
+            },
             _ => false,
         }
+    }
+
+    /// What is gone if `all` that there is was seen: every node and budget that
+    /// was told of and is not among them.
+    pub(crate) fn missing_from(&self, all: &[Input]) -> Vec<Input> {
+        let mut nodes = BTreeSet::new();
+        let mut budgets = BTreeSet::new();
+        for input in all {
+            match input {
+                Input::NodeSeen { node, .. } => drop(nodes.insert(node)),
+                Input::BudgetSeen { key, .. } => drop(budgets.insert(key)),
+                _ => {}
+            }
+        }
+        let nodes = self.nodes.keys().filter(|node| !nodes.contains(node));
+        let budgets = self.budgets.keys().filter(|key| !budgets.contains(key));
+        nodes
+            .map(|node| Input::NodeGone { node: node.clone() })
+            .chain(budgets.map(|key| budget_gone(key.clone())))
+            .collect()
     }
 
     /// Makes the next look at `node` news, whatever it shows.
@@ -103,7 +127,7 @@ impl Seen {
     }
 
     /// What the rollout knows from the model.
-    fn of(model: &ClusterModel) -> Self {
+    fn of(model: &ClusterModel, rollout: &Rollout) -> Self {
         let mut seen = Self::default();
         for node in &model.nodes {
             seen.note(&Input::NodeSeen {
@@ -119,6 +143,11 @@ impl Seen {
                 allowed: u32::try_from(budget.status.disruptions_allowed).unwrap_or(0),
             });
         }
+        let assumed = rollout.budgets();
+        for (key, allowed) in assumed.filter(|(key, _)| key.kind == BudgetKind::Assumed) {
+            let key = key.clone();
+            seen.note(&Input::BudgetSeen { key, allowed });
+        }
         seen
     }
 
@@ -133,6 +162,12 @@ impl Seen {
             _ => {}
         }
     }
+}
+
+/// A budget that is gone blocks nothing.
+pub(crate) fn budget_gone(key: BudgetKey) -> Input {
+    let allowed = u32::MAX;
+    Input::BudgetSeen { key, allowed }
 }
 
 impl RunState {
@@ -153,7 +188,7 @@ impl RunState {
             (target, Trace::new(slot.from.clone()))
         });
         let traces = members.chain(slots).collect();
-        let seen = Seen::of(&opened.model);
+        let seen = Seen::of(&opened.model, &rollout);
         Ok(Self {
             run: opened.run,
             cluster: opened.cluster,

@@ -1,15 +1,16 @@
 //! The executor's own access to a cluster, over the embedded one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use migrate_core::{Moment, StepErrorKind};
+use migrate_core::{BudgetKey, Moment, Policy, StepErrorKind, StepInput, WorkloadId};
 use migrate_executor::{AnchorState, ClusterAccess, KubeAccess, MarkedNode, adoptable_model};
 use migrate_kube::RunMark;
-use migrate_kube::resources::{Lease, Node};
+use migrate_kube::resources::{Lease, Node, Pod};
 use migrate_plan::Input;
 use migrate_sim::{Budget, Pool, SimCluster, Workload};
 
@@ -165,7 +166,13 @@ async fn cordons_are_taken_over_and_then_given_back_as_they_were() {
 async fn the_first_look_shows_everything_and_later_ones_what_changes() {
     let (_cluster, client) = cluster().await;
     let access = KubeAccess::new(client.clone());
-    let mut changes = access.changes();
+    let model = migrate_kube::observe(&client, Moment::EPOCH).await.unwrap();
+    let input = StepInput::new(
+        Arc::new(model.clone()),
+        Arc::new(Policy::default()),
+        "v1.37.2".parse().unwrap(),
+    );
+    let mut changes = access.changes(&input);
     let first = changes.next().await.unwrap().unwrap();
     let count = |is: fn(&Input) -> bool| first.iter().filter(|input| is(input)).count();
     assert_eq!(
@@ -174,10 +181,22 @@ async fn the_first_look_shows_everything_and_later_ones_what_changes() {
     );
     assert_eq!(
         count(|input| matches!(input, Input::BudgetSeen { allowed: 1, .. })),
-        1
+        2,
+        "a real one and what is assumed for a workload"
     );
 
-    let model = migrate_kube::observe(&client, Moment::EPOCH).await.unwrap();
+    let pod = &model.pods[0].id;
+    let now = kube::api::DeleteParams::default().grace_period(0);
+    Api::<Pod>::namespaced(client.clone(), &pod.namespace)
+        .delete(&pod.name, &now)
+        .await
+        .unwrap();
+    for room in [0, 1] {
+        let key = BudgetKey::assumed(&WorkloadId::new("Deployment", "shop", "cart"));
+        let seen = Input::BudgetSeen { key, allowed: room };
+        while !changes.next().await.unwrap().unwrap().contains(&seen) {}
+    }
+
     let name = &model.nodes[0].name;
     migrate_kube::cordon(&client, name, "run-1").await.unwrap();
     let cordoned = |input: &Input| match input {

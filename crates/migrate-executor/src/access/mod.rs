@@ -4,13 +4,14 @@
 //! cluster is, the anchor that says which run is in it, the marks of our
 //! cordons, and what the rollout is told about nodes and budgets.
 
+mod changes;
 mod kube;
 
 pub use self::kube::KubeAccess;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use migrate_core::{ClusterId, ClusterModel, StepError};
+use migrate_core::{ClusterId, ClusterModel, StepError, StepInput};
 use migrate_kube::{DRAINED_BY_HAND, RunMark};
 use migrate_plan::Input;
 
@@ -41,10 +42,11 @@ pub trait ClusterAccess: Send + Sync {
     /// Does nothing if it is already, or is gone.
     async fn take_over(&self, node: &str, from: &str, to: &str) -> Result<(), StepError>;
 
-    /// What is seen of nodes and budgets: first everything, then changes, for
-    /// as long as the stream is polled. Repeats are harmless. An error is not
-    /// the end: the stream goes on when the cluster answers again.
-    fn changes(&self) -> BoxStream<'static, Result<Vec<Input>, StepError>>;
+    /// What is seen of nodes and budgets, assumed ones included: first
+    /// everything, in one item, then changes, for as long as the stream is
+    /// polled. Repeats are harmless. An error is not the end: the stream goes
+    /// on when the cluster answers again.
+    fn changes(&self, input: &StepInput) -> BoxStream<'static, Result<Vec<Input>, StepError>>;
 }
 
 /// What the anchor in the cluster says.

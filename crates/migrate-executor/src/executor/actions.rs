@@ -29,7 +29,8 @@ impl Executor {
             }
             return;
         }
-        self.view.open(self.shop.access.as_ref(), now);
+        self.view
+            .open(self.shop.access.as_ref(), &self.shop.input, now);
         let news = self.view.news(now, &self.state.seen);
         self.inbox
             .extend(news.into_iter().map(|input| Record::Input { input }));

@@ -317,7 +317,7 @@ impl Executor {
             Happening::Ended(ended) => self.take_ended(ended, now),
             Happening::Drain(Some(event)) => self.take_drain_event(event, now),
             Happening::Drain(None) => self.drains.broke(now + self.pace.retry),
-            Happening::Seen(seen) => self.view.take(seen, now, &self.pace),
+            Happening::Seen(seen) => self.view.take(seen, &self.state.seen, now, &self.pace),
         }
     }
 

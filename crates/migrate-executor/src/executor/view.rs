@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use migrate_core::{BudgetKey, Moment, StepError};
+use migrate_core::{BudgetKey, Moment, StepError, StepInput};
 use migrate_plan::Input;
 
 use crate::state::Seen;
@@ -16,6 +16,8 @@ use crate::{ClusterAccess, Pace};
 pub(super) struct View {
     changes: Option<BoxStream<'static, Result<Vec<Input>, StepError>>>,
     gathered: BTreeMap<SeenKey, Input>,
+    /// The first look of a stream, which shows everything, is still to come.
+    first: bool,
     tell_at: Option<Moment>,
     reopen_at: Option<Moment>,
     synced: bool,
@@ -31,10 +33,11 @@ enum SeenKey {
 
 impl View {
     /// Begins to look, if nobody does.
-    pub(super) fn open(&mut self, access: &dyn ClusterAccess, now: Moment) {
+    pub(super) fn open(&mut self, access: &dyn ClusterAccess, input: &StepInput, now: Moment) {
         if self.changes.is_none() && self.reopen_at.is_none_or(|at| at <= now) {
             self.reopen_at = None;
-            self.changes = Some(access.changes());
+            self.first = true;
+            self.changes = Some(access.changes(input));
         }
     }
 
@@ -68,11 +71,16 @@ impl View {
     pub(super) fn take(
         &mut self,
         seen: Option<Result<Vec<Input>, StepError>>,
+        known: &Seen,
         now: Moment,
         pace: &Pace,
     ) {
         match seen {
-            Some(Ok(inputs)) => {
+            Some(Ok(mut inputs)) => {
+                if std::mem::take(&mut self.first) {
+                    // What went while nobody looked.
+                    inputs.extend(known.missing_from(&inputs));
+                }
                 self.trouble = None;
                 let wait = if self.synced {
                     pace.gather

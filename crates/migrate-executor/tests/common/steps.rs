@@ -469,7 +469,7 @@ impl ClusterAccess for Access {
     }
 
     /// Everything, again and again.
-    fn changes(&self) -> BoxStream<'static, Result<Vec<Input>, StepError>> {
+    fn changes(&self, _: &StepInput) -> BoxStream<'static, Result<Vec<Input>, StepError>> {
         let world = self.0.clone();
         let look = move |first: bool| {
             let world = world.clone();

@@ -55,6 +55,11 @@ impl Machine {
         self.slot_nodes[slot as usize]
     }
 
+    /// Disruptions that `budget` allows at once, ours included.
+    pub(crate) fn allowed(&self, budget: u32) -> u32 {
+        self.accounts[budget as usize].allowed
+    }
+
     pub(crate) fn width(&self, pool: u32) -> u32 {
         self.layout.widths[pool as usize]
     }

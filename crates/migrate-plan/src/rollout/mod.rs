@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use migrate_core::{
-    Action, ActionId, ClusterModel, KubeVersion, Moment, Outcome, Phase, Plan, Policy, Target,
+    Action, ActionId, BudgetKey, ClusterModel, KubeVersion, Moment, Outcome, Phase, Plan, Policy,
+    Target,
 };
 
 use crate::Error;
@@ -190,6 +191,15 @@ impl Rollout {
             Mode::Stopped(halt) => Some(self.stop_reason(halt)),
             Mode::Idle | Mode::Running | Mode::Finished => None,
         }
+    }
+
+    /// Every budget that a pod on a node of the plan has, real and assumed, and
+    /// the disruptions it allows at once, as far as the rollout has been told.
+    pub fn budgets(&self) -> impl Iterator<Item = (&BudgetKey, u32)> {
+        let keys = self.names.budgets();
+        (0..)
+            .zip(keys)
+            .map(|(id, key)| (key, self.machine.allowed(id)))
     }
 
     /// Whether every target is done or given up.

@@ -91,6 +91,11 @@ impl Names {
         &self.budgets[budget as usize]
     }
 
+    /// Those of all budgets, by id.
+    pub(super) fn budgets(&self) -> &[BudgetKey] {
+        &self.budgets
+    }
+
     pub(super) fn member(&self, member: u32) -> &str {
         &self.members[member as usize].0
     }

@@ -1,0 +1,30 @@
+//! What goes while no runner looks.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod common;
+
+use common::case::{Case, position, step_until};
+use common::law::assert_replay_law;
+use migrate_core::Cancellation;
+use migrate_executor::{Executor, Position, RunOutcome};
+
+#[tokio::test(start_paused = true)]
+async fn a_node_deleted_while_the_runner_is_down_is_given_up() {
+    let case = Case::new();
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    step_until(&mut executor, || {
+        case.effects().iter().any(|e| e.starts_with("cordon"))
+    })
+    .await;
+    drop(executor);
+    let gone = "blue-2";
+    let node = case.world.lock().nodes.remove(gone).unwrap();
+    assert_eq!(node.cordon, None, "its turn has not come");
+
+    let mut executor = Executor::open(case.resume()).await.unwrap();
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    assert_ne!(*position(&report, gone), Position::Done);
+    case.assert_unbroken();
+    assert_replay_law(&case.journal.entries());
+}
