@@ -8,7 +8,8 @@ use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent, DrainEvents, 
 use migrate_core::{IntOrPercent, MigratePods, StepContext, StepError, StepInput};
 use migrate_executor::MemoryJournal;
 use migrate_kube::{cordon, restore_cordon};
-use migrate_sim::{Pool, Scenario, Workload};
+use migrate_sim::store::Resource;
+use migrate_sim::{Pool, Scenario, Workload, annotations};
 
 use crate::cluster::{Rig, small};
 
@@ -54,6 +55,55 @@ async fn without_a_drain_nodes_change_under_their_pods() {
     let rig = Rig::start(1, crowded()).await;
     let no_drain = Arc::new(NoDrain(rig.cluster.client()));
     assert!(violations(&rig, no_drain).await.contains(&"I3"));
+}
+
+/// A cordon does not move a pod that tolerates it, and a kubelet may not change
+/// under it all the same.
+#[tokio::test(start_paused = true)]
+async fn without_a_drain_nodes_change_under_pods_that_tolerate_a_cordon() {
+    let mut operator = Workload::deployment("kube-system", "operator", 4);
+    operator.tolerates_everything = true;
+    let scenario = Scenario::new("v1.36.3")
+        .with_pool(Pool::control_plane(1))
+        .with_pool(Pool::new("general", 3))
+        .with_workload(operator);
+    let rig = Rig::start(1, scenario.clone()).await;
+    let no_drain = Arc::new(NoDrain(rig.cluster.client()));
+    assert!(violations(&rig, no_drain).await.contains(&"I3"));
+    let rig = Rig::start(1, scenario).await;
+    let drainer = Arc::new(rig.drainer());
+    let broken = violations(&rig, drainer).await;
+    assert!(broken.is_empty(), "{:?}", rig.broken());
+}
+
+/// One of three members leaps ahead by two minors.
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_that_drifts_apart_is_seen() {
+    let scenario = Scenario::new("v1.36.3").with_pool(Pool::control_plane(3));
+    let rig = Rig::start(1, scenario).await;
+    let member = {
+        let store = rig.cluster.store();
+        let first = store.list(Resource::NODES, None).next().unwrap();
+        first.name.clone()
+    };
+    let leap = |node: &mut serde_json::Value| {
+        node["metadata"]["annotations"][annotations::CONTROL_PLANE_VERSION] = "v1.38.0".into();
+    };
+    let mut store = rig.cluster.store();
+    store.modify(Resource::NODES, "", &member, leap).unwrap();
+    drop(store);
+    tokio::time::sleep(std::time::Duration::from_secs(300)).await;
+    let broken = rig.broken();
+    assert!(
+        broken.iter().all(|violation| violation.rule == "I4"),
+        "{broken:?}"
+    );
+    let named = |what: &str| {
+        broken
+            .iter()
+            .any(|violation| violation.what.starts_with(what))
+    };
+    assert!(named("kube-apiserver of"), "{broken:?}");
 }
 
 #[tokio::test(start_paused = true)]

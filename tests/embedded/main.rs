@@ -7,5 +7,6 @@ mod cluster;
 mod controls;
 mod crash;
 mod replay;
+mod room;
 mod storm;
 mod upgrade;

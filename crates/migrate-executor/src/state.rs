@@ -402,6 +402,16 @@ impl RunState {
             return;
         };
         let planned = self.planned(&action.target).clone();
+        if let ActionResult::Deferred { away } = result {
+            for node in away {
+                self.seen.forget(node);
+            }
+            self.seen.forget(action.target.name());
+            if let Some(trace) = self.traces.get_mut(&planned) {
+                *trace = Trace::new(trace.from.clone());
+            }
+            return;
+        }
         let course = match result {
             ActionResult::Failed { reason, .. } | ActionResult::Skipped { reason } => {
                 // How it is now must be told, also if it looks as before.

@@ -264,7 +264,13 @@ async fn the_report_is_data_and_text() {
     let case = Case::new();
     let report = case.run().await;
     let json = serde_json::to_string(&report).unwrap();
-    assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    assert_eq!(Report::from_json(&json).unwrap(), report);
+    let newer = json.replacen("\"schema\":1", "\"schema\":2", 1);
+    let error = Report::from_json(&newer).unwrap_err();
+    assert!(
+        error.to_string().starts_with("the report has schema 2"),
+        "{error}"
+    );
     let text = report.to_string();
     for part in [
         "outcome    done",

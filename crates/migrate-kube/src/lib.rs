@@ -57,7 +57,7 @@ pub use client::{Selection, cluster_id, connect, get, list, server_version};
 pub use clock::TokioClock;
 pub use cordon::{
     CORDONED_BY, CordonMark, Cordoned, DRAINED_BY_HAND, Restored, UNSCHEDULABLE_BEFORE, cordon,
-    restore_cordon,
+    cordon_if, restore_cordon,
 };
 pub use error::Error;
 pub use evict::{EvictOptions, EvictionAnswer, evict};

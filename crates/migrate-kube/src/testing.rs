@@ -137,6 +137,11 @@ impl Objects {
                 self.put(&path, object);
                 reply(201, self.object(&path))
             }
+            "GET" if self.objects.keys().any(|key| is_in(key, path)) => {
+                let items = self.objects.iter().filter(|(key, _)| is_in(key, path));
+                let items: Vec<&Value> = items.map(|(_, object)| object).collect();
+                reply(200, json!({ "metadata": {}, "items": items }))
+            }
             _ if !self.objects.contains_key(path) => {
                 reply(404, status(404, "NotFound", "not found", json!({})))
             }
@@ -154,6 +159,12 @@ impl Objects {
             _ => reply(200, self.object(path)),
         }
     }
+}
+
+/// Whether the object at `key` is of the collection at `path`.
+fn is_in(key: &str, path: &str) -> bool {
+    key.rsplit_once('/')
+        .is_some_and(|(parent, _)| parent == path)
 }
 
 fn conflict(reason: &str) -> Response<Body> {

@@ -1,13 +1,16 @@
 //! The error of this crate.
 
-use migrate_core::ClusterId;
 use migrate_core::cost::CostError;
 use migrate_core::skew::{PathError, PathStop, UpgradePath};
+use migrate_core::{ClusterId, DocumentError};
 
 /// Why there is no plan, or why a plan cannot be run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A plan or a model is of a newer release, or none at all.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// No term of the estimate may last for ever.
     #[error("no estimate: {0}")]
     Estimate(#[from] CostError),
@@ -18,19 +21,6 @@ pub enum Error {
         plan: String,
         /// What does not fit.
         problem: String,
-    },
-    /// Not the JSON form of a plan.
-    #[error("this is not a plan: {0}")]
-    Json(#[from] serde_json::Error),
-    /// Written by a newer release: read it with that one.
-    #[error("the {what} has schema {found} and this release knows up to {known}: use a newer one")]
-    NewerSchema {
-        /// What was read.
-        what: &'static str,
-        /// Its schema.
-        found: u32,
-        /// The newest schema this release reads.
-        known: u32,
     },
     /// The model names no control-plane member, so no version to start from.
     #[error("the cluster model has no control-plane member: observe the cluster again")]

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use migrate_core::{KubeVersion, Phase, Plan, Policy, Severity, Target};
+use migrate_core::{DocumentError, KubeVersion, Phase, Plan, Policy, Severity, Target};
 use migrate_plan::{Error, PlanTable, Planner, plan_from_json, plan_to_json, replay};
 use support::{Cluster, NEW, OLD, version};
 
@@ -56,15 +56,34 @@ fn json_gives_the_plan_back_and_a_newer_schema_is_refused() {
     assert!(
         matches!(
             error,
-            Error::NewerSchema {
+            Error::Document(DocumentError::Newer {
                 found: 2,
                 known: 1,
                 ..
-            }
+            })
         ),
         "{error}"
     );
-    assert!(matches!(plan_from_json("{}").unwrap_err(), Error::Json(_)));
+    let error = plan_from_json("{}").unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Document(DocumentError::Invalid { .. })
+    ));
+}
+
+#[test]
+fn a_model_of_a_newer_release_is_neither_planned_for_nor_run_on() {
+    let mut model = small().build();
+    let policy = Policy::default();
+    let plan = plan(&model);
+    model.schema += 1;
+    let planned = Planner::new(&model, &policy, version(NEW)).plan();
+    let run = migrate_plan::Rollout::new(&plan, &model, &policy);
+    for error in [planned.map(drop).unwrap_err(), run.map(drop).unwrap_err()] {
+        let expected = "the cluster model has schema 2 and this release knows up to 1: use the \
+                        release that wrote it, or make it anew";
+        assert_eq!(error.to_string(), expected);
+    }
 }
 
 #[test]

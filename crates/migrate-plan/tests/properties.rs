@@ -74,6 +74,9 @@ impl Judge {
                         self.completed.insert(id.clone());
                         self.succeeded(world, &action, outcome);
                     }
+                    ActionResult::Deferred { away } if self.is_full(world, &action, away) => {
+                        self.in_flight.remove(action.target.name());
+                    }
                     _ if Self::is_given_up(world, at, id) => {
                         let node = action.target.name().to_owned();
                         // A stop keeps it in flight.
@@ -113,6 +116,33 @@ impl Judge {
             Input::Started => self.stopped = false,
             _ => {}
         }
+    }
+
+    /// Takes note of nodes that were seen to be away, and whether they fill the
+    /// pool of the node that was to be drained.
+    fn is_full(&mut self, world: &World, action: &Action, away: &[String]) -> bool {
+        let Target::Node { pool, .. } = &action.target else {
+            return false;
+        };
+        for node in away {
+            if !self.in_flight.contains_key(node) {
+                self.well.insert(node.clone(), false);
+                self.not_ready.insert(node.clone());
+            }
+        }
+        self.away(pool).len() > width(world, pool)
+    }
+
+    /// Nodes of `pool` that are in work or not well.
+    fn away(&self, pool: &str) -> Vec<&String> {
+        let of_pool = self.pools.iter().filter(|(_, of)| *of == pool);
+        let names = of_pool.map(|(name, _)| name);
+        names
+            .filter(|name| {
+                let unwell = self.well.get(*name).is_some_and(|well| !well);
+                self.in_flight.contains_key(*name) || unwell
+            })
+            .collect()
     }
 
     fn succeeded(&mut self, world: &World, action: &Action, outcome: &migrate_core::Outcome) {
@@ -212,23 +242,7 @@ impl Judge {
         assert_eq!(had, None);
         self.seen_since_begin.remove(node);
         // The width, with whatever is not well counted.
-        let away: Vec<&String> = self
-            .pools
-            .iter()
-            .filter(|(name, of_pool)| {
-                *of_pool == pool
-                    && (self.in_flight.contains_key(*name)
-                        || self.well.get(*name).is_some_and(|well| !well))
-            })
-            .map(|(name, _)| name)
-            .collect();
-        let width = world
-            .plan
-            .pools
-            .iter()
-            .find(|p| p.name == pool)
-            .unwrap()
-            .width as usize;
+        let (away, width) = (self.away(pool), width(world, pool));
         assert!(
             away.len() <= width,
             "{away:?} away, at most {width} of {pool} may be"
@@ -264,6 +278,11 @@ impl Judge {
     }
 }
 
+fn width(world: &World, pool: &str) -> usize {
+    let pool = world.plan.pools.iter().find(|planned| planned.name == pool);
+    pool.unwrap().width as usize
+}
+
 fn scenario() -> impl Strategy<Value = Scenario> {
     let shape = (
         any::<u64>(),
@@ -275,22 +294,26 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u64, 10, 40]),
         prop::sample::select(vec![0u64, 0, 3, 15]),
         prop::sample::select(vec![0u64, 30]),
+        prop::sample::select(vec![0u64, 0, 20]),
         prop::sample::select(vec![0u64, 10, 40]),
     );
     (shape, day, any::<[bool; 4]>()).prop_map(
-        |((seed, members, pools, workloads), (retry, fail, replace, noise), flags)| Scenario {
-            seed,
-            members,
-            pools,
-            workloads,
-            canary: flags[0],
-            skip: flags[1],
-            retry,
-            fail,
-            replace,
-            noise,
-            budget_status: flags[2],
-            punctual: flags[3],
+        |((seed, members, pools, workloads), (retry, fail, replace, defer, noise), flags)| {
+            Scenario {
+                seed,
+                members,
+                pools,
+                workloads,
+                canary: flags[0],
+                skip: flags[1],
+                retry,
+                fail,
+                replace,
+                defer,
+                noise,
+                budget_status: flags[2],
+                punctual: flags[3],
+            }
         },
     )
 }
@@ -347,6 +370,7 @@ proptest! {
         let scenario = Scenario {
             retry: 0,
             fail: 0,
+            defer: 0,
             noise: 0,
             workloads: scenario.workloads.iter().map(|(n, b)| (*n, b.map(|b| b.max(1)))).collect(),
             ..scenario

@@ -15,6 +15,9 @@ use tokio::time::sleep;
 
 use super::dice::Dice;
 
+/// The kill switch, an annotation of the run's Lease.
+const PAUSE: &str = "kube-migrate.dev/pause";
+
 /// The faults of one run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
@@ -29,6 +32,8 @@ pub(super) struct Faults {
     /// New pods in a hundred that never become ready.
     never_ready_pods: u64,
     nodes: Vec<(String, NodeFault)>,
+    /// Times at which somebody pauses the run, after the last, and for how long.
+    pauses: Vec<(Duration, Duration)>,
     /// Records before or after which the runner dies.
     pub(super) crashes: Vec<u64>,
 }
@@ -61,6 +66,28 @@ impl Faults {
         }
         faults.crashes = (0..crashes).map(|_| dice.between(0, 150)).collect();
         faults
+    }
+
+    /// With somebody who pauses the run now and then; often it is over by then.
+    pub(super) fn with_pauses(mut self, dice: &mut Dice) -> Self {
+        let pauses = if dice.chance(40) {
+            dice.between(1, 3)
+        } else {
+            0
+        };
+        self.pauses = (0..pauses)
+            .map(|_| {
+                let seconds =
+                    |low, high, dice: &mut Dice| Duration::from_secs(dice.between(low, high));
+                (seconds(20, 200, dice), seconds(1, 120, dice))
+            })
+            .collect();
+        self
+    }
+
+    /// How many pauses there are to be.
+    pub(super) fn pauses(&self) -> usize {
+        self.pauses.len()
     }
 
     /// Whether a run must arrive: everything that is wrong passes by itself.
@@ -133,8 +160,16 @@ impl Faults {
                 cluster.api().set_available(true);
             }
         };
+        let pauses = async {
+            for (after, length) in &self.pauses {
+                sleep(*after).await;
+                set_paused(&cluster, true);
+                sleep(*length).await;
+                set_paused(&cluster, false);
+            }
+        };
         let mut dice = Dice::new(3, self.never_ready_pods);
-        tokio::join!(nodes, outages, self.break_pods(&cluster, &mut dice));
+        tokio::join!(nodes, outages, pauses, self.break_pods(&cluster, &mut dice));
     }
 
     /// Makes some of the pods that are new never ready.
@@ -160,6 +195,15 @@ impl Faults {
             known = now;
         }
     }
+}
+
+/// A person who pauses asks until it is done: past every fault. Before the run
+/// has made its mark there is nothing to pause.
+fn set_paused(cluster: &SimCluster, paused: bool) {
+    let mut store = cluster.store();
+    let _ = store.modify(Resource::LEASES, "kube-system", "kube-migrate", |lease| {
+        lease["metadata"]["annotations"][PAUSE] = json!(paused.to_string());
+    });
 }
 
 fn answer(code: u16, reason: &str) -> Fault {

@@ -14,8 +14,8 @@ use std::time::Duration;
 const SEEDS: u64 = 300;
 
 /// Each of `KUBE_MIGRATE_SEEDS` clusters, counted from `KUBE_MIGRATE_FIRST_SEED`,
-/// ends upgraded or with a stop that says why; no rule is broken, and no cordon
-/// or mark is left that the report does not name. A cluster with which nothing
+/// ends upgraded or with a stop that says why; no rule is broken, no cordon or
+/// mark is left that the report does not name, and the replay law holds. A cluster with which nothing
 /// lasting is wrong must arrive.
 #[test]
 #[ignore = "long"]
@@ -70,11 +70,15 @@ fn figures(ended: &[run::Ended]) {
     }
     let nodes: usize = ended.iter().map(|end| end.nodes).sum();
     let crashes: u32 = ended.iter().map(|end| end.crashes).sum();
+    let actions: usize = ended.iter().map(|end| end.actions).sum();
+    let pauses: usize = ended.iter().map(|end| end.pauses).sum();
     let evictions: u32 = ended.iter().map(|end| end.evictions).sum();
     let took: Duration = ended.iter().map(|end| end.took).sum();
     println!("figure storm.clusters {} 1", ended.len());
     println!("figure storm.nodes {nodes} 1");
+    println!("figure storm.actions {actions} 1");
     println!("figure storm.crashes {crashes} 1");
+    println!("figure storm.pauses {pauses} 1");
     println!("figure storm.evictions {evictions} 1");
     println!("figure storm.cluster-time {} s", took.as_secs());
     for (outcome, count) in outcomes {

@@ -29,6 +29,7 @@ use super::dice::Dice;
 use super::faults::Faults;
 use super::world;
 use crate::crash::{Crash, Crashing, dead};
+use crate::replay::obeys_the_replay_law;
 
 /// Longer than any run here may take, in the cluster's time.
 const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -38,7 +39,10 @@ const RESTARTS: u32 = 500;
 /// What became of one run in which nothing was wrong with the run.
 pub(super) struct Ended {
     pub(super) nodes: usize,
+    /// Begun, and begun again by a replay.
+    pub(super) actions: usize,
     pub(super) crashes: u32,
+    pub(super) pauses: usize,
     pub(super) evictions: u32,
     pub(super) took: Duration,
     /// `done`, or in one word why it stopped.
@@ -73,6 +77,7 @@ struct Storm {
     lost: Arc<Mutex<BTreeSet<String>>>,
     clock: Arc<TokioClock>,
     planned: (ClusterModel, Plan),
+    journal: MemoryJournal,
     crashes: u32,
     dice: Dice,
 }
@@ -84,6 +89,7 @@ impl Storm {
         policy.waive.insert("KM-BACKUP-001".to_owned());
         let nodes: Vec<String> = scenario.node_names().collect();
         let faults = Faults::random(&mut Dice::new(seed, 3), &nodes);
+        let faults = faults.with_pauses(&mut Dice::new(seed, 7));
         let probe = RuleProbe::new(world::rules(&policy, &scenario));
         let lost = Arc::new(Mutex::new(BTreeSet::new()));
         let mut seen = probe.observer();
@@ -124,6 +130,7 @@ impl Storm {
             lost,
             clock: Arc::new(clock),
             planned: (model, plan),
+            journal: MemoryJournal::new(),
             crashes: 0,
             dice: Dice::new(seed, 4),
         })
@@ -142,7 +149,7 @@ impl Storm {
     }
 
     async fn run_to_the_end(&mut self) -> Result<Report, String> {
-        let journal = MemoryJournal::new();
+        let journal = self.journal.clone();
         let mut crashes = self.faults.crashes.clone();
         let mut refusals = 0;
         for _ in 0..RESTARTS {
@@ -215,12 +222,19 @@ impl Storm {
             ));
         }
         wrong.extend(self.left_behind(report));
+        let replayed = obeys_the_replay_law(self.journal.entries());
+        let actions = replayed.unwrap_or_else(|broken| {
+            wrong.push(format!("the replay law: {broken}"));
+            0
+        });
         if !wrong.is_empty() {
             return Err(format!("{}\n{:?}\n{report}", wrong.join("\n"), self.faults));
         }
         Ok(Ended {
             nodes: self.planned.0.nodes.len(),
+            actions,
             crashes: self.crashes,
+            pauses: self.faults.pauses(),
             evictions: report.evictions,
             took: report.duration.actual,
             outcome,

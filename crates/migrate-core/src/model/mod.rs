@@ -23,10 +23,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Moment;
+use crate::{DocumentError, Moment};
 
-/// Version of the JSON form of [`ClusterModel`]. A reader refuses a newer one.
+/// Version of the JSON form of [`ClusterModel`]. A reader refuses a newer one:
+/// [`ClusterModel::from_json`] does, and so do planner and rollout when they are
+/// handed one.
 pub const SCHEMA: u32 = 1;
+
+const WHAT: &str = "cluster model";
 
 /// Who a cluster is: the uid of its `kube-system` namespace.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -95,6 +99,25 @@ impl ClusterModel {
             workloads: Vec::new(),
             budgets: Vec::new(),
         }
+    }
+
+    /// Reads the JSON form back, which `serde_json` writes. Every field is
+    /// described in `docs/model.md`.
+    ///
+    /// # Errors
+    /// [`DocumentError::Newer`] for one that a newer release wrote,
+    /// [`DocumentError::Invalid`] for what is no model.
+    pub fn from_json(json: &str) -> Result<Self, DocumentError> {
+        DocumentError::read(WHAT, SCHEMA, json)
+    }
+
+    /// Whether this release knows everything that the writer of the model may
+    /// have put into it.
+    ///
+    /// # Errors
+    /// [`DocumentError::Newer`].
+    pub fn ensure_known(&self) -> Result<(), DocumentError> {
+        DocumentError::unless_known(WHAT, self.schema, SCHEMA)
     }
 
     /// Sorts every list into its documented order.

@@ -208,6 +208,14 @@ pub enum DrainOutcome {
         /// Whether trying again may help.
         retryable: bool,
     },
+    /// It was not begun: the last look before the cordon showed that as many
+    /// nodes of its pool are away as may be. Nothing was changed.
+    NoRoom {
+        /// The pool.
+        pool: String,
+        /// Its nodes that are cordoned or not Ready.
+        away: Vec<String>,
+    },
 }
 
 /// What is being verified.

@@ -75,6 +75,10 @@ pub type DrainEvents = Pin<Box<dyn Stream<Item = DrainEvent> + Send>>;
 /// Pods leave only through the Eviction API. Work is done only while the
 /// returned stream is polled; dropping it leaves nothing running. Draining a
 /// node once more continues where it stands. Cordons of others are kept.
+///
+/// A node that comes in was admitted when its pool had room; by the time of its
+/// cordon another may have died. So its pool is looked at once more right
+/// before ([`DrainOutcome::NoRoom`]).
 #[async_trait]
 pub trait MigratePods: Send + Sync {
     /// Drains the nodes that come in over `commands`.

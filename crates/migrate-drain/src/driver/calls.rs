@@ -7,12 +7,13 @@ use futures::future::BoxFuture;
 use kube::Client;
 use migrate_core::PodId;
 use migrate_kube::{
-    Error, EvictOptions, Restored, Selection, cordon, evict, list, resources, restore_cordon,
+    Error, EvictOptions, Restored, Selection, cordon, cordon_if, evict, list, resources,
+    restore_cordon,
 };
 
 use super::lens::Pods;
 use super::writes::{Write, Written};
-use crate::machine::{Failure, Input, RequestId};
+use crate::machine::{Failure, Input, RequestId, Room};
 
 /// What came back.
 pub(super) enum Reply {
@@ -55,15 +56,20 @@ impl Calls {
         .boxed()
     }
 
-    /// Answered within two deadlines of a request: a change is a read and a
-    /// write.
+    /// Answered within two deadlines of a request, three with a look at the
+    /// pool: a change is a read and a write.
     pub(super) fn write(&self, node: String, write: Write) -> BoxFuture<'static, Written> {
         let calls = self.clone();
-        let limit = calls.deadline * 2;
+        let requests = match write {
+            Write::Cordon(Some(_)) => 3,
+            Write::Cordon(None) | Write::Restore => 2,
+        };
+        let limit = calls.deadline * requests;
         async move {
             let answer = async {
-                match write {
-                    Write::Cordon => calls.cordon(&node).await,
+                match &write {
+                    Write::Cordon(Some(room)) => calls.cordon_with_room(&node, room).await,
+                    Write::Cordon(None) => calls.cordon(&node).await,
                     Write::Restore => calls.restore(&node).await,
                 }
             };
@@ -74,9 +80,9 @@ impl Calls {
                     Err((Failure::passing(reason), false))
                 }
             };
-            let (input, sure) = match (answer, write) {
+            let (input, sure) = match (answer, &write) {
                 (Ok(input), _) => (input, true),
-                (Err((failure, sure)), Write::Cordon) => {
+                (Err((failure, sure)), Write::Cordon(_)) => {
                     let node = node.clone();
                     (Input::CordonFailed { node, failure }, sure)
                 }
@@ -101,6 +107,32 @@ impl Calls {
         Ok(Input::Cordoned {
             node: node.to_owned(),
             was_unschedulable: cordoned.was_unschedulable,
+        })
+    }
+
+    /// Cordons the node if its pool, read right before, has room.
+    async fn cordon_with_room(&self, node: &str, room: &Room) -> Result<Input, (Failure, bool)> {
+        let judge = |seen: &[resources::Node]| {
+            let away = |node: &resources::Node| node.spec.unschedulable || !node.is_ready();
+            let names = seen.iter().filter_map(|node| {
+                let name = node.metadata.name.as_deref()?;
+                Some((name, away(node)))
+            });
+            room.missing(names).map_or(Ok(()), Err)
+        };
+        let among = match room.selector() {
+            Some(labels) => Selection::all().labels(labels),
+            None => Selection::all(),
+        };
+        let cordoned = cordon_if(&self.client, node, &self.run, &among, judge).await;
+        let cordoned = cordoned.map_err(|error| (failure(&error), is_sure(&error)))?;
+        let node = node.to_owned();
+        Ok(match cordoned {
+            Ok(cordoned) => Input::Cordoned {
+                node,
+                was_unschedulable: cordoned.was_unschedulable,
+            },
+            Err(away) => Input::NoRoom { node, away },
         })
     }
 

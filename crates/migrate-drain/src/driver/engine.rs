@@ -200,7 +200,9 @@ impl Engine {
                     handle.abort();
                 }
             }
-            Output::Cordon { node } => self.writes.begin(&self.calls, node, Write::Cordon),
+            Output::Cordon { node, room } => {
+                self.writes.begin(&self.calls, node, Write::Cordon(room));
+            }
             Output::Done(event) => self.ended.extend(self.writes.hold(event)),
             Output::Event(event) => {
                 if let EventKind::Found { finding } = &event {

@@ -23,7 +23,7 @@ use migrate_core::{
 use migrate_kube::TokioClock;
 
 use crate::Error;
-use crate::machine::{Drain, Options};
+use crate::machine::{Drain, Options, Pools};
 use engine::Engine;
 
 /// Who owns the cordons of a drain that is part of no run.
@@ -55,6 +55,7 @@ pub struct Drainer {
     max_requests: Option<usize>,
     run: String,
     guarded: bool,
+    looks: bool,
 }
 
 impl Drainer {
@@ -67,6 +68,7 @@ impl Drainer {
             max_requests: None,
             run: STANDALONE.to_owned(),
             guarded: true,
+            looks: true,
         }
     }
 
@@ -108,6 +110,15 @@ impl Drainer {
     #[must_use]
     pub fn unguarded(mut self) -> Self {
         self.guarded = false;
+        self
+    }
+
+    /// Without the last look at a pool before a cordon, for negative controls
+    /// of tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_last_look(mut self) -> Self {
+        self.looks = false;
         self
     }
 
@@ -238,7 +249,10 @@ impl MigratePods for Drainer {
         input: &StepInput,
         commands: DrainCommands,
     ) -> Result<DrainEvents, StepError> {
-        let options = self.options(&input.policy).with_dry_run(input.dry_run);
+        let mut options = self.options(&input.policy).with_dry_run(input.dry_run);
+        if self.looks {
+            options = options.with_pools(Pools::of(&input.model, &input.policy));
+        }
         let machine = Drain::new(options).with_baseline(Arc::clone(&input.model));
         let deadline = input.policy.deadlines.request;
         let mut engine = Engine::new(self.client.clone(), machine, cx.clone(), deadline, commands);

@@ -76,6 +76,9 @@ impl fmt::Display for DrainReport {
                     }
                 }
                 DrainOutcome::Failed { reason, .. } => f.write_str(reason)?,
+                DrainOutcome::NoRoom { pool, away } => {
+                    write!(f, "not begun, pool {pool} is full with {}", away.join(", "))?
+                }
                 other => write!(f, "{other:?}")?,
             }
         }

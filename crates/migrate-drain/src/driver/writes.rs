@@ -9,12 +9,13 @@ use futures::stream::FuturesUnordered;
 use migrate_core::steps::{DrainEvent, DrainOutcome};
 
 use super::calls::Calls;
-use crate::machine::Input;
+use crate::machine::{Input, Room};
 
 /// A change of a node.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Write {
-    Cordon,
+    /// Only if there is this room.
+    Cordon(Option<Room>),
     Restore,
 }
 
@@ -83,11 +84,14 @@ impl Writes {
         let node = &written.node;
         let settles = self.under_way.remove(node).unwrap_or_default();
         let awaited = self.held.contains_key(node) || self.next.contains_key(node);
-        if !written.sure && awaited && !settles {
-            self.start(calls, node.clone(), written.write, true);
+        // One that was not made once more settles nothing.
+        let made = !matches!(written.input, Input::NoRoom { .. });
+        let sure = written.sure && (made || !settles);
+        if !sure && awaited && !settles {
+            self.start(calls, node.clone(), written.write.clone(), true);
             return Vec::new();
         }
-        if !written.sure {
+        if !sure {
             let held = self.held.get_mut(node).into_iter().flatten();
             held.for_each(|event| doubt(event, &written.input));
         }

@@ -4,6 +4,8 @@ use migrate_core::steps::DrainEvent;
 use migrate_core::{Blocked, DisruptionBudget, EventKind, Node, Pod, PodId, Workload, WorkloadId};
 use migrate_kube::EvictionAnswer;
 
+use super::Room;
+
 /// Names one eviction request; never used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RequestId(pub(super) u64);
@@ -140,6 +142,14 @@ pub enum Input {
         /// Every pod bound to it.
         pods: Result<Vec<Seen<Pod>>, Failure>,
     },
+    /// The node was not cordoned, since its pool has no room: the answer of
+    /// [`Room::missing`].
+    NoRoom {
+        /// Node.
+        node: String,
+        /// Nodes of its pool that are away.
+        away: Vec<String>,
+    },
     /// A node is gone.
     NodeGone(String),
     /// A node, new or changed.
@@ -205,11 +215,14 @@ pub enum Output {
         /// Which request.
         request: RequestId,
     },
-    /// Cordon the node; answered by [`Input::Cordoned`] or
-    /// [`Input::CordonFailed`].
+    /// Cordon the node; answered by [`Input::Cordoned`],
+    /// [`Input::CordonFailed`] or [`Input::NoRoom`].
     Cordon {
         /// Node.
         node: String,
+        /// Only if its pool, read right before, has room; a node that has our
+        /// mark already needs none.
+        room: Option<Room>,
     },
     /// A drain or a release ended. Never [`DrainEvent::Waiting`].
     Done(DrainEvent),

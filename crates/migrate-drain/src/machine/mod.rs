@@ -25,6 +25,7 @@ mod observe;
 mod options;
 mod pods;
 mod release;
+mod room;
 mod stage;
 mod state;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod view;
 pub use finding::codes;
 pub use io::{Attachment, Failure, Input, Listed, Output, RequestId, Seen};
 pub use options::Options;
+pub use room::{Pools, Room};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

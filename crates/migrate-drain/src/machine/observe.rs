@@ -29,6 +29,7 @@ impl Drain {
             Input::CordonFailed { node, failure } => self.cordon_failed(&node, &failure),
             Input::Listed(listed) => self.listed(listed),
             Input::Looked { node, pods } => self.looked(&node, pods),
+            Input::NoRoom { node, away } => self.no_room(&node, away),
             Input::NodeGone(node) => self.node_gone(&node),
             Input::NodeSeen(seen) => self.node_seen(&seen),
             Input::NodesAdded(nodes) => nodes.into_iter().for_each(|node| self.add(node)),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use migrate_core::{AssumedBudgetPolicy, Consent, Policy};
 
+use super::Pools;
+
 /// Choices of a drain, most of them the operator's [`Policy`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -27,6 +29,9 @@ pub struct Options {
     pub settle: Duration,
     /// Cordon nothing, and ask for each pod once whether it could go.
     pub dry_run: bool,
+    /// Pools whose room is looked at before each cordon; nothing is looked at
+    /// where a person names the nodes.
+    pub pools: Option<Pools>,
     /// Off only in negative controls of tests: the ledger never objects.
     #[doc(hidden)]
     pub guarded: bool,
@@ -45,6 +50,7 @@ impl Options {
             max_requests: 32,
             settle: Duration::from_secs(2),
             dry_run: false,
+            pools: None,
             guarded: true,
         }
     }
@@ -61,6 +67,13 @@ impl Options {
     #[must_use]
     pub fn with_max_requests(mut self, requests: usize) -> Self {
         self.max_requests = requests.max(1);
+        self
+    }
+
+    /// Takes a node only while its pool has room.
+    #[must_use]
+    pub fn with_pools(mut self, pools: Pools) -> Self {
+        self.pools = Some(pools);
         self
     }
 

@@ -1,6 +1,7 @@
 //! The stages of a node's drain up to its cordon.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use migrate_core::steps::DrainOutcome;
 use migrate_core::{
@@ -10,6 +11,10 @@ use migrate_core::{
 use super::io::{Failure, Output};
 use super::state::{Stage, Timer, backoff};
 use super::{Drain, finding};
+
+/// After this long an API server has dropped a request (`--request-timeout`, one
+/// minute by default), so that it does not take effect any more.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Drain {
     /// Looks at a node that is being drained.
@@ -129,13 +134,36 @@ impl Drain {
     // The cordon.
 
     pub(super) fn ask_cordon(&mut self, node: &str) {
+        let room = self.room(node);
         if let Some(drain) = self.nodes.get_mut(node) {
             drain.stage = Stage::Cordoning;
             drain.retry = None;
+            drain.cordon.asked = true;
             self.outputs.push_back(Output::Cordon {
                 node: node.to_owned(),
+                room,
             });
         }
+    }
+
+    /// Its pool was full when it was to be cordoned. After an attempt without
+    /// an answer a cordon may still come: then it is not let go yet.
+    pub(super) fn no_room(&mut self, node: &str, away: Vec<String>) {
+        let now = self.now;
+        let Some(drain) = self.nodes.get(node).filter(|d| d.stage == Stage::Cordoning) else {
+            return;
+        };
+        let pools = self.options.pools.as_ref();
+        let pool = pools
+            .and_then(|pools| pools.pool_of(node))
+            .unwrap_or_default();
+        let failed_at = drain.cordon.failed_at;
+        if failed_at.is_none_or(|at| now >= at + REQUEST_TIMEOUT) {
+            let pool = pool.to_owned();
+            return self.finish(node, DrainOutcome::NoRoom { pool, away });
+        }
+        let reason = format!("pool {pool} is full with {}", away.join(", "));
+        self.cordon_later(node, &reason);
     }
 
     pub(super) fn cordoned(&mut self, node: &str, was_unschedulable: bool) {
@@ -175,11 +203,19 @@ impl Drain {
                 },
             );
         }
+        drain.cordon.failed_at = Some(now);
+        self.cordon_later(node, &failure.reason);
+    }
+
+    fn cordon_later(&mut self, node: &str, reason: &str) {
+        let Some(drain) = self.nodes.get_mut(node) else {
+            return;
+        };
         drain.cordon.failures += 1;
-        let at = now + backoff(drain.cordon.failures);
+        let at = self.now + backoff(drain.cordon.failures);
         drain.retry = Some(at);
         self.timer(at, Timer::Node(node.to_owned()));
-        self.say_waiting(node, Some(format!("its cordon: {}", failure.reason)));
+        self.say_waiting(node, Some(format!("its cordon: {reason}")));
     }
 
     /// The cordon is confirmed: pods may be asked to go.

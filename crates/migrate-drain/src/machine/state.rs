@@ -54,12 +54,16 @@ pub(super) enum Stage {
 /// The cordon of a node.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cordon {
+    /// It was asked for, and may come about any time.
+    pub(super) asked: bool,
     /// When it was last confirmed.
     pub(super) at: Option<Moment>,
     /// Seen on the node since then.
     pub(super) seen: bool,
-    /// Requests that failed in a row.
+    /// Attempts in a row without a cordon.
     pub(super) failures: u32,
+    /// When the last attempt failed: it may still take effect after that.
+    pub(super) failed_at: Option<Moment>,
     /// How often someone else lifted it.
     pub(super) lifted: u32,
 }

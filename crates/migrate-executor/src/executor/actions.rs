@@ -134,6 +134,10 @@ impl Executor {
     /// The end of an action is durable, and the rollout knows of it.
     pub(super) fn action_is_over(&mut self, action: Action, result: &ActionResult) {
         let error = match result {
+            ActionResult::Deferred { away } => Some(format!(
+                "put off: its pool is full with {}",
+                away.join(", ")
+            )),
             ActionResult::Failed { reason, .. } | ActionResult::Skipped { reason } => {
                 Some(reason.clone())
             }
@@ -290,6 +294,7 @@ fn drain_result(outcome: &DrainOutcome) -> ActionResult {
             )
         }
         DrainOutcome::Failed { reason, retryable } => failed(*retryable, reason.clone()),
+        DrainOutcome::NoRoom { away, .. } => ActionResult::Deferred { away: away.clone() },
         _ => failed(
             false,
             "the drain ended in a way this release does not know".to_owned(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use migrate_core::cost::TermKind;
 use migrate_core::steps::BackupReport;
-use migrate_core::{ClusterId, Finding, KubeVersion, Moment, ObjectName, Severity};
+use migrate_core::{ClusterId, DocumentError, Finding, KubeVersion, Moment, ObjectName, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::MarkedNode;
@@ -120,6 +120,15 @@ pub struct WaitSummary {
 }
 
 impl Report {
+    /// Reads the JSON form of a report back.
+    ///
+    /// # Errors
+    /// [`DocumentError::Newer`] for one that a newer release wrote,
+    /// [`DocumentError::Invalid`] for what is no report.
+    pub fn from_json(json: &str) -> Result<Self, DocumentError> {
+        DocumentError::read("report", REPORT_SCHEMA, json)
+    }
+
     /// The report of `state`. `cordons` are the marks on the nodes where the
     /// cluster could be asked; otherwise the journal's word is taken.
     pub(crate) fn new(

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::core::Request;
@@ -13,7 +15,7 @@ use serde_json::json;
 use crate::client::{READ_DEADLINE, within_deadline};
 use crate::patch::{FIELD_MANAGER, merge};
 use crate::resources::{self, annotation};
-use crate::{ApiCall, Error};
+use crate::{ApiCall, Error, Selection, list};
 
 /// Annotation of a node: the run that cordoned it.
 pub const CORDONED_BY: &str = "kube-migrate.dev/cordoned-by";
@@ -97,6 +99,43 @@ impl CordonMark {
 /// [`Error::NotFound`]; [`Error::Conflict`] if another run has cordoned it, or if
 /// the node keeps changing; any other of [`Error`].
 pub async fn cordon(client: &Client, node: &str, run: &str) -> Result<Cordoned, Error> {
+    let always = None::<(_, fn(&[resources::Node]) -> Result<(), Infallible>)>;
+    let Ok(cordoned) = take(client, node, run, always).await?;
+    Ok(cordoned)
+}
+
+/// As [`cordon`], if `may` has nothing against it; else what it says, and
+/// nothing is changed.
+///
+/// # Guarantees
+/// `may` is shown the nodes `among` as the API server has them, read after
+/// everything else and right before the write; again before each further attempt.
+/// Nothing passes between that read and the write but one answer and one request.
+/// A node that has the mark of `run` already is not asked about.
+///
+/// # Caveats
+/// The API has no condition on other objects: what happens to another node while
+/// the write is on its way is seen by nobody. Each attempt reads a list, so
+/// narrow it.
+///
+/// # Errors
+/// As [`cordon`].
+pub async fn cordon_if<W>(
+    client: &Client,
+    node: &str,
+    run: &str,
+    among: &Selection,
+    may: impl Fn(&[resources::Node]) -> Result<(), W>,
+) -> Result<Result<Cordoned, W>, Error> {
+    take(client, node, run, Some((among, may))).await
+}
+
+async fn take<W>(
+    client: &Client,
+    node: &str,
+    run: &str,
+    may: Option<(&Selection, impl Fn(&[resources::Node]) -> Result<(), W>)>,
+) -> Result<Result<Cordoned, W>, Error> {
     let mut attempt = 1;
     loop {
         let seen = read(client, node).await?;
@@ -112,10 +151,16 @@ pub async fn cordon(client: &Client, node: &str, run: &str) -> Result<Cordoned, 
                 });
             }
             Some(mark) if seen.spec.unschedulable => {
-                return Ok(seen.cordoned(mark.was_unschedulable));
+                return Ok(Ok(seen.cordoned(mark.was_unschedulable)));
             }
             _ => seen.spec.unschedulable,
         };
+        if let (None, Some((among, may))) = (&mark, &may) {
+            let nodes = list(client, among).await?;
+            if let Err(why) = may(&nodes) {
+                return Ok(Err(why));
+            }
+        }
         let patch = json!({
             "metadata": {
                 "resourceVersion": seen.metadata.resource_version,
@@ -127,7 +172,7 @@ pub async fn cordon(client: &Client, node: &str, run: &str) -> Result<Cordoned, 
             "spec": { "unschedulable": true },
         });
         match write(client, node, &patch).await {
-            Ok(now) => return Ok(now.cordoned(was_unschedulable)),
+            Ok(now) => return Ok(Ok(now.cordoned(was_unschedulable))),
             Err(Error::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(error),
         }

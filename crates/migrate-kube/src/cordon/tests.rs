@@ -269,3 +269,63 @@ async fn a_node_that_is_gone() {
     assert!(matches!(error, Error::NotFound { .. }));
     assert_eq!(error.to_string(), "get nodes a: not found");
 }
+
+/// Cordons node `a` unless node `b` is cordoned.
+async fn cordon_beside(fixture: &Fixture) -> Result<Cordoned, String> {
+    let may = |nodes: &[resources::Node]| {
+        let b = nodes
+            .iter()
+            .find(|node| node.metadata.name.as_deref() == Some("b"));
+        match b.is_some_and(|node| node.spec.unschedulable) {
+            true => Err(format!("b is one of {}", nodes.len())),
+            false => Ok(()),
+        }
+    };
+    let client = &fixture.api.client;
+    let among = Selection::all().labels("pool=x");
+    cordon_if(client, "a", US, &among, may).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_last_look_comes_right_before_the_write() {
+    let fixture = Fixture::new(false);
+    cordon_beside(&fixture).await.unwrap();
+    let asked: Vec<String> = fixture
+        .api
+        .asked()
+        .iter()
+        .map(|asked| asked.line())
+        .collect();
+    assert_eq!(asked[0], format!("GET {PATH}"));
+    assert!(
+        asked[1].starts_with("GET /api/v1/nodes?") && asked[1].contains("labelSelector=pool%3Dx")
+    );
+    assert!(asked[2].starts_with("PATCH"));
+    // What is ours already is not asked about.
+    cordon_beside(&fixture).await.unwrap();
+    assert_eq!(fixture.api.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn what_the_last_look_shows_keeps_the_node_untouched() {
+    let b = |unschedulable: bool| json!({ "metadata": { "name": "b" }, "spec": { "unschedulable": unschedulable } });
+    let fixture = Fixture::new(false);
+    fixture
+        .objects
+        .lock()
+        .unwrap()
+        .put("/api/v1/nodes/b", b(true));
+    let before = fixture.node();
+    assert_eq!(cordon_beside(&fixture).await.unwrap_err(), "b is one of 2");
+    assert_eq!((fixture.node(), fixture.patches()), (before, 0));
+
+    // It is repeated with the write: this time `b` goes in between.
+    let fixture = Fixture::new(false);
+    let hook = Box::new(move |objects: &mut Objects| {
+        objects.put("/api/v1/nodes/b", b(true));
+        objects.patch(PATH, &json!({ "status": { "phase": "x" } }));
+    });
+    fixture.objects.lock().unwrap().before_write.push(hook);
+    assert_eq!(cordon_beside(&fixture).await.unwrap_err(), "b is one of 2");
+    assert!(!fixture.is_unschedulable() && fixture.mark().is_none());
+}

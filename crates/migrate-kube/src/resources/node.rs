@@ -11,7 +11,7 @@ use super::{Condition, Quantity, is_true, meta, resource};
 use crate::{ApiCall, Error};
 
 /// Label of control-plane nodes.
-const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
 /// `v1 Node`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -102,6 +102,11 @@ impl Node {
         !self.status.node_info.kubelet_version.is_empty()
     }
 
+    /// Whether its Ready condition is True.
+    pub fn is_ready(&self) -> bool {
+        is_true(&self.status.conditions, "Ready")
+    }
+
     /// The node as decisions see it.
     ///
     /// A taint with an effect this version does not know counts as
@@ -125,7 +130,7 @@ impl Node {
         }
         node.taints = self.spec.taints.iter().map(Taint::to_model).collect();
         node.unschedulable = self.spec.unschedulable;
-        node.ready = is_true(&self.status.conditions, "Ready");
+        node.ready = self.is_ready();
         node.allocatable = resources(&self.status.allocatable);
         Ok(node)
     }

@@ -16,9 +16,18 @@ const FIRST_RETRY: Duration = Duration::from_secs(10);
 /// How an action ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Ended {
+    /// Not begun: these nodes of its pool were seen to be away.
+    Deferred {
+        away: Vec<u32>,
+    },
     Succeeded,
-    Failed { retryable: bool, reason: String },
-    Skipped { reason: String },
+    Failed {
+        retryable: bool,
+        reason: String,
+    },
+    Skipped {
+        reason: String,
+    },
 }
 
 impl Machine {
@@ -29,21 +38,55 @@ impl Machine {
             return;
         }
         match ended {
+            Ended::Deferred { away } => self.deferred(target, phase, &away),
             Ended::Succeeded => self.passed(target, phase),
-            Ended::Failed { retryable, reason } => {
-                let attempts = self.attempts[target as usize];
-                if retryable && attempts < MAX_ATTEMPTS && !self.is_gone(target) {
-                    let wait = FIRST_RETRY * (1 << attempts.saturating_sub(1));
-                    self.set(target, State::Backoff(phase));
-                    self.timers.push(Reverse((self.now + wait, target)));
-                } else {
-                    let skip = self.layout.then == OnDeadline::Skip;
-                    self.give_up(target, phase, skip, reason);
-                }
-            }
+            Ended::Failed { retryable, reason } => self.failed(target, phase, retryable, reason),
             Ended::Skipped { reason } => self.give_up(target, phase, true, reason),
         }
         self.dispatch();
+    }
+
+    fn failed(&mut self, target: u32, phase: Phase, retryable: bool, reason: String) {
+        let attempts = self.attempts[target as usize];
+        if retryable && attempts < MAX_ATTEMPTS && !self.is_gone(target) {
+            let wait = FIRST_RETRY * (1 << attempts.saturating_sub(1));
+            self.set(target, State::Backoff(phase));
+            self.timers.push(Reverse((self.now + wait, target)));
+        } else {
+            let skip = self.layout.then == OnDeadline::Skip;
+            self.give_up(target, phase, skip, reason);
+        }
+    }
+
+    /// Puts a slot back into the queue that was admitted and not begun, since
+    /// `away` fill its pool.
+    ///
+    /// Only if they do so by our count too: whoever is put back may begin at
+    /// once, and would be deferred for ever by someone who counts differently.
+    fn deferred(&mut self, target: u32, phase: Phase, away: &[u32]) {
+        for &node in away {
+            self.told_away(node);
+        }
+        let slot = target.checked_sub(self.layout.members);
+        let full = |slot: &u32| {
+            let pool = self.layout.pool_of(*slot) as usize;
+            self.pools[pool].away > self.layout.widths[pool]
+        };
+        let Some(slot) = slot.filter(|slot| phase == Phase::Drain && full(slot)) else {
+            let reason = "its pool was full when it was to begin".to_owned();
+            return self.failed(target, phase, true, reason);
+        };
+        self.release(slot);
+        self.leave_flight(target);
+        let attempts = &mut self.attempts[target as usize];
+        *attempts = attempts.saturating_sub(1);
+        if self.is_gone(target) {
+            self.reasons.insert(target, "its node is gone".to_owned());
+            self.set(target, State::Gone);
+            self.canary_through(target, false);
+        } else {
+            self.enqueue(slot);
+        }
     }
 
     fn passed(&mut self, target: u32, phase: Phase) {

@@ -162,6 +162,15 @@ impl Machine {
         });
     }
 
+    /// Takes a node for not Ready that somebody has just seen away, until it is
+    /// seen here: it counts, and is not begun itself. One in flight counts anyway.
+    pub(super) fn told_away(&mut self, node: u32) {
+        self.reflag(node, |flags| match flags & IN_FLIGHT {
+            0 => flags & !(GONE | READY),
+            _ => flags,
+        });
+    }
+
     pub(super) fn is_gone(&self, target: u32) -> bool {
         target
             .checked_sub(self.layout.members)

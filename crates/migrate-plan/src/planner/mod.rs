@@ -122,6 +122,7 @@ impl<'a> Planner<'a> {
     /// Makes the plan. Everything at the target gives an empty one.
     ///
     /// # Errors
+    /// [`Error::Document`] for a model that a newer release took;
     /// [`Error::NoControlPlane`]; [`Error::NoPath`] for a target that cannot be
     /// reached, as a downgrade; [`Error::SeveralHops`], with the way, for one
     /// that is more than one hop ahead.
@@ -186,6 +187,7 @@ impl<'a> Planner<'a> {
         &self,
         record: impl FnMut(migrate_core::Moment, Fed),
     ) -> Result<(Plan, Vec<Step>), Error> {
+        self.model.ensure_known()?;
         path::check(self.model, &self.target)?;
         let mut found = findings::of_preconditions(self.model, self.policy, &self.target);
         let mut interned = Interned::new(self.model, self.policy);

@@ -68,6 +68,15 @@ pub enum Input {
     tag = "result"
 )]
 pub enum ActionResult {
+    /// A drain was not begun after all: just before its cordon, nodes were seen
+    /// to be away that fill the pool. Nothing was changed. It waits for room
+    /// again, and is no failed attempt. If the rollout, told of those nodes,
+    /// still counts room for it, it is tried again as after a failure.
+    Deferred {
+        /// Nodes of the pool that are away; they count as such until they are
+        /// seen again ([`Input::NodeSeen`]).
+        away: Vec<String>,
+    },
     /// Without success.
     Failed {
         /// Whether trying again may help.

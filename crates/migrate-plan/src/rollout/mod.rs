@@ -35,6 +35,8 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 ///   width: in work, left behind, cordoned by anybody, or not Ready.
 /// - No drain begins unless each budget has free what it takes, at most what
 ///   the budget allows at once. The hold ends with the drain.
+/// - A drain that was begun and then put off ([`ActionResult::Deferred`]) waits
+///   as if it had never begun.
 /// - The canary of a pool goes alone, to the end of its verification.
 /// - A node passes drain, upgrade and verify in this order; of one target no
 ///   two actions run at once; a completed action is never begun again.
@@ -71,7 +73,7 @@ impl Rollout {
     /// not hold: keep it with the plan. Linear in its pods.
     ///
     /// # Errors
-    /// [`Error::NewerSchema`], [`Error::OtherCluster`], [`Error::OtherPolicy`],
+    /// [`Error::Document`], [`Error::OtherCluster`], [`Error::OtherPolicy`],
     /// or [`Error::Inconsistent`] when the plan names what the model does not
     /// have.
     pub fn new(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Result<Self, Error> {
@@ -216,6 +218,9 @@ impl Rollout {
                 self.replace(target, phase, outcome);
                 Ended::Succeeded
             }
+            ActionResult::Deferred { away } => Ended::Deferred {
+                away: away.iter().filter_map(|name| self.node(name)).collect(),
+            },
             ActionResult::Failed { retryable, reason } => Ended::Failed {
                 retryable: *retryable,
                 reason: reason.clone(),

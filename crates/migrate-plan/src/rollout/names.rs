@@ -1,10 +1,11 @@
 //! The names behind a machine's ids.
 
-use migrate_core::{BudgetKey, ClusterModel, KubeVersion, PLAN_SCHEMA, Plan, Policy, content_hash};
+use migrate_core::{BudgetKey, ClusterModel, KubeVersion, Plan, Policy, content_hash};
 
 use crate::Error;
 use crate::intern::Interned;
 use crate::machine::{SlotSpec, Spec};
+use crate::view::ensure_known;
 
 /// Names by id and ids by name; fixed for a rollout.
 #[derive(Debug)]
@@ -24,13 +25,8 @@ pub(super) struct Names {
 impl Names {
     /// Checks that the plan belongs to `model` and `policy`.
     pub(super) fn new(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Result<Self, Error> {
-        if plan.schema > PLAN_SCHEMA {
-            return Err(Error::NewerSchema {
-                what: "plan",
-                found: plan.schema,
-                known: PLAN_SCHEMA,
-            });
-        }
+        ensure_known(plan)?;
+        model.ensure_known()?;
         if plan.cluster != model.cluster {
             return Err(Error::OtherCluster {
                 plan: plan.id.clone(),

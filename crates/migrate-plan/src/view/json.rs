@@ -1,37 +1,30 @@
 //! The JSON form of a plan.
 
-use migrate_core::{PLAN_SCHEMA, Plan};
-use serde::Deserialize;
+use migrate_core::{DocumentError, PLAN_SCHEMA, Plan};
 
 use crate::Error;
 
-/// What every schema has.
-#[derive(Deserialize)]
-struct AnySchema {
-    schema: u32,
-}
+const WHAT: &str = "plan";
 
 /// The plan as JSON, with line breaks, schema first.
 ///
 /// # Errors
 /// None for a plan that this crate made.
 pub fn plan_to_json(plan: &Plan) -> Result<String, Error> {
-    Ok(serde_json::to_string_pretty(plan)?)
+    let json = serde_json::to_string_pretty(plan);
+    Ok(json.map_err(|source| DocumentError::Invalid { what: WHAT, source })?)
 }
 
 /// Reads a plan back.
 ///
 /// # Errors
-/// [`Error::NewerSchema`] for one that a newer release wrote,
-/// [`Error::Json`] for what is no plan.
+/// [`DocumentError::Newer`] for one that a newer release wrote,
+/// [`DocumentError::Invalid`] for what is no plan.
 pub fn plan_from_json(json: &str) -> Result<Plan, Error> {
-    let AnySchema { schema } = serde_json::from_str(json)?;
-    if schema > PLAN_SCHEMA {
-        return Err(Error::NewerSchema {
-            what: "plan",
-            found: schema,
-            known: PLAN_SCHEMA,
-        });
-    }
-    Ok(serde_json::from_str(json)?)
+    Ok(DocumentError::read(WHAT, PLAN_SCHEMA, json)?)
+}
+
+/// Refuses a plan that a newer release made.
+pub(crate) fn ensure_known(plan: &Plan) -> Result<(), Error> {
+    Ok(DocumentError::unless_known(WHAT, plan.schema, PLAN_SCHEMA)?)
 }

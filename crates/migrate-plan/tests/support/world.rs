@@ -28,6 +28,8 @@ pub(crate) struct Scenario {
     pub(crate) retry: u64,
     pub(crate) fail: u64,
     pub(crate) replace: u64,
+    /// Drains that are put off because another node of the pool is away.
+    pub(crate) defer: u64,
     pub(crate) noise: u64,
     /// Feed budget states as a cluster would show them.
     pub(crate) budget_status: bool,
@@ -182,7 +184,12 @@ impl World {
     }
 
     fn action_ends(&mut self, id: ActionId, target: Target, phase: Phase) {
-        let result = if self.random.percent(self.scenario.retry) {
+        let result = if phase == Phase::Drain && self.random.percent(self.scenario.defer) {
+            let away = self.neighbour(target.name());
+            let wait = self.random.below(900_000);
+            self.at(wait, Event::Node(away.clone(), true, false));
+            ActionResult::Deferred { away: vec![away] }
+        } else if self.random.percent(self.scenario.retry) {
             ActionResult::Failed {
                 retryable: true,
                 reason: "try again".into(),
@@ -223,6 +230,14 @@ impl World {
                 self.show_budgets(node.clone());
             }
         }
+    }
+
+    /// A node of the same pool, perhaps `node` itself.
+    fn neighbour(&mut self, node: &str) -> String {
+        let pool = |name: &str| name.rsplit_once('-').map(|(pool, _)| pool.to_owned());
+        let nodes = self.model.nodes.iter().map(|node| node.name.clone());
+        let same: Vec<String> = nodes.filter(|other| pool(other) == pool(node)).collect();
+        same[self.random.below(same.len() as u64) as usize].clone()
     }
 
     /// Budgets show what is left of them, some time later.

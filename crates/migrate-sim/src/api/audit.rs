@@ -11,6 +11,8 @@ pub(super) const EXCERPT_BYTES: usize = 512;
 pub struct AuditEntry {
     /// Cluster time of the answer, in milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// Cluster time at which the client sent it, in the same unit.
+    pub sent_ms: u64,
     /// The request. Its `dry_run` also counts what the body says.
     pub request: RequestInfo,
     /// Status code of the answer; also of one that a fault kept from the client.

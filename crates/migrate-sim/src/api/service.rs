@@ -78,6 +78,7 @@ enum AnswerBody {
 
 impl ApiServer {
     async fn serve(self, mut call: Call) -> Result<Response<ResponseBody>, BoxError> {
+        let sent_ms = self.inner.shared.now_ms();
         let mut outage = self.outage();
         outage.check()?;
         let settings = self.settings();
@@ -95,7 +96,7 @@ impl ApiServer {
                 .answer(&mut call, &settings)
                 .unwrap_or_else(|error| Answer::error(&error)),
         };
-        self.record(&call, answer.code);
+        self.record(&call, sent_ms, answer.code);
         pause(&mut outage, settings.latency - there).await?;
         match (fault, &mut answer.body) {
             (Fault::DropAnswer, _) => return Err(reset()),
@@ -105,10 +106,11 @@ impl ApiServer {
         answer.into_response()
     }
 
-    fn record(&self, call: &Call, code: u16) {
+    fn record(&self, call: &Call, sent_ms: u64, code: u16) {
         let excerpt = &call.body[..call.body.len().min(EXCERPT_BYTES)];
         let entry = AuditEntry {
             at_ms: self.inner.shared.now_ms(),
+            sent_ms,
             request: call.info.clone(),
             code,
             resource_version: *self.inner.shared.changes().borrow(),

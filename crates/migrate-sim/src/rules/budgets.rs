@@ -8,13 +8,19 @@ use super::RuleChecker;
 use super::state::{controller_kind, is_evictable, is_healthy, key, version};
 use crate::object::{
     at, controller_of, int_at, int_or_percent, is_finished, is_terminating, labels, namespace,
-    str_at, uid,
+    node_name, str_at, uid,
 };
 use crate::selector::Selector;
 
 impl RuleChecker {
     pub(super) fn pod_applied(&mut self, pod: &Value) {
         let before = self.state.put("Pod", pod);
+        self.component_seen(pod);
+        if !node_name(pod).is_empty() {
+            self.arrived
+                .entry(uid(pod).to_owned())
+                .or_insert_with(|| version(pod));
+        }
         let replaced = before.as_ref().filter(|old| uid(old) != uid(pod)).cloned();
         if let Some(old) = replaced {
             // Deletion and new creation under the same name, seen as one.
@@ -28,6 +34,8 @@ impl RuleChecker {
     }
 
     pub(super) fn pod_left(&mut self, pod: &Value) {
+        self.arrived.remove(uid(pod));
+        self.component_gone(pod);
         if is_evictable(pod) && !str_at(pod, &["spec", "nodeName"]).is_empty() {
             self.gone.push((key(pod), version(pod)));
         }

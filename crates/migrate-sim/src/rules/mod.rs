@@ -8,27 +8,52 @@
 //! | rule | what is reported |
 //! |---|---|
 //! | I1 | a pod that went without an accepted eviction; an eviction that left fewer healthy pods than a budget, real or assumed, needs |
-//! | I2 | more nodes of a pool cordoned by the run, or not Ready, than its width while one of them is taken; two control-plane nodes at once |
-//! | I3 | a node whose kubelet changed with an evictable pod on it (pods that tolerate a cordon come straight back and do not count), or while schedulable; a foreign cordon lifted |
-//! | I4 | a kubelet newer than an API server |
+//! | I2 | more nodes of a pool cordoned by the run, or not Ready, than its width at the moment when one of them is taken; two control-plane nodes at once |
+//! | I3 | a node whose kubelet changed with an evictable pod on it, or while schedulable; a foreign cordon lifted |
+//! | I4 | an API server, controller manager, scheduler, kubelet or kube-proxy of a version that the skew policy forbids next to those it can reach |
 //! | I6 | a kubelet whose version changed more than once, or backwards |
 //!
-//! Healthy means Ready and not terminating. Feed objects of one kind in the
+//! Healthy means Ready and not terminating.
+//!
+//! **What could be known (I2).** A node is taken when the run's cordon on it takes
+//! effect. One that was not Ready then counts, unless it was still Ready
+//! [`RuleSettings::notice`] before the request for that cordon was sent: no look
+//! at the cluster could have told. Where nobody says when the request was sent
+//! ([`RuleChecker::node_written`]), it counts. What the run itself has taken
+//! counts always: it knows what it has asked for.
+//!
+//! **Evictable (I3)** is every pod but those of DaemonSets, static ones and those
+//! that have finished. A pod that tolerates a cordon has to go like any other;
+//! only one that *came* to the node by that toleration after the node was taken
+//! is not held against the run, for the next one would be back at once.
+//!
+//! **Reach (I4).** Controller manager and scheduler are judged by the API server of
+//! their own node where it has one, as kubeadm sets them up; all others by every
+//! API server there is. Versions are read from kubelets' reports and from images
+//! of pods: static ones labelled `component`, and those of the DaemonSet
+//! `kube-system/kube-proxy`. What shows no version is not judged.
+//!
+//! Feed objects of one kind in the
 //! order of their resourceVersions; order between kinds matters only as far as
 //! the observer can know it.
 
 mod budgets;
 mod nodes;
 mod probe;
+mod skew;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
+use self::nodes::{Taking, Written};
+use self::skew::Running;
 use self::state::State;
+use crate::api::DEFAULT_LATENCY;
 
 pub use self::probe::{RuleProbe, SETTLED_WITHIN};
 
@@ -45,6 +70,9 @@ pub struct RuleSettings {
     pub assumed_max_unavailable: usize,
     /// Names of pods that a person let go without an eviction.
     pub exempt: BTreeSet<String>,
+    /// How long an answer of the API server travels: who asks right before it
+    /// acts knows what is older. The latency of the embedded cluster.
+    pub notice: Duration,
 }
 
 impl Default for RuleSettings {
@@ -54,6 +82,7 @@ impl Default for RuleSettings {
             widths: BTreeMap::new(),
             assumed_max_unavailable: 1,
             exempt: BTreeSet::new(),
+            notice: DEFAULT_LATENCY,
         }
     }
 }
@@ -89,6 +118,19 @@ pub struct RuleChecker {
     gone: Vec<(String, u64)>,
     /// How often each node's kubelet changed.
     kubelet_changes: BTreeMap<String, u32>,
+    now_ms: u64,
+    /// Nodes that are not Ready, and since when.
+    not_ready: BTreeMap<String, u64>,
+    /// Cordoned nodes, and the resourceVersion since which the run has them, or
+    /// else somebody.
+    taken: BTreeMap<String, u64>,
+    /// Pods by uid, and the resourceVersion that first showed them on a node.
+    arrived: BTreeMap<String, u64>,
+    /// Nodes that were taken from a full pool, as it looked.
+    takings: Vec<Taking>,
+    written: Vec<Written>,
+    /// Components and their versions, by the object that shows them.
+    running: BTreeMap<String, Running>,
     violations: Vec<Violation>,
 }
 
@@ -101,8 +143,20 @@ impl RuleChecker {
             evicted: BTreeSet::new(),
             gone: Vec::new(),
             kubelet_changes: BTreeMap::new(),
+            now_ms: 0,
+            not_ready: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            arrived: BTreeMap::new(),
+            takings: Vec::new(),
+            written: Vec::new(),
+            running: BTreeMap::new(),
             violations: Vec::new(),
         }
+    }
+
+    /// Says when what is told next happened, in milliseconds of any clock.
+    pub fn at_ms(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
     }
 
     /// Takes note of an object as it is now: at the start of all there are,
@@ -120,10 +174,23 @@ impl RuleChecker {
 
     /// Takes note that an object is gone; `object` is its last state.
     pub fn deleted(&mut self, kind: &str, object: &Value) {
-        if kind == "Pod" {
-            self.pod_left(object);
+        match kind {
+            "Pod" => self.pod_left(object),
+            "Node" => self.node_left(object),
+            _ => {}
         }
         self.state.remove(kind, object);
+    }
+
+    /// Takes note of when the request was sent that changed a node, by the clock
+    /// of [`at_ms`](Self::at_ms); `version` is the resourceVersion that it led
+    /// to, or a newer one. To be told in the order of their effects.
+    pub fn node_written(&mut self, node: &str, version: u64, sent_ms: u64) {
+        self.written.push(Written {
+            node: node.to_owned(),
+            version,
+            sent_ms,
+        });
     }
 
     /// Takes note that the API server accepted an eviction that was no dry run.
@@ -137,9 +204,10 @@ impl RuleChecker {
     }
 
     /// Every broken rule, once nothing more will be seen: pods that went
-    /// without an eviction are only known then, because a deletion may be seen
-    /// before the audit line of the eviction that caused it.
+    /// without an eviction, and nodes taken from a full pool, are only known then,
+    /// because their effects may be seen before the requests that caused them.
     pub fn finish(mut self) -> Vec<Violation> {
+        self.judge_takings();
         for (pod, at) in std::mem::take(&mut self.gone) {
             if !self.evicted.contains(&pod) && !self.settings.exempt.contains(&pod) {
                 self.broken(

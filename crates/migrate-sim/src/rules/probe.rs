@@ -60,8 +60,9 @@ impl RuleProbe {
     /// The observer to be called after every write.
     pub fn observer(&self) -> impl FnMut(&Store, &Change) + Send + 'static {
         let checker = Arc::clone(&self.0);
-        move |_, change| {
+        move |store, change| {
             let mut checker = checker.lock().unwrap_or_else(PoisonError::into_inner);
+            checker.at_ms(store.now_ms());
             let kind = change.object.resource.kind;
             match change.kind {
                 ChangeKind::Deleted => checker.deleted(kind, &change.object.json),
@@ -83,6 +84,10 @@ impl RuleProbe {
                 request.subresource == "eviction" && entry.code == 201 && !request.dry_run;
             if accepted {
                 checker.eviction_accepted(&request.namespace, &request.name);
+            }
+            let changed = request.resource == "nodes" && entry.is_mutating() && entry.code == 200;
+            if changed {
+                checker.node_written(&request.name, entry.resource_version, entry.sent_ms);
             }
         }
         checker.finish()

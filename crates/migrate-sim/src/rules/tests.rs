@@ -117,17 +117,164 @@ fn a_foreign_cordon_stays() {
     assert_eq!(rules(checker), ["I3"]);
 }
 
+/// A pod that shows a version: of a static component, or of kube-proxy.
+fn component(kind: &str, node: &str, version: &str) -> Value {
+    let mut pod = json!({
+        "metadata": { "namespace": "kube-system", "name": format!("{kind}-{node}"), "uid": format!("{kind}-{node}-{version}"),
+            "labels": { "component": kind }, "annotations": { "kubernetes.io/config.mirror": "x" } },
+        "spec": { "nodeName": node, "containers": [{ "image": format!("registry.example/{kind}:{version}") }] },
+    });
+    if kind == "kube-proxy" {
+        pod["metadata"]["labels"] = json!({});
+        pod["metadata"]["ownerReferences"] =
+            json!([{ "kind": "DaemonSet", "name": "kube-proxy", "uid": "ds", "controller": true }]);
+    }
+    pod
+}
+
+/// What is broken after these components were seen one after the other.
+fn skew(seen: &[(&str, &str, &str)]) -> Vec<&'static str> {
+    let mut checker = cluster();
+    for (kind, node, version) in seen {
+        checker.applied("Pod", &component(kind, node, version));
+    }
+    rules(checker)
+}
+
 #[test]
 fn a_kubelet_is_never_newer_than_an_api_server() {
     let mut checker = cluster();
-    checker.applied("Pod", &json!({
-        "metadata": { "namespace": "kube-system", "name": "kube-apiserver-a", "uid": "api", "labels": { "component": "kube-apiserver" },
-            "annotations": { "kubernetes.io/config.mirror": "x" } },
-        "spec": { "nodeName": "cp", "containers": [{ "image": "registry.example/kube-apiserver:v1.36.3" }] },
-    }));
+    checker.applied("Pod", &component("kube-apiserver", "cp", "v1.36.3"));
     checker.applied("Node", &node("b", "v1.36.3", true));
     checker.applied("Node", &node("b", "v1.37.2", true));
     assert_eq!(rules(checker), ["I4"]);
+}
+
+#[test]
+fn api_servers_are_at_most_one_minor_apart() {
+    let apart = |version| {
+        skew(&[
+            ("kube-apiserver", "a", "v1.36.3"),
+            ("kube-apiserver", "b", version),
+        ])
+    };
+    assert!(apart("v1.37.2").is_empty());
+    // Both are named: either may be the one that is wrong.
+    assert_eq!(apart("v1.38.0"), ["I4", "I4"]);
+}
+
+#[test]
+fn controllers_are_judged_by_the_api_server_of_their_node() {
+    for kind in ["kube-controller-manager", "kube-scheduler"] {
+        let old = ("kube-apiserver", "a", "v1.36.3");
+        let new = ("kube-apiserver", "b", "v1.37.2");
+        assert!(
+            skew(&[old, new, (kind, "b", "v1.37.2")]).is_empty(),
+            "{kind}"
+        );
+        assert_eq!(skew(&[old, new, (kind, "a", "v1.37.2")]), ["I4"], "{kind}");
+        assert_eq!(
+            skew(&[old, new, (kind, "elsewhere", "v1.37.2")]),
+            ["I4"],
+            "{kind}"
+        );
+        assert_eq!(skew(&[new, (kind, "b", "v1.35.4")]), ["I4"], "{kind}");
+        // It was legal until its API server changed.
+        let later = ("kube-apiserver", "a", "v1.38.0");
+        assert_eq!(
+            skew(&[old, (kind, "a", "v1.36.3"), later]),
+            ["I4"],
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn kube_proxy_is_judged_by_every_api_server_and_by_its_kubelet() {
+    let api = ("kube-apiserver", "cp", "v1.36.3");
+    assert!(skew(&[api, ("kube-proxy", "a", "v1.36.3")]).is_empty());
+    assert_eq!(skew(&[api, ("kube-proxy", "a", "v1.37.2")]), ["I4"]);
+    assert_eq!(skew(&[api, ("kube-proxy", "a", "v1.32.9")]), ["I4"]);
+    let mut checker = cluster();
+    checker.applied("Node", &node("c", "v1.33.1", false));
+    checker.applied("Pod", &component("kube-apiserver", "cp", "v1.37.2"));
+    checker.applied("Pod", &component("kube-proxy", "c", "v1.37.2"));
+    let said = checker.finish();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0]
+            .what
+            .starts_with("kubelet of c is 1.33 beside API servers")
+    );
+    assert!(said[1].what.ends_with("beside a kubelet of 1.33"));
+}
+
+#[test]
+fn a_pod_that_tolerates_a_cordon_has_to_go_too() {
+    let tolerant = |name: &str, rv| {
+        let mut pod = pod(name, "b", rv);
+        pod["spec"]["tolerations"] = json!([{ "operator": "Exists" }]);
+        pod
+    };
+    let at = |rv: u64, version: &str| {
+        let mut node = node("b", version, true);
+        node["metadata"]["resourceVersion"] = json!(rv.to_string());
+        node
+    };
+    let mut checker = cluster();
+    checker.applied("Pod", &tolerant("operator-1", 5));
+    checker.applied("Node", &at(10, "v1.36.3"));
+    checker.applied("Node", &at(20, "v1.37.2"));
+    assert_eq!(rules(checker), ["I3"]);
+    // Moved once, and another one came by the same toleration.
+    let mut checker = cluster();
+    checker.applied("Node", &at(10, "v1.36.3"));
+    checker.applied("Pod", &tolerant("operator-2", 15));
+    checker.applied("Node", &at(20, "v1.37.2"));
+    assert!(rules(checker).is_empty());
+    // Without the toleration nothing excuses it.
+    let mut checker = cluster();
+    checker.applied("Node", &at(10, "v1.36.3"));
+    checker.applied("Pod", &pod("web-4", "b", 15));
+    checker.applied("Node", &at(20, "v1.37.2"));
+    assert_eq!(rules(checker), ["I3"]);
+}
+
+/// Node `a` stops being Ready at 5 s; the cordon of `b` takes effect at 9 s, by
+/// a request of `sent_ms`.
+fn taken_beside_a_dead_node(sent_ms: Option<u64>) -> Vec<&'static str> {
+    let mut checker = cluster();
+    checker.at_ms(5_000);
+    let mut dead = node("a", "v1.36.3", false);
+    dead["status"]["conditions"][0]["status"] = json!("Unknown");
+    checker.applied("Node", &dead);
+    checker.at_ms(9_000);
+    checker.applied("Node", &node("b", "v1.36.3", true));
+    if let Some(sent_ms) = sent_ms {
+        checker.node_written("b", 9, sent_ms);
+    }
+    rules(checker)
+}
+
+#[test]
+fn a_node_that_is_not_ready_counts_from_when_it_could_be_known() {
+    assert_eq!(taken_beside_a_dead_node(None), ["I2"]);
+    assert_eq!(taken_beside_a_dead_node(Some(8_990)), ["I2"]);
+    assert_eq!(taken_beside_a_dead_node(Some(5_003)), ["I2"]);
+    // It died while the request was on its way, or the last answer before it.
+    assert!(taken_beside_a_dead_node(Some(5_002)).is_empty());
+    assert!(taken_beside_a_dead_node(Some(4_000)).is_empty());
+}
+
+#[test]
+fn what_the_run_has_taken_counts_whenever_it_asked() {
+    let mut checker = cluster();
+    checker.at_ms(9_000);
+    checker.applied("Node", &node("a", "v1.36.3", true));
+    checker.applied("Node", &node("b", "v1.36.3", true));
+    checker.node_written("a", 9, 8_000);
+    checker.node_written("b", 9, 8_000);
+    assert_eq!(rules(checker), ["I2"]);
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl Harness {
             self.wrong(format!("{output:?} after the cancel"));
         }
         let node = match &output {
-            Output::Cordon { node } | Output::Look { node } | Output::Evict { node, .. } => {
+            Output::Cordon { node, .. } | Output::Look { node } | Output::Evict { node, .. } => {
                 Some(node.clone())
             }
             _ => None,
@@ -227,7 +227,7 @@ impl Harness {
             Output::Abandon { request } => {
                 self.in_flight.remove(&request);
             }
-            Output::Cordon { node } => self.send(Sent::Cordon(node)),
+            Output::Cordon { node, .. } => self.send(Sent::Cordon(node)),
             Output::Look { node } => self.send(Sent::Look(node)),
             Output::Evict {
                 request, node, pod, ..

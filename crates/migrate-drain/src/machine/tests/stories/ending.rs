@@ -169,10 +169,7 @@ fn a_cordon_that_someone_lifts_is_set_again_and_then_given_up() {
             ));
             break;
         }
-        assert!(
-            outputs.contains(&Output::Cordon { node: "a".into() }),
-            "{outputs:?}"
-        );
+        assert!(outputs.contains(&cordons("a")), "{outputs:?}");
         story.gone(&pod("w-1", "a"));
         let outputs = story.see(pod(&format!("w-1{round}"), "b"));
         assert_eq!(asked(&outputs), [], "no eviction before the cordon is back");
@@ -195,7 +192,7 @@ fn a_cordon_that_fails_is_tried_again_or_reported() {
         node: "a".into(),
         failure,
     });
-    assert!(story.pass(1).contains(&Output::Cordon { node: "a".into() }));
+    assert!(story.pass(1).contains(&cordons("a")));
     let failure = Failure::permanent("forbidden; add the rule ...");
     let outputs = story.tell(Input::CordonFailed {
         node: "a".into(),

@@ -2,6 +2,7 @@
 
 mod asking;
 mod ending;
+mod room;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,11 +157,7 @@ impl Story {
     fn begin(&mut self, node: &str) -> Vec<Output> {
         self.tell(Input::Synced);
         let outputs = self.tell(Input::NodesAdded(vec![node.into()]));
-        assert_eq!(
-            outputs.last(),
-            Some(&Output::Cordon { node: node.into() }),
-            "{outputs:?}"
-        );
+        assert_eq!(outputs.last(), Some(&cordons(node)), "{outputs:?}");
         let outputs = self.tell(Input::Cordoned {
             node: node.into(),
             was_unschedulable: false,
@@ -198,6 +195,14 @@ impl Story {
         self.told.iter().any(|output| {
             matches!(output, Output::Event(EventKind::Found { finding }) if finding.code == code)
         })
+    }
+}
+
+/// Whatever its pool looks like.
+fn cordons(node: &str) -> Output {
+    Output::Cordon {
+        node: node.into(),
+        room: None,
     }
 }
 
