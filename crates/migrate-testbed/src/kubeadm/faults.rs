@@ -50,7 +50,7 @@ impl Node {
 
     async fn signal_kubelet(&self, signal: &str) -> Result<(), Error> {
         let signal = format!("--signal={signal}");
-        self.run(&["systemctl", "kill", &signal, "kubelet"])
+        self.run(&["systemctl", "kill", "--kill-whom=main", &signal, "kubelet"])
             .await
             .map(drop)
     }
