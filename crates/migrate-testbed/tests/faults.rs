@@ -105,11 +105,12 @@ async fn kubelet(cluster: &KubeadmCluster, node: &Node) {
 
 /// Whether the kubelet says that it is well, within two seconds.
 async fn is_healthy(node: &Node) -> bool {
+    // Its wget has no time-out that works.
     let words = [
+        "timeout",
+        "2",
         "busybox",
         "wget",
-        "-T",
-        "2",
         "-qO-",
         "http://127.0.0.1:10248/healthz",
     ];
