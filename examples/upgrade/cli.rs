@@ -57,6 +57,17 @@ pub(crate) struct Cli {
         requires = "kubeadm"
     )]
     pub(crate) ignore_preflight_errors: Vec<String>,
+    /// Socket of an HAProxy before the API servers, from which each is taken
+    /// while it is changed; once for each instance.
+    #[arg(long, global = true, value_name = "SOCKET", requires_all = ["kubeadm", "haproxy_backend"])]
+    pub(crate) haproxy_socket: Vec<PathBuf>,
+    /// The backend of the API servers in it.
+    #[arg(long, global = true, value_name = "NAME", requires = "haproxy_socket")]
+    pub(crate) haproxy_backend: Option<String>,
+    /// Program that does the same with another load balancer.
+    #[arg(long, global = true, value_name = "PROGRAM", requires = "kubeadm")]
+    #[arg(conflicts_with = "haproxy_socket")]
+    pub(crate) api_server_hook: Option<PathBuf>,
     /// Client URL of the etcd member to back up.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) etcd: Option<String>,

@@ -9,14 +9,14 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{BackupProof, BackupReport};
 use migrate_core::{
-    Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterId, ClusterModel, Finding,
+    Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterId, ClusterModel, Fence, Finding,
     KubeVersion, Node, ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind,
     StepInput, UpgradeComponents,
 };
 use migrate_etcd::{Member, SnapshotBackup, Tls};
 use migrate_executor::{FileJournal, Journal};
 use migrate_kube::{Anchor, TokioClock};
-use migrate_upgrade::{CommandHook, Kubeadm, Ssh};
+use migrate_upgrade::{ApiServerHook, CommandHook, Haproxy, Kubeadm, Ssh};
 
 use crate::account::Account;
 use crate::cli::{Cli, Command};
@@ -31,7 +31,10 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let policy = policy(cli)?;
     let target = cli.to.as_deref().map(target).transpose()?;
     let back_up = back_up(cli)?;
-    let kubeadm = cli.kubeadm.then(|| Arc::new(kubeadm(cli)));
+    let kubeadm = match cli.kubeadm {
+        true => Some(Arc::new(kubeadm(cli)?)),
+        false => None,
+    };
     let upgrade = match &kubeadm {
         Some(driver) => Arc::clone(driver) as Arc<dyn UpgradeComponents>,
         None => upgrade(cli, &policy)?,
@@ -59,6 +62,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let model = run::observed(cli, &env, goes_on.then_some(cli.wait)).await?;
     // A dry run reaches no node.
     if let Some(driver) = kubeadm.filter(|_| cli.command() == Command::Run && !cli.dry_run) {
+        put_back_members(&driver, &model, &env).await;
         prepare_nodes(&driver, &model, &env).await?;
     }
     let cluster = model.cluster.clone();
@@ -193,12 +197,35 @@ fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Fai
     }
 }
 
-fn kubeadm(cli: &Cli) -> Kubeadm {
+fn kubeadm(cli: &Cli) -> Result<Kubeadm, Failure> {
     let ssh = match &cli.ssh_config {
         Some(path) => Ssh::new().with_config(path),
         None => Ssh::new(),
     };
-    Kubeadm::new(Arc::new(ssh)).with_ignored_preflight_errors(&cli.ignore_preflight_errors)
+    let driver =
+        Kubeadm::new(Arc::new(ssh)).with_ignored_preflight_errors(&cli.ignore_preflight_errors);
+    Ok(match (&cli.haproxy_backend, &cli.api_server_hook) {
+        (Some(backend), _) => {
+            let haproxy = Haproxy::new(backend);
+            let sockets = cli.haproxy_socket.iter();
+            let haproxy = sockets.fold(haproxy, |haproxy, path| haproxy.with_socket(path));
+            driver.with_api_server_backend(Arc::new(haproxy))
+        }
+        (None, Some(program)) => {
+            driver.with_api_server_backend(Arc::new(ApiServerHook::new(program)?))
+        }
+        (None, None) => driver,
+    })
+}
+
+/// No API server stays out of its load balancer because a run was given up.
+async fn put_back_members(driver: &Kubeadm, model: &ClusterModel, env: &Environment) {
+    let members = model.control_plane.iter();
+    let members: Vec<String> = members.map(|member| member.name.clone()).collect();
+    let fence = Fence::new(env.run.clone(), 1);
+    for finding in driver.put_back_all(&members, &fence).await.findings {
+        eprintln!("  {finding}");
+    }
 }
 
 /// Every node that is to be upgraded can have the packages and has the images.

@@ -72,6 +72,11 @@ impl Shop {
     }
 
     pub(crate) async fn load(&self, cluster: &KubeadmCluster) -> Load {
+        self.load_at(RATE, cluster).await
+    }
+
+    /// With so many requests a second to each target.
+    pub(crate) async fn load_at(&self, rate: f64, cluster: &KubeadmCluster) -> Load {
         let outside = cluster.outside();
         let program = migrate_testbed::traffic_program().unwrap();
         let control = tokio::process::Command::new(&outside[0])
@@ -106,7 +111,7 @@ impl Shop {
             tokio::task::block_in_place(|| Traffic::await_answers(prefix, targets)).unwrap();
         }
         let start = |(prefix, targets): &(Vec<String>, Vec<Target>)| {
-            Traffic::start(prefix, RATE, targets).unwrap()
+            Traffic::start(prefix, rate, targets).unwrap()
         };
         let loads = places.iter().map(start).collect();
         Load {

@@ -135,6 +135,40 @@ pub enum Error {
         /// What the node says.
         said: String,
     },
+    /// A load balancer did not take an API server out, or put it in.
+    #[error("the load balancer of the API server of {member}: {said}")]
+    LoadBalancer {
+        /// The member, by its node.
+        member: String,
+        /// Why not, and what to do.
+        said: String,
+    },
+    /// An API server that was changed does not serve yet, so that it stays out
+    /// of its load balancer.
+    #[error(
+        "node {node}: its API server does not serve yet ({said}); it is put back into its load \
+         balancer when it does"
+    )]
+    NotServing {
+        /// The node.
+        node: String,
+        /// What was seen.
+        said: String,
+    },
+    /// The member's etcd cannot be touched as things are; nothing was begun.
+    #[error("node {node}: {code}: {reason}; {cure}")]
+    Etcd {
+        /// The node.
+        node: String,
+        /// The code of the finding, see docs/findings.md.
+        code: &'static str,
+        /// What was seen.
+        reason: String,
+        /// What to do about it.
+        cure: &'static str,
+        /// Whether waiting may cure it.
+        retryable: bool,
+    },
     /// The action is none that the driver can do.
     #[error("{action}: {reason}")]
     BadAction {
@@ -172,6 +206,14 @@ impl From<Error> for StepError {
             Error::SshRefused { node, .. } | Error::SudoRefused { node, .. } => {
                 (StepErrorKind::Forbidden, of_node(node))
             }
+            Error::LoadBalancer { member, .. } => (StepErrorKind::Unavailable, of_node(member)),
+            Error::NotServing { node, .. } => (StepErrorKind::Unavailable, of_node(node)),
+            Error::Etcd {
+                node,
+                retryable: true,
+                ..
+            } => (StepErrorKind::Unavailable, of_node(node)),
+            Error::Etcd { node, .. } => (StepErrorKind::Permanent, of_node(node)),
             Error::BadAnswer { node, .. } => (StepErrorKind::Permanent, of_node(node)),
             Error::StaleEpoch { node, .. } => (StepErrorKind::Conflict, of_node(node)),
             Error::BadAction { action, .. } => (

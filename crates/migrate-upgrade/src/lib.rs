@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+mod balancer;
 mod error;
 mod hook;
 mod kubeadm;
@@ -34,6 +35,7 @@ mod shell;
 mod simulated;
 mod unit;
 
+pub use balancer::{ApiServerBackend, ApiServerHook, Haproxy, Standing};
 pub use error::Error;
 pub use hook::CommandHook;
 pub use kubeadm::{Kubeadm, Readiness, Undo};

@@ -19,6 +19,8 @@ pub(crate) struct NodeBinaries {
     pub(crate) coredns: PathBuf,
     /// Of the version that kubeadm deploys, not the control plane's above.
     pub(crate) etcd: PathBuf,
+    /// In the same image, as in the released one.
+    pub(crate) etcdctl: PathBuf,
     pub(crate) cni_plugins: [PathBuf; 4],
 }
 
@@ -35,7 +37,7 @@ impl NodeBinaries {
         let coredns = Source::coredns(kubeadm_parts.coredns);
         let [coredns] = search.all(&coredns, false, progress)?;
         let etcd = Source::etcd(kubeadm_parts.etcd);
-        let [etcd, _] = search.all(&etcd, false, progress)?;
+        let [etcd, etcdctl] = search.all(&etcd, false, progress)?;
         let cni_plugins = search.all(&Source::cni_plugins(CNI_PLUGINS), false, progress)?;
         Ok(Self {
             control_plane,
@@ -44,6 +46,7 @@ impl NodeBinaries {
             kube_proxy,
             coredns,
             etcd,
+            etcdctl,
             cni_plugins,
         })
     }

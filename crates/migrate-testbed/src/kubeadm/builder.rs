@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 
+use super::access::Access;
+use super::balancer::{self, Balancer};
 use super::images::{self, Images};
 use super::machine::Machine;
-use super::network::Network;
+use super::network::{Forward, Network};
 use super::node::{Node, Shared};
 use super::setup::Setup;
-use super::{Forward, KubeadmCluster, packages, rootfs};
+use super::{KubeadmCluster, packages, rootfs};
 use crate::binaries::NodeBinaries;
-use crate::control_plane::client;
 use crate::process::RunDir;
 use crate::releases::Release;
 use crate::{Error, Progress};
@@ -47,6 +48,13 @@ impl Default for KubeadmClusterBuilder {
 }
 
 impl KubeadmClusterBuilder {
+    /// Number of control planes, each with its etcd; 1 unless set. Several are
+    /// behind a [`Balancer`]: three, for of two none may be missing.
+    pub fn control_planes(mut self, control_planes: u8) -> Self {
+        self.control_planes = control_planes.max(1);
+        self
+    }
+
     /// Number of workers; 2 unless set.
     pub fn workers(mut self, workers: u8) -> Self {
         self.workers = workers;
@@ -105,34 +113,40 @@ impl KubeadmClusterBuilder {
             .collect::<Result<Vec<_>, _>>()?;
         try_join_all(nodes.iter().map(Node::boot)).await?;
 
+        let (members, _) = nodes.split_at(self.control_planes.into());
+        let balancer = match members {
+            [] | [_] => None,
+            _ => {
+                let folder = run_dir.path().join("balancer");
+                Some(Balancer::start(members, &network, &prepared.rootfs, folder).await?)
+            }
+        };
+        let endpoint = match (&balancer, members.first()) {
+            (None, Some(first)) => first.address(),
+            _ => balancer::ADDRESS,
+        };
         let setup = Setup {
             nodes: &nodes,
             release: prepared.release,
+            endpoint,
             systemd_driver: prepared.machine.uses_systemd_driver(),
             run_dir: run_dir.path(),
             report: &*self.report,
         };
         let admin = setup.make_cluster().await?;
-        let first = nodes.first().map(Node::address);
-        let api = network.forward(SocketAddrV4::new(
-            first.unwrap_or(super::network::GATEWAY),
-            6443,
-        ))?;
-        let mut ways_in = nodes
+        let mut access = Access::open(&nodes, &network, endpoint, &admin, run_dir.path()).await?;
+        let ssh = nodes
             .iter()
             .map(|node| network.forward(SocketAddrV4::new(node.address(), 22)))
             .collect::<Result<Vec<_>, _>>()?;
-        let kubeconfig = setup.write_kubeconfig(&admin, api.port())?;
-        let ports: Vec<u16> = ways_in.iter().map(Forward::port).collect();
+        let ports: Vec<u16> = ssh.iter().map(Forward::port).collect();
         setup.write_ssh_config(&ports).await?;
-        ways_in.push(api);
-        let client = client(&kubeconfig).await?;
-        setup.await_ready(&client).await?;
+        access.keep(ssh);
+        setup.await_ready(&access.client).await?;
         Ok(KubeadmCluster {
             nodes,
-            _ways_in: ways_in,
-            client,
-            kubeconfig,
+            balancer,
+            access,
             network,
             run_dir,
         })

@@ -69,9 +69,10 @@ impl Images {
             images.control_plane.push(program(name, &version, path)?);
         }
         let tag = format!("{}-0", parts.etcd);
-        images
-            .control_plane
-            .push(program("etcd", &tag, &binaries.etcd)?);
+        let etcd = Image::new("etcd", &tag, ["/usr/local/bin/etcd"])
+            .with("usr/local/bin/etcd", &binaries.etcd)
+            .with("usr/local/bin/etcdctl", &binaries.etcdctl);
+        images.control_plane.push(etcd.store(&folder)?);
         let tag = format!("v{}", parts.coredns);
         images
             .everywhere

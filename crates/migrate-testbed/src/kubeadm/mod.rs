@@ -1,7 +1,10 @@
 //! A real Kubernetes cluster made by kubeadm, without virtual machines.
 
+mod access;
+mod balancer;
 mod builder;
 mod command;
+mod faults;
 mod images;
 mod machine;
 mod network;
@@ -17,13 +20,15 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+pub use balancer::Balancer;
 pub use builder::KubeadmClusterBuilder;
 pub use node::Node;
 
 use crate::Error;
 use crate::objects::{self, Applied};
 use crate::process::RunDir;
-use network::{Forward, Network};
+use access::Access;
+use network::Network;
 
 /// A running cluster of real nodes; dropping it ends all of it.
 ///
@@ -32,11 +37,11 @@ use network::{Forward, Network};
 /// `kubeadm join` have made of it. Its network has no way out: the cluster is
 /// reached through ports of 127.0.0.1.
 pub struct KubeadmCluster {
-    // Fields are dropped in this order: nodes, their network, their folder.
+    // Fields are dropped in this order: nodes and what leads to them, their
+    // network, their folder.
     nodes: Vec<Node>,
-    _ways_in: Vec<Forward>,
-    client: kube::Client,
-    kubeconfig: PathBuf,
+    balancer: Option<Balancer>,
+    access: Access,
     network: Arc<Network>,
     run_dir: RunDir,
 }
@@ -49,13 +54,35 @@ impl KubeadmCluster {
 
     /// A client that may do everything and never retries by itself.
     pub fn client(&self) -> kube::Client {
-        self.client.clone()
+        self.access.client.clone()
     }
 
     /// A kubeconfig for the same user as [`client`](Self::client), good on
     /// this machine while the cluster lives.
     pub fn kubeconfig_path(&self) -> &Path {
-        &self.kubeconfig
+        &self.access.kubeconfig
+    }
+
+    /// The same for programs in the cluster's network: the API as nodes reach
+    /// it, through the load balancer if there is one.
+    pub fn inside_kubeconfig_path(&self) -> &Path {
+        &self.access.inside
+    }
+
+    /// A client of the API server of one control plane, past the load balancer.
+    pub fn client_of(&self, control_plane: &str) -> Option<kube::Client> {
+        self.access.members.get(control_plane).cloned()
+    }
+
+    /// Kubeconfigs whose servers are the members of etcd, good in the cluster's
+    /// network; see [`Traffic::write_to_etcd`](crate::Traffic::write_to_etcd).
+    pub fn etcd_access(&self) -> &[PathBuf] {
+        &self.access.etcd
+    }
+
+    /// What is before the API servers of several control planes.
+    pub fn balancer(&self) -> Option<&Balancer> {
+        self.balancer.as_ref()
     }
 
     /// All nodes, those of the control plane first.
@@ -85,7 +112,7 @@ impl KubeadmCluster {
     /// # Errors
     /// [`Error::MalformedObject`], [`Error::Api`] for the first refusal.
     pub async fn apply(&self, objects: Vec<Value>) -> Result<Applied, Error> {
-        objects::apply(&self.client, objects).await
+        objects::apply(&self.access.client, objects).await
     }
 
     /// The folder of this cluster; it goes away with the cluster.

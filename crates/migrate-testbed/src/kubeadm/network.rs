@@ -1,7 +1,7 @@
 //! The network of a cluster: one namespace with a bridge, to which every node
 //! is tied by a cable, and doors to it from this process.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::Command;
@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use super::command::run;
 use super::process;
+use crate::Error;
 use crate::process::Component;
-use crate::{Error, eventually};
 
 /// The bridge's own address: the nodes' way out, which ends there.
 pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -44,12 +44,7 @@ impl Network {
         let arguments = ["-c", &script];
         let holder = Component::start("network", Path::new("/bin/sh"), arguments, logs)?;
         let pid = process::announced_pid(&file).await?;
-        let ours = fs::read_link("/proc/self/ns/net").ok();
-        eventually("a network namespace", Duration::from_secs(10), || async {
-            let theirs = fs::read_link(format!("/proc/{pid}/ns/net"))?;
-            Ok::<_, std::io::Error>(Some(theirs) != ours)
-        })
-        .await?;
+        process::own_network(pid).await?;
         let network = Self {
             pid,
             _holder: holder,
@@ -63,15 +58,19 @@ impl Network {
 
     /// Ties the network namespace of a process to the bridge, as its `eth0`.
     pub(super) fn connect(&self, number: u8, pid: u32) -> Result<(), Error> {
-        let device = device(number);
+        self.tie(&device(number), pid)
+    }
+
+    /// The same under the name of a `device` at the bridge.
+    pub(super) fn tie(&self, device: &str, pid: u32) -> Result<(), Error> {
         // The kernel takes its time to remove that of an earlier boot.
-        self.ip(&["link", "delete", &device]).ok();
+        self.ip(&["link", "delete", device]).ok();
         let pid = pid.to_string();
         let add = [
-            "link", "add", &device, "type", "veth", "peer", "name", "eth0", "netns", &pid,
+            "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", &pid,
         ];
         self.ip(&add)?;
-        self.ip(&["link", "set", &device, "master", "br0", "up"])
+        self.ip(&["link", "set", device, "master", "br0", "up"])
     }
 
     /// Cuts a node off, or ties it again.

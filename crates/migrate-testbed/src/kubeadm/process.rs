@@ -28,6 +28,16 @@ pub(super) async fn announced_pid(file: &Path) -> Result<u32, Error> {
     Ok(pid)
 }
 
+/// Waits until a process has a network namespace of its own.
+pub(super) async fn own_network(pid: u32) -> Result<(), Error> {
+    let ours = fs::read_link("/proc/self/ns/net").ok();
+    eventually("a network namespace", PATIENCE, || async {
+        let theirs = fs::read_link(format!("/proc/{pid}/ns/net"))?;
+        Ok::<_, std::io::Error>(Some(&theirs) != ours.as_ref())
+    })
+    .await
+}
+
 /// The only child of a process, when it has come.
 pub(super) async fn child_of(parent: u32) -> Result<u32, Error> {
     let mut found = 0;

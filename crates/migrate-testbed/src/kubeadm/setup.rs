@@ -1,8 +1,9 @@
 //! Making a cluster of booted nodes.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -37,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub(super) struct Setup<'a> {
     pub(super) nodes: &'a [Node],
     pub(super) release: Release,
+    /// Where the API is reached by all.
+    pub(super) endpoint: Ipv4Addr,
     pub(super) systemd_driver: bool,
     pub(super) run_dir: &'a Path,
     pub(super) report: &'a (dyn Fn(&Progress) + Send + Sync),
@@ -129,11 +132,6 @@ impl Setup<'_> {
             "cgroupfs"
         };
         let pause = self.release.kubeadm.map_or("", |parts| parts.pause);
-        let first = self
-            .nodes
-            .first()
-            .map(|node| node.address().to_string())
-            .unwrap_or_default();
         let control_plane = if node.is_control_plane() {
             format!(
                 "controlPlane:\n  certificateKey: \"{CERTIFICATE_KEY}\"\n  \
@@ -159,7 +157,7 @@ impl Setup<'_> {
             ("@NAME@", node.name()),
             ("@IGNORED@", IGNORED),
             ("@VERSION@", self.release.kubernetes),
-            ("@ENDPOINT@", &format!("{first}:6443")),
+            ("@ENDPOINT@", &format!("{}:6443", self.endpoint)),
             ("@CONTROL_PLANE@", &control_plane),
         ]
         .into_iter()
@@ -178,23 +176,6 @@ impl Setup<'_> {
             path,
         ];
         node.run(&words).await.map(drop)
-    }
-
-    /// Rewrites a kubeconfig for a port of this machine.
-    pub(super) fn write_kubeconfig(&self, admin: &str, port: u16) -> Result<PathBuf, Error> {
-        let here = format!("    server: https://127.0.0.1:{port}");
-        let lines = admin.lines().map(|line| {
-            let is_server = line.trim_start().starts_with("server: ");
-            if is_server {
-                here.clone()
-            } else {
-                line.to_owned()
-            }
-        });
-        let text = lines.collect::<Vec<_>>().join("\n") + "\n";
-        let file = self.run_dir.join("admin.conf");
-        private_file(&file, &text)?;
-        Ok(file)
     }
 
     /// A key, known hosts and a configuration for OpenSSH.
@@ -281,7 +262,7 @@ fn is_ready(object: &Value) -> bool {
         .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-fn private_file(path: &Path, text: &str) -> Result<(), Error> {
+pub(super) fn private_file(path: &Path, text: &str) -> Result<(), Error> {
     let writing = || format!("writing {}", path.display());
     fs::write(path, text).map_err(Error::io(writing()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(Error::io(writing()))

@@ -28,12 +28,20 @@ pub(super) async fn load(rate: &str, targets: &[&str]) -> Result<(), String> {
     let pause = Duration::from_secs_f64(1.0 / rate);
     let began = Instant::now();
     let mut asking = JoinSet::new();
-    let mut books = BTreeMap::new();
+    let mut books = Books::new();
     for target in targets {
         let book = Arc::new(Mutex::new(Book::new(&target.name, began)));
         books.insert(target.name.clone(), Arc::clone(&book));
         asking.spawn(ask_on(target, pause, book));
     }
+    until_closed(books, asking).await
+}
+
+/// What is known of every target, by its name.
+pub(super) type Books = BTreeMap<String, Arc<Mutex<Book>>>;
+
+/// Lets tasks ask until standard input ends, then prints what became of it.
+pub(super) async fn until_closed(books: Books, mut asking: JoinSet<()>) -> Result<(), String> {
     // Whoever started this closes the pipe, or dies and so closes it too.
     let mut input = tokio::io::stdin();
     let mut ignored = [0; 64];
@@ -129,7 +137,7 @@ fn kind(error: std::io::Error) -> String {
 }
 
 /// What is known of one target so far.
-struct Book {
+pub(super) struct Book {
     name: String,
     /// What became of the last request.
     last: Option<Result<(), String>>,
@@ -140,7 +148,7 @@ struct Book {
 }
 
 impl Book {
-    fn new(name: &str, began: Instant) -> Self {
+    pub(super) fn new(name: &str, began: Instant) -> Self {
         Self {
             name: name.to_owned(),
             last: None,
@@ -151,7 +159,7 @@ impl Book {
         }
     }
 
-    fn note(&mut self, began: Instant, seen: Result<(), String>) {
+    pub(super) fn note(&mut self, began: Instant, seen: Result<(), String>) {
         if self.last.as_ref() != Some(&seen) {
             self.last = Some(seen.clone());
             let what = seen.as_ref().err().map_or("answers", |what| what);
@@ -198,6 +206,6 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
+pub(super) fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
     book.lock().unwrap_or_else(PoisonError::into_inner)
 }

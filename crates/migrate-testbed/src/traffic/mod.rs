@@ -4,6 +4,8 @@
 //! pods, and a client that asks every [`Target`] at the same rate, open loop
 //! (a slow answer delays no later request), without retries.
 
+mod api;
+mod etcd;
 mod load;
 mod run;
 mod serve;
@@ -151,7 +153,9 @@ pub fn traffic_program() -> Result<PathBuf, Error> {
 ///
 /// `serve PORT [READY_AFTER_SECONDS]` serves until asked to end;
 /// `load REQUESTS_PER_SECOND TARGET...` asks until its standard input ends and
-/// then prints a [`TrafficReport`] as JSON. On standard error it says when a
+/// then prints a [`TrafficReport`] as JSON. `api REQUESTS_PER_SECOND KUBECONFIG`
+/// does the same with reads and writes of the API, and `etcd MILLISECONDS
+/// KUBECONFIG...` with a key of etcd. On standard error it says when a
 /// target begins to answer, or to fail in another way.
 pub async fn traffic_main(arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -159,7 +163,13 @@ pub async fn traffic_main(arguments: &[String]) -> ExitCode {
         ["serve", port] => serve::serve(port, "0").await,
         ["serve", port, ready_after] => serve::serve(port, ready_after).await,
         ["load", rate, targets @ ..] => load::load(rate, targets).await,
-        _ => Err("serve PORT [READY_AFTER_SECONDS] | load RATE NAME=ADDRESS:PORT...".to_owned()),
+        ["api", rate, kubeconfig] => api::load(rate, kubeconfig).await,
+        ["etcd", every, members @ ..] => etcd::load(every, members).await,
+        _ => Err(
+            "serve PORT [READY_AFTER_SECONDS] | load RATE NAME=ADDRESS:PORT... | \
+                  api RATE KUBECONFIG | etcd MILLISECONDS KUBECONFIG..."
+                .to_owned(),
+        ),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::{Target, TrafficReport, traffic_program};
 use crate::Error;
@@ -51,11 +53,48 @@ impl Traffic {
         Err(Error::io(waiting())(ErrorKind::UnexpectedEof.into()))
     }
 
+    /// Begins to read from and write to the API of a kubeconfig at a rate for
+    /// each of `api.read`, `api.write`, and both with connections that are kept:
+    /// a namespace that the storage has to confirm, and a ConfigMap in `default`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn ask_api(prefix: &[String], rate: f64, kubeconfig: &Path) -> Result<Self, Error> {
+        let words = ["api".to_owned(), rate.to_string(), text(kubeconfig)];
+        Self::program(prefix, words, Stdio::null())
+    }
+
+    /// Begins to write a key to etcd, as `etcd.write`: through the member that
+    /// took the last write, and through the next one when that does not take it
+    /// within half a second. Members are named as by
+    /// [`KubeadmCluster::etcd_access`](crate::KubeadmCluster::etcd_access).
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_to_etcd(
+        prefix: &[String],
+        every: Duration,
+        members: &[PathBuf],
+    ) -> Result<Self, Error> {
+        let words = ["etcd".to_owned(), every.as_millis().to_string()];
+        let members = members.iter().map(|member| text(member));
+        Self::program(prefix, words.into_iter().chain(members), Stdio::null())
+    }
+
     fn spawn(prefix: &[String], rate: f64, targets: &[Target], said: Stdio) -> Result<Self, Error> {
+        let words = ["load".to_owned(), rate.to_string()];
+        let targets = targets.iter().map(Target::to_string);
+        Self::program(prefix, words.into_iter().chain(targets), said)
+    }
+
+    fn program(
+        prefix: &[String],
+        arguments: impl IntoIterator<Item = String>,
+        said: Stdio,
+    ) -> Result<Self, Error> {
         let mut words = prefix.to_vec();
-        words.push(traffic_program()?.display().to_string());
-        words.extend(["load".to_owned(), rate.to_string()]);
-        words.extend(targets.iter().map(Target::to_string));
+        words.push(text(&traffic_program()?));
+        words.extend(arguments);
         let mut words = words.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
         let child = command
@@ -82,6 +121,10 @@ impl Traffic {
         self.child.wait().map_err(ending())?;
         serde_json::from_str(&text).map_err(|error| ending()(error.into()))
     }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
 }
 
 impl Drop for Traffic {

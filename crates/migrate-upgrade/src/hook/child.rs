@@ -17,7 +17,7 @@ const TAIL: u64 = 2048;
 /// A started program, alone in its process group, its output in an unnamed
 /// file: it can go on writing when this process is gone.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(crate) struct Child {
     process: tokio::process::Child,
     output: File,
     started: Instant,
@@ -25,7 +25,7 @@ pub(super) struct Child {
 
 /// How a run ended; the text is what it printed last, ready to be appended.
 #[derive(Debug)]
-pub(super) enum Exit {
+pub(crate) enum Exit {
     Running,
     Code(i32, String),
     Killed(String),
@@ -34,7 +34,7 @@ pub(super) enum Exit {
 
 impl Child {
     /// Starts `program`; one that is not `detached` ends when this is dropped.
-    pub(super) fn start<const N: usize>(
+    pub(crate) fn start<const N: usize>(
         program: &Path,
         environment: [(&str, String); N],
         detached: bool,
@@ -63,7 +63,7 @@ impl Child {
     }
 
     /// Looks without waiting; a program over its `limit` is ended.
-    pub(super) fn poll(&mut self, limit: Duration) -> Exit {
+    pub(crate) fn poll(&mut self, limit: Duration) -> Exit {
         match self.process.try_wait() {
             Ok(Some(status)) => self.exit(status),
             Ok(None) if self.started.elapsed() >= limit => {
@@ -76,7 +76,7 @@ impl Child {
     }
 
     /// Waits for the end, at most `limit`.
-    pub(super) async fn wait(&mut self, limit: Duration) -> Exit {
+    pub(crate) async fn wait(&mut self, limit: Duration) -> Exit {
         match tokio::time::timeout(limit, self.process.wait()).await {
             Ok(Ok(status)) => self.exit(status),
             Ok(Err(error)) => Exit::Killed(format!(": {error}")),

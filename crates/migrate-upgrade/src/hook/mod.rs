@@ -13,7 +13,7 @@ use migrate_core::{
 };
 
 use crate::Error;
-use child::{Child, Exit};
+pub(crate) use child::{Child, Exit};
 
 /// Upgrades nodes and control-plane members by running programs.
 ///
@@ -168,7 +168,7 @@ impl UpgradeComponents for CommandHook {
 }
 
 /// The path as it can be run, whatever the working directory is later.
-fn executable(path: PathBuf) -> Result<PathBuf, Error> {
+pub(crate) fn executable(path: PathBuf) -> Result<PathBuf, Error> {
     let bad = |reason: String| Error::BadHook {
         path: path.clone(),
         reason,

@@ -1,7 +1,9 @@
 //! The driver of clusters made by kubeadm, on nodes with apt and systemd.
 
+mod etcd;
 mod installed;
 mod judge;
+mod member;
 mod readiness;
 mod undo;
 
@@ -18,7 +20,7 @@ pub use readiness::Readiness;
 pub use undo::Undo;
 
 use crate::unit::{FILES, Layout, Seen, Step, Steps};
-use crate::{Error, NodeShell, Script};
+use crate::{ApiServerBackend, Error, NodeShell, Script};
 use installed::Installed;
 
 const COMMON: &str = include_str!("common.sh");
@@ -49,11 +51,19 @@ const LOOK: &str = include_str!("look.sh");
 ///   kubelet at the target, healthy, and the installed program itself.
 /// * Packages keep their configuration files and their hold; a control-plane
 ///   step that would change kubelet or runtime, or remove anything, is refused.
-/// * `kubeadm upgrade plan` is never run. `probe` changes nothing.
+/// * A node with a control plane is touched only when every etcd member is well
+///   and caught up, no alarm is raised and the others are a quorum; if its own
+///   member leads, another does before it is touched ([`Error::Etcd`]).
+/// * Its API server is out of its load balancer first, if
+///   [one is known](Self::with_api_server_backend), and in again before `probe`
+///   says that the action has ended well. The node remembers that it is out, so
+///   that a successor puts it back.
+/// * `kubeadm upgrade plan` is never run. `probe` changes nothing else.
 ///
 /// # Errors
 /// Those of [`NodeShell`], [`Error::StaleEpoch`], [`Error::NodeBusy`],
-/// [`Error::StartFailed`], [`Error::BadAction`]. What went wrong inside a step
+/// [`Error::StartFailed`], [`Error::BadAction`], [`Error::Etcd`],
+/// [`Error::LoadBalancer`], [`Error::NotServing`]. What went wrong inside a step
 /// is the reason of [`ActionStatus::Failed`].
 #[derive(Clone)]
 pub struct Kubeadm {
@@ -61,6 +71,7 @@ pub struct Kubeadm {
     steps: Steps,
     layout: Layout,
     options: Options,
+    balancer: Option<Arc<dyn ApiServerBackend>>,
 }
 
 /// The operator's choices.
@@ -104,7 +115,16 @@ impl Kubeadm {
             shell,
             layout,
             options,
+            balancer: None,
         }
+    }
+
+    /// Takes each API server out of its load balancer before its node's control
+    /// plane or kubelet is touched, and puts it back when it serves again.
+    #[must_use]
+    pub fn with_api_server_backend(mut self, balancer: Arc<dyn ApiServerBackend>) -> Self {
+        self.balancer = Some(balancer);
+        self
     }
 
     /// Checks of kubeadm that may fail (`--ignore-preflight-errors`).
@@ -148,7 +168,10 @@ impl Kubeadm {
             answer: timeout,
             ..self.options
         };
-        Self::over(self.shell, self.layout, options)
+        Self {
+            balancer: self.balancer,
+            ..Self::over(self.shell, self.layout, options)
+        }
     }
 
     /// How long [`resolve`](Self::resolve) and [`pre_pull`](Self::pre_pull)
@@ -231,6 +254,7 @@ impl UpgradeComponents for Kubeadm {
         }
         let step = self.step(action)?;
         let (seen, status) = self.status(&cx.fence.run, action).await?;
+        let runs = matches!(seen, Seen::Running { .. });
         let attempt = match (seen, status) {
             (_, ActionStatus::Succeeded(_)) => return Ok(()),
             (Seen::Absent, _) => 1,
@@ -241,11 +265,16 @@ impl UpgradeComponents for Kubeadm {
             }
         };
         let node = action.target.name();
+        if !runs {
+            self.clear_the_way(node, &cx.fence, attempt > 1).await?;
+        }
         Ok(self.steps.start(node, &cx.fence, &step, attempt).await?)
     }
 
     async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
-        Ok(self.status(&cx.fence.run, action).await?.1)
+        let (_, status) = self.status(&cx.fence.run, action).await?;
+        let node = action.target.name();
+        Ok(self.put_back(node, &cx.fence, status).await?)
     }
 }
 

@@ -10,17 +10,17 @@ use crate::unit::tests::check;
 
 mod programs;
 
-const CP: &str = "cp-1";
+pub(super) const CP: &str = "cp-1";
 
 /// A node in a folder: files of its own, and programs that act on them.
-struct Node {
-    folder: tempfile::TempDir,
-    driver: Kubeadm,
+pub(super) struct Node {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) driver: Kubeadm,
 }
 
 impl Node {
     /// At v1.36.3, as the configuration of the cluster.
-    fn new(is_control_plane: bool) -> Self {
+    pub(super) fn new(is_control_plane: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         programs::write(&folder.path().join("bin"));
         let path = format!(
@@ -53,21 +53,21 @@ impl Node {
         node
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(super) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    fn manifests(&self, version: &str) {
+    pub(super) fn manifests(&self, version: &str) {
         for component in [
             "kube-apiserver",
             "kube-controller-manager",
@@ -84,7 +84,7 @@ impl Node {
     }
 
     /// Begins and waits for the end.
-    async fn upgrade(&self, action: &Action) -> ActionStatus {
+    pub(super) async fn upgrade(&self, action: &Action) -> ActionStatus {
         self.driver.begin(&cx(), action).await.unwrap();
         loop {
             let status = self.driver.probe(&cx(), action).await.unwrap();
@@ -96,14 +96,14 @@ impl Node {
     }
 
     /// The same, for an upgrade that fails.
-    async fn failure(&self, action: &Action) -> (bool, String) {
+    pub(super) async fn failure(&self, action: &Action) -> (bool, String) {
         match self.upgrade(action).await {
             ActionStatus::Failed { retryable, reason } => (retryable, reason),
             other => panic!("{other:?}"),
         }
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         let output = std::process::Command::new("bash")
             .args(["-c", "cat \"$1\"/*/*/*/log", "-"])
             .arg(self.path("state"))
@@ -113,8 +113,12 @@ impl Node {
     }
 }
 
-fn cx() -> StepContext {
-    StepContext::new(Arc::new(|| Moment::EPOCH), Fence::new("run 'x'", 3))
+pub(super) fn cx() -> StepContext {
+    cx_of("run 'x'", 3)
+}
+
+pub(super) fn cx_of(run: &str, epoch: u64) -> StepContext {
+    StepContext::new(Arc::new(|| Moment::EPOCH), Fence::new(run, epoch))
 }
 
 fn action(target: Target) -> Action {
@@ -128,18 +132,18 @@ fn action(target: Target) -> Action {
     )
 }
 
-fn member() -> Action {
+pub(super) fn member() -> Action {
     action(Target::ControlPlane { member: CP.into() })
 }
 
-fn node() -> Action {
+pub(super) fn node() -> Action {
     action(Target::Node {
         pool: "p".into(),
         node: CP.into(),
     })
 }
 
-const DONE: ActionStatus = ActionStatus::Succeeded(Outcome::SameNode);
+pub(super) const DONE: ActionStatus = ActionStatus::Succeeded(Outcome::SameNode);
 
 #[tokio::test]
 async fn the_first_member_is_applied_once_and_its_holds_stay() {

@@ -22,7 +22,8 @@ use crate::{Error, NodeShell, Script, ScriptOutput};
 /// Shell functions for files under the state folder; steps use them too.
 pub(crate) const FILES: &str = include_str!("files.sh");
 const SYSTEMD: &str = include_str!("systemd.sh");
-const START: &str = include_str!("start.sh");
+/// Also holds the shell function `fence`.
+pub(crate) const START: &str = include_str!("start.sh");
 const RUN: &str = include_str!("run.sh");
 const PROBE: &str = include_str!("probe.sh");
 
@@ -39,7 +40,7 @@ pub(crate) struct Layout {
     /// The shell functions `launch` and `unit_is_active`.
     launcher: &'static str,
     /// How long a start waits for another one to let go of the lock.
-    patience: Duration,
+    pub(crate) patience: Duration,
 }
 
 impl Default for Layout {

@@ -13,7 +13,7 @@ pub(super) fn write(bin: &Path) {
     }
 }
 
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 13] = [
     (
         "apt-get",
         r#"
@@ -99,6 +99,7 @@ const PROGRAMS: [(&str, &str); 12] = [
     (
         "kubectl",
         r#"case "$*" in
+            *--raw*) [ ! -e "$w/api-is-down" ] || { echo "$w: refused" >&2; exit 1; } ;;
             *'get pods'*) cat "$w/servers" 2> /dev/null ;;
             *'get configmap'*jsonpath*)
                 printf 'apiVersion: x\nkubernetesVersion: %s\nnetworking: {}\n' "$(< "$w/cluster-version")" ;;
@@ -125,7 +126,26 @@ const PROGRAMS: [(&str, &str); 12] = [
                 echo '"repoTags": ['
                 sed 's/.*/  "&",/' "$w/images"
                 echo '  ]' ;;
-            pull) grep -Fxq "$2" "$w/pullable" ;;
+            pull) grep -Fxq "$2" "$w/pullable"; exit ;;
+            ps) cat "$w/etcd-container" ;;
+            exec) "$w/bin/$3" "${@:4}" ;;
+        esac
+        # As ctr: `--namespace k8s.io NOUN VERB …`.
+        case "$3 $4" in
+            'tasks ls') echo "TASK PID STATUS"; echo "$(< "$w/etcd-container") 7 RUNNING" ;;
+            'containers ls') printf 'old\n%s\n' "$(< "$w/etcd-container")" ;;
+            'tasks exec') shift 7; "$w/bin/$1" "${@:2}" ;;
+        esac"#,
+    ),
+    (
+        "etcdctl",
+        r#"case "$*" in
+            *'member list'*) cat "$w/etcd-says/members" ;;
+            *'endpoint status'*) cat "$w/etcd-says/statuses" ;;
+            *'alarm list'*) cat "$w/etcd-says/alarms" ;;
+            *move-leader*)
+                echo "$*" >> "$w/etcd-moves"
+                if [ -e "$w/etcd-says-then" ]; then cp "$w"/etcd-says-then/* "$w/etcd-says/"; fi ;;
         esac"#,
     ),
 ];

@@ -1,0 +1,142 @@
+//! Requests to a cluster's API: reads that its storage has to confirm, and
+//! writes.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::Request;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::REQUEST_TIMEOUT;
+use super::load::{Book, Books, lock, until_closed};
+
+/// How requests are made, by the names of their tallies.
+const KINDS: [Kind; 4] = [
+    Kind::new("api.read", false, false),
+    Kind::new("api.read.kept", false, true),
+    Kind::new("api.write", true, false),
+    Kind::new("api.write.kept", true, true),
+];
+
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    writes: bool,
+    /// Whether connections are kept; otherwise each request opens its own.
+    keeps: bool,
+}
+
+impl Kind {
+    const fn new(name: &'static str, writes: bool, keeps: bool) -> Self {
+        Self {
+            name,
+            writes,
+            keeps,
+        }
+    }
+
+    fn request(&self, count: u64) -> Result<Request<Vec<u8>>, http::Error> {
+        if self.writes {
+            let name = self.name;
+            let body = format!(
+                "{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\
+                 \"metadata\":{{\"name\":\"{name}\"}},\"data\":{{\"count\":\"{count}\"}}}}"
+            );
+            let path = format!("/api/v1/namespaces/default/configmaps/{name}");
+            Request::patch(path + "?fieldManager=traffic&force=true")
+                .header("Content-Type", "application/apply-patch+yaml")
+                .body(body.into_bytes())
+        } else {
+            Request::get("/api/v1/namespaces/kube-system").body(Vec::new())
+        }
+    }
+}
+
+/// Asks until standard input ends, then prints the report.
+pub(super) async fn load(rate: &str, kubeconfig: &str) -> Result<(), String> {
+    let rate: f64 = rate.parse().map_err(|_| format!("{rate:?} is no rate"))?;
+    if !(0.01..=1_000.0).contains(&rate) {
+        return Err("a rate of 0.01 to 1000".to_owned());
+    }
+    let config = config(kubeconfig).await?;
+    let began = Instant::now();
+    let mut asking = JoinSet::new();
+    let mut books = Books::new();
+    for kind in KINDS {
+        let book = Arc::new(Mutex::new(Book::new(kind.name, began)));
+        books.insert(kind.name.to_owned(), Arc::clone(&book));
+        let pause = Duration::from_secs_f64(1.0 / rate);
+        asking.spawn(ask_on(kind, pause, config.clone(), book));
+    }
+    until_closed(books, asking).await
+}
+
+/// Of a kubeconfig, for a client that never tries again by itself.
+pub(super) async fn config(kubeconfig: &str) -> Result<kube::Config, String> {
+    let text = Kubeconfig::read_from(Path::new(kubeconfig));
+    let text = text.map_err(|error| format!("{kubeconfig}: {error}"))?;
+    let config = kube::Config::from_custom_kubeconfig(text, &KubeConfigOptions::default()).await;
+    let mut config = config.map_err(|error| format!("{kubeconfig}: {error}"))?;
+    config.default_retry = false;
+    Ok(config)
+}
+
+async fn ask_on(kind: Kind, pause: Duration, config: kube::Config, book: Arc<Mutex<Book>>) {
+    let mut ticks = interval(pause);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let count = AtomicU64::new(0);
+    let mut kept = None;
+    let mut requests = JoinSet::new();
+    loop {
+        ticks.tick().await;
+        let began = Instant::now();
+        let client = if kind.keeps {
+            kept.get_or_insert_with(|| kube::Client::try_from(config.clone()))
+        } else {
+            &kube::Client::try_from(config.clone())
+        };
+        let client = match client {
+            Ok(client) => client.clone(),
+            Err(error) => {
+                let seen = Err(error.to_string());
+                kept = None;
+                lock(&book).note(began, seen);
+                continue;
+            }
+        };
+        let (book, count) = (Arc::clone(&book), count.fetch_add(1, Ordering::Relaxed));
+        requests.spawn(async move {
+            let seen = timeout(REQUEST_TIMEOUT, ask(&client, kind, count)).await;
+            let seen = seen.unwrap_or_else(|_| Err("timeout".to_owned()));
+            lock(&book).note(began, seen);
+        });
+        while requests.try_join_next().is_some() {}
+    }
+}
+
+async fn ask(client: &kube::Client, kind: Kind, count: u64) -> Result<(), String> {
+    let request = kind.request(count).map_err(|error| error.to_string())?;
+    send(client, request).await
+}
+
+/// The answer is not looked at, but it has to be one.
+pub(super) async fn send(client: &kube::Client, request: Request<Vec<u8>>) -> Result<(), String> {
+    match client.request_text(request).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) => Err(format!("status {}", status.code)),
+        Err(error) => Err(innermost(&error)),
+    }
+}
+
+/// The cause that says most and repeats least.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

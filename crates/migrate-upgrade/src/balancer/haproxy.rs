@@ -1,0 +1,350 @@
+//! HAProxy, through its runtime API.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::{ApiServerBackend, Standing, refused};
+use crate::{Error, NodeShell, Script};
+
+/// The most that is read of an answer.
+const LONGEST_ANSWER: u64 = 1 << 20;
+
+/// The bits of `srv_admin_state` that keep a server out: maintenance and drain,
+/// asked for, inherited or by name resolution. The others only tell history
+/// (management guide, "show servers state").
+const OUT: u32 = 0x3b;
+/// `srv_op_state` of a server that takes connections.
+const RUNNING: u32 = 2;
+
+/// The HAProxy instances before the API servers.
+///
+/// Each needs a socket for its runtime API with the level `admin`:
+///
+/// ```text
+/// stats socket /run/haproxy/admin.sock mode 600 level admin
+/// ```
+///
+/// A server is drained first, for a moment in which short connections end by
+/// themselves, then set to maintenance and its sessions are shut down. Put back
+/// (`ready`), HAProxy takes it for up at once and its own checks go on.
+///
+/// What the runtime API changes is forgotten when HAProxy restarts: the server
+/// is in again, unless a state file says otherwise.
+#[derive(Clone)]
+pub struct Haproxy {
+    backend: String,
+    doors: Vec<Door>,
+    servers: BTreeMap<String, String>,
+    drain: Duration,
+    limit: Duration,
+}
+
+/// The way to the runtime API of one instance.
+#[derive(Clone)]
+enum Door {
+    Socket(PathBuf),
+    Tcp(String),
+    Host {
+        shell: Arc<dyn NodeShell>,
+        host: String,
+        socket: String,
+    },
+}
+
+impl Haproxy {
+    /// The servers of `backend`, at instances that are still to be named.
+    pub fn new(backend: impl Into<String>) -> Self {
+        Self {
+            backend: backend.into(),
+            doors: Vec::new(),
+            servers: BTreeMap::new(),
+            drain: Duration::from_secs(1),
+            limit: Duration::from_secs(10),
+        }
+    }
+
+    /// An instance whose socket is a file of this machine.
+    #[must_use]
+    pub fn with_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.doors.push(Door::Socket(path.into()));
+        self
+    }
+
+    /// An instance whose runtime API listens on `HOST:PORT`. That gives
+    /// everybody who reaches it all of it: keep it on a private address.
+    #[must_use]
+    pub fn with_tcp(mut self, address: impl Into<String>) -> Self {
+        self.doors.push(Door::Tcp(address.into()));
+        self
+    }
+
+    /// An instance on another machine, which `shell` knows as `host`; its
+    /// socket is a file there, and `socat` has to be installed.
+    #[must_use]
+    pub fn with_host(
+        mut self,
+        shell: Arc<dyn NodeShell>,
+        host: impl Into<String>,
+        socket: impl Into<String>,
+    ) -> Self {
+        self.doors.push(Door::Host {
+            shell,
+            host: host.into(),
+            socket: socket.into(),
+        });
+        self
+    }
+
+    /// The server of `member` has another name than its node.
+    #[must_use]
+    pub fn with_server(mut self, member: impl Into<String>, server: impl Into<String>) -> Self {
+        self.servers.insert(member.into(), server.into());
+        self
+    }
+
+    /// How long short connections are left to end before all are shut down
+    /// (default 1 s).
+    #[must_use]
+    pub fn with_drain_time(mut self, drain: Duration) -> Self {
+        self.drain = drain;
+        self
+    }
+
+    /// The longest wait for one answer of one instance (default 10 s).
+    #[must_use]
+    pub fn with_timeout(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    fn server(&self, member: &str) -> String {
+        let server = self.servers.get(member).map_or(member, String::as_str);
+        format!("{}/{server}", self.backend)
+    }
+
+    async fn ask(&self, door: &Door, member: &str, command: &str) -> Result<String, Error> {
+        if !is_one_line(command) {
+            return Err(refused(
+                member,
+                format!("{command:?} is no command: name backend and servers as HAProxy does"),
+            ));
+        }
+        let asked = tokio::time::timeout(self.limit, door.ask(command, self.limit)).await;
+        let answer = asked
+            .unwrap_or_else(|_| Err(format!("no answer within {}s", self.limit.as_secs())))
+            .map_err(|said| refused(member, format!("{door}: {said}")))?;
+        Ok(answer)
+    }
+
+    /// Sends a command that answers nothing when it is obeyed.
+    async fn tell(&self, door: &Door, member: &str, command: &str) -> Result<(), Error> {
+        let answer = self.ask(door, member, command).await?;
+        match answer.trim() {
+            "" => Ok(()),
+            said => Err(refused(
+                member,
+                format!("{door}: {command:?} is answered by {said:?}"),
+            )),
+        }
+    }
+
+    /// Whether the member's server is in at an instance, and may be taken out.
+    async fn look(&self, door: &Door, member: &str) -> Result<Standing, Error> {
+        let command = format!("show servers state {}", self.backend);
+        let answer = self.ask(door, member, &command).await?;
+        let servers = read_servers(&answer).ok_or_else(|| {
+            let said = answer.trim();
+            refused(
+                member,
+                format!(
+                    "{door}: it says {said:?} of the backend {}; correct its name",
+                    self.backend
+                ),
+            )
+        })?;
+        let name = self.server(member);
+        let name = name.strip_prefix(&format!("{}/", self.backend));
+        let name = name.unwrap_or_default();
+        let Some(own) = servers.iter().find(|server| server.name == name) else {
+            let known: Vec<&str> = servers.iter().map(|server| &*server.name).collect();
+            return Err(refused(
+                member,
+                format!(
+                    "{door}: the backend {} has no server {name}, but {}; say which one is {member}'s",
+                    self.backend,
+                    known.join(", ")
+                ),
+            ));
+        };
+        if own.is_out {
+            return Ok(Standing::WasOut);
+        }
+        let others = servers.iter().filter(|server| server.name != name);
+        if !others.into_iter().any(|server| server.takes_connections) {
+            return Err(refused(
+                member,
+                format!(
+                    "{door}: no other server of the backend {} is up; bring one back before \
+                     {member} is touched",
+                    self.backend
+                ),
+            ));
+        }
+        Ok(Standing::WasIn)
+    }
+}
+
+#[async_trait]
+impl ApiServerBackend for Haproxy {
+    async fn quiesce(&self, member: &str) -> Result<Standing, Error> {
+        let mut inside = Vec::new();
+        // All are looked at before one is changed.
+        for door in &self.doors {
+            if self.look(door, member).await? == Standing::WasIn {
+                inside.push(door);
+            }
+        }
+        let server = self.server(member);
+        for door in &inside {
+            let drain = format!("set server {server} state drain");
+            self.tell(door, member, &drain).await?;
+        }
+        if !inside.is_empty() {
+            tokio::time::sleep(self.drain).await;
+        }
+        for door in &inside {
+            let maintenance = format!("set server {server} state maint");
+            self.tell(door, member, &maintenance).await?;
+        }
+        // Also where it is out already: an earlier call may have been broken off.
+        for door in &self.doors {
+            let sessions = format!("shutdown sessions server {server}");
+            self.tell(door, member, &sessions).await?;
+        }
+        let was_out = inside.is_empty() && !self.doors.is_empty();
+        Ok(if was_out {
+            Standing::WasOut
+        } else {
+            Standing::WasIn
+        })
+    }
+
+    async fn restore(&self, member: &str) -> Result<(), Error> {
+        let command = format!("set server {} state ready", self.server(member));
+        let mut restored = Ok(());
+        // One instance that cannot be reached keeps no other from it.
+        for door in &self.doors {
+            restored = restored.and(self.tell(door, member, &command).await);
+        }
+        restored
+    }
+}
+
+impl fmt::Debug for Haproxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let doors: Vec<String> = self.doors.iter().map(Door::to_string).collect();
+        f.debug_struct("Haproxy")
+            .field("backend", &self.backend)
+            .field("doors", &doors)
+            .field("servers", &self.servers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    async fn ask(&self, command: &str, limit: Duration) -> Result<String, String> {
+        let said = |error: io::Error| error.to_string();
+        match self {
+            Self::Socket(path) => talk(UnixStream::connect(path).await.map_err(said)?, command)
+                .await
+                .map_err(said),
+            Self::Tcp(address) => talk(TcpStream::connect(address).await.map_err(said)?, command)
+                .await
+                .map_err(said),
+            Self::Host {
+                shell,
+                host,
+                socket,
+            } => {
+                let script =
+                    Script::new("printf '%s\\n' \"$2\" | socat -t 5 - \"UNIX-CONNECT:$1\"");
+                let script = script.args([socket.as_str(), command]);
+                let output = shell.run(host, &script, limit).await;
+                let output = output.map_err(|error| error.to_string())?;
+                match output.code {
+                    0 => Ok(output.stdout),
+                    127 => Err("socat is missing there; install it".to_owned()),
+                    _ => Err(output.stderr.trim().to_owned()),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => write!(f, "HAProxy at {}", path.display()),
+            Self::Tcp(address) => write!(f, "HAProxy at {address}"),
+            Self::Host { host, socket, .. } => write!(f, "HAProxy of {host} at {socket}"),
+        }
+    }
+}
+
+/// One command on a connection of its own, which HAProxy closes after it.
+async fn talk(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    command: &str,
+) -> io::Result<String> {
+    stream.write_all(format!("{command}\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Nothing in a name may begin a second command.
+fn is_one_line(command: &str) -> bool {
+    !command.contains([';', '\n', '\r', '\\'])
+}
+
+/// A server of a backend as `show servers state` tells.
+#[derive(Debug)]
+struct Server {
+    name: String,
+    is_out: bool,
+    takes_connections: bool,
+}
+
+/// The columns are told by the line of their names; `None` without it.
+fn read_servers(text: &str) -> Option<Vec<Server>> {
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines
+        .find_map(|line| line.strip_prefix("# "))?
+        .split_whitespace()
+        .collect();
+    let column = |name: &str| names.iter().position(|column| *column == name);
+    let (name, op, admin) = (
+        column("srv_name")?,
+        column("srv_op_state")?,
+        column("srv_admin_state")?,
+    );
+    let servers = lines.filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |at: usize| words.get(at)?.parse::<u32>().ok();
+        let is_out = number(admin)? & OUT != 0;
+        Some(Server {
+            name: (*words.get(name)?).to_owned(),
+            is_out,
+            takes_connections: !is_out && number(op)? == RUNNING,
+        })
+    });
+    Some(servers.collect())
+}

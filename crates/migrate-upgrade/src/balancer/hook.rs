@@ -1,0 +1,102 @@
+//! A program of the operator's before the API servers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{ApiServerBackend, Standing, refused};
+use crate::Error;
+use crate::hook::{Child, Exit, executable};
+
+/// Takes API servers out of any load balancer by running a program.
+///
+/// # The program's contract
+/// It is run without arguments, standard input closed, with the caller's
+/// environment and:
+///
+/// | variable | value |
+/// |---|---|
+/// | `KUBE_MIGRATE_PHASE` | `quiesce` or `restore` |
+/// | `KUBE_MIGRATE_TARGET` | `api-server` |
+/// | `KUBE_MIGRATE_NODE` | the member's name |
+///
+/// Exit codes: 0 = it is out (or in again); of `quiesce` also 20 = somebody had
+/// taken it out before, so that it must not be put back; anything else = could
+/// not be done, what it printed says why. It has to return when no connection
+/// to the member is left, must refuse to take the last one out, and may be run
+/// again at any time.
+///
+/// For a virtual address that moves between members (kube-vip, keepalived),
+/// `quiesce` makes the member give it up and returns when another one has it.
+#[derive(Clone, Debug)]
+pub struct ApiServerHook {
+    program: PathBuf,
+    timeout: Duration,
+}
+
+impl ApiServerHook {
+    /// Runs `program`.
+    ///
+    /// # Errors
+    /// [`Error::BadHook`] when it is not an executable file.
+    pub fn new(program: impl Into<PathBuf>) -> Result<Self, Error> {
+        Ok(Self {
+            program: executable(program.into())?,
+            timeout: Duration::from_secs(30),
+        })
+    }
+
+    /// Ends a program that takes longer than `timeout` (default 30 seconds).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    async fn run(&self, phase: &str, member: &str) -> Result<i32, Error> {
+        let environment = [
+            ("KUBE_MIGRATE_PHASE", phase.to_owned()),
+            ("KUBE_MIGRATE_TARGET", "api-server".to_owned()),
+            ("KUBE_MIGRATE_NODE", member.to_owned()),
+        ];
+        let mut child = Child::start(&self.program, environment, false)?;
+        let exit = child.wait(self.timeout).await;
+        let program = self.program.display();
+        match exit {
+            Exit::Code(code @ (0 | 20), _) => Ok(code),
+            Exit::Code(code, said) => Err(refused(
+                member,
+                format!("{phase} by {program} exited with {code}{said}"),
+            )),
+            Exit::Killed(said) => Err(refused(
+                member,
+                format!("{phase} by {program} was ended by a signal{said}"),
+            )),
+            Exit::Running | Exit::TimedOut => Err(refused(
+                member,
+                format!(
+                    "{phase} by {program} did not end within {}s",
+                    self.timeout.as_secs()
+                ),
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl ApiServerBackend for ApiServerHook {
+    async fn quiesce(&self, member: &str) -> Result<Standing, Error> {
+        Ok(match self.run("quiesce", member).await? {
+            20 => Standing::WasOut,
+            _ => Standing::WasIn,
+        })
+    }
+
+    async fn restore(&self, member: &str) -> Result<(), Error> {
+        match self.run("restore", member).await? {
+            0 => Ok(()),
+            code => Err(refused(member, format!("restore exited with {code}"))),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What a node with a control plane needs before and after it is touched: its
+//! etcd hands on the lead, its API server leaves the load balancer and comes
+//! back.
+
+use migrate_core::{ActionStatus, Fence, Finding, ObjectName, Severity};
+
+use super::etcd::{self, State, Verdict};
+use super::{COMMON, FILES, Kubeadm, Readiness};
+use crate::unit::START;
+use crate::{Error, Script, ScriptOutput, Standing};
+
+const MEMBER: &str = include_str!("member.sh");
+/// How often leadership is moved before that counts as failed: an election may
+/// come between.
+const MOVES: u32 = 3;
+
+const LEFT_OUT: &str = "KM-LB-001";
+
+/// Where the API server of a node stands.
+enum Outside {
+    /// Not out, as far as this node remembers.
+    In,
+    /// Out, for a step that runs or a holder that is newer than we are.
+    Held,
+    /// Out, and it serves.
+    Serving,
+    /// Out, and it does not, for this reason.
+    Dead(String),
+}
+
+impl Kubeadm {
+    /// Makes a node ready to be touched. Nothing happens on one without an API
+    /// server; `again` as in [`State::judge`].
+    pub(super) async fn clear_the_way(
+        &self,
+        node: &str,
+        fence: &Fence,
+        again: bool,
+    ) -> Result<(), Error> {
+        let mut state = self.etcd_state(node).await?;
+        if !state.has_api_server() {
+            return Ok(());
+        }
+        let mut moves = 0;
+        loop {
+            match state.judge(again) {
+                Verdict::Clear => break,
+                Verdict::Refused(refusal) => return Err(refusal.on(node)),
+                Verdict::MoveLeader { .. } if moves == MOVES => {
+                    return Err(etcd::still_leads("it came back each time").on(node));
+                }
+                Verdict::MoveLeader { to } => {
+                    moves += 1;
+                    self.move_leader(node, &to).await?;
+                    state = self.etcd_state(node).await?;
+                }
+            }
+        }
+        self.take_out(node, fence).await
+    }
+
+    async fn etcd_state(&self, node: &str) -> Result<State, Error> {
+        let output = self.etcd_script(node, "etcd_state", None).await?;
+        match output.code {
+            0 => Ok(State::read(&output.stdout)),
+            _ => Err(etcd::silent(output.stderr.trim()).on(node)),
+        }
+    }
+
+    async fn move_leader(&self, node: &str, to: &str) -> Result<(), Error> {
+        let output = self.etcd_script(node, "etcd_move_leader", Some(to)).await?;
+        match output.code {
+            0 => Ok(()),
+            _ => Err(etcd::still_leads(output.stderr.trim()).on(node)),
+        }
+    }
+
+    async fn etcd_script(
+        &self,
+        node: &str,
+        function: &str,
+        member: Option<&str>,
+    ) -> Result<ScriptOutput, Error> {
+        let text = format!("{COMMON}\n{}\n{function} \"$@\"\n", etcd::SCRIPT);
+        let script = Script::new(text).arg(&self.layout.root).args(member);
+        self.shell.run(node, &script, self.options.answer).await
+    }
+
+    /// Takes the API server of a node out of its load balancer, if one is
+    /// known. The node remembers it before it is done, so that whoever comes
+    /// after a crash puts it back.
+    async fn take_out(&self, node: &str, fence: &Fence) -> Result<(), Error> {
+        let Some(balancer) = &self.balancer else {
+            return Ok(());
+        };
+        let text = format!("{FILES}\n{START}\n{MEMBER}\nmark_out \"$@\"\n");
+        let script = Script::new(text)
+            .arg(&self.layout.state)
+            .arg(&fence.run)
+            .arg(fence.epoch.to_string())
+            .arg(self.layout.patience.as_secs().to_string());
+        let output = self.shell.run(node, &script, self.options.answer).await?;
+        let said = output.stdout.trim().to_owned();
+        let node_name = node.to_owned();
+        let is_new = match output.code {
+            0 => said == "now",
+            10 => {
+                return Err(Error::StaleEpoch {
+                    node: node_name,
+                    epoch: fence.epoch,
+                    held: said,
+                });
+            }
+            12 => {
+                return Err(Error::NodeBusy {
+                    node: node_name,
+                    by: said,
+                });
+            }
+            _ => return Err(unreadable(node, &output)),
+        };
+        let standing = balancer.quiesce(node).await?;
+        if is_new && standing == Standing::WasOut {
+            self.forget_out(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the API server of a node back before it is said that nothing runs
+    /// there any more. Only what it is said of an action that has ended well
+    /// waits for it.
+    pub(super) async fn put_back(
+        &self,
+        node: &str,
+        fence: &Fence,
+        status: ActionStatus,
+    ) -> Result<ActionStatus, Error> {
+        if status == ActionStatus::Running {
+            return Ok(status);
+        }
+        match (self.restored(node, fence).await?, status) {
+            (Outside::Dead(said), ActionStatus::Succeeded(_)) => Err(Error::NotServing {
+                node: node.to_owned(),
+                said,
+            }),
+            (Outside::Dead(said), ActionStatus::Failed { retryable, reason }) => {
+                let reason = format!(
+                    "{reason}; its API server stays out of its load balancer, for it does not \
+                     serve ({said}): beginning the action again, or the next run, puts it back"
+                );
+                Ok(ActionStatus::Failed { retryable, reason })
+            }
+            (_, status) => Ok(status),
+        }
+    }
+
+    /// Puts API servers back into their load balancer that a run which is over
+    /// has left out, on those of `nodes` that remember one. Does nothing
+    /// without a load balancer
+    /// ([`with_api_server_backend`](Self::with_api_server_backend)), and leaves
+    /// alone where a step runs. What could not be put back is a warning: a
+    /// resumed run may be about to cure it.
+    pub async fn put_back_all(&self, nodes: &[String], fence: &Fence) -> Readiness {
+        let mut readiness = Readiness::default();
+        for node in nodes {
+            let finding = match self.restored(node, fence).await {
+                Ok(Outside::Dead(said)) => format!(
+                    "its API server is out of its load balancer since an earlier run and does not \
+                     serve: {said}"
+                ),
+                Ok(_) => continue,
+                Err(error) => error.to_string(),
+            };
+            readiness.findings.push(Finding::new(
+                LEFT_OUT,
+                Severity::Warning,
+                ObjectName::cluster("Node", node),
+                finding,
+                "bring it back: the next action on the node puts it in",
+            ));
+        }
+        readiness
+    }
+
+    /// Where the API server of a node stood before it was put back.
+    async fn restored(&self, node: &str, fence: &Fence) -> Result<Outside, Error> {
+        let Some(balancer) = &self.balancer else {
+            return Ok(Outside::In);
+        };
+        let script = Script::new(format!("{FILES}\n{MEMBER}\noutside \"$@\"\n"))
+            .args([&self.layout.root, &self.layout.state])
+            .arg(fence.epoch.to_string());
+        let output = self.shell.run(node, &script, self.options.answer).await?;
+        let said = output.stdout.trim();
+        let outside = match said.split_once(' ').unwrap_or((said, "")) {
+            _ if output.code != 0 => None,
+            ("in", _) => Some(Outside::In),
+            ("held", _) => Some(Outside::Held),
+            ("serving", _) => Some(Outside::Serving),
+            ("dead", why) => Some(Outside::Dead(why.to_owned())),
+            _ => None,
+        };
+        let outside = outside.ok_or_else(|| unreadable(node, &output))?;
+        if matches!(outside, Outside::Serving) {
+            balancer.restore(node).await?;
+            self.forget_out(node).await?;
+        }
+        Ok(outside)
+    }
+
+    async fn forget_out(&self, node: &str) -> Result<(), Error> {
+        let script = Script::new(format!("{MEMBER}\nforget_out \"$@\"\n")).arg(&self.layout.state);
+        let output = self.shell.run(node, &script, self.options.answer).await?;
+        match output.code {
+            0 => Ok(()),
+            _ => Err(unreadable(node, &output)),
+        }
+    }
+}
+
+fn unreadable(node: &str, output: &ScriptOutput) -> Error {
+    Error::StartFailed {
+        node: node.to_owned(),
+        said: format!(
+            "whether its API server is in its load balancer cannot be told, exit code {}: {} {}",
+            output.code,
+            output.stdout.trim(),
+            output.stderr.trim()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! A control-plane node whose etcd and load balancer are seen from outside.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use migrate_core::{ActionStatus, StepErrorKind, UpgradeComponents};
+
+use super::*;
+use crate::ApiServerBackend;
+use crate::kubeadm::etcd::tests::said;
+use crate::kubeadm::tests::{CP, DONE, Node, cx, cx_of, member, node};
+
+/// Remembers what it was asked, in order, and who is out.
+#[derive(Default)]
+struct Balancer {
+    calls: Mutex<Vec<String>>,
+    is_out: Mutex<bool>,
+    refuses: bool,
+}
+
+impl Balancer {
+    fn calls(&self) -> String {
+        self.calls.lock().unwrap().join(" ")
+    }
+}
+
+#[async_trait]
+impl ApiServerBackend for Balancer {
+    async fn quiesce(&self, member: &str) -> Result<Standing, Error> {
+        assert_eq!(member, CP);
+        self.calls.lock().unwrap().push("quiesce".to_owned());
+        if self.refuses {
+            let said = "no other server is up".to_owned();
+            let member = member.to_owned();
+            return Err(Error::LoadBalancer { member, said });
+        }
+        let was_out = std::mem::replace(&mut *self.is_out.lock().unwrap(), true);
+        Ok(if was_out {
+            Standing::WasOut
+        } else {
+            Standing::WasIn
+        })
+    }
+
+    async fn restore(&self, member: &str) -> Result<(), Error> {
+        assert_eq!(member, CP);
+        self.calls.lock().unwrap().push("restore".to_owned());
+        *self.is_out.lock().unwrap() = false;
+        Ok(())
+    }
+}
+
+fn with(cp: Node, balancer: &Arc<Balancer>) -> Node {
+    let driver = cp.driver.clone();
+    Node {
+        driver: driver.with_api_server_backend(balancer.clone()),
+        ..cp
+    }
+}
+
+/// A node with an etcd that says this.
+fn etcd(text: &str) -> Node {
+    let cp = Node::new(true);
+    cp.write(
+        "root/etc/kubernetes/manifests/etcd.yaml",
+        "    - --advertise-client-urls=https://10.0.0.1:2379\n    \
+         - --trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt\n",
+    );
+    cp.write("etcd-container", "abc\n");
+    says(&cp, "etcd-says", text);
+    cp
+}
+
+fn says(cp: &Node, folder: &str, text: &str) {
+    for line in text.lines() {
+        let (name, json) = line.split_once(' ').unwrap();
+        cp.write(&format!("{folder}/{name}"), json);
+    }
+}
+
+#[tokio::test]
+async fn an_api_server_is_out_while_it_is_touched_and_in_again_before_success() {
+    for action in [member(), node()] {
+        let balancer = Arc::new(Balancer::default());
+        let cp = with(Node::new(true), &balancer);
+        // What the kubelet step asks for.
+        if action == node() {
+            cp.manifests("v1.37.2");
+        }
+        cp.write("api-is-down", "");
+        cp.driver.begin(&cx(), &action).await.unwrap();
+        assert_eq!(balancer.calls(), "quiesce");
+        // Over, and not well yet: no success, and still out.
+        let error = loop {
+            match cp.driver.probe(&cx(), &action).await {
+                Ok(ActionStatus::Running) => tokio::task::yield_now().await,
+                Ok(other) => panic!("{other:?}: {}", cp.log()),
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            error.is_retryable() && error.message.contains("does not serve"),
+            "{error}"
+        );
+        assert_eq!(balancer.calls(), "quiesce");
+        std::fs::remove_file(cp.path("api-is-down")).unwrap();
+        for _ in 0..2 {
+            assert_eq!(cp.driver.probe(&cx(), &action).await.unwrap(), DONE);
+        }
+        assert_eq!(balancer.calls(), "quiesce restore");
+    }
+    // A worker has none.
+    let balancer = Arc::new(Balancer::default());
+    let worker = with(Node::new(false), &balancer);
+    assert_eq!(worker.upgrade(&node()).await, DONE);
+    assert_eq!(balancer.calls(), "");
+}
+
+#[tokio::test]
+async fn whoever_comes_after_a_crash_puts_it_back() {
+    // Between taking it out and starting: the step was never begun.
+    let balancer = Arc::new(Balancer::default());
+    let cp = with(Node::new(true), &balancer);
+    cp.driver.take_out(CP, &cx().fence).await.unwrap();
+    let successor = with(cp, &balancer);
+    let status = successor.driver.probe(&cx(), &member()).await.unwrap();
+    assert_eq!(status, ActionStatus::Absent);
+    assert_eq!(balancer.calls(), "quiesce restore");
+
+    // A run that nobody goes on with: the next one looks at every node.
+    let nodes = [CP.to_owned()];
+    successor.driver.take_out(CP, &cx().fence).await.unwrap();
+    successor.write("api-is-down", "");
+    let left = successor
+        .driver
+        .put_back_all(&nodes, &cx_of("next", 4).fence)
+        .await;
+    assert_eq!(left.findings[0].code, "KM-LB-001");
+    // An older holder leaves it to the one that took it out.
+    std::fs::remove_file(successor.path("api-is-down")).unwrap();
+    let ready = successor
+        .driver
+        .put_back_all(&nodes, &cx_of("old", 2).fence)
+        .await;
+    assert!(ready.is_ready());
+    assert_eq!(balancer.calls(), "quiesce restore quiesce");
+    let ready = successor
+        .driver
+        .put_back_all(&nodes, &cx_of("next", 4).fence)
+        .await;
+    assert!(ready.is_ready());
+    assert_eq!(balancer.calls(), "quiesce restore quiesce restore");
+}
+
+#[tokio::test]
+async fn a_failed_step_puts_it_back_too_or_says_why_not() {
+    let balancer = Arc::new(Balancer::default());
+    let cp = with(Node::new(true), &balancer);
+    cp.write("kubeadm-fails", "something else");
+    cp.failure(&member()).await;
+    assert_eq!(balancer.calls(), "quiesce restore");
+    cp.write("api-is-down", "");
+    let (_, reason) = cp.failure(&member()).await;
+    assert!(
+        reason.contains("stays out of its load balancer"),
+        "{reason}"
+    );
+    assert_eq!(balancer.calls(), "quiesce restore quiesce");
+    // Trying again takes out what is out, and that is ours.
+    std::fs::remove_file(cp.path("api-is-down")).unwrap();
+    std::fs::remove_file(cp.path("kubeadm-fails")).unwrap();
+    assert_eq!(cp.upgrade(&member()).await, DONE);
+    assert_eq!(balancer.calls(), "quiesce restore quiesce quiesce restore");
+}
+
+#[tokio::test]
+async fn what_somebody_else_took_out_stays_out_and_a_refusal_begins_nothing() {
+    let balancer = Arc::new(Balancer::default());
+    *balancer.is_out.lock().unwrap() = true;
+    let cp = with(Node::new(true), &balancer);
+    assert_eq!(cp.upgrade(&member()).await, DONE);
+    assert_eq!(balancer.calls(), "quiesce");
+
+    let balancer = Arc::new(Balancer {
+        refuses: true,
+        ..Balancer::default()
+    });
+    let cp = with(Node::new(true), &balancer);
+    let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Unavailable, "{error}");
+    assert_eq!(cp.read("kubeadm-calls"), "");
+
+    // An older holder than the node has seen takes nothing out.
+    let balancer = Arc::new(Balancer::default());
+    let cp = with(Node::new(true), &balancer);
+    cp.write("state/fence", "9 newer\n");
+    let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Conflict, "{error}");
+    assert_eq!(balancer.calls(), "");
+}
+
+#[tokio::test]
+async fn etcd_leads_elsewhere_before_a_member_is_touched() {
+    let balancer = Arc::new(Balancer::default());
+    let cp = with(etcd(&said(1, 1, &[50, 50, 60])), &balancer);
+    says(&cp, "etcd-says-then", &said(1, 3, &[50, 50, 60]));
+    assert_eq!(cp.upgrade(&member()).await, DONE, "{}", cp.log());
+    let asked = cp.read("etcd-moves");
+    assert!(asked.contains("move-leader 3"), "{asked}");
+    assert!(
+        asked.contains("--endpoints=https://10.0.0.1:2379"),
+        "{asked}"
+    );
+    assert!(
+        asked.contains("--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt"),
+        "{asked}"
+    );
+
+    // It will not go.
+    let cp = etcd(&said(1, 1, &[50, 50, 60]));
+    let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
+    assert!(
+        error.is_retryable() && error.message.contains("KM-ETCD-204"),
+        "{error}"
+    );
+    assert_eq!(cp.read("etcd-moves").lines().count(), MOVES as usize);
+}
+
+#[tokio::test]
+async fn an_etcd_that_is_not_well_is_not_touched_and_keeps_its_api_server() {
+    let balancer = Arc::new(Balancer::default());
+    let two = said(1, 2, &[50, 50, 50]).replace("\"member_id\":3", "\"member_id\":7");
+    let cp = with(etcd(&two), &balancer);
+    let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
+    assert!(
+        error.message.contains("KM-ETCD-201") && error.message.contains("cp-3"),
+        "{error}"
+    );
+    assert_eq!(
+        (cp.read("kubeadm-calls"), balancer.calls()),
+        (String::new(), String::new())
+    );
+    // With containerd alone.
+    let cp = etcd(&two);
+    std::fs::rename(cp.path("bin/crictl"), cp.path("bin/ctr")).unwrap();
+    let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
+    assert!(error.message.contains("KM-ETCD-201"), "{error}");
+}
+
+#[test]
+fn the_shell_text_is_well_formed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("member", MEMBER), ("etcd", etcd::SCRIPT)] {
+        crate::unit::tests::check(&folder.path().join(name), text);
+    }
+}

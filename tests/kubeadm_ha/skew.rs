@@ -1,0 +1,160 @@
+//! The version skew of everything that runs, against what it can really reach,
+//! looked at from outside once a second.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::ListParams;
+use kube::core::Request;
+use migrate_core::skew::{Component, ComponentInstance, Reachable, check};
+use migrate_core::version::{KubeVersion, MinorVersion};
+use migrate_testbed::KubeadmCluster;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Looks until it is asked for what it has seen.
+pub(crate) struct SkewWatch {
+    watch: JoinHandle<()>,
+    seen: Arc<std::sync::Mutex<(u64, BTreeSet<String>)>>,
+}
+
+impl SkewWatch {
+    pub(crate) fn start(cluster: Arc<KubeadmCluster>) -> Self {
+        let seen = Arc::default();
+        let watch = tokio::spawn(look_on(cluster, Arc::clone(&seen)));
+        Self { watch, seen }
+    }
+
+    /// How often it looked with an API server in reach, and what was broken.
+    pub(crate) async fn finish(self) -> (u64, Vec<String>) {
+        self.watch.abort();
+        // It ends between two looks, or in the middle of one.
+        self.watch.await.ok();
+        let (looks, broken) = std::mem::take(&mut *self.seen.lock().unwrap());
+        (looks, broken.into_iter().collect())
+    }
+}
+
+async fn look_on(
+    cluster: Arc<KubeadmCluster>,
+    seen: Arc<std::sync::Mutex<(u64, BTreeSet<String>)>>,
+) {
+    let mut ticks = interval(PAUSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let began = Instant::now();
+    loop {
+        ticks.tick().await;
+        // What does not answer in time is looked at again in a second.
+        let Ok(Some(running)) = timeout(PAUSE * 4, look(&cluster)).await else {
+            continue;
+        };
+        let mut seen = seen.lock().unwrap();
+        seen.0 += 1;
+        for violation in running.iter().flat_map(check) {
+            println!("{} ms: {violation}", began.elapsed().as_millis());
+            seen.1.insert(violation.to_string());
+        }
+    }
+}
+
+/// Everything that runs; `None` while no API server answers.
+async fn look(cluster: &KubeadmCluster) -> Option<Vec<ComponentInstance>> {
+    let mut servers: BTreeMap<&str, KubeVersion> = BTreeMap::new();
+    let mut locals = BTreeSet::new();
+    for node in cluster
+        .nodes()
+        .iter()
+        .filter(|node| node.is_control_plane())
+    {
+        let client = cluster.client_of(node.name()).unwrap();
+        let version = timeout(PAUSE, client.apiserver_version()).await;
+        if let Ok(Ok(version)) = version {
+            servers.insert(node.name(), version.git_version.parse().unwrap());
+        }
+        // Whom each component of the node asks, as its file says now.
+        let files = "cd /etc/kubernetes; grep -H 'server:' *.conf";
+        let said = node.output(&["sh", "-c", files]).await.ok()?;
+        let own = format!("https://{}:6443", node.address());
+        for line in String::from_utf8_lossy(&said.stdout).lines() {
+            if let Some((file, _)) = line.split_once(':').filter(|_| line.ends_with(&own)) {
+                locals.insert(format!("{}/{file}", node.name()));
+            }
+        }
+    }
+    let minors = |versions: &BTreeMap<&str, KubeVersion>| -> BTreeSet<MinorVersion> {
+        versions.values().map(KubeVersion::minor_version).collect()
+    };
+    let all: Reachable = minors(&servers).into_iter().collect();
+    all.span()?;
+    let client = cluster.client();
+    let mut running: Vec<ComponentInstance> = servers
+        .iter()
+        .map(|(name, version)| {
+            ComponentInstance::new(Component::ApiServer, *name, version.clone(), all.clone())
+        })
+        .collect();
+    // Nobody is reached through a server that does not answer.
+    let reaches = |node: &str, file: &str| {
+        if !locals.contains(&format!("{node}/{file}")) {
+            return Some(all.clone());
+        }
+        let server = servers.get(node)?;
+        Some(Reachable::Local(server.minor_version()))
+    };
+    let mut kubelets = BTreeMap::new();
+    for node in items(&client, "/api/v1/nodes").await? {
+        let name = node["metadata"]["name"].as_str()?.to_owned();
+        let version: KubeVersion = node["status"]["nodeInfo"]["kubeletVersion"]
+            .as_str()?
+            .parse()
+            .unwrap();
+        kubelets.insert(name.clone(), version.minor_version());
+        if let Some(reaches) = reaches(&name, "kubelet.conf") {
+            running.push(ComponentInstance::new(
+                Component::Kubelet,
+                name,
+                version,
+                reaches,
+            ));
+        }
+    }
+    for pod in items(&client, "/api/v1/namespaces/kube-system/pods").await? {
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        let image = pod["status"]["containerStatuses"][0]["image"].as_str();
+        let Some((image, version)) = image.and_then(|image| image.rsplit_once(':')) else {
+            continue;
+        };
+        let (component, file) = match image.rsplit('/').next()? {
+            "kube-controller-manager" => (Component::ControllerManager, "controller-manager.conf"),
+            "kube-scheduler" => (Component::Scheduler, "scheduler.conf"),
+            "kube-proxy" => (Component::KubeProxy, ""),
+            _ => continue,
+        };
+        let is_running = pod["status"]["phase"] == "Running";
+        let Some(reaches) = reaches(node, file).filter(|_| is_running) else {
+            continue;
+        };
+        let name = format!("{node}/{}", component.as_str());
+        let version = version.parse().unwrap();
+        let instance = ComponentInstance::new(component, name, version, reaches);
+        running.push(match (component, kubelets.get(node)) {
+            (Component::KubeProxy, Some(kubelet)) => instance.with_local_kubelet(*kubelet),
+            _ => instance,
+        });
+    }
+    Some(running)
+}
+
+async fn items(client: &Client, path: &str) -> Option<Vec<Value>> {
+    let request = Request::new(path).list(&ListParams::default()).ok()?;
+    let list: Value = timeout(PAUSE * 2, client.request(request))
+        .await
+        .ok()?
+        .ok()?;
+    Some(list["items"].as_array()?.clone())
+}
