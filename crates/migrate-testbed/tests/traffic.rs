@@ -120,6 +120,33 @@ async fn a_server_that_is_away_is_counted_and_one_that_stays_is_not() {
     drop(staying);
 }
 
+#[tokio::test]
+async fn a_load_without_input_keeps_its_report_in_a_file_until_it_is_ended() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    // Accepts and says nothing.
+    let silent = Target::new("silent", listener.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report");
+    let mut load = start(&[
+        "load-into".to_owned(),
+        file.display().to_string(),
+        "50".to_owned(),
+        silent.to_string(),
+    ]);
+    drop(load.0.stdin.take());
+    let within = Duration::from_secs(20);
+    eventually("a time-out in the file", within, || async {
+        let text = std::fs::read(&file)?;
+        let report: TrafficReport = serde_json::from_slice(&text)?;
+        Ok::<_, std::io::Error>(report["silent"].failures.contains_key("timeout"))
+    })
+    .await
+    .unwrap();
+    let pid = load.0.id().to_string();
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    assert!(load.0.wait().unwrap().success());
+}
+
 #[test]
 fn readiness_comes_when_told() {
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))

@@ -71,7 +71,10 @@ impl Network {
             "link", "add", &device, "type", "veth", "peer", "name", "eth0", "netns", &pid,
         ];
         self.ip(&add)?;
-        self.ip(&["link", "set", &device, "master", "br0", "up"])
+        self.ip(&["link", "set", &device, "master", "br0", "up"])?;
+        // Pods keep their address when they talk to what is beside the nodes.
+        let (pods, node) = (pod_subnet(number), node_address(number).to_string());
+        self.ip(&["route", "replace", &pods, "via", &node])
     }
 
     /// Cuts a node off, or ties it again.
