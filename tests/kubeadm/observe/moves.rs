@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::real::observer::Change;
-use crate::shop::{app, is_ready};
+use crate::shop::{app, is_finished, is_ready};
 
 /// What became of the pods of the shop.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
     /// Accepted evictions by workload.
     pub(crate) evictions: BTreeMap<String, u32>,
-    /// Pods that were evicted before they had ever been Ready.
+    /// Pods that were evicted before they had ever been Ready, but for those of
+    /// Jobs, which the policy lets start anew at any time.
     pub(crate) thrown_away: Vec<String>,
     /// Nodes in the order of their cordons.
     pub(crate) cordoned: Vec<String>,
@@ -76,7 +77,7 @@ impl Moves {
             return;
         }
         *self.evictions.entry(app(pod).to_owned()).or_default() += 1;
-        if !was_ready && !is_finished(pod) {
+        if !was_ready && !is_finished(pod) && !is_of_job(pod) {
             let what = format!("{} {}", app(pod), text(&pod["metadata"]["name"]));
             self.thrown_away.push(what);
         }
@@ -110,9 +111,12 @@ fn is_leaving(pod: &Value) -> bool {
     !pod["metadata"]["deletionTimestamp"].is_null()
 }
 
-fn is_finished(pod: &Value) -> bool {
-    let phase = &pod["status"]["phase"];
-    phase == "Succeeded" || phase == "Failed"
+fn is_of_job(pod: &Value) -> bool {
+    let owners = pod["metadata"]["ownerReferences"].as_array();
+    owners
+        .into_iter()
+        .flatten()
+        .any(|owner| owner["kind"] == "Job")
 }
 
 fn uid(object: &Value) -> String {

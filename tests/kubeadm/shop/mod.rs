@@ -134,7 +134,8 @@ impl Shop {
             let pods = items(client, "/api/v1/namespaces/default/pods").await;
             for workload in &self.workloads {
                 let (mut ready, mut all) = (0, 0);
-                for pod in pods.iter().filter(|pod| app(pod) == workload.name) {
+                let of = |pod: &&Value| app(pod) == workload.name && !is_finished(pod);
+                for pod in pods.iter().filter(of) {
                     all += 1;
                     ready += u32::from(is_ready(pod));
                 }
@@ -161,6 +162,12 @@ pub(crate) fn is_ready(pod: &Value) -> bool {
     let mut conditions = conditions.into_iter().flatten();
     pod["metadata"]["deletionTimestamp"].is_null()
         && conditions.any(|it| it["type"] == "Ready" && it["status"] == "True")
+}
+
+/// Whether a pod has run to its end, as an evicted one of a Job has.
+pub(crate) fn is_finished(pod: &Value) -> bool {
+    let phase = &pod["status"]["phase"];
+    phase == "Succeeded" || phase == "Failed"
 }
 
 /// What a list of the API holds.
