@@ -37,11 +37,7 @@ pub(super) fn of(workload: &Workload) -> Vec<Value> {
     let mut objects = vec![match workload.kind {
         Kind::Deployment { replicas } => deployment(workload, replicas),
         Kind::Pinned => stateful_set(workload),
-        Kind::LongJob => json!({
-            "apiVersion": "batch/v1", "kind": "Job",
-            "metadata": metadata(workload),
-            "spec": job(workload, &["serve", "9090"]),
-        }),
+        Kind::LongJob => long_job(workload),
         Kind::ShortJobs => json!({
             "apiVersion": "batch/v1", "kind": "CronJob",
             "metadata": metadata(workload),
@@ -117,6 +113,16 @@ fn server(workload: &Workload) -> Value {
     json!({
         "metadata": {"labels": {"app": workload.name}},
         "spec": {"terminationGracePeriodSeconds": 10, "containers": [container]},
+    })
+}
+
+/// A Job whose pod asks nobody for as long as its standard input is open. It
+/// does not listen to SIGTERM: one that ended well would have done its work.
+fn long_job(workload: &Workload) -> Value {
+    let mut spec = job(workload, &["load", "1", "none=127.0.0.1:1"]);
+    spec["template"]["spec"]["containers"][0]["stdin"] = json!(true);
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata(workload), "spec": spec,
     })
 }
 
