@@ -49,7 +49,10 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         run: format!("run-{}", clock.now().as_millis()),
         clock,
         policy,
-        durations: PhaseDurations::default(),
+        durations: match cli.kubeadm {
+            true => PhaseDurations::kubeadm(),
+            false => PhaseDurations::default(),
+        },
         target: target.ok_or_else(|| Failure::plain("--to: say which version to reach"))?,
         back_up,
         upgrade,

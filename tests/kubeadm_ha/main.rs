@@ -7,8 +7,6 @@
     reason = "helpers of tests fail by panicking"
 )]
 
-#[path = "../kubeadm/shop.rs"]
-#[allow(dead_code, reason = "another test uses the rest")]
 mod shop;
 mod skew;
 

@@ -57,12 +57,13 @@ struct Record {
     current: BTreeMap<&'static str, BTreeMap<String, Value>>,
 }
 
-struct Change {
+/// An object as it was after a change, or before it was deleted.
+pub(crate) struct Change {
     /// Position in the API server's log.
-    at: u64,
-    kind: &'static str,
-    object: Value,
-    deleted: bool,
+    pub(crate) at: u64,
+    pub(crate) kind: &'static str,
+    pub(crate) object: Value,
+    pub(crate) deleted: bool,
 }
 
 impl Observer {
@@ -91,12 +92,21 @@ impl Observer {
         observer
     }
 
-    /// Looks until all that has happened so far is seen, then judges it.
-    pub(crate) async fn finish(self, settings: RuleSettings, audit: &[AuditEvent]) -> Verdict {
+    /// Looks until all that has happened so far is seen; in its order.
+    pub(crate) async fn changes(self) -> Vec<Change> {
         self.catch_up().await;
         for task in &self.tasks {
             task.abort();
         }
+        let mut changes = std::mem::take(&mut lock(&self.record).changes);
+        // Stable: a list brings what belongs to one position in its order.
+        changes.sort_by_key(|change| change.at);
+        changes
+    }
+
+    /// Looks until all that has happened so far is seen, then judges it.
+    pub(crate) async fn finish(self, settings: RuleSettings, audit: &[AuditEvent]) -> Verdict {
+        let changes = self.changes().await;
         let mut checker = RuleChecker::new(settings);
         let accepted = audit.iter().filter(|event| event.is_accepted_eviction());
         let mut evictions = 0;
@@ -109,16 +119,7 @@ impl Observer {
         for object in unsettled.filter_map(|event| event.object_ref.as_ref()) {
             checker.eviction_accepted(&object.namespace, &object.name);
         }
-        let mut changes = std::mem::take(&mut lock(&self.record).changes);
-        // Stable: a list brings what belongs to one position in its order.
-        changes.sort_by_key(|change| change.at);
-        for change in &changes {
-            if change.deleted {
-                checker.deleted(change.kind, &change.object);
-            } else {
-                checker.applied(change.kind, &change.object);
-            }
-        }
+        show(&mut checker, &changes);
         Verdict {
             violations: checker.finish(),
             changes: changes.len(),
@@ -214,6 +215,17 @@ impl Record {
         }
         for object in objects {
             self.applied(kind, object);
+        }
+    }
+}
+
+/// Shows changes to a checker.
+pub(crate) fn show(checker: &mut RuleChecker, changes: &[Change]) {
+    for change in changes {
+        if change.deleted {
+            checker.deleted(change.kind, &change.object);
+        } else {
+            checker.applied(change.kind, &change.object);
         }
     }
 }

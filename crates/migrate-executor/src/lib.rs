@@ -58,7 +58,7 @@ pub use journal::{
     RunStep, StepResult,
 };
 pub use report::{
-    Durations, Position, REPORT_SCHEMA, Report, RunOutcome, Stop, StopCause, TargetStanding,
-    WaitSummary,
+    Durations, PhaseTimes, Position, REPORT_SCHEMA, Report, RunOutcome, Stop, StopCause,
+    TargetStanding, WaitSummary,
 };
 pub use setup::{Pace, Planned, Setup};

@@ -56,6 +56,9 @@ pub(crate) struct RunState {
     pub(crate) seen: Seen,
     pub(crate) evictions: u32,
     pub(crate) waits: Vec<Wait>,
+    /// Phases by the target as planned: when each was first begun, and when it
+    /// last ended.
+    pub(crate) spans: BTreeMap<(Target, Phase), (Moment, Option<Moment>)>,
 }
 
 /// What was done to a target: what the rollout does not keep.
@@ -218,6 +221,7 @@ impl RunState {
             seen,
             evictions: 0,
             waits: Vec::new(),
+            spans: BTreeMap::new(),
         })
     }
 
@@ -247,7 +251,7 @@ impl RunState {
                     });
                 }
                 self.due.pop_front();
-                self.began(action);
+                self.began(at, action);
             }
             Record::DrainEnded { outcome, .. } => {
                 if let DrainOutcome::Empty { evictions } = outcome {
@@ -385,8 +389,10 @@ impl RunState {
         self.tick(at);
     }
 
-    fn began(&mut self, action: Action) {
+    fn began(&mut self, at: Moment, action: Action) {
         let planned = self.planned(&action.target).clone();
+        let span = (planned.clone(), action.phase);
+        self.spans.entry(span).or_insert((at, None));
         if let Some(trace) = self.traces.get_mut(&planned) {
             trace.phase = Some(action.phase);
             trace.course = Course::Running;
@@ -411,6 +417,9 @@ impl RunState {
                 *trace = Trace::new(trace.from.clone());
             }
             return;
+        }
+        if let Some((_, end)) = self.spans.get_mut(&(planned.clone(), action.phase)) {
+            *end = Some(at);
         }
         let course = match result {
             ActionResult::Failed { reason, .. } | ActionResult::Skipped { reason } => {

@@ -11,7 +11,7 @@ use common::secs;
 use common::steps::{Access, migration_with};
 use common::world::{Anchor, Cordon};
 use migrate_core::steps::BackupProof;
-use migrate_core::{Cancellation, ClusterId, Severity};
+use migrate_core::{Cancellation, ClusterId, Phase, Severity};
 use migrate_executor::{Error, Executor, Record, Report, RunOutcome, StopCause, adoptable_model};
 
 #[tokio::test(start_paused = true)]
@@ -282,6 +282,22 @@ async fn the_report_is_data_and_text() {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
     assert!(report.duration.actual > secs(100));
+    let members = report.phases.iter().filter(|row| row.pool.is_none());
+    let members: Vec<Phase> = members.map(|row| row.phase).collect();
+    assert_eq!(members, [Phase::Upgrade, Phase::Verify]);
+    let nodes = report.phases.iter().filter(|row| row.phase == Phase::Drain);
+    let nodes: u32 = nodes.map(|row| row.targets).sum();
+    assert_eq!(
+        usize::try_from(nodes).unwrap(),
+        case.world.lock().nodes.len()
+    );
+    for row in &report.phases {
+        assert!(!row.predicted.is_zero() && !row.actual.is_zero(), "{row:?}");
+        assert!(
+            row.actual <= report.duration.actual * row.targets,
+            "{row:?}"
+        );
+    }
     assert!(
         report
             .findings

@@ -120,6 +120,59 @@ async fn a_server_that_is_away_is_counted_and_one_that_stays_is_not() {
     drop(staying);
 }
 
+#[tokio::test]
+async fn a_load_without_input_keeps_its_report_in_a_file_until_it_is_ended() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    // Accepts and says nothing.
+    let silent = Target::new("silent", listener.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report");
+    let mut load = start(&[
+        "load-into".to_owned(),
+        file.display().to_string(),
+        "50".to_owned(),
+        silent.to_string(),
+    ]);
+    drop(load.0.stdin.take());
+    let within = Duration::from_secs(20);
+    eventually("a time-out in the file", within, || async {
+        let text = std::fs::read(&file)?;
+        let report: TrafficReport = serde_json::from_slice(&text)?;
+        Ok::<_, std::io::Error>(report["silent"].failures.contains_key("timeout"))
+    })
+    .await
+    .unwrap();
+    let pid = load.0.id().to_string();
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    assert!(load.0.wait().unwrap().success());
+}
+
+#[test]
+fn a_server_that_is_asked_to_end_answers_what_is_open_once_more() {
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut server = start(&["serve".into(), address.port().to_string()]);
+    let mut stream = loop {
+        if let Ok(stream) = TcpStream::connect(address) {
+            break stream;
+        }
+        std::thread::yield_now();
+    };
+    let pid = server.0.id().to_string();
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    while TcpStream::connect(address).is_ok() {
+        std::thread::yield_now();
+    }
+    write!(stream, "GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("Connection: close"), "{answer}");
+    assert!(server.0.wait().unwrap().success());
+}
+
 #[test]
 fn readiness_comes_when_told() {
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))

@@ -49,6 +49,10 @@ pub struct PhaseDurations {
     pub node_ready: Duration,
     /// One control-plane member, with its components. Default 5 min.
     pub control_plane_member: Duration,
+    /// Waiting for the cluster to settle after a part of its control plane was
+    /// away: after each member, and after the node of each. Default 0, for
+    /// members that are replaced behind a load balancer.
+    pub settle: Duration,
     /// Checking a node, or the whole cluster at the end. Default 60 s, two
     /// looks half a minute apart.
     pub verify: Duration,
@@ -72,6 +76,7 @@ impl Default for PhaseDurations {
             boot: Duration::from_secs(90),
             node_ready: Duration::from_secs(30),
             control_plane_member: Duration::from_secs(300),
+            settle: Duration::ZERO,
             verify: Duration::from_secs(60),
             soak: Duration::ZERO,
         }
@@ -81,6 +86,32 @@ impl Default for PhaseDurations {
 impl PhaseDurations {
     /// What the scheduler does at the default of [`schedule`](Self::schedule).
     pub const DEFAULT_SCHEDULER_RATE: PodsPerSecond = PodsPerSecond(160);
+
+    /// Of a kubeadm cluster that is changed in place: packages, static pods and
+    /// kubelets, without a reboot. Measured in an upgrade of one control-plane
+    /// and two worker nodes from 1.36 to 1.37 on two cores, with images on every
+    /// node beforehand: set [`pull`](Self::pull) where pods have to fetch theirs,
+    /// [`boot`](Self::boot) where nodes reboot, [`volume_move`](Self::volume_move)
+    /// where volumes come over the network. [`settle`](Self::settle) is between
+    /// the 15 s after the member, whose own last steps run while the cluster
+    /// settles, and the 68 s after its node.
+    pub fn kubeadm() -> Self {
+        Self {
+            drain_per_pod_wait: Duration::from_secs(2),
+            stop: Duration::from_secs(7),
+            pull: Duration::ZERO,
+            volume_move: Duration::ZERO,
+            start: Duration::from_secs(2),
+            readiness: Duration::from_secs(11),
+            upgrade_node: Duration::from_secs(3),
+            boot: Duration::ZERO,
+            node_ready: Duration::from_secs(2),
+            control_plane_member: Duration::from_secs(170),
+            settle: Duration::from_secs(45),
+            verify: Duration::from_secs(6),
+            ..Self::default()
+        }
+    }
 
     /// From asking for the eviction of a pod with this grace period until it
     /// is gone. The drain of a node lasts as long as its slowest pod.

@@ -1,10 +1,12 @@
 //! The report of a run: what happened, where everything stands, what to do.
 
 mod outcome;
+mod phases;
 mod standing;
 mod table;
 
 pub use outcome::{RunOutcome, Stop, StopCause};
+pub use phases::PhaseTimes;
 pub use standing::{Position, TargetStanding};
 
 use std::collections::BTreeMap;
@@ -51,6 +53,9 @@ pub struct Report {
     pub ended_at: Moment,
     /// Predicted against actual.
     pub duration: Durations,
+    /// Predicted against actual for each phase that has ended.
+    #[serde(default)]
+    pub phases: Vec<PhaseTimes>,
     /// Evictions the API accepted. Those of a runner that died in the middle
     /// of a drain are not among them.
     pub evictions: u32,
@@ -165,6 +170,7 @@ impl Report {
             opened_at: state.opened_at,
             ended_at,
             duration: durations(state, now),
+            phases: phases::phases(state),
             evictions: state.evictions,
             waits: summarise(&state.waits),
             findings,

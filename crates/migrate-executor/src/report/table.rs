@@ -46,6 +46,7 @@ impl fmt::Display for Report {
             writeln!(f, "  cordons    ours on {}", self.cordons.join(", "))?;
         }
         self.write_targets(f)?;
+        self.write_phases(f)?;
         self.write_waits(f)?;
         self.write_findings(f)
     }
@@ -82,6 +83,26 @@ impl Report {
             if let Some(undo) = &target.undo {
                 writeln!(f, "    {undo}")?;
             }
+        }
+        Ok(())
+    }
+
+    fn write_phases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.phases.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nPhases:")?;
+        writeln!(f, "  predicted    actual  targets  of")?;
+        for row in &self.phases {
+            writeln!(
+                f,
+                "  {:>9}  {:>8}  {:>7}  {}, {}",
+                Human(row.predicted).to_string(),
+                Human(row.actual).to_string(),
+                row.targets,
+                row.pool.as_deref().unwrap_or("members"),
+                row.phase
+            )?;
         }
         Ok(())
     }

@@ -255,7 +255,7 @@ impl<'a> Planner<'a> {
                     id,
                     node,
                     pool: self.policy.pools.pool_of(node),
-                    times: Times::of_node(&self.durations, interned, id),
+                    times: Times::of_node(&self.durations, interned, id, node.role),
                     impossible: impossible[id as usize],
                     canary: false,
                 });

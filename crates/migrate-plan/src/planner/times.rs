@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use migrate_core::Phase;
 use migrate_core::cost::PhaseDurations;
+use migrate_core::{Phase, Role};
 
 use crate::intern::Interned;
 
@@ -24,7 +24,7 @@ impl Times {
         Self {
             drain: Duration::ZERO,
             upgrade: whole_millis(durations.control_plane_member),
-            verify: whole_millis(durations.verify),
+            verify: whole_millis(durations.verify.saturating_add(durations.settle)),
             hold: Duration::ZERO,
         }
     }
@@ -32,8 +32,13 @@ impl Times {
     /// A drain lasts until the last replacement is ready. Pods go side by
     /// side, except those of one budget that allows fewer at once than the
     /// node has: they take turns.
-    pub(super) fn of_node(durations: &PhaseDurations, interned: &Interned<'_>, node: u32) -> Self {
-        let load = &interned.loads[node as usize];
+    pub(super) fn of_node(
+        durations: &PhaseDurations,
+        interned: &Interned<'_>,
+        id: u32,
+        role: Role,
+    ) -> Self {
+        let load = &interned.loads[id as usize];
         let grace = Duration::from_secs(load.grace_seconds.into());
         let hold = whole_millis(durations.budget_hold(grace, load.volumes));
         let turns = |touch: &crate::intern::Touch| {
@@ -41,7 +46,7 @@ impl Times {
                 .pods
                 .div_ceil(interned.budgets[touch.budget as usize].steady.max(1))
         };
-        let turns = interned.touches(node).iter().map(turns).max().unwrap_or(1);
+        let turns = interned.touches(id).iter().map(turns).max().unwrap_or(1);
         let moving = match load.pods {
             0 => Duration::ZERO,
             _ => durations
@@ -49,14 +54,16 @@ impl Times {
                 .saturating_add(hold.saturating_mul(turns)),
         };
         let upgrade = [durations.upgrade_node, durations.boot, durations.node_ready];
+        // A new kubelet starts its static pods again.
+        let settle = match role {
+            Role::ControlPlane => durations.settle,
+            _ => Duration::ZERO,
+        };
+        let verify = [durations.verify, settle, durations.soak];
         Self {
             drain: whole_millis(durations.cordon.saturating_add(moving)),
-            upgrade: whole_millis(
-                upgrade
-                    .into_iter()
-                    .fold(Duration::ZERO, Duration::saturating_add),
-            ),
-            verify: whole_millis(durations.verify.saturating_add(durations.soak)),
+            upgrade: whole_millis(sum(upgrade)),
+            verify: whole_millis(sum(verify)),
             hold,
         }
     }
@@ -75,6 +82,12 @@ impl Times {
             .saturating_add(self.upgrade)
             .saturating_add(self.verify)
     }
+}
+
+fn sum(parts: [Duration; 3]) -> Duration {
+    parts
+        .into_iter()
+        .fold(Duration::ZERO, Duration::saturating_add)
 }
 
 fn whole_millis(duration: Duration) -> Duration {

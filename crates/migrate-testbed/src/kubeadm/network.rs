@@ -58,7 +58,10 @@ impl Network {
 
     /// Ties the network namespace of a process to the bridge, as its `eth0`.
     pub(super) fn connect(&self, number: u8, pid: u32) -> Result<(), Error> {
-        self.tie(&device(number), pid)
+        self.tie(&device(number), pid)?;
+        // Pods keep their address when they talk to what is beside the nodes.
+        let (pods, node) = (pod_subnet(number), node_address(number).to_string());
+        self.ip(&["route", "replace", &pods, "via", &node])
     }
 
     /// The same under the name of a `device` at the bridge.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::REQUEST_TIMEOUT;
-use super::load::{Book, Books, lock, until_closed};
+use super::load::{Asking, Book, Books, lock};
 
 /// How requests are made, by the names of their tallies.
 const KINDS: [Kind; 4] = [
@@ -72,7 +72,12 @@ pub(super) async fn load(rate: &str, kubeconfig: &str) -> Result<(), String> {
         let pause = Duration::from_secs_f64(1.0 / rate);
         asking.spawn(ask_on(kind, pause, config.clone(), book));
     }
-    until_closed(books, asking).await
+    Asking {
+        requests: asking,
+        books,
+    }
+    .until_closed()
+    .await
 }
 
 /// Of a kubeconfig, for a client that never tries again by itself.

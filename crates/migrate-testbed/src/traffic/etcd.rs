@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::REQUEST_TIMEOUT;
 use super::api::{config, send};
-use super::load::{Book, Books, lock, until_closed};
+use super::load::{Asking, Book, Books, lock};
 
 /// The name of the tally.
 const NAME: &str = "etcd.write";
@@ -40,7 +40,12 @@ pub(super) async fn load(every: &str, members: &[&str]) -> Result<(), String> {
     let books = Books::from([(NAME.to_owned(), Arc::clone(&book))]);
     let mut asking = JoinSet::new();
     asking.spawn(write_on(clients, Duration::from_millis(every), book));
-    until_closed(books, asking).await
+    Asking {
+        requests: asking,
+        books,
+    }
+    .until_closed()
+    .await
 }
 
 async fn write_on(members: Vec<kube::Client>, pause: Duration, book: Arc<Mutex<Book>>) {

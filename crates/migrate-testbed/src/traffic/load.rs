@@ -7,53 +7,94 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::{REQUEST_TIMEOUT, Tally, Target, TrafficReport};
+use super::{REQUEST_TIMEOUT, TIMEOUT, Tally, Target, TrafficReport};
 
 /// Failures that are kept with their time.
 const KEPT: usize = 1000;
 
 /// Asks until standard input ends, then prints the report.
 pub(super) async fn load(rate: &str, targets: &[&str]) -> Result<(), String> {
-    let rate: f64 = rate.parse().map_err(|_| format!("{rate:?} is no rate"))?;
-    let targets: Vec<Target> = targets
-        .iter()
-        .map(|text| text.parse())
-        .collect::<Result<_, _>>()?;
-    if targets.is_empty() || !(0.01..=10_000.0).contains(&rate) {
-        return Err("at least one target, and a rate of 0.01 to 10000".to_owned());
+    Asking::begin(rate, targets)?.until_closed().await
+}
+
+/// Asks until SIGTERM, with the report of so far in a file that is written
+/// anew every second: for pods, whose standard input is empty.
+pub(super) async fn load_into(file: &str, rate: &str, targets: &[&str]) -> Result<(), String> {
+    let mut asking = Asking::begin(rate, targets)?;
+    let mut end = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut seconds = interval(Duration::from_secs(1));
+    let mut has_ended = false;
+    while !has_ended {
+        tokio::select! {
+            _ = end.recv() => {
+                asking.requests.shutdown().await;
+                has_ended = true;
+            }
+            _ = seconds.tick() => {}
+        }
+        // Whoever reads it finds one whole report.
+        let new = format!("{file}.new");
+        std::fs::write(&new, asking.report()?)
+            .and_then(|()| std::fs::rename(&new, file))
+            .map_err(|error| format!("writing {file}: {error}"))?;
     }
-    let pause = Duration::from_secs_f64(1.0 / rate);
-    let began = Instant::now();
-    let mut asking = JoinSet::new();
-    let mut books = Books::new();
-    for target in targets {
-        let book = Arc::new(Mutex::new(Book::new(&target.name, began)));
-        books.insert(target.name.clone(), Arc::clone(&book));
-        asking.spawn(ask_on(target, pause, book));
-    }
-    until_closed(books, asking).await
+    Ok(())
 }
 
 /// What is known of every target, by its name.
 pub(super) type Books = BTreeMap<String, Arc<Mutex<Book>>>;
 
-/// Lets tasks ask until standard input ends, then prints what became of it.
-pub(super) async fn until_closed(books: Books, mut asking: JoinSet<()>) -> Result<(), String> {
-    // Whoever started this closes the pipe, or dies and so closes it too.
-    let mut input = tokio::io::stdin();
-    let mut ignored = [0; 64];
-    while matches!(input.read(&mut ignored).await, Ok(read) if read > 0) {}
-    asking.shutdown().await;
-    let report: TrafficReport = books
-        .into_iter()
-        .map(|(name, book)| (name, lock(&book).close()))
-        .collect();
-    let text = serde_json::to_string(&report).map_err(|error| error.to_string())?;
-    println!("{text}");
-    Ok(())
+/// Requests under way to every target.
+pub(super) struct Asking {
+    pub(super) requests: JoinSet<()>,
+    pub(super) books: Books,
+}
+
+impl Asking {
+    fn begin(rate: &str, targets: &[&str]) -> Result<Self, String> {
+        let rate: f64 = rate.parse().map_err(|_| format!("{rate:?} is no rate"))?;
+        let targets: Vec<Target> = targets
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()?;
+        if targets.is_empty() || !(0.01..=10_000.0).contains(&rate) {
+            return Err("at least one target, and a rate of 0.01 to 10000".to_owned());
+        }
+        let pause = Duration::from_secs_f64(1.0 / rate);
+        let began = Instant::now();
+        let mut requests = JoinSet::new();
+        let mut books = Books::new();
+        for target in targets {
+            let book = Arc::new(Mutex::new(Book::new(&target.name, began)));
+            books.insert(target.name.clone(), Arc::clone(&book));
+            requests.spawn(ask_on(target, pause, book));
+        }
+        Ok(Self { requests, books })
+    }
+
+    /// Asks until standard input ends, then prints what became of it.
+    pub(super) async fn until_closed(mut self) -> Result<(), String> {
+        // Whoever started this closes the pipe, or dies and so closes it too.
+        let mut input = tokio::io::stdin();
+        let mut ignored = [0; 64];
+        while matches!(input.read(&mut ignored).await, Ok(read) if read > 0) {}
+        self.requests.shutdown().await;
+        println!("{}", self.report()?);
+        Ok(())
+    }
+
+    /// The report of so far, as JSON.
+    fn report(&self) -> Result<String, String> {
+        let books = self.books.iter();
+        let report: TrafficReport = books
+            .map(|(name, book)| (name.clone(), lock(book).tally()))
+            .collect();
+        serde_json::to_string(&report).map_err(|error| error.to_string())
+    }
 }
 
 /// Begins a request every `pause`, whatever became of the earlier ones.
@@ -69,7 +110,7 @@ async fn ask_on(target: Target, pause: Duration, book: Arc<Mutex<Book>>) {
         if target.keep_alive {
             // One after the other: they share the connection.
             let asked = timeout(REQUEST_TIMEOUT, ask_kept(&target, &mut kept)).await;
-            let seen = asked.unwrap_or_else(|_| Err("timeout".to_owned()));
+            let seen = asked.unwrap_or_else(|_| Err(TIMEOUT.to_owned()));
             if seen.is_err() {
                 kept = None;
             }
@@ -81,7 +122,7 @@ async fn ask_on(target: Target, pause: Duration, book: Arc<Mutex<Book>>) {
                     let mut stream = TcpStream::connect(address).await.map_err(kind)?;
                     ask(&mut stream, "close").await
                 });
-                let seen = asked.await.unwrap_or_else(|_| Err("timeout".to_owned()));
+                let seen = asked.await.unwrap_or_else(|_| Err(TIMEOUT.to_owned()));
                 lock(&book).note(began, seen);
             });
             while requests.try_join_next().is_some() {}
@@ -130,7 +171,7 @@ fn kind(error: std::io::Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "refused".to_owned(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "reset".to_owned(),
-        ErrorKind::TimedOut => "timeout".to_owned(),
+        ErrorKind::TimedOut => TIMEOUT.to_owned(),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "unreachable".to_owned(),
         other => other.to_string(),
     }
@@ -188,17 +229,19 @@ impl Book {
         }
     }
 
-    fn close(&mut self) -> Tally {
+    /// What became of the requests so far.
+    fn tally(&mut self) -> Tally {
         self.latencies.sort_unstable();
         let at = |part: usize| {
             let index = self.latencies.len() * part / 100;
             let last = self.latencies.len().saturating_sub(1);
             self.latencies.get(index.min(last)).copied().unwrap_or(0)
         };
-        (self.tally.median, self.tally.percentile_99) = (at(50), at(99));
+        let mut tally = self.tally.clone();
+        (tally.median, tally.percentile_99) = (at(50), at(99));
         let open = millis(Instant::now() - self.last_success);
-        self.tally.longest_gap = self.tally.longest_gap.max(open);
-        std::mem::take(&mut self.tally)
+        tally.longest_gap = tally.longest_gap.max(open);
+        tally
     }
 }
 

@@ -27,6 +27,12 @@ pub use run::Traffic;
 /// Longest that a request may take, connecting included.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a request that took longer is counted as.
+const TIMEOUT: &str = "timeout";
+
+/// A client that stalls fails everywhere within so many milliseconds.
+const STALL: u64 = 1000;
+
 /// One thing to send requests to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -107,6 +113,18 @@ impl Tally {
     pub fn failed(&self) -> u64 {
         self.failures.values().sum()
     }
+
+    /// How many of the failed requests are the client's own fault: time-outs
+    /// within a second of a failure of `control`, a target that the same client
+    /// asked at the same rate and that nothing is done to. Of the failures that
+    /// were kept with their time.
+    pub fn stalled(&self, control: &Self) -> u64 {
+        let is_stall = |(at, what): &&(u64, String)| {
+            let mut failures = control.failed_at.iter();
+            what == TIMEOUT && failures.any(|(other, _)| other.abs_diff(*at) <= STALL)
+        };
+        self.failed_at.iter().filter(is_stall).count() as u64
+    }
 }
 
 impl fmt::Display for Tally {
@@ -149,27 +167,30 @@ pub fn traffic_program() -> Result<PathBuf, Error> {
     })
 }
 
+const USAGE: &str = "serve PORT [READY_AFTER_SECONDS] | load RATE NAME=ADDRESS:PORT... \
+    | load-into FILE RATE NAME=ADDRESS:PORT... | api RATE KUBECONFIG \
+    | etcd MILLISECONDS KUBECONFIG...";
+
 /// The program's `main`.
 ///
 /// `serve PORT [READY_AFTER_SECONDS]` serves until asked to end;
 /// `load REQUESTS_PER_SECOND TARGET...` asks until its standard input ends and
-/// then prints a [`TrafficReport`] as JSON. `api REQUESTS_PER_SECOND KUBECONFIG`
-/// does the same with reads and writes of the API, and `etcd MILLISECONDS
-/// KUBECONFIG...` with a key of etcd. On standard error it says when a
-/// target begins to answer, or to fail in another way.
+/// then prints a [`TrafficReport`] as JSON;
+/// `load-into FILE REQUESTS_PER_SECOND TARGET...` asks until SIGTERM and keeps
+/// the report of so far in a file. `api REQUESTS_PER_SECOND KUBECONFIG` does as
+/// `load` with reads and writes of the API, and `etcd MILLISECONDS
+/// KUBECONFIG...` with a key of etcd. On standard error they say when a target
+/// begins to answer, or to fail in another way.
 pub async fn traffic_main(arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["serve", port] => serve::serve(port, "0").await,
         ["serve", port, ready_after] => serve::serve(port, ready_after).await,
         ["load", rate, targets @ ..] => load::load(rate, targets).await,
+        ["load-into", file, rate, targets @ ..] => load::load_into(file, rate, targets).await,
         ["api", rate, kubeconfig] => api::load(rate, kubeconfig).await,
         ["etcd", every, members @ ..] => etcd::load(every, members).await,
-        _ => Err(
-            "serve PORT [READY_AFTER_SECONDS] | load RATE NAME=ADDRESS:PORT... | \
-                  api RATE KUBECONFIG | etcd MILLISECONDS KUBECONFIG..."
-                .to_owned(),
-        ),
+        _ => Err(USAGE.to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -177,5 +198,32 @@ pub async fn traffic_main(arguments: &[String]) -> ExitCode {
             eprintln!("{message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed_at(failures: &[(u64, &str)]) -> Tally {
+        let failed_at = failures.iter().map(|(at, what)| (*at, (*what).to_owned()));
+        Tally {
+            failed_at: failed_at.collect(),
+            ..Tally::default()
+        }
+    }
+
+    #[test]
+    fn only_time_outs_beside_a_failure_of_the_control_target_are_stalls() {
+        let control = failed_at(&[(5000, TIMEOUT)]);
+        let target = failed_at(&[
+            (3999, TIMEOUT),
+            (4000, TIMEOUT),
+            (5000, "refused"),
+            (6000, TIMEOUT),
+            (6001, TIMEOUT),
+        ]);
+        assert_eq!(target.stalled(&control), 2);
+        assert_eq!(target.stalled(&Tally::default()), 0);
     }
 }

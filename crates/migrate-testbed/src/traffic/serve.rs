@@ -6,9 +6,15 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+/// How long connections that are open at SIGTERM are still answered.
+const DRAIN: Duration = Duration::from_secs(1);
+
 /// Serves every path, `/ready` only some time after the start, until SIGTERM.
+/// Then no new connection is accepted, and the next answer of each that is open
+/// says that it is the last: as servers do that end well.
 pub(super) async fn serve(port: &str, ready_after: &str) -> Result<(), String> {
     let port: u16 = port.parse().map_err(said("the port"))?;
     let ready_after = Duration::from_secs(ready_after.parse().map_err(said("the seconds"))?);
@@ -18,16 +24,22 @@ pub(super) async fn serve(port: &str, ready_after: &str) -> Result<(), String> {
     let listener = TcpListener::bind(("0.0.0.0", port))
         .await
         .map_err(said("listening"))?;
+    let (ending, has_ended) = watch::channel(false);
     loop {
         tokio::select! {
-            _ = end.recv() => return Ok(()),
+            _ = end.recv() => break,
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    tokio::spawn(answer(stream, ready_at));
+                    tokio::spawn(answer(stream, ready_at, has_ended.clone()));
                 }
             }
         }
     }
+    drop((listener, has_ended));
+    ending.send_replace(true);
+    // Until the last connection has let go of its receiver.
+    tokio::time::timeout(DRAIN, ending.closed()).await.ok();
+    Ok(())
 }
 
 fn said<E: Display>(what: &'static str) -> impl Fn(E) -> String {
@@ -35,7 +47,7 @@ fn said<E: Display>(what: &'static str) -> impl Fn(E) -> String {
 }
 
 /// Answers requests without bodies until the other side has enough.
-async fn answer(mut stream: TcpStream, ready_at: Instant) {
+async fn answer(mut stream: TcpStream, ready_at: Instant, has_ended: watch::Receiver<bool>) {
     let mut buffer = Vec::new();
     loop {
         let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -52,7 +64,8 @@ async fn answer(mut stream: TcpStream, ready_at: Instant) {
         } else {
             "200 OK"
         };
-        let closes = head.to_ascii_lowercase().contains("connection: close");
+        let asked_to_close = head.to_ascii_lowercase().contains("connection: close");
+        let closes = asked_to_close || *has_ended.borrow();
         let connection = if closes { "close" } else { "keep-alive" };
         let text = format!(
             "HTTP/1.1 {status}\r\nContent-Length: 3\r\nConnection: {connection}\r\n\r\nok\n"

@@ -1,0 +1,65 @@
+//! Predicted against actual, phase by phase.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use migrate_core::{Phase, Target};
+use serde::{Deserialize, Serialize};
+
+use crate::state::RunState;
+
+/// One phase of all members, or of all nodes of one pool, added up.
+///
+/// The verification of a member, and of a control-plane node, includes the time
+/// in which the cluster settles.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseTimes {
+    /// The pool; absent for the members of the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Which phase.
+    pub phase: Phase,
+    /// How many members or nodes have been through it.
+    pub targets: u32,
+    /// The plan's prediction for these.
+    pub predicted: Duration,
+    /// What they took, each from its first beginning to its last end, pauses
+    /// before a retry included.
+    pub actual: Duration,
+}
+
+/// Members first, then pools by name, phases in their order. What has not
+/// ended is left out on both sides.
+pub(super) fn phases(state: &RunState) -> Vec<PhaseTimes> {
+    let mut predicted: BTreeMap<(&Target, Phase), Duration> = BTreeMap::new();
+    for action in &state.plan.schedule {
+        let time = action.end.saturating_sub(action.start);
+        predicted.insert((&action.target, action.phase), time);
+    }
+    let mut rows: BTreeMap<(Option<&str>, Phase), PhaseTimes> = BTreeMap::new();
+    for ((target, phase), (begun, ended)) in &state.spans {
+        let Some(ended) = ended else {
+            continue;
+        };
+        let pool = match target {
+            Target::Node { pool, .. } => Some(pool.as_str()),
+            _ => None,
+        };
+        let row = rows.entry((pool, *phase)).or_insert_with(|| PhaseTimes {
+            pool: pool.map(str::to_owned),
+            phase: *phase,
+            targets: 0,
+            predicted: Duration::ZERO,
+            actual: Duration::ZERO,
+        });
+        row.targets += 1;
+        row.predicted += predicted
+            .get(&(target, *phase))
+            .copied()
+            .unwrap_or_default();
+        row.actual += ended.since(*begun);
+    }
+    rows.into_values().collect()
+}

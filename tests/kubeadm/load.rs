@@ -1,0 +1,251 @@
+//! The requests: from outside through every node's port, and from a pod on
+//! every node to the Services' own addresses.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{DeleteParams, GetParams};
+use kube::core::Request;
+use migrate_testbed::{KubeadmCluster, Tally, Target, Traffic, TrafficReport, eventually};
+use serde_json::{Value, json};
+
+use crate::figure;
+use crate::shop::{PORT, Shop, app, items};
+
+/// Requests a second to each target.
+const RATE: f64 = 25.0;
+/// Beside the nodes: what fails here is the client's own fault.
+const CONTROL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 1), 9000);
+const CONTROL_NAME: &str = "control";
+/// The folder of a node in which the pod on it keeps its report.
+const FOLDER: &str = "/var/lib/shoppers";
+/// The DaemonSet of the clients on the nodes.
+const SHOPPERS: &str = "shoppers";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Requests to every entry point.
+pub(crate) struct Load {
+    outside: Traffic,
+    _control: tokio::process::Child,
+}
+
+/// What became of them: by client, then by entry point.
+pub(crate) struct Tallies(BTreeMap<String, TrafficReport>);
+
+impl Load {
+    /// Begins to ask once every entry point answers.
+    pub(crate) async fn start(cluster: &KubeadmCluster, shop: &Shop) -> Self {
+        let outside = cluster.outside();
+        let program = migrate_testbed::traffic_program().unwrap();
+        let control = tokio::process::Command::new(&outside[0])
+            .args(&outside[1..])
+            .arg(program)
+            .args(["serve", &CONTROL.port().to_string()])
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let through_nodes = node_ports(cluster, shop);
+        let inside = cluster_ips(&cluster.client(), shop).await;
+        let mut ways = vec![(outside.clone(), &through_nodes)];
+        for node in cluster.nodes() {
+            ways.push((node.network().await.unwrap(), &inside));
+        }
+        for (prefix, targets) in &ways {
+            tokio::task::block_in_place(|| Traffic::await_answers(prefix, targets)).unwrap();
+        }
+        cluster.apply(vec![shoppers(&inside)]).await.unwrap();
+        for node in cluster.nodes() {
+            let what = format!("the client on {}", node.name());
+            eventually(&what, PATIENCE, || async {
+                let report = report_on(node).await?;
+                Ok::<_, String>(report.values().all(|tally| tally.requests > 25))
+            })
+            .await
+            .unwrap();
+        }
+        Self {
+            outside: Traffic::start(&outside, RATE, &through_nodes).unwrap(),
+            _control: control,
+        }
+    }
+
+    /// The end of it; the clients on the nodes go away.
+    pub(crate) async fn finish(self, cluster: &KubeadmCluster) -> Tallies {
+        let client = cluster.client();
+        let daemon_sets = Request::new("/apis/apps/v1/namespaces/default/daemonsets");
+        let request = daemon_sets.delete(SHOPPERS, &DeleteParams::foreground());
+        client.request::<Value>(request.unwrap()).await.unwrap();
+        eventually("the clients to end", PATIENCE, || async {
+            let pods = items(&client, "/api/v1/namespaces/default/pods").await;
+            Ok::<_, String>(!pods.iter().any(|pod| app(pod) == SHOPPERS))
+        })
+        .await
+        .unwrap();
+        let mut clients = BTreeMap::new();
+        for node in cluster.nodes() {
+            clients.insert(node.name().to_owned(), report_on(node).await.unwrap());
+            node.run(&["rm", "-r", FOLDER]).await.unwrap();
+        }
+        clients.insert("outside".to_owned(), self.outside.finish().unwrap());
+        Tallies(clients)
+    }
+}
+
+impl Tallies {
+    /// Every entry point: its client, its name, its tally, and how many of its
+    /// failures are stalls of the client.
+    fn rows(&self) -> impl Iterator<Item = (&str, &str, &Tally, u64)> {
+        self.0.iter().flat_map(|(client, report)| {
+            let control = &report[CONTROL_NAME];
+            report.iter().map(move |(name, tally)| {
+                let stalled = match name == CONTROL_NAME {
+                    true => tally.failed(),
+                    false => tally.stalled(control),
+                };
+                (client.as_str(), name.as_str(), tally, stalled)
+            })
+        })
+    }
+
+    fn rows_of(&self, workload: &str) -> impl Iterator<Item = (&Tally, u64)> {
+        let of = |name: &str| name.split('.').next() == Some(workload);
+        let rows = self.rows().filter(move |(_, name, ..)| of(name));
+        rows.map(|(_, _, tally, stalled)| (tally, stalled))
+    }
+
+    /// Requests to a workload: all, failed, and failed without stalls.
+    pub(crate) fn of(&self, workload: &str) -> (u64, u64, u64) {
+        self.rows_of(workload)
+            .fold((0, 0, 0), |(all, failed, real), (tally, stalled)| {
+                let mine = tally.failed();
+                (all + tally.requests, failed + mine, real + mine - stalled)
+            })
+    }
+
+    /// The longest time without a success at any entry point of a workload.
+    pub(crate) fn longest_gap(&self, workload: &str) -> Duration {
+        let gaps = self.rows_of(workload).map(|(tally, _)| tally.longest_gap);
+        Duration::from_millis(gaps.max().unwrap_or(0))
+    }
+
+    /// Prints the figures of every workload with a Service.
+    pub(crate) fn print(&self, of: &str, shop: &Shop) {
+        println!("{self}");
+        let served = shop.workloads.iter().filter(|one| one.node_port.is_some());
+        for name in served.map(|one| one.name).chain([CONTROL_NAME]) {
+            let (all, failed, real) = self.of(name);
+            figure(&format!("{of}.requests.{name}"), all as f64, "requests");
+            figure(&format!("{of}.failed.{name}"), failed as f64, "requests");
+            figure(
+                &format!("{of}.failed-unstalled.{name}"),
+                real as f64,
+                "requests",
+            );
+            let gap = self.longest_gap(name).as_secs_f64();
+            figure(&format!("{of}.longest-gap.{name}"), gap, "s");
+        }
+    }
+
+    /// No request to a replicated workload failed, but for those that failed
+    /// with the client.
+    pub(crate) fn assert_unfailing(&self, shop: &Shop) {
+        for workload in shop.replicated() {
+            let (all, _, real) = self.of(workload.name);
+            assert!(all > 5000, "{}: {all} requests", workload.name);
+            assert_eq!(real, 0, "{}\n{self}", workload.name);
+        }
+    }
+}
+
+impl fmt::Display for Tallies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (client, name, tally, stalled) in self.rows() {
+            writeln!(f, "{client} -> {name}: {tally}, {stalled} with the client")?;
+            let failed = tally.failed_at.iter().take(20);
+            for (at, what) in failed {
+                writeln!(f, "    {:.1} s in: {what}", *at as f64 / 1000.0)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every node's port of every Service, with new connections and, where nothing
+/// may fail, with kept ones; and the control target.
+fn node_ports(cluster: &KubeadmCluster, shop: &Shop) -> Vec<Target> {
+    let mut targets = vec![Target::new(CONTROL_NAME, CONTROL)];
+    for workload in &shop.workloads {
+        let Some(port) = workload.node_port else {
+            continue;
+        };
+        // What may be down is asked in one place only: to see for how long.
+        let nodes = match workload.is_replicated() {
+            true => cluster.nodes(),
+            false => &cluster.nodes()[..1],
+        };
+        for node in nodes {
+            let name = format!("{}.node-port.{}", workload.name, node.name());
+            let address = SocketAddrV4::new(node.address(), port);
+            targets.push(Target::new(&name, address));
+            if workload.is_replicated() {
+                targets.push(Target::new(format!("{name}.kept"), address).kept_alive());
+            }
+        }
+    }
+    targets
+}
+
+/// The addresses of the replicated Services, and the control target.
+async fn cluster_ips(client: &Client, shop: &Shop) -> Vec<Target> {
+    let mut targets = vec![Target::new(CONTROL_NAME, CONTROL)];
+    for workload in shop.replicated() {
+        let services = Request::new("/api/v1/namespaces/default/services");
+        let request = services.get(workload.name, &GetParams::default()).unwrap();
+        let found: Value = client.request(request).await.unwrap();
+        let address = found["spec"]["clusterIP"].as_str().unwrap();
+        let name = format!("{}.cluster-ip", workload.name);
+        let address = SocketAddrV4::new(address.parse().unwrap(), PORT);
+        targets.push(Target::new(name, address));
+    }
+    targets
+}
+
+/// A client in a pod on every node, the control plane's too.
+fn shoppers(targets: &[Target]) -> Value {
+    let mut arguments = vec!["load-into".to_owned(), "/report/tally".to_owned()];
+    arguments.push(RATE.to_string());
+    arguments.extend(targets.iter().map(Target::to_string));
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": SHOPPERS, "namespace": "default"},
+        "spec": {
+            "selector": {"matchLabels": {"app": SHOPPERS}},
+            "template": {
+                "metadata": {"labels": {"app": SHOPPERS}},
+                "spec": {
+                    "tolerations": [{"operator": "Exists"}],
+                    "containers": [{
+                        "name": "main", "image": "testbed.local/traffic:1",
+                        "imagePullPolicy": "Never", "args": arguments,
+                        "volumeMounts": [{"name": "report", "mountPath": "/report"}],
+                    }],
+                    "volumes": [{
+                        "name": "report",
+                        "hostPath": {"path": FOLDER, "type": "DirectoryOrCreate"},
+                    }],
+                },
+            },
+        },
+    })
+}
+
+/// The report of the client on a node.
+async fn report_on(node: &migrate_testbed::Node) -> Result<TrafficReport, String> {
+    let file = format!("{FOLDER}/tally");
+    let said = node.run(&["cat", &file]).await;
+    let said = said.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&said.stdout).map_err(|error| error.to_string())
+}

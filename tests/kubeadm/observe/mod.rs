@@ -1,0 +1,5 @@
+//! What is seen of a cluster from outside while something is done to it.
+
+pub(crate) mod api;
+pub(crate) mod moves;
+pub(crate) mod objects;

@@ -1,0 +1,224 @@
+//! Every object of a cluster before and after: what is gone, new, or another
+//! one of the same name.
+
+use std::collections::BTreeMap;
+
+use kube::api::{DynamicObject, ListParams};
+use kube::discovery::{Discovery, verbs};
+use kube::{Api, Client};
+
+/// What differences are explained by: kind, namespace and the beginning of the
+/// name, where empty is any; which differences; and why.
+const EXPLAINED: &[(&str, &str, &str, Change, &str)] = &[
+    ("Event", "", "", Change::Any, "events expire"),
+    (
+        "Pod",
+        "",
+        "",
+        Change::Any,
+        "controllers replace pods, kubelets mirror pods",
+    ),
+    (
+        "Job",
+        "default",
+        "short-",
+        Change::Any,
+        "a CronJob makes and removes them",
+    ),
+    (
+        "EndpointSlice",
+        "",
+        "",
+        Change::Any,
+        "made again from Services and pods",
+    ),
+    (
+        "ReplicaSet",
+        "kube-system",
+        "coredns-",
+        Change::New,
+        "a new template by kubeadm",
+    ),
+    (
+        "ControllerRevision",
+        "kube-system",
+        "kube-proxy-",
+        Change::New,
+        "a new template by kubeadm",
+    ),
+    (
+        "Lease",
+        "kube-system",
+        "apiserver-",
+        Change::Any,
+        "one for each start of an API server",
+    ),
+    (
+        "Lease",
+        "kube-system",
+        "kube-migrate",
+        Change::New,
+        "the run's mark",
+    ),
+    (
+        "Secret",
+        "kube-system",
+        "bootstrap-token-",
+        Change::Any,
+        "kubeadm's, with an end",
+    ),
+    (
+        "ClusterRole",
+        "",
+        "system:",
+        Change::Any,
+        "the API server keeps its own",
+    ),
+    (
+        "ClusterRoleBinding",
+        "",
+        "system:",
+        Change::Any,
+        "the API server keeps its own",
+    ),
+    (
+        "Role",
+        "",
+        "system:",
+        Change::Any,
+        "the API server keeps its own",
+    ),
+    (
+        "RoleBinding",
+        "",
+        "system:",
+        Change::Any,
+        "the API server keeps its own",
+    ),
+    (
+        "APIService",
+        "",
+        "v",
+        Change::Any,
+        "what the new version serves",
+    ),
+    (
+        "FlowSchema",
+        "",
+        "",
+        Change::New,
+        "built into the API server",
+    ),
+    (
+        "PriorityLevelConfiguration",
+        "",
+        "",
+        Change::New,
+        "built into the API server",
+    ),
+];
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Change {
+    New,
+    Any,
+}
+
+/// Kind, namespace, name; and the uid.
+pub(crate) type Objects = BTreeMap<(String, String, String), String>;
+
+/// All objects that can be listed, whatever their kind.
+pub(crate) async fn all(client: &Client) -> Objects {
+    let mut objects = Objects::new();
+    let discovery = Discovery::new(client.clone()).run().await.unwrap();
+    for group in discovery.groups() {
+        for (resource, capabilities) in group.recommended_resources() {
+            if !capabilities.supports_operation(verbs::LIST) {
+                continue;
+            }
+            let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+            let list = api.list_metadata(&ListParams::default()).await.unwrap();
+            for object in list {
+                // What the server makes up for each request has no uid.
+                if let (Some(name), Some(uid)) = (object.metadata.name, object.metadata.uid) {
+                    let namespace = object.metadata.namespace.unwrap_or_default();
+                    objects.insert((resource.kind.clone(), namespace, name), uid);
+                }
+            }
+        }
+    }
+    objects
+}
+
+/// Differences that nothing explains, one line each.
+pub(crate) fn unexplained(before: &Objects, after: &Objects) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (key, uid) in before {
+        let what = match after.get(key) {
+            None => "is gone",
+            Some(other) if other != uid => "is another",
+            Some(_) => continue,
+        };
+        if !is_explained(key, Change::Any) {
+            lines.push(line(key, what));
+        }
+    }
+    for key in after.keys().filter(|key| !before.contains_key(key)) {
+        if !is_explained(key, Change::New) {
+            lines.push(line(key, "is new"));
+        }
+    }
+    lines
+}
+
+fn is_explained((kind, namespace, name): &(String, String, String), seen: Change) -> bool {
+    EXPLAINED.iter().any(|(of, within, begin, allowed, _)| {
+        of == kind
+            && (within.is_empty() || within == namespace)
+            && name.starts_with(begin)
+            && (*allowed == Change::Any || *allowed == seen)
+    })
+}
+
+fn line((kind, namespace, name): &(String, String, String), what: &str) -> String {
+    format!("{kind} {namespace}/{name} {what}")
+}
+
+#[test]
+fn what_nothing_explains_is_told() {
+    let objects = |all: &[(&str, &str, &str)]| {
+        let entry = |(kind, name, uid): &(&str, &str, &str)| {
+            let key = (
+                (*kind).to_owned(),
+                "kube-system".to_owned(),
+                (*name).to_owned(),
+            );
+            (key, (*uid).to_owned())
+        };
+        all.iter().map(entry).collect::<Objects>()
+    };
+    let before = objects(&[
+        ("ConfigMap", "kept", "1"),
+        ("ConfigMap", "lost", "2"),
+        ("ConfigMap", "made-again", "3"),
+        ("Pod", "moved", "4"),
+        ("ReplicaSet", "coredns-1", "5"),
+    ]);
+    let after = objects(&[
+        ("ConfigMap", "kept", "1"),
+        ("ConfigMap", "made-again", "30"),
+        ("Pod", "moved-too", "40"),
+        ("ReplicaSet", "coredns-2", "50"),
+        ("Secret", "found", "6"),
+    ]);
+    assert_eq!(
+        unexplained(&before, &after),
+        [
+            "ConfigMap kube-system/lost is gone",
+            "ConfigMap kube-system/made-again is another",
+            "ReplicaSet kube-system/coredns-1 is gone",
+            "Secret kube-system/found is new",
+        ]
+    );
+    assert!(unexplained(&before, &before).is_empty());
+}

@@ -1,0 +1,147 @@
+//! An upgrade by the project's own executor, and what can be changed of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use migrate_core::cost::PhaseDurations;
+use migrate_core::steps::{Baseline, Verdict, VerifyScope};
+use migrate_core::{
+    Cancellation, Clock, Fence, MigratePods, Migration, StepContext, StepError, StepInput,
+    VerifyMigration,
+};
+use migrate_drain::Drainer;
+use migrate_executor::{Executor, FileJournal, Pace, Report, Setup};
+use migrate_kube::{TokioClock, observe};
+use migrate_plan::Planner;
+use migrate_preflight::Preflight;
+use migrate_testbed::KubeadmCluster;
+use migrate_upgrade::{Kubeadm, NodeShell, Ssh};
+use migrate_verify::ClusterHealth;
+
+use crate::TARGET;
+use crate::real::run::{NoBackup, NoDrain};
+
+/// Accepts what the shop needs: the Job starts anew, the ledger is down.
+pub(crate) const POLICY: &str = r#"
+waive = ["KM-BACKUP-001"]
+[consent]
+jobs = "evict"
+pods = ["default/ledger"]
+[deadlines]
+drain = 300
+upgrade = 900
+"#;
+
+/// How an upgrade is made.
+pub(crate) struct Way {
+    /// How nodes are reached.
+    pub(crate) shell: Arc<dyn NodeShell>,
+    pub(crate) migrate: Arc<dyn MigratePods>,
+    pub(crate) verify: Arc<dyn VerifyMigration>,
+}
+
+impl Way {
+    /// With every protection.
+    pub(crate) fn protected(cluster: &KubeadmCluster) -> Self {
+        let client = cluster.client();
+        Self {
+            shell: Arc::new(Ssh::new().with_config(cluster.ssh_config())),
+            migrate: Arc::new(Drainer::new(client.clone())),
+            verify: Arc::new(ClusterHealth::new(client)),
+        }
+    }
+
+    /// Nothing is moved, the nodes' software changes under the pods.
+    pub(crate) fn without_drain(mut self) -> Self {
+        self.migrate = Arc::new(NoDrain);
+        self
+    }
+
+    /// Ready and at the target is enough, settled or not.
+    pub(crate) fn without_settling(mut self) -> Self {
+        self.verify = Arc::new(Unsettled(self.verify));
+        self
+    }
+}
+
+/// Upgrades the cluster to [`TARGET`] and gives the report.
+pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
+    let client = cluster.client();
+    let policy = kube_migrate::policy_from_toml(POLICY).unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
+    let model = observe(&client, clock.now()).await.unwrap();
+    let plan = Planner::new(&model, &policy, TARGET.parse().unwrap())
+        .with_durations(PhaseDurations::kubeadm())
+        .plan()
+        .unwrap();
+    let driver = Kubeadm::new(way.shell).with_ignored_preflight_errors(["SystemVerification"]);
+    let names: Vec<String> = cluster
+        .nodes()
+        .iter()
+        .map(|node| node.name().to_owned())
+        .collect();
+    let ready = driver.pre_pull(&names, &TARGET.parse().unwrap()).await;
+    assert!(ready.is_ready(), "{:?}", ready.findings);
+    let migration = Migration::new(
+        Arc::new(Preflight::new(client.clone())),
+        Arc::new(NoBackup),
+        Arc::new(driver),
+        way.migrate,
+        way.verify,
+    );
+    let journal = FileJournal::open(cluster.dir().join("journal")).unwrap();
+    let context = StepContext::new(clock, Fence::new("rig", 1));
+    let mut pace = Pace::default();
+    pace.probe = Duration::from_secs(1);
+    pace.verify = Duration::from_secs(1);
+    pace.retry = Duration::from_secs(1);
+    let setup = Setup::new(client, migration, Box::new(journal), context)
+        .with_pace(pace)
+        .with_plan(plan, model, policy);
+    let mut executor = Executor::open(setup).await.unwrap();
+    executor.run(&Cancellation::new()).await.unwrap()
+}
+
+/// Takes out of a verdict what only says that the cluster has not settled.
+struct Unsettled(Arc<dyn VerifyMigration>);
+
+/// Leaders, rollouts, kubelets' Leases, the time since the return.
+const SETTLE_CODES: [&str; 4] = [
+    "KM-VERIFY-009",
+    "KM-VERIFY-010",
+    "KM-VERIFY-011",
+    "KM-VERIFY-012",
+];
+
+#[async_trait]
+impl VerifyMigration for Unsettled {
+    async fn observe(&self, cx: &StepContext) -> Result<Baseline, StepError> {
+        self.0.observe(cx).await
+    }
+
+    fn compare(
+        &self,
+        input: &StepInput,
+        scope: &VerifyScope,
+        before: &Baseline,
+        now: &Baseline,
+    ) -> Verdict {
+        match self.0.compare(input, scope, before, now) {
+            Verdict::Pending {
+                mut missing,
+                retry_after,
+            } => {
+                missing.retain(|finding| !SETTLE_CODES.contains(&finding.code.as_str()));
+                match missing.is_empty() {
+                    true => Verdict::Pass,
+                    false => Verdict::Pending {
+                        missing,
+                        retry_after,
+                    },
+                }
+            }
+            verdict => verdict,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A cluster with the shop on it, its requests and its observers, while
+//! something is done to it.
+
+use std::time::Duration;
+
+use migrate_testbed::{KubeadmCluster, skip_or_fail, traffic_program};
+use tokio::time::Instant;
+
+use crate::figure;
+use crate::load::{Load, Tallies};
+use crate::observe::api::ApiReader;
+use crate::observe::moves::Moves;
+use crate::real::observer::{Change, Observer};
+use crate::shop::{Shop, Workload};
+
+/// What was seen meanwhile.
+pub(crate) struct Seen<T> {
+    /// What it gave.
+    pub(crate) result: T,
+    pub(crate) tallies: Tallies,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) moves: Moves,
+}
+
+/// One control-plane node and two workers of the older release, with the
+/// packages and images of the newer one.
+pub(crate) async fn cluster() -> Option<KubeadmCluster> {
+    let began = Instant::now();
+    let builder = KubeadmCluster::builder().workers(2).minor(36).also(37);
+    let builder = builder.image("traffic", traffic_program().unwrap());
+    let cluster = skip_or_fail(builder.start().await)?;
+    figure("kubeadm.start", began.elapsed().as_secs_f64(), "s");
+    Some(cluster)
+}
+
+/// A cluster as [`cluster`] with an open shop.
+pub(crate) async fn open(workloads: &[Workload]) -> Option<(KubeadmCluster, Shop)> {
+    let cluster = cluster().await?;
+    let shop = Shop::open(&cluster, workloads).await;
+    Some((cluster, shop))
+}
+
+/// Does something within a time, and prints its figures under a name.
+pub(crate) async fn watch<T>(
+    name: &str,
+    cluster: &KubeadmCluster,
+    shop: &Shop,
+    within: Duration,
+    work: impl Future<Output = T>,
+) -> Seen<T> {
+    let load = Load::start(cluster, shop).await;
+    let observer = Observer::start(cluster.client()).await;
+    let reader = ApiReader::start(cluster.client());
+    let began = Instant::now();
+    let result = tokio::time::timeout(within, work).await;
+    let took = began.elapsed();
+    let gaps = reader.finish();
+    // The end of the clients is not part of it.
+    let changes = observer.changes().await;
+    let tallies = load.finish(cluster).await;
+    let moves = Moves::of(&changes);
+
+    figure(&format!("{name}.took"), took.as_secs_f64(), "s");
+    tallies.print(name, shop);
+    gaps.print(name);
+    let evictions: u32 = moves.evictions.values().sum();
+    figure(&format!("{name}.evictions"), evictions.into(), "1");
+    for workload in &shop.workloads {
+        let (evictions, bound) = moves.evictions_of(workload.name, workload.replicas());
+        println!("{}: {evictions} evictions, at most {bound}", workload.name);
+    }
+    for start in &moves.thrown_away {
+        println!("thrown away before it was ready: {start}");
+    }
+    let thrown_away = moves.thrown_away.len() as f64;
+    figure(&format!("{name}.starts-thrown-away"), thrown_away, "1");
+    Seen {
+        result: result.expect("it to end in time"),
+        tallies,
+        changes,
+        moves,
+    }
+}
