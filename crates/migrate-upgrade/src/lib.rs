@@ -37,7 +37,7 @@ mod unit;
 pub use error::Error;
 pub use hook::CommandHook;
 pub use kubeadm::{Kubeadm, Readiness, Undo};
-pub use shell::{Local, NodeShell, Script, ScriptOutput, Ssh};
+pub use shell::{Local, NodeShell, PerNode, Script, ScriptOutput, Ssh};
 pub use simulated::SimulatedDriver;
 
 #[doc(no_inline)]
