@@ -39,7 +39,7 @@ pub use balancer::{ApiServerBackend, ApiServerHook, Haproxy, Standing};
 pub use error::Error;
 pub use hook::CommandHook;
 pub use kubeadm::{Kubeadm, Readiness, Undo};
-pub use shell::{Local, NodeShell, Script, ScriptOutput, Ssh};
+pub use shell::{Local, NodeShell, PerNode, Script, ScriptOutput, Ssh};
 pub use simulated::SimulatedDriver;
 
 #[doc(no_inline)]

@@ -5,6 +5,7 @@ node() {
     local root=$1 target=$2 revision=$3 ignored=$4 patience=$5
     local kubernetes=$root/etc/kubernetes component image
     local -a options=()
+    save_node "$root/var/lib/kubelet"
     update_lists
     install_packages "$target" "$revision" '' kubeadm
     if [ -e "$kubernetes/manifests/kube-apiserver.yaml" ]; then
@@ -21,6 +22,27 @@ node() {
     systemctl daemon-reload
     systemctl restart kubelet
     await_kubelet "$root/var/lib/kubelet/config.yaml" "$patience"
+}
+
+# save_node KUBELET-FOLDER: what a way back needs, as the first attempt of this
+# action found it: a later one may find it half changed.
+save_node() {
+    local saved=$KUBE_MIGRATE_ACTION/before package file
+    [ ! -e "$saved" ] || return 0
+    rm -rf "$saved.new"
+    (
+        umask 077
+        mkdir "$saved.new"
+        for package in kubeadm kubelet kubectl; do
+            echo "$package $(installed_version "$package")"
+        done > "$saved.new/packages"
+        for file in config.yaml kubeadm-flags.env; do
+            if [ -e "$1/$file" ]; then cp "$1/$file" "$saved.new/"; fi
+        done
+        sync "$saved.new"/* "$saved.new"
+    )
+    mv "$saved.new" "$saved"
+    sync "$KUBE_MIGRATE_ACTION"
 }
 
 # await_kubelet CONFIG SECONDS: until it says that it is well.

@@ -354,6 +354,35 @@ async fn success_is_what_can_be_seen() {
 }
 
 #[tokio::test]
+async fn what_a_way_back_needs_is_saved_before_anything_changes() {
+    let worker = Node::new(false);
+    worker.write("cluster-version", "v1.37.2");
+    worker.write("root/var/lib/kubelet/kubeadm-flags.env", "FLAGS=old\n");
+    worker.write("kubelet-is-down", "");
+    assert!(worker.failure(&node()).await.0);
+    // The next attempt finds it changed already; what was saved stays.
+    worker.write(
+        "root/var/lib/kubelet/config.yaml",
+        "healthzPort: 0\nnew: 1\n",
+    );
+    std::fs::remove_file(worker.path("kubelet-is-down")).unwrap();
+    assert!(matches!(
+        worker.upgrade(&node()).await,
+        ActionStatus::Succeeded(_)
+    ));
+    let saved = std::process::Command::new("bash")
+        .args(["-c", "cd \"$1\"/*/*/before && head *", "-"])
+        .arg(worker.path("state"))
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&saved.stdout),
+        "==> config.yaml <==\nhealthzPort: 0\n\n==> kubeadm-flags.env <==\nFLAGS=old\n\n\
+         ==> packages <==\nkubeadm 1.36.3-1.1\nkubelet 1.36.3-1.1\nkubectl 1.36.3-1.1\n"
+    );
+}
+
+#[tokio::test]
 async fn only_upgrades_to_a_release_are_taken() {
     let cp = Node::new(true);
     let mut drain = member();

@@ -1,6 +1,7 @@
 //! Running scripts on nodes: the seam [`NodeShell`] and its backends.
 
 mod local;
+mod per_node;
 mod process;
 mod ssh;
 
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use crate::Error;
 
 pub use local::Local;
+pub use per_node::PerNode;
 pub use ssh::Ssh;
 
 /// Runs bash scripts as root on named nodes.

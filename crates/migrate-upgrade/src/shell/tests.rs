@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use migrate_core::{StepError, StepErrorKind};
 
@@ -98,6 +99,18 @@ async fn another_machine_is_not_this_one() {
     assert!(matches!(error, Err(Error::UnknownNode { .. })));
     let (ssh, script) = (Ssh::new(), Script::new("true"));
     let error = ssh.run("-oProxyCommand=x", &script, SOON).await;
+    assert!(matches!(error, Err(Error::UnknownNode { .. })));
+}
+
+#[tokio::test]
+async fn each_node_is_reached_in_its_own_way() {
+    let local = |node: &str| Arc::new(Local::new(node)) as Arc<dyn NodeShell>;
+    let shell = PerNode::new(local("n")).with_node("own", local("own"));
+    for node in ["n", "own"] {
+        let output = shell.run(node, &Script::new("exit 3"), SOON).await;
+        assert_eq!(output.unwrap().code, 3, "{node}");
+    }
+    let error = shell.run("m", &Script::new("true"), SOON).await;
     assert!(matches!(error, Err(Error::UnknownNode { .. })));
 }
 
