@@ -9,8 +9,6 @@ use kube::core::Request;
 use migrate_testbed::{KubeadmCluster, Target, Traffic, TrafficReport, eventually};
 use serde_json::{Value, json};
 
-/// Requests a second to each target.
-const RATE: f64 = 25.0;
 const PORT: u16 = 8080;
 /// Beside the nodes: what fails here is the client's own fault.
 const CONTROL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 1), 9000);
@@ -71,11 +69,7 @@ impl Shop {
         Self { services }
     }
 
-    pub(crate) async fn load(&self, cluster: &KubeadmCluster) -> Load {
-        self.load_at(RATE, cluster).await
-    }
-
-    /// With so many requests a second to each target.
+    /// Begins `rate` requests a second to each target.
     pub(crate) async fn load_at(&self, rate: f64, cluster: &KubeadmCluster) -> Load {
         let outside = cluster.outside();
         let program = migrate_testbed::traffic_program().unwrap();
