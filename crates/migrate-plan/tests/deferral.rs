@@ -101,7 +101,7 @@ fn it_waits_for_the_dead_node_and_begins_again_with_the_same_id() {
     assert_eq!(run.waits_on(drain), away);
     // The news that it is dead changes nothing, those that it is well do.
     assert!(run.seen(&dead, false).is_empty());
-    assert_eq!(run.seen(&dead, true), [drain.clone()]);
+    assert_eq!(run.seen(&dead, true), std::slice::from_ref(drain));
     let Target::Node { node, .. } = &drain.target else {
         panic!()
     };
@@ -123,7 +123,7 @@ fn of_two_that_are_put_off_for_one_dead_node_one_goes_on() {
         WaitingOn::Retry { attempt: 2, .. }
     ));
     run.now = run.rollout.wake_at().unwrap();
-    assert_eq!(run.poll(), [second.clone()]);
+    assert_eq!(run.poll(), std::slice::from_ref(second));
     assert!(matches!(run.waits_on(first), WaitingOn::PoolSlot { .. }));
 }
 
@@ -135,7 +135,7 @@ fn putting_off_without_a_reason_is_a_failure_in_the_end() {
     for _ in 0..2 {
         assert!(run.deferred(drain, "nobody").is_empty());
         run.now = run.rollout.wake_at().unwrap();
-        assert_eq!(run.poll(), [drain.clone()]);
+        assert_eq!(run.poll(), std::slice::from_ref(drain));
     }
     assert!(run.deferred(drain, "nobody").is_empty());
     let stopped = run.rollout.stopped().unwrap().to_string();
