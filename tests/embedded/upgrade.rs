@@ -52,8 +52,11 @@ async fn a_workload_short_of_a_pod_when_planned_holds_nobody_up_for_good() {
     let pods: Api<Pod> = Api::namespaced(rig.cluster.client(), "shop");
     let of_web = ListParams::default().labels("app=web");
     let web = pods.list(&of_web).await.unwrap();
-    let now = DeleteParams::default().grace_period(0);
-    pods.delete(&web.items[0].name_any(), &now).await.unwrap();
+    // It is on its way out, so that this is no reason to refuse the run.
+    let in_time = DeleteParams::default();
+    pods.delete(&web.items[0].name_any(), &in_time)
+        .await
+        .unwrap();
     let planned = rig.planned().await;
     let healthy =
         planned.0.pods.iter().filter(|pod| {

@@ -163,11 +163,13 @@ fn running(pod: &Value) -> Option<Running> {
         return None;
     }
     let containers = items_at(pod, &["spec", "containers"]);
-    let image = str_at(containers.first()?, &["image"]);
+    let (_, tag) = str_at(containers.first()?, &["image"]).rsplit_once(':')?;
     Some(Running {
         component,
         node: node_name(pod).to_owned(),
-        minor: minor(image.rsplit(':').next()?)?,
+        // The tags of releases are versions with a `v`; others, as of a stand-in
+        // for the program, say nothing.
+        minor: minor(tag.strip_prefix('v')?)?,
     })
 }
 
