@@ -1,8 +1,8 @@
 //! Planning at the size of large clusters.
 //!
 //! Prints `figure NAME VALUE UNIT` lines (processor time, so that a busy machine
-//! tells the same), then measures with criterion. The
-//! largest size needs some 8 GB and is measured with `PLANNER_BENCH_LARGE=1`.
+//! tells the same), then measures with criterion. `PLANNER_BENCH_NODES=40000`
+//! adds the figures of that size, which needs some 80 kB for each node.
 
 #![allow(clippy::unwrap_used, reason = "benches")]
 
@@ -10,6 +10,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use migrate_core::impossible;
+use migrate_core::model::{
+    AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm,
+};
 use migrate_core::{
     ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, IntOrPercent,
     KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Policy, Role, Workload, WorkloadId,
@@ -18,6 +22,7 @@ use migrate_plan::{Input, Planner, Recorded, Rollout};
 
 const OLD: KubeVersion = KubeVersion::new(1, 36, 3);
 const NEW: KubeVersion = KubeVersion::new(1, 37, 2);
+const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Fixed, so that no figure contains the time of hashing a model.
 const MODEL_HASH: &str = "000000000000";
 
@@ -91,6 +96,42 @@ fn synthetic(nodes: usize) -> ClusterModel {
         workload += 1;
     }
     model.sort();
+    model
+}
+
+/// More than an everyday cluster has beside healthy pods: one pod in `sick` is
+/// not Ready, every tenth workload keeps its pods on different nodes, the pods
+/// of another tenth have volumes of their node, every tenth budget lets nothing
+/// go.
+fn troubled(mut model: ClusterModel, sick: usize) -> ClusterModel {
+    for (number, pod) in model.pods.iter_mut().enumerate() {
+        pod.ready = number % sick != 0;
+        let app = &pod.labels["app"];
+        if app.ends_with('7') {
+            pod.placement.anti_affinity.push(AntiAffinityTerm {
+                selector: LabelSelector::new().with_label("app", app),
+                topology_key: HOSTNAME.into(),
+            });
+        }
+        if app.ends_with('3') {
+            let here = NodeRequirement {
+                key: HOSTNAME.into(),
+                operator: NodeSelectorOperator::In,
+                values: pod.node.iter().cloned().collect(),
+            };
+            let volume = vec![NodeSelectorTerm(vec![here])];
+            pod.placement.volume_affinity.push(volume);
+        }
+    }
+    for node in &mut model.nodes {
+        let name = node.name.clone();
+        node.labels.insert(HOSTNAME.into(), name);
+    }
+    for budget in model.budgets.iter_mut().step_by(10) {
+        budget.max_unavailable = Some(IntOrPercent::Int(0));
+        budget.status.desired_healthy = budget.status.expected_pods;
+        budget.status.disruptions_allowed = 0;
+    }
     model
 }
 
@@ -179,7 +220,30 @@ fn figures(name: &str, nodes: usize) -> ClusterModel {
     println!("figure rollout_{name}_clone {:.2} ms", millis(took));
     let (_, took) = mean_of_runs(|| migrate_core::content_hash(&plan));
     println!("figure plan_{name}_hash {:.1} ms", millis(took));
+
+    let mut one_sick = model.clone();
+    one_sick.pods[0].ready = false;
+    in_trouble(&format!("{name}_one_sick"), &one_sick);
+    in_trouble(&format!("{name}_troubled"), &troubled(one_sick, 100));
     model
+}
+
+/// A plan that has to look for what can never be done, and that search alone,
+/// as the preflight makes it.
+fn in_trouble(name: &str, model: &ClusterModel) {
+    let policy = policy();
+    let planner = Planner::new(model, &policy, NEW).with_model_hash(MODEL_HASH);
+    let (plan, took) = mean_of_runs(|| planner.plan().unwrap());
+    println!("figure planner_{name}_plan {:.1} ms", millis(took));
+    let (found, took) = mean_of_runs(|| impossible::check(model, &policy));
+    println!("figure impossible_{name}_check {:.1} ms", millis(took));
+    println!("figure impossible_{name}_found {} findings", found.len());
+    let blockers = plan
+        .findings
+        .iter()
+        .filter(|finding| finding.blocks())
+        .count();
+    println!("figure planner_{name}_blockers {blockers} findings");
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -201,8 +265,8 @@ fn drive(mut rollout: Rollout, inputs: &[Recorded]) -> usize {
 fn planner(criterion: &mut Criterion) {
     figures("1k", 1_000);
     let model = figures("5k", 5_000);
-    if std::env::var_os("PLANNER_BENCH_LARGE").is_some() {
-        figures("100k", 100_000);
+    if let Ok(nodes) = std::env::var("PLANNER_BENCH_NODES") {
+        figures("large", nodes.parse().unwrap());
     }
     let policy = policy();
     let planner = Planner::new(&model, &policy, NEW).with_model_hash(MODEL_HASH);

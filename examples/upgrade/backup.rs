@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
-use migrate_core::{BackUpData, Finding, ObjectName, Severity, StepContext, StepError, StepInput};
+use migrate_core::{
+    BackUpData, Finding, ObjectName, Severity, StepContext, StepError, StepInput, hex,
+};
 use migrate_etcd::PartFile;
 use sha2::{Digest, Sha256};
 
@@ -32,10 +34,7 @@ impl<F: Fn() -> Vec<u8> + Send + Sync> BackUpData for ObjectDump<F> {
         let mut file = PartFile::replace(&self.folder, &name).await?;
         file.write(&bytes).await?;
         let path = file.commit().await?;
-        let sha256: String = Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let sha256 = hex(Sha256::digest(&bytes));
         let finding = Finding::new(
             "KM-BACKUP-001",
             Severity::Blocker,

@@ -25,12 +25,13 @@ pub(crate) async fn show(
 ) -> Result<(), Failure> {
     let nodes: Vec<&str> = plan.slots.iter().map(|slot| &*slot.node).collect();
     let drainer = Drainer::new(env.client.clone()).with_policy(env.policy.clone());
+    let mut rehearser = drainer.rehearser(model);
     let bar = bar(cli, nodes.len());
     let mut pods = Vec::new();
     for part in nodes.chunks(nodes.len().div_ceil(PARTS).max(1)) {
         let part = part.iter().copied();
         bar.inc(part.len() as u64);
-        pods.extend(drainer.rehearse(model, part, &env.cancel).await);
+        pods.extend(rehearser.rehearse(part, &env.cancel).await);
     }
     bar.finish_and_clear();
     if cli.json {

@@ -1,5 +1,7 @@
 //! The guard of the pure crates.
 
+use std::path::Path;
+
 use crate::process::{cargo, output};
 
 /// Crates whose decisions must run anywhere, also where there is no cluster.
@@ -24,10 +26,17 @@ const FORBIDDEN: &[&str] = &[
     "tonic",
 ];
 
-/// Fails, naming the crates, if a pure crate depends on something forbidden.
+/// What the sources of a pure crate must not name: no dependency shows it.
+const FORBIDDEN_IN_STD: &[&str] = &["std::fs", "std::net", "std::os", "std::process"];
+
+/// Fails, naming the crates, if a pure crate depends on something forbidden, or
+/// reaches for files, sockets or processes.
 pub(crate) fn check() -> Result<(), String> {
     let mut broken = Vec::new();
     for pure in PURE {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+        let sources = crates.join(pure).join("src");
+        in_std(&sources, &mut broken).map_err(|error| format!("{}: {error}", sources.display()))?;
         let mut tree = cargo();
         tree.args(["tree", "--edges", "normal,build", "--prefix", "none"])
             .args(["--format", "{lib}", "--all-features", "--package", pure]);
@@ -44,4 +53,18 @@ pub(crate) fn check() -> Result<(), String> {
     } else {
         Err(format!("{} (see docs/architecture.md)", broken.join("; ")))
     }
+}
+
+fn in_std(folder: &Path, broken: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            in_std(&path, broken)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path)?;
+            let found = FORBIDDEN_IN_STD.iter().filter(|name| text.contains(**name));
+            broken.extend(found.map(|name| format!("{} uses {name}", path.display())));
+        }
+    }
+    Ok(())
 }

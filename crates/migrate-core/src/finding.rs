@@ -4,6 +4,21 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The first `shown` of `all` and how many more there are: `a, b and 3 more`.
+pub fn listed<T: fmt::Display>(all: impl IntoIterator<Item = T>, shown: usize) -> String {
+    let mut all = all.into_iter();
+    let names: Vec<String> = all
+        .by_ref()
+        .take(shown)
+        .map(|name| name.to_string())
+        .collect();
+    let names = names.join(", ");
+    match all.count() {
+        0 => names,
+        more => format!("{names} and {more} more"),
+    }
+}
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,7 +1,20 @@
 //! Content hashes: the identity of plans, policies and models.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+
+/// `bytes` in hexadecimal digits, as hashes are written down.
+pub fn hex(bytes: impl AsRef<[u8]>) -> String {
+    let bytes = bytes.as_ref();
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
 
 /// SHA-256 of the JSON form of `value`, the first twelve hex digits.
 ///
@@ -11,9 +24,5 @@ use sha2::{Digest, Sha256};
 /// crate does.
 pub fn content_hash(value: &impl Serialize) -> String {
     let json = serde_json::to_vec(value).unwrap_or_else(|error| error.to_string().into_bytes());
-    Sha256::digest(json)
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(json)[..6])
 }

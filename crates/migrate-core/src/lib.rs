@@ -9,12 +9,28 @@
 //! * [`ClusterModel`]: what decisions here know about a cluster.
 //! * [`BudgetLedger`]: who may be evicted now, over all nodes in flight, with
 //!   real and assumed disruption budgets.
-//! * [`disposition`] and [`only_host`]: what a drain does with each pod.
+//! * [`disposition`] and [`only_host`]: what a drain does with each pod;
+//!   [`Hosts`] asks the latter for all pods of a model.
 //! * [`impossible`]: what can never work, found before the first cordon.
 //! * [`preconditions`]: versions and nodes that are not fit to start from.
 //! * [`Plan`], [`Action`], [`Event`], [`Finding`]: what is planned, done, seen.
 //! * [`steps`]: the five steps as traits, and [`Migration`].
 //! * [`cost`]: how long it takes, T = N·D/S included.
+//!
+//! # To read it in an hour
+//! 1. [`model`] (`node.rs`, `pod.rs`, `workload.rs`): the nouns.
+//! 2. `disposition.rs`: what becomes of a pod, on one page.
+//! 3. [`budget`], its front page and `mod.rs`: the promise of no downtime.
+//!    `account.rs` is the arithmetic of one budget.
+//! 4. [`policy`] and `finding.rs`: what people decide, and what they are told.
+//! 5. `plan.rs`, `action.rs`, `event.rs`: what is planned, done and shown.
+//! 6. [`steps`] (`mod.rs`): the traits that all other crates implement or call.
+//!
+//! To be skipped until needed: `version/` and `skew/` (Kubernetes' own rules as
+//! data), `selector/` (its label selectors), `model/placement.rs` and
+//! `model/hosts.rs` (where pods may run), `impossible/` and `preconditions/`
+//! (checks over the model, one file each), `cost/` (formulas), `context.rs`,
+//! `time.rs` and `hash.rs` (small tools).
 //!
 //! ```
 //! use migrate_core::{AssumedBudgetPolicy, BudgetLedger, Pod, PodId, Workload, WorkloadId};
@@ -59,12 +75,12 @@ pub use context::{Cancellation, Fence, StepContext};
 pub use disposition::{Disposition, Leave, NeedsConsent, Wait, disposition};
 pub use document::DocumentError;
 pub use event::{Event, EventKind, EventSink, Step};
-pub use finding::{Finding, ObjectName, Severity};
-pub use hash::content_hash;
+pub use finding::{Finding, ObjectName, Severity, listed};
+pub use hash::{content_hash, hex};
 pub use model::{
     BudgetStatus, ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget,
-    Node, Placement, Pod, PodId, PodPhase, Resources, Role, Taint, TaintEffect, UnhealthyPodPolicy,
-    Workload, WorkloadId, only_host,
+    Hosts, Node, Placement, Pod, PodId, PodPhase, Resources, Role, Taint, TaintEffect,
+    UnhealthyPodPolicy, Workload, WorkloadId, only_host,
 };
 pub use plan::{PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot};
 pub use policy::{

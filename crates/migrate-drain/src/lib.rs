@@ -54,5 +54,5 @@ pub mod machine;
 mod driver;
 mod error;
 
-pub use driver::{DrainReport, Drainer, Rehearsal, Rehearsed};
+pub use driver::{DrainReport, Drainer, Rehearsal, Rehearsed, Rehearser};
 pub use error::Error;

@@ -1,5 +1,6 @@
 //! The SHA-256 trailer at the end of a snapshot stream.
 
+use migrate_core::hex;
 use sha2::{Digest, Sha256};
 
 /// Length of the trailer in bytes.
@@ -53,8 +54,7 @@ impl TrailerCheck {
         if self.data.finalize().as_slice() != self.held.as_slice() {
             return Checked::Mismatch;
         }
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
-        Checked::Intact(hex(self.whole.finalize().as_slice()))
+        Checked::Intact(hex(self.whole.finalize()))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::resources::Namespace;
 use crate::{ApiCall, Error};
 
 /// How long one read may take.
-pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(30);
+pub const READ_DEADLINE: Duration = Duration::from_secs(30);
 /// Objects per page of a list.
 const PAGE: u32 = 500;
 /// How often a list is begun anew because the server forgot its place.
@@ -157,7 +157,10 @@ pub async fn server_version(client: &Client) -> Result<KubeVersion, Error> {
 }
 
 /// Awaits the answer to `call` for `deadline` at the most.
-pub(crate) async fn within_deadline<T>(
+///
+/// # Errors
+/// [`Error::Deadline`], or whatever the answer's error means.
+pub async fn within_deadline<T>(
     call: ApiCall,
     deadline: Duration,
     answer: impl Future<Output = Result<T, kube::Error>>,

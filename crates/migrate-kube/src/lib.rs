@@ -53,7 +53,9 @@ mod watch;
 
 pub use anchor::{Anchor, RunMark};
 pub use call::ApiCall;
-pub use client::{Selection, cluster_id, connect, get, list, server_version};
+pub use client::{
+    READ_DEADLINE, Selection, cluster_id, connect, get, list, server_version, within_deadline,
+};
 pub use clock::TokioClock;
 pub use cordon::{
     CORDONED_BY, CordonMark, Cordoned, DRAINED_BY_HAND, Restored, UNSCHEDULABLE_BEFORE, cordon,

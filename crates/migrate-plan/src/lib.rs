@@ -16,7 +16,8 @@
 //!   the same commands ([`replay`]). So a crash loses no decision, and a plan
 //!   can be checked against what was done.
 //! - Pure: equal input gives equal bytes, no I/O, no clock, no randomness.
-//! - Linear in the cluster: see the figures in `docs/planner.md`.
+//! - Near linear in the cluster, whatever state it is in: see the figures in
+//!   `docs/planner.md`.
 //!
 //! ```
 //! use migrate_core::{ClusterId, ClusterModel, ControlPlaneMember, KubeVersion, Moment, Node, Policy};

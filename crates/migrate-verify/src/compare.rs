@@ -64,11 +64,8 @@ pub fn compare(
 
 /// The workloads that had pods on `node` when the run was planned.
 fn workloads_of(input: &StepInput, node: &str) -> BTreeSet<WorkloadId> {
-    input
-        .model
-        .pods
-        .iter()
-        .filter(|pod| pod.node.as_deref() == Some(node) && !pod.is_daemon())
+    let pods = input.pods_on(node).into_iter();
+    pods.filter(|pod| !pod.is_daemon())
         .filter_map(|pod| pod.workload.clone())
         .collect()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DisruptionBudget, IntOrPercent, Pod, UnhealthyPodPolicy, WorkloadId};
+use crate::{DisruptionBudget, IntOrPercent, UnhealthyPodPolicy, WorkloadId};
 
 /// Whether a budget is an object of the cluster or our assumption.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -200,7 +200,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         Self {
             desired: 0,
             healthy: 0,
@@ -213,27 +213,21 @@ impl Account {
         }
     }
 
-    pub(super) fn real(budget: &DisruptionBudget) -> Self {
-        let mut account = Self::empty();
-        account.update(budget);
-        account
-    }
-
     pub(super) fn assumed(expected: u32, max_unavailable: &IntOrPercent) -> Self {
         let mut account = Self::empty();
         account.expect(expected, max_unavailable);
         account
     }
 
-    /// Takes the object's new state; true when its selector differs.
-    pub(super) fn update(&mut self, budget: &DisruptionBudget) -> bool {
-        let changed = self
-            .object
-            .as_ref()
-            .is_none_or(|old| old.selector != budget.selector);
+    /// Takes the object's new state and gives the one before.
+    pub(super) fn update(&mut self, budget: &DisruptionBudget) -> Option<DisruptionBudget> {
         self.desired = u32::try_from(budget.status.desired_healthy).unwrap_or(0);
-        self.object = Some(budget.clone());
-        changed
+        self.object.replace(budget.clone())
+    }
+
+    /// The cluster's own object, if it is a real budget.
+    pub(super) fn object(&self) -> Option<&DisruptionBudget> {
+        self.object.as_ref()
     }
 
     pub(super) fn expect(&mut self, expected: u32, max_unavailable: &IntOrPercent) {
@@ -241,10 +235,10 @@ impl Account {
         self.desired = expected.saturating_sub(max_unavailable.resolve_up(expected));
     }
 
-    pub(super) fn matches(&self, pod: &Pod) -> bool {
-        self.object
-            .as_ref()
-            .is_some_and(|budget| budget.matches(pod))
+    /// Whether it is the budget of a pod of its namespace with these labels.
+    pub(super) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        let selector = self.object.as_ref().and_then(|b| b.selector.as_ref());
+        selector.is_some_and(|selector| selector.matches(labels))
     }
 
     pub(super) fn is_unused(&self) -> bool {

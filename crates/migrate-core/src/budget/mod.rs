@@ -32,22 +32,25 @@
 //! broken workload must not keep a node from its upgrade.
 
 mod account;
+mod entry;
 
 pub use account::{Blocked, BlockedReason, BudgetKey, BudgetKind, BudgetView};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use account::Account;
+use entry::{Entry, Held};
 
-use crate::{
-    AssumedBudgetPolicy, ClusterModel, DisruptionBudget, Pod, PodPhase, Workload, WorkloadId,
-};
+use crate::selector::SelectorIndex;
+use crate::{AssumedBudgetPolicy, ClusterModel, DisruptionBudget, Pod, Workload, WorkloadId};
 
 /// Joint accounts of every budget, real and assumed.
 ///
-/// Observations may arrive in any order and more than once. Cost: an
-/// observation of a pod is linear in the budgets of its namespace, everything
-/// else is logarithmic.
+/// Observations may arrive in any order and more than once. Cost: a pod is
+/// compared with the budgets of its namespace that demand one of its labels, or
+/// no particular label. A budget or workload that is new, gone or asks for
+/// other pods costs every pod of its namespace, so they come best before the
+/// pods, as in [`from_model`](Self::from_model). All else is logarithmic.
 #[derive(Clone, Debug)]
 pub struct BudgetLedger {
     policy: AssumedBudgetPolicy,
@@ -56,45 +59,8 @@ pub struct BudgetLedger {
     workloads: BTreeMap<WorkloadId, u32>,
     pods: BTreeMap<String, Entry>,
     by_namespace: BTreeMap<String, BTreeSet<String>>,
-}
-
-/// A pod the ledger has seen.
-#[derive(Clone, Debug)]
-struct Entry {
-    pod: Pod,
-    /// Asked to go by us, answer outstanding or granted.
-    held: Option<Held>,
-    /// Budgets that guard it: one or more real ones, else at most one assumed.
-    keys: Vec<BudgetKey>,
-    /// The account of its whole workload, in force or not.
-    whole: Option<BudgetKey>,
-}
-
-/// A pod that was asked to go.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    /// The API server takes a disruption off its real budgets for it.
-    spends: bool,
-}
-
-impl Entry {
-    fn counts(&self) -> bool {
-        self.held.is_none() && self.pod.is_healthy()
-    }
-
-    fn is_covered(&self) -> bool {
-        self.real().next().is_some()
-    }
-
-    fn real(&self) -> impl Iterator<Item = &BudgetKey> {
-        self.keys.iter().filter(|key| key.kind == BudgetKind::Real)
-    }
-
-    /// Whether no budget is asked: it is going already, or has never run.
-    fn goes_freely(&self) -> bool {
-        let started = self.pod.phase != PodPhase::Pending || self.pod.ready;
-        self.pod.deletion.is_some() || !started
-    }
+    /// Real budgets by namespace and by what they select.
+    guards: BTreeMap<String, SelectorIndex<BudgetKey>>,
 }
 
 impl BudgetLedger {
@@ -107,19 +73,32 @@ impl BudgetLedger {
             workloads: BTreeMap::new(),
             pods: BTreeMap::new(),
             by_namespace: BTreeMap::new(),
+            guards: BTreeMap::new(),
         }
     }
 
     /// A ledger that has seen everything in `model`.
     pub fn from_model(model: &ClusterModel, policy: AssumedBudgetPolicy) -> Self {
+        Self::of_namespaces(model, policy, |_| true)
+    }
+
+    /// A ledger that has seen what `model` has in the namespaces that `concerns`
+    /// names: budgets, workloads and pods of others have no bearing on them.
+    pub(crate) fn of_namespaces(
+        model: &ClusterModel,
+        policy: AssumedBudgetPolicy,
+        concerns: impl Fn(&str) -> bool,
+    ) -> Self {
         let mut ledger = Self::new(policy);
-        for budget in &model.budgets {
+        let budgets = model.budgets.iter();
+        for budget in budgets.filter(|budget| concerns(&budget.namespace)) {
             ledger.observe_budget(budget);
         }
-        for workload in &model.workloads {
+        let workloads = model.workloads.iter();
+        for workload in workloads.filter(|workload| concerns(&workload.id.namespace)) {
             ledger.observe_workload(workload);
         }
-        for pod in &model.pods {
+        for pod in model.pods.iter().filter(|pod| concerns(&pod.id.namespace)) {
             ledger.observe_pod(pod);
         }
         ledger
@@ -136,27 +115,32 @@ impl BudgetLedger {
     /// Takes note of a PodDisruptionBudget, new or changed.
     pub fn observe_budget(&mut self, budget: &DisruptionBudget) {
         let key = BudgetKey::real(&budget.namespace, &budget.name);
-        let selector_changed = match self.accounts.get_mut(&key) {
-            Some(account) => account.update(budget),
-            None => {
-                self.accounts.insert(key, Account::real(budget));
-                true
+        let account = self.accounts.entry(key.clone());
+        let old = account.or_insert_with(Account::empty).update(budget);
+        if old.as_ref().map(|old| &old.selector) != Some(&budget.selector) {
+            let guards = self.guards.entry(budget.namespace.clone()).or_default();
+            if let Some(selector) = old.and_then(|old| old.selector) {
+                guards.remove(&selector, &key);
             }
-        };
-        if selector_changed {
+            // An absent selector matches nothing.
+            if let Some(selector) = &budget.selector {
+                guards.insert(selector, key);
+            }
             self.rematch(&budget.namespace);
         }
     }
 
     /// Takes note that a PodDisruptionBudget is gone.
     pub fn forget_budget(&mut self, namespace: &str, name: &str) {
-        if self
-            .accounts
-            .remove(&BudgetKey::real(namespace, name))
-            .is_some()
-        {
-            self.rematch(namespace);
+        let key = BudgetKey::real(namespace, name);
+        let Some(account) = self.accounts.remove(&key) else {
+            return;
+        };
+        let selector = account.object().and_then(|old| old.selector.as_ref());
+        if let (Some(selector), Some(guards)) = (selector, self.guards.get_mut(namespace)) {
+            guards.remove(selector, &key);
         }
+        self.rematch(namespace);
     }
 
     /// Takes note of a workload, new or changed.
@@ -189,33 +173,37 @@ impl BudgetLedger {
 
     /// Takes note of a pod, new or changed. A hold on it stays.
     pub fn observe_pod(&mut self, pod: &Pod) {
-        let held = self.pods.get(&pod.id.uid).and_then(|entry| entry.held);
-        self.forget_pod(&pod.id.uid);
+        let held = self.take(&pod.id.uid).and_then(|entry| entry.held);
+        let namespace = &pod.id.namespace;
         if pod.is_finished() {
+            self.leave(namespace, &pod.id.uid);
             return;
         }
-        let (keys, whole) = self.keys_of(pod);
-        let entry = Entry {
-            pod: pod.clone(),
-            held,
-            keys,
-            whole,
-        };
+        let mut entry = Entry::of(pod, held);
+        (entry.keys, entry.whole) = self.keys_of(&entry);
         self.post(&entry, 1);
-        self.by_namespace
-            .entry(pod.id.namespace.clone())
-            .or_default()
-            .insert(pod.id.uid.clone());
+        let uids = self.by_namespace.entry(namespace.clone()).or_default();
+        uids.insert(pod.id.uid.clone());
         self.pods.insert(pod.id.uid.clone(), entry);
     }
 
     /// Takes note that a pod is gone.
     pub fn forget_pod(&mut self, uid: &str) {
-        if let Some(entry) = self.pods.remove(uid) {
-            self.post(&entry, -1);
-            if let Some(uids) = self.by_namespace.get_mut(&entry.pod.id.namespace) {
-                uids.remove(uid);
-            }
+        if let Some(entry) = self.take(uid) {
+            self.leave(&entry.namespace, uid);
+        }
+    }
+
+    /// Takes the pod out, and out of its accounts.
+    fn take(&mut self, uid: &str) -> Option<Entry> {
+        let entry = self.pods.remove(uid)?;
+        self.post(&entry, -1);
+        Some(entry)
+    }
+
+    fn leave(&mut self, namespace: &str, uid: &str) {
+        if let Some(uids) = self.by_namespace.get_mut(namespace) {
+            uids.remove(uid);
         }
     }
 
@@ -227,7 +215,7 @@ impl BudgetLedger {
         let Some(entry) = self.pods.get(uid) else {
             return Some(Blocked::unseen());
         };
-        if !self.guarded || entry.held.is_some() || entry.goes_freely() {
+        if !self.guarded || entry.held.is_some() || entry.goes_freely {
             return None;
         }
         let mut real = entry.real();
@@ -235,7 +223,7 @@ impl BudgetLedger {
             return Some(Blocked::two_budgets(first, second));
         }
         self.asked(entry)
-            .find_map(|(key, account)| account.blocked(key, entry.pod.is_healthy()))
+            .find_map(|(key, account)| account.blocked(key, entry.is_healthy))
     }
 
     /// What it means that the API calls `budget` exhausted, whatever the ledger
@@ -308,7 +296,7 @@ impl BudgetLedger {
             let account = self.accounts.get(key);
             account.is_some_and(Account::lets_sick_pods_go)
         };
-        !entry.goes_freely() && (entry.pod.is_healthy() || !entry.real().all(lets_go))
+        !entry.goes_freely && (entry.is_healthy || !entry.real().all(lets_go))
     }
 
     fn set_held(&mut self, uid: &str, held: Option<Held>) {
@@ -328,7 +316,7 @@ impl BudgetLedger {
         let spends = entry.held.map(|held| held.spends);
         for key in entry.real().chain(&entry.whole) {
             if let Some(account) = self.accounts.get_mut(key) {
-                account.post(&entry.pod.id.name, entry.counts(), spends, sign);
+                account.post(&entry.name, entry.counts(), spends, sign);
                 if key.kind == BudgetKind::Assumed && !entry.is_covered() {
                     account.post_uncovered(sign);
                 }
@@ -338,17 +326,18 @@ impl BudgetLedger {
     }
 
     /// The budgets that guard `pod`, and the account of its whole workload.
-    fn keys_of(&mut self, pod: &Pod) -> (Vec<BudgetKey>, Option<BudgetKey>) {
-        let first = BudgetKey::real(&pod.id.namespace, "");
-        let real: Vec<BudgetKey> = self
-            .accounts
-            .range(&first..)
-            .take_while(|(key, _)| {
-                key.kind == BudgetKind::Real && key.namespace == pod.id.namespace
+    fn keys_of(&mut self, pod: &Entry) -> (Vec<BudgetKey>, Option<BudgetKey>) {
+        let guards = self.guards.get(&pod.namespace).into_iter();
+        let mut real: Vec<BudgetKey> = guards
+            .flat_map(|guards| guards.candidates(&pod.labels))
+            .filter(|key| {
+                self.accounts
+                    .get(key)
+                    .is_some_and(|a| a.selects(&pod.labels))
             })
-            .filter(|(_, account)| account.matches(pod))
-            .map(|(key, _)| key.clone())
+            .cloned()
             .collect();
+        real.sort();
         let whole = self.whole_of(pod);
         match real.is_empty() {
             true => (whole.iter().cloned().collect(), whole),
@@ -356,10 +345,10 @@ impl BudgetLedger {
         }
     }
 
-    fn whole_of(&mut self, pod: &Pod) -> Option<BudgetKey> {
+    fn whole_of(&mut self, pod: &Entry) -> Option<BudgetKey> {
         let id = pod.workload.as_ref()?;
         let replicas = self.workloads.get(id).copied().filter(|n| *n >= 2)?;
-        let excluded = self.policy.exclude_namespaces.contains(&pod.id.namespace);
+        let excluded = self.policy.exclude_namespaces.contains(&pod.namespace);
         if !self.policy.enabled || excluded {
             return None;
         }
@@ -379,7 +368,7 @@ impl BudgetLedger {
             if let Some(mut entry) = self.pods.remove(&uid) {
                 self.post(&entry, -1);
                 let before = entry.is_covered();
-                (entry.keys, entry.whole) = self.keys_of(&entry.pod);
+                (entry.keys, entry.whole) = self.keys_of(&entry);
                 self.post(&entry, 1);
                 if entry.is_covered() && !before {
                     covered.extend(entry.whole.clone());
@@ -394,9 +383,22 @@ impl BudgetLedger {
             }
         }
         // Assumed accounts that no pod counts for any more say nothing.
-        self.accounts.retain(|key, account| {
-            key.kind == BudgetKind::Real || key.namespace != namespace || !account.is_unused()
-        });
+        let first = BudgetKey {
+            kind: BudgetKind::Assumed,
+            namespace: namespace.to_owned(),
+            name: String::new(),
+        };
+        let assumed = self.accounts.range(&first..);
+        let unused: Vec<BudgetKey> = assumed
+            .take_while(|(key, _)| {
+                key.kind == BudgetKind::Assumed && key.namespace == first.namespace
+            })
+            .filter(|(_, account)| account.is_unused())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in unused {
+            self.accounts.remove(&key);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{IntOrPercent, LabelSelector, PodId, UnhealthyPodPolicy};
+use crate::{IntOrPercent, LabelSelector, PodId, PodPhase, UnhealthyPodPolicy};
 
 fn web(index: u32) -> Pod {
     let mut pod = Pod::new(
@@ -362,5 +362,60 @@ proptest! {
                 prop_assert!(view.held <= max, "{view:?}");
             }
         }
+    }
+}
+
+proptest! {
+    /// Whatever comes and goes in whatever order, pods have the real budgets
+    /// that match them, in order, and no account outlives its pods.
+    #[test]
+    fn a_pod_has_the_budgets_that_match_it(
+        changes in prop::collection::vec((0usize..4, 0usize..6), 0..12),
+        late in any::<bool>(),
+    ) {
+        let mut ledger = BudgetLedger::new(AssumedBudgetPolicy::default());
+        ledger.observe_workload(&deployment(3));
+        let pods: Vec<Pod> = (0..3)
+            .map(|index| {
+                let mut pod = web(index);
+                pod.labels.insert("index".into(), index.to_string());
+                pod
+            })
+            .collect();
+        if !late {
+            pods.iter().for_each(|pod| ledger.observe_pod(pod));
+        }
+        let mut there = BTreeMap::new();
+        for (name, form) in changes {
+            let name = format!("b{name}");
+            let selector = match form {
+                0..=2 => Some(LabelSelector::new().with_label("app", "web").with_label("index", form.to_string())),
+                3 => Some(LabelSelector::new()),
+                4 => None,
+                _ => {
+                    ledger.forget_budget("shop", &name);
+                    there.remove(&name);
+                    continue;
+                }
+            };
+            let mut budget = budget(1, 2, 3);
+            (budget.name, budget.selector) = (name.clone(), selector);
+            ledger.observe_budget(&budget);
+            there.insert(name, budget);
+        }
+        pods.iter().for_each(|pod| ledger.observe_pod(pod));
+        for pod in &pods {
+            let matching = there.values().filter(|budget| budget.matches(pod));
+            let mut expected: Vec<BudgetKey> = matching.map(|b| BudgetKey::real("shop", &b.name)).collect();
+            if expected.is_empty() {
+                expected.push(BudgetKey::assumed(&deployment(3).id));
+            }
+            prop_assert_eq!(ledger.budgets_of(&pod.id.uid), &expected[..]);
+        }
+        for pod in &pods {
+            ledger.forget_pod(&pod.id.uid);
+        }
+        ledger.forget_workload(&deployment(3).id);
+        prop_assert_eq!(ledger.accounts.len(), there.len());
     }
 }

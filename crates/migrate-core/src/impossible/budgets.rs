@@ -9,14 +9,19 @@ use crate::{
     ObjectName, Pod, PodPhase, Policy, Severity, UnhealthyPodPolicy, WorkloadId,
 };
 
-/// Findings about every budget, real or assumed, that guards a pod to be
-/// evicted.
-pub(super) fn check(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) -> Vec<Finding> {
-    let ledger = BudgetLedger::from_model(model, policy.assumed_budgets.clone());
-    let book = Book::of(model, &ledger);
+/// Findings about every budget, real or assumed, of a namespace that `concerns`
+/// names, if it guards a pod to be evicted.
+pub(super) fn check(
+    model: &ClusterModel,
+    policy: &Policy,
+    movers: &Movers<'_>,
+    concerns: impl Fn(&str) -> bool,
+) -> Vec<Finding> {
+    let ledger = BudgetLedger::of_namespaces(model, policy.assumed_budgets.clone(), &concerns);
+    let book = Book::of(model, &ledger, concerns);
     let mut guarded: BTreeMap<&BudgetKey, Vec<&Pod>> = BTreeMap::new();
     let mut doubled: BTreeMap<(&BudgetKey, &BudgetKey), Vec<&str>> = BTreeMap::new();
-    for pod in movers.leaving.iter().map(|mover| mover.pod) {
+    for &pod in &movers.leaving {
         // The API asks no budget about a pod that has not started.
         if pod.phase == PodPhase::Pending && !pod.ready {
             continue;
@@ -59,7 +64,7 @@ pub(super) fn check(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) 
             (BudgetKind::Assumed, _)
                 if policy.assumed_budgets.max_unavailable.resolve_up(100) == 0 =>
             {
-                powerless.extend(case.blocked().first().map(|_| key.name.as_str()));
+                powerless.extend(case.blocked().map(|_| key.name.as_str()));
             }
             (BudgetKind::Assumed, _) => findings.extend(case.assumed()),
         }
@@ -135,8 +140,8 @@ impl Case<'_> {
         self.exhausted(codes::ASSUMED_NOT_NOW, &cure)
     }
 
-    /// Pods that this budget does not let go as things are.
-    fn blocked(&self) -> Vec<&Pod> {
+    /// A pod that this budget does not let go as things are.
+    fn blocked(&self) -> Option<&Pod> {
         let blocks = |pod: &&Pod| {
             let blocked = self.ledger.blocked(&pod.id.uid);
             blocked.is_some_and(|b| {
@@ -144,13 +149,12 @@ impl Case<'_> {
                 b.budget.as_ref() == Some(self.key) && !doubled
             })
         };
-        self.pods.iter().copied().filter(blocks).collect()
+        self.pods.iter().copied().find(blocks)
     }
 
     fn exhausted(&self, code: &str, or: &str) -> Option<Finding> {
-        let blocked = self.blocked();
+        let first = self.blocked()?;
         let view = self.ledger.account(self.key)?;
-        let first = blocked.first()?;
         let (desired, healthy) = (view.desired, view.healthy);
         let members = self.book.members(self.key);
         let leaving = members.iter().filter(|pod| pod.deletion.is_some()).count();
@@ -292,7 +296,11 @@ struct Supply {
 }
 
 impl<'a> Book<'a> {
-    fn of(model: &'a ClusterModel, ledger: &'a BudgetLedger) -> Self {
+    fn of(
+        model: &'a ClusterModel,
+        ledger: &'a BudgetLedger,
+        concerns: impl Fn(&str) -> bool,
+    ) -> Self {
         let mut book = Self {
             members: BTreeMap::new(),
             replicas: model
@@ -302,7 +310,8 @@ impl<'a> Book<'a> {
                 .collect(),
             staying: BTreeMap::new(),
         };
-        for pod in model.pods.iter().filter(|pod| !pod.is_finished()) {
+        let concerned = model.pods.iter();
+        for pod in concerned.filter(|pod| !pod.is_finished() && concerns(&pod.id.namespace)) {
             for key in ledger.budgets_asked(&pod.id.uid) {
                 book.members.entry(key).or_default().push(pod);
             }

@@ -19,7 +19,7 @@ mod cure;
 mod movers;
 mod pods;
 
-use crate::{ClusterModel, Finding, Node, Policy};
+use crate::{ClusterModel, Finding, Node, Policy, listed};
 use movers::Movers;
 
 /// Codes of the findings of this module.
@@ -50,9 +50,9 @@ pub mod codes {
 
 /// What makes an upgrade of every node of `model` impossible, or hurt.
 ///
-/// The model must be [sorted](ClusterModel::sort). Cost: linear in pods and
-/// nodes, times the budgets of a pod's namespace; for pods with anti-affinity
-/// times the nodes and the pods of their namespace.
+/// The model must be [sorted](ClusterModel::sort). Cost: what
+/// [`BudgetLedger`](crate::BudgetLedger) and [`Hosts`](crate::Hosts) cost,
+/// asked once for each pod.
 pub fn check(model: &ClusterModel, policy: &Policy) -> Vec<Finding> {
     check_nodes(model, policy, |_| true)
 }
@@ -64,22 +64,33 @@ pub fn check_nodes(
     policy: &Policy,
     drains: impl Fn(&Node) -> bool,
 ) -> Vec<Finding> {
-    let movers = Movers::of(model, policy, drains);
-    let mut findings = budgets::check(model, policy, &movers);
-    findings.extend(pods::check(model, &movers));
+    let movers = Movers::of(model, policy, drains, |_| true);
+    let mut findings = budgets::check(model, policy, &movers, |_| true);
+    findings.extend(pods::check(model, policy, &movers));
+    sorted(findings)
+}
+
+/// What [`check_nodes`] finds about the budgets, real and assumed, of the
+/// namespaces that `concerns` names: the `KM-PDB` and `KM-BUDGET` codes. For
+/// who knows in which namespaces something may keep a drain from ending.
+pub fn check_budgets(
+    model: &ClusterModel,
+    policy: &Policy,
+    drains: impl Fn(&Node) -> bool,
+    concerns: impl Fn(&str) -> bool,
+) -> Vec<Finding> {
+    let movers = Movers::of(model, policy, drains, &concerns);
+    sorted(budgets::check(model, policy, &movers, concerns))
+}
+
+fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by(|a, b| (&a.code, &a.object).cmp(&(&b.code, &b.object)));
     findings
 }
 
-/// `a, b and 3 more`: enough names to look at, however many there are.
+/// Enough names to look at, however many there are.
 pub(crate) fn names<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 3;
-    let mut all = all.into_iter();
-    let shown: Vec<&str> = all.by_ref().take(SHOWN).collect();
-    match all.count() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
+    listed(all, 3)
 }
 
 pub(crate) fn plural(count: usize, one: &str, many: &str) -> String {

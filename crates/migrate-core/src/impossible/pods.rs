@@ -2,9 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::movers::{Mover, Movers};
+use super::movers::Movers;
 use super::{codes, names, plural};
-use crate::{ClusterModel, Disposition, Finding, NeedsConsent, ObjectName, Pod, Severity};
+use crate::{
+    ClusterModel, Disposition, Finding, Hosts, NeedsConsent, ObjectName, Pod, Policy, Severity,
+    disposition,
+};
+
+/// A pod to be evicted.
+struct Mover<'a> {
+    pod: &'a Pod,
+    /// [`Disposition::Evict`] or [`Disposition::NeedsConsent`].
+    disposition: Disposition,
+    /// Why no other node can host it, agreed or not.
+    only_host: Option<String>,
+}
 
 /// Why pods of one owner are reported together.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
@@ -16,24 +28,30 @@ enum Concern {
 }
 
 /// Findings about the pods themselves, one for each owner and concern.
-pub(super) fn check(model: &ClusterModel, movers: &Movers<'_>) -> Vec<Finding> {
+pub(super) fn check(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) -> Vec<Finding> {
     let replicas: BTreeMap<_, u32> = model
         .workloads
         .iter()
         .filter(|workload| workload.replaces_pods())
         .map(|workload| (&workload.id, workload.replicas))
         .collect();
-    let mut groups: BTreeMap<(Concern, bool, ObjectName), Vec<&Mover<'_>>> = BTreeMap::new();
-    for mover in &movers.leaving {
-        let is_alone = mover
-            .pod
+    let mut hosts = Hosts::of(model);
+    let mut groups: BTreeMap<(Concern, bool, ObjectName), Vec<Mover<'_>>> = BTreeMap::new();
+    for &pod in &movers.leaving {
+        let only_host = hosts.only_host(pod);
+        let mover = Mover {
+            pod,
+            disposition: disposition(pod, &policy.consent, only_host.as_deref()),
+            only_host,
+        };
+        let is_alone = pod
             .workload
             .as_ref()
             .is_some_and(|id| replicas.get(id) == Some(&1));
-        let Some((concern, is_agreed)) = concern(mover, is_alone) else {
+        let Some((concern, is_agreed)) = concern(&mover, is_alone) else {
             continue;
         };
-        let key = (concern, is_agreed, owner_of(mover.pod));
+        let key = (concern, is_agreed, owner_of(pod));
         groups.entry(key).or_default().push(mover);
     }
     let mut findings: Vec<Finding> = groups
@@ -57,7 +75,7 @@ fn concern(mover: &Mover<'_>, is_alone: bool) -> Option<(Concern, bool)> {
     }
 }
 
-fn finding(concern: Concern, is_agreed: bool, owner: ObjectName, movers: &[&Mover<'_>]) -> Finding {
+fn finding(concern: Concern, is_agreed: bool, owner: ObjectName, movers: &[Mover<'_>]) -> Finding {
     let count = movers.len();
     let pods = names(movers.iter().map(|mover| mover.pod.id.name.as_str()));
     let severity = if is_agreed {

@@ -6,15 +6,17 @@
 //! history. Quantities are whole numbers (milli-CPU, bytes), times are
 //! [`Moment`]s.
 
+mod hosts;
 mod node;
 mod placement;
 mod pod;
 mod workload;
 
+pub use hosts::{Hosts, only_host};
 pub use node::{ControlPlaneMember, Node, Resources, Role, Taint, TaintEffect};
 pub use placement::{
     AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Placement,
-    SpreadConstraint, Toleration, only_host,
+    SpreadConstraint, Toleration,
 };
 pub use pod::{ControllerRef, Pod, PodId, PodPhase};
 pub use workload::{BudgetStatus, DisruptionBudget, UnhealthyPodPolicy, Workload, WorkloadId};

@@ -1,14 +1,14 @@
-//! Where a pod may run, and the proof that only one node can host it.
+//! Where a pod may run.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterModel, Node, Pod, TaintEffect};
+use super::{Node, TaintEffect};
 use crate::LabelSelector;
 
 /// A toleration.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", default)]
 pub struct Toleration {
@@ -45,7 +45,7 @@ impl Toleration {
 }
 
 /// Operator of a [`NodeRequirement`].
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[non_exhaustive]
 pub enum NodeSelectorOperator {
     /// The label is absent.
@@ -63,7 +63,7 @@ pub enum NodeSelectorOperator {
 }
 
 /// One requirement on a node's labels (or on `metadata.name`).
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeRequirement {
     /// Label key, or `metadata.name`.
@@ -99,7 +99,7 @@ impl NodeRequirement {
 }
 
 /// Requirements that must all hold. One without requirements matches nothing.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct NodeSelectorTerm(pub Vec<NodeRequirement>);
 
@@ -111,7 +111,7 @@ impl NodeSelectorTerm {
 }
 
 /// A required pod anti-affinity within the pod's own namespace.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AntiAffinityTerm {
     /// Pods to stay away from.
@@ -121,7 +121,7 @@ pub struct AntiAffinityTerm {
 }
 
 /// A topology spread constraint with `DoNotSchedule`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpreadConstraint {
     /// Pods counted.
@@ -133,7 +133,7 @@ pub struct SpreadConstraint {
 }
 
 /// Everything that restricts where a pod may run.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", default)]
 pub struct Placement {
@@ -175,126 +175,5 @@ impl Placement {
             && tolerated
             && (self.node_affinity.is_empty() || any(&self.node_affinity))
             && self.volume_affinity.iter().all(|terms| any(terms))
-    }
-}
-
-/// Why only the node it runs on can host `pod`, if the model proves it.
-///
-/// A pod without a node, and one that another node of the model could take,
-/// give `None`. Capacity and cordons are not judged: both change during a run.
-/// Cost: nodes + pods of the namespace when the pod has anti-affinity.
-pub fn only_host(model: &ClusterModel, pod: &Pod) -> Option<String> {
-    let own = pod.node.as_deref()?;
-    let placement = &pod.placement;
-    let candidates: Vec<&Node> = model
-        .nodes
-        .iter()
-        .filter(|node| node.name != own && placement.admits(node))
-        .collect();
-    if candidates.is_empty() {
-        let reason = if placement.volume_affinity.is_empty() {
-            "its node selector, affinity and tolerations match no other node"
-        } else {
-            "its volume is bound to this node"
-        };
-        return Some(reason.to_owned());
-    }
-    if placement.anti_affinity.is_empty() {
-        return None;
-    }
-    let neighbours: Vec<&Pod> = model
-        .pods
-        .iter()
-        .filter(|other| {
-            other.id.namespace == pod.id.namespace
-                && other.id.uid != pod.id.uid
-                && other.node.is_some()
-                && !other.is_finished()
-        })
-        .collect();
-    let blocked = |node: &Node| {
-        placement.anti_affinity.iter().any(|term| {
-            let domain = node.labels.get(&term.topology_key);
-            domain.is_some()
-                && neighbours.iter().any(|other| {
-                    term.selector.matches(&other.labels)
-                        && other
-                            .node
-                            .as_deref()
-                            .and_then(|name| model.node(name))
-                            .is_some_and(|host| host.labels.get(&term.topology_key) == domain)
-                })
-        })
-    };
-    candidates
-        .iter()
-        .all(|node| blocked(node))
-        .then(|| "its anti-affinity leaves no other node".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{ClusterId, PodId, Taint};
-    use super::*;
-    use crate::Moment;
-
-    fn model(names: &[&str]) -> ClusterModel {
-        let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
-        model.nodes = names
-            .iter()
-            .map(|name| {
-                let mut node = Node::new(*name, "v1.36.3".parse().unwrap());
-                node.labels
-                    .insert("kubernetes.io/hostname".into(), (*name).into());
-                node
-            })
-            .collect();
-        model
-    }
-
-    fn term(key: &str, value: &str) -> NodeSelectorTerm {
-        NodeSelectorTerm(vec![NodeRequirement {
-            key: key.into(),
-            operator: NodeSelectorOperator::In,
-            values: vec![value.into()],
-        }])
-    }
-
-    #[test]
-    fn a_local_volume_ties_a_pod_to_its_node() {
-        let model = model(&["a", "b"]);
-        let mut pod = Pod::new(PodId::new("ns", "db-0", "1"), "a");
-        assert_eq!(only_host(&model, &pod), None);
-        pod.placement.volume_affinity = vec![vec![term("kubernetes.io/hostname", "a")]];
-        assert!(only_host(&model, &pod).unwrap().contains("volume"));
-    }
-
-    #[test]
-    fn anti_affinity_with_a_pod_on_every_other_node_ties_it_too() {
-        let mut model = model(&["a", "b"]);
-        let selector = LabelSelector::default();
-        let mut pod = Pod::new(PodId::new("ns", "x-0", "1"), "a");
-        pod.placement.anti_affinity = vec![AntiAffinityTerm {
-            selector,
-            topology_key: "kubernetes.io/hostname".into(),
-        }];
-        model.pods = vec![pod.clone(), Pod::new(PodId::new("ns", "x-1", "2"), "b")];
-        assert!(only_host(&model, &pod).unwrap().contains("anti-affinity"));
-        model.pods.pop();
-        assert_eq!(only_host(&model, &pod), None);
-    }
-
-    #[test]
-    fn taints_close_a_node_unless_tolerated() {
-        let mut model = model(&["a", "b"]);
-        model.nodes[1].taints.push(Taint {
-            key: "gpu".into(),
-            value: String::new(),
-            effect: TaintEffect::NoSchedule,
-        });
-        let mut pod = Pod::new(PodId::new("ns", "x", "1"), "a");
-        assert!(only_host(&model, &pod).is_some());
-        pod.placement.tolerations = vec![Toleration::everything()];
-        assert_eq!(only_host(&model, &pod), None);
     }
 }

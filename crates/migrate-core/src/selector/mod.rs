@@ -3,6 +3,7 @@
 //!
 //! Both are read and written in Kubernetes' own JSON form.
 
+mod index;
 mod int_or_percent;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+pub use self::index::SelectorIndex;
 pub use self::int_or_percent::{IntOrPercent, ParseIntOrPercentError};
 
 /// `metav1.LabelSelector`: the objects whose labels meet every requirement.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::by_node::PodsByNode;
 use crate::{
-    Blocked, ClusterModel, Finding, KubeVersion, Moment, NeedsConsent, PodId, Policy, Taint,
+    Blocked, ClusterModel, Finding, KubeVersion, Moment, NeedsConsent, Pod, PodId, Policy, Taint,
     WorkloadId,
 };
 
@@ -24,6 +25,8 @@ pub struct StepInput {
     pub target: KubeVersion,
     /// Send no mutating request except dry runs.
     pub dry_run: bool,
+    /// Of [`pods_on`](Self::pods_on), made when it is first called.
+    by_node: Arc<OnceLock<PodsByNode>>,
 }
 
 impl StepInput {
@@ -34,6 +37,7 @@ impl StepInput {
             policy,
             target,
             dry_run: false,
+            by_node: Arc::default(),
         }
     }
 
@@ -42,6 +46,13 @@ impl StepInput {
     pub fn with_dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
         self
+    }
+
+    /// The pods of the model that run on `node`. The first call looks at all
+    /// pods, for this input and its clones; the others at those of the node.
+    pub fn pods_on(&self, node: &str) -> Vec<&Pod> {
+        let by_node = self.by_node.get_or_init(|| PodsByNode::of(&self.model));
+        by_node.on(node, &self.model)
     }
 }
 

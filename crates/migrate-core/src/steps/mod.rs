@@ -3,6 +3,7 @@
 //! Each trait says what an implementation guarantees; a tool replaces any of
 //! them by its own. The one-method traits are implemented for closures.
 
+mod by_node;
 mod error;
 mod input;
 

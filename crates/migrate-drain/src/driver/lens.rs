@@ -209,8 +209,10 @@ impl Lens {
         match event {
             WatchEvent::Restarted(all) => {
                 let old = std::mem::take(&mut self.replica_sets);
+                let uids = all.iter().filter_map(|one| one.metadata.uid.as_deref());
+                let listed: BTreeSet<&str> = uids.collect();
                 for (uid, replica_set) in &old {
-                    if all.iter().all(|one| one.uid().as_ref() != Some(uid)) {
+                    if !listed.contains(uid.as_str()) {
                         self.resolver.forget_replica_set(replica_set);
                     }
                 }

@@ -8,7 +8,7 @@ mod rehearse;
 mod report;
 mod writes;
 
-pub use rehearse::{Rehearsal, Rehearsed};
+pub use rehearse::{Rehearsal, Rehearsed, Rehearser};
 pub use report::DrainReport;
 
 use std::sync::{Arc, Mutex};
@@ -253,7 +253,7 @@ impl MigratePods for Drainer {
         if self.looks {
             options = options.with_pools(Pools::of(&input.model, &input.policy));
         }
-        let machine = Drain::new(options).with_baseline(Arc::clone(&input.model));
+        let machine = Drain::new(options).with_baseline(&input.model);
         let deadline = input.policy.deadlines.request;
         let mut engine = Engine::new(self.client.clone(), machine, cx.clone(), deadline, commands);
         engine.watch();

@@ -1,12 +1,12 @@
 //! What an eviction of each pod would be answered now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use futures::{StreamExt, stream};
 use migrate_core::{
     Blocked, BudgetKey, BudgetKind, BudgetLedger, Cancellation, ClusterModel, Consent, Disposition,
-    NeedsConsent, Pod, PodId, Wait, WorkloadId, disposition, only_host,
+    Hosts, NeedsConsent, Pod, PodId, Wait, WorkloadId, disposition,
 };
 use migrate_kube::{EvictOptions, EvictionAnswer, evict};
 use serde::{Deserialize, Serialize};
@@ -165,59 +165,25 @@ impl Drainer {
         nodes: impl IntoIterator<Item = N>,
         cancel: &Cancellation,
     ) -> Vec<Rehearsal> {
-        let nodes: BTreeSet<String> = nodes.into_iter().map(Into::into).collect();
-        let ledger = BudgetLedger::from_model(model, self.policy.assumed_budgets.clone());
-        // Refused credentials are refused for every pod.
-        let hopeless = Cancellation::new();
-        let here = model
-            .pods
-            .iter()
-            .filter(|pod| pod.node.as_ref().is_some_and(|node| nodes.contains(node)));
-        let cast = here.filter_map(|pod| {
-            let mut entry = self.cast(model, pod)?;
-            let (ledger, hopeless) = (&ledger, &hopeless);
-            Some(async move {
-                if entry.result == Rehearsed::NotAsked && !hopeless.is_cancelled() {
-                    entry.result = tokio::select! {
-                        biased;
-                        () = cancel.cancelled() => Rehearsed::NotAsked,
-                        answer = self.ask(&entry.pod) => judge(ledger, &entry.pod, answer),
-                    };
-                }
-                if matches!(entry.result, Rehearsed::Unauthorized { .. }) {
-                    hopeless.cancel();
-                }
-                entry
-            })
-        });
-        let cast: Vec<_> = cast.collect();
-        let width = self.options(&self.policy).max_requests;
-        let mut all: Vec<Rehearsal> = stream::iter(cast).buffer_unordered(width).collect().await;
-        all.sort_by(|a, b| (&a.node, &a.pod).cmp(&(&b.node, &b.pod)));
-        all
+        self.rehearser(model).rehearse(nodes, cancel).await
     }
 
-    /// The part of `pod` in a drain of its node, before anybody has asked.
-    fn cast(&self, model: &ClusterModel, pod: &Pod) -> Option<Rehearsal> {
-        let consent = &self.policy.consent;
-        // First without the search for other hosts: most pods do not need it.
-        let mut plan = disposition(pod, consent, None);
-        if plan == Disposition::Evict && !consents_to_downtime(consent, pod) {
-            plan = disposition(pod, consent, only_host(model, pod).as_deref());
+    /// To rehearse the drains of `model`, which is sorted, part by part: what
+    /// is worked out for the whole cluster is worked out once.
+    pub fn rehearser<'a>(&'a self, model: &'a ClusterModel) -> Rehearser<'a> {
+        let mut by_node: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+        for pod in &model.pods {
+            if let Some(node) = &pod.node {
+                by_node.entry(node).or_default().push(pod);
+            }
         }
-        let (consent, result) = match plan {
-            Disposition::Leave(_) => return None,
-            Disposition::Wait(until) => (None, Rehearsed::Waits { until }),
-            Disposition::NeedsConsent(to) => (Some(to), Rehearsed::NotAsked),
-            _ => (None, Rehearsed::NotAsked),
-        };
-        Some(Rehearsal {
-            node: pod.node.clone()?,
-            pod: pod.id.clone(),
-            workload: pod.workload.clone(),
-            consent,
-            result,
-        })
+        Rehearser {
+            drainer: self,
+            by_node,
+            ledger: BudgetLedger::from_model(model, self.policy.assumed_budgets.clone()),
+            hosts: Hosts::of(model),
+            hopeless: Cancellation::new(),
+        }
     }
 
     async fn ask(&self, pod: &PodId) -> EvictionAnswer {
@@ -236,6 +202,75 @@ impl Drainer {
                 answer => return answer,
             }
         }
+    }
+}
+
+/// Rehearses drains of one model, as many nodes at a time as the caller likes.
+pub struct Rehearser<'a> {
+    drainer: &'a Drainer,
+    by_node: BTreeMap<&'a str, Vec<&'a Pod>>,
+    ledger: BudgetLedger,
+    hosts: Hosts<'a>,
+    /// Refused credentials are refused for every pod.
+    hopeless: Cancellation,
+}
+
+impl<'a> Rehearser<'a> {
+    /// What [`Drainer::rehearse`] answers for `nodes`, with its guarantees.
+    /// Once the credentials were refused, later calls ask nobody either.
+    pub async fn rehearse<N: Into<String>>(
+        &mut self,
+        nodes: impl IntoIterator<Item = N>,
+        cancel: &Cancellation,
+    ) -> Vec<Rehearsal> {
+        let nodes: BTreeSet<String> = nodes.into_iter().map(Into::into).collect();
+        let mut cast = Vec::new();
+        for node in &nodes {
+            let pods = self.by_node.get(node.as_str()).cloned();
+            cast.extend(pods.into_iter().flatten().filter_map(|pod| self.cast(pod)));
+        }
+        let (drainer, ledger, hopeless) = (self.drainer, &self.ledger, &self.hopeless);
+        let asked = cast.into_iter().map(|mut entry| async move {
+            if entry.result == Rehearsed::NotAsked && !hopeless.is_cancelled() {
+                entry.result = tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => Rehearsed::NotAsked,
+                    answer = drainer.ask(&entry.pod) => judge(ledger, &entry.pod, answer),
+                };
+            }
+            if matches!(entry.result, Rehearsed::Unauthorized { .. }) {
+                hopeless.cancel();
+            }
+            entry
+        });
+        let width = drainer.options(&drainer.policy).max_requests;
+        let asked = stream::iter(asked).buffer_unordered(width);
+        let mut all: Vec<Rehearsal> = asked.collect().await;
+        all.sort_by(|a, b| (&a.node, &a.pod).cmp(&(&b.node, &b.pod)));
+        all
+    }
+
+    /// The part of `pod` in a drain of its node, before anybody has asked.
+    fn cast(&mut self, pod: &'a Pod) -> Option<Rehearsal> {
+        let consent = &self.drainer.policy.consent;
+        // First without the search for other hosts: most pods do not need it.
+        let mut plan = disposition(pod, consent, None);
+        if plan == Disposition::Evict && !consents_to_downtime(consent, pod) {
+            plan = disposition(pod, consent, self.hosts.only_host(pod).as_deref());
+        }
+        let (consent, result) = match plan {
+            Disposition::Leave(_) => return None,
+            Disposition::Wait(until) => (None, Rehearsed::Waits { until }),
+            Disposition::NeedsConsent(to) => (Some(to), Rehearsed::NotAsked),
+            _ => (None, Rehearsed::NotAsked),
+        };
+        Some(Rehearsal {
+            node: pod.node.clone()?,
+            pod: pod.id.clone(),
+            workload: pod.workload.clone(),
+            consent,
+            result,
+        })
     }
 }
 

@@ -38,12 +38,10 @@ pub use options::Options;
 pub use room::{Pools, Room};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use migrate_core::steps::{DrainEvent, DrainOutcome};
 use migrate_core::{
-    BudgetKey, BudgetLedger, BudgetView, ClusterModel, EventKind, Moment, PodId, WorkloadId,
-    only_host,
+    BudgetKey, BudgetLedger, BudgetView, ClusterModel, EventKind, Hosts, Moment, PodId, WorkloadId,
 };
 
 use state::{Closed, Hold, NodeDrain, Rank, Release, Timer};
@@ -56,9 +54,10 @@ pub struct Drain {
     now: Moment,
     view: View,
     ledger: BudgetLedger,
-    /// The cluster before the run, if it is known.
-    before: Option<Arc<ClusterModel>>,
-    /// Ready pods by workload in `before`.
+    /// By node, of the cluster before the run as far as it is known: pods that
+    /// only it can host.
+    tied_before: BTreeMap<String, Vec<(PodId, WorkloadId)>>,
+    /// Ready pods by workload before the run.
     ready_before: BTreeMap<WorkloadId, u32>,
     synced: bool,
     cancelled: bool,
@@ -118,7 +117,7 @@ impl Drain {
             now: Moment::EPOCH,
             view: View::new(),
             ledger,
-            before: None,
+            tied_before: BTreeMap::new(),
             ready_before: BTreeMap::new(),
             synced: false,
             cancelled: false,
@@ -147,9 +146,10 @@ impl Drain {
 
     /// Measures recovery against the cluster before the run instead of the
     /// moment a workload is first touched, so that a run that goes on after a
-    /// crash does not take its own damage for normal.
+    /// crash does not take its own damage for normal. `before` is sorted, as
+    /// observing a cluster leaves it.
     #[must_use]
-    pub fn with_baseline(mut self, before: Arc<ClusterModel>) -> Self {
+    pub fn with_baseline(mut self, before: &ClusterModel) -> Self {
         let mut healthy: BTreeMap<&WorkloadId, u32> = BTreeMap::new();
         for pod in before.pods.iter().filter(|pod| pod.is_healthy()) {
             if let Some(id) = &pod.workload {
@@ -161,7 +161,16 @@ impl Drain {
             let ready = workload.ready.min(seen);
             self.ready_before.insert(workload.id.clone(), ready);
         }
-        self.before = Some(before);
+        let mut hosts = Hosts::of(before);
+        for pod in &before.pods {
+            let stays = pod.mirror || pod.is_daemon() || pod.is_finished();
+            if let (false, Some(node), Some(workload)) = (stays, &pod.node, &pod.workload)
+                && hosts.only_host(pod).is_some()
+            {
+                let of_node = self.tied_before.entry(node.clone()).or_default();
+                of_node.push((pod.id.clone(), workload.clone()));
+            }
+        }
         self
     }
 
@@ -261,20 +270,6 @@ impl Drain {
             node: node.to_owned(),
             outcome,
         }));
-    }
-
-    /// Pods on `node` before the run that only it can host.
-    fn tied_before(&self, node: &str) -> Vec<(PodId, WorkloadId)> {
-        let Some(before) = &self.before else {
-            return Vec::new();
-        };
-        let here = before.pods.iter().filter(|pod| {
-            let stays = pod.mirror || pod.is_daemon() || pod.is_finished();
-            pod.node.as_deref() == Some(node) && !stays
-        });
-        here.filter(|pod| only_host(before, pod).is_some())
-            .filter_map(|pod| Some((pod.id.clone(), pod.workload.clone()?)))
-            .collect()
     }
 
     fn event(&mut self, event: EventKind) {

@@ -32,10 +32,10 @@ impl Drain {
             .into_iter()
             .flat_map(|tied| tied.keys().cloned())
             .collect();
-        for (_, workload) in self.tied_before(&node) {
-            let before = self.ready_before.get(&workload).copied().unwrap_or(0);
+        for (_, workload) in self.tied_before.get(&node).into_iter().flatten() {
+            let before = self.ready_before.get(workload).copied().unwrap_or(0);
             self.baseline.entry(workload.clone()).or_insert(before);
-            awaited.insert(workload);
+            awaited.insert(workload.clone());
         }
         let release = Release {
             deadline,

@@ -93,7 +93,7 @@ impl Drain {
     }
 
     /// Why only its node can host the pod, for pods that would be moved.
-    pub(super) fn tied(&mut self, pod: &Pod) -> Option<String> {
+    pub(super) fn tied(&self, pod: &Pod) -> Option<String> {
         let mut all = Consent::default();
         all.downtime = true;
         match disposition(pod, &all, None) {
@@ -105,13 +105,13 @@ impl Drain {
     /// Pods tied to the node that an earlier attempt has moved already.
     fn recall_tied(&mut self, node: &str) {
         let mut missing: BTreeMap<WorkloadId, u32> = BTreeMap::new();
-        for (id, workload) in self.tied_before(node) {
+        for (id, workload) in self.tied_before.get(node).into_iter().flatten() {
             let here = self
                 .view
                 .pods_on(node)
                 .any(|pod| pod.id.namespace == id.namespace && pod.id.name == id.name);
             if !here {
-                *missing.entry(workload).or_default() += 1;
+                *missing.entry(workload.clone()).or_default() += 1;
             }
         }
         for (workload, count) in missing {

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use migrate_core::{
-    ClusterId, ClusterModel, DisruptionBudget, Moment, Node, Pod, PodId, Workload, WorkloadId,
-    only_host,
-};
+use migrate_core::{DisruptionBudget, Node, Pod, PodId, Workload, WorkloadId, only_host};
 
 use super::io::{Attachment, Seen};
 
@@ -31,8 +28,6 @@ pub(super) struct View {
     claims: BTreeMap<(String, String), String>,
     attachments: BTreeMap<String, Attachment>,
     attached_to: BTreeMap<String, BTreeSet<String>>,
-    /// Holds the nodes for [`only_host`]; made anew after a node has changed.
-    model: Option<ClusterModel>,
 }
 
 /// An object by name. The version outlives the object, so that a late
@@ -80,7 +75,6 @@ impl View {
             claims: BTreeMap::new(),
             attachments: BTreeMap::new(),
             attached_to: BTreeMap::new(),
-            model: None,
         }
     }
 
@@ -251,15 +245,10 @@ impl View {
     }
 
     pub(super) fn see_node(&mut self, seen: &Seen<Node>) -> bool {
-        let news = see(&mut self.nodes, seen.value.name.clone(), seen);
-        if news {
-            self.model = None;
-        }
-        news
+        see(&mut self.nodes, seen.value.name.clone(), seen)
     }
 
     pub(super) fn lose_node(&mut self, name: &str) -> bool {
-        self.model = None;
         lose(&mut self.nodes, &name.to_owned())
     }
 
@@ -307,30 +296,12 @@ impl View {
     // Questions.
 
     /// Why only the pod's own node can host it, if that can be proved.
-    pub(super) fn only_host(&mut self, uid: &str) -> Option<String> {
-        let pod = self.pod(uid)?.clone();
-        let mut model = match self.model.take() {
-            Some(model) => model,
-            None => self.nodes_as_model(),
-        };
-        if !pod.placement.anti_affinity.is_empty() {
-            let uids = self.by_namespace.get(&pod.id.namespace);
-            let neighbours = uids.into_iter().flatten();
-            model.pods = neighbours
-                .filter_map(|uid| self.pod(uid))
-                .cloned()
-                .collect();
-        }
-        let why = only_host(&model, &pod);
-        model.pods.clear();
-        self.model = Some(model);
-        why
-    }
-
-    fn nodes_as_model(&self) -> ClusterModel {
-        let mut model = ClusterModel::new(ClusterId::new(""), Moment::EPOCH);
-        model.nodes = present(&self.nodes).map(|(_, node)| node.clone()).collect();
-        model
+    pub(super) fn only_host(&self, uid: &str) -> Option<String> {
+        let pod = self.pod(uid)?;
+        let nodes = present(&self.nodes).map(|(_, node)| node);
+        let uids = self.by_namespace.get(&pod.id.namespace);
+        let neighbours = uids.into_iter().flatten();
+        only_host(pod, nodes, neighbours.filter_map(|uid| self.pod(uid)))
     }
 }
 
@@ -370,7 +341,7 @@ fn lose<K: Ord, T>(slots: &mut BTreeMap<K, Slot<T>>, key: &K) -> bool {
         .is_some_and(|slot| slot.value.take().is_some())
 }
 
-fn present<K, T>(slots: &BTreeMap<K, Slot<T>>) -> impl Iterator<Item = (&K, &T)> {
+fn present<K, T>(slots: &BTreeMap<K, Slot<T>>) -> impl Iterator<Item = (&K, &T)> + Clone {
     slots
         .iter()
         .filter_map(|(key, slot)| slot.value.as_ref().map(|value| (key, value)))

@@ -1,6 +1,7 @@
 //! Which budgets count a pod: the rule of [`migrate_core::BudgetLedger`], with
 //! an index over selectors instead of a scan per pod.
 
+use migrate_core::selector::SelectorIndex;
 use migrate_core::{
     AssumedBudgetPolicy, ClusterModel, DisruptionBudget, LabelSelector, Pod, Workload, WorkloadId,
 };
@@ -37,22 +38,17 @@ struct Last<'m> {
     guarded: bool,
 }
 
-/// The real budgets of a namespace, found by one label they demand.
+/// The real budgets of a namespace.
 #[derive(Default)]
 struct Guards<'m> {
     /// Every label that any of them asks about.
     keys: Vec<&'m str>,
-    by_label: FxHashMap<(&'m str, &'m str), Vec<u32>>,
-    /// Those that demand no particular label.
-    others: Vec<u32>,
+    index: SelectorIndex<u32>,
 }
 
 impl<'m> Guards<'m> {
     fn add(&mut self, id: u32, selector: &'m LabelSelector) {
-        match selector.match_labels.first_key_value() {
-            Some((key, value)) => self.by_label.entry((key, value)).or_default().push(id),
-            None => self.others.push(id),
-        }
+        self.index.insert(selector, id);
         let expressions = selector.match_expressions.iter();
         let keys = selector.match_labels.keys();
         for key in keys.chain(expressions.map(|requirement| &requirement.key)) {
@@ -150,11 +146,7 @@ impl<'m> Matcher<'m> {
         let mut values = Vec::new();
         if let Some(guards) = at.map(|at| &self.guards[at]) {
             values.extend(guards.keys.iter().map(|key| pod.labels.get(*key)));
-            let labelled = pod
-                .labels
-                .iter()
-                .filter_map(|(key, value)| guards.by_label.get(&(key.as_str(), value.as_str())));
-            let candidates = labelled.flatten().chain(&guards.others);
+            let candidates = guards.index.candidates(&pod.labels);
             let matching = candidates.copied().filter(|&id| {
                 let source = &self.budgets[id as usize].source;
                 matches!(source, BudgetSource::Real(budget) if budget.matches(pod))
@@ -197,6 +189,7 @@ impl<'m> Budget<'m> {
             healthy: 0,
             expected: 0,
             desired: 0,
+            may_block: false,
         }
     }
 
@@ -208,11 +201,21 @@ impl<'m> Budget<'m> {
             healthy: 0,
             expected: workload.replicas,
             desired: workload.replicas.saturating_sub(may_go),
+            may_block: false,
         }
     }
 
     /// Works out what is allowed from the healthy pods counted.
     fn settle(&mut self) {
+        let counted = self.healthy;
+        self.balance();
+        // The status may be older than the pods, and a spec that never lets go
+        // does so while a rollout has more pods than wanted.
+        self.may_block =
+            self.allowed == 0 || counted <= self.desired || self.expected <= self.desired;
+    }
+
+    fn balance(&mut self) {
         let BudgetSource::Real(budget) = self.source else {
             self.allowed = self.healthy.saturating_sub(self.desired);
             self.steady = self.expected.saturating_sub(self.desired);

@@ -7,6 +7,8 @@ mod matching;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use migrate_core::{
     BudgetKey, ClusterModel, Disposition, DisruptionBudget, Policy, Workload, disposition,
 };
@@ -26,8 +28,10 @@ pub(crate) struct Interned<'m> {
     /// Nodes with pods that two or more real budgets guard: the API refuses to
     /// evict those for good.
     pub(crate) doubly_guarded: Vec<u32>,
-    /// Whether a pod that would have to leave is not healthy.
-    has_sick_pods: bool,
+    /// Namespaces in which something may keep a drain from ending: a pod to be
+    /// moved is not healthy or has two budgets, or a budget lets nothing go,
+    /// now or ever.
+    pub(crate) troubled: BTreeSet<&'m str>,
 }
 
 /// A budget and its numbers.
@@ -42,6 +46,8 @@ pub(crate) struct Budget<'m> {
     pub(crate) healthy: u32,
     pub(crate) expected: u32,
     pub(crate) desired: u32,
+    /// It may let no pod go, by its status, its spec or the pods that are there.
+    pub(crate) may_block: bool,
 }
 
 /// Where a budget comes from.
@@ -69,7 +75,14 @@ pub(crate) struct Touch {
     pub(crate) pods: u32,
 }
 
-impl BudgetSource<'_> {
+impl<'m> BudgetSource<'m> {
+    fn namespace(&self) -> &'m str {
+        match self {
+            Self::Real(budget) => &budget.namespace,
+            Self::Assumed(workload) => &workload.id.namespace,
+        }
+    }
+
     pub(crate) fn key(&self) -> BudgetKey {
         match self {
             Self::Real(budget) => BudgetKey::real(&budget.namespace, &budget.name),
@@ -87,7 +100,7 @@ impl<'m> Interned<'m> {
         let mut matcher = Matcher::new(model, &policy.assumed_budgets);
         let mut loads = vec![NodeLoad::default(); model.nodes.len()];
         let mut doubly_guarded = Vec::new();
-        let mut has_sick_pods = false;
+        let mut troubled = BTreeSet::new();
         let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(model.pods.len());
         for pod in &model.pods {
             if pod.is_finished() {
@@ -108,31 +121,30 @@ impl<'m> Interned<'m> {
             let grace = u32::try_from(pod.grace_seconds).unwrap_or(u32::MAX);
             load.grace_seconds = load.grace_seconds.max(grace);
             load.volumes |= !pod.claims.is_empty();
-            if budgets.len() > 1 {
+            let is_doubly_guarded = budgets.len() > 1;
+            if is_doubly_guarded {
                 doubly_guarded.push(node);
             }
+            if is_doubly_guarded || !pod.is_healthy() {
+                troubled.insert(pod.id.namespace.as_str());
+            }
             // A pod that is not Ready spends nothing when it goes.
-            has_sick_pods |= !pod.is_healthy();
             if pod.is_healthy() {
                 pairs.extend(budgets.iter().map(|&budget| (node, budget)));
             }
         }
         let (starts, touches) = rows(model.nodes.len(), &pairs);
+        let budgets = matcher.finish();
+        let blocking = budgets.iter().filter(|budget| budget.may_block);
+        troubled.extend(blocking.map(|budget| budget.source.namespace()));
         Self {
-            budgets: matcher.finish(),
+            budgets,
             loads,
             starts,
             touches,
             doubly_guarded,
-            has_sick_pods,
+            troubled,
         }
-    }
-
-    /// Whether anything here can keep a drain from ending.
-    pub(crate) fn may_block(&self) -> bool {
-        self.has_sick_pods
-            || !self.doubly_guarded.is_empty()
-            || self.budgets.iter().any(|budget| budget.allowed == 0)
     }
 
     /// The budgets that pods of `node` count for, by budget.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use migrate_core::impossible;
 use migrate_core::model::SCHEMA;
 use migrate_core::selector::{Operator, Requirement};
 use migrate_core::{
-    BudgetKey, BudgetLedger, ClusterId, ClusterModel, DisruptionBudget, LabelSelector, Moment,
-    Node, Pod, PodId, Policy, Workload, WorkloadId,
+    BudgetKey, BudgetLedger, ClusterId, ClusterModel, DisruptionBudget, IntOrPercent,
+    LabelSelector, Moment, Node, Pod, PodId, Policy, Workload, WorkloadId,
 };
 use proptest::prelude::*;
 
@@ -21,7 +22,7 @@ struct PodSpec {
     ready: bool,
 }
 
-fn model(pods: &[PodSpec], budgets: &[(usize, usize)], replicas: &[u32]) -> ClusterModel {
+fn model(pods: &[PodSpec], budgets: &[(usize, usize, u32, i32)], replicas: &[u32]) -> ClusterModel {
     let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
     assert_eq!(model.schema, SCHEMA);
     let version: migrate_core::KubeVersion = "1.36.0".parse().unwrap();
@@ -34,7 +35,7 @@ fn model(pods: &[PodSpec], budgets: &[(usize, usize)], replicas: &[u32]) -> Clus
             model.workloads.push(Workload::new(id, replicas));
         }
     }
-    for (number, &(namespace, form)) in budgets.iter().enumerate() {
+    for (number, &(namespace, form, allows, needs)) in budgets.iter().enumerate() {
         let selector = match form {
             0..=2 => LabelSelector::new().with_label("app", format!("app{form}")),
             3 => LabelSelector::new(),
@@ -49,8 +50,11 @@ fn model(pods: &[PodSpec], budgets: &[(usize, usize)], replicas: &[u32]) -> Clus
         };
         let mut budget =
             DisruptionBudget::new(format!("ns{namespace}"), format!("b{number}"), selector);
+        budget.max_unavailable = Some(IntOrPercent::Int(allows.min(1)));
         budget.status.observed = true;
-        budget.status.disruptions_allowed = 1;
+        budget.status.disruptions_allowed = allows.try_into().unwrap();
+        budget.status.desired_healthy = needs;
+        budget.status.expected_pods = 2;
         model.budgets.push(budget);
     }
     for (number, spec) in pods.iter().enumerate() {
@@ -103,7 +107,7 @@ proptest! {
     #[test]
     fn budgets_of_pods_are_those_of_the_ledger(
         pods in prop::collection::vec(any_pod(), 0..40),
-        budgets in prop::collection::vec((0..2usize, 0..6usize), 0..4),
+        budgets in prop::collection::vec((0..2usize, 0..6usize, 0..3u32, 0..3i32), 0..4),
         replicas in prop::collection::vec(1u32..4, 3),
     ) {
         let model = model(&pods, &budgets, &replicas);
@@ -126,6 +130,13 @@ proptest! {
             }
         }
         prop_assert_eq!(found, expected);
+        // No blocker is missed by looking at troubled namespaces only.
+        let all = impossible::check_budgets(&model, &policy, |_| true, |_| true);
+        let some = impossible::check_budgets(&model, &policy, |_| true, |namespace| {
+            interned.troubled.contains(namespace)
+        });
+        let blockers = all.iter().filter(|finding| finding.blocks());
+        prop_assert!(blockers.clone().all(|finding| some.contains(finding)), "{all:#?} {some:#?}");
         for budget in &interned.budgets {
             if let (BudgetSource::Assumed(_), Some(view)) =
                 (budget.source, ledger.account(&budget.source.key()))

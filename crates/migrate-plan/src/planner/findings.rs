@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use migrate_core::impossible::{self, codes};
 use migrate_core::preconditions::{self, CordonOwner};
-use migrate_core::{ClusterModel, Finding, KubeVersion, Node, ObjectName, Policy, Severity};
+use migrate_core::{
+    ClusterModel, Finding, KubeVersion, Node, ObjectName, Policy, Severity, listed,
+};
 
 use super::Job;
 use crate::intern::{BudgetSource, Interned};
@@ -31,22 +33,22 @@ pub(super) fn of_preconditions(
 /// What the budgets of the nodes to be drained say, by the checks of
 /// [`impossible`]; those about consent are left to the preflight.
 ///
-/// The checks cost more than the rest of a plan, so they are made only if some
-/// budget lets nothing go or some pod is not healthy.
+/// They cost more for each pod than the rest of a plan, so only namespaces are
+/// looked at in which something may keep a drain from ending: there is no
+/// blocker in the others.
 pub(super) fn of_budgets(
     model: &ClusterModel,
     policy: &Policy,
     interned: &Interned<'_>,
     drains: impl Fn(&Node) -> bool,
 ) -> Vec<Finding> {
-    if !interned.may_block() {
+    let troubled = &interned.troubled;
+    if troubled.is_empty() {
         return Vec::new();
     }
-    let mut found = impossible::check_nodes(model, policy, drains);
-    found.retain(|finding| {
-        finding.code.starts_with("KM-PDB") || finding.code.starts_with("KM-BUDGET")
-    });
-    found
+    impossible::check_budgets(model, policy, drains, |namespace| {
+        troubled.contains(namespace)
+    })
 }
 
 /// Lets the prediction believe that a budget recovers unless a blocker says
@@ -107,7 +109,7 @@ pub(super) fn of_assumed(interned: &Interned<'_>, jobs: &[Job<'_>]) -> Option<Fi
             format!(
                 "workloads without a PodDisruptionBudget that are treated as if they had one: {} ({})",
                 assumed.len(),
-                listed(assumed.iter().map(name)),
+                listed(assumed.iter().map(name), NAMES_SHOWN),
             ),
             "give them budgets of their own, or change assumed-budgets in the policy",
         )
@@ -126,14 +128,4 @@ pub(super) fn finish(mut found: Vec<Finding>, policy: &Policy) -> Vec<Finding> {
             .then_with(|| key(a).cmp(&key(b)))
     });
     found
-}
-
-/// The first few names, and how many more there are.
-fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
-    let more = names.len().saturating_sub(NAMES_SHOWN);
-    let mut text = names.take(NAMES_SHOWN).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        text.push_str(&format!(" and {more} more"));
-    }
-    text
 }

@@ -33,7 +33,8 @@ use times::Times;
 /// - It ends, whatever the cluster: what can never begin has no time in the
 ///   schedule and a blocker among the findings.
 /// - Time: linear in pods and labels, near linear in nodes and in the budgets
-///   they touch.
+///   they touch, and in the pods of namespaces where something may keep a drain
+///   from ending.
 ///
 /// # Assumptions
 /// The model is sorted, as observing a cluster leaves it.

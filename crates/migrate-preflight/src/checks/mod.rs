@@ -51,13 +51,7 @@ pub mod codes {
 /// What a check answers.
 pub(crate) type Answer = Result<Vec<migrate_core::Finding>, migrate_kube::Error>;
 
-/// `a, b and 3 more`: enough to look at, however many there are.
+/// Enough names to look at, however many there are.
 pub(crate) fn names<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 5;
-    let mut all = all.into_iter();
-    let shown: Vec<&str> = all.by_ref().take(SHOWN).collect();
-    match all.count() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
+    migrate_core::listed(all, 5)
 }

@@ -4,7 +4,6 @@
 mod resources;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use kube::Client;
 use kube::api::ListParams;
@@ -12,7 +11,7 @@ use kube::core::Request;
 use migrate_core::Moment;
 use migrate_core::steps::{Baseline, BaselineLease, BaselineRollout};
 use migrate_kube::resources::Deployment;
-use migrate_kube::{ApiCall, Error, Selection, list};
+use migrate_kube::{ApiCall, Error, READ_DEADLINE, Selection, list, within_deadline};
 use serde::de::DeserializeOwned;
 
 use resources::{Conditioned, CsiNode, DaemonSet, Items, Lease, deployment};
@@ -27,9 +26,6 @@ const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 const API_SERVERS: &str = "component=kube-apiserver";
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const DNS: &str = "k8s-app=kube-dns";
-
-/// How long one read may take.
-const READ_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What was read beside the cluster model.
 #[derive(Debug, Default)]
@@ -124,7 +120,7 @@ pub(crate) async fn knock(client: &Client) -> Result<(bool, Option<Moment>), Err
     let request = http::Request::get("/readyz")
         .body(kube::client::Body::empty())
         .map_err(|error| call.clone().failed(kube::Error::HttpError(error)))?;
-    let answer = within_deadline(call.clone(), client.send(request)).await?;
+    let answer = within_deadline(call.clone(), READ_DEADLINE, client.send(request)).await?;
     let status = answer.status();
     let time = answer
         .headers()
@@ -181,21 +177,9 @@ async fn short<T: DeserializeOwned>(
     };
     let request = Request::new(path).list(&params);
     let request = request.map_err(|error| call.clone().failed(kube::Error::BuildRequest(error)))?;
-    let items = within_deadline(call, client.request::<Items<T>>(request)).await?;
+    let answer = client.request::<Items<T>>(request);
+    let items = within_deadline(call, READ_DEADLINE, answer).await?;
     Ok(items.items.unwrap_or_default())
-}
-
-async fn within_deadline<T>(
-    call: ApiCall,
-    answer: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, Error> {
-    match tokio::time::timeout(READ_DEADLINE, answer).await {
-        Ok(answer) => answer.map_err(|error| call.failed(error)),
-        Err(_) => Err(Error::Deadline {
-            call,
-            after: READ_DEADLINE,
-        }),
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@
 //! before and the JSON, in hex. So a line vouches for all lines before it: one
 //! that is lost, repeated, swapped or taken from another file breaks the chain.
 
-use std::fmt::Write;
-
+use migrate_core::hex;
 use sha2::{Digest, Sha256};
 
 /// Hex digits of a checksum.
@@ -21,12 +20,7 @@ impl Chain {
         let mut hash = Sha256::new();
         hash.update(self.0.as_bytes());
         hash.update(json);
-        let mut checksum = String::with_capacity(CHECKSUM_LEN);
-        for byte in hash.finalize().iter().take(CHECKSUM_LEN / 2) {
-            // Writing to a string cannot fail.
-            let _ = write!(checksum, "{byte:02x}");
-        }
-        Self(checksum)
+        Self(hex(&hash.finalize()[..CHECKSUM_LEN / 2]))
     }
 
     /// The line that holds `json`, and the position after it.

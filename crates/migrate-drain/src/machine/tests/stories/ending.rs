@@ -283,7 +283,7 @@ fn a_run_that_goes_on_after_a_crash_still_waits_for_what_it_took_down() {
     before.pods = vec![tied(pod("db-0", "a"))];
     before.workloads = vec![Workload::new(web(), 1)];
     let mut story = Story::new(agreed).with_web(1, []);
-    story.drain = story.drain.with_baseline(Arc::new(before));
+    story.drain = story.drain.with_baseline(&before);
     story.begin("a");
     assert!(looks(&story.pass(5)), "the pod is away already");
     story.looked("a", vec![]);

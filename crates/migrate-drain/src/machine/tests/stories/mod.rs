@@ -4,7 +4,6 @@ mod asking;
 mod ending;
 mod room;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use migrate_core::model::{NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Toleration};
