@@ -1,5 +1,6 @@
 //! The flow that the demo and a real cluster share: observe, plan, ask, run.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use std::time::Duration;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
 use migrate_core::{
-    BackUpData, Cancellation, Clock, ClusterModel, Fence, Finding, KubeVersion, Migration, Plan,
-    Policy, Severity, StepContext, StepInput, UpgradeComponents,
+    Action, BackUpData, Cancellation, Clock, ClusterModel, Fence, Finding, KubeVersion, Migration,
+    Phase, Plan, Policy, Severity, StepContext, StepInput, Target, UpgradeComponents,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model};
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
+use migrate_upgrade::Kubeadm;
 use migrate_verify::ClusterHealth;
 
 use crate::cli::{Cli, Command};
@@ -71,7 +73,7 @@ pub(crate) async fn execute(
         .with_durations(env.durations.clone())
         .with_transfer(rate.0, rate.1)
         .plan()?;
-    show::plan(cli, &plan)?;
+    show::plan(cli, &plan, &undo(cli, &plan))?;
     if cli.command() == Command::Plan {
         return Ok(verdict(&env.policy, &plan.findings));
     }
@@ -106,6 +108,34 @@ pub(crate) async fn execute(
         RunOutcome::Done | RunOutcome::NothingToDo => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+/// How the upgrade of each target can be taken back, as far as the driver says.
+fn undo(cli: &Cli, plan: &Plan) -> BTreeMap<Target, String> {
+    if !cli.kubeadm {
+        return BTreeMap::new();
+    }
+    let members = plan.control_plane.iter().map(|member| {
+        let member_target = Target::ControlPlane {
+            member: member.name.clone(),
+        };
+        (member_target, &member.from)
+    });
+    let nodes = plan.slots.iter().map(|slot| {
+        let node_target = Target::Node {
+            pool: slot.pool.clone(),
+            node: slot.node.clone(),
+        };
+        (node_target, &slot.from)
+    });
+    members
+        .chain(nodes)
+        .map(|(target, from)| {
+            let (from, to) = (from.clone(), plan.to.clone());
+            let upgrade = Action::new(&plan.id, target.clone(), Phase::Upgrade, from, to);
+            (target, Kubeadm::undo(&upgrade).to_string())
+        })
+        .collect()
 }
 
 /// The checks, and a rehearsal of every eviction; the client underneath refuses

@@ -1,9 +1,10 @@
 //! What is printed: tables for people, JSON for programs.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, transfer_time};
-use migrate_core::{Finding, Plan};
+use migrate_core::{Finding, Plan, Target};
 use migrate_executor::Report;
 use migrate_kube::Anchor;
 use migrate_plan::PlanTable;
@@ -15,12 +16,13 @@ use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::progress::human;
 
-pub(crate) fn plan(cli: &Cli, plan: &Plan) -> Result<(), Failure> {
+/// The plan; `undo` tells for each target how the driver takes it back.
+pub(crate) fn plan(cli: &Cli, plan: &Plan, undo: &BTreeMap<Target, String>) -> Result<(), Failure> {
     if cli.json {
         return json("plan", plan);
     }
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", PlanTable::new(plan))?;
+    writeln!(out, "{}", PlanTable::new(plan).with_undo(undo))?;
     let nodes = plan.slots.len() as u64;
     let (bytes, rate) = (Bytes(cli.bytes_per_node), BytesPerSecond(cli.throughput));
     writeln!(

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use migrate_core::{DocumentError, KubeVersion, Phase, Plan, Policy, Severity, Target};
@@ -44,6 +45,26 @@ fn the_table_of_a_small_cluster() {
     assert_eq!(table, golden, "\n{table}");
     let short = PlanTable::new(&plan).with_rows(3).to_string();
     assert!(short.contains("... and 7 more"), "{short}");
+}
+
+#[test]
+fn the_way_back_stands_under_its_target() {
+    let plan = plan(&small().build());
+    let plain = PlanTable::new(&plan).to_string();
+    let target = Target::ControlPlane {
+        member: plan.control_plane[0].name.clone(),
+    };
+    let undo = BTreeMap::from([(target.clone(), "POINT OF NO RETURN: ".repeat(9))]);
+    let table = PlanTable::new(&plan).with_undo(&undo).to_string();
+    let mut lines: Vec<&str> = table.lines().collect();
+    let at = lines
+        .iter()
+        .position(|line| line.contains("POINT"))
+        .unwrap();
+    assert!(lines[at - 1].starts_with(&target.to_string()), "{table}");
+    // However long it is, the columns stay as they are.
+    lines.remove(at);
+    assert_eq!(lines, plain.lines().collect::<Vec<_>>());
 }
 
 #[test]

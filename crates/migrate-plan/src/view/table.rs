@@ -12,6 +12,7 @@ use migrate_core::{Phase, Plan, Target};
 pub struct PlanTable<'p> {
     plan: &'p Plan,
     rows: usize,
+    undo: Option<&'p BTreeMap<Target, String>>,
 }
 
 /// Begin of each phase and the end of the last.
@@ -29,6 +30,7 @@ impl<'p> PlanTable<'p> {
         Self {
             plan,
             rows: usize::MAX,
+            undo: None,
         }
     }
 
@@ -36,6 +38,14 @@ impl<'p> PlanTable<'p> {
     #[must_use]
     pub const fn with_rows(mut self, rows: usize) -> Self {
         self.rows = rows;
+        self
+    }
+
+    /// Under each target that `undo` knows, how its upgrade can be taken back,
+    /// in the words of the driver.
+    #[must_use]
+    pub const fn with_undo(mut self, undo: &'p BTreeMap<Target, String>) -> Self {
+        self.undo = Some(undo);
         self
     }
 
@@ -148,6 +158,9 @@ impl<'p> PlanTable<'p> {
             line.extend(times);
             line.push(note.to_owned());
             table.push(line);
+            if let Some(undo) = self.undo.and_then(|undo| undo.get(&target)) {
+                table.push(vec![format!("  {undo}")]);
+            }
         }
         table
     }
@@ -187,10 +200,12 @@ fn clock(duration: Duration) -> String {
     )
 }
 
-/// Pads every column to its widest cell, two blanks between.
+/// Pads every column to its widest cell, two blanks between. A row of one cell
+/// is a remark on the row above and has no columns.
 fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
     let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let of_columns = || rows.iter().filter(|row| row.len() == columns);
+    let width = |column: usize| of_columns().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..columns)
         .map(|column| width(column).unwrap_or(0))
         .collect();
