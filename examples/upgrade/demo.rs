@@ -61,6 +61,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             dump(&dumped)
         })),
         upgrade: Arc::new(SimulatedDriver::new(cluster.client())),
+        kubeadm: None,
         cancel: Cancellation::new(),
         run: format!("demo-{}", cli.seed),
     };

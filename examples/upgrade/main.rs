@@ -12,6 +12,7 @@ mod backup;
 mod cli;
 mod demo;
 mod failure;
+mod nodes;
 mod patience;
 mod progress;
 mod real;

@@ -9,9 +9,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{BackupProof, BackupReport};
 use migrate_core::{
-    Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterId, ClusterModel, Fence, Finding,
-    KubeVersion, Node, ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind,
-    StepInput, UpgradeComponents,
+    Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterId, Finding, KubeVersion,
+    ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind, StepInput,
+    UpgradeComponents,
 };
 use migrate_etcd::{Member, SnapshotBackup, Tls};
 use migrate_executor::{FileJournal, Journal};
@@ -56,6 +56,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         target: target.ok_or_else(|| Failure::plain("--to: say which version to reach"))?,
         back_up,
         upgrade,
+        kubeadm,
         cancel: stop_on_ctrl_c(),
     };
     let goes_on = cli.command() == Command::Run && !cli.dry_run && {
@@ -63,11 +64,6 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         patience::is_unfinished(journals.iter().map(PathBuf::as_path))
     };
     let model = run::observed(cli, &env, goes_on.then_some(cli.wait)).await?;
-    // A dry run reaches no node.
-    if let Some(driver) = kubeadm.filter(|_| cli.command() == Command::Run && !cli.dry_run) {
-        put_back_members(&driver, &model, &env).await;
-        prepare_nodes(&driver, &model, &env).await?;
-    }
     let cluster = model.cluster.clone();
     run::execute(cli, env, model, || {
         let path = journal_path(cli, &cluster)?;
@@ -219,44 +215,6 @@ fn kubeadm(cli: &Cli) -> Result<Kubeadm, Failure> {
         }
         (None, None) => driver,
     })
-}
-
-/// No API server stays out of its load balancer because a run was given up.
-async fn put_back_members(driver: &Kubeadm, model: &ClusterModel, env: &Environment) {
-    let members = model.control_plane.iter();
-    let members: Vec<String> = members.map(|member| member.name.clone()).collect();
-    let fence = Fence::new(env.run.clone(), 1);
-    for finding in driver.put_back_all(&members, &fence).await.findings {
-        eprintln!("  {finding}");
-    }
-}
-
-/// Every node that is to be upgraded can have the packages and has the images.
-async fn prepare_nodes(
-    driver: &Kubeadm,
-    model: &ClusterModel,
-    env: &Environment,
-) -> Result<(), Failure> {
-    let before = |node: &&Node| !node.kubelet_version.has_reached(&env.target);
-    let nodes = model.nodes.iter().filter(before);
-    let names: Vec<String> = nodes.map(|node| node.name.clone()).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    eprintln!("looking at packages and images on {} nodes", names.len());
-    let found = driver.pre_pull(&names, &env.target).await.findings;
-    let open = found
-        .iter()
-        .filter(|finding| !env.policy.waive.contains(&finding.code));
-    let lines: Vec<String> = open.map(|finding| format!("  {finding}")).collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::plain(format!(
-        "the nodes are not ready for {}, nothing was changed:\n{}",
-        env.target,
-        lines.join("\n")
-    )))
 }
 
 fn text(path: &Path) -> Result<String, Failure> {

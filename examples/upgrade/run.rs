@@ -9,7 +9,8 @@ use std::time::Duration;
 use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
 use migrate_core::{
     Action, BackUpData, Cancellation, Clock, ClusterModel, Fence, Finding, KubeVersion, Migration,
-    Phase, Plan, Policy, Severity, StepContext, StepInput, Target, UpgradeComponents,
+    Phase, Plan, Policy, PrepareEnvironment, Severity, StepContext, StepInput, Target,
+    UpgradeComponents,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model};
@@ -21,7 +22,7 @@ use migrate_verify::ClusterHealth;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::{patience, rehearsal, show};
+use crate::{nodes, patience, rehearsal, show};
 
 /// What differs between the demo and a real cluster.
 pub(crate) struct Environment {
@@ -33,6 +34,8 @@ pub(crate) struct Environment {
     pub(crate) target: KubeVersion,
     pub(crate) back_up: Arc<dyn BackUpData>,
     pub(crate) upgrade: Arc<dyn UpgradeComponents>,
+    /// The same driver, where it is kubeadm's: it also looks at the nodes first.
+    pub(crate) kubeadm: Option<Arc<Kubeadm>>,
     pub(crate) cancel: Cancellation,
     pub(crate) run: String,
 }
@@ -83,19 +86,26 @@ pub(crate) async fn execute(
     // An unfinished run goes on even where a new plan would be empty.
     let journal = journal()?;
     confirm(cli, &plan)?;
+    if let Some(driver) = &env.kubeadm {
+        nodes::put_back_members(driver, &model, &env).await;
+        nodes::prepare(driver, &model, &env).await?;
+    }
 
     let progress = Progress::new(cli, &plan);
     let context = StepContext::new(Arc::clone(&env.clock), Fence::new(env.run.clone(), 1))
         .with_events(progress.sink())
         .with_cancel(env.cancel.clone());
     let client = env.client.clone();
-    let migration = Migration::new(
+    let mut migration = Migration::new(
         Arc::new(Preflight::new(client.clone())),
         Arc::clone(&env.back_up),
         Arc::clone(&env.upgrade),
         Arc::new(Drainer::new(client.clone())),
         Arc::new(ClusterHealth::new(client.clone())),
     );
+    if let Some(driver) = &env.kubeadm {
+        migration = migration.and_prepare(Arc::clone(driver) as Arc<dyn PrepareEnvironment>);
+    }
     let setup = Setup::new(client, migration, journal, context)
         .with_adopt(cli.adopt)
         .with_plan(plan, model, env.policy.clone());
@@ -147,8 +157,6 @@ async fn dry_run(
     model: ClusterModel,
     plan: &Plan,
 ) -> Result<ExitCode, Failure> {
-    use migrate_core::PrepareEnvironment;
-
     rehearsal::show(cli, env, &model, plan).await?;
     let input = StepInput::new(
         Arc::new(model),

@@ -5,6 +5,7 @@ mod installed;
 mod judge;
 mod member;
 mod readiness;
+mod survey;
 mod undo;
 
 use std::fmt;

@@ -93,30 +93,48 @@ impl Kubeadm {
         script: &Script,
         read: impl Fn(&str, &[&str], &mut Readiness),
     ) -> Readiness {
-        let mut answers = futures::stream::iter(nodes)
-            .map(|node| async move {
-                let limit = self.options.preparation;
-                (node, self.shell.run(node, script, limit).await)
-            })
-            .buffered(WIDTH);
-        let mut readiness = Readiness::default();
-        while let Some((node, answer)) = answers.next().await {
-            match answer {
-                Ok(output) => {
-                    for line in output.stdout.lines() {
-                        let words: Vec<&str> = line.split_whitespace().collect();
-                        read(node, &words, &mut readiness);
-                    }
-                    if output.code != 0 {
-                        let said = output.stderr.trim().to_owned();
-                        let node = node.clone();
-                        readiness.no_answer(&Error::BadAnswer { node, said });
-                    }
-                }
-                Err(error) => readiness.no_answer(&error),
+        let (answers, findings) = self.answers(nodes, script).await;
+        let mut readiness = Readiness {
+            findings,
+            ..Readiness::default()
+        };
+        for (node, text) in answers {
+            for line in text.lines() {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                read(&node, &words, &mut readiness);
             }
         }
         readiness
+    }
+
+    /// What `script` prints on each of the nodes, in their order, and a finding
+    /// for each node where it failed; what that one printed counts all the same.
+    pub(super) async fn answers(
+        &self,
+        nodes: &[String],
+        script: &Script,
+    ) -> (Vec<(String, String)>, Vec<Finding>) {
+        let mut asked = futures::stream::iter(nodes.to_vec())
+            .map(|node| async move {
+                let limit = self.options.preparation;
+                let answer = self.shell.run(&node, script, limit).await;
+                (node, answer)
+            })
+            .buffered(WIDTH);
+        let (mut answers, mut findings) = (Vec::new(), Vec::new());
+        while let Some((node, answer)) = asked.next().await {
+            match answer {
+                Ok(output) => {
+                    answers.push((node.clone(), output.stdout));
+                    if output.code != 0 {
+                        let said = output.stderr.trim().to_owned();
+                        findings.push(no_answer(&Error::BadAnswer { node, said }));
+                    }
+                }
+                Err(error) => findings.push(no_answer(&error)),
+            }
+        }
+        (answers, findings)
     }
 }
 
@@ -132,14 +150,14 @@ impl Readiness {
             .or_default()
             .insert(name.to_owned(), value.to_owned());
     }
+}
 
-    fn no_answer(&mut self, error: &Error) {
-        self.findings.push(Finding::new(
-            NO_ANSWER,
-            Severity::Blocker,
-            ObjectName::cluster("Kubeadm", "readiness"),
-            error.to_string(),
-            "cure what it says, then look again",
-        ));
-    }
+fn no_answer(error: &Error) -> Finding {
+    Finding::new(
+        NO_ANSWER,
+        Severity::Blocker,
+        ObjectName::cluster("Kubeadm", "readiness"),
+        error.to_string(),
+        "cure what it says, then look again",
+    )
 }

@@ -1,0 +1,113 @@
+//! The rules on a survey text; the certificates are what kubeadm v1.37.2 says
+//! of a folder that has no key of etcd's authority and no kubeconfigs.
+
+use migrate_core::Severity;
+
+use super::*;
+
+const CERTIFICATES: &str = include_str!("certificates.json");
+
+/// A control-plane node at v1.36.3, one line changed from what is well.
+fn found_with(old: &str, new: &str) -> Vec<Finding> {
+    let external = "\"externallyManaged\": true";
+    let here = external.replace("true", "false");
+    let certificates = CERTIFICATES.replace('\n', "").replace(external, &here);
+    let text = format!(
+        "cgroup cgroup2fs\n\
+         manifest kube-apiserver r.local/kube-apiserver:v1.36.3@sha256:12\n\
+         manifest kube-controller-manager r.local/kube-controller-manager:v1.36.3\n\
+         manifest kube-scheduler r.local/kube-scheduler:v1.36.3\n\
+         address 10.0.0.1 fd00::1 \n\
+         server controller-manager https://10.0.0.1:6443\n\
+         server scheduler https://[fd00::1]:6443\n\
+         etcd-kib 1000\nfree-kib 1000\n\
+         certificates {certificates}\n"
+    );
+    let changed = text.replacen(old, new, 1);
+    assert!(old == new || changed != text, "{old} is not in {text}");
+    let target = "v1.37.2".parse().unwrap();
+    judge::judge("cp-1", &Survey::read(&changed), &target)
+}
+
+/// The code and severity of the only finding.
+fn only(old: &str, new: &str) -> (String, Severity) {
+    let found = found_with(old, new);
+    assert_eq!(found.len(), 1, "{found:?}");
+    (found[0].code.clone(), found[0].severity)
+}
+
+#[test]
+fn a_node_that_is_well_has_no_findings() {
+    assert_eq!(found_with("", ""), []);
+}
+
+#[test]
+fn each_rule_finds_its_case_and_nothing_else() {
+    use Severity::{Blocker, Warning};
+    // The first one that is there.
+    let left = |seconds: &str| {
+        let known = CERTIFICATES
+            .split("\"residualTime\": ")
+            .filter_map(|rest| rest.split(',').next())
+            .find(|value| value.len() > 1 && value.bytes().all(|byte| byte.is_ascii_digit()))
+            .unwrap();
+        (
+            format!("\"residualTime\": {known}"),
+            format!("\"residualTime\": {seconds}"),
+        )
+    };
+    let (now, expired) = left("-1");
+    assert_eq!(only(&now, &expired), ("KM-KUBEADM-004".to_owned(), Blocker));
+    assert_eq!(
+        only(&now, &left("0").1),
+        ("KM-KUBEADM-004".to_owned(), Blocker)
+    );
+    assert_eq!(
+        only(&now, &left("2591999").1),
+        ("KM-KUBEADM-005".to_owned(), Warning)
+    );
+    assert_eq!(found_with(&now, &left("2592000").1), []);
+    for (old, new, code, severity) in [
+        ("free-kib 1000", "free-kib 999", "007", Blocker),
+        (
+            "kube-scheduler:v1.36.3",
+            "kube-scheduler:v1.37.2",
+            "008",
+            Warning,
+        ),
+        ("cgroup cgroup2fs", "cgroup tmpfs", "009", Blocker),
+        (
+            "https://10.0.0.1:6443",
+            "https://10.0.0.9:6443",
+            "010",
+            Warning,
+        ),
+        ("certificates {", "certificates ", "011", Warning),
+    ] {
+        assert_eq!(only(old, new), (format!("KM-KUBEADM-{code}"), severity));
+    }
+}
+
+#[test]
+fn an_authority_whose_key_is_elsewhere_is_a_warning() {
+    let text = format!(
+        "manifest kube-apiserver x:v1\ncertificates {}",
+        CERTIFICATES.replace('\n', "")
+    );
+    let target = "v1.37.2".parse().unwrap();
+    let found = judge::judge("cp-1", &Survey::read(&text), &target);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].code, "KM-KUBEADM-006");
+    assert!(found[0].evidence.contains("etcd-server"), "{found:?}");
+    assert!(!found[0].evidence.contains("apiserver-kubelet-client"));
+}
+
+#[test]
+fn cgroup_v1_is_accepted_where_the_kubelet_is_told_so_and_before_1_35() {
+    let judged = |text: &str, target: &str| {
+        judge::judge("worker", &Survey::read(text), &target.parse().unwrap()).len()
+    };
+    assert_eq!(judged("cgroup tmpfs\n", "v1.35.0"), 1);
+    assert_eq!(judged("cgroup tmpfs\n", "v1.34.9"), 0);
+    assert_eq!(judged("cgroup tmpfs\nfail-cgroup-v1 false\n", "v1.35.0"), 0);
+}
