@@ -305,7 +305,12 @@ fn drain_result(outcome: &DrainOutcome) -> ActionResult {
 fn in_one_line(findings: &[Finding]) -> String {
     let lines: Vec<_> = findings
         .iter()
-        .map(|finding| format!("{} {}: {}", finding.code, finding.object, finding.evidence))
+        .map(|finding| {
+            format!(
+                "{} {}: {}; {}",
+                finding.code, finding.object, finding.evidence, finding.cure
+            )
+        })
         .collect();
-    lines.join("; ")
+    lines.join(" | ")
 }

@@ -131,8 +131,12 @@ impl fmt::Display for StopCause {
             Self::Verification { findings } => {
                 f.write_str("worse than before:")?;
                 for (index, finding) in findings.iter().enumerate() {
-                    let comma = if index == 0 { "" } else { "," };
-                    write!(f, "{comma} {}: {}", finding.object, finding.evidence)?;
+                    let bar = if index == 0 { "" } else { " |" };
+                    write!(
+                        f,
+                        "{bar} {}: {}; {}",
+                        finding.object, finding.evidence, finding.cure
+                    )?;
                 }
                 Ok(())
             }
@@ -141,7 +145,8 @@ impl fmt::Display for StopCause {
                 journal,
             } => write!(
                 f,
-                "the cluster has been taken over: it names run {run} with journal {}",
+                "the cluster has been taken over: it names run {run} with journal {}; leave the cluster \
+                 to that runner, or end it and adopt the run",
                 journal.as_deref().unwrap_or("unknown")
             ),
             Self::AnchorLost { run: None, .. } => {
