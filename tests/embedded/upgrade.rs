@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use kube::api::{DeleteParams, ListParams};
-use kube::{Api, ResourceExt};
-use migrate_core::{ClusterModel, Plan};
+use migrate_core::{ClusterModel, Plan, Pod};
 use migrate_executor::{MemoryJournal, RunOutcome};
-use migrate_kube::resources::Pod;
+use migrate_kube::{EvictOptions, EvictionAnswer, evict};
 use migrate_sim::Scenario;
 
 use crate::cluster::{Rig, small};
@@ -49,19 +47,21 @@ async fn the_demo_arrives_whole_and_a_second_run_writes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_workload_short_of_a_pod_when_planned_holds_nobody_up_for_good() {
     let rig = Rig::start(3, small()).await;
-    let pods: Api<Pod> = Api::namespaced(rig.cluster.client(), "shop");
-    let of_web = ListParams::default().labels("app=web");
-    let web = pods.list(&of_web).await.unwrap();
-    // It is on its way out, so that this is no reason to refuse the run.
-    let in_time = DeleteParams::default();
-    pods.delete(&web.items[0].name_any(), &in_time)
-        .await
-        .unwrap();
+    let web = |model: &ClusterModel| {
+        let of_web = |pod: &&Pod| pod.labels.get("app").is_some_and(|app| app == "web");
+        model
+            .pods
+            .iter()
+            .filter(of_web)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let first = web(&rig.planned().await.0).remove(0).id;
+    // On its way out, it is no reason to refuse the run.
+    let answer = evict(&rig.cluster.client(), &first, &EvictOptions::default()).await;
+    assert!(matches!(answer, EvictionAnswer::Accepted), "{answer:?}");
     let planned = rig.planned().await;
-    let healthy =
-        planned.0.pods.iter().filter(|pod| {
-            pod.labels.get("app").is_some_and(|app| app == "web") && pod.is_healthy()
-        });
+    let healthy = web(&planned.0).into_iter().filter(Pod::is_healthy);
     assert_eq!(healthy.count(), 3, "one of four is away");
     run_to(RunOutcome::Done, &rig, &MemoryJournal::new(), &planned).await;
     assert!(rig.broken().is_empty(), "{:?}", rig.broken());

@@ -104,8 +104,9 @@ impl Seen {
         }
     }
 
-    /// What is gone if `all` that there is was seen: every node and budget that
-    /// was told of and is not among them.
+    /// What is gone if `all` that there is was seen: every node and real budget
+    /// that was told of and is not among them. Who sees no assumed budgets does
+    /// not lift them by that.
     pub(crate) fn missing_from(&self, all: &[Input]) -> Vec<Input> {
         let mut nodes = BTreeSet::new();
         let mut budgets = BTreeSet::new();
@@ -117,7 +118,9 @@ impl Seen {
             }
         }
         let nodes = self.nodes.keys().filter(|node| !nodes.contains(node));
-        let budgets = self.budgets.keys().filter(|key| !budgets.contains(key));
+        let real = |key: &&BudgetKey| key.kind == BudgetKind::Real;
+        let told = self.budgets.keys().filter(real);
+        let budgets = told.filter(|key| !budgets.contains(key));
         nodes
             .map(|node| Input::NodeGone { node: node.clone() })
             .chain(budgets.map(|key| budget_gone(key.clone())))

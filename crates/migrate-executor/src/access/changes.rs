@@ -19,28 +19,40 @@ pub(super) fn watch(
     client: &Client,
     input: &StepInput,
 ) -> BoxStream<'static, Result<Vec<Input>, StepError>> {
-    let policy = &input.policy.assumed_budgets;
     let mut kinds = vec![
         of_kind(
             client,
+            BTreeSet::new(),
             |node: &Node| Some(node.name_any()),
             node_seen,
             node_gone,
         ),
-        of_kind(client, budget_key, budget_seen, budget_gone),
+        of_kind(
+            client,
+            BTreeSet::new(),
+            budget_key,
+            budget_seen,
+            budget_gone,
+        ),
     ];
-    if policy.enabled {
-        kinds.push(of_workloads(client, policy, |d: &Deployment| {
-            Some(d.to_model())
-        }));
-        kinds.push(of_workloads(client, policy, |s: &StatefulSet| {
-            Some(s.to_model())
-        }));
+    if input.policy.assumed_budgets.enabled {
+        kinds.push(of_workloads(
+            client,
+            input,
+            "Deployment",
+            |d: &Deployment| Some(d.to_model()),
+        ));
+        kinds.push(of_workloads(
+            client,
+            input,
+            "StatefulSet",
+            |s: &StatefulSet| Some(s.to_model()),
+        ));
         // Most clusters have none that stands alone, and many that do not.
         let alone = |workload: &Workload| workload.id.kind == "ReplicaSet";
         if input.model.workloads.iter().any(alone) {
             let model = |set: &ReplicaSet| set.deployment().is_none().then(|| set.to_model());
-            kinds.push(of_workloads(client, policy, model));
+            kinds.push(of_workloads(client, input, "ReplicaSet", model));
         }
     }
     let mut unlisted = kinds.len();
@@ -70,9 +82,11 @@ struct Seen {
 type Watched = BoxStream<'static, Result<Seen, Error>>;
 
 /// Watches one kind. `key` names what an object is to the rollout, if it is
-/// anything; `seen` and `gone` say what the rollout is told of it.
+/// anything; `seen` and `gone` say what the rollout is told of it. What is
+/// `known` from before and not listed is gone.
 fn of_kind<K, T>(
     client: &Client,
+    mut known: BTreeSet<T>,
     key: impl Fn(&K) -> Option<T> + Send + 'static,
     seen: impl Fn(&K) -> Option<Input> + Send + 'static,
     gone: fn(T) -> Input,
@@ -86,33 +100,33 @@ where
         + 'static,
     T: Clone + Ord + Send + 'static,
 {
-    let mut known: Option<BTreeSet<T>> = None;
+    let mut is_listed = false;
     migrate_kube::watch(Api::<K>::all(client.clone()), &Selection::all())
         .map(move |event| {
             let mut inputs = Vec::new();
-            let listed = known.is_none();
+            let listed = !is_listed;
             match event? {
                 WatchEvent::Restarted(objects) => {
                     let now: BTreeSet<T> = objects.iter().filter_map(&key).collect();
-                    let before = known.take().unwrap_or_default();
-                    inputs.extend(before.difference(&now).cloned().map(gone));
+                    inputs.extend(known.difference(&now).cloned().map(gone));
                     inputs.extend(objects.iter().filter_map(&seen));
-                    known = Some(now);
+                    known = now;
+                    is_listed = true;
                 }
                 WatchEvent::Applied(object) => {
                     inputs.extend(seen(&object));
-                    known.get_or_insert_default().extend(key(&object));
+                    known.extend(key(&object));
                 }
                 WatchEvent::Deleted(object) => {
                     let key = key(&object);
-                    if let (Some(known), Some(key)) = (&mut known, &key) {
+                    if let Some(key) = &key {
                         known.remove(key);
                     }
                     inputs.extend(key.map(gone));
                 }
                 _ => {}
             }
-            let listed = listed && known.is_some();
+            let listed = listed && is_listed;
             Ok(Seen { listed, inputs })
         })
         .boxed()
@@ -121,7 +135,8 @@ where
 /// Watches a kind of workload for what its assumed budgets have left.
 fn of_workloads<K>(
     client: &Client,
-    policy: &AssumedBudgetPolicy,
+    input: &StepInput,
+    kind: &str,
     model: impl Fn(&K) -> Option<Workload> + Clone + Send + 'static,
 ) -> Watched
 where
@@ -132,7 +147,12 @@ where
         + Send
         + 'static,
 {
-    let policy = policy.clone();
+    let policy: AssumedBudgetPolicy = input.policy.assumed_budgets.clone();
+    let planned = input.model.workloads.iter();
+    let known = planned
+        .filter(|workload| workload.id.kind == kind && policy.room(workload).is_some())
+        .map(|workload| BudgetKey::assumed(&workload.id))
+        .collect();
     let to_model = model.clone();
     let key = move |object: &K| Some(BudgetKey::assumed(&to_model(object)?.id));
     let seen = move |object: &K| {
@@ -142,7 +162,7 @@ where
         let allowed = policy.room(&workload).unwrap_or(u32::MAX);
         Some(Input::BudgetSeen { key, allowed })
     };
-    of_kind(client, key, seen, budget_gone)
+    of_kind(client, known, key, seen, budget_gone)
 }
 
 /// `None` for a node whose kubelet has not reported yet: nothing runs on it.
