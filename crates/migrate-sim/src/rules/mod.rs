@@ -112,8 +112,8 @@ impl fmt::Display for Violation {
 pub struct RuleChecker {
     settings: RuleSettings,
     state: State,
-    /// How many evictions the API accepted, by `namespace/name`.
-    evicted: BTreeMap<String, u32>,
+    /// Evictions the API accepted, by `namespace/name`.
+    evicted: BTreeSet<String>,
     /// Pods that went, by `namespace/name`, with the resourceVersion.
     gone: Vec<(String, u64)>,
     /// How often each node's kubelet changed.
@@ -140,7 +140,7 @@ impl RuleChecker {
         Self {
             settings,
             state: State::default(),
-            evicted: BTreeMap::new(),
+            evicted: BTreeSet::new(),
             gone: Vec::new(),
             kubelet_changes: BTreeMap::new(),
             now_ms: 0,
@@ -194,13 +194,8 @@ impl RuleChecker {
     }
 
     /// Takes note that the API server accepted an eviction that was no dry run.
-    /// Each explains the end of one pod of that name: a StatefulSet's comes back
-    /// under it.
     pub fn eviction_accepted(&mut self, namespace: &str, name: &str) {
-        *self
-            .evicted
-            .entry(format!("{namespace}/{name}"))
-            .or_default() += 1;
+        self.evicted.insert(format!("{namespace}/{name}"));
     }
 
     /// The rules broken so far, without those that only the end can show.
@@ -214,10 +209,7 @@ impl RuleChecker {
     pub fn finish(mut self) -> Vec<Violation> {
         self.judge_takings();
         for (pod, at) in std::mem::take(&mut self.gone) {
-            let left = self.evicted.entry(pod.clone()).or_default();
-            if *left > 0 {
-                *left -= 1;
-            } else if !self.settings.exempt.contains(&pod) {
+            if !self.evicted.contains(&pod) && !self.settings.exempt.contains(&pod) {
                 self.broken(
                     "I1",
                     at,

@@ -89,18 +89,6 @@ fn a_pod_that_goes_without_an_eviction_is_reported_at_the_end() {
 }
 
 #[test]
-fn one_eviction_explains_the_end_of_one_pod_of_a_name() {
-    let mut checker = cluster();
-    checker.eviction_accepted("shop", "web-1");
-    for (uid, at) in [(1, 10), (1, 20)] {
-        checker.applied("Pod", &terminating(pod("web-1", "a", uid), at));
-        checker.deleted("Pod", &terminating(pod("web-1", "a", uid), at + 2));
-        checker.applied("Pod", &pod("web-1", "b", uid));
-    }
-    assert_eq!(rules(checker), ["I1"]);
-}
-
-#[test]
 fn a_kubelet_changes_only_on_a_drained_and_cordoned_node() {
     let mut checker = cluster();
     checker.applied("Node", &node("a", "v1.37.2", false));
