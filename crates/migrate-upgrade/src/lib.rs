@@ -33,6 +33,8 @@ mod hook;
 mod kubeadm;
 mod shell;
 mod simulated;
+#[cfg(test)]
+mod testing;
 mod unit;
 
 pub use balancer::{ApiServerBackend, ApiServerHook, Haproxy, Standing};

@@ -186,9 +186,7 @@ async fn wrong_names_are_refused_with_the_right_ones() {
 }
 
 fn program(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, format!("#!/bin/bash\n{text}\n")).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    crate::testing::executable(path, &format!("#!/bin/bash\n{text}\n"));
 }
 
 #[tokio::test]

@@ -13,11 +13,9 @@ impl Scripts {
     }
 
     fn write(&self, name: &str, body: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt;
         let path = self.0.path().join(name);
         let text = format!("#!/bin/sh\ncd '{}'\n{body}\n", self.0.path().display());
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        crate::testing::executable(&path, &text);
         path
     }
 

@@ -18,10 +18,8 @@ const ODD: [&str; 6] = [
 const PRINT: &str = r#"printf '%s\0' "$@""#;
 
 fn program(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt;
     let path = folder.join(name);
-    std::fs::write(&path, format!("#!/bin/bash\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    crate::testing::executable(&path, &format!("#!/bin/bash\n{text}\n"));
     path
 }
 

@@ -3,13 +3,11 @@
 use super::*;
 
 pub(super) fn write(bin: &Path) {
-    use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(bin).unwrap();
     for (name, text) in PROGRAMS {
         let path = bin.join(name);
         let text = format!("#!/bin/bash\nw=${{0%/bin/*}}\n{text}\n");
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        crate::testing::executable(&path, &text);
     }
 }
 
