@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::{BudgetKey, BudgetKind};
 use crate::{Pod, PodPhase, WorkloadId};
 
-/// A pod the ledger has seen: of it what decides here, since copies of whole
-/// pods would be most of the ledger's cost.
+/// A pod the ledger has seen, as far as it decides here.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) namespace: String,
