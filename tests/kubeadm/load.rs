@@ -19,7 +19,7 @@ use crate::shop::{PORT, Shop, app, items};
 const RATE: f64 = 25.0;
 /// Beside the nodes: what fails here is the client's own fault.
 const CONTROL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 1), 9000);
-const CONTROL_NAME: &str = "control";
+pub(crate) const CONTROL_NAME: &str = "control";
 /// The folder of a node in which the pod on it keeps its report.
 const FOLDER: &str = "/var/lib/shoppers";
 /// The DaemonSet of the clients on the nodes.
@@ -39,14 +39,7 @@ impl Load {
     /// Begins to ask once every entry point answers.
     pub(crate) async fn start(cluster: &KubeadmCluster, shop: &Shop) -> Self {
         let outside = cluster.outside();
-        let program = migrate_testbed::traffic_program().unwrap();
-        let control = tokio::process::Command::new(&outside[0])
-            .args(&outside[1..])
-            .arg(program)
-            .args(["serve", &CONTROL.port().to_string()])
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let control = serve_control(&outside);
         let through_nodes = node_ports(cluster, shop);
         let inside = cluster_ips(&cluster.client(), shop).await;
         let mut ways = vec![(outside.clone(), &through_nodes)];
@@ -173,9 +166,21 @@ impl fmt::Display for Tallies {
     }
 }
 
+/// Serves the control target for as long as the process is held.
+pub(crate) fn serve_control(outside: &[String]) -> tokio::process::Child {
+    let program = migrate_testbed::traffic_program().unwrap();
+    tokio::process::Command::new(&outside[0])
+        .args(&outside[1..])
+        .arg(program)
+        .args(["serve", &CONTROL.port().to_string()])
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
 /// Every node's port of every Service, with new connections and, where nothing
 /// may fail, with kept ones; and the control target.
-fn node_ports(cluster: &KubeadmCluster, shop: &Shop) -> Vec<Target> {
+pub(crate) fn node_ports(cluster: &KubeadmCluster, shop: &Shop) -> Vec<Target> {
     let mut targets = vec![Target::new(CONTROL_NAME, CONTROL)];
     for workload in &shop.workloads {
         let Some(port) = workload.node_port else {
@@ -199,7 +204,7 @@ fn node_ports(cluster: &KubeadmCluster, shop: &Shop) -> Vec<Target> {
 }
 
 /// The addresses of the replicated Services, and the control target.
-async fn cluster_ips(client: &Client, shop: &Shop) -> Vec<Target> {
+pub(crate) async fn cluster_ips(client: &Client, shop: &Shop) -> Vec<Target> {
     let mut targets = vec![Target::new(CONTROL_NAME, CONTROL)];
     for workload in shop.replicated() {
         let services = Request::new("/api/v1/namespaces/default/services");

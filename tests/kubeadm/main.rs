@@ -3,7 +3,8 @@
 //! request to a replicated Service.
 //!
 //! * `lane.rs` is the claim; `controls.rs` takes single protections away, and
-//!   `by_hand.rs` does the same by the documented procedure.
+//!   `by_hand.rs` does the same by the documented procedure; `ha/` is the claim
+//!   for three control planes behind a load balancer.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
 
@@ -15,6 +16,7 @@
 
 mod by_hand;
 mod controls;
+mod ha;
 mod lane;
 mod load;
 mod observe;

@@ -16,7 +16,7 @@ use migrate_kube::{TokioClock, observe};
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
 use migrate_testbed::KubeadmCluster;
-use migrate_upgrade::{Kubeadm, NodeShell, Ssh};
+use migrate_upgrade::{ApiServerBackend, Kubeadm, NodeShell, Ssh};
 use migrate_verify::ClusterHealth;
 
 use crate::TARGET;
@@ -39,6 +39,8 @@ pub(crate) struct Way {
     pub(crate) shell: Arc<dyn NodeShell>,
     pub(crate) migrate: Arc<dyn MigratePods>,
     pub(crate) verify: Arc<dyn VerifyMigration>,
+    /// What takes API servers out of their load balancer, if anything does.
+    pub(crate) balancer: Option<Arc<dyn ApiServerBackend>>,
 }
 
 impl Way {
@@ -49,6 +51,7 @@ impl Way {
             shell: Arc::new(Ssh::new().with_config(cluster.ssh_config())),
             migrate: Arc::new(Drainer::new(client.clone())),
             verify: Arc::new(ClusterHealth::new(client)),
+            balancer: None,
         }
     }
 
@@ -75,7 +78,10 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
         .with_durations(PhaseDurations::kubeadm())
         .plan()
         .unwrap();
-    let driver = Kubeadm::new(way.shell).with_ignored_preflight_errors(["SystemVerification"]);
+    let mut driver = Kubeadm::new(way.shell).with_ignored_preflight_errors(["SystemVerification"]);
+    if let Some(balancer) = way.balancer {
+        driver = driver.with_api_server_backend(balancer);
+    }
     let names: Vec<String> = cluster
         .nodes()
         .iter()

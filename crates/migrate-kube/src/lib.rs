@@ -65,4 +65,4 @@ pub use error::Error;
 pub use evict::{EvictOptions, EvictionAnswer, evict};
 pub use guard::{DryRunGuard, DryRunGuardLayer, Refused, read_only};
 pub use observe::{control_plane, observe};
-pub use watch::{WatchEvent, watch};
+pub use watch::{WatchEvent, Watchable, watch};

@@ -18,6 +18,18 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// away for seconds and a drain that is deaf cannot go on.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// What can be watched: any kind that is known when this is compiled, all of
+/// [`resources`](crate::resources) among them.
+pub trait Watchable:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
+{
+}
+
+impl<K> Watchable for K where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
+{
+}
+
 /// What a watch saw.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -43,13 +55,10 @@ pub enum WatchEvent<K> {
 ///
 /// # Caveats
 /// Events of one object come in order; those of two watches do not.
-pub fn watch<K>(
+pub fn watch<K: Watchable>(
     api: Api<K>,
     selection: &Selection,
-) -> impl Stream<Item = Result<WatchEvent<K>, Error>> + Send + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
+) -> impl Stream<Item = Result<WatchEvent<K>, Error>> + Send + use<K> {
     let config = watcher::Config {
         label_selector: selection.labels.clone(),
         field_selector: selection.fields.clone(),

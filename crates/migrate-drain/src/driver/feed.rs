@@ -7,7 +7,7 @@ use migrate_kube::resources::{
     Deployment, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget,
     ReplicaSet, StatefulSet, VolumeAttachment,
 };
-use migrate_kube::{Error, Selection, WatchEvent, watch};
+use migrate_kube::{Error, Selection, WatchEvent, Watchable, watch};
 
 /// The kinds that are watched.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -76,19 +76,11 @@ pub(super) fn feed(client: &Client) -> Feed {
     feed
 }
 
-fn one<K>(
+fn one<K: Watchable>(
     client: &Client,
     kind: Kind,
     change: fn(WatchEvent<K>) -> Change,
-) -> BoxStream<'static, Change>
-where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + 'static,
-{
+) -> BoxStream<'static, Change> {
     let events = watch(Api::<K>::all(client.clone()), &Selection::all());
     let failed = move |error| Change::Failed(kind, error);
     events

@@ -8,7 +8,7 @@ use futures::stream::{self, BoxStream};
 use kube::{Api, Client, ResourceExt};
 use migrate_core::{AssumedBudgetPolicy, BudgetKey, StepError, StepInput, Workload};
 use migrate_kube::resources::{Deployment, Node, PodDisruptionBudget, ReplicaSet, StatefulSet};
-use migrate_kube::{Error, Selection, WatchEvent};
+use migrate_kube::{Error, Selection, WatchEvent, Watchable};
 use migrate_plan::Input;
 
 use crate::state::budget_gone;
@@ -92,12 +92,7 @@ fn of_kind<K, T>(
     gone: fn(T) -> Input,
 ) -> Watched
 where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + 'static,
+    K: Watchable,
     T: Clone + Ord + Send + 'static,
 {
     let mut is_listed = false;
@@ -133,20 +128,12 @@ where
 }
 
 /// Watches a kind of workload for what its assumed budgets have left.
-fn of_workloads<K>(
+fn of_workloads<K: Watchable>(
     client: &Client,
     input: &StepInput,
     kind: &str,
     model: impl Fn(&K) -> Option<Workload> + Clone + Send + 'static,
-) -> Watched
-where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + 'static,
-{
+) -> Watched {
     let policy: AssumedBudgetPolicy = input.policy.assumed_budgets.clone();
     let planned = input.model.workloads.iter();
     let known = planned

@@ -14,7 +14,10 @@ use crate::process::Component;
 use crate::{Error, eventually};
 
 const CONFIGURATION: &str = include_str!("files/haproxy.cfg");
-const INIT: &str = include_str!("files/balancer-init.sh");
+const INIT: &str = concat!(
+    include_str!("files/network.sh"),
+    include_str!("files/balancer-init.sh")
+);
 
 /// Where the cluster's clients find its API.
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 5);

@@ -17,7 +17,10 @@ use crate::process::Component;
 use crate::text::last_lines;
 use crate::{Error, eventually};
 
-const INIT: &str = include_str!("files/node-init.sh");
+const INIT: &str = concat!(
+    include_str!("files/network.sh"),
+    include_str!("files/node-init.sh")
+);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

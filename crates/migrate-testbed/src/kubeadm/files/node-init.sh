@@ -1,4 +1,3 @@
-#!/bin/bash
 # The start of a node, inside its own namespaces, before systemd takes over as
 # pid 1. The environment says which node: NODE, NAME, ADDRESS, PEERS (lines of
 # "address name pod-subnet"), STATE (its folder), ROOTFS, SHARED (read-only for
@@ -90,15 +89,7 @@ if [ ! -e "$root/etc/testbed-node" ]; then
     echo "$NODE" > "$root/etc/testbed-node"
 fi
 
-ip link set lo up
-tries=0
-until ip link show eth0 > /dev/null 2>&1; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 300 ] || { echo "no network device came" >&2; exit 1; }
-    sleep 0.05
-done
-ip addr add "$ADDRESS/24" dev eth0
-ip link set eth0 up
+take_address "$ADDRESS"
 ip route add default via "$GATEWAY"
 while read -r address _ subnet; do
     [ "$address" = "$ADDRESS" ] || [ -z "$subnet" ] || ip route add "$subnet" via "$address"

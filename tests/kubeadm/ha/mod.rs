@@ -1,42 +1,22 @@
 //! Three control planes behind a load balancer, upgraded one after the other
 //! with requests on everything: Services, the API through the balancer, etcd.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking"
-)]
-
-mod shop;
+mod load;
 mod skew;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use migrate_core::steps::{BackupProof, BackupReport};
-use migrate_core::{
-    BackUpData, Cancellation, Clock, Fence, Migration, StepContext, StepError, StepInput,
-};
-use migrate_drain::Drainer;
-use migrate_executor::{Executor, FileJournal, Pace, Report, RunOutcome, Setup};
-use migrate_kube::{TokioClock, observe};
-use migrate_plan::Planner;
-use migrate_preflight::Preflight;
+use load::Load;
+use migrate_executor::{Report, RunOutcome};
 use migrate_testbed::{KubeadmCluster, Traffic, TrafficReport, skip_or_fail, traffic_program};
-use migrate_upgrade::{Haproxy, Kubeadm, Ssh};
-use migrate_verify::ClusterHealth;
-use shop::Shop;
+use migrate_upgrade::Haproxy;
 use skew::SkewWatch;
 use tokio::time::Instant;
 
-const TARGET: &str = "v1.37.2";
-const POLICY: &str = r#"
-waive = ["KM-BACKUP-001"]
-[deadlines]
-drain = 300
-upgrade = 900
-"#;
+use crate::run::{Way, upgrade};
+use crate::shop::{Shop, WORKLOADS};
+
 /// The bar of the whole run.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// Requests a second to each of thirty entry points: two cores also run three
@@ -119,15 +99,16 @@ async fn run(quiesces: bool) -> Option<Seen> {
     let cluster = skip_or_fail(builder.start().await)?;
     figure("setup", began.elapsed().as_secs_f64(), "s");
     let cluster = Arc::new(cluster);
-    let shop = Shop::open(&cluster).await;
+    // Those to which no request may fail.
+    let shop = Shop::open(&cluster, &WORKLOADS[..2]).await;
     let outside = cluster.outside();
     let api = Traffic::ask_api(&outside, API_RATE, cluster.inside_kubeconfig_path()).unwrap();
     let etcd = Traffic::write_to_etcd(&outside, ETCD_PAUSE, cluster.etcd_access()).unwrap();
-    let load = shop.load_at(SERVICE_RATE, &cluster).await;
+    let load = Load::start(&cluster, &shop, SERVICE_RATE).await;
     let skew = SkewWatch::start(Arc::clone(&cluster));
 
     let began = Instant::now();
-    let report = tokio::time::timeout(PATIENCE, upgrade(&cluster, quiesces)).await;
+    let report = tokio::time::timeout(PATIENCE, upgrade(&cluster, way(&cluster, quiesces))).await;
     let report = report.expect("the run to end in time");
     figure("upgrade", began.elapsed().as_secs_f64(), "s");
     println!("{report}");
@@ -161,51 +142,13 @@ async fn run(quiesces: bool) -> Option<Seen> {
     Some(seen)
 }
 
-async fn upgrade(cluster: &KubeadmCluster, quiesces: bool) -> Report {
-    let client = cluster.client();
-    let policy = kube_migrate::policy_from_toml(POLICY).unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
-    let target = TARGET.parse().unwrap();
-    let model = observe(&client, clock.now()).await.unwrap();
-    let plan = Planner::new(&model, &policy, target).plan().unwrap();
-    let shell = Arc::new(Ssh::new().with_config(cluster.ssh_config()));
-    let mut driver = Kubeadm::new(shell).with_ignored_preflight_errors(["SystemVerification"]);
+/// With every protection, and API servers taken out first or not.
+fn way(cluster: &KubeadmCluster, quiesces: bool) -> Way {
+    let mut way = Way::protected(cluster);
     if quiesces {
         let balancer = cluster.balancer().unwrap();
         let haproxy = Haproxy::new(balancer.backend()).with_socket(balancer.socket());
-        driver = driver.with_api_server_backend(Arc::new(haproxy));
+        way.balancer = Some(Arc::new(haproxy));
     }
-    let nodes = cluster.nodes().iter().map(|node| node.name().to_owned());
-    let ready = driver
-        .pre_pull(&nodes.collect::<Vec<_>>(), &TARGET.parse().unwrap())
-        .await;
-    assert!(ready.is_ready(), "{:?}", ready.findings);
-    let migration = Migration::new(
-        Arc::new(Preflight::new(client.clone())),
-        Arc::new(NoBackup),
-        Arc::new(driver),
-        Arc::new(Drainer::new(client.clone())),
-        Arc::new(ClusterHealth::new(client.clone())),
-    );
-    let journal = FileJournal::open(cluster.dir().join("journal")).unwrap();
-    let context = StepContext::new(clock, Fence::new("ha", 1));
-    let mut pace = Pace::default();
-    pace.probe = Duration::from_secs(1);
-    pace.verify = Duration::from_secs(1);
-    pace.retry = Duration::from_secs(1);
-    let setup = Setup::new(client, migration, Box::new(journal), context)
-        .with_pace(pace)
-        .with_plan(plan, model, policy);
-    let mut executor = Executor::open(setup).await.unwrap();
-    executor.run(&Cancellation::new()).await.unwrap()
-}
-
-/// Another test proves the backup; here it would measure the disk.
-struct NoBackup;
-
-#[async_trait]
-impl BackUpData for NoBackup {
-    async fn run(&self, _: &StepContext, _: &StepInput) -> Result<BackupReport, StepError> {
-        Ok(BackupReport::new(BackupProof::None, Vec::new()))
-    }
+    way
 }
