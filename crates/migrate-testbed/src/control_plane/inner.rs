@@ -361,12 +361,21 @@ pub(super) async fn find_or_build(minor: u32, report: &Report) -> Result<Binarie
 
 /// A client from a kubeconfig file that never retries by itself.
 pub(crate) async fn client(kubeconfig: &Path) -> Result<kube::Client, Error> {
-    let connecting = || format!("using {}", kubeconfig.display());
+    let client = kube::Client::try_from(config(kubeconfig).await?);
+    client.map_err(Error::api(using(kubeconfig)))
+}
+
+/// What a kubeconfig file says, for clients that never retry by themselves.
+pub(crate) async fn config(kubeconfig: &Path) -> Result<kube::Config, Error> {
     let config = Kubeconfig::read_from(kubeconfig)
-        .map_err(|error| Error::api(connecting())(error.into()))?;
+        .map_err(|error| Error::api(using(kubeconfig))(error.into()))?;
     let mut config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
         .await
-        .map_err(|error| Error::api(connecting())(error.into()))?;
+        .map_err(|error| Error::api(using(kubeconfig))(error.into()))?;
     config.default_retry = false;
-    kube::Client::try_from(config).map_err(Error::api(connecting()))
+    Ok(config)
+}
+
+fn using(kubeconfig: &Path) -> String {
+    format!("using {}", kubeconfig.display())
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use builder::ControlPlaneBuilder;
-pub(crate) use inner::{Inner, client};
+pub(crate) use inner::{Inner, client, config};
 pub use pki::Identity;
 
 use crate::hooks::HookServer;

@@ -114,16 +114,13 @@ impl KubeadmClusterBuilder {
         try_join_all(nodes.iter().map(Node::boot)).await?;
 
         let (members, _) = nodes.split_at(self.control_planes.into());
-        let balancer = match members {
-            [] | [_] => None,
+        let (balancer, endpoint) = match members {
+            [only] => (None, only.address()),
             _ => {
                 let folder = run_dir.path().join("balancer");
-                Some(Balancer::start(members, &network, &prepared.rootfs, folder).await?)
+                let several = Balancer::start(members, &network, &prepared.rootfs, folder).await?;
+                (Some(several), balancer::ADDRESS)
             }
-        };
-        let endpoint = match (&balancer, members.first()) {
-            (None, Some(first)) => first.address(),
-            _ => balancer::ADDRESS,
         };
         let setup = Setup {
             nodes: &nodes,

@@ -2,17 +2,16 @@
 //! writes.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Request;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::REQUEST_TIMEOUT;
-use super::load::{Asking, Book, Books, lock};
+use super::load::{Asking, Book, lock};
+use super::{REQUEST_TIMEOUT, TIMEOUT};
+use crate::control_plane::config;
 
 /// How requests are made, by the names of their tallies.
 const KINDS: [Kind; 4] = [
@@ -62,38 +61,22 @@ pub(super) async fn load(rate: &str, kubeconfig: &str) -> Result<(), String> {
     if !(0.01..=1_000.0).contains(&rate) {
         return Err("a rate of 0.01 to 1000".to_owned());
     }
-    let config = config(kubeconfig).await?;
-    let began = Instant::now();
-    let mut asking = JoinSet::new();
-    let mut books = Books::new();
+    let config = config(Path::new(kubeconfig)).await;
+    let config = config.map_err(|error| error.to_string())?;
+    let pause = Duration::from_secs_f64(1.0 / rate);
+    let mut asking = Asking::new();
     for kind in KINDS {
-        let book = Arc::new(Mutex::new(Book::new(kind.name, began)));
-        books.insert(kind.name.to_owned(), Arc::clone(&book));
-        let pause = Duration::from_secs_f64(1.0 / rate);
-        asking.spawn(ask_on(kind, pause, config.clone(), book));
+        let book = asking.book(kind.name);
+        let ask = ask_on(kind, pause, config.clone(), book);
+        asking.requests.spawn(ask);
     }
-    Asking {
-        requests: asking,
-        books,
-    }
-    .until_closed()
-    .await
-}
-
-/// Of a kubeconfig, for a client that never tries again by itself.
-pub(super) async fn config(kubeconfig: &str) -> Result<kube::Config, String> {
-    let text = Kubeconfig::read_from(Path::new(kubeconfig));
-    let text = text.map_err(|error| format!("{kubeconfig}: {error}"))?;
-    let config = kube::Config::from_custom_kubeconfig(text, &KubeConfigOptions::default()).await;
-    let mut config = config.map_err(|error| format!("{kubeconfig}: {error}"))?;
-    config.default_retry = false;
-    Ok(config)
+    asking.until_closed().await
 }
 
 async fn ask_on(kind: Kind, pause: Duration, config: kube::Config, book: Arc<Mutex<Book>>) {
     let mut ticks = interval(pause);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let count = AtomicU64::new(0);
+    let mut count = 0;
     let mut kept = None;
     let mut requests = JoinSet::new();
     loop {
@@ -113,12 +96,13 @@ async fn ask_on(kind: Kind, pause: Duration, config: kube::Config, book: Arc<Mut
                 continue;
             }
         };
-        let (book, count) = (Arc::clone(&book), count.fetch_add(1, Ordering::Relaxed));
+        let book = Arc::clone(&book);
         requests.spawn(async move {
             let seen = timeout(REQUEST_TIMEOUT, ask(&client, kind, count)).await;
-            let seen = seen.unwrap_or_else(|_| Err("timeout".to_owned()));
+            let seen = seen.unwrap_or_else(|_| Err(TIMEOUT.to_owned()));
             lock(&book).note(began, seen);
         });
+        count += 1;
         while requests.try_join_next().is_some() {}
     }
 }

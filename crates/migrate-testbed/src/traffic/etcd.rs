@@ -1,16 +1,17 @@
 //! A key written to etcd again and again, as an API server would: through any
 //! member, the next one when one fails.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Request;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::REQUEST_TIMEOUT;
-use super::api::{config, send};
-use super::load::{Asking, Book, Books, lock};
+use super::api::send;
+use super::load::{Asking, Book, lock};
+use super::{REQUEST_TIMEOUT, TIMEOUT};
+use crate::control_plane::client;
 
 /// The name of the tally.
 const NAME: &str = "etcd.write";
@@ -33,19 +34,14 @@ pub(super) async fn load(every: &str, members: &[&str]) -> Result<(), String> {
     }
     let mut clients = Vec::new();
     for member in members {
-        let client = kube::Client::try_from(config(member).await?);
-        clients.push(client.map_err(|error| format!("{member}: {error}"))?);
+        let client = client(Path::new(member)).await;
+        clients.push(client.map_err(|error| error.to_string())?);
     }
-    let book = Arc::new(Mutex::new(Book::new(NAME, Instant::now())));
-    let books = Books::from([(NAME.to_owned(), Arc::clone(&book))]);
-    let mut asking = JoinSet::new();
-    asking.spawn(write_on(clients, Duration::from_millis(every), book));
-    Asking {
-        requests: asking,
-        books,
-    }
-    .until_closed()
-    .await
+    let mut asking = Asking::new();
+    let book = asking.book(NAME);
+    let pause = Duration::from_millis(every);
+    asking.requests.spawn(write_on(clients, pause, book));
+    asking.until_closed().await
 }
 
 async fn write_on(members: Vec<kube::Client>, pause: Duration, book: Arc<Mutex<Book>>) {
@@ -56,22 +52,17 @@ async fn write_on(members: Vec<kube::Client>, pause: Duration, book: Arc<Mutex<B
         ticks.tick().await;
         let began = Instant::now();
         let write = async {
-            let mut last = "timeout".to_owned();
-            // The member that took the last one is asked first.
+            // They never end; the one that took the last write is asked first.
             while let Some(member) = members.peek() {
-                let asked = timeout(ONE_MEMBER, write(member)).await;
-                match asked.unwrap_or_else(|_| Err("timeout".to_owned())) {
-                    Ok(()) => return Ok(()),
-                    Err(said) => last = said,
+                if let Ok(Ok(())) = timeout(ONE_MEMBER, write(member)).await {
+                    break;
                 }
                 members.next();
                 sleep(PAUSE).await;
             }
-            Err(last)
         };
-        let seen = timeout(REQUEST_TIMEOUT, write).await;
-        let seen = seen.unwrap_or_else(|_| Err("timeout".to_owned()));
-        lock(&book).note(began, seen);
+        let written = timeout(REQUEST_TIMEOUT, write).await;
+        lock(&book).note(began, written.map_err(|_| TIMEOUT.to_owned()));
     }
 }
 

@@ -45,16 +45,31 @@ pub(super) async fn load_into(file: &str, rate: &str, targets: &[&str]) -> Resul
     Ok(())
 }
 
-/// What is known of every target, by its name.
-pub(super) type Books = BTreeMap<String, Arc<Mutex<Book>>>;
-
 /// Requests under way to every target.
 pub(super) struct Asking {
     pub(super) requests: JoinSet<()>,
-    pub(super) books: Books,
+    /// What is known of every target, by its name.
+    books: BTreeMap<String, Arc<Mutex<Book>>>,
+    began: Instant,
 }
 
 impl Asking {
+    /// Nobody is asked yet.
+    pub(super) fn new() -> Self {
+        Self {
+            requests: JoinSet::new(),
+            books: BTreeMap::new(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Opens the book of a target.
+    pub(super) fn book(&mut self, name: &str) -> Arc<Mutex<Book>> {
+        let book = Arc::new(Mutex::new(Book::new(name, self.began)));
+        self.books.insert(name.to_owned(), Arc::clone(&book));
+        book
+    }
+
     fn begin(rate: &str, targets: &[&str]) -> Result<Self, String> {
         let rate: f64 = rate.parse().map_err(|_| format!("{rate:?} is no rate"))?;
         let targets: Vec<Target> = targets
@@ -65,15 +80,12 @@ impl Asking {
             return Err("at least one target, and a rate of 0.01 to 10000".to_owned());
         }
         let pause = Duration::from_secs_f64(1.0 / rate);
-        let began = Instant::now();
-        let mut requests = JoinSet::new();
-        let mut books = Books::new();
+        let mut asking = Self::new();
         for target in targets {
-            let book = Arc::new(Mutex::new(Book::new(&target.name, began)));
-            books.insert(target.name.clone(), Arc::clone(&book));
-            requests.spawn(ask_on(target, pause, book));
+            let book = asking.book(&target.name);
+            asking.requests.spawn(ask_on(target, pause, book));
         }
-        Ok(Self { requests, books })
+        Ok(asking)
     }
 
     /// Asks until standard input ends, then prints what became of it.
