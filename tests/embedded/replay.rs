@@ -20,9 +20,8 @@ async fn recorded_inputs_give_the_recorded_actions() {
 }
 
 /// One run of a journal.
-#[derive(Default)]
 struct Run {
-    opened: Option<RunOpened>,
+    opened: Box<RunOpened>,
     inputs: Vec<Recorded>,
     began: Vec<ActionId>,
     done: bool,
@@ -38,8 +37,10 @@ pub(crate) fn obeys_the_replay_law(entries: Vec<Entry>) -> Result<usize, String>
     for entry in entries {
         if let Record::RunOpened(opened) = entry.record {
             runs.push(Run {
-                opened: Some(*opened),
-                ..Run::default()
+                opened,
+                inputs: Vec::new(),
+                began: Vec::new(),
+                done: false,
             });
             continue;
         }
@@ -59,9 +60,7 @@ pub(crate) fn obeys_the_replay_law(entries: Vec<Entry>) -> Result<usize, String>
 
 impl Run {
     fn check(&self) -> Result<usize, String> {
-        let Some(opened) = &self.opened else {
-            return Ok(0);
-        };
+        let opened = &self.opened;
         let commands = replay(&opened.plan, &opened.model, &opened.policy, &self.inputs);
         let commands = commands.map_err(|error| error.to_string())?;
         let replayed: Vec<ActionId> = commands

@@ -68,9 +68,9 @@ async fn kill_the_third_while_the_second_waits(rig: &Rig, plan: &Plan) {
     holds.store(true, Ordering::SeqCst);
     rig.cluster.set_node_fault(third, NodeFault::Dead);
     let is_ready = || {
-        let node = node(third);
-        let mut conditions = node["status"]["conditions"].as_array().unwrap().iter();
-        conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        let store = rig.cluster.store();
+        let node = store.get(Resource::NODES, "", third).unwrap();
+        node.is_ready()
     };
     while is_ready() {
         sleep(SECOND).await;

@@ -9,6 +9,7 @@ use migrate_drain::Drainer;
 use migrate_testbed::KubeadmCluster;
 
 use crate::lane::broken_rules;
+use crate::real::run::policy;
 use crate::run::{POLICY, Way, upgrade};
 use crate::shop::{Kind, Shop, WORKLOADS, Workload};
 use crate::watched;
@@ -32,7 +33,7 @@ async fn moved_without_a_hook_or_a_budget_requests_fail() {
     let Some((cluster, shop)) = watched::open(&workloads).await else {
         return;
     };
-    let mut policy = kube_migrate::policy_from_toml(POLICY).unwrap();
+    let mut policy = policy(POLICY);
     let drainer = || Drainer::new(cluster.client());
 
     let work = move_workers(&cluster, drainer().with_policy(policy.clone()));

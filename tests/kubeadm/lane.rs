@@ -10,6 +10,7 @@ use migrate_testbed::KubeadmCluster;
 use tokio::time::Instant;
 
 use crate::observe::{moves, objects};
+use crate::real::cluster::key;
 use crate::real::observer::{Change, show};
 use crate::run::{Way, upgrade};
 use crate::shop::{self, WORKLOADS, app};
@@ -120,12 +121,10 @@ async fn uids(client: &Client) -> BTreeMap<String, BTreeSet<String>> {
 pub(crate) fn broken_rules(changes: &[Change]) -> Vec<String> {
     let mut settings = RuleSettings::default();
     for change in changes.iter().filter(|change| change.kind == "Pod") {
-        let metadata = &change.object["metadata"];
+        let pod = &change.object;
         // kubeadm and the Job controllers take pods away too.
-        if metadata["namespace"] != "default" || app(&change.object) == "short" {
-            let name = |value: &serde_json::Value| value.as_str().unwrap_or("").to_owned();
-            let (namespace, name) = (name(&metadata["namespace"]), name(&metadata["name"]));
-            settings.exempt.insert(format!("{namespace}/{name}"));
+        if pod["metadata"]["namespace"] != "default" || app(pod) == "short" {
+            settings.exempt.insert(key(pod));
         }
     }
     let mut checker = RuleChecker::new(settings);

@@ -20,7 +20,7 @@ use migrate_upgrade::{ApiServerBackend, Kubeadm, NodeShell, Ssh};
 use migrate_verify::ClusterHealth;
 
 use crate::TARGET;
-use crate::real::run::{NoBackup, NoDrain};
+use crate::real::run::{NoBackup, NoDrain, policy};
 
 /// Accepts what the shop needs: the Job starts anew, the ledger is down.
 pub(crate) const POLICY: &str = r#"
@@ -71,7 +71,7 @@ impl Way {
 /// Upgrades the cluster to [`TARGET`] and gives the report.
 pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
     let client = cluster.client();
-    let policy = kube_migrate::policy_from_toml(POLICY).unwrap();
+    let policy = policy(POLICY);
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     let model = observe(&client, clock.now()).await.unwrap();
     let plan = Planner::new(&model, &policy, TARGET.parse().unwrap())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use migrate_kube::anchor;
 use migrate_kube::resources::Pod;
 use migrate_sim::api::{Fault, RequestInfo};
 use migrate_sim::store::{ApiError, Resource};
@@ -14,9 +15,6 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::dice::Dice;
-
-/// The kill switch, an annotation of the run's Lease.
-const PAUSE: &str = "kube-migrate.dev/pause";
 
 /// The faults of one run.
 #[derive(Clone, Debug, Default)]
@@ -201,8 +199,8 @@ impl Faults {
 /// has made its mark there is nothing to pause.
 fn set_paused(cluster: &SimCluster, paused: bool) {
     let mut store = cluster.store();
-    let _ = store.modify(Resource::LEASES, "kube-system", "kube-migrate", |lease| {
-        lease["metadata"]["annotations"][PAUSE] = json!(paused.to_string());
+    let _ = store.modify(Resource::LEASES, "kube-system", anchor::NAME, |lease| {
+        lease["metadata"]["annotations"][anchor::PAUSE] = json!(paused.to_string());
     });
 }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::ListParams;
-use kube::core::Request;
 use migrate_core::skew::{Component, ComponentInstance, Reachable, check};
 use migrate_core::version::{KubeVersion, MinorVersion};
 use migrate_testbed::KubeadmCluster;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::real::cluster::list;
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -151,10 +151,5 @@ async fn look(cluster: &KubeadmCluster) -> Option<Vec<ComponentInstance>> {
 }
 
 async fn items(client: &Client, path: &str) -> Option<Vec<Value>> {
-    let request = Request::new(path).list(&ListParams::default()).ok()?;
-    let list: Value = timeout(PAUSE * 2, client.request(request))
-        .await
-        .ok()?
-        .ok()?;
-    Some(list["items"].as_array()?.clone())
+    timeout(PAUSE * 2, list(client, path)).await.ok()?.ok()
 }

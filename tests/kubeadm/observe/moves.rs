@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::real::cluster::text;
 use crate::real::observer::Change;
 use crate::shop::{app, is_finished, is_ready};
 
@@ -18,8 +19,8 @@ pub(crate) struct Moves {
     pub(crate) thrown_away: Vec<String>,
     /// Nodes in the order of their cordons.
     pub(crate) cordoned: Vec<String>,
-    /// Pods of each workload on each node when the first worker was cordoned.
-    pub(crate) placed: BTreeMap<(String, String), u32>,
+    /// Pods of each workload on the first worker when it was cordoned.
+    twice: BTreeMap<String, u32>,
 }
 
 impl Moves {
@@ -63,11 +64,8 @@ impl Moves {
     /// again, twice.
     pub(crate) fn evictions_of(&self, workload: &str, pods: u32) -> (u32, u32) {
         let evictions = self.evictions.get(workload).copied().unwrap_or(0);
-        let twice = self.cordoned.iter().find_map(|node| {
-            let key = (node.clone(), workload.to_owned());
-            self.placed.get(&key).copied()
-        });
-        (evictions, pods + twice.unwrap_or(0))
+        let twice = self.twice.get(workload).copied().unwrap_or(0);
+        (evictions, pods + twice)
     }
 
     /// The moment of an eviction: the first sight of a pod that is to go.
@@ -85,16 +83,17 @@ impl Moves {
 
     fn cordoned<'a>(&mut self, node: &Value, pods: impl Iterator<Item = &'a Value>) {
         let is_member = "node-role.kubernetes.io/control-plane";
-        let labels = &node["metadata"]["labels"];
-        if self.cordoned.is_empty() && labels[is_member].is_null() {
-            for pod in pods.filter(|pod| is_ready(pod)) {
-                let key = (text(&pod["spec"]["nodeName"]), app(pod).to_owned());
-                *self.placed.entry(key).or_default() += 1;
+        let metadata = &node["metadata"];
+        if !metadata["labels"][is_member].is_null() {
+            return;
+        }
+        if self.cordoned.is_empty() {
+            let here = pods.filter(|pod| pod["spec"]["nodeName"] == metadata["name"]);
+            for pod in here.filter(|pod| is_ready(pod)) {
+                *self.twice.entry(app(pod).to_owned()).or_default() += 1;
             }
         }
-        if labels[is_member].is_null() {
-            self.cordoned.push(text(&node["metadata"]["name"]));
-        }
+        self.cordoned.push(text(&metadata["name"]));
     }
 }
 
@@ -123,11 +122,7 @@ fn uid(object: &Value) -> String {
     text(&object["metadata"]["uid"])
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or("").to_owned()
-}
-
-/// Names (`namespace/name`) of pods whose eviction was accepted.
+/// Namespaces and names of pods whose eviction was accepted.
 pub(crate) fn evicted(changes: &[Change]) -> Vec<(String, String)> {
     let pods = changes.iter().filter(|change| change.kind == "Pod");
     let evicted = pods.filter(|change| is_evicted(&change.object));

@@ -6,10 +6,10 @@ mod objects;
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::ListParams;
-use kube::core::Request;
 use migrate_testbed::{KubeadmCluster, eventually};
 use serde_json::Value;
+
+use crate::real::cluster::{condition, list};
 
 /// Where servers listen.
 pub(crate) const PORT: u16 = 8080;
@@ -158,10 +158,7 @@ pub(crate) fn app(pod: &Value) -> &str {
 
 /// Whether a pod is Ready and not on its way out.
 pub(crate) fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    pod["metadata"]["deletionTimestamp"].is_null()
-        && conditions.any(|it| it["type"] == "Ready" && it["status"] == "True")
+    pod["metadata"]["deletionTimestamp"].is_null() && condition(pod, "Ready") == "True"
 }
 
 /// Whether a pod has run to its end, as an evicted one of a Job has.
@@ -172,7 +169,5 @@ pub(crate) fn is_finished(pod: &Value) -> bool {
 
 /// What a list of the API holds.
 pub(crate) async fn items(client: &Client, path: &str) -> Vec<Value> {
-    let request = Request::new(path).list(&ListParams::default()).unwrap();
-    let list: Value = client.request(request).await.unwrap();
-    list["items"].as_array().cloned().unwrap_or_default()
+    list(client, path).await.unwrap()
 }
