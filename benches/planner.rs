@@ -99,13 +99,13 @@ fn synthetic(nodes: usize) -> ClusterModel {
     model
 }
 
-/// More than an everyday cluster has beside healthy pods: one pod in `sick` is
-/// not Ready, every tenth workload keeps its pods on different nodes, the pods
-/// of another tenth have volumes of their node, every tenth budget lets nothing
-/// go.
-fn troubled(mut model: ClusterModel, sick: usize) -> ClusterModel {
+/// More than an everyday cluster has beside healthy pods: one pod in a hundred
+/// is not Ready, every tenth workload keeps its pods on different nodes, the
+/// pods of another tenth have volumes of their node, every tenth budget lets
+/// nothing go.
+fn troubled(mut model: ClusterModel) -> ClusterModel {
     for (number, pod) in model.pods.iter_mut().enumerate() {
-        pod.ready = number % sick != 0;
+        pod.ready = number % 100 != 0;
         let app = &pod.labels["app"];
         if app.ends_with('7') {
             pod.placement.anti_affinity.push(AntiAffinityTerm {
@@ -224,7 +224,7 @@ fn figures(name: &str, nodes: usize) -> ClusterModel {
     let mut one_sick = model.clone();
     one_sick.pods[0].ready = false;
     in_trouble(&format!("{name}_one_sick"), &one_sick);
-    in_trouble(&format!("{name}_troubled"), &troubled(one_sick, 100));
+    in_trouble(&format!("{name}_troubled"), &troubled(one_sick));
     model
 }
 

@@ -120,26 +120,13 @@ pub(crate) async fn execute(
     })
 }
 
-/// How the upgrade of each target can be taken back, as far as the driver says.
+/// How the upgrade of each target can be taken back, as far as the driver says,
+/// for people: JSON has the plan alone.
 fn undo(cli: &Cli, plan: &Plan) -> BTreeMap<Target, String> {
-    if !cli.kubeadm {
+    if !cli.kubeadm || cli.json {
         return BTreeMap::new();
     }
-    let members = plan.control_plane.iter().map(|member| {
-        let member_target = Target::ControlPlane {
-            member: member.name.clone(),
-        };
-        (member_target, &member.from)
-    });
-    let nodes = plan.slots.iter().map(|slot| {
-        let node_target = Target::Node {
-            pool: slot.pool.clone(),
-            node: slot.node.clone(),
-        };
-        (node_target, &slot.from)
-    });
-    members
-        .chain(nodes)
+    plan.targets()
         .map(|(target, from)| {
             let (from, to) = (from.clone(), plan.to.clone());
             let upgrade = Action::new(&plan.id, target.clone(), Phase::Upgrade, from, to);

@@ -50,6 +50,6 @@ pub(crate) fn extended() -> Result<(), String> {
     let mut bench = cargo();
     bench
         .args(["bench", "--workspace"])
-        .env("PLANNER_BENCH_LARGE", "1");
+        .env("PLANNER_BENCH_NODES", "40000");
     run(&mut bench)
 }

@@ -124,6 +124,25 @@ impl Plan {
         self.control_plane.is_empty() && self.slots.is_empty()
     }
 
+    /// Everything to be upgraded with its version before: members, then nodes,
+    /// each in the order of the plan.
+    pub fn targets(&self) -> impl Iterator<Item = (Target, &KubeVersion)> {
+        let members = self.control_plane.iter().map(|member| {
+            let target = Target::ControlPlane {
+                member: member.name.clone(),
+            };
+            (target, &member.from)
+        });
+        let nodes = self.slots.iter().map(|slot| {
+            let target = Target::Node {
+                pool: slot.pool.clone(),
+                node: slot.node.clone(),
+            };
+            (target, &slot.from)
+        });
+        members.chain(nodes)
+    }
+
     /// The predicted time from start to end.
     pub fn makespan(&self) -> Duration {
         self.schedule

@@ -105,16 +105,22 @@ pub struct AssumedBudgetPolicy {
 }
 
 impl AssumedBudgetPolicy {
-    /// How many pods of `workload` may be away, as its status stands; `None` if
-    /// no budget is assumed for it.
-    pub fn room(&self, workload: &Workload) -> Option<u32> {
+    /// How many healthy pods the budget assumed for `workload` needs; `None` if
+    /// none is assumed for it.
+    pub fn needs(&self, workload: &Workload) -> Option<u32> {
         let guarded = self.enabled
             && workload.replicas >= 2
             && workload.replaces_pods()
             && !self.exclude_namespaces.contains(&workload.id.namespace);
         let may_go = self.max_unavailable.resolve_up(workload.replicas);
-        let desired = workload.replicas.saturating_sub(may_go);
-        guarded.then(|| workload.ready.saturating_sub(desired))
+        guarded.then(|| workload.replicas.saturating_sub(may_go))
+    }
+
+    /// How many pods of `workload` may be away, as its status stands; `None` if
+    /// no budget is assumed for it.
+    pub fn room(&self, workload: &Workload) -> Option<u32> {
+        let needs = self.needs(workload)?;
+        Some(workload.ready.saturating_sub(needs))
     }
 }
 

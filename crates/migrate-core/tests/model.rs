@@ -5,8 +5,9 @@
 
 use migrate_core::model::{
     AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, SpreadConstraint,
-    Toleration,
+    TaintEffect, Toleration,
 };
+use migrate_core::selector::{Operator, Requirement};
 use migrate_core::{
     ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, DocumentError,
     IntOrPercent, LabelSelector, Moment, Node, Pod, PodId, Resources, Role, Taint, Workload,
@@ -28,7 +29,7 @@ fn model() -> ClusterModel {
     node.taints.push(Taint {
         key: "node-role.kubernetes.io/control-plane".into(),
         value: String::new(),
-        effect: migrate_core::model::TaintEffect::NoSchedule,
+        effect: TaintEffect::NoSchedule,
     });
     node.allocatable = Resources::new(4_000, 16 << 30, 110);
     node.allocatable
@@ -38,8 +39,9 @@ fn model() -> ClusterModel {
     model.nodes.push(Node::new("worker-1", version()));
 
     let web = WorkloadId::new("Deployment", "shop", "web");
-    let mut selector = LabelSelector::default();
-    selector.match_labels.insert("app".into(), "web".into());
+    let selector = LabelSelector::new()
+        .with_label("app", "web")
+        .with_requirement(Requirement::new("tier", Operator::NotIn, ["test"]));
     let mut pod = Pod::new(PodId::new("shop", "web-1", "u-1"), "worker-1");
     pod.labels.insert("app".into(), "web".into());
     pod.controller = Some(ControllerRef {
@@ -74,6 +76,11 @@ fn model() -> ClusterModel {
         max_skew: 1,
     });
     pod.placement.tolerations.push(Toleration::everything());
+    let mut toleration = Toleration::default();
+    toleration.key = Some("example.com/gpu".into());
+    toleration.value = "shared".into();
+    toleration.effect = Some(TaintEffect::NoExecute);
+    pod.placement.tolerations.push(toleration);
     model.pods.push(pod);
     model.workloads.push(Workload::new(web, 3));
 

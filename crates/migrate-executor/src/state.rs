@@ -180,20 +180,10 @@ impl RunState {
     /// The state after the first record of a run.
     pub(crate) fn open(at: Moment, opened: RunOpened) -> Result<Self, Error> {
         let rollout = Rollout::new(&opened.plan, &opened.model, &opened.policy)?;
-        let members = opened.plan.control_plane.iter().map(|member| {
-            let target = Target::ControlPlane {
-                member: member.name.clone(),
-            };
-            (target, Trace::new(member.from.clone()))
-        });
-        let slots = opened.plan.slots.iter().map(|slot| {
-            let target = Target::Node {
-                pool: slot.pool.clone(),
-                node: slot.node.clone(),
-            };
-            (target, Trace::new(slot.from.clone()))
-        });
-        let traces = members.chain(slots).collect();
+        let targets = opened.plan.targets();
+        let traces = targets
+            .map(|(target, from)| (target, Trace::new(from.clone())))
+            .collect();
         let seen = Seen::of(&opened.model, &rollout);
         Ok(Self {
             run: opened.run,

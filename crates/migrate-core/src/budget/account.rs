@@ -235,12 +235,6 @@ impl Account {
         self.desired = expected.saturating_sub(max_unavailable.resolve_up(expected));
     }
 
-    /// Whether it is the budget of a pod of its namespace with these labels.
-    pub(super) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        let selector = self.object.as_ref().and_then(|b| b.selector.as_ref());
-        selector.is_some_and(|selector| selector.matches(labels))
-    }
-
     pub(super) fn is_unused(&self) -> bool {
         self.members == 0
     }

@@ -331,9 +331,8 @@ impl BudgetLedger {
         let mut real: Vec<BudgetKey> = guards
             .flat_map(|guards| guards.candidates(&pod.labels))
             .filter(|key| {
-                self.accounts
-                    .get(key)
-                    .is_some_and(|a| a.selects(&pod.labels))
+                let object = self.accounts.get(key).and_then(Account::object);
+                object.is_some_and(|budget| budget.selects(&pod.labels))
             })
             .cloned()
             .collect();

@@ -135,8 +135,8 @@ impl PhaseDurations {
         ])
     }
 
-    /// One node from cordon to uncordon, given the drain of its slowest pod:
-    /// *d* in the [model](crate::cost).
+    /// One node from cordon to uncordon, without [`settle`](Self::settle), given
+    /// the drain of its slowest pod: *d* in the [model](crate::cost).
     pub fn node(&self, drain: Duration, moves_volume: bool) -> Duration {
         let volume = self.volume_of(moves_volume);
         let work = sum([self.cordon, drain, volume, self.upgrade_node, self.boot]);

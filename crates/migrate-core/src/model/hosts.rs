@@ -128,9 +128,8 @@ impl<'a> Hosts<'a> {
     pub fn of(model: &'a ClusterModel) -> Self {
         Self {
             model,
-            nodes: Labelled::new(&model.nodes, |node, key| match key {
-                "metadata.name" => Some(node.name.as_str()),
-                key => node.labels.get(key).map(String::as_str),
+            nodes: Labelled::new(&model.nodes, |node, key| {
+                node.selectable(key).map(String::as_str)
             }),
             pods: None,
             groups: BTreeMap::new(),

@@ -140,4 +140,13 @@ impl Node {
             allocatable: Resources::default(),
         }
     }
+
+    /// What a node affinity compares under `key`: its name under
+    /// `metadata.name`, else its label.
+    pub(super) fn selectable(&self, key: &str) -> Option<&String> {
+        match key {
+            "metadata.name" => Some(&self.name),
+            key => self.labels.get(key),
+        }
+    }
 }

@@ -78,10 +78,7 @@ pub struct NodeRequirement {
 impl NodeRequirement {
     /// Whether `node` meets it.
     pub fn matches(&self, node: &Node) -> bool {
-        let value = match self.key.as_str() {
-            "metadata.name" => Some(&node.name),
-            key => node.labels.get(key),
-        };
+        let value = node.selectable(&self.key);
         let compare = |greater: bool| {
             let label = value.and_then(|v| v.parse::<i64>().ok());
             let bound = self.values.first().and_then(|v| v.parse::<i64>().ok());

@@ -1,6 +1,6 @@
 //! Workloads and PodDisruptionBudgets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -155,11 +155,13 @@ impl DisruptionBudget {
 
     /// Whether it guards `pod`: same namespace and the selector matches.
     pub fn matches(&self, pod: &super::Pod) -> bool {
-        self.namespace == pod.id.namespace
-            && self
-                .selector
-                .as_ref()
-                .is_some_and(|selector| selector.matches(&pod.labels))
+        self.namespace == pod.id.namespace && self.selects(&pod.labels)
+    }
+
+    /// Whether it guards a pod of its namespace with these labels.
+    pub(crate) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        let selector = self.selector.as_ref();
+        selector.is_some_and(|selector| selector.matches(labels))
     }
 
     /// Healthy pods needed when `expected` are expected.

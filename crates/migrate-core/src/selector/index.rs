@@ -8,7 +8,9 @@ use super::LabelSelector;
 ///
 /// An object is compared only with the selectors that demand one of its labels
 /// and with those that demand no particular one. Adding, removing and asking
-/// cost a logarithm for each label, and asking the candidates besides.
+/// cost a logarithm for each label. Asking costs the candidates besides, and
+/// removing costs what is kept under each of the labels, or everything that
+/// demands none for a selector that demands none.
 #[derive(Clone, Debug)]
 pub struct SelectorIndex<T> {
     by_label: BTreeMap<String, BTreeMap<String, Vec<T>>>,
@@ -47,7 +49,9 @@ impl<T: PartialEq> SelectorIndex<T> {
 
     /// Removes what was added as `selector` under `id`.
     pub fn remove(&mut self, selector: &LabelSelector, id: &T) {
-        self.others.retain(|other| other != id);
+        if selector.match_labels.is_empty() {
+            self.others.retain(|other| other != id);
+        }
         for (key, value) in &selector.match_labels {
             let Some(values) = self.by_label.get_mut(key) else {
                 continue;

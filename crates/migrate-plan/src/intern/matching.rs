@@ -11,12 +11,10 @@ use super::{Budget, BudgetSource};
 
 /// Matches pods one by one and counts the healthy ones of each budget.
 pub(super) struct Matcher<'m> {
-    policy: AssumedBudgetPolicy,
     namespaces: FxHashMap<&'m str, usize>,
     guards: Vec<Guards<'m>>,
-    /// Workloads that an assumed budget may guard, and its id once a pod has
-    /// asked for it.
-    workloads: FxHashMap<&'m WorkloadId, (&'m Workload, Option<u32>)>,
+    /// Workloads that an assumed budget may guard.
+    workloads: FxHashMap<&'m WorkloadId, Guarded<'m>>,
     /// Healthy pods that real budgets match: the assumed budget of the others
     /// counts them too.
     covered: FxHashMap<&'m WorkloadId, u32>,
@@ -25,6 +23,15 @@ pub(super) struct Matcher<'m> {
     /// in a sorted model are mostly pods of one workload.
     last: Option<Last<'m>>,
     found: Vec<u32>,
+}
+
+/// A workload that an assumed budget may guard.
+struct Guarded<'m> {
+    workload: &'m Workload,
+    /// Healthy pods that the budget needs.
+    desired: u32,
+    /// The budget, once a pod has asked for it.
+    budget: Option<u32>,
 }
 
 /// A pod, and all that its budgets depend on.
@@ -76,13 +83,17 @@ impl<'m> Matcher<'m> {
         }
         let mut workloads = FxHashMap::default();
         workloads.reserve(model.workloads.len());
-        let guarded = model.workloads.iter();
-        for workload in guarded.filter(|workload| workload.replaces_pods() && workload.replicas > 1)
-        {
-            workloads.insert(&workload.id, (workload, None));
+        for workload in &model.workloads {
+            if let Some(desired) = policy.needs(workload) {
+                let guarded = Guarded {
+                    workload,
+                    desired,
+                    budget: None,
+                };
+                workloads.insert(&workload.id, guarded);
+            }
         }
         Self {
-            policy: policy.clone(),
             namespaces,
             guards,
             workloads,
@@ -167,16 +178,13 @@ impl<'m> Matcher<'m> {
     }
 
     fn assumed_for(&mut self, pod: &Pod) -> Option<u32> {
-        if !self.policy.enabled || self.policy.exclude_namespaces.contains(&pod.id.namespace) {
-            return None;
+        let guarded = self.workloads.get_mut(pod.workload.as_ref()?)?;
+        if guarded.budget.is_none() {
+            guarded.budget = Some(u32::try_from(self.budgets.len()).ok()?);
+            self.budgets
+                .push(Budget::assumed(guarded.workload, guarded.desired));
         }
-        let (workload, id) = self.workloads.get_mut(pod.workload.as_ref()?)?;
-        if id.is_none() {
-            *id = Some(u32::try_from(self.budgets.len()).ok()?);
-            let may_go = self.policy.max_unavailable.resolve_up(workload.replicas);
-            self.budgets.push(Budget::assumed(workload, may_go));
-        }
-        *id
+        guarded.budget
     }
 }
 
@@ -193,14 +201,14 @@ impl<'m> Budget<'m> {
         }
     }
 
-    fn assumed(workload: &'m Workload, may_go: u32) -> Self {
+    fn assumed(workload: &'m Workload, desired: u32) -> Self {
         Self {
             source: BudgetSource::Assumed(workload),
             allowed: 0,
             steady: 0,
             healthy: 0,
             expected: workload.replicas,
-            desired: workload.replicas.saturating_sub(may_go),
+            desired,
             may_block: false,
         }
     }

@@ -6,8 +6,8 @@ use migrate_core::impossible;
 use migrate_core::model::SCHEMA;
 use migrate_core::selector::{Operator, Requirement};
 use migrate_core::{
-    BudgetKey, BudgetLedger, ClusterId, ClusterModel, DisruptionBudget, IntOrPercent,
-    LabelSelector, Moment, Node, Pod, PodId, Policy, Workload, WorkloadId,
+    AssumedBudgetPolicy, BudgetKey, BudgetLedger, ClusterId, ClusterModel, DisruptionBudget,
+    IntOrPercent, LabelSelector, Moment, Node, Pod, PodId, Policy, Workload, WorkloadId,
 };
 use proptest::prelude::*;
 
@@ -103,15 +103,33 @@ fn any_pod() -> impl Strategy<Value = PodSpec> {
         })
 }
 
+fn any_assumed() -> impl Strategy<Value = AssumedBudgetPolicy> {
+    let enabled = prop::bool::weighted(0.8);
+    let max_unavailable = prop_oneof![
+        (1..3u32).prop_map(IntOrPercent::Int),
+        Just("50%".parse().unwrap())
+    ];
+    let excluded = prop::collection::btree_set((0..2usize).prop_map(|n| format!("ns{n}")), 0..2);
+    (enabled, max_unavailable, excluded).prop_map(|(enabled, max_unavailable, excluded)| {
+        let mut policy = AssumedBudgetPolicy::default();
+        policy.enabled = enabled;
+        policy.max_unavailable = max_unavailable;
+        policy.exclude_namespaces = excluded;
+        policy
+    })
+}
+
 proptest! {
     #[test]
     fn budgets_of_pods_are_those_of_the_ledger(
         pods in prop::collection::vec(any_pod(), 0..40),
         budgets in prop::collection::vec((0..2usize, 0..6usize, 0..3u32, 0..3i32), 0..4),
         replicas in prop::collection::vec(1u32..4, 3),
+        assumed in any_assumed(),
     ) {
         let model = model(&pods, &budgets, &replicas);
-        let policy = Policy::default();
+        let mut policy = Policy::default();
+        policy.assumed_budgets = assumed;
         let interned = Interned::new(&model, &policy);
         let ledger = BudgetLedger::from_model(&model, policy.assumed_budgets.clone());
         // Count for count, node by node.

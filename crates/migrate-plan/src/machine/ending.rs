@@ -82,8 +82,7 @@ impl Machine {
         *attempts = attempts.saturating_sub(1);
         if self.is_gone(target) {
             self.reasons.insert(target, "its node is gone".to_owned());
-            self.set(target, State::Gone);
-            self.canary_through(target, false);
+            self.withdraw(slot, State::Gone);
         } else {
             self.enqueue(slot);
         }

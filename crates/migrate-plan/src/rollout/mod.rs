@@ -195,8 +195,9 @@ impl Rollout {
         }
     }
 
-    /// Every budget that a pod on a node of the plan has, real and assumed, and
-    /// the disruptions it allows at once, as far as the rollout has been told.
+    /// Every real budget of the model and every assumed one that a pod of it
+    /// has, and the disruptions each allows at once, as far as the rollout has
+    /// been told.
     pub fn budgets(&self) -> impl Iterator<Item = (&BudgetKey, u32)> {
         let keys = self.names.budgets();
         (0..)

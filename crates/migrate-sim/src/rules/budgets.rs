@@ -36,7 +36,7 @@ impl RuleChecker {
     pub(super) fn pod_left(&mut self, pod: &Value) {
         self.arrived.remove(uid(pod));
         self.component_gone(pod);
-        if is_evictable(pod) && !str_at(pod, &["spec", "nodeName"]).is_empty() {
+        if is_evictable(pod) && !node_name(pod).is_empty() {
             self.gone.push((key(pod), version(pod)));
         }
         // Gone at once, without ever having been seen terminating.

@@ -30,8 +30,8 @@
 //! **Reach (I4).** Controller manager and scheduler are judged by the API server of
 //! their own node where it has one, as kubeadm sets them up; all others by every
 //! API server there is. Versions are read from kubelets' reports and from images
-//! of pods: static ones labelled `component`, and those of the DaemonSet
-//! `kube-system/kube-proxy`. What shows no version is not judged.
+//! of pods of `kube-system`: those labelled `component`, and those of the DaemonSet
+//! `kube-proxy`. What shows no version is not judged.
 //!
 //! Feed objects of one kind in the
 //! order of their resourceVersions; order between kinds matters only as far as

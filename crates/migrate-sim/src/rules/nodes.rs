@@ -157,7 +157,7 @@ impl RuleChecker {
         let left: Vec<String> = self
             .state
             .all("Pod")
-            .filter(|pod| str_at(pod, &["spec", "nodeName"]) == node_name)
+            .filter(|pod| crate::object::node_name(pod) == node_name)
             .filter(|pod| is_evictable(pod) && !came_back(pod))
             .map(key)
             .collect();
