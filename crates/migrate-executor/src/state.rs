@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use migrate_core::steps::{BackupReport, Baseline, DrainOutcome};
 use migrate_core::{
-    Action, ActionId, BudgetKey, BudgetKind, ClusterId, ClusterModel, Finding, KubeVersion, Moment,
-    Outcome, Phase, Plan, Policy, Target,
+    Action, ActionId, BudgetKey, BudgetKind, ClusterId, ClusterModel, DisruptionBudget, Finding,
+    KubeVersion, Moment, Node, Outcome, Phase, Plan, Policy, Target,
 };
 use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetState, WaitingOn};
 
@@ -136,18 +136,10 @@ impl Seen {
     fn of(model: &ClusterModel, rollout: &Rollout) -> Self {
         let mut seen = Self::default();
         for node in &model.nodes {
-            seen.note(&Input::NodeSeen {
-                node: node.name.clone(),
-                ready: node.ready,
-                unschedulable: node.unschedulable,
-                kubelet_version: node.kubelet_version.clone(),
-            });
+            seen.note(&node_seen(node));
         }
         for budget in &model.budgets {
-            seen.note(&Input::BudgetSeen {
-                key: BudgetKey::real(&budget.namespace, &budget.name),
-                allowed: u32::try_from(budget.status.disruptions_allowed).unwrap_or(0),
-            });
+            seen.note(&budget_seen(budget));
         }
         let assumed = rollout.budgets();
         for (key, allowed) in assumed.filter(|(key, _)| key.kind == BudgetKind::Assumed) {
@@ -167,6 +159,24 @@ impl Seen {
             }
             _ => {}
         }
+    }
+}
+
+/// What the rollout is told of a node.
+pub(crate) fn node_seen(node: &Node) -> Input {
+    Input::NodeSeen {
+        node: node.name.clone(),
+        ready: node.ready,
+        unschedulable: node.unschedulable,
+        kubelet_version: node.kubelet_version.clone(),
+    }
+}
+
+/// What the rollout is told of a real budget.
+pub(crate) fn budget_seen(budget: &DisruptionBudget) -> Input {
+    Input::BudgetSeen {
+        key: BudgetKey::real(&budget.namespace, &budget.name),
+        allowed: u32::try_from(budget.status.disruptions_allowed).unwrap_or(0),
     }
 }
 

@@ -167,8 +167,12 @@ async fn the_first_look_shows_everything_and_later_ones_what_changes() {
     let (_cluster, client) = cluster().await;
     let access = KubeAccess::new(client.clone());
     let model = migrate_kube::observe(&client, Moment::EPOCH).await.unwrap();
+    let mut planned = model.clone();
+    let mut deleted = planned.workloads[0].clone();
+    deleted.id = WorkloadId::new("Deployment", "shop", "deleted");
+    planned.workloads.push(deleted.clone());
     let input = StepInput::new(
-        Arc::new(model.clone()),
+        Arc::new(planned),
         Arc::new(Policy::default()),
         "v1.37.2".parse().unwrap(),
     );
@@ -184,6 +188,15 @@ async fn the_first_look_shows_everything_and_later_ones_what_changes() {
         2,
         "a real one and what is assumed for a workload"
     );
+    let unbounded: Vec<_> = first
+        .iter()
+        .filter(|input| matches!(input, Input::BudgetSeen { allowed, .. } if *allowed > 1))
+        .collect();
+    let lifted = Input::BudgetSeen {
+        key: BudgetKey::assumed(&deleted.id),
+        allowed: u32::MAX,
+    };
+    assert_eq!(unbounded, [&lifted], "planned, and gone by now");
 
     let pod = &model.pods[0].id;
     let now = kube::api::DeleteParams::default().grace_period(0);

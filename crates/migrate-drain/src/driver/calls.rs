@@ -68,8 +68,7 @@ impl Calls {
         async move {
             let answer = async {
                 match &write {
-                    Write::Cordon(Some(room)) => calls.cordon_with_room(&node, room).await,
-                    Write::Cordon(None) => calls.cordon(&node).await,
+                    Write::Cordon(room) => calls.cordon(&node, room.as_ref()).await,
                     Write::Restore => calls.restore(&node).await,
                 }
             };
@@ -101,30 +100,28 @@ impl Calls {
         .boxed()
     }
 
-    async fn cordon(&self, node: &str) -> Result<Input, (Failure, bool)> {
-        let cordoned = cordon(&self.client, node, &self.run).await;
-        let cordoned = cordoned.map_err(|error| (failure(&error), is_sure(&error)))?;
-        Ok(Input::Cordoned {
-            node: node.to_owned(),
-            was_unschedulable: cordoned.was_unschedulable,
-        })
-    }
-
-    /// Cordons the node if its pool, read right before, has room.
-    async fn cordon_with_room(&self, node: &str, room: &Room) -> Result<Input, (Failure, bool)> {
-        let judge = |seen: &[resources::Node]| {
-            let away = |node: &resources::Node| node.spec.unschedulable || !node.is_ready();
-            let names = seen.iter().filter_map(|node| {
-                let name = node.metadata.name.as_deref()?;
-                Some((name, away(node)))
-            });
-            room.missing(names).map_or(Ok(()), Err)
+    /// Cordons the node; given a `room`, only if its pool, read right before,
+    /// has it.
+    async fn cordon(&self, node: &str, room: Option<&Room>) -> Result<Input, (Failure, bool)> {
+        let (client, run) = (&self.client, &self.run);
+        let cordoned = match room {
+            None => cordon(client, node, run).await.map(Ok),
+            Some(room) => {
+                let among = match room.selector() {
+                    Some(labels) => Selection::all().labels(labels),
+                    None => Selection::all(),
+                };
+                let judge = |seen: &[resources::Node]| {
+                    let away = |node: &resources::Node| node.spec.unschedulable || !node.is_ready();
+                    let names = seen.iter().filter_map(|node| {
+                        let name = node.metadata.name.as_deref()?;
+                        Some((name, away(node)))
+                    });
+                    room.missing(names).map_or(Ok(()), Err)
+                };
+                cordon_if(client, node, run, &among, judge).await
+            }
         };
-        let among = match room.selector() {
-            Some(labels) => Selection::all().labels(labels),
-            None => Selection::all(),
-        };
-        let cordoned = cordon_if(&self.client, node, &self.run, &among, judge).await;
         let cordoned = cordoned.map_err(|error| (failure(&error), is_sure(&error)))?;
         let node = node.to_owned();
         Ok(match cordoned {

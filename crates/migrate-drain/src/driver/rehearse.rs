@@ -137,8 +137,8 @@ impl fmt::Display for Rehearsed {
 impl Drainer {
     /// Asks the API what an eviction of each pod of `nodes` would be answered
     /// now, ordered by node and pod. Pods that a drain leaves alone (static,
-    /// DaemonSet, finished) are not in it, nor are nodes that `model` does not
-    /// have.
+    /// DaemonSet, finished) are not in it, nor are nodes that `model`, which is
+    /// sorted, does not have.
     ///
     /// # Guarantees
     /// Nothing is changed: every request is an eviction with `dryRun=All`, no

@@ -12,7 +12,7 @@ use super::calls::Calls;
 use crate::machine::{Input, Room};
 
 /// A change of a node.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone)]
 pub(super) enum Write {
     /// Only if there is this room.
     Cordon(Option<Room>),

@@ -29,8 +29,8 @@ pub struct Options {
     pub settle: Duration,
     /// Cordon nothing, and ask for each pod once whether it could go.
     pub dry_run: bool,
-    /// Pools whose room is looked at before each cordon; nothing is looked at
-    /// where a person names the nodes.
+    /// Pools whose room is looked at before a node of them is first cordoned;
+    /// nothing is looked at where a person names the nodes.
     pub pools: Option<Pools>,
     /// Off only in negative controls of tests: the ledger never objects.
     #[doc(hidden)]

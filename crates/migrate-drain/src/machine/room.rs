@@ -7,77 +7,85 @@
 //! check itself: whoever sets the cordon reads the pool right before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use migrate_core::policy::{CONTROL_PLANE_POOL, DEFAULT_POOL};
 use migrate_core::{ClusterModel, Policy};
 use migrate_kube::resources::CONTROL_PLANE_LABEL;
 
 use super::Drain;
+use super::state::Stage;
 
 /// The pools of a run: which node is in which, and how many of each may be
 /// away.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Pools {
-    /// The label that names the pool of a worker.
-    label: String,
-    widths: BTreeMap<String, u32>,
-    nodes: BTreeMap<String, String>,
+    of_node: BTreeMap<String, Arc<Pool>>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Pool {
+    name: String,
+    /// How many of its nodes may be away at once.
+    width: u32,
+    /// The label selector of its nodes; absent where it would not help.
+    selector: Option<String>,
+    nodes: BTreeSet<String>,
 }
 
 /// What is asked about a pool right before one of its nodes is cordoned.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Room {
-    /// The pool.
-    pub pool: String,
-    /// How many of its nodes may be away at once.
-    pub width: u32,
-    /// The label selector of its nodes; absent where it would not help.
-    selector: Option<String>,
-    /// The node that is to be cordoned.
-    node: String,
-    /// Every node of the pool.
-    nodes: BTreeSet<String>,
-    /// Those that this drain has asked to cordon, whether or not it shows yet.
+    pool: Arc<Pool>,
+    /// Nodes of it that this drain has asked to cordon, whether or not it shows
+    /// yet: those before, and the one in question.
     asked: BTreeSet<String>,
 }
 
 impl Pools {
     /// The pools of `model` under `policy`, as a plan of them counts.
     pub fn of(model: &ClusterModel, policy: &Policy) -> Self {
-        let mut nodes = BTreeMap::new();
-        let mut sizes: BTreeMap<&str, u32> = BTreeMap::new();
+        let policy = &policy.pools;
+        let mut by_pool: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for node in &model.nodes {
-            let pool = policy.pools.pool_of(node);
-            nodes.insert(node.name.clone(), pool.to_owned());
-            *sizes.entry(pool).or_default() += 1;
+            let nodes = by_pool.entry(policy.pool_of(node)).or_default();
+            nodes.insert(node.name.clone());
         }
-        let width = |(pool, size): (&str, u32)| (pool.to_owned(), policy.pools.width(pool, size));
-        Self {
-            label: policy.pools.label.clone(),
-            widths: sizes.into_iter().map(width).collect(),
-            nodes,
+        let mut of_node = BTreeMap::new();
+        for (name, nodes) in by_pool {
+            let size = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+            let pool = Arc::new(Pool {
+                name: name.to_owned(),
+                width: policy.width(name, size),
+                selector: selector(&policy.label, name),
+                nodes,
+            });
+            let nodes = pool.nodes.iter().cloned();
+            of_node.extend(nodes.map(|node| (node, Arc::clone(&pool))));
         }
+        Self { of_node }
     }
 
-    /// Workers without the label are rarely a small part of a cluster.
-    fn selector(&self, pool: &str) -> Option<String> {
-        match pool {
-            CONTROL_PLANE_POOL => Some(CONTROL_PLANE_LABEL.to_owned()),
-            DEFAULT_POOL => None,
-            pool => Some(format!("{}={pool}", self.label)),
-        }
+    /// The name of the pool of `node`.
+    pub(super) fn name_of(&self, node: &str) -> Option<&str> {
+        self.of_node.get(node).map(|pool| pool.name.as_str())
     }
+}
 
-    /// The pool of `node`.
-    pub(super) fn pool_of(&self, node: &str) -> Option<&str> {
-        self.nodes.get(node).map(String::as_str)
+/// The nodes of `pool`, which `label` names on workers. Workers without the
+/// label are rarely a small part of a cluster.
+fn selector(label: &str, pool: &str) -> Option<String> {
+    match pool {
+        CONTROL_PLANE_POOL => Some(CONTROL_PLANE_LABEL.to_owned()),
+        DEFAULT_POOL => None,
+        pool => Some(format!("{label}={pool}")),
     }
 }
 
 impl Room {
     /// The label selector with which to read the pool; all nodes if absent.
     pub fn selector(&self) -> Option<&str> {
-        self.selector.as_deref()
+        self.pool.selector.as_deref()
     }
 
     /// The nodes that leave no room, if there is none. `seen` is the pool as it
@@ -92,43 +100,31 @@ impl Room {
     ) -> Option<Vec<String>> {
         let away: BTreeSet<&str> = seen
             .into_iter()
-            .filter(|(name, is_away)| *is_away && self.nodes.contains(*name))
+            .filter(|(name, is_away)| *is_away && self.pool.nodes.contains(*name))
             .map(|(name, _)| name)
             .collect();
         let mut taken = away.clone();
         taken.extend(self.asked.iter().map(String::as_str));
-        taken.insert(&self.node);
-        let full = u32::try_from(taken.len()).unwrap_or(u32::MAX) > self.width;
+        let full = u32::try_from(taken.len()).unwrap_or(u32::MAX) > self.pool.width;
         full.then(|| away.into_iter().map(str::to_owned).collect())
     }
 }
 
 impl Drain {
-    /// What to ask about the pool of `node` before its cordon. Nothing if it
-    /// was cordoned before: then it has its room.
+    /// What to ask about the pool of `node`, which is about to be cordoned.
+    /// Nothing if it was cordoned before: then it has its room.
     pub(super) fn room(&self, node: &str) -> Option<Room> {
-        let pools = self.options.pools.as_ref()?;
-        let pool = pools.nodes.get(node)?;
+        let pool = self.options.pools.as_ref()?.of_node.get(node)?;
         if self.nodes.get(node)?.cordon.at.is_some() {
             return None;
         }
-        let in_pool = |name: &String| pools.nodes.get(name) == Some(pool);
         let asked = self
             .nodes
             .iter()
-            .filter(|(name, drain)| drain.cordon.asked && *name != node && in_pool(name))
+            .filter(|(name, drain)| drain.stage != Stage::New && pool.nodes.contains(*name))
             .map(|(name, _)| name.clone());
         Some(Room {
-            pool: pool.clone(),
-            width: pools.widths.get(pool).copied().unwrap_or(1),
-            selector: pools.selector(pool),
-            node: node.to_owned(),
-            nodes: pools
-                .nodes
-                .keys()
-                .filter(|name| in_pool(name))
-                .cloned()
-                .collect(),
+            pool: Arc::clone(pool),
             asked: asked.collect(),
         })
     }
@@ -138,14 +134,17 @@ impl Drain {
 mod tests {
     use super::*;
 
+    /// Of a pool of `a`, `b` and `c`.
     fn room(width: u32, asked: &[&str]) -> Room {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Room {
-            pool: "p".to_owned(),
+        let pool = Pool {
+            name: "p".to_owned(),
             width,
             selector: None,
-            node: "a".to_owned(),
             nodes: names(&["a", "b", "c"]),
+        };
+        Room {
+            pool: Arc::new(pool),
             asked: names(asked),
         }
     }
@@ -156,12 +155,12 @@ mod tests {
             let seen = ["a", "b", "c", "other"].map(|name| (name, away.contains(&name)));
             room(width, asked).missing(seen)
         };
-        assert_eq!(missing(1, &[], &[]), None);
-        assert_eq!(missing(1, &[], &["a"]), None, "away already");
-        assert_eq!(missing(1, &[], &["other"]), None);
-        assert_eq!(missing(1, &[], &["b"]), Some(vec!["b".to_owned()]));
-        assert_eq!(missing(1, &["b"], &[]), Some(Vec::new()));
-        assert_eq!(missing(2, &["b"], &["b"]), None, "counted once");
-        assert_eq!(missing(2, &["b"], &["c"]), Some(vec!["c".to_owned()]));
+        assert_eq!(missing(1, &["a"], &[]), None);
+        assert_eq!(missing(1, &["a"], &["a"]), None, "away already");
+        assert_eq!(missing(1, &["a"], &["other"]), None);
+        assert_eq!(missing(1, &["a"], &["b"]), Some(vec!["b".to_owned()]));
+        assert_eq!(missing(1, &["a", "b"], &[]), Some(Vec::new()));
+        assert_eq!(missing(2, &["a", "b"], &["b"]), None, "counted once");
+        assert_eq!(missing(2, &["a", "b"], &["c"]), Some(vec!["c".to_owned()]));
     }
 }

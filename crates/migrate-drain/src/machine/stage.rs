@@ -134,16 +134,17 @@ impl Drain {
     // The cordon.
 
     pub(super) fn ask_cordon(&mut self, node: &str) {
+        let Some(drain) = self.nodes.get_mut(node) else {
+            return;
+        };
+        drain.stage = Stage::Cordoning;
+        drain.retry = None;
+        // From now on it is among those that were asked.
         let room = self.room(node);
-        if let Some(drain) = self.nodes.get_mut(node) {
-            drain.stage = Stage::Cordoning;
-            drain.retry = None;
-            drain.cordon.asked = true;
-            self.outputs.push_back(Output::Cordon {
-                node: node.to_owned(),
-                room,
-            });
-        }
+        self.outputs.push_back(Output::Cordon {
+            node: node.to_owned(),
+            room,
+        });
     }
 
     /// Its pool was full when it was to be cordoned. After an attempt without
@@ -155,7 +156,7 @@ impl Drain {
         };
         let pools = self.options.pools.as_ref();
         let pool = pools
-            .and_then(|pools| pools.pool_of(node))
+            .and_then(|pools| pools.name_of(node))
             .unwrap_or_default();
         let failed_at = drain.cordon.failed_at;
         if failed_at.is_none_or(|at| now >= at + REQUEST_TIMEOUT) {

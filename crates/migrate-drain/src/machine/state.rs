@@ -54,8 +54,6 @@ pub(super) enum Stage {
 /// The cordon of a node.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cordon {
-    /// It was asked for, and may come about any time.
-    pub(super) asked: bool,
     /// When it was last confirmed.
     pub(super) at: Option<Moment>,
     /// Seen on the node since then.

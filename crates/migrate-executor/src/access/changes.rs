@@ -11,7 +11,7 @@ use migrate_kube::resources::{Deployment, Node, PodDisruptionBudget, ReplicaSet,
 use migrate_kube::{Error, Selection, WatchEvent, Watchable};
 use migrate_plan::Input;
 
-use crate::state::budget_gone;
+use crate::state::{budget_gone, budget_seen, node_seen};
 
 /// Watches everything, for as long as the stream is polled. What one watch
 /// lists arrives with what the others list, in the first item.
@@ -20,20 +20,8 @@ pub(super) fn watch(
     input: &StepInput,
 ) -> BoxStream<'static, Result<Vec<Input>, StepError>> {
     let mut kinds = vec![
-        of_kind(
-            client,
-            BTreeSet::new(),
-            |node: &Node| Some(node.name_any()),
-            node_seen,
-            node_gone,
-        ),
-        of_kind(
-            client,
-            BTreeSet::new(),
-            budget_key,
-            budget_seen,
-            budget_gone,
-        ),
+        of_kind(client, BTreeSet::new(), node_told, node_gone),
+        of_kind(client, BTreeSet::new(), budget_told, budget_gone),
     ];
     if input.policy.assumed_budgets.enabled {
         kinds.push(of_workloads(
@@ -81,47 +69,48 @@ struct Seen {
 
 type Watched = BoxStream<'static, Result<Seen, Error>>;
 
-/// Watches one kind. `key` names what an object is to the rollout, if it is
-/// anything; `seen` and `gone` say what the rollout is told of it. What is
-/// `known` from before and not listed is gone.
+/// Watches one kind. `told` names what an object is to the rollout, if it is
+/// anything, and says what the rollout is told of it; `gone`, what it is told
+/// when there is no such object any more. What is `known` from before and not
+/// listed is gone.
 fn of_kind<K, T>(
     client: &Client,
     mut known: BTreeSet<T>,
-    key: impl Fn(&K) -> Option<T> + Send + 'static,
-    seen: impl Fn(&K) -> Option<Input> + Send + 'static,
+    told: impl Fn(&K) -> Option<(T, Option<Input>)> + Send + 'static,
     gone: fn(T) -> Input,
 ) -> Watched
 where
     K: Watchable,
-    T: Clone + Ord + Send + 'static,
+    T: Ord + Send + 'static,
 {
     let mut is_listed = false;
     migrate_kube::watch(Api::<K>::all(client.clone()), &Selection::all())
         .map(move |event| {
             let mut inputs = Vec::new();
-            let listed = !is_listed;
+            let mut listed = false;
             match event? {
                 WatchEvent::Restarted(objects) => {
-                    let now: BTreeSet<T> = objects.iter().filter_map(&key).collect();
-                    inputs.extend(known.difference(&now).cloned().map(gone));
-                    inputs.extend(objects.iter().filter_map(&seen));
-                    known = now;
-                    is_listed = true;
+                    let (now, seen): (_, Vec<_>) = objects.iter().filter_map(&told).unzip();
+                    let before = std::mem::replace(&mut known, now);
+                    let missing = before.into_iter().filter(|key| !known.contains(key));
+                    inputs.extend(missing.map(gone));
+                    inputs.extend(seen.into_iter().flatten());
+                    listed = !std::mem::replace(&mut is_listed, true);
                 }
                 WatchEvent::Applied(object) => {
-                    inputs.extend(seen(&object));
-                    known.extend(key(&object));
+                    if let Some((key, seen)) = told(&object) {
+                        inputs.extend(seen);
+                        known.insert(key);
+                    }
                 }
                 WatchEvent::Deleted(object) => {
-                    let key = key(&object);
-                    if let Some(key) = &key {
-                        known.remove(key);
+                    if let Some((key, _)) = told(&object) {
+                        known.remove(&key);
+                        inputs.push(gone(key));
                     }
-                    inputs.extend(key.map(gone));
                 }
                 _ => {}
             }
-            let listed = listed && is_listed;
             Ok(Seen { listed, inputs })
         })
         .boxed()
@@ -132,7 +121,7 @@ fn of_workloads<K: Watchable>(
     client: &Client,
     input: &StepInput,
     kind: &str,
-    model: impl Fn(&K) -> Option<Workload> + Clone + Send + 'static,
+    model: impl Fn(&K) -> Option<Workload> + Send + 'static,
 ) -> Watched {
     let policy: AssumedBudgetPolicy = input.policy.assumed_budgets.clone();
     let planned = input.model.workloads.iter();
@@ -140,42 +129,34 @@ fn of_workloads<K: Watchable>(
         .filter(|workload| workload.id.kind == kind && policy.room(workload).is_some())
         .map(|workload| BudgetKey::assumed(&workload.id))
         .collect();
-    let to_model = model.clone();
-    let key = move |object: &K| Some(BudgetKey::assumed(&to_model(object)?.id));
-    let seen = move |object: &K| {
+    let told = move |object: &K| {
         let workload = model(object)?;
         let key = BudgetKey::assumed(&workload.id);
         // Scaled down to one, or given up by the policy: nothing is assumed.
         let allowed = policy.room(&workload).unwrap_or(u32::MAX);
-        Some(Input::BudgetSeen { key, allowed })
+        let seen = Input::BudgetSeen {
+            key: key.clone(),
+            allowed,
+        };
+        Some((key, Some(seen)))
     };
-    of_kind(client, known, key, seen, budget_gone)
+    of_kind(client, known, told, budget_gone)
 }
 
-/// `None` for a node whose kubelet has not reported yet: nothing runs on it.
-fn node_seen(node: &Node) -> Option<Input> {
-    let node = node.to_model().ok()?;
-    Some(Input::NodeSeen {
-        node: node.name,
-        ready: node.ready,
-        unschedulable: node.unschedulable,
-        kubelet_version: node.kubelet_version,
-    })
+/// Nothing is told of a node whose kubelet has not reported yet: nothing runs on
+/// it.
+fn node_told(node: &Node) -> Option<(String, Option<Input>)> {
+    let model = node.to_model().ok();
+    Some((node.name_any(), model.as_ref().map(node_seen)))
 }
 
 fn node_gone(node: String) -> Input {
     Input::NodeGone { node }
 }
 
-fn budget_key(budget: &PodDisruptionBudget) -> Option<BudgetKey> {
+fn budget_told(budget: &PodDisruptionBudget) -> Option<(BudgetKey, Option<Input>)> {
     let budget = budget.to_model();
-    Some(BudgetKey::real(budget.namespace, budget.name))
-}
-
-fn budget_seen(budget: &PodDisruptionBudget) -> Option<Input> {
-    let budget = budget.to_model();
-    Some(Input::BudgetSeen {
-        key: BudgetKey::real(budget.namespace, budget.name),
-        allowed: u32::try_from(budget.status.disruptions_allowed).unwrap_or(0),
-    })
+    let seen = budget_seen(&budget);
+    let key = BudgetKey::real(budget.namespace, budget.name);
+    Some((key, Some(seen)))
 }

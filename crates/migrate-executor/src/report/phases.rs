@@ -21,7 +21,7 @@ pub struct PhaseTimes {
     pub pool: Option<String>,
     /// Which phase.
     pub phase: Phase,
-    /// How many members or nodes have been through it.
+    /// For how many members or nodes it has ended, well or not.
     pub targets: u32,
     /// The plan's prediction for these.
     pub predicted: Duration,
@@ -30,8 +30,9 @@ pub struct PhaseTimes {
     pub actual: Duration,
 }
 
-/// Members first, then pools by name, phases in their order. What has not
-/// ended is left out on both sides.
+/// Members first, then pools by name, phases in their order. What has never
+/// ended is left out on both sides; a retry under way counts with the end of the
+/// attempt that failed.
 pub(super) fn phases(state: &RunState) -> Vec<PhaseTimes> {
     let mut predicted: BTreeMap<(&Target, Phase), Duration> = BTreeMap::new();
     for action in &state.plan.schedule {

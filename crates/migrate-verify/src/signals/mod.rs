@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use kube::core::Request;
 use migrate_core::Moment;
 use migrate_core::steps::{Baseline, BaselineLease, BaselineRollout};
-use migrate_kube::resources::Deployment;
+use migrate_kube::resources::{CONTROL_PLANE_LABEL, Deployment};
 use migrate_kube::{ApiCall, Error, READ_DEADLINE, Selection, list, within_deadline};
 use serde::de::DeserializeOwned;
 
@@ -24,7 +24,6 @@ const NODE_LEASES: &str = "kube-node-lease";
 const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 
 const API_SERVERS: &str = "component=kube-apiserver";
-const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const DNS: &str = "k8s-app=kube-dns";
 
 /// What was read beside the cluster model.
@@ -49,7 +48,7 @@ impl Signals {
             optional(list::<Lease>(client, &all)),
             optional(list::<CsiNode>(client, &all)),
             short::<Conditioned>(client, "", "Pod", "pods", Some(SYSTEM), API_SERVERS),
-            short::<Conditioned>(client, "", "Node", "nodes", None, CONTROL_PLANE),
+            short::<Conditioned>(client, "", "Node", "nodes", None, CONTROL_PLANE_LABEL),
             short::<DaemonSet>(client, "apps", "DaemonSet", "daemonsets", Some(SYSTEM), ""),
             short::<Deployment>(
                 client,

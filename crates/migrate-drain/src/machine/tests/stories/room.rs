@@ -62,6 +62,14 @@ fn of_two_that_are_asked_at_once_the_second_counts_the_first() {
     assert_eq!(missing, Some(vec!["c".to_owned()]));
 }
 
+#[test]
+fn one_that_is_not_asked_yet_takes_no_room() {
+    let mut story = story(1);
+    let both = story.tell(Input::NodesAdded(vec!["a".into(), "b".into()]));
+    assert_eq!(room(&both, "a").unwrap().missing([]), None);
+    assert_eq!(room(&both, "b").unwrap().missing([]), Some(Vec::new()));
+}
+
 /// A request without an answer may still arrive, and what it takes would be
 /// nobody's once the drain has ended.
 #[test]
