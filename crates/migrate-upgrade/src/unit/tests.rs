@@ -369,6 +369,7 @@ fn the_shell_text_is_well_formed() {
     for (name, text) in [
         ("files", FILES.to_owned()),
         ("systemd", SYSTEMD.to_owned()),
+        ("fence", FENCE.to_owned()),
         ("start", START.to_owned()),
         ("run", RUN.to_owned()),
         ("probe", PROBE.to_owned()),
@@ -376,7 +377,7 @@ fn the_shell_text_is_well_formed() {
     ] {
         check(&bench.path(name), &text);
     }
-    assert!(![FILES, RUN, START].concat().contains(END));
+    assert!(![FILES, RUN, FENCE, START].concat().contains(END));
 }
 
 /// That bash accepts `text`.

@@ -3,15 +3,8 @@
 
 # mark_out STATE RUN EPOCH PATIENCE: says whether it was marked before.
 mark_out() {
-    local state=$1 run=$2 epoch=$3
-    umask 077
-    mkdir -p "$state"
-    exec 8>> "$state/lock"
-    if ! flock -w "$4" 8; then
-        echo 'another start holds the lock of the node'
-        exit 12
-    fi
-    fence "$state" "$run" "$epoch"
+    local state=$1 run=$2 epoch=$3 patience=$4
+    lock_node "$state" "$run" "$epoch" "$patience"
     if [ -e "$state/out-of-balancer" ]; then
         echo before
     else

@@ -6,7 +6,7 @@ use migrate_core::{ActionStatus, Fence, Finding, ObjectName, Severity};
 
 use super::etcd::{self, State, Verdict};
 use super::{COMMON, FILES, Kubeadm, Readiness};
-use crate::unit::START;
+use crate::unit::{FENCE, unreadable};
 use crate::{Error, Script, ScriptOutput, Standing};
 
 const MEMBER: &str = include_str!("member.sh");
@@ -15,6 +15,7 @@ const MEMBER: &str = include_str!("member.sh");
 const MOVES: u32 = 3;
 
 const LEFT_OUT: &str = "KM-LB-001";
+const UNKNOWN: &str = "whether its API server is in its load balancer cannot be told";
 
 /// Where the API server of a node stands.
 enum Outside {
@@ -93,32 +94,12 @@ impl Kubeadm {
         let Some(balancer) = &self.balancer else {
             return Ok(());
         };
-        let text = format!("{FILES}\n{START}\n{MEMBER}\nmark_out \"$@\"\n");
-        let script = Script::new(text)
-            .arg(&self.layout.state)
-            .arg(&fence.run)
-            .arg(fence.epoch.to_string())
-            .arg(self.layout.patience.as_secs().to_string());
-        let output = self.shell.run(node, &script, self.options.answer).await?;
-        let said = output.stdout.trim().to_owned();
-        let node_name = node.to_owned();
-        let is_new = match output.code {
-            0 => said == "now",
-            10 => {
-                return Err(Error::StaleEpoch {
-                    node: node_name,
-                    epoch: fence.epoch,
-                    held: said,
-                });
-            }
-            12 => {
-                return Err(Error::NodeBusy {
-                    node: node_name,
-                    by: said,
-                });
-            }
-            _ => return Err(unreadable(node, &output)),
-        };
+        let text = format!("{FILES}\n{FENCE}\n{MEMBER}\nmark_out \"$@\"\n");
+        let output = self.steps.fenced(node, fence, &Script::new(text)).await?;
+        if output.code != 0 {
+            return Err(unreadable(node, UNKNOWN, &output));
+        }
+        let is_new = output.stdout.trim() == "now";
         let standing = balancer.quiesce(node).await?;
         if is_new && standing == Standing::WasOut {
             self.forget_out(node).await?;
@@ -200,7 +181,7 @@ impl Kubeadm {
             ("dead", why) => Some(Outside::Dead(why.to_owned())),
             _ => None,
         };
-        let outside = outside.ok_or_else(|| unreadable(node, &output))?;
+        let outside = outside.ok_or_else(|| unreadable(node, UNKNOWN, &output))?;
         if matches!(outside, Outside::Serving) {
             balancer.restore(node).await?;
             self.forget_out(node).await?;
@@ -213,20 +194,8 @@ impl Kubeadm {
         let output = self.shell.run(node, &script, self.options.answer).await?;
         match output.code {
             0 => Ok(()),
-            _ => Err(unreadable(node, &output)),
+            _ => Err(unreadable(node, UNKNOWN, &output)),
         }
-    }
-}
-
-fn unreadable(node: &str, output: &ScriptOutput) -> Error {
-    Error::StartFailed {
-        node: node.to_owned(),
-        said: format!(
-            "whether its API server is in its load balancer cannot be told, exit code {}: {} {}",
-            output.code,
-            output.stdout.trim(),
-            output.stderr.trim()
-        ),
     }
 }
 

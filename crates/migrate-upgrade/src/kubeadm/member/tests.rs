@@ -198,6 +198,34 @@ async fn what_somebody_else_took_out_stays_out_and_a_refusal_begins_nothing() {
     let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
     assert_eq!(error.kind, StepErrorKind::Conflict, "{error}");
     assert_eq!(balancer.calls(), "");
+
+    // Nor does one that comes while another one starts something.
+    std::fs::remove_file(cp.path("state/fence")).unwrap();
+    let lock = std::fs::File::create(cp.path("state/lock")).unwrap();
+    lock.lock().unwrap();
+    let error = cp.driver.take_out(CP, &cx().fence).await.unwrap_err();
+    assert!(matches!(error, Error::NodeBusy { .. }), "{error}");
+    assert_eq!(balancer.calls(), "");
+}
+
+#[tokio::test]
+async fn taking_out_and_starting_are_of_one_holder_whatever_its_name() {
+    let cp = with(Node::new(true), &Arc::new(Balancer::default()));
+    let fence = cx_of("a run\nof two lines", 3).fence;
+    cp.driver.take_out(CP, &fence).await.unwrap();
+    let holder = cp.read("state/fence");
+    assert_eq!(cp.read("state/out-of-balancer"), holder);
+    // The start stamps, then finds the node busy.
+    let lock = std::fs::File::create(cp.path("state/step.lock")).unwrap();
+    lock.lock().unwrap();
+    let step = cp.driver.step(&member()).unwrap();
+    let started = cp.driver.steps.start(CP, &fence, &step, 1).await;
+    assert!(
+        matches!(started, Err(Error::NodeBusy { .. })),
+        "{started:?}"
+    );
+    assert_eq!(cp.read("state/fence"), holder);
+    assert_eq!(holder.lines().count(), 1, "{holder}");
 }
 
 #[tokio::test]
