@@ -43,8 +43,8 @@ outside() {
 # would say: ready, and an administrator is known to it.
 api_server_serves() {
     local manifest=$1/manifests/kube-apiserver.yaml address port
-    address=$(sed -n 's/^ *- --advertise-address=//p' "$manifest")
-    port=$(sed -n 's/^ *- --secure-port=//p' "$manifest")
+    address=$(manifest_flag "$manifest" advertise-address)
+    port=$(manifest_flag "$manifest" secure-port)
     if [[ $address == *:* ]]; then address="[$address]"; fi
     own_api "$1" "https://$address:${port:-6443}" get --raw /readyz || return 1
     own_api "$1" "https://$address:${port:-6443}" get namespace kube-system -o name || return 1

@@ -5,11 +5,11 @@
 use migrate_core::{ActionStatus, Fence, Finding, ObjectName, Severity};
 
 use super::etcd::{self, State, Verdict};
-use super::{COMMON, FILES, Kubeadm, Readiness};
+use super::{COMMON, FILES, Kubeadm};
 use crate::unit::{FENCE, unreadable};
 use crate::{Error, Script, ScriptOutput, Standing};
 
-const MEMBER: &str = include_str!("member.sh");
+pub(super) const MEMBER: &str = include_str!("member.sh");
 /// How often leadership is moved before that counts as failed: an election may
 /// come between.
 const MOVES: u32 = 3;
@@ -38,14 +38,14 @@ impl Kubeadm {
         fence: &Fence,
         again: bool,
     ) -> Result<(), Error> {
-        let mut state = self.etcd_state(node).await?;
-        if !state.has_api_server() {
-            return Ok(());
-        }
         let mut moves = 0;
         loop {
+            let state = self.etcd_state(node).await?;
+            if !state.has_api_server() {
+                return Ok(());
+            }
             match state.judge(again) {
-                Verdict::Clear => break,
+                Verdict::Clear => return self.take_out(node, fence).await,
                 Verdict::Refused(refusal) => return Err(refusal.on(node)),
                 Verdict::MoveLeader { .. } if moves == MOVES => {
                     return Err(etcd::still_leads("it came back each time").on(node));
@@ -53,11 +53,9 @@ impl Kubeadm {
                 Verdict::MoveLeader { to } => {
                     moves += 1;
                     self.move_leader(node, &to).await?;
-                    state = self.etcd_state(node).await?;
                 }
             }
         }
-        self.take_out(node, fence).await
     }
 
     async fn etcd_state(&self, node: &str) -> Result<State, Error> {
@@ -108,8 +106,9 @@ impl Kubeadm {
     }
 
     /// Puts the API server of a node back before it is said that nothing runs
-    /// there any more. Only what it is said of an action that has ended well
-    /// waits for it.
+    /// there any more. An API server that does not serve holds back success
+    /// only; a node or balancer that cannot be asked holds back every answer
+    /// but [`Running`](ActionStatus::Running).
     pub(super) async fn put_back(
         &self,
         node: &str,
@@ -141,8 +140,8 @@ impl Kubeadm {
     /// ([`with_api_server_backend`](Self::with_api_server_backend)), and leaves
     /// alone where a step runs. What could not be put back is a warning: a
     /// resumed run may be about to cure it.
-    pub async fn put_back_all(&self, nodes: &[String], fence: &Fence) -> Readiness {
-        let mut readiness = Readiness::default();
+    pub async fn put_back_all(&self, nodes: &[String], fence: &Fence) -> Vec<Finding> {
+        let mut findings = Vec::new();
         for node in nodes {
             let finding = match self.restored(node, fence).await {
                 Ok(Outside::Dead(said)) => format!(
@@ -152,7 +151,7 @@ impl Kubeadm {
                 Ok(_) => continue,
                 Err(error) => error.to_string(),
             };
-            readiness.findings.push(Finding::new(
+            findings.push(Finding::new(
                 LEFT_OUT,
                 Severity::Warning,
                 ObjectName::cluster("Node", node),
@@ -160,7 +159,7 @@ impl Kubeadm {
                 "bring it back: the next action on the node puts it in",
             ));
         }
-        readiness
+        findings
     }
 
     /// Where the API server of a node stood before it was put back.
@@ -168,7 +167,7 @@ impl Kubeadm {
         let Some(balancer) = &self.balancer else {
             return Ok(Outside::In);
         };
-        let script = Script::new(format!("{FILES}\n{MEMBER}\noutside \"$@\"\n"))
+        let script = Script::new(format!("{COMMON}\n{MEMBER}\noutside \"$@\"\n"))
             .args([&self.layout.root, &self.layout.state])
             .arg(fence.epoch.to_string());
         let output = self.shell.run(node, &script, self.options.answer).await?;
