@@ -11,7 +11,7 @@ pub(crate) async fn put_back_members(driver: &Kubeadm, model: &ClusterModel, env
     let members = model.control_plane.iter();
     let members: Vec<String> = members.map(|member| member.name.clone()).collect();
     let fence = Fence::new(env.run.clone(), 1);
-    for finding in driver.put_back_all(&members, &fence).await.findings {
+    for finding in driver.put_back_all(&members, &fence).await {
         eprintln!("  {finding}");
     }
 }

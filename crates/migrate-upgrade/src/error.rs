@@ -169,6 +169,9 @@ pub enum Error {
         /// Whether waiting may cure it.
         retryable: bool,
     },
+    /// Asked to stop before nodes had been surveyed.
+    #[error("cancelled while nodes were looked at; nothing was changed")]
+    Cancelled,
     /// The action is none that the driver can do.
     #[error("{action}: {reason}")]
     BadAction {
@@ -201,21 +204,26 @@ impl From<Error> for StepError {
             Error::UnknownNode { node, .. } => (StepErrorKind::Invalid, of_node(node)),
             Error::Unreachable { node, .. }
             | Error::NodeBusy { node, .. }
-            | Error::StartFailed { node, .. } => (StepErrorKind::Unavailable, of_node(node)),
-            Error::NodeTimeout { node, .. } => (StepErrorKind::Deadline, of_node(node)),
-            Error::SshRefused { node, .. } | Error::SudoRefused { node, .. } => {
-                (StepErrorKind::Forbidden, of_node(node))
-            }
-            Error::LoadBalancer { member, .. } => (StepErrorKind::Unavailable, of_node(member)),
-            Error::NotServing { node, .. } => (StepErrorKind::Unavailable, of_node(node)),
-            Error::Etcd {
+            | Error::StartFailed { node, .. }
+            | Error::NotServing { node, .. }
+            | Error::LoadBalancer { member: node, .. }
+            | Error::Etcd {
                 node,
                 retryable: true,
                 ..
             } => (StepErrorKind::Unavailable, of_node(node)),
-            Error::Etcd { node, .. } => (StepErrorKind::Permanent, of_node(node)),
-            Error::BadAnswer { node, .. } => (StepErrorKind::Permanent, of_node(node)),
+            Error::NodeTimeout { node, .. } => (StepErrorKind::Deadline, of_node(node)),
+            Error::SshRefused { node, .. } | Error::SudoRefused { node, .. } => {
+                (StepErrorKind::Forbidden, of_node(node))
+            }
+            Error::Etcd { node, .. } | Error::BadAnswer { node, .. } => {
+                (StepErrorKind::Permanent, of_node(node))
+            }
             Error::StaleEpoch { node, .. } => (StepErrorKind::Conflict, of_node(node)),
+            Error::Cancelled => (
+                StepErrorKind::Cancelled,
+                ObjectName::cluster("Kubeadm", "survey"),
+            ),
             Error::BadAction { action, .. } => (
                 StepErrorKind::Invalid,
                 ObjectName::cluster("Action", action.clone()),

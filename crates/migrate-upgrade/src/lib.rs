@@ -8,8 +8,9 @@
 //! * [`SimulatedDriver`] upgrades the nodes of an embedded cluster through
 //!   annotations that its kubelets understand.
 //!
-//! All are idempotent by action id, return from `begin` at once, and answer
-//! `probe` from the target itself, so that a new process can take over.
+//! All are idempotent by action id, return from `begin` without waiting for
+//! the upgrade itself to end ([`Kubeadm`] makes its node ready first), and
+//! answer `probe` from the target itself, so that a new process can take over.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

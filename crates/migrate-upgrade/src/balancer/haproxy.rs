@@ -125,9 +125,14 @@ impl Haproxy {
         self
     }
 
+    /// What the server of `member` is called within the backend.
+    fn name<'a>(&'a self, member: &'a str) -> &'a str {
+        self.servers.get(member).map_or(member, String::as_str)
+    }
+
+    /// The same, as commands name it.
     fn server(&self, member: &str) -> String {
-        let server = self.servers.get(member).map_or(member, String::as_str);
-        format!("{}/{server}", self.backend)
+        format!("{}/{}", self.backend, self.name(member))
     }
 
     async fn ask(&self, door: &Door, member: &str, command: &str) -> Result<String, Error> {
@@ -138,10 +143,9 @@ impl Haproxy {
             ));
         }
         let asked = tokio::time::timeout(self.limit, door.ask(command, self.limit)).await;
-        let answer = asked
+        asked
             .unwrap_or_else(|_| Err(format!("no answer within {}s", self.limit.as_secs())))
-            .map_err(|said| refused(member, format!("{door}: {said}")))?;
-        Ok(answer)
+            .map_err(|said| refused(member, format!("{door}: {said}")))
     }
 
     /// Sends a command that answers nothing when it is obeyed.
@@ -170,9 +174,7 @@ impl Haproxy {
                 ),
             )
         })?;
-        let name = self.server(member);
-        let name = name.strip_prefix(&format!("{}/", self.backend));
-        let name = name.unwrap_or_default();
+        let name = self.name(member);
         let Some(own) = servers.iter().find(|server| server.name == name) else {
             let known: Vec<&str> = servers.iter().map(|server| &*server.name).collect();
             return Err(refused(
@@ -187,8 +189,8 @@ impl Haproxy {
         if own.is_out {
             return Ok(Standing::WasOut);
         }
-        let others = servers.iter().filter(|server| server.name != name);
-        if !others.into_iter().any(|server| server.takes_connections) {
+        let mut others = servers.iter().filter(|server| server.name != name);
+        if !others.any(|server| server.takes_connections) {
             return Err(refused(
                 member,
                 format!(

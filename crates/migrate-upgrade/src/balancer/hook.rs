@@ -9,6 +9,8 @@ use super::{ApiServerBackend, Standing, refused};
 use crate::Error;
 use crate::hook::{Child, Exit, executable};
 
+const QUIESCE: &str = "quiesce";
+
 /// Takes API servers out of any load balancer by running a program.
 ///
 /// # The program's contract
@@ -54,7 +56,7 @@ impl ApiServerHook {
         self
     }
 
-    async fn run(&self, phase: &str, member: &str) -> Result<i32, Error> {
+    async fn run(&self, phase: &str, member: &str) -> Result<Standing, Error> {
         let environment = [
             ("KUBE_MIGRATE_PHASE", phase.to_owned()),
             ("KUBE_MIGRATE_TARGET", "api-server".to_owned()),
@@ -64,7 +66,8 @@ impl ApiServerHook {
         let exit = child.wait(self.timeout).await;
         let program = self.program.display();
         match exit {
-            Exit::Code(code @ (0 | 20), _) => Ok(code),
+            Exit::Code(0, _) => Ok(Standing::WasIn),
+            Exit::Code(20, _) if phase == QUIESCE => Ok(Standing::WasOut),
             Exit::Code(code, said) => Err(refused(
                 member,
                 format!("{phase} by {program} exited with {code}{said}"),
@@ -87,16 +90,10 @@ impl ApiServerHook {
 #[async_trait]
 impl ApiServerBackend for ApiServerHook {
     async fn quiesce(&self, member: &str) -> Result<Standing, Error> {
-        Ok(match self.run("quiesce", member).await? {
-            20 => Standing::WasOut,
-            _ => Standing::WasIn,
-        })
+        self.run(QUIESCE, member).await
     }
 
     async fn restore(&self, member: &str) -> Result<(), Error> {
-        match self.run("restore", member).await? {
-            0 => Ok(()),
-            code => Err(refused(member, format!("restore exited with {code}"))),
-        }
+        self.run("restore", member).await.map(drop)
     }
 }

@@ -233,6 +233,8 @@ async fn a_program_of_the_operators_does_it_too() {
     assert_eq!(ran, of("quiesce") + &of("restore"));
     std::fs::write(folder.path().join("code"), "20").unwrap();
     assert_eq!(hook.quiesce("cp-1").await.unwrap(), Standing::WasOut);
+    let error = hook.restore("cp-1").await.unwrap_err().to_string();
+    assert!(error.contains("exited with 20: not today"), "{error}");
     std::fs::write(folder.path().join("code"), "3").unwrap();
     let error = hook.quiesce("cp-1").await.unwrap_err().to_string();
     assert!(error.contains("exited with 3: not today"), "{error}");

@@ -20,6 +20,21 @@ manifest_image() {
     sed -n '/^[- ]*image:/{s/^[- ]*image: *"\{0,1\}\([^" ]*\).*/\1/p;q}' "$file"
 }
 
+# manifest_lines KUBERNETES-FOLDER COMPONENT...: a line for each that is here.
+manifest_lines() {
+    local kubernetes=$1 component image
+    shift
+    for component in "$@"; do
+        image=$(manifest_image "$kubernetes" "$component")
+        if [ -n "$image" ]; then echo "manifest $component $image"; fi
+    done
+}
+
+# manifest_flag MANIFEST NAME: the first value of one of its flags.
+manifest_flag() {
+    sed -n "/^ *- --$2=/{s/^ *- --$2=//;s/,.*//;p;q}" "$1"
+}
+
 # Whether an image has the version; a digest may follow it.
 is_at() {
     [[ $1 == *":v$2" || $1 == *":v$2@"* ]]

@@ -1,11 +1,8 @@
 # look ROOT: the versions on a node, a line each. Changes nothing.
 look() {
-    local kubernetes=$1/etc/kubernetes component image try
+    local try
     echo "kubelet $(kubelet --version | sed 's/^Kubernetes //')"
-    for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
-        image=$(manifest_image "$kubernetes" "$component")
-        if [ -n "$image" ]; then echo "manifest $component $image"; fi
-    done
+    manifest_lines "$1/etc/kubernetes" etcd kube-apiserver kube-controller-manager kube-scheduler
     if kubelet_is_stale; then echo 'kubelet-stale yes'; fi
     # A busy machine may let one question go unanswered.
     for try in 1 2 3; do

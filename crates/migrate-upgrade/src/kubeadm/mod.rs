@@ -164,19 +164,14 @@ impl Kubeadm {
     /// How long one call of `begin` or `probe` to a node may take (default
     /// 45 s); keep it below the time that the executor gives an answer.
     #[must_use]
-    pub fn with_answer_timeout(self, timeout: Duration) -> Self {
-        let options = Options {
-            answer: timeout,
-            ..self.options
-        };
-        Self {
-            balancer: self.balancer,
-            ..Self::over(self.shell, self.layout, options)
-        }
+    pub fn with_answer_timeout(mut self, timeout: Duration) -> Self {
+        self.options.answer = timeout;
+        self.steps = Steps::new(self.shell.clone(), self.layout.clone(), timeout);
+        self
     }
 
-    /// How long [`resolve`](Self::resolve) and [`pre_pull`](Self::pre_pull)
-    /// may take on one node (default 15 minutes).
+    /// How long [`resolve`](Self::resolve), [`pre_pull`](Self::pre_pull) and
+    /// [`survey`](Self::survey) may take on one node (default 15 minutes).
     #[must_use]
     pub fn with_preparation_timeout(mut self, timeout: Duration) -> Self {
         self.options.preparation = timeout;

@@ -481,6 +481,8 @@ fn the_shell_text_is_well_formed() {
         ("resolve", include_str!("resolve.sh")),
         ("images", include_str!("images.sh")),
         ("survey", survey::SURVEY),
+        ("member", member::MEMBER),
+        ("etcd", etcd::SCRIPT),
     ] {
         check(&cp.path(name), text);
         assert!(!text.contains("KUBE_MIGRATE_END_OF_FILE"));

@@ -3,11 +3,22 @@
 //! Everything about it lies on the node, under `/var/lib/kube-migrate`:
 //!
 //! ```text
-//! lock                      held while a step is started
+//! lock                      held while a step is started, or the mark
+//!                           out-of-balancer is set
 //! step.lock                 held by the running step and all it started
-//! fence                     "EPOCH RUN": the last holder that began something
+//! fence                     "EPOCH RUN": the last holder that held `lock`
 //! current                   "UNIT FOLDER" of the last step
 //! RUN/ACTION/ATTEMPT/       step.sh, args, unit, epoch, boot, log, exit
+//! ```
+//!
+//! Beside that, steps and their driver keep files of their own there:
+//!
+//! ```text
+//! out-of-balancer           "EPOCH RUN" of who took the API server out
+//! kubeadm                   "MODE TARGET" of a `kubeadm upgrade` that has not
+//!                           ended well
+//! RUN/ACTION/before/        what a way back needs
+//! RUN/ACTION/held           the packages that were held before
 //! ```
 //!
 //! Files are written beside their place, synced and moved; `exit` is the last.
@@ -22,8 +33,9 @@ use crate::{Error, NodeShell, Script, ScriptOutput};
 /// Shell functions for files under the state folder; steps use them too.
 pub(crate) const FILES: &str = include_str!("files.sh");
 const SYSTEMD: &str = include_str!("systemd.sh");
-/// Also holds the shell function `fence`.
-pub(crate) const START: &str = include_str!("start.sh");
+/// The shell function `lock_node`; needs [`FILES`].
+pub(crate) const FENCE: &str = include_str!("fence.sh");
+const START: &str = include_str!("start.sh");
 const RUN: &str = include_str!("run.sh");
 const PROBE: &str = include_str!("probe.sh");
 
@@ -39,8 +51,8 @@ pub(crate) struct Layout {
     pub(crate) root: String,
     /// The shell functions `launch` and `unit_is_active`.
     launcher: &'static str,
-    /// How long a start waits for another one to let go of the lock.
-    pub(crate) patience: Duration,
+    /// How long is waited for another one to let go of the node's lock.
+    patience: Duration,
 }
 
 impl Default for Layout {
@@ -109,36 +121,52 @@ impl Steps {
         step: &Step,
         attempt: u32,
     ) -> Result<(), Error> {
-        let action = token(step.action.as_str());
         let unit = format!(
             "kube-migrate-{}-{attempt}",
             token(&format!("{}.{}", fence.run, step.action))
         );
         let script = Script::new(self.start_script(step.script.text()))
-            .arg(&self.layout.state)
-            .arg(token(&fence.run))
-            .arg(action)
+            .arg(token(step.action.as_str()))
             .arg(attempt.to_string())
-            .arg(fence.epoch.to_string())
             .arg(unit)
             .arg(step.limit.as_secs().max(1).to_string())
-            .arg(self.layout.patience.as_secs().to_string())
             .args(step.script.arguments());
+        let output = self.fenced(node, fence, &script).await?;
+        match output.code {
+            0 => Ok(()),
+            code => Err(Error::StartFailed {
+                node: node.to_owned(),
+                said: format!("exit code {code}: {}", output.stderr.trim()),
+            }),
+        }
+    }
+
+    /// Runs a script that calls `lock_node` of [`FENCE`]: STATE RUN EPOCH
+    /// PATIENCE come before its own arguments. That it was not let in is an
+    /// error, any other exit code is for the caller.
+    pub(crate) async fn fenced(
+        &self,
+        node: &str,
+        fence: &Fence,
+        script: &Script,
+    ) -> Result<ScriptOutput, Error> {
+        let script = Script::new(script.text().to_owned())
+            .arg(&self.layout.state)
+            .arg(token(&fence.run))
+            .arg(fence.epoch.to_string())
+            .arg(self.layout.patience.as_secs().to_string())
+            .args(script.arguments());
         let output = self.shell.run(node, &script, self.answer).await?;
         let node = node.to_owned();
         let said = output.stdout.trim().to_owned();
         match output.code {
-            0 => Ok(()),
             10 => Err(Error::StaleEpoch {
                 node,
                 epoch: fence.epoch,
                 held: said,
             }),
             11 | 12 => Err(Error::NodeBusy { node, by: said }),
-            code => Err(Error::StartFailed {
-                node,
-                said: format!("exit code {code}: {}", output.stderr.trim()),
-            }),
+            _ => Ok(output),
         }
     }
 
@@ -155,15 +183,7 @@ impl Steps {
             .arg(token(run))
             .arg(token(action.as_str()));
         let output = self.shell.run(node, &script, self.answer).await?;
-        read_probe(&output).ok_or_else(|| Error::StartFailed {
-            node: node.to_owned(),
-            said: format!(
-                "its probe cannot be read, exit code {}: {} {}",
-                output.code,
-                output.stdout.trim(),
-                output.stderr.trim()
-            ),
-        })
+        read_probe(&output).ok_or_else(|| unreadable(node, "its probe cannot be read", &output))
     }
 
     fn start_script(&self, step: &str) -> String {
@@ -171,7 +191,7 @@ impl Steps {
         let runner = format!("{FILES}\n{RUN}");
         let step = file("step_text", step);
         let runner = file("runner_text", &runner);
-        format!("{launcher}\n{FILES}\n{step}\n{runner}\n{START}\nstart \"$@\"\n")
+        format!("{launcher}\n{FILES}\n{step}\n{runner}\n{FENCE}\n{START}\nstart \"$@\"\n")
     }
 }
 
@@ -210,6 +230,19 @@ fn read_probe(output: &ScriptOutput) -> Option<Seen> {
         },
         _ => return None,
     })
+}
+
+/// `problem` is what could not be learnt from what a script said.
+pub(crate) fn unreadable(node: &str, problem: &str, output: &ScriptOutput) -> Error {
+    Error::StartFailed {
+        node: node.to_owned(),
+        said: format!(
+            "{problem}, exit code {}: {} {}",
+            output.code,
+            output.stdout.trim(),
+            output.stderr.trim()
+        ),
+    }
 }
 
 /// `text` as a word that is safe in file and unit names, different for

@@ -1,18 +1,11 @@
-# start STATE RUN ACTION ATTEMPT EPOCH UNIT LIMIT PATIENCE [STEP-ARGUMENT]...
+# start STATE RUN EPOCH PATIENCE ACTION ATTEMPT UNIT LIMIT [STEP-ARGUMENT]...
 #
-# Begins an attempt, or finds that it was begun before. Exit codes: 10 our
-# epoch is old, 11 another step is going on, 12 another start holds the lock.
+# Begins an attempt, or finds that it was begun before. Exit codes: those of
+# lock_node, 11 another step is going on.
 start() {
-    local state=$1 run=$2 action=$3 attempt=$4 epoch=$5 unit=$6 limit=$7 patience=$8
+    local state=$1 run=$2 epoch=$3 patience=$4 action=$5 attempt=$6 unit=$7 limit=$8
     shift 8
-    umask 077
-    mkdir -p "$state"
-    exec 8>> "$state/lock"
-    if ! flock -w "$patience" 8; then
-        echo 'another start holds the lock of the node'
-        exit 12
-    fi
-    fence "$state" "$run" "$epoch"
+    lock_node "$state" "$run" "$epoch" "$patience"
 
     local folder=$state/$run/$action
     mkdir -p "$folder"
@@ -39,25 +32,6 @@ start() {
     launch "$unit" "$folder/$attempt" \
         "$BASH" "$folder/$attempt/run.sh" "$state" "$folder/$attempt" "$limit" 8>&-
     echo started
-}
-
-# Refuses who is older than the last one that acted here; stamps who is newer.
-fence() {
-    local state=$1 run=$2 epoch=$3 held=0 holder=
-    if [ -e "$state/fence" ]; then
-        read -r held holder < "$state/fence" || true
-        if ! [[ $held =~ ^[0-9]+$ ]]; then
-            echo "an epoch that cannot be read ($state/fence)"
-            exit 10
-        fi
-    fi
-    if [ "$held" -gt "$epoch" ]; then
-        echo "$held (run $holder)"
-        exit 10
-    fi
-    if [ "$held" -lt "$epoch" ] || [ "$holder" != "$run" ]; then
-        put "$state/fence" "$epoch $run"
-    fi
 }
 
 # One step at a time, whoever asks for it.

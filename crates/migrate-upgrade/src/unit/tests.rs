@@ -82,6 +82,14 @@ impl Bench {
         self.folder.path().join(name)
     }
 
+    /// A program of the node; `$w` is its folder.
+    fn program(&self, name: &str, text: &str) {
+        let bin = self.path("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        let text = format!("#!/bin/bash\nw=${{0%/bin/*}}\n{text}\n");
+        crate::testing::executable(&bin.join(name), &text);
+    }
+
     fn attempt_folder(&self, step: &Step, attempt: u32) -> PathBuf {
         self.path("state")
             .join(token(RUN_ID))
@@ -271,22 +279,15 @@ async fn a_step_over_its_limit_is_ended() {
 
 #[tokio::test]
 async fn systemd_is_asked_for_a_unit_and_its_silence_is_no_answer() {
-    use std::os::unix::fs::PermissionsExt;
     let bench = Bench::new();
-    let program = |name: &str, text: &str| {
-        let path = bench.path("bin").join(name);
-        std::fs::create_dir_all(bench.path("bin")).unwrap();
-        std::fs::write(&path, format!("#!/bin/bash\nw=${{0%/bin/*}}\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    };
-    program(
+    bench.program(
         "systemd-run",
         r#"printf '%s\n' "$@" > "$w/words"
         while [ "$1" != -- ]; do shift; done
         shift
         setsid "$@" < /dev/null > /dev/null 2>&1 &"#,
     );
-    program(
+    bench.program(
         "systemctl",
         r#"printf '%s\n' "$@" > "$w/asked"; echo activating"#,
     );
@@ -318,22 +319,13 @@ async fn systemd_is_asked_for_a_unit_and_its_silence_is_no_answer() {
 
     // Neither lost nor free for another step: nobody knows.
     let dumb = "echo 'Failed to connect to bus' >&2; exit 1";
-    std::fs::write(
-        bench.path("bin/systemctl"),
-        format!("#!/bin/bash\n{dumb}\n"),
-    )
-    .unwrap();
+    bench.program("systemctl", dumb);
     let probe = bench.steps.probe(NODE, RUN_ID, &step.action).await;
     assert!(matches!(probe, Err(Error::StartFailed { .. })), "{probe:?}");
     let other = bench.start(1, &bench.step("other", "true"), 1).await;
     assert!(matches!(other, Err(Error::StartFailed { .. })), "{other:?}");
 
-    let gone = "echo inactive";
-    std::fs::write(
-        bench.path("bin/systemctl"),
-        format!("#!/bin/bash\n{gone}\n"),
-    )
-    .unwrap();
+    bench.program("systemctl", "echo inactive");
     assert!(matches!(bench.probe(&step).await, Seen::Lost { .. }));
     std::fs::write(bench.path("go"), "").unwrap();
     while !bench.attempt_folder(&step, 1).join("exit").exists() {
@@ -369,6 +361,7 @@ fn the_shell_text_is_well_formed() {
     for (name, text) in [
         ("files", FILES.to_owned()),
         ("systemd", SYSTEMD.to_owned()),
+        ("fence", FENCE.to_owned()),
         ("start", START.to_owned()),
         ("run", RUN.to_owned()),
         ("probe", PROBE.to_owned()),
@@ -376,7 +369,7 @@ fn the_shell_text_is_well_formed() {
     ] {
         check(&bench.path(name), &text);
     }
-    assert!(![FILES, RUN, START].concat().contains(END));
+    assert!(![FILES, RUN, FENCE, START].concat().contains(END));
 }
 
 /// That bash accepts `text`.

@@ -36,8 +36,8 @@ etcd_ask() {
 # etcdctl needs to ask it.
 etcd_find() {
     local id running
-    endpoint=$(etcd_flag "$1" advertise-client-urls)
-    pki=$(etcd_flag "$1" trusted-ca-file)
+    endpoint=$(manifest_flag "$1" advertise-client-urls)
+    pki=$(manifest_flag "$1" trusted-ca-file)
     pki=${pki%/*}
     container=
     if command -v crictl > /dev/null; then
@@ -50,11 +50,6 @@ etcd_find() {
     else
         die "$FINAL" 'neither crictl nor ctr is installed: etcd cannot be asked'
     fi
-}
-
-# etcd_flag MANIFEST NAME: the first value of one of its flags.
-etcd_flag() {
-    sed -n "/^ *- --$2=/{s/^ *- --$2=//;s/,.*//;p;q}" "$1"
 }
 
 # The etcdctl of etcd's own image, as the user that kubeadm has made for it.

@@ -64,7 +64,7 @@ pub(super) enum Verdict {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Refusal {
-    pub(super) code: &'static str,
+    code: &'static str,
     reason: String,
     cure: &'static str,
     retryable: bool,

@@ -3,15 +3,8 @@
 
 # mark_out STATE RUN EPOCH PATIENCE: says whether it was marked before.
 mark_out() {
-    local state=$1 run=$2 epoch=$3
-    umask 077
-    mkdir -p "$state"
-    exec 8>> "$state/lock"
-    if ! flock -w "$4" 8; then
-        echo 'another start holds the lock of the node'
-        exit 12
-    fi
-    fence "$state" "$run" "$epoch"
+    local state=$1 run=$2 epoch=$3 patience=$4
+    lock_node "$state" "$run" "$epoch" "$patience"
     if [ -e "$state/out-of-balancer" ]; then
         echo before
     else
@@ -50,8 +43,8 @@ outside() {
 # would say: ready, and an administrator is known to it.
 api_server_serves() {
     local manifest=$1/manifests/kube-apiserver.yaml address port
-    address=$(sed -n 's/^ *- --advertise-address=//p' "$manifest")
-    port=$(sed -n 's/^ *- --secure-port=//p' "$manifest")
+    address=$(manifest_flag "$manifest" advertise-address)
+    port=$(manifest_flag "$manifest" secure-port)
     if [[ $address == *:* ]]; then address="[$address]"; fi
     own_api "$1" "https://$address:${port:-6443}" get --raw /readyz || return 1
     own_api "$1" "https://$address:${port:-6443}" get namespace kube-system -o name || return 1

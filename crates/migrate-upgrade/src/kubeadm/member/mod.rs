@@ -5,16 +5,17 @@
 use migrate_core::{ActionStatus, Fence, Finding, ObjectName, Severity};
 
 use super::etcd::{self, State, Verdict};
-use super::{COMMON, FILES, Kubeadm, Readiness};
-use crate::unit::START;
+use super::{COMMON, FILES, Kubeadm};
+use crate::unit::{FENCE, unreadable};
 use crate::{Error, Script, ScriptOutput, Standing};
 
-const MEMBER: &str = include_str!("member.sh");
+pub(super) const MEMBER: &str = include_str!("member.sh");
 /// How often leadership is moved before that counts as failed: an election may
 /// come between.
 const MOVES: u32 = 3;
 
 const LEFT_OUT: &str = "KM-LB-001";
+const UNKNOWN: &str = "whether its API server is in its load balancer cannot be told";
 
 /// Where the API server of a node stands.
 enum Outside {
@@ -37,14 +38,14 @@ impl Kubeadm {
         fence: &Fence,
         again: bool,
     ) -> Result<(), Error> {
-        let mut state = self.etcd_state(node).await?;
-        if !state.has_api_server() {
-            return Ok(());
-        }
         let mut moves = 0;
         loop {
+            let state = self.etcd_state(node).await?;
+            if !state.has_api_server() {
+                return Ok(());
+            }
             match state.judge(again) {
-                Verdict::Clear => break,
+                Verdict::Clear => return self.take_out(node, fence).await,
                 Verdict::Refused(refusal) => return Err(refusal.on(node)),
                 Verdict::MoveLeader { .. } if moves == MOVES => {
                     return Err(etcd::still_leads("it came back each time").on(node));
@@ -52,11 +53,9 @@ impl Kubeadm {
                 Verdict::MoveLeader { to } => {
                     moves += 1;
                     self.move_leader(node, &to).await?;
-                    state = self.etcd_state(node).await?;
                 }
             }
         }
-        self.take_out(node, fence).await
     }
 
     async fn etcd_state(&self, node: &str) -> Result<State, Error> {
@@ -93,32 +92,12 @@ impl Kubeadm {
         let Some(balancer) = &self.balancer else {
             return Ok(());
         };
-        let text = format!("{FILES}\n{START}\n{MEMBER}\nmark_out \"$@\"\n");
-        let script = Script::new(text)
-            .arg(&self.layout.state)
-            .arg(&fence.run)
-            .arg(fence.epoch.to_string())
-            .arg(self.layout.patience.as_secs().to_string());
-        let output = self.shell.run(node, &script, self.options.answer).await?;
-        let said = output.stdout.trim().to_owned();
-        let node_name = node.to_owned();
-        let is_new = match output.code {
-            0 => said == "now",
-            10 => {
-                return Err(Error::StaleEpoch {
-                    node: node_name,
-                    epoch: fence.epoch,
-                    held: said,
-                });
-            }
-            12 => {
-                return Err(Error::NodeBusy {
-                    node: node_name,
-                    by: said,
-                });
-            }
-            _ => return Err(unreadable(node, &output)),
-        };
+        let text = format!("{FILES}\n{FENCE}\n{MEMBER}\nmark_out \"$@\"\n");
+        let output = self.steps.fenced(node, fence, &Script::new(text)).await?;
+        if output.code != 0 {
+            return Err(unreadable(node, UNKNOWN, &output));
+        }
+        let is_new = output.stdout.trim() == "now";
         let standing = balancer.quiesce(node).await?;
         if is_new && standing == Standing::WasOut {
             self.forget_out(node).await?;
@@ -127,8 +106,9 @@ impl Kubeadm {
     }
 
     /// Puts the API server of a node back before it is said that nothing runs
-    /// there any more. Only what it is said of an action that has ended well
-    /// waits for it.
+    /// there any more. An API server that does not serve holds back success
+    /// only; a node or balancer that cannot be asked holds back every answer
+    /// but [`Running`](ActionStatus::Running).
     pub(super) async fn put_back(
         &self,
         node: &str,
@@ -160,8 +140,8 @@ impl Kubeadm {
     /// ([`with_api_server_backend`](Self::with_api_server_backend)), and leaves
     /// alone where a step runs. What could not be put back is a warning: a
     /// resumed run may be about to cure it.
-    pub async fn put_back_all(&self, nodes: &[String], fence: &Fence) -> Readiness {
-        let mut readiness = Readiness::default();
+    pub async fn put_back_all(&self, nodes: &[String], fence: &Fence) -> Vec<Finding> {
+        let mut findings = Vec::new();
         for node in nodes {
             let finding = match self.restored(node, fence).await {
                 Ok(Outside::Dead(said)) => format!(
@@ -171,7 +151,7 @@ impl Kubeadm {
                 Ok(_) => continue,
                 Err(error) => error.to_string(),
             };
-            readiness.findings.push(Finding::new(
+            findings.push(Finding::new(
                 LEFT_OUT,
                 Severity::Warning,
                 ObjectName::cluster("Node", node),
@@ -179,7 +159,7 @@ impl Kubeadm {
                 "bring it back: the next action on the node puts it in",
             ));
         }
-        readiness
+        findings
     }
 
     /// Where the API server of a node stood before it was put back.
@@ -187,7 +167,7 @@ impl Kubeadm {
         let Some(balancer) = &self.balancer else {
             return Ok(Outside::In);
         };
-        let script = Script::new(format!("{FILES}\n{MEMBER}\noutside \"$@\"\n"))
+        let script = Script::new(format!("{COMMON}\n{MEMBER}\noutside \"$@\"\n"))
             .args([&self.layout.root, &self.layout.state])
             .arg(fence.epoch.to_string());
         let output = self.shell.run(node, &script, self.options.answer).await?;
@@ -200,7 +180,7 @@ impl Kubeadm {
             ("dead", why) => Some(Outside::Dead(why.to_owned())),
             _ => None,
         };
-        let outside = outside.ok_or_else(|| unreadable(node, &output))?;
+        let outside = outside.ok_or_else(|| unreadable(node, UNKNOWN, &output))?;
         if matches!(outside, Outside::Serving) {
             balancer.restore(node).await?;
             self.forget_out(node).await?;
@@ -213,20 +193,8 @@ impl Kubeadm {
         let output = self.shell.run(node, &script, self.options.answer).await?;
         match output.code {
             0 => Ok(()),
-            _ => Err(unreadable(node, &output)),
+            _ => Err(unreadable(node, UNKNOWN, &output)),
         }
-    }
-}
-
-fn unreadable(node: &str, output: &ScriptOutput) -> Error {
-    Error::StartFailed {
-        node: node.to_owned(),
-        said: format!(
-            "whether its API server is in its load balancer cannot be told, exit code {}: {} {}",
-            output.code,
-            output.stdout.trim(),
-            output.stderr.trim()
-        ),
     }
 }
 

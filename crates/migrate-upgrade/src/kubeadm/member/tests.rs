@@ -136,20 +136,20 @@ async fn whoever_comes_after_a_crash_puts_it_back() {
         .driver
         .put_back_all(&nodes, &cx_of("next", 4).fence)
         .await;
-    assert_eq!(left.findings[0].code, "KM-LB-001");
+    assert_eq!(left[0].code, "KM-LB-001");
     // An older holder leaves it to the one that took it out.
     std::fs::remove_file(successor.path("api-is-down")).unwrap();
-    let ready = successor
+    let left = successor
         .driver
         .put_back_all(&nodes, &cx_of("old", 2).fence)
         .await;
-    assert!(ready.is_ready());
+    assert_eq!(left, []);
     assert_eq!(balancer.calls(), "quiesce restore quiesce");
-    let ready = successor
+    let left = successor
         .driver
         .put_back_all(&nodes, &cx_of("next", 4).fence)
         .await;
-    assert!(ready.is_ready());
+    assert_eq!(left, []);
     assert_eq!(balancer.calls(), "quiesce restore quiesce restore");
 }
 
@@ -198,6 +198,34 @@ async fn what_somebody_else_took_out_stays_out_and_a_refusal_begins_nothing() {
     let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
     assert_eq!(error.kind, StepErrorKind::Conflict, "{error}");
     assert_eq!(balancer.calls(), "");
+
+    // Nor does one that comes while another one starts something.
+    std::fs::remove_file(cp.path("state/fence")).unwrap();
+    let lock = std::fs::File::create(cp.path("state/lock")).unwrap();
+    lock.lock().unwrap();
+    let error = cp.driver.take_out(CP, &cx().fence).await.unwrap_err();
+    assert!(matches!(error, Error::NodeBusy { .. }), "{error}");
+    assert_eq!(balancer.calls(), "");
+}
+
+#[tokio::test]
+async fn taking_out_and_starting_are_of_one_holder_whatever_its_name() {
+    let cp = with(Node::new(true), &Arc::new(Balancer::default()));
+    let fence = cx_of("a run\nof two lines", 3).fence;
+    cp.driver.take_out(CP, &fence).await.unwrap();
+    let holder = cp.read("state/fence");
+    assert_eq!(cp.read("state/out-of-balancer"), holder);
+    // The start stamps, then finds the node busy.
+    let lock = std::fs::File::create(cp.path("state/step.lock")).unwrap();
+    lock.lock().unwrap();
+    let step = cp.driver.step(&member()).unwrap();
+    let started = cp.driver.steps.start(CP, &fence, &step, 1).await;
+    assert!(
+        matches!(started, Err(Error::NodeBusy { .. })),
+        "{started:?}"
+    );
+    assert_eq!(cp.read("state/fence"), holder);
+    assert_eq!(holder.lines().count(), 1, "{holder}");
 }
 
 #[tokio::test]
@@ -246,12 +274,4 @@ async fn an_etcd_that_is_not_well_is_not_touched_and_keeps_its_api_server() {
     std::fs::rename(cp.path("bin/crictl"), cp.path("bin/ctr")).unwrap();
     let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
     assert!(error.message.contains("KM-ETCD-201"), "{error}");
-}
-
-#[test]
-fn the_shell_text_is_well_formed() {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in [("member", MEMBER), ("etcd", etcd::SCRIPT)] {
-        crate::unit::tests::check(&folder.path().join(name), text);
-    }
 }

@@ -5,12 +5,11 @@ mod read;
 
 use async_trait::async_trait;
 use migrate_core::{
-    Finding, KubeVersion, PrepareEnvironment, StepContext, StepError, StepErrorKind, StepInput,
-    StepReport,
+    Finding, KubeVersion, PrepareEnvironment, StepContext, StepError, StepInput, StepReport,
 };
 
 use super::{COMMON, Kubeadm};
-use crate::Script;
+use crate::{Error, Script};
 use read::Survey;
 
 pub(super) const SURVEY: &str = include_str!("survey.sh");
@@ -49,11 +48,7 @@ impl PrepareEnvironment for Kubeadm {
         let cancelled = std::pin::pin!(cx.cancel.cancelled());
         let survey = std::pin::pin!(self.survey(&names, &input.target));
         match futures::future::select(cancelled, survey).await {
-            futures::future::Either::Left(_) => Err(StepError::new(
-                StepErrorKind::Cancelled,
-                migrate_core::ObjectName::cluster("Kubeadm", "survey"),
-                "cancelled while nodes were looked at; nothing was changed",
-            )),
+            futures::future::Either::Left(_) => Err(Error::Cancelled.into()),
             futures::future::Either::Right((findings, _)) => Ok(StepReport::new(findings)),
         }
     }

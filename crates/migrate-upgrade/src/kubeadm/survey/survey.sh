@@ -1,15 +1,12 @@
 # survey ROOT: what an upgrade could trip over, a line each. Changes nothing.
 survey() {
-    local root=$1 kubernetes=$1/etc/kubernetes component image file server copies
+    local root=$1 kubernetes=$1/etc/kubernetes file server copies
     echo "cgroup $(stat --file-system --format=%T "$root/sys/fs/cgroup" 2> /dev/null || echo unknown)"
     if grep -Eq '^failCgroupV1: *false' "$root/var/lib/kubelet/config.yaml" 2> /dev/null; then
         echo 'fail-cgroup-v1 false'
     fi
     [ -e "$kubernetes/manifests/kube-apiserver.yaml" ] || return 0
-    for component in kube-apiserver kube-controller-manager kube-scheduler; do
-        image=$(manifest_image "$kubernetes" "$component")
-        if [ -n "$image" ]; then echo "manifest $component $image"; fi
-    done
+    manifest_lines "$kubernetes" kube-apiserver kube-controller-manager kube-scheduler
     echo "address $(hostname -I 2> /dev/null || true)"
     for file in controller-manager scheduler; do
         server=$(sed -n 's/^ *server: *"\{0,1\}\([^" ]*\).*/\1/p' "$kubernetes/$file.conf" 2> /dev/null || true)

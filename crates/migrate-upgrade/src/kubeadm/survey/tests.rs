@@ -1,7 +1,7 @@
 //! The rules on a survey text; the certificates are what kubeadm v1.37.2 says
 //! of a folder that has no key of etcd's authority and no kubeconfigs.
 
-use migrate_core::Severity;
+use migrate_core::{ClusterId, ClusterModel, Moment, ObjectName, Severity, StepErrorKind};
 
 use super::*;
 
@@ -110,4 +110,23 @@ fn cgroup_v1_is_accepted_where_the_kubelet_is_told_so_and_before_1_35() {
     assert_eq!(judged("cgroup tmpfs\n", "v1.35.0"), 1);
     assert_eq!(judged("cgroup tmpfs\n", "v1.34.9"), 0);
     assert_eq!(judged("cgroup tmpfs\nfail-cgroup-v1 false\n", "v1.35.0"), 0);
+}
+
+#[tokio::test]
+async fn a_survey_that_was_cancelled_says_so_even_if_it_had_nothing_to_do() {
+    let driver = Kubeadm::new(std::sync::Arc::new(crate::Local::new("cp-1")));
+    let model = ClusterModel::new(ClusterId::new("uid"), Moment::EPOCH);
+    let policy = std::sync::Arc::default();
+    let input = StepInput::new(model.into(), policy, "v1.37.2".parse().unwrap());
+    let cx = crate::kubeadm::tests::cx();
+    let found = driver.run(&cx, &input).await.unwrap();
+    assert_eq!(found, StepReport::default());
+    cx.cancel.cancel();
+    let error = driver.run(&cx, &input).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Cancelled);
+    assert_eq!(error.object, ObjectName::cluster("Kubeadm", "survey"));
+    assert_eq!(
+        error.message,
+        "cancelled while nodes were looked at; nothing was changed"
+    );
 }
