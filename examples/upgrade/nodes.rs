@@ -16,8 +16,8 @@ pub(crate) async fn put_back_members(driver: &Kubeadm, model: &ClusterModel, env
     }
 }
 
-/// Every node that is to be upgraded can have the packages and has the images,
-/// which are pulled where they are missing: nothing that runs is changed.
+/// Every node that is to be upgraded has the images, which are pulled where they
+/// are missing: nothing that runs is changed.
 pub(crate) async fn prepare(
     driver: &Kubeadm,
     model: &ClusterModel,
@@ -29,7 +29,7 @@ pub(crate) async fn prepare(
     if names.is_empty() {
         return Ok(());
     }
-    eprintln!("looking at packages and images on {} nodes", names.len());
+    eprintln!("looking at images on {} nodes", names.len());
     let found = driver.pre_pull(&names, &env.target).await.findings;
     let open = found
         .iter()

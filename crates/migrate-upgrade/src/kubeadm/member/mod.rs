@@ -41,7 +41,8 @@ impl Kubeadm {
         let mut moves = 0;
         loop {
             let state = self.etcd_state(node).await?;
-            if !state.has_api_server() {
+            // One that vanishes after its lead was moved is no node without.
+            if moves == 0 && !state.has_api_server() {
                 return Ok(());
             }
             match state.judge(again) {
