@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::KubeVersion;
+use crate::version::VersionComparison;
 
 /// What an action is done to.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -131,6 +132,11 @@ impl Action {
             from,
             to,
         }
+    }
+
+    /// Whether it takes the target back to an older version.
+    pub fn is_way_back(&self) -> bool {
+        self.to.compare(&self.from) == VersionComparison::Older
     }
 }
 

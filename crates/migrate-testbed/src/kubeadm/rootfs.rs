@@ -29,11 +29,11 @@ const PACKAGES: [&str; 14] = [
 ];
 
 /// Changes when what is done to the base system below changes.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// Services that a node in namespaces must not or need not run: they touch the
 /// machine's hardware, clock, modules or network.
-const MASKED: [&str; 16] = [
+const MASKED: [&str; 17] = [
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
     "console-getty.service",
@@ -50,6 +50,7 @@ const MASKED: [&str; 16] = [
     "systemd-resolved.service",
     "systemd-sysctl.service",
     "systemd-timesyncd.service",
+    "systemd-user-sessions.service",
 ];
 
 /// The user by whom a person, or a tool over SSH, comes in.
@@ -133,6 +134,10 @@ fn configure(root: &Path) -> std::io::Result<()> {
     ] {
         std::os::unix::fs::symlink("/dev/null", system.join(unit))?;
     }
+    // Users may log in from the start: what would lift that ban late in the
+    // boot has failed now and then, and left the node closed to everybody.
+    let ban = root.join("etc/tmpfiles.d/systemd-nologin.conf");
+    std::os::unix::fs::symlink("/dev/null", ban)?;
     // Debian's unit raises limits, for which nodes lack CAP_SYS_RESOURCE.
     let drop_in = system.join("containerd.service.d");
     fs::create_dir_all(&drop_in)?;

@@ -28,6 +28,7 @@ const COMMON: &str = include_str!("common.sh");
 const PACKAGES: &str = include_str!("packages.sh");
 const CONTROL_PLANE: &str = include_str!("control_plane.sh");
 const NODE: &str = include_str!("node.sh");
+const ROLL_BACK: &str = include_str!("roll_back.sh");
 const LOOK: &str = include_str!("look.sh");
 
 /// Upgrades the control planes and nodes of a kubeadm cluster in place.
@@ -188,11 +189,24 @@ impl Kubeadm {
         let seconds = |duration: Duration| duration.as_secs().to_string();
         let ignored = options.ignored.join(",");
         let (script, limit) = match &action.target {
+            Target::ControlPlane { .. } if action.is_way_back() => {
+                return Err(Error::BadAction {
+                    action: action.to_string(),
+                    reason: "is a way back, and no API server goes back: restore the backup"
+                        .to_owned(),
+                });
+            }
             Target::ControlPlane { member } => (
                 Script::new(common(CONTROL_PLANE) + "\ncontrol_plane \"$@\"\n")
                     .args([&self.layout.root, &target, &options.revision])
                     .args([member, &ignored, &seconds(options.api)]),
                 options.control_plane,
+            ),
+            _ if action.is_way_back() => (
+                Script::new(common(&format!("{NODE}\n{ROLL_BACK}")) + "\nroll_back \"$@\"\n")
+                    .args([&self.layout.root, &target, &self.layout.state])
+                    .arg(seconds(options.kubelet)),
+                options.node,
             ),
             _ => (
                 Script::new(common(NODE) + "\nnode \"$@\"\n")

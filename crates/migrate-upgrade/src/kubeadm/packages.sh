@@ -1,5 +1,8 @@
 # Packages of apt. Nothing here asks a question or waits for ever.
 
+# What apt may do beyond installing.
+APT_ALLOWS=(--allow-change-held-packages)
+
 apt_get() {
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1 \
         apt-get -q -y -o DPkg::Lock::Timeout=300 \
@@ -89,7 +92,7 @@ install_packages() {
         put "$KUBE_MIGRATE_ACTION/held" "$held"
     fi
     if [ "${#specs[@]}" -gt 0 ]; then
-        plan=$(apt_get --simulate --allow-change-held-packages install "${specs[@]}") \
+        plan=$(apt_get --simulate "${APT_ALLOWS[@]}" install "${specs[@]}") \
             || die "$RETRY" "apt-get cannot install ${specs[*]}"
         while read -r verb name rest; do
             case $verb in
@@ -102,7 +105,7 @@ install_packages() {
                     ;;
             esac
         done <<< "$plan"
-        if ! apt_get --allow-change-held-packages install "${specs[@]}"; then
+        if ! apt_get "${APT_ALLOWS[@]}" install "${specs[@]}"; then
             hold_again
             die "$RETRY" "apt-get could not install ${specs[*]}"
         fi

@@ -9,6 +9,7 @@ use crate::Local;
 use crate::unit::tests::check;
 
 mod programs;
+mod way_back;
 
 pub(super) const CP: &str = "cp-1";
 
@@ -354,35 +355,6 @@ async fn success_is_what_can_be_seen() {
 }
 
 #[tokio::test]
-async fn what_a_way_back_needs_is_saved_before_anything_changes() {
-    let worker = Node::new(false);
-    worker.write("cluster-version", "v1.37.2");
-    worker.write("root/var/lib/kubelet/kubeadm-flags.env", "FLAGS=old\n");
-    worker.write("kubelet-is-down", "");
-    assert!(worker.failure(&node()).await.0);
-    // The next attempt finds it changed already; what was saved stays.
-    worker.write(
-        "root/var/lib/kubelet/config.yaml",
-        "healthzPort: 0\nnew: 1\n",
-    );
-    std::fs::remove_file(worker.path("kubelet-is-down")).unwrap();
-    assert!(matches!(
-        worker.upgrade(&node()).await,
-        ActionStatus::Succeeded(_)
-    ));
-    let saved = std::process::Command::new("bash")
-        .args(["-c", "cd \"$1\"/*/*/before && head *", "-"])
-        .arg(worker.path("state"))
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&saved.stdout),
-        "==> config.yaml <==\nhealthzPort: 0\n\n==> kubeadm-flags.env <==\nFLAGS=old\n\n\
-         ==> packages <==\nkubeadm 1.36.3-1.1\nkubelet 1.36.3-1.1\nkubectl 1.36.3-1.1\n"
-    );
-}
-
-#[tokio::test]
 async fn only_upgrades_to_a_release_are_taken() {
     let cp = Node::new(true);
     let mut drain = member();
@@ -455,21 +427,6 @@ async fn a_survey_reads_a_node_and_reports_one_that_does_not_answer() {
 }
 
 #[test]
-fn undo_names_the_point_of_no_return() {
-    let text = |from: &str, to: &str| {
-        let mut action = member();
-        (action.from, action.to) = (from.parse().unwrap(), to.parse().unwrap());
-        Kubeadm::undo(&action).to_string()
-    };
-    let crossing = text("v1.36.3", "v1.37.2");
-    assert!(crossing.starts_with("POINT OF NO RETURN: etcd's storage goes from 3.6 to 3.7"));
-    assert!(text("v1.35.1", "v1.36.3").starts_with("undo: "));
-    assert!(text("v1.37.1", "v1.37.2").starts_with("undo: "));
-    assert!(text("v1.98.0", "v1.99.0").starts_with("POINT OF NO RETURN"));
-    assert!(Kubeadm::undo(&node()).to_string().contains("1.36.3"));
-}
-
-#[test]
 fn the_shell_text_is_well_formed() {
     let cp = Node::new(true);
     for (name, text) in [
@@ -477,6 +434,7 @@ fn the_shell_text_is_well_formed() {
         ("packages", PACKAGES),
         ("control_plane", CONTROL_PLANE),
         ("node", NODE),
+        ("roll_back", ROLL_BACK),
         ("look", LOOK),
         ("resolve", include_str!("resolve.sh")),
         ("images", include_str!("images.sh")),
@@ -487,7 +445,7 @@ fn the_shell_text_is_well_formed() {
         check(&cp.path(name), text);
         assert!(!text.contains("KUBE_MIGRATE_END_OF_FILE"));
     }
-    for action in [member(), node()] {
+    for action in [member(), node(), way_back::node_back()] {
         check(
             &cp.path("step"),
             cp.driver.step(&action).unwrap().script.text(),

@@ -15,11 +15,12 @@ const PROGRAMS: [(&str, &str); 13] = [
     (
         "apt-get",
         r#"
-        words=() simulate=
+        words=() simulate= downgrades=
         while [ $# -gt 0 ]; do
             case $1 in
                 -o) shift ;;
                 --simulate) simulate=yes ;;
+                --allow-downgrades) downgrades=yes ;;
                 -*) ;;
                 *) words+=("$1") ;;
             esac
@@ -28,6 +29,10 @@ const PROGRAMS: [(&str, &str); 13] = [
         case ${words[0]} in
             install)
                 for spec in "${words[@]:1}"; do
+                    old=$(cat "$w/installed/${spec%%=*}")
+                    if [ ! "$downgrades" ] && /usr/bin/dpkg --compare-versions "${spec#*=}" lt "$old"; then
+                        exit 100
+                    fi
                     if [ "$simulate" ]; then
                         echo "Inst ${spec%%=*} [old] (${spec#*=} x)"
                         cat "$w/drags" 2> /dev/null
