@@ -10,3 +10,4 @@ mod replay;
 mod room;
 mod storm;
 mod upgrade;
+mod way_back;

@@ -2,7 +2,7 @@
 
 use migrate_core::cost::CostError;
 use migrate_core::skew::{PathError, PathStop, UpgradePath};
-use migrate_core::{ClusterId, DocumentError};
+use migrate_core::{ClusterId, DocumentError, KubeVersion};
 
 /// Why there is no plan, or why a plan cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,16 @@ pub enum Error {
     /// There is no way from the present versions to the target.
     #[error(transparent)]
     NoPath(#[from] PathError),
+    /// A node cannot go back to that version.
+    #[error("node {node} cannot go back to {target}: {reason}")]
+    NoWayBack {
+        /// The node.
+        node: String,
+        /// The version.
+        target: KubeVersion,
+        /// Why not.
+        reason: String,
+    },
     /// The plan is for another cluster.
     #[error("plan {plan} is for cluster {expected}, this is cluster {found}")]
     OtherCluster {

@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use kube::Client;
 use migrate_core::impossible::check_nodes;
+use migrate_core::preconditions::{check_kubelet, check_skew};
 use migrate_core::{Finding, PrepareEnvironment, StepContext, StepError, StepInput, StepReport};
 
 use crate::Error;
@@ -45,6 +46,7 @@ impl Preflight {
             model,
             policy,
             target,
+            way_back,
             ..
         } = input;
         let client = &self.client;
@@ -83,10 +85,15 @@ impl Preflight {
             futures::join!(self.identify(input, deadline), join_all(checks));
         same_cluster?;
 
-        let mut findings = versions::check(model, target);
-        findings.extend(check_nodes(model, policy, |node| {
-            !node.kubelet_version.has_reached(target)
-        }));
+        let mut findings = match way_back {
+            Some(node) => {
+                let mut findings = check_skew(model, None);
+                findings.extend(check_kubelet(model, node, target));
+                findings
+            }
+            None => versions::check(model, target),
+        };
+        findings.extend(check_nodes(model, policy, |node| input.is_to_change(node)));
         for answer in answers {
             findings.extend(answer?);
         }

@@ -27,6 +27,7 @@ pub fn compare(
 ) -> Verdict {
     let mut check = Comparison {
         target: &input.target,
+        way_back: input.way_back.as_deref(),
         before,
         now,
         daemon_sets: daemon_sets_of(now),
@@ -93,6 +94,7 @@ fn daemon_sets_of(state: &Baseline) -> BTreeSet<String> {
 
 struct Comparison<'a> {
     target: &'a KubeVersion,
+    way_back: Option<&'a str>,
     before: &'a Baseline,
     now: &'a Baseline,
     /// DaemonSets there are now.

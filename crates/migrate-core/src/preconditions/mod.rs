@@ -18,7 +18,7 @@ mod nodes;
 mod skew;
 
 pub use nodes::{CordonOwner, check_nodes};
-pub use skew::check_skew;
+pub use skew::{check_kubelet, check_skew};
 
 /// Codes of the findings of this module.
 pub mod codes {

@@ -41,6 +41,21 @@ pub fn check_skew(model: &ClusterModel, next: Option<MinorVersion>) -> Vec<Findi
     findings
 }
 
+/// Rules of the skew policy that a kubelet of `version` would break on `node`
+/// next to the API servers there are.
+pub fn check_kubelet(model: &ClusterModel, node: &str, version: &KubeVersion) -> Vec<Finding> {
+    let members = model.control_plane.iter();
+    let reachable: Reachable = members
+        .map(|member| member.version.minor_version())
+        .collect();
+    let kubelet = ComponentInstance::new(Component::Kubelet, node, version.clone(), reachable);
+    let violations = check(&kubelet);
+    violations
+        .iter()
+        .map(|violation| broken(violation, &[node]))
+        .collect()
+}
+
 fn broken(violation: &SkewViolation, on: &[&str]) -> Finding {
     let kind = match violation.component {
         Component::ApiServer => "ControlPlaneMember",

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::by_node::PodsByNode;
 use crate::{
-    Blocked, ClusterModel, Finding, KubeVersion, Moment, NeedsConsent, Pod, PodId, Policy, Taint,
-    WorkloadId,
+    Blocked, ClusterModel, Finding, KubeVersion, Moment, NeedsConsent, Node, Pod, PodId, Policy,
+    Taint, WorkloadId,
 };
 
 /// What every step is told about the run. Cheap to clone.
@@ -25,6 +25,9 @@ pub struct StepInput {
     pub target: KubeVersion,
     /// Send no mutating request except dry runs.
     pub dry_run: bool,
+    /// The one node that goes back to an older [`target`](Self::target), while
+    /// the rest of the cluster stays; `None` in an upgrade.
+    pub way_back: Option<String>,
     /// Of [`pods_on`](Self::pods_on), made when it is first called.
     by_node: Arc<OnceLock<PodsByNode>>,
 }
@@ -37,6 +40,7 @@ impl StepInput {
             policy,
             target,
             dry_run: false,
+            way_back: None,
             by_node: Arc::default(),
         }
     }
@@ -46,6 +50,21 @@ impl StepInput {
     pub fn with_dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
         self
+    }
+
+    /// Makes the run the way back of one node, or an upgrade again.
+    #[must_use]
+    pub fn with_way_back(mut self, node: Option<impl Into<String>>) -> Self {
+        self.way_back = node.map(Into::into);
+        self
+    }
+
+    /// Whether the kubelet of `node` is to be changed.
+    pub fn is_to_change(&self, node: &Node) -> bool {
+        match &self.way_back {
+            Some(name) => node.name == *name,
+            None => !node.kubelet_version.has_reached(&self.target),
+        }
     }
 
     /// The pods of the model that run on `node`. The first call looks at all

@@ -108,7 +108,8 @@ impl Executor {
             Arc::clone(&state.model),
             Arc::clone(&state.policy),
             state.plan.to.clone(),
-        );
+        )
+        .with_way_back(state.plan.way_back());
         let mut executor = Self {
             shop: Workshop {
                 cx: context,

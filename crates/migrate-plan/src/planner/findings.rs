@@ -22,8 +22,10 @@ pub(super) fn of_preconditions(
     model: &ClusterModel,
     policy: &Policy,
     target: &KubeVersion,
+    is_way_back: bool,
 ) -> Vec<Finding> {
-    let mut found = preconditions::check_skew(model, Some(target.minor_version()));
+    let next = (!is_way_back).then(|| target.minor_version());
+    let mut found = preconditions::check_skew(model, next);
     found.extend(preconditions::check_nodes(model, policy, target, |_| {
         CordonOwner::Unknown
     }));

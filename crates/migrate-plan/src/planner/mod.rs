@@ -47,6 +47,7 @@ pub struct Planner<'a> {
     transfer: Option<(Bytes, BytesPerSecond)>,
     model_hash: Option<String>,
     parent: Option<&'a Plan>,
+    way_back: Option<&'a str>,
 }
 
 /// A plan, and the run of the rollout that it was made by.
@@ -86,7 +87,17 @@ impl<'a> Planner<'a> {
             transfer: None,
             model_hash: None,
             parent: None,
+            way_back: None,
         }
+    }
+
+    /// Takes one node back to the target, which is older than the control
+    /// plane, and leaves everything else as it is: drained, changed, verified
+    /// and given back as in an upgrade.
+    #[must_use]
+    pub fn taking_back(mut self, node: &'a str) -> Self {
+        self.way_back = Some(node);
+        self
     }
 
     /// Predicts with these durations.
@@ -126,7 +137,7 @@ impl<'a> Planner<'a> {
     /// [`Error::Document`] for a model that a newer release took;
     /// [`Error::NoControlPlane`]; [`Error::NoPath`] for a target that cannot be
     /// reached, as a downgrade; [`Error::SeveralHops`], with the way, for one
-    /// that is more than one hop ahead.
+    /// that is more than one hop ahead; [`Error::NoWayBack`].
     pub fn plan(&self) -> Result<Plan, Error> {
         self.run(|_, _| {}).map(|(plan, _)| plan)
     }
@@ -189,10 +200,15 @@ impl<'a> Planner<'a> {
         record: impl FnMut(migrate_core::Moment, Fed),
     ) -> Result<(Plan, Vec<Step>), Error> {
         self.model.ensure_known()?;
-        path::check(self.model, &self.target)?;
-        let mut found = findings::of_preconditions(self.model, self.policy, &self.target);
+        match self.way_back {
+            Some(node) => path::check_way_back(self.model, node, &self.target)?,
+            None => path::check(self.model, &self.target)?,
+        }
+        let is_way_back = self.way_back.is_some();
+        let mut found =
+            findings::of_preconditions(self.model, self.policy, &self.target, is_way_back);
         let mut interned = Interned::new(self.model, self.policy);
-        let drains = |node: &Node| !node.kubelet_version.has_reached(&self.target);
+        let drains = |node: &Node| self.is_to_change(node);
         found.extend(findings::of_budgets(
             self.model,
             self.policy,
@@ -234,6 +250,13 @@ impl<'a> Planner<'a> {
         Ok((plan, steps))
     }
 
+    fn is_to_change(&self, node: &Node) -> bool {
+        match self.way_back {
+            Some(name) => node.name == name,
+            None => !node.kubelet_version.has_reached(&self.target),
+        }
+    }
+
     /// The nodes that are not at the target, in priority order.
     fn jobs<'s>(&'s self, interned: &Interned<'_>) -> Vec<Job<'s>> {
         let mut impossible = vec![false; self.model.nodes.len()];
@@ -251,7 +274,7 @@ impl<'a> Planner<'a> {
         }
         let mut jobs = Vec::new();
         for (id, node) in (0..).zip(&self.model.nodes) {
-            if !node.kubelet_version.has_reached(&self.target) {
+            if self.is_to_change(node) {
                 jobs.push(Job {
                     id,
                     node,
@@ -283,18 +306,26 @@ impl<'a> Planner<'a> {
                 PlannedPool::new(*name, *size, self.policy.pools.width(name, *size))
             })
             .collect();
+        let members = &self.model.control_plane;
+        let from = members.iter().map(|member| &member.version).min();
+        let from = from.ok_or(Error::NoControlPlane)?;
         let slots: Vec<PlannedSlot> = jobs
             .iter()
             .map(|job| {
                 let name = format!("{}/{}", job.pool, numbers[job.id as usize]);
-                let from = job.node.kubelet_version.clone();
-                let mut slot = PlannedSlot::new(name, job.pool, &job.node.name, from);
+                // A node whose upgrade has failed may still call itself older:
+                // it goes back from where it was to go.
+                let from = match self.way_back {
+                    Some(_) => from,
+                    None => &job.node.kubelet_version,
+                };
+                let node = &job.node.name;
+                let mut slot = PlannedSlot::new(name, job.pool, node, from.clone());
                 slot.canary = job.canary;
                 slot
             })
             .collect();
         let is_done = |version: &KubeVersion| version.has_reached(&self.target);
-        let members = &self.model.control_plane;
         let control_plane: Vec<PlannedMember> = members
             .iter()
             .filter(|member| !is_done(&member.version))
@@ -311,12 +342,10 @@ impl<'a> Planner<'a> {
             .model
             .nodes
             .iter()
-            .filter(|node| is_done(&node.kubelet_version));
+            .filter(|node| !self.is_to_change(node));
         let at_target: Vec<String> = done_members
             .chain(done_nodes.map(|node| node.name.clone()))
             .collect();
-        let from = members.iter().map(|member| &member.version).min();
-        let from = from.ok_or(Error::NoControlPlane)?;
         let cluster = self.model.cluster.clone();
         // The estimate comes last: nothing is predicted before the order is.
         let estimate = CostModel::default().estimate()?;

@@ -1,6 +1,8 @@
 //! Whether the target can be reached in one hop.
 
+use migrate_core::preconditions::check_kubelet;
 use migrate_core::skew::{PathError, upgrade_path};
+use migrate_core::version::VersionComparison;
 use migrate_core::{ClusterModel, KubeVersion};
 
 use crate::Error;
@@ -26,4 +28,31 @@ pub(super) fn check(model: &ClusterModel, target: &KubeVersion) -> Result<(), Er
         });
     }
     Ok(())
+}
+
+/// Refuses what is no way back of a node.
+pub(super) fn check_way_back(
+    model: &ClusterModel,
+    node: &str,
+    target: &KubeVersion,
+) -> Result<(), Error> {
+    let refused = |reason: String| Error::NoWayBack {
+        node: node.to_owned(),
+        target: target.clone(),
+        reason,
+    };
+    if !model.nodes.iter().any(|known| known.name == node) {
+        return Err(refused("the cluster has no such node".to_owned()));
+    }
+    let members = model.control_plane.iter().map(|member| &member.version);
+    let oldest = members.min().ok_or(Error::NoControlPlane)?;
+    if target.compare(oldest) != VersionComparison::Older {
+        return Err(refused(format!(
+            "it is not older than the control plane, {oldest}: plan an upgrade"
+        )));
+    }
+    match check_kubelet(model, node, target).first() {
+        Some(broken) => Err(refused(broken.evidence.clone())),
+        None => Ok(()),
+    }
 }

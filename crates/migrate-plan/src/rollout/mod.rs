@@ -116,7 +116,8 @@ impl Rollout {
                 kubelet_version,
             } => {
                 if let Some(node) = self.node(node) {
-                    let at_target = kubelet_version.has_reached(&self.names.to);
+                    let at_target =
+                        !self.names.is_way_back && kubelet_version.has_reached(&self.names.to);
                     self.machine
                         .node_seen(node, *ready, *unschedulable, at_target);
                 }

@@ -12,6 +12,8 @@ use crate::view::ensure_known;
 pub(super) struct Names {
     pub(super) plan: String,
     pub(super) to: KubeVersion,
+    /// Versions there are newer than `to`, and none of them is done.
+    pub(super) is_way_back: bool,
     members: Vec<(String, KubeVersion)>,
     /// Versions before, by slot.
     slots: Vec<KubeVersion>,
@@ -47,6 +49,7 @@ impl Names {
         Ok(Self {
             plan: plan.id.clone(),
             to: plan.to.clone(),
+            is_way_back: plan.way_back().is_some(),
             members: members.map(|m| (m.name.clone(), m.from.clone())).collect(),
             slots: plan.slots.iter().map(|slot| slot.from.clone()).collect(),
             pools: plan.pools.iter().map(|pool| pool.name.clone()).collect(),

@@ -28,7 +28,12 @@ impl Comparison<'_> {
             ));
             return;
         };
-        if !node.kubelet_version.has_reached(self.target) {
+        // One that goes back is newer until it is there.
+        let has_arrived = match self.way_back {
+            Some(back) if back == name => node.kubelet_version.satisfies(self.target),
+            _ => node.kubelet_version.has_reached(self.target),
+        };
+        if !has_arrived {
             let evidence = format!(
                 "its kubelet is {}, not {}",
                 node.kubelet_version, self.target

@@ -36,12 +36,12 @@ impl Kubeadm {
 #[async_trait]
 impl PrepareEnvironment for Kubeadm {
     async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<StepReport, StepError> {
-        if input.dry_run {
+        // What it looks for concerns an upgrade.
+        if input.dry_run || input.way_back.is_some() {
             return Ok(StepReport::default());
         }
         let is_concerned = |node: &&migrate_core::Node| {
-            node.role == migrate_core::Role::ControlPlane
-                || !node.kubelet_version.has_reached(&input.target)
+            node.role == migrate_core::Role::ControlPlane || input.is_to_change(node)
         };
         let nodes = input.model.nodes.iter().filter(is_concerned);
         let names: Vec<String> = nodes.map(|node| node.name.clone()).collect();
