@@ -1,11 +1,12 @@
-//! Every object of a cluster before and after: what is gone, new, or another
-//! one of the same name.
+//! Every object of a cluster before and after: what is gone, new, another one
+//! of the same name, or the same one with other contents.
 
 use std::collections::BTreeMap;
 
 use kube::api::{DynamicObject, ListParams};
 use kube::discovery::{Discovery, verbs};
 use kube::{Api, Client};
+use serde_json::Value;
 
 /// What differences are explained by: kind, namespace and the beginning of the
 /// name, where empty is any; which differences; and why.
@@ -116,16 +117,76 @@ const EXPLAINED: &[(&str, &str, &str, Change, &str)] = &[
         Change::New,
         "built into the API server",
     ),
+    (
+        "ClusterTrustBundle",
+        "",
+        "kubernetes.io:kube-apiserver-serving:",
+        Change::New,
+        "published by the new controller manager",
+    ),
+    (
+        "ServiceAccount",
+        "kube-system",
+        "kube-apiserver-serving-clustertrustbundle-publisher",
+        Change::New,
+        "of a controller that is new",
+    ),
+    (
+        "ServiceAccount",
+        "kube-system",
+        "podcertificaterequestcleaner",
+        Change::New,
+        "of a controller that is new",
+    ),
+    (
+        "ServiceAccount",
+        "kube-system",
+        "storage-version-migrator-controller",
+        Change::New,
+        "of a controller that is new",
+    ),
+    (
+        "ConfigMap",
+        "kube-system",
+        "kube",
+        Change::Contents,
+        "kubeadm's own: kubeadm-config, kubelet-config, kube-proxy",
+    ),
+    (
+        "DaemonSet",
+        "kube-system",
+        "kube-proxy",
+        Change::Contents,
+        "kubeadm's new image",
+    ),
+    (
+        "Deployment",
+        "kube-system",
+        "coredns",
+        Change::Contents,
+        "kubeadm's new image",
+    ),
+    (
+        "Lease",
+        "",
+        "",
+        Change::Contents,
+        "renewed, and its holder started anew",
+    ),
 ];
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Change {
     New,
+    Contents,
     Any,
 }
 
-/// Kind, namespace, name; and the uid.
-pub(crate) type Objects = BTreeMap<(String, String, String), String>;
+/// Kind, namespace, name.
+type Key = (String, String, String);
+
+/// Every object; and its uid and all that is neither metadata nor status.
+pub(crate) type Objects = BTreeMap<Key, (String, Value)>;
 
 /// All objects that can be listed, whatever their kind.
 pub(crate) async fn all(client: &Client) -> Objects {
@@ -137,12 +198,13 @@ pub(crate) async fn all(client: &Client) -> Objects {
                 continue;
             }
             let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
-            let list = api.list_metadata(&ListParams::default()).await.unwrap();
+            let list = api.list(&ListParams::default()).await.unwrap();
             for object in list {
                 // What the server makes up for each request has no uid.
                 if let (Some(name), Some(uid)) = (object.metadata.name, object.metadata.uid) {
                     let namespace = object.metadata.namespace.unwrap_or_default();
-                    objects.insert((resource.kind.clone(), namespace, name), uid);
+                    let key = (resource.kind.clone(), namespace, name);
+                    objects.insert(key, (uid, contents(object.data)));
                 }
             }
         }
@@ -150,16 +212,24 @@ pub(crate) async fn all(client: &Client) -> Objects {
     objects
 }
 
+fn contents(mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    object
+}
+
 /// Differences that nothing explains, one line each.
 pub(crate) fn unexplained(before: &Objects, after: &Objects) -> Vec<String> {
     let mut lines = Vec::new();
-    for (key, uid) in before {
-        let what = match after.get(key) {
-            None => "is gone",
-            Some(other) if other != uid => "is another",
+    for (key, (uid, contents)) in before {
+        let (what, change) = match after.get(key) {
+            None => ("is gone", Change::Any),
+            Some((other, _)) if other != uid => ("is another", Change::Any),
+            Some((_, other)) if other != contents => ("has other contents", Change::Contents),
             Some(_) => continue,
         };
-        if !is_explained(key, Change::Any) {
+        if !is_explained(key, change) {
             lines.push(line(key, what));
         }
     }
@@ -171,7 +241,7 @@ pub(crate) fn unexplained(before: &Objects, after: &Objects) -> Vec<String> {
     lines
 }
 
-fn is_explained((kind, namespace, name): &(String, String, String), seen: Change) -> bool {
+fn is_explained((kind, namespace, name): &Key, seen: Change) -> bool {
     EXPLAINED.iter().any(|(of, within, begin, allowed, _)| {
         of == kind
             && (within.is_empty() || within == namespace)
@@ -180,7 +250,7 @@ fn is_explained((kind, namespace, name): &(String, String, String), seen: Change
     })
 }
 
-fn line((kind, namespace, name): &(String, String, String), what: &str) -> String {
+fn line((kind, namespace, name): &Key, what: &str) -> String {
     format!("{kind} {namespace}/{name} {what}")
 }
 
@@ -193,19 +263,25 @@ fn what_nothing_explains_is_told() {
                 "kube-system".to_owned(),
                 (*name).to_owned(),
             );
-            (key, (*uid).to_owned())
+            // Of the same uid, what follows a dot is what it holds.
+            let (uid, holds) = uid.split_once('.').unwrap_or((uid, ""));
+            (key, (uid.to_owned(), Value::from(holds)))
         };
         all.iter().map(entry).collect::<Objects>()
     };
     let before = objects(&[
+        ("ConfigMap", "edited", "0.old"),
         ("ConfigMap", "kept", "1"),
+        ("ConfigMap", "kubelet-config", "1.old"),
         ("ConfigMap", "lost", "2"),
         ("ConfigMap", "made-again", "3"),
         ("Pod", "moved", "4"),
         ("ReplicaSet", "coredns-1", "5"),
     ]);
     let after = objects(&[
+        ("ConfigMap", "edited", "0.new"),
         ("ConfigMap", "kept", "1"),
+        ("ConfigMap", "kubelet-config", "1.new"),
         ("ConfigMap", "made-again", "30"),
         ("Pod", "moved-too", "40"),
         ("ReplicaSet", "coredns-2", "50"),
@@ -214,6 +290,7 @@ fn what_nothing_explains_is_told() {
     assert_eq!(
         unexplained(&before, &after),
         [
+            "ConfigMap kube-system/edited has other contents",
             "ConfigMap kube-system/lost is gone",
             "ConfigMap kube-system/made-again is another",
             "ReplicaSet kube-system/coredns-1 is gone",
