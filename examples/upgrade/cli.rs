@@ -139,7 +139,7 @@ pub(crate) struct Cli {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Subcommand)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Subcommand)]
 pub(crate) enum Command {
     /// Make the plan and show it.
     Plan,
@@ -149,11 +149,31 @@ pub(crate) enum Command {
     /// Say where an unfinished run stands: what its journal tells, and what
     /// the cluster does.
     Status,
+    /// Take one node back to the older kubelet that --to names: drain it, put
+    /// back what its upgrade has saved on it, verify, give it back. The control
+    /// plane stays.
+    Rollback {
+        /// The node.
+        node: String,
+    },
 }
 
 impl Cli {
     pub(crate) fn command(&self) -> Command {
-        self.command.unwrap_or_default()
+        self.command.clone().unwrap_or_default()
+    }
+
+    /// Whether something may be changed.
+    pub(crate) fn changes_something(&self) -> bool {
+        !self.dry_run && matches!(self.command(), Command::Run | Command::Rollback { .. })
+    }
+
+    /// The node to take back, if that is what to do.
+    pub(crate) fn way_back(&self) -> Option<&str> {
+        match &self.command {
+            Some(Command::Rollback { node }) => Some(node),
+            _ => None,
+        }
     }
 
     /// Whether something was said that only a real cluster has.
@@ -164,6 +184,7 @@ impl Cli {
             || self.node_hook.is_some()
             || self.control_plane_hook.is_some()
             || self.adopt
+            || self.way_back().is_some()
     }
 
     /// Whether to use the embedded cluster.

@@ -59,7 +59,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         kubeadm,
         cancel: stop_on_ctrl_c(),
     };
-    let goes_on = cli.command() == Command::Run && !cli.dry_run && {
+    let goes_on = cli.changes_something() && {
         let journals = known_journals(cli);
         patience::is_unfinished(journals.iter().map(PathBuf::as_path))
     };
@@ -144,7 +144,7 @@ async fn client(cli: &Cli) -> Result<kube::Client, Failure> {
     let config = config(cli).await.map_err(migrate_kube::Error::from)?;
     let client = migrate_kube::connect(config)?;
     // What would change something is refused by the transport.
-    if cli.dry_run || cli.command() != Command::Run {
+    if !cli.changes_something() {
         return Ok(migrate_kube::read_only(client));
     }
     Ok(client)
@@ -189,7 +189,7 @@ fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Fai
             Ok(Arc::new(hook.with_timeout(timeout)))
         }
         // Looking needs no driver.
-        (None, None) if cli.dry_run || cli.command() != Command::Run => Ok(Arc::new(NoDriver)),
+        (None, None) if !cli.changes_something() => Ok(Arc::new(NoDriver)),
         _ => Err(Failure::plain(
             "--kubeadm, or --node-hook and --control-plane-hook: something has to upgrade the nodes",
         )),

@@ -13,7 +13,9 @@ use migrate_core::{
     UpgradeComponents,
 };
 use migrate_drain::Drainer;
-use migrate_executor::{Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model};
+use migrate_executor::{
+    ClusterAccess, Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model,
+};
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
 use migrate_upgrade::Kubeadm;
@@ -61,21 +63,33 @@ pub(crate) async fn observed(
 /// Plans, and unless that is all, runs.
 pub(crate) async fn execute(
     cli: &Cli,
-    env: Environment,
+    mut env: Environment,
     model: ClusterModel,
     journal: impl FnOnce() -> Result<Box<dyn Journal>, Failure>,
 ) -> Result<ExitCode, Failure> {
+    let access = KubeAccess::new(env.client.clone());
+    if let Some(node) = cli.way_back() {
+        // A node that an ended run has left cordoned is given back by who goes
+        // by that run's name.
+        let marks = access.marked_nodes().await?;
+        if let Some(mark) = marks.into_iter().find(|mark| mark.node == node) {
+            env.run = mark.run;
+        }
+    }
     // Cordons of the run that is taken over are no obstacles.
-    let model = if cli.adopt {
-        adoptable_model(&KubeAccess::new(env.client.clone()), model).await?
+    let model = if cli.adopt || cli.way_back().is_some() {
+        adoptable_model(&access, model).await?
     } else {
         model
     };
     let rate = (Bytes(cli.bytes_per_node), BytesPerSecond(cli.throughput));
-    let plan = Planner::new(&model, &env.policy, env.target.clone())
+    let mut planner = Planner::new(&model, &env.policy, env.target.clone())
         .with_durations(env.durations.clone())
-        .with_transfer(rate.0, rate.1)
-        .plan()?;
+        .with_transfer(rate.0, rate.1);
+    if let Some(node) = cli.way_back() {
+        planner = planner.taking_back(node);
+    }
+    let plan = planner.plan()?;
     show::plan(cli, &plan, &undo(cli, &plan))?;
     if cli.command() == Command::Plan {
         return Ok(verdict(&env.policy, &plan.findings));
@@ -88,7 +102,9 @@ pub(crate) async fn execute(
     confirm(cli, &plan)?;
     if let Some(driver) = &env.kubeadm {
         nodes::put_back_members(driver, &model, &env).await;
-        nodes::prepare(driver, &model, &env).await?;
+        if cli.way_back().is_none() {
+            nodes::prepare(driver, &model, &env).await?;
+        }
     }
 
     let progress = Progress::new(cli, &plan);
@@ -150,7 +166,8 @@ async fn dry_run(
         Arc::new(env.policy.clone()),
         env.target.clone(),
     )
-    .with_dry_run(true);
+    .with_dry_run(true)
+    .with_way_back(plan.way_back());
     let context = StepContext::new(Arc::clone(&env.clock), Fence::new(env.run.clone(), 1));
     let mut checked = Preflight::new(env.client.clone())
         .run(&context, &input)

@@ -63,6 +63,9 @@ impl Kubeadm {
                     Undo::PointOfNoReturn { why }
                 }
             }
+            _ if action.is_way_back() => Undo::Possible {
+                how: format!("upgrade {name} again"),
+            },
             _ => Undo::Possible {
                 how: format!(
                     "drain {name}, install kubelet and kubectl {from} with the saved \

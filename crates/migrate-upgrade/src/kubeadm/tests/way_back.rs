@@ -118,4 +118,8 @@ fn undo_names_the_point_of_no_return() {
     assert!(text("v1.37.1", "v1.37.2").starts_with("undo: "));
     assert!(text("v1.98.0", "v1.99.0").starts_with("POINT OF NO RETURN"));
     assert!(Kubeadm::undo(&node()).to_string().contains("1.36.3"));
+    assert_eq!(
+        Kubeadm::undo(&node_back()).to_string(),
+        "undo: upgrade cp-1 again"
+    );
 }
