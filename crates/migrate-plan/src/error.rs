@@ -29,7 +29,10 @@ pub enum Error {
     #[error(transparent)]
     NoPath(#[from] PathError),
     /// The plan is for another cluster.
-    #[error("plan {plan} is for cluster {expected}, this is cluster {found}")]
+    #[error(
+        "plan {plan} is for cluster {expected}, this is cluster {found}; use the client of that \
+         cluster, or plan again for this one"
+    )]
     OtherCluster {
         /// The plan.
         plan: String,
@@ -39,7 +42,10 @@ pub enum Error {
         found: ClusterId,
     },
     /// The plan was made under another policy: plan again, or restore it.
-    #[error("plan {plan} was made under policy {expected} and is handed policy {found}")]
+    #[error(
+        "plan {plan} was made under policy {expected} and is handed policy {found}; hand it that \
+         policy, or plan again under this one"
+    )]
     OtherPolicy {
         /// The plan.
         plan: String,
