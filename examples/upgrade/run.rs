@@ -13,7 +13,7 @@ use migrate_core::{
     UpgradeComponents,
 };
 use migrate_drain::Drainer;
-use migrate_executor::{Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model};
+use migrate_executor::{Error, Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model};
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
 use migrate_upgrade::Kubeadm;
@@ -109,7 +109,7 @@ pub(crate) async fn execute(
     let setup = Setup::new(client, migration, journal, context)
         .with_adopt(cli.adopt)
         .with_plan(plan, model, env.policy.clone());
-    let mut executor = Executor::open(setup).await?;
+    let mut executor = Executor::open(setup).await.map_err(not_opened)?;
     let report = executor.run(&env.cancel).await;
     progress.finish();
     let report = report?;
@@ -118,6 +118,16 @@ pub(crate) async fn execute(
         RunOutcome::Done | RunOutcome::NothingToDo => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+/// The executor's cure, with the flag that it is here.
+fn not_opened(error: Error) -> Failure {
+    match error {
+        Error::OtherRun { .. } | Error::OtherTarget { .. } | Error::OtherPolicy { .. } => {
+            Failure::plain(format!("{error} (--adopt)"))
+        }
+        error => error.into(),
+    }
 }
 
 /// How the upgrade of each target can be taken back, as far as the driver says,
