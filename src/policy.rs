@@ -4,7 +4,7 @@ use migrate_core::Policy;
 
 /// What is wrong with a `policy.toml`: line, key and what was expected.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.to_string().trim_end())]
+#[error("{}\ncorrect it as in docs/policy.toml", .0.to_string().trim_end())]
 pub struct PolicyError(#[from] toml::de::Error);
 
 /// Reads a policy; every key may be left out, an unknown one is refused.

@@ -84,6 +84,30 @@ fn flags_for_a_real_cluster_do_not_start_the_demo() {
     assert!(said.contains("--kubeconfig"), "{said}");
 }
 
+#[test]
+fn a_file_that_is_not_there_is_named_with_its_flag() {
+    let away = Away::new();
+    let refused = |command: &mut Command, says: &[&str]| {
+        let output = command.output().unwrap();
+        let error = text(&output.stderr);
+        assert!(!output.status.success(), "{error}");
+        for say in says {
+            assert!(error.contains(say), "{say}: {error}");
+        }
+    };
+    let mut command = program();
+    command.args(["status", "--context", "c"]);
+    command.env("KUBECONFIG", "/nowhere/kubeconfig");
+    let cure = "--kubeconfig or $KUBECONFIG";
+    refused(&mut command, &["/nowhere/kubeconfig", cure, "--context"]);
+
+    let journal = away.path("none.journal");
+    let mut command = away.command(&journal);
+    refused(command.arg("status"), &["none.journal", "with --journal"]);
+    let mut command = away.upgrade(&journal, &["--policy", "none.toml"]);
+    refused(&mut command, &["none.toml", "name a text file"]);
+}
+
 /// A journal tells its run also where the cluster does not answer.
 #[test]
 fn status_tells_what_the_journal_knows() {
@@ -98,10 +122,9 @@ fn status_tells_what_the_journal_knows() {
     };
     let output = status(&[]);
     let (said, error) = (text(&output.stdout), text(&output.stderr));
-    assert!(
-        !output.status.success() && error.contains("out of reach"),
-        "{error}"
-    );
+    let server = format!("the API server http://{} is out of reach", away.address);
+    let names_it = error.contains(&server) && error.contains("correct the address");
+    assert!(!output.status.success() && names_it, "{error}");
     for says in [
         "run        demo-3",
         "steps      prepare, baseline, back up, claim",

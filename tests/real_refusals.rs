@@ -17,21 +17,15 @@ use migrate_executor::{Entry, FileJournal, Journal, Record};
 use migrate_kube::{TokioClock, observe};
 use migrate_plan::Planner;
 use migrate_sim::{Pool, Scenario, Workload};
-use migrate_testbed::{ControlPlane, Error, Identity, skip_or_fail};
+use migrate_testbed::{ControlPlane, Identity, skip_or_fail};
 use serde_json::{Value, json};
-use tokio::process::Command;
 use tokio::time::Instant;
 
+use real::case::{Case, POLICY};
 use real::cluster::{self, ORIGIN, TARGET};
-use real::program::{self, Bench, Ended};
+use real::program::{self, Bench};
+use real::small_disk::SmallDisk;
 use real::{audit, figure};
-
-const POLICY: &str = r#"
-waive = ["KM-BACKUP-001"]
-[deadlines]
-upgrade = 5
-verify = 5
-"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_go_well_is_refused_with_object_and_cure() {
@@ -60,22 +54,31 @@ async fn what_cannot_go_well_is_refused_with_object_and_cure() {
 async fn the_way_to_the_cluster(plane: &ControlPlane) {
     let mut case = Case::new(plane, "no kubeconfig");
     case.kubeconfig = "/nowhere/kubeconfig".into();
-    case.refused(case.command(), &["kubeconfig", "/nowhere/kubeconfig"])
-        .await;
+    let says = [
+        "kubeconfig",
+        "/nowhere/kubeconfig",
+        "name a file with --kubeconfig",
+    ];
+    case.refused(case.command(), &says).await;
 
     let mut case = Case::new(plane, "refused connection");
     let config = std::fs::read_to_string(&case.kubeconfig).unwrap();
     let mut config: Value = serde_json::from_str(&config).unwrap();
     config["clusters"][0]["cluster"]["server"] = json!("https://127.0.0.1:1");
     case.kubeconfig = case.bench.write("deaf", &config.to_string());
-    case.refused(case.command(), &["out of reach", "Connection refused"])
-        .await;
+    let says = [
+        "the API server https://127.0.0.1:1 is out of reach",
+        "Connection refused",
+        "see that it runs",
+        "correct the address in the kubeconfig",
+    ];
+    case.refused(case.command(), &says).await;
 
     let mut case = Case::new(plane, "expired certificate");
     case.kubeconfig = plane
         .kubeconfig_for(&Identity::new("late").expired())
         .unwrap();
-    case.refused(case.command(), &["not accepted", "renew"])
+    case.refused(case.command(), &["not accepted", "renew them"])
         .await;
     let answered = audit::all(plane)
         .iter()
@@ -85,8 +88,14 @@ async fn the_way_to_the_cluster(plane: &ControlPlane) {
     let case = Case::new(plane, "another cluster");
     let mut command = case.command();
     command.args(["--cluster-id", "0000"]);
-    case.refused(command, &["is not the one asked for", "--kubeconfig"])
-        .await;
+    case.refused(
+        command,
+        &[
+            "is not the one asked for",
+            "check --kubeconfig and --context",
+        ],
+    )
+    .await;
 }
 
 async fn flags_and_files(plane: &ControlPlane) {
@@ -94,17 +103,21 @@ async fn flags_and_files(plane: &ControlPlane) {
         (
             "two minors ahead",
             "v1.39.0",
-            &["1.37", "1.38", "1.39", "first"][..],
+            &["1.37 -> 1.38 -> 1.39", "plan the upgrade to 1.38 first"][..],
         ),
         (
             "downgrade",
             "v1.36.3",
-            &["v1.37.2", "cannot go back to v1.36.3"],
+            &[
+                "v1.37.2",
+                "cannot go back to v1.36.3",
+                "choose a target that is not older",
+            ],
         ),
         (
             "malformed version",
             "1.thirty",
-            &["--to", "1.thirty", "is not a Kubernetes"],
+            &["--to", "1.thirty", "is not a Kubernetes", "write it like"],
         ),
     ] {
         let mut case = Case::new(plane, name);
@@ -114,8 +127,11 @@ async fn flags_and_files(plane: &ControlPlane) {
 
     let mut case = Case::new(plane, "malformed policy");
     case.policy = "[pools]\nmax-unavailble = 2\n";
-    case.refused(case.command(), &["policy.toml", "line 2", "max-unavailble"])
-        .await;
+    case.refused(
+        case.command(),
+        &["policy.toml", "line 2", "max-unavailble", "correct it"],
+    )
+    .await;
 
     let case = Case::new(plane, "malformed hook");
     let plain = case.bench.write("plain", "no program");
@@ -137,7 +153,8 @@ async fn flags_and_files(plane: &ControlPlane) {
     let case = Case::new(plane, "nobody to ask");
     let mut command = case.bench.program(&case.kubeconfig);
     case.arguments(&mut command, plane.hook_program());
-    case.refused(command, &["--yes"]).await;
+    case.refused(command, &["nobody to ask", "give --yes"])
+        .await;
 }
 
 /// A journal with an unfinished run of the cluster `0000`.
@@ -204,11 +221,13 @@ async fn what_the_cluster_does_not_allow(plane: &ControlPlane) {
         "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "web"}}},
     });
     plane.apply(vec![budget]).await.unwrap();
-    case.refused(
-        case.command(),
-        &["KM-PDB-", "shop/never", "nothing was changed"],
-    )
-    .await;
+    let says = [
+        "KM-PDB-",
+        "shop/never",
+        "set maxUnavailable to 1",
+        "nothing was changed",
+    ];
+    case.refused(case.command(), &says).await;
     cluster::kubectl(plane, &["delete", "pdb", "never", "-n", "shop"]).await;
 }
 
@@ -240,69 +259,16 @@ async fn a_backup_without_room(plane: &ControlPlane) {
     case.changed_nothing().await;
 }
 
-/// A file system too small for any snapshot, which only one command sees.
-struct SmallDisk {
-    path: PathBuf,
-    /// How to get a mount namespace here.
-    flags: &'static [&'static str],
-}
-
-impl SmallDisk {
-    /// The way of root, else the way of anybody.
-    const WAYS: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
-    const MOUNT: &str = "mount -t tmpfs -o size=64k none \"$0\" || exit 99";
-
-    fn new(path: PathBuf) -> Result<Self, Error> {
-        std::fs::create_dir(&path).unwrap();
-        let works = |flags: &&[&str]| {
-            let mut unshare = std::process::Command::new("unshare");
-            unshare.args(*flags).args(["sh", "-c", Self::MOUNT]);
-            let output = unshare.arg(&path).output();
-            output.is_ok_and(|output| output.status.success())
-        };
-        let flags = Self::WAYS.into_iter().find(works);
-        let flags = flags.ok_or_else(|| Error::NoNamespaces {
-            reason: "no small file system can be mounted for one process".to_owned(),
-        })?;
-        Ok(Self { path, flags })
-    }
-
-    /// `command` where the disk is mounted; says at the end how many files it
-    /// has left there.
-    fn around(&self, command: &Command) -> Command {
-        let inner = command.as_std();
-        let script = format!(
-            "{}; \"$@\"; code=$?; echo \"left: $(ls -A \"$0\" | wc -l)\"; exit $code",
-            Self::MOUNT
-        );
-        let mut around = Command::new("unshare");
-        around
-            .args(self.flags)
-            .args(["sh", "-c", &script])
-            .arg(&self.path)
-            .arg(inner.get_program())
-            .args(inner.get_args())
-            .env_remove("KUBECONFIG")
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true);
-        if let Some(folder) = inner.get_current_dir() {
-            around.current_dir(folder);
-        }
-        around
-    }
-}
-
 async fn hooks_that_do_not_do_their_work(plane: &ControlPlane) {
     let case = Case::new(plane, "a hook that lies");
     let hook = case.bench.script("hook", "exit 0");
-    let ended = case
-        .stopped(case.with_hook(&hook), &["node general-", ORIGIN])
-        .await;
-    assert!(
-        ended.out.contains("its kubelet is v1.36"),
-        "{}",
-        ended.said()
-    );
+    let says = [
+        "node general-",
+        "its kubelet is v1.36",
+        ORIGIN,
+        "look at the kubelet's unit on the node",
+    ];
+    case.stopped(case.with_hook(&hook), &says).await;
 
     a_run_whose_journal_is_lost(plane).await;
 
@@ -312,11 +278,14 @@ async fn hooks_that_do_not_do_their_work(plane: &ControlPlane) {
         "hook",
         "[ $KUBE_MIGRATE_PHASE = probe ] && exit 20; echo $$ > \"$0.pid\"; exec sleep 60",
     );
-    case.stopped(
-        case.with_hook(&hook),
-        &["node general-", "did not end within"],
-    )
-    .await;
+    let path = hook.display().to_string();
+    let says = [
+        "node general-",
+        &path,
+        "did not end within",
+        "make it end sooner",
+    ];
+    case.stopped(case.with_hook(&hook), &says).await;
     let pid = std::fs::read_to_string(format!("{}.pid", hook.display())).unwrap();
     let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
     assert!(
@@ -327,18 +296,25 @@ async fn hooks_that_do_not_do_their_work(plane: &ControlPlane) {
     cluster::reset_nodes(plane).await;
     let case = Case::new(plane, "a node that is never Ready again");
     let hook = broken_machine(plane, &case.bench).await;
-    case.stopped(case.with_hook(&hook), &["node general-", "not Ready"])
-        .await;
+    let says = [
+        "node general-",
+        "not Ready",
+        "look at its conditions and kubelet log",
+    ];
+    case.stopped(case.with_hook(&hook), &says).await;
 
     cluster::reset_nodes(plane).await;
     let case = Case::new(plane, "a hook that fails");
     let fails = "[ $KUBE_MIGRATE_PHASE = probe ] && exit 20; echo 'no kernel for you'; exit 3";
     let hook = case.bench.script("hook", fails);
-    case.stopped(
-        case.with_hook(&hook),
-        &["node general-", "no kernel for you"],
-    )
-    .await;
+    let path = hook.display().to_string();
+    let says = [
+        "node general-",
+        &path,
+        "exited with 3: no kernel for you",
+        "cure this and open it again",
+    ];
+    case.stopped(case.with_hook(&hook), &says).await;
     assert_eq!(
         cluster::cordoned(&plane.client()).await.len(),
         1,
@@ -357,7 +333,11 @@ async fn a_run_whose_journal_is_lost(plane: &ControlPlane) {
     let case = Case::new(plane, "a lost journal");
     let cordoned = cluster::cordoned(&plane.client()).await;
     assert_eq!(cordoned.len(), 1, "left by the run before");
-    let refused = ["the cluster is in the middle of run", "adopt the run"];
+    let refused = [
+        "the cluster is in the middle of run",
+        "give that journal",
+        "adopt the run if it is lost (--adopt)",
+    ];
     case.failed(&mut case.command(), &refused).await;
     case.wrote_nothing();
 
@@ -379,127 +359,4 @@ async fn broken_machine(plane: &ControlPlane, bench: &Bench) -> PathBuf {
         plane.kubeconfig_path().display(),
     );
     bench.script("hook", &body)
-}
-
-/// One way in which it cannot go well.
-struct Case<'a> {
-    plane: &'a ControlPlane,
-    name: &'static str,
-    /// Whose requests the case's are; may do everything.
-    user: String,
-    kubeconfig: PathBuf,
-    to: &'static str,
-    policy: &'static str,
-    bench: Bench,
-}
-
-impl<'a> Case<'a> {
-    fn new(plane: &'a ControlPlane, name: &'static str) -> Self {
-        let user: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-        let identity = Identity::new(&user).with_group("system:masters");
-        Self {
-            plane,
-            name,
-            kubeconfig: plane.kubeconfig_for(&identity).unwrap(),
-            user,
-            to: TARGET,
-            policy: POLICY,
-            bench: Bench::new(),
-        }
-    }
-
-    /// A command with which nothing is wrong.
-    fn command(&self) -> Command {
-        self.with_hook(self.plane.hook_program())
-    }
-
-    fn with_hook(&self, hook: &Path) -> Command {
-        let mut command = self.bench.program(&self.kubeconfig);
-        command.arg("--yes");
-        self.arguments(&mut command, hook);
-        command
-    }
-
-    fn arguments(&self, command: &mut Command, hook: &Path) {
-        let policy = self.bench.write("policy.toml", self.policy);
-        command.args(["--to", self.to]).arg("--policy").arg(policy);
-        command.args(["--journal", "journal"]);
-        command
-            .arg("--node-hook")
-            .arg(hook)
-            .arg("--control-plane-hook")
-            .arg(hook);
-    }
-
-    /// Runs into an error that says all of `says`, and changes nothing.
-    async fn refused(&self, mut command: Command, says: &[&str]) {
-        let before = cluster::kubelets(&self.plane.client()).await;
-        self.failed(&mut command, says).await;
-        assert_eq!(
-            cluster::kubelets(&self.plane.client()).await,
-            before,
-            "{}",
-            self.name
-        );
-        self.changed_nothing().await;
-    }
-
-    /// Nothing was written, and no cordon or run is there.
-    async fn changed_nothing(&self) {
-        self.wrote_nothing();
-        assert_eq!(
-            cluster::cordoned(&self.plane.client()).await,
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            cluster::anchored_run(&self.plane.client()).await,
-            None,
-            "{}",
-            self.name
-        );
-    }
-
-    fn wrote_nothing(&self) {
-        let events = audit::all(self.plane);
-        let changes = audit::mutations(&events, &self.user);
-        assert_eq!(audit::lines(changes), Vec::<String>::new(), "{}", self.name);
-    }
-
-    /// Runs into an error that says all of `says`, after one node at the most.
-    async fn stopped(&self, mut command: Command, says: &[&str]) -> Ended {
-        let ended = self.failed(&mut command, says).await;
-        let cordoned = cluster::cordoned(&self.plane.client()).await;
-        assert_eq!(
-            cordoned.len(),
-            1,
-            "{}: only the canary: {cordoned:?}",
-            self.name
-        );
-        assert!(
-            ended.out.contains(&cordoned[0]),
-            "{}: {}",
-            self.name,
-            ended.said()
-        );
-        ended
-    }
-
-    async fn failed(&self, command: &mut Command, says: &[&str]) -> Ended {
-        let ended = program::finish(command).await;
-        let said = ended.said();
-        println!(
-            "--- {}: {}",
-            self.name,
-            ended.err.lines().last().unwrap_or_default()
-        );
-        assert!(!ended.status.success(), "{}: {said}", self.name);
-        for word in says {
-            assert!(
-                said.contains(word),
-                "{}: {word:?} is not in: {said}",
-                self.name
-            );
-        }
-        ended
-    }
 }

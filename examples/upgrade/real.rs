@@ -53,7 +53,8 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             true => PhaseDurations::kubeadm(),
             false => PhaseDurations::default(),
         },
-        target: target.ok_or_else(|| Failure::plain("--to: say which version to reach"))?,
+        target: target
+            .ok_or_else(|| Failure::plain("--to: say which version to reach, such as v1.37.2"))?,
         back_up,
         upgrade,
         kubeadm,
@@ -81,7 +82,10 @@ async fn status(cli: &Cli, client: &kube::Client) -> Result<ExitCode, Failure> {
         (None, Err(_)) => None,
     };
     if let Some(path) = cli.journal.as_ref().filter(|path| !path.exists()) {
-        return Err(Failure::new(path.display(), "there is no such journal"));
+        return Err(Failure::new(
+            path.display(),
+            "there is no such journal; name that of the run with --journal",
+        ));
     }
     let account = match path {
         Some(path) => Account::read(&path)?,
@@ -119,7 +123,10 @@ fn journal_path(cli: &Cli, cluster: &ClusterId) -> Result<PathBuf, Failure> {
     if let Some(path) = &cli.journal {
         return Ok(path.clone());
     }
-    std::fs::create_dir_all(JOURNALS).map_err(|error| Failure::new(JOURNALS, error))?;
+    std::fs::create_dir_all(JOURNALS).map_err(|error| {
+        let cure = "work in a folder where this user may write, or name a file with --journal";
+        Failure::new(JOURNALS, format!("{error}; {cure}"))
+    })?;
     Ok(default_journal(cluster))
 }
 
@@ -140,9 +147,19 @@ pub(crate) fn target(text: &str) -> Result<KubeVersion, Failure> {
 }
 
 async fn client(cli: &Cli) -> Result<kube::Client, Failure> {
-    // The adapter's error says what to do about it.
-    let config = config(cli).await.map_err(migrate_kube::Error::from)?;
-    let client = migrate_kube::connect(config)?;
+    let config = config(cli).await.map_err(migrate_kube::Error::from);
+    let client = config.and_then(migrate_kube::connect);
+    let client = client.map_err(|error| match error {
+        // Which flag it is, only the program can say.
+        migrate_kube::Error::NoConfig { message } => Failure::new(
+            "no usable kubeconfig",
+            format!(
+                "{message}; name a file with --kubeconfig or $KUBECONFIG, and one of its contexts \
+                 with --context"
+            ),
+        ),
+        error => error.into(),
+    })?;
     // What would change something is refused by the transport.
     if !cli.changes_something() {
         return Ok(migrate_kube::read_only(client));
@@ -218,7 +235,10 @@ fn kubeadm(cli: &Cli) -> Result<Kubeadm, Failure> {
 }
 
 fn text(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| Failure::new(path.display(), error))
+    std::fs::read_to_string(path).map_err(|error| {
+        let cure = "name a text file that this user may read";
+        Failure::new(path.display(), format!("{error}; {cure}"))
+    })
 }
 
 fn stop_on_ctrl_c() -> Cancellation {
@@ -257,7 +277,7 @@ struct NoDriver;
 impl UpgradeComponents for NoDriver {
     async fn begin(&self, _: &StepContext, action: &Action) -> Result<(), StepError> {
         let object = ObjectName::cluster("Action", action.id.as_str());
-        let message = "nothing is upgraded without a driver";
+        let message = "nothing is upgraded without a driver; give --kubeadm or hooks";
         Err(StepError::new(StepErrorKind::Invalid, object, message))
     }
 

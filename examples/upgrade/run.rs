@@ -14,7 +14,7 @@ use migrate_core::{
 };
 use migrate_drain::Drainer;
 use migrate_executor::{
-    ClusterAccess, Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model,
+    ClusterAccess, Error, Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model,
 };
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
@@ -125,7 +125,7 @@ pub(crate) async fn execute(
     let setup = Setup::new(client, migration, journal, context)
         .with_adopt(cli.adopt)
         .with_plan(plan, model, env.policy.clone());
-    let mut executor = Executor::open(setup).await?;
+    let mut executor = Executor::open(setup).await.map_err(not_opened)?;
     let report = executor.run(&env.cancel).await;
     progress.finish();
     let report = report?;
@@ -134,6 +134,16 @@ pub(crate) async fn execute(
         RunOutcome::Done | RunOutcome::NothingToDo => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+/// The executor's cure, with the flag that it is here.
+fn not_opened(error: Error) -> Failure {
+    match error {
+        Error::OtherRun { .. } | Error::OtherTarget { .. } | Error::OtherPolicy { .. } => {
+            Failure::plain(format!("{error} (--adopt)"))
+        }
+        error => error.into(),
+    }
 }
 
 /// How the upgrade of each target can be taken back, as far as the driver says,

@@ -1,7 +1,5 @@
 //! One node goes back to the older release, and forward again.
 
-use std::sync::Arc;
-
 use migrate_core::{ClusterModel, Plan};
 use migrate_executor::{MemoryJournal, RunOutcome};
 use migrate_plan::{Error, Planner};

@@ -6,10 +6,12 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod audit;
+pub(crate) mod case;
 pub(crate) mod cluster;
 pub(crate) mod observer;
 pub(crate) mod program;
 pub(crate) mod run;
+pub(crate) mod small_disk;
 
 /// Prints a measured figure where `--nocapture` shows it.
 pub(crate) fn figure(name: &str, value: impl std::fmt::Display, unit: &str) {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 #[non_exhaustive]
 pub enum DocumentError {
     /// It is not the JSON form of such a document.
-    #[error("this is not a {what}: {source}")]
+    #[error("this is not a {what}: {source}; give one as it was written, whole and unchanged")]
     Invalid {
         /// What it should have been.
         what: &'static str,

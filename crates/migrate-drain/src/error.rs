@@ -14,7 +14,7 @@ pub enum Error {
     #[error("{0}")]
     NotEmpty(Box<DrainReport>),
     /// Some nodes could not be given back: node and reason.
-    #[error("not given back: {}", list(.0))]
+    #[error("not given back: {}; cure that and release them again", list(.0))]
     NotReleased(Vec<(String, String)>),
 }
 

@@ -185,7 +185,7 @@ pub enum Error {
     },
 
     /// The journal could not be read or written. Nothing was begun.
-    #[error("cannot {doing} journal {place}: {source}")]
+    #[error("cannot {doing} journal {place}: {source}; {}", io_cure(.source))]
     JournalIo {
         /// The journal.
         place: String,
@@ -195,4 +195,39 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+fn io_cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "make its folder, or name another file",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "let this user write there, or name another file"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, then go on",
+        _ => "cure that, then open it again",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_that_cannot_be_kept_is_named_with_the_cure() {
+        for (kind, cure) in [
+            (io::ErrorKind::NotFound, "make its folder"),
+            (io::ErrorKind::PermissionDenied, "let this user write there"),
+            (io::ErrorKind::StorageFull, "free some space"),
+            (io::ErrorKind::Other, "cure that"),
+        ] {
+            let error = Error::JournalIo {
+                place: "/var/run.journal".to_owned(),
+                doing: "append to",
+                source: kind.into(),
+            };
+            let text = error.to_string();
+            let begin = "cannot append to journal /var/run.journal: ";
+            assert!(text.starts_with(begin) && text.contains(cure), "{text}");
+        }
+    }
 }

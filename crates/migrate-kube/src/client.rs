@@ -2,28 +2,39 @@
 
 use std::time::Duration;
 
+use http::Uri;
 use kube::api::ListParams;
+use kube::client::ClientBuilder;
 use kube::core::Resource;
 use kube::{Api, Client, Config};
 use migrate_core::{ClusterId, KubeVersion};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tower::BoxError;
+use tower::util::MapErrLayer;
 
+use crate::error::{OnTheWay, chain};
 use crate::resources::Namespace;
 use crate::{ApiCall, Error};
 
 /// How long one read may take.
 pub const READ_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a connection may take to come about.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Objects per page of a list.
 const PAGE: u32 = 500;
 /// How often a list is begun anew because the server forgot its place.
 const RESTARTS: u32 = 3;
 
-/// A client that sends each request exactly once.
+/// A client that sends each request exactly once, and whose errors name the
+/// address of the API server when it is out of reach.
 ///
 /// The default client of kube sends a request again, up to fifteen times over
 /// several minutes, when the answer is 429, 503 or 504. To an eviction, 429 is an
 /// ordinary answer that decides what to do next.
+///
+/// A connection that does not come about within 10 s is given up, or sooner if
+/// `config` says so: a read would otherwise end first, and not know why.
 ///
 /// Call it inside a tokio runtime: a client of kube has a task of its own.
 ///
@@ -32,9 +43,31 @@ const RESTARTS: u32 = 3;
 /// a TLS feature of kube, or names files that cannot be read.
 pub fn connect(mut config: Config) -> Result<Client, Error> {
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| Error::NoConfig {
-        message: crate::error::chain(&error),
-    })
+    let patience = config.connect_timeout.unwrap_or(CONNECT_DEADLINE);
+    config.connect_timeout = Some(patience.min(CONNECT_DEADLINE));
+    let server = address(&config.cluster_url);
+    let builder = ClientBuilder::try_from(config).map_err(|error| Error::NoConfig {
+        message: chain(&error),
+    })?;
+    let name_server = MapErrLayer::new(move |source: BoxError| -> BoxError {
+        // The client looks for its own errors by their type.
+        match source.is::<kube::Error>() {
+            true => source,
+            false => Box::new(OnTheWay {
+                server: server.clone(),
+                source,
+            }),
+        }
+    });
+    Ok(builder.with_layer(&name_server).build())
+}
+
+/// `url` for people, without the password that it may hold.
+fn address(url: &Uri) -> String {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let scheme = url.scheme_str().unwrap_or("https");
+    format!("{scheme}://{host}{}", url.path().trim_end_matches('/'))
 }
 
 /// Which objects a list or watch is for; all of them by default.
@@ -190,6 +223,26 @@ mod tests {
             .collect();
         json!({ "kind": "PodList", "apiVersion": "v1",
                 "metadata": { "resourceVersion": "7", "continue": next }, "items": items })
+    }
+
+    #[tokio::test]
+    async fn a_server_out_of_reach_is_named_with_what_to_look_at() {
+        // Nothing listens on port 1.
+        let config = |url: &str| Config::new(url.parse().unwrap());
+        let client = connect(config("http://bob:secret@127.0.0.1:1/behind/")).unwrap();
+        for client in [crate::read_only(client.clone()), client] {
+            let error = server_version(&client).await.unwrap_err();
+            let text = error.to_string();
+            for says in [
+                "get /version: the API server http://127.0.0.1:1/behind is out of reach",
+                "Connection refused",
+                "see that it runs",
+                "correct the address in the kubeconfig",
+            ] {
+                assert!(text.contains(says), "{says}: {text}");
+            }
+            assert!(!text.contains("secret"), "{text}");
+        }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::config::{InferConfigError, KubeconfigError};
 use migrate_core::{ObjectName, StepError, StepErrorKind};
+use tower::BoxError;
 
 use crate::{ApiCall, Refused};
 
@@ -28,6 +29,9 @@ pub enum Error {
     CertificateExpired {
         /// The call.
         call: ApiCall,
+        /// Address of the server, if the client is one of
+        /// [`connect`](crate::connect).
+        server: Option<String>,
         /// What says so.
         message: String,
     },
@@ -35,7 +39,7 @@ pub enum Error {
     Conflict {
         /// The call.
         call: ApiCall,
-        /// Who or what.
+        /// Who or what, and what to do.
         message: String,
     },
     /// No answer in time; whether the call took effect is unknown.
@@ -91,6 +95,9 @@ pub enum Error {
     Unreachable {
         /// The call.
         call: ApiCall,
+        /// Address of the server, if the client is one of
+        /// [`connect`](crate::connect).
+        server: Option<String>,
         /// The chain of causes.
         message: String,
     },
@@ -151,45 +158,84 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(call) = self.call() {
+            write!(f, "{call}: ")?;
+        }
         match self {
-            Self::Api {
-                call,
-                code,
-                message,
+            Self::Api { code, message, .. } => {
+                let cure = match code {
+                    429 | 500.. => "try again, and look at its log if that does not help",
+                    _ => "correct what it names",
+                };
+                write!(f, "the server answered {code}: {message}; {cure}")
+            }
+            Self::CertificateExpired {
+                server, message, ..
             } => {
-                write!(f, "{call}: the server answered {code}: {message}")
+                // An alert is what the other side says about our certificate.
+                let whose = match message.to_lowercase().contains("alert") {
+                    true => "our client certificate for",
+                    false => "the certificate of",
+                };
+                let server = At(server.as_deref());
+                write!(f, "{whose} {server} has expired ({message}); renew it")
             }
-            Self::CertificateExpired { call, message } => {
-                write!(f, "{call}: a certificate has expired ({message}); renew it")
-            }
-            Self::Conflict { call, message } => write!(f, "{call}: {message}"),
-            Self::Deadline { call, after } => {
-                write!(f, "{call}: no answer within {} s", after.as_secs_f64())
-            }
-            Self::Decode { call, message } => write!(f, "{call}: unreadable answer: {message}"),
+            Self::Conflict { message, .. } => write!(f, "{message}"),
+            Self::Deadline { after, .. } => write!(
+                f,
+                "no answer within {} s; see how loaded the API server is and try again",
+                after.as_secs_f64()
+            ),
+            Self::Decode { message, .. } => write!(
+                f,
+                "unreadable answer: {message}; see that an API server of a supported version \
+                 answers there"
+            ),
             Self::Forbidden { call, message } => {
-                write!(
-                    f,
-                    "{call}: forbidden ({message}); add the rule {}",
-                    call.rule()
-                )
+                write!(f, "forbidden ({message}); add the rule {}", call.rule())
             }
             Self::NoConfig { message } => write!(
                 f,
-                "no usable kubeconfig ({message}); name one with KUBECONFIG or run inside a cluster"
+                "no usable kubeconfig ({message}); give one that exists and names this cluster, or \
+                 run inside it"
             ),
-            Self::NotFound { call } => write!(f, "{call}: not found"),
-            Self::Refused { call, source } => write!(f, "{call}: {source}"),
-            Self::Unauthorized { call, message } => write!(
-                f,
-                "{call}: the credentials are not accepted ({message}); renew them, \
-                 or name the context of this cluster"
-            ),
-            Self::Unreachable { call, message } => {
-                write!(f, "{call}: the API server is out of reach ({message})")
+            Self::NotFound { .. } => {
+                f.write_str("not found; see that this is the right cluster, or create it")
             }
+            Self::Refused { source, .. } => write!(f, "{source}"),
+            Self::Unauthorized { message, .. } => write!(
+                f,
+                "the credentials are not accepted ({message}); renew them, or name the context of \
+                 this cluster"
+            ),
+            Self::Unreachable {
+                server, message, ..
+            } => write!(
+                f,
+                "{} is out of reach ({message}); see that it runs and that this machine can reach \
+                 it, or correct the address in the kubeconfig",
+                At(server.as_deref())
+            ),
         }
     }
+}
+
+/// The API server, with its address if that is known.
+struct At<'a>(Option<&'a str>);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the API server")?;
+        self.0.map_or(Ok(()), |server| write!(f, " {server}"))
+    }
+}
+
+/// A failure on the way to the API server at this address.
+#[derive(Debug, thiserror::Error)]
+#[error("{server}: {source}")]
+pub(crate) struct OnTheWay {
+    pub(crate) server: String,
+    pub(crate) source: BoxError,
 }
 
 impl From<InferConfigError> for Error {
@@ -246,7 +292,10 @@ pub(crate) fn classify(call: ApiCall, error: kube::Error) -> Error {
                 call,
                 source: *refused,
             },
-            Err(error) => transport(call, &*error),
+            Err(error) => match error.downcast::<OnTheWay>() {
+                Ok(error) => transport(call, Some(error.server), &*error.source),
+                Err(error) => transport(call, None, &*error),
+            },
         },
         error @ kube::Error::TlsRequired => Error::NoConfig {
             message: error.to_string(),
@@ -255,19 +304,27 @@ pub(crate) fn classify(call: ApiCall, error: kube::Error) -> Error {
             call,
             message: chain(&error),
         },
-        error => transport(call, &error),
+        error => transport(call, None, &error),
     }
 }
 
-fn transport(call: ApiCall, error: &(dyn StdError + 'static)) -> Error {
+fn transport(call: ApiCall, server: Option<String>, error: &(dyn StdError + 'static)) -> Error {
     let message = chain(error);
     // TLS libraries say it in their own words and types, none of which a
     // library without a TLS feature can name.
     let lower = message.to_lowercase();
     if lower.contains("expired") && lower.contains("certificate") {
-        return Error::CertificateExpired { call, message };
+        return Error::CertificateExpired {
+            call,
+            server,
+            message,
+        };
     }
-    Error::Unreachable { call, message }
+    Error::Unreachable {
+        call,
+        server,
+        message,
+    }
 }
 
 /// The error and its causes in one line, without saying anything twice.
@@ -358,6 +415,8 @@ mod tests {
                 "{text}"
             );
         }
+        let text = failed("received fatal alert: CertificateExpired").to_string();
+        assert!(text.contains("our client certificate for"), "{text}");
         let refused = failed("Connection refused (os error 111)");
         assert!(matches!(refused, Error::Unreachable { .. }));
         let text = refused.to_string();
@@ -382,7 +441,11 @@ mod tests {
         });
         let client = kube::Client::new(silent, "default");
         let error = get::<resources::Node>(&client, "a").await.unwrap_err();
-        assert_eq!(error.to_string(), "get nodes a: no answer within 30 s");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("get nodes a: no answer within 30 s; see how"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -11,7 +11,10 @@ use tower::{BoxError, Layer, Service, service_fn};
 
 /// The guard refused a request; nothing was sent.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("this client only reads: {method} {path} was not sent ({reason})")]
+#[error(
+    "this client only reads: {method} {path} was not sent ({reason}); use one without the guard \
+     to change the cluster"
+)]
 #[non_exhaustive]
 pub struct Refused {
     /// Method.

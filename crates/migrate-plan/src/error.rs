@@ -39,7 +39,10 @@ pub enum Error {
         reason: String,
     },
     /// The plan is for another cluster.
-    #[error("plan {plan} is for cluster {expected}, this is cluster {found}")]
+    #[error(
+        "plan {plan} is for cluster {expected}, this is cluster {found}; use the client of that \
+         cluster, or plan again for this one"
+    )]
     OtherCluster {
         /// The plan.
         plan: String,
@@ -49,7 +52,10 @@ pub enum Error {
         found: ClusterId,
     },
     /// The plan was made under another policy: plan again, or restore it.
-    #[error("plan {plan} was made under policy {expected} and is handed policy {found}")]
+    #[error(
+        "plan {plan} was made under policy {expected} and is handed policy {found}; hand it that \
+         policy, or plan again under this one"
+    )]
     OtherPolicy {
         /// The plan.
         plan: String,

@@ -526,11 +526,13 @@ fn a_plan_runs_only_on_what_it_was_made_for() {
     let other = policy("2", true, OnDeadline::Stop);
     let error = Rollout::new(&plan, &model, &other).unwrap_err();
     assert!(matches!(error, Error::OtherPolicy { .. }), "{error}");
+    assert!(error.to_string().contains("plan again"), "{error}");
     let stranger = Cluster::new().change(|m| {
         *m = ClusterModel::new(migrate_core::ClusterId::new("other"), Moment::EPOCH);
     });
     let error = Rollout::new(&plan, &stranger.build(), &right).unwrap_err();
     assert!(matches!(error, Error::OtherCluster { .. }), "{error}");
+    assert!(error.to_string().contains("plan again"), "{error}");
     let smaller = Cluster::new().member("m1").pool("general", 3).build();
     let error = Rollout::new(&plan, &smaller, &right).unwrap_err();
     assert!(error.to_string().contains("no node general-4"), "{error}");

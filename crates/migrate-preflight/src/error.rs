@@ -18,7 +18,7 @@ pub enum Error {
         source: migrate_kube::Error,
     },
     /// Someone asked to stop.
-    #[error("preflight was cancelled")]
+    #[error("preflight was cancelled; nothing was changed, begin again when you like")]
     Cancelled,
     /// A check took longer than `deadlines.request`: try again, or allow more.
     #[error("preflight check {check} had no answer within {} s; try again, or raise deadlines.request", .after.as_secs())]

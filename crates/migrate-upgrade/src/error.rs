@@ -19,7 +19,10 @@ pub enum Error {
         reason: String,
     },
     /// The hook could not be started.
-    #[error("hook {}: cannot be started: {source}", path.display())]
+    #[error(
+        "hook {}: cannot be started: {source}; see that it starts by hand, with an interpreter in \
+         its first line that is there", path.display()
+    )]
     HookStart {
         /// Its path.
         path: PathBuf,
@@ -28,7 +31,10 @@ pub enum Error {
         source: io::Error,
     },
     /// The hook's probe did not end in time; it and its children were ended.
-    #[error("hook {}: its probe did not end within {}s", path.display(), limit.as_secs())]
+    #[error(
+        "hook {}: its probe did not end within {}s and was ended; a probe only looks, make it \
+         answer at once", path.display(), limit.as_secs()
+    )]
     ProbeHangs {
         /// Its path.
         path: PathBuf,
@@ -36,7 +42,7 @@ pub enum Error {
         limit: Duration,
     },
     /// The API refused or did not answer.
-    #[error("node {node}: {source}")]
+    #[error("node {node}: {source}; {}", api_cure(.source))]
     Api {
         /// The node.
         node: String,
@@ -58,11 +64,13 @@ pub enum Error {
     UnknownNode {
         /// The name.
         node: String,
-        /// Why.
+        /// Why, and what to do.
         reason: String,
     },
     /// No connection, or it was lost: what was under way may have been done.
-    #[error("node {node}: out of reach: {said}")]
+    #[error(
+        "node {node}: out of reach: {said}; see that it runs and that ssh reaches it from here"
+    )]
     Unreachable {
         /// The node.
         node: String,
@@ -70,7 +78,10 @@ pub enum Error {
         said: String,
     },
     /// No answer in time: what was under way may have been done.
-    #[error("node {node}: no answer within {}s", limit.as_secs())]
+    #[error(
+        "node {node}: no answer within {}s; see how loaded it is and that ssh answers from here",
+        limit.as_secs()
+    )]
     NodeTimeout {
         /// The node.
         node: String,
@@ -99,7 +110,7 @@ pub enum Error {
         said: String,
     },
     /// Something answered that is not the script that was sent.
-    #[error("node {node}: {said}")]
+    #[error("node {node}: {said}; cure on the node what it complains of, then go on")]
     BadAnswer {
         /// The node.
         node: String,
@@ -120,7 +131,10 @@ pub enum Error {
         held: String,
     },
     /// Another step is going on on the node; nothing was begun.
-    #[error("node {node}: busy: {by}")]
+    #[error(
+        "node {node}: busy: {by}; try again when that has ended, `systemctl list-units \
+         'kube-migrate-*'` on the node shows it"
+    )]
     NodeBusy {
         /// The node.
         node: String,
@@ -128,7 +142,10 @@ pub enum Error {
         by: String,
     },
     /// A step could not be started; whether it was is found out by a probe.
-    #[error("node {node}: the step could not be started: {said}")]
+    #[error(
+        "node {node}: the step could not be started: {said}; look at the journal of systemd on the \
+         node, then go on with the run"
+    )]
     StartFailed {
         /// The node.
         node: String,
@@ -147,7 +164,7 @@ pub enum Error {
     /// of its load balancer.
     #[error(
         "node {node}: its API server does not serve yet ({said}); it is put back into its load \
-         balancer when it does"
+         balancer when it does, look at its log if that does not come"
     )]
     NotServing {
         /// The node.
@@ -170,14 +187,14 @@ pub enum Error {
         retryable: bool,
     },
     /// Asked to stop before nodes had been surveyed.
-    #[error("cancelled while nodes were looked at; nothing was changed")]
+    #[error("cancelled while nodes were looked at; nothing was changed, begin again when you like")]
     Cancelled,
     /// The action is none that the driver can do.
     #[error("{action}: {reason}")]
     BadAction {
         /// The action.
         action: String,
-        /// Why not.
+        /// Why not, and what to do.
         reason: String,
     },
 }
@@ -233,6 +250,72 @@ impl From<Error> for StepError {
     }
 }
 
+fn api_cure(error: &kube::Error) -> &'static str {
+    match error {
+        kube::Error::Api(status) if status.is_forbidden() => {
+            "add the rule {apiGroups: [\"\"], resources: [\"nodes\"], verbs: [\"get\", \"patch\"]}"
+        }
+        kube::Error::Api(status) if status.is_not_found() => {
+            "see whether it was deleted, and plan again"
+        }
+        _ => "see that the API server answers, and try again",
+    }
+}
+
 fn hook(path: &std::path::Path) -> ObjectName {
     ObjectName::cluster("Hook", path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_a_node_names_it_and_says_what_to_do() {
+        let (node, limit) = ("worker-1".to_owned(), Duration::from_secs(30));
+        let said = "the words".to_owned();
+        let forbidden = kube::core::Status::failure("no", "Forbidden").with_code(403);
+        let errors = [
+            Error::Api {
+                node: node.clone(),
+                source: Box::new(kube::Error::Api(forbidden.boxed())),
+            },
+            Error::Unreachable {
+                node: node.clone(),
+                said: said.clone(),
+            },
+            Error::NodeTimeout {
+                node: node.clone(),
+                limit,
+            },
+            Error::SudoRefused {
+                node: node.clone(),
+                said: said.clone(),
+            },
+            Error::BadAnswer {
+                node: node.clone(),
+                said: said.clone(),
+            },
+            Error::StaleEpoch {
+                node: node.clone(),
+                epoch: 1,
+                held: said.clone(),
+            },
+            Error::NodeBusy {
+                node: node.clone(),
+                by: said.clone(),
+            },
+            Error::StartFailed {
+                node: node.clone(),
+                said: said.clone(),
+            },
+            Error::NotServing { node, said },
+        ];
+        for error in errors {
+            let text = error.to_string();
+            let cure = text.rsplit_once("; ").map_or("", |(_, cure)| cure);
+            assert!(text.starts_with("node worker-1: "), "{text}");
+            assert!(cure.len() > 20 && !cure.contains("the words"), "{text}");
+        }
+    }
 }

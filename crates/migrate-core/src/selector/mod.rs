@@ -91,7 +91,7 @@ pub enum SelectorError {
     #[error("a requirement has an empty key; name the label it is about")]
     EmptyKey,
     /// `In` or `NotIn` without values.
-    #[error("{operator} on label {key:?} needs at least one value")]
+    #[error("{operator} on label {key:?} needs at least one value; add one, or use Exists")]
     MissingValues {
         /// The label's key.
         key: String,

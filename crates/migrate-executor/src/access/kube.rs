@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use migrate_core::{ClusterId, ObjectName, StepError, StepErrorKind, StepInput};
+use migrate_core::{ClusterId, StepError, StepErrorKind, StepInput};
 use migrate_kube::resources::Node;
-use migrate_kube::{Anchor, CORDONED_BY, CordonMark, RunMark, Selection};
+use migrate_kube::{Anchor, ApiCall, CORDONED_BY, CordonMark, Error, RunMark, Selection};
 use migrate_plan::Input;
 use serde_json::json;
 
@@ -88,7 +88,7 @@ impl ClusterAccess for KubeAccess {
         Api::<Node>::all(self.client.clone())
             .patch(node, &PatchParams::default(), &Patch::Merge(&patch))
             .await
-            .map_err(|error| unpatched(node, error))?;
+            .map_err(|error| unpatched(ApiCall::new::<Node>("patch").named(node).failed(error)))?;
         Ok(())
     }
 
@@ -97,16 +97,13 @@ impl ClusterAccess for KubeAccess {
     }
 }
 
-fn unpatched(node: &str, error: kube::Error) -> StepError {
-    let kind = match &error {
-        kube::Error::Api(status) if status.code == 403 => StepErrorKind::Forbidden,
-        // The node changed meanwhile: taking over is tried again as a whole.
-        _ => StepErrorKind::Unavailable,
-    };
-    StepError::new(
-        kind,
-        ObjectName::cluster("Node", node),
-        format!("cannot take over its cordon: {error}"),
-    )
-    .with_source(error)
+/// The node may have changed meanwhile: taking over is tried again as a whole.
+fn unpatched(error: Error) -> StepError {
+    let is_refused = matches!(error, Error::Forbidden { .. });
+    let mut error = StepError::from(error);
+    if !is_refused {
+        error.kind = StepErrorKind::Unavailable;
+    }
+    error.message = format!("cannot take over its cordon: {}", error.message);
+    error
 }

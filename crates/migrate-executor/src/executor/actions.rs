@@ -279,7 +279,10 @@ fn drain_result(outcome: &DrainOutcome) -> ActionResult {
                 .collect();
             failed(
                 false,
-                format!("a person has to agree first: {}", pods.join("; ")),
+                format!(
+                    "a person has to agree first: {}; agree in the policy (consent), or move them by hand",
+                    pods.join("; ")
+                ),
             )
         }
         DrainOutcome::Deadline { blocked, remaining } => {
@@ -290,14 +293,18 @@ fn drain_result(outcome: &DrainOutcome) -> ActionResult {
             left.extend(remaining.iter().map(|pod| format!("{pod} is still there")));
             failed(
                 false,
-                format!("not drained by its deadline: {}", left.join("; ")),
+                format!(
+                    "not drained by its deadline: {}; cure that, or raise deadlines.drain",
+                    left.join("; ")
+                ),
             )
         }
         DrainOutcome::Failed { reason, retryable } => failed(*retryable, reason.clone()),
         DrainOutcome::NoRoom { away, .. } => ActionResult::Deferred { away: away.clone() },
         _ => failed(
             false,
-            "the drain ended in a way this release does not know".to_owned(),
+            "the drain ended in a way this release does not know; use crates of one release"
+                .to_owned(),
         ),
     }
 }

@@ -1,11 +1,10 @@
 //! The gate before every action: the kill switch on the anchor.
 
-use std::time::Duration;
-
-use migrate_core::{Moment, StepError, StepErrorKind};
+use migrate_core::{Moment, StepError};
 use migrate_plan::Input;
 
 use super::Executor;
+use super::warm_up::WarmUp;
 use crate::Record;
 use crate::access::AnchorState;
 use crate::report::StopCause;
@@ -21,28 +20,19 @@ pub(super) struct Gate {
     pub(super) asked_to_pause: bool,
     /// Why the anchor could not be read.
     pub(super) trouble: Option<String>,
-    /// Since when the API server has refused to show it.
-    refused_since: Option<Moment>,
+    /// Whether a refusal to show it may pass: it was shown when the run was
+    /// opened.
+    warm_up: WarmUp,
 }
-
-/// How long a refusal may pass. An API server that has just started refuses
-/// what it allowed before until its authorizer has caught up, and a run is what
-/// makes API servers start.
-const AUTHORIZER_WARMS_UP: Duration = Duration::from_secs(60);
 
 impl Gate {
     pub(super) fn wake_at(&self) -> Option<Moment> {
         self.look_at
     }
 
-    /// Whether looking again may help. The run has read the anchor before it
-    /// came here: a refusal is new, and final only when it stays.
+    /// Whether looking again may help.
     fn may_pass(&mut self, error: &StepError, now: Moment) -> bool {
-        if error.kind != StepErrorKind::Forbidden {
-            return error.is_retryable();
-        }
-        let since = *self.refused_since.get_or_insert(now);
-        now < since + AUTHORIZER_WARMS_UP
+        error.is_retryable() || self.warm_up.may_pass(error, now)
     }
 }
 
@@ -82,7 +72,7 @@ impl Executor {
             }
         };
         self.gate.trouble = None;
-        self.gate.refused_since = None;
+        self.gate.warm_up.is_over();
         let is_ours = anchor.run.as_ref() == Some(&self.state.run)
             && anchor.journal.as_ref() == Some(&self.place);
         if !is_ours {

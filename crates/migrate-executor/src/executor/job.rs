@@ -182,7 +182,10 @@ async fn limited<T>(
         Err(_) => Err(StepError::new(
             StepErrorKind::Deadline,
             object,
-            format!("no answer within {} s", within.as_secs()),
+            format!(
+                "no answer within {} s; see what keeps it, then go on with the run",
+                within.as_secs()
+            ),
         )),
     }
 }

@@ -17,6 +17,7 @@ mod upgrade;
 mod verify;
 mod view;
 mod waits;
+mod warm_up;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

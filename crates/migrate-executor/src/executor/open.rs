@@ -17,6 +17,7 @@ use super::upgrade::Upgrades;
 use super::verify::Checks;
 use super::view::View;
 use super::waits::WaitBook;
+use super::warm_up::once_warm;
 use super::{Executor, StepOutcome};
 use crate::access::AnchorState;
 use crate::report::RunOutcome;
@@ -35,7 +36,8 @@ struct History {
 impl Executor {
     /// Goes on with the run in the journal, or begins a new one. Nothing in
     /// the cluster is changed, except that the anchor of a run that is done is
-    /// cleared if that was left undone.
+    /// cleared if that was left undone. An API server that refuses, as one does
+    /// for a moment after its start, is asked again for a minute.
     ///
     /// # Errors
     /// * [`Error::OtherCluster`], [`Error::PlanForOtherCluster`]: the journal or
@@ -45,7 +47,7 @@ impl Executor {
     /// * [`Error::OtherTarget`], [`Error::OtherPolicy`]: the unfinished run in
     ///   the journal is not the one that was planned.
     /// * [`Error::NothingPlanned`]: there is nothing to do.
-    /// * [`Error::Cluster`]: the cluster does not answer.
+    /// * [`Error::Cluster`]: the cluster does not answer, or refuses.
     /// * those of the journal.
     pub async fn open(setup: Setup) -> Result<Self, Error> {
         let Setup {
@@ -59,13 +61,14 @@ impl Executor {
         } = setup;
         let place = journal.place();
         let history = History::read(&place, journal.load().await?)?;
-        let cluster = access.identity().await?;
+        let (cx, pause) = (&context, pace.retry);
+        let cluster = once_warm(cx, pause, || access.identity()).await?;
         history.is_for(&place, &cluster)?;
-        let mut anchor = access.anchor().await?;
+        let mut anchor = once_warm(cx, pause, || access.anchor()).await?;
         if let Some(last) = history.last.as_ref().filter(|last| last.is_over())
             && anchor.run.as_ref() == Some(&last.run)
         {
-            access.clear(&last.run).await?;
+            once_warm(cx, pause, || access.clear(&last.run)).await?;
             anchor.run = None;
             anchor.journal = None;
         }
@@ -85,7 +88,8 @@ impl Executor {
             Choice::GoOn(state) => {
                 if state.claimed && anchor.run.is_none() {
                     // Somebody removed the mark of an unfinished run.
-                    access.claim(&mark_of(&state, &place)).await?;
+                    let mark = mark_of(&state, &place);
+                    once_warm(cx, pause, || access.claim(&mark)).await?;
                 }
                 *state
             }

@@ -204,7 +204,11 @@ impl Upgrade {
     fn late(&self) -> ActionResult {
         failed(
             false,
-            format!("not done by its deadline; last heard: {}", self.last),
+            format!(
+                "not done by its deadline (last heard: {}); see what keeps it, or raise \
+                 deadlines.upgrade",
+                self.last
+            ),
         )
     }
 }

@@ -107,7 +107,7 @@ impl fmt::Display for RunOutcome {
             Self::Done => f.write_str("done"),
             Self::NothingToDo => f.write_str("nothing to do: everything is at the target"),
             Self::Refused { cause } => write!(f, "refused, nothing was changed: {cause}"),
-            Self::Stopped { cause } => write!(f, "stopped: {cause}"),
+            Self::Stopped { cause } => write!(f, "stopped, cure this and open it again: {cause}"),
             Self::Interrupted { cause } => write!(f, "interrupted, open it again: {cause}"),
             Self::Running => f.write_str("running"),
         }

@@ -38,6 +38,7 @@ pub(crate) async fn check(client: &Client, target: &KubeVersion) -> Answer {
     };
     let samples = samples(body).await.map_err(|error| Error::Unreachable {
         call,
+        server: None,
         message: error.to_string(),
     })?;
     Ok(samples.iter().map(|sample| judge(sample, target)).collect())

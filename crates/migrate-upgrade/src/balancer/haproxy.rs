@@ -145,7 +145,14 @@ impl Haproxy {
         let asked = tokio::time::timeout(self.limit, door.ask(command, self.limit)).await;
         asked
             .unwrap_or_else(|_| Err(format!("no answer within {}s", self.limit.as_secs())))
-            .map_err(|said| refused(member, format!("{door}: {said}")))
+            .map_err(|said| {
+                refused(
+                    member,
+                    format!(
+                        "{door}: {said}; see that HAProxy runs and that we may use that socket"
+                    ),
+                )
+            })
     }
 
     /// Sends a command that answers nothing when it is obeyed.
@@ -155,7 +162,10 @@ impl Haproxy {
             "" => Ok(()),
             said => Err(refused(
                 member,
-                format!("{door}: {command:?} is answered by {said:?}"),
+                format!(
+                    "{door}: {command:?} is answered by {said:?}; give the socket the level admin, \
+                     and the backend and its servers their names"
+                ),
             )),
         }
     }

@@ -70,16 +70,20 @@ impl ApiServerHook {
             Exit::Code(20, _) if phase == QUIESCE => Ok(Standing::WasOut),
             Exit::Code(code, said) => Err(refused(
                 member,
-                format!("{phase} by {program} exited with {code}{said}"),
+                format!(
+                    "{phase} by {program} exited with {code}{said}; cure it and go on with the run"
+                ),
             )),
             Exit::Killed(said) => Err(refused(
                 member,
-                format!("{phase} by {program} was ended by a signal{said}"),
+                format!(
+                    "{phase} by {program} was ended by a signal{said}; cure it and go on with the run"
+                ),
             )),
             Exit::Running | Exit::TimedOut => Err(refused(
                 member,
                 format!(
-                    "{phase} by {program} did not end within {}s",
+                    "{phase} by {program} did not end within {}s; make it end sooner, or allow more",
                     self.timeout.as_secs()
                 ),
             )),

@@ -114,16 +114,24 @@ impl CommandHook {
     fn own_child(&self, action: &Action) -> Option<ActionStatus> {
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
         let child = children.get_mut(&action.id)?;
-        let failed = |retryable, reason| Some(ActionStatus::Failed { retryable, reason });
+        let hook = format!("hook {}", self.program(&action.target).display());
+        let failed = |retryable, what: String| {
+            let reason = format!("{hook} {what}");
+            Some(ActionStatus::Failed { retryable, reason })
+        };
         let status = match child.poll(self.timeout) {
             Exit::Running => return Some(ActionStatus::Running),
             Exit::Code(0, _) => None,
-            Exit::Code(75, said) => failed(true, format!("the hook asks to try again later{said}")),
-            Exit::Code(code, said) => failed(false, format!("the hook exited with {code}{said}")),
-            Exit::Killed(said) => failed(false, format!("the hook was ended by a signal{said}")),
+            Exit::Code(75, said) => failed(true, format!("asks to try again later{said}")),
+            Exit::Code(code, said) => failed(false, format!("exited with {code}{said}")),
+            Exit::Killed(said) => failed(false, format!("was ended by a signal{said}")),
             Exit::TimedOut => failed(
                 false,
-                format!("the hook did not end within {}s", self.timeout.as_secs()),
+                format!(
+                    "did not end within {}s and was ended; make it end sooner, or give it more \
+                     time (deadlines.upgrade)",
+                    self.timeout.as_secs()
+                ),
             ),
         };
         children.remove(&action.id);
@@ -148,17 +156,21 @@ impl UpgradeComponents for CommandHook {
         }
         let mut child = self.start(cx, action, "probe")?;
         let exit = child.wait(self.probe_timeout).await;
-        let failed = |retryable, reason| ActionStatus::Failed { retryable, reason };
+        let program = self.program(&action.target);
+        let failed = |retryable, what: String| ActionStatus::Failed {
+            retryable,
+            reason: format!("hook {}: its probe {what}", program.display()),
+        };
         Ok(match exit {
             Exit::Code(0, _) => ActionStatus::Succeeded(Outcome::SameNode),
             Exit::Code(10, _) => ActionStatus::Running,
             Exit::Code(20, _) => ActionStatus::Absent,
-            Exit::Code(75, said) => failed(true, format!("the probe says: failed{said}")),
-            Exit::Code(code, said) => failed(false, format!("the probe exited with {code}{said}")),
-            Exit::Killed(said) => failed(true, format!("the probe was ended by a signal{said}")),
+            Exit::Code(75, said) => failed(true, format!("says: failed{said}")),
+            Exit::Code(code, said) => failed(false, format!("exited with {code}{said}")),
+            Exit::Killed(said) => failed(true, format!("was ended by a signal{said}")),
             Exit::Running | Exit::TimedOut => {
                 return Err(Error::ProbeHangs {
-                    path: self.program(&action.target).to_owned(),
+                    path: program.to_owned(),
                     limit: self.probe_timeout,
                 }
                 .into());
@@ -173,12 +185,9 @@ pub(crate) fn executable(path: PathBuf) -> Result<PathBuf, Error> {
         path: path.clone(),
         reason,
     };
-    let whole = path
-        .canonicalize()
-        .map_err(|error| bad(format!("cannot be read: {error}; name an executable file")))?;
-    let meta = whole
-        .metadata()
-        .map_err(|error| bad(format!("cannot be read: {error}")))?;
+    let unread = |error| bad(format!("cannot be read: {error}; name an executable file"));
+    let whole = path.canonicalize().map_err(unread)?;
+    let meta = whole.metadata().map_err(unread)?;
     if !meta.is_file() {
         return Err(bad("is not a file; name an executable file".to_owned()));
     }

@@ -182,7 +182,10 @@ impl Kubeadm {
     fn step(&self, action: &Action) -> Result<Step, Error> {
         let target = release(&action.to).ok_or_else(|| Error::BadAction {
             action: action.to_string(),
-            reason: format!("{} names no patch release", action.to),
+            reason: format!(
+                "{} names no patch release; name one, such as v1.37.2",
+                action.to
+            ),
         })?;
         let options = &self.options;
         let common = |last: &str| format!("{FILES}\n{COMMON}\n{PACKAGES}\n{last}");
@@ -258,7 +261,7 @@ impl UpgradeComponents for Kubeadm {
         if action.phase != Phase::Upgrade {
             return Err(Error::BadAction {
                 action: action.to_string(),
-                reason: "is no upgrade".to_owned(),
+                reason: "is no upgrade; give this driver only upgrades".to_owned(),
             }
             .into());
         }

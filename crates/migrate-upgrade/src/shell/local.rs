@@ -48,7 +48,10 @@ impl NodeShell for Local {
         if node != self.node {
             return Err(Error::UnknownNode {
                 node: node.to_owned(),
-                reason: format!("is not this machine, which is {}", self.node),
+                reason: format!(
+                    "is not this machine, which is {}; give it a way of its own, such as ssh",
+                    self.node
+                ),
             });
         }
         let sudo: &[&str] = match rustix::process::geteuid().is_root() {

@@ -143,7 +143,7 @@ impl NodeShell for Ssh {
         if node.is_empty() || node.starts_with('-') {
             return Err(Error::UnknownNode {
                 node: node.to_owned(),
-                reason: "is no name that ssh takes for a host".to_owned(),
+                reason: "is no name that ssh takes for a host; give it a way of its own".to_owned(),
             });
         }
         let exit = process::run(&mut self.command(node, script), script.stdin(), limit)

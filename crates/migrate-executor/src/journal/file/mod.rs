@@ -142,7 +142,7 @@ impl FileJournal {
             return Err(io_error(
                 &self.path,
                 "append to",
-                io::Error::other("an earlier write failed; open the journal again"),
+                io::Error::other("an earlier write failed"),
             ));
         }
         let (line, chain) = self.chain.encode(json);

@@ -1,0 +1,85 @@
+//! Opening a run at an API server that refuses what it allows later, as one
+//! does for a moment after its start.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::secs;
+use common::steps::{context, migration};
+use common::world::World;
+use migrate_core::{Policy, StepErrorKind};
+use migrate_executor::{Error, Executor, MemoryJournal, Setup};
+use migrate_plan::Planner;
+use migrate_sim::api::AccessRule;
+use migrate_sim::{Pool, SimCluster};
+use tokio::time::{Instant, sleep};
+
+async fn cluster() -> (SimCluster, Setup) {
+    let pool = Pool::new("general", 2);
+    let cluster = SimCluster::builder().nodes(pool).start().await.unwrap();
+    cluster.wait_until_settled(secs(60)).await.unwrap();
+    let (client, context) = (cluster.client(), context("run-1"));
+    let model = migrate_kube::observe(&client, context.clock.now())
+        .await
+        .unwrap();
+    let (policy, to) = (Policy::default(), "v1.37.2".parse().unwrap());
+    let plan = Planner::new(&model, &policy, to).plan().unwrap();
+    // Only the opening matters here: no step is ever begun.
+    let steps = migration(&World::new());
+    let setup = Setup::new(client, steps, Box::new(MemoryJournal::new()), context);
+    (cluster, setup.with_plan(plan, model, policy))
+}
+
+fn all() -> AccessRule {
+    AccessRule::new(["*"], ["*"], ["*"])
+}
+
+/// Everything but the anchor.
+fn core_group() -> AccessRule {
+    AccessRule::new(["*"], [""], ["*"])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_passes_only_costs_time() {
+    for refused in [vec![], vec![core_group()]] {
+        let (cluster, setup) = cluster().await;
+        cluster.api().set_access(refused);
+        let began = Instant::now();
+        let (opened, ()) = tokio::join!(Executor::open(setup), async {
+            sleep(secs(20)).await;
+            cluster.api().set_access([all()]);
+        });
+        assert_eq!(opened.unwrap().run_id(), "run-1");
+        let waited = began.elapsed();
+        assert!((secs(20)..secs(30)).contains(&waited), "{waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_stays_names_the_rule_after_a_minute() {
+    let (cluster, setup) = cluster().await;
+    cluster.api().set_access([core_group()]);
+    let began = Instant::now();
+    let Err(Error::Cluster(error)) = Executor::open(setup).await else {
+        panic!("it may not read the anchor");
+    };
+    assert_eq!(error.kind, StepErrorKind::Forbidden);
+    let rule = r#"resources: ["leases"], verbs: ["get"]"#;
+    assert!(error.to_string().contains(rule), "{error}");
+    let waited = began.elapsed();
+    assert!((secs(60)..secs(70)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_cancels_does_not_wait_for_it() {
+    let (cluster, setup) = cluster().await;
+    cluster.api().set_access([]);
+    let cancel = setup.context.cancel.clone();
+    let began = Instant::now();
+    let (opened, ()) = tokio::join!(Executor::open(setup), async {
+        sleep(secs(7)).await;
+        cancel.cancel();
+    });
+    assert!(matches!(opened, Err(Error::Cluster(_))));
+    assert!(began.elapsed() < secs(10), "{:?}", began.elapsed());
+}
