@@ -1,39 +1,80 @@
-//! A backup step of your own: a closure is a `BackUpData`.
+//! Backup steps of your own: closures that keep what they need.
 //!
-//! Here it stands for a tool that the team trusts and that has just made and
-//! restored a backup. `cargo run --example custom_backup`
+//! The first asks a tool that the team trusts, the second takes a person's
+//! word. `cargo run --example custom_backup`
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
+use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport, back_up_fn};
 use migrate_core::{
-    BackUpData, ClusterId, ClusterModel, Fence, Moment, Policy, StepContext, StepError, StepInput,
+    BackUpData, Cancellation, ClusterId, ClusterModel, Fence, Finding, KubeVersion, Moment,
+    ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind, StepInput,
 };
 
-fn our_tool<'a>(
-    _: &'a StepContext,
-    input: &'a StepInput,
-) -> BoxFuture<'a, Result<BackupReport, StepError>> {
-    async move {
-        let path = format!("/backups/{}.db", input.model.cluster);
-        let artifact = BackupArtifact::new(path, 4096, "e3b0c442…");
-        Ok(BackupReport::new(BackupProof::Restored, vec![artifact]))
+/// Stands for the team's tool, which makes a backup and restores it.
+#[derive(Clone)]
+struct Tool {
+    store: PathBuf,
+}
+
+impl Tool {
+    async fn save(&self, cluster: &ClusterId, cancel: &Cancellation) -> Result<PathBuf, StepError> {
+        if cancel.is_cancelled() {
+            let object = ObjectName::cluster("Backup", cluster.to_string());
+            let message = "cancelled before it began; nothing is left behind";
+            return Err(StepError::new(StepErrorKind::Cancelled, object, message));
+        }
+        Ok(self.store.join(format!("{cluster}.db")))
     }
-    .boxed()
+}
+
+fn by_tool(tool: Tool) -> impl BackUpData {
+    back_up_fn(move |cx, input| {
+        let tool = tool.clone();
+        Box::pin(async move {
+            let path = tool.save(&input.model.cluster, &cx.cancel).await?;
+            let artifact = BackupArtifact::new(path, 4096, "e3b0c442…");
+            Ok(BackupReport::new(BackupProof::Restored, vec![artifact]))
+        })
+    })
+}
+
+/// No file is named, so the run goes on only if policy waives the finding.
+fn by_word_of(person: String) -> impl BackUpData {
+    back_up_fn(move |_, input| {
+        let finding = Finding::new(
+            "KM-BACKUP-001",
+            Severity::Blocker,
+            ObjectName::cluster("Backup", input.model.cluster.to_string()),
+            format!("{person} says that there is a backup; nobody has looked at it here"),
+            "waive KM-BACKUP-001 if you have proven it",
+        );
+        let report = BackupReport::new(BackupProof::Unproven, Vec::new()).with_finding(finding);
+        Box::pin(async { Ok(report) })
+    })
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), StepError> {
-    let step: Arc<dyn BackUpData> = Arc::new(our_tool);
+    let store = PathBuf::from("/backups");
+    let steps: [Arc<dyn BackUpData>; 2] = [
+        Arc::new(by_tool(Tool { store })),
+        Arc::new(by_word_of("ann".to_owned())),
+    ];
     let model = ClusterModel::new(ClusterId::new("demo"), Moment::EPOCH);
-    let target = "v1.37.2"
-        .parse()
-        .unwrap_or(migrate_core::KubeVersion::new(1, 37, 2));
+    let target = KubeVersion::new(1, 37, 2);
     let input = StepInput::new(Arc::new(model), Arc::new(Policy::default()), target);
     let cx = StepContext::new(Arc::new(|| Moment::EPOCH), Fence::new("example", 1));
-    let report = step.run(&cx, &input).await?;
-    println!("{:?}: {}", report.proof, report.artifacts[0].path.display());
+    for step in steps {
+        let report = step.run(&cx, &input).await?;
+        println!("{:?}", report.proof);
+        for artifact in &report.artifacts {
+            println!("  {}", artifact.path.display());
+        }
+        for finding in &report.findings {
+            println!("  {}: {}; {}", finding.code, finding.evidence, finding.cure);
+        }
+    }
     Ok(())
 }

@@ -7,14 +7,20 @@ use std::time::Duration;
 use migrate_core::{ObjectName, StepError, StepErrorKind};
 
 /// Why a backup failed.
+///
+/// Each text names the file or the member, and what to do. After every one the
+/// folder holds nothing of this backup.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Asked to stop; nothing is left behind.
-    #[error("cancelled")]
+    /// Asked to stop.
+    #[error("the etcd backup was cancelled; nothing of it is left behind, run it again")]
     Cancelled,
     /// The bytes received do not hash to the trailer the member sent.
-    #[error("{endpoint}: the snapshot's bytes do not match its checksum; take another one")]
+    #[error(
+        "{endpoint}: the snapshot's bytes do not match its checksum; take another one, and from \
+         another member if that is so again"
+    )]
     ChecksumMismatch {
         /// Member.
         endpoint: String,
@@ -25,20 +31,46 @@ pub enum Error {
         /// File.
         path: PathBuf,
     },
-    /// A file of that name exists already.
-    #[error("{}: exists already; nothing is overwritten", path.display())]
+    /// A file of that name exists already, or is being written.
+    #[error(
+        "{}: exists already, and nothing is overwritten; choose another name, or remove it if it \
+         is a `.part` that nobody writes any more",
+        path.display()
+    )]
     Exists {
         /// File.
         path: PathBuf,
     },
     /// Reading or writing a file failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; see that the folder can be written, or choose another one", path.display())]
     File {
         /// File or folder.
         path: PathBuf,
         /// Cause.
         #[source]
         source: io::Error,
+    },
+    /// The member broke off in the middle.
+    #[error(
+        "{endpoint}: broke the snapshot off after {bytes} bytes: {source}; see whether the member \
+         was restarted and what it logs, then take another one"
+    )]
+    Interrupted {
+        /// Member.
+        endpoint: String,
+        /// Bytes received.
+        bytes: u64,
+        /// Cause.
+        #[source]
+        source: Box<etcd_client::Error>,
+    },
+    /// The endpoint is none, or does not go with the TLS material.
+    #[error("{endpoint}: {reason}; give one member as https://HOST:2379, or http:// without TLS")]
+    InvalidEndpoint {
+        /// What was given.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The member cannot serve a backup worth having.
     #[error("{endpoint}: {reason}")]
@@ -49,7 +81,10 @@ pub enum Error {
         reason: String,
     },
     /// The member does not let us.
-    #[error("{endpoint}: not allowed: {reason}; a snapshot needs the root role")]
+    #[error(
+        "{endpoint}: not allowed: {reason}; give a user that has the root role, or none where \
+         authentication is off"
+    )]
     PermissionDenied {
         /// Member.
         endpoint: String,
@@ -57,7 +92,10 @@ pub enum Error {
         reason: String,
     },
     /// The member stopped sending.
-    #[error("{endpoint}: nothing came for {}s after {bytes} bytes", stall.as_secs())]
+    #[error(
+        "{endpoint}: nothing came for {stall:?} after {bytes} bytes; see to the member's disk and \
+         the network to it, or ask another member"
+    )]
     Stalled {
         /// Member.
         endpoint: String,
@@ -66,22 +104,28 @@ pub enum Error {
         /// How long.
         stall: Duration,
     },
-    /// The stream ended early or had no trailer.
-    #[error("{endpoint}: the stream is not a whole snapshot: {reason}")]
+    /// The stream ended early, went on too long or had no trailer.
+    #[error(
+        "{endpoint}: the stream is not a whole snapshot: {reason}; see what the member logs, and \
+         take another one"
+    )]
     Truncated {
         /// Member.
         endpoint: String,
         /// What is missing.
         reason: String,
     },
-    /// TLS material was given but the feature `tls` is off.
+    /// TLS is asked for but the feature `tls` is off.
     #[error("{endpoint}: TLS is asked for, but this build has it not: enable the feature `tls`")]
     TlsNotBuilt {
         /// Member.
         endpoint: String,
     },
     /// The member is out of reach.
-    #[error("{endpoint}: {source}")]
+    #[error(
+        "{endpoint}: {source}; see that the member runs there, and that its CA and the client \
+         certificate are the right ones"
+    )]
     Unreachable {
         /// Member.
         endpoint: String,
@@ -90,6 +134,11 @@ pub enum Error {
         source: Box<etcd_client::Error>,
     },
 }
+
+/// Codes of gRPC by which a member refuses who asks. A user that is missing or
+/// a wrong password is an INVALID_ARGUMENT to etcd, and a user where
+/// authentication is off a FAILED_PRECONDITION (its `rpctypes`).
+const REFUSALS: [i32; 4] = [3, 7, 9, 16];
 
 impl Error {
     pub(crate) fn file(path: impl Into<PathBuf>, source: io::Error) -> Self {
@@ -101,17 +150,28 @@ impl Error {
         }
     }
 
-    pub(crate) fn etcd(endpoint: &str, source: etcd_client::Error) -> Self {
-        // 7 and 16: PERMISSION_DENIED and UNAUTHENTICATED of gRPC.
-        match &source {
-            etcd_client::Error::GRpcStatus(status) if matches!(status.code() as i32, 7 | 16) => {
+    /// What the client said after `bytes` had come.
+    pub(crate) fn etcd(endpoint: &str, bytes: u64, source: etcd_client::Error) -> Self {
+        use etcd_client::Error as Cause;
+        let endpoint = endpoint.to_owned();
+        match source {
+            Cause::GRpcStatus(status) if REFUSALS.contains(&(status.code() as i32)) => {
                 Self::PermissionDenied {
-                    endpoint: endpoint.to_owned(),
+                    endpoint,
                     reason: status.message().to_owned(),
                 }
             }
-            _ => Self::Unreachable {
-                endpoint: endpoint.to_owned(),
+            Cause::InvalidArgs(_) | Cause::InvalidUri(_) => Self::InvalidEndpoint {
+                endpoint,
+                reason: source.to_string(),
+            },
+            source if bytes > 0 => Self::Interrupted {
+                endpoint,
+                bytes,
+                source: Box::new(source),
+            },
+            source => Self::Unreachable {
+                endpoint,
                 source: Box::new(source),
             },
         }
@@ -123,6 +183,8 @@ impl Error {
                 ObjectName::cluster("File", path.display().to_string())
             }
             Self::ChecksumMismatch { endpoint }
+            | Self::Interrupted { endpoint, .. }
+            | Self::InvalidEndpoint { endpoint, .. }
             | Self::MemberUnfit { endpoint, .. }
             | Self::PermissionDenied { endpoint, .. }
             | Self::Stalled { endpoint, .. }
@@ -142,11 +204,16 @@ impl From<Error> for StepError {
             Error::Cancelled => StepErrorKind::Cancelled,
             Error::Stalled { .. } => StepErrorKind::Deadline,
             Error::PermissionDenied { .. } => StepErrorKind::Forbidden,
-            Error::TlsNotBuilt { .. } | Error::Exists { .. } => StepErrorKind::Invalid,
+            Error::Exists { .. } | Error::InvalidEndpoint { .. } | Error::TlsNotBuilt { .. } => {
+                StepErrorKind::Invalid
+            }
             Error::ChecksumMismatch { .. }
+            | Error::Interrupted { .. }
             | Error::Truncated { .. }
             | Error::Unreachable { .. } => StepErrorKind::Unavailable,
-            _ => StepErrorKind::Permanent,
+            Error::DiskFull { .. } | Error::File { .. } | Error::MemberUnfit { .. } => {
+                StepErrorKind::Permanent
+            }
         };
         let object = error.object();
         let text = error.to_string();
@@ -163,21 +230,85 @@ impl From<Error> for StepError {
 mod tests {
     use super::*;
 
+    /// What the text of an error must tell to do; a new variant has to be
+    /// thought of here.
+    fn cure(error: &Error) -> &'static str {
+        match error {
+            Error::Cancelled => "run it again",
+            Error::ChecksumMismatch { .. } => "take another one",
+            Error::DiskFull { .. } => "free some",
+            Error::Exists { .. } => "choose another name",
+            Error::File { .. } => "see that the folder can be written",
+            Error::Interrupted { .. } => "see whether the member was restarted",
+            Error::InvalidEndpoint { .. } => "give one member as https://HOST:2379",
+            Error::MemberUnfit { .. } => "name a voting member",
+            Error::PermissionDenied { .. } => "give a user that has the root role",
+            Error::Stalled { .. } => "see to the member's disk and the network",
+            Error::Truncated { .. } => "take another one",
+            Error::TlsNotBuilt { .. } => "enable the feature `tls`",
+            Error::Unreachable { .. } => "see that the member runs there",
+        }
+    }
+
+    fn one_of_each() -> Vec<Error> {
+        let endpoint = "http://a:1".to_owned();
+        let path = PathBuf::from("/backups/a.db");
+        let reason = "name a voting member".to_owned();
+        let source = || etcd_client::Error::Internal("lost".to_owned());
+        vec![
+            Error::Cancelled,
+            Error::ChecksumMismatch {
+                endpoint: endpoint.clone(),
+            },
+            Error::file(&path, io::ErrorKind::StorageFull.into()),
+            Error::file(&path, io::ErrorKind::AlreadyExists.into()),
+            Error::file(&path, io::ErrorKind::PermissionDenied.into()),
+            Error::etcd(&endpoint, 7, source()),
+            Error::etcd(
+                &endpoint,
+                0,
+                etcd_client::Error::InvalidArgs("no".to_owned()),
+            ),
+            Error::MemberUnfit {
+                endpoint: endpoint.clone(),
+                reason: reason.clone(),
+            },
+            Error::PermissionDenied {
+                endpoint: endpoint.clone(),
+                reason: reason.clone(),
+            },
+            Error::Stalled {
+                endpoint: endpoint.clone(),
+                bytes: 7,
+                stall: Duration::from_millis(1500),
+            },
+            Error::Truncated {
+                endpoint: endpoint.clone(),
+                reason,
+            },
+            Error::TlsNotBuilt {
+                endpoint: endpoint.clone(),
+            },
+            Error::etcd(&endpoint, 0, source()),
+        ]
+    }
+
     #[test]
-    fn a_step_error_names_its_object_once() {
-        let full = || Error::file("/backups/a.db", io::ErrorKind::StorageFull.into());
-        assert_eq!(
-            StepError::from(full())
-                .to_string()
-                .replacen("/backups/a.db", "", 1),
-            "File : no space left; free some or choose another folder"
-        );
-        let taken = Error::Truncated {
-            endpoint: "http://a:1".to_owned(),
-            reason: "no".to_owned(),
-        };
-        let text = StepError::from(taken).to_string();
-        assert_eq!(text.matches("http://a:1").count(), 1, "{text}");
-        assert_eq!(StepError::from(Error::Cancelled).message, "cancelled");
+    fn each_error_names_its_object_once_and_the_cure() {
+        let errors = one_of_each();
+        let kinds: std::collections::BTreeSet<_> =
+            errors.iter().map(|error| format!("{error:?}")).collect();
+        assert_eq!(kinds.len(), errors.len());
+        for error in errors {
+            let (text, cure) = (error.to_string(), cure(&error));
+            assert!(text.contains(cure), "{text}");
+            assert!(text.contains(&error.object().name), "{text}");
+            let name = error.object().name;
+            let step = StepError::from(error);
+            assert!(step.message.contains(cure), "{step}");
+            if step.kind != StepErrorKind::Cancelled {
+                assert_eq!(step.to_string().matches(&name).count(), 1, "{step}");
+            }
+        }
     }
 }

@@ -61,12 +61,10 @@ impl Member {
         if let Some((name, password)) = &self.user {
             options = options.with_user(name, password);
         }
-        if let Some(tls) = &self.tls {
-            options = self.tls_options(tls, options)?;
-        }
+        options = self.tls_options(options)?;
         let connect = Client::connect([&self.endpoint], Some(options));
         match tokio::time::timeout(timeout, connect).await {
-            Ok(client) => client.map_err(|error| Error::etcd(&self.endpoint, error)),
+            Ok(client) => client.map_err(|error| Error::etcd(&self.endpoint, 0, error)),
             Err(_) => Err(Error::Stalled {
                 endpoint: self.endpoint.clone(),
                 bytes: 0,
@@ -76,20 +74,26 @@ impl Member {
     }
 
     #[cfg(feature = "tls")]
-    fn tls_options(&self, tls: &Tls, options: ConnectOptions) -> Result<ConnectOptions, Error> {
+    fn tls_options(&self, options: ConnectOptions) -> Result<ConnectOptions, Error> {
         use etcd_client::{Certificate, Identity, TlsOptions};
-        Ok(options.with_tls(
-            TlsOptions::new()
-                .ca_certificate(Certificate::from_pem(&tls.ca))
-                .identity(Identity::from_pem(&tls.certificate, &tls.key)),
-        ))
+        Ok(match &self.tls {
+            Some(tls) => options.with_tls(
+                TlsOptions::new()
+                    .ca_certificate(Certificate::from_pem(&tls.ca))
+                    .identity(Identity::from_pem(&tls.certificate, &tls.key)),
+            ),
+            None => options,
+        })
     }
 
     #[cfg(not(feature = "tls"))]
-    fn tls_options(&self, _: &Tls, _: ConnectOptions) -> Result<ConnectOptions, Error> {
-        Err(Error::TlsNotBuilt {
-            endpoint: self.endpoint.clone(),
-        })
+    fn tls_options(&self, options: ConnectOptions) -> Result<ConnectOptions, Error> {
+        if self.tls.is_some() || self.endpoint.starts_with("https://") {
+            return Err(Error::TlsNotBuilt {
+                endpoint: self.endpoint.clone(),
+            });
+        }
+        Ok(options)
     }
 }
 
@@ -107,5 +111,25 @@ impl fmt::Debug for Member {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_texts_show_no_secret() {
+        let secret = || "s3cret".to_owned();
+        let tls = Tls {
+            ca: secret(),
+            certificate: secret(),
+            key: secret(),
+        };
+        let member = Member::new("https://a:1")
+            .with_tls(tls.clone())
+            .with_user("root", secret());
+        let text = format!("{member:?} {tls:?}");
+        assert!(text.contains("root") && !text.contains("s3cret"), "{text}");
     }
 }

@@ -1,8 +1,10 @@
 //! A file that appears under its name only when it is whole and durable.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use tokio::fs::{File, OpenOptions};
+use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
 use crate::Error;
@@ -14,8 +16,10 @@ use crate::Error;
 ///   a crash of the machine: [`commit`](Self::commit) puts the file on disk,
 ///   renames it, and puts the folder on disk.
 /// * It is readable by its owner only (0600 on Unix) from the beginning.
-/// * Dropped before `commit`, or when `commit` fails, nothing is left behind. A
-///   process that is killed leaves a file whose name ends in `.part`.
+/// * Dropped before `commit`, or when `commit` fails, nothing is left behind; so
+///   too if a future of this type is dropped before it is ready, except that a
+///   `commit` goes on to its end. A process that is killed leaves a file whose
+///   name ends in `.part`.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -30,29 +34,31 @@ use crate::Error;
 /// ```
 #[derive(Debug)]
 pub struct PartFile {
-    file: Option<File>,
+    file: File,
+    names: Names,
+    replaces: bool,
+}
+
+/// Takes the part away when it is dropped.
+#[derive(Debug)]
+struct Names {
     part: PathBuf,
     path: PathBuf,
 }
 
 impl PartFile {
     /// Begins the file `name` in `folder`, which is created if it is missing.
-    /// A file of that name is never replaced.
+    ///
+    /// A file of that name is never replaced: it is looked for now and right
+    /// before the rename.
     ///
     /// # Errors
     /// [`Error::Exists`] if there is a file of that name, whole or in parts;
     /// [`Error::DiskFull`] or [`Error::File`] if the folder does not take it.
     pub async fn create(folder: &Path, name: &str) -> Result<Self, Error> {
-        make_folder(folder).await?;
-        let path = folder.join(name);
-        if tokio::fs::try_exists(&path)
-            .await
-            .map_err(|error| Error::file(&path, error))?
-        {
-            return Err(Error::Exists { path });
-        }
         // One name for all writers: the second one sees the first.
-        Self::begin(folder.join(format!("{name}.part")), path).await
+        let part = folder.join(format!("{name}.part"));
+        Self::begin(folder, part, name, false).await
     }
 
     /// As [`create`](Self::create), for a file that takes the place of an
@@ -63,89 +69,135 @@ impl PartFile {
     /// [`Error::DiskFull`] or [`Error::File`] if the folder does not take it;
     /// [`Error::Exists`] if this process is writing the same file already.
     pub async fn replace(folder: &Path, name: &str) -> Result<Self, Error> {
-        make_folder(folder).await?;
         // What a killed process left must not be in the way for ever.
-        let part = format!("{name}.{}.part", std::process::id());
-        Self::begin(folder.join(part), folder.join(name)).await
+        let part = folder.join(format!("{name}.{}.part", std::process::id()));
+        Self::begin(folder, part, name, true).await
     }
 
-    async fn begin(part: PathBuf, path: PathBuf) -> Result<Self, Error> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        options.mode(0o600);
-        let file = options
-            .open(&part)
-            .await
-            .map_err(|error| Error::file(&part, error))?;
-        Ok(Self {
-            file: Some(file),
-            part,
-            path,
+    async fn begin(
+        folder: &Path,
+        part: PathBuf,
+        name: &str,
+        replaces: bool,
+    ) -> Result<Self, Error> {
+        let path = folder.join(name);
+        // In one piece, because a file that is opened while nobody waits for it
+        // any more has to go again.
+        in_one_piece(path.clone(), move || {
+            if let Some(folder) = part.parent() {
+                fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
+            }
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let file = options
+                .open(&part)
+                .map_err(|error| Error::file(&part, error))?;
+            let names = Names { part, path };
+            // Only now: another writer may have been renaming its part.
+            names.refuse_taken(replaces)?;
+            Ok(Self {
+                file: File::from_std(file),
+                names,
+                replaces,
+            })
         })
+        .await
     }
 
     /// Appends `bytes`.
     ///
     /// # Errors
     /// [`Error::DiskFull`] or [`Error::File`]; nothing is worth keeping then.
+    /// The disk may refuse bytes only after more were written or at the end.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        match &mut self.file {
-            Some(file) => file
-                .write_all(bytes)
-                .await
-                .map_err(|error| Error::file(&self.part, error)),
-            None => Ok(()),
-        }
+        let result = self.file.write_all(bytes).await;
+        result.map_err(|error| Error::file(&self.names.part, error))
+    }
+
+    /// Puts on disk what has been written; what takes long in a `commit`.
+    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
+        let settled = async {
+            self.file.flush().await?;
+            self.file.sync_all().await
+        };
+        let result = settled.await;
+        result.map_err(|error| Error::file(&self.names.part, error))
     }
 
     /// Makes the file durable under its name, and says where it is.
     ///
     /// # Errors
+    /// [`Error::Exists`] if someone else has made a file of that name;
     /// [`Error::DiskFull`] or [`Error::File`]. If only the folder could not be
     /// put on disk, the file has its name all the same.
     pub async fn commit(mut self) -> Result<PathBuf, Error> {
-        let part = self.part.clone();
-        let failed = |error| Error::file(&part, error);
-        if let Some(mut file) = self.file.take() {
-            file.flush().await.map_err(failed)?;
-            file.sync_all().await.map_err(failed)?;
-        }
-        tokio::fs::rename(&part, &self.path).await.map_err(failed)?;
-        if let Some(folder) = self.path.parent() {
-            let sync = async { File::open(folder).await?.sync_all().await };
-            sync.await.map_err(|error| Error::file(folder, error))?;
-        }
-        Ok(std::mem::take(&mut self.path))
+        self.settle().await?;
+        let Self {
+            names, replaces, ..
+        } = self;
+        let path = names.path.clone();
+        in_one_piece(path.clone(), move || {
+            names.refuse_taken(replaces)?;
+            fs::rename(&names.part, &path).map_err(|error| Error::file(&names.part, error))?;
+            if let Some(folder) = path.parent() {
+                let sync = fs::File::open(folder).and_then(|folder| folder.sync_all());
+                sync.map_err(|error| Error::file(folder, error))?;
+            }
+            Ok(path)
+        })
+        .await
     }
 }
 
-impl Drop for PartFile {
+impl Names {
+    fn refuse_taken(&self, replaces: bool) -> Result<(), Error> {
+        let path = &self.path;
+        let is_taken = || fs::exists(path).map_err(|error| Error::file(path, error));
+        if !replaces && is_taken()? {
+            return Err(Error::Exists { path: path.clone() });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Names {
     fn drop(&mut self) {
         // After a rename there is nothing under this name any more.
-        let _ = std::fs::remove_file(&self.part);
+        let _ = fs::remove_file(&self.part);
     }
 }
 
-async fn make_folder(folder: &Path) -> Result<(), Error> {
-    tokio::fs::create_dir_all(folder)
-        .await
-        .map_err(|error| Error::file(folder, error))
+/// Does `work` on `path` to its end, even if nobody waits for it any more; its
+/// result is dropped then.
+async fn in_one_piece<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::file(path, io::Error::other(error))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
 
     #[tokio::test]
     async fn a_file_appears_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
-        let names = || -> Vec<_> {
-            std::fs::read_dir(folder.path())
-                .unwrap()
-                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .collect()
-        };
+        let names = || names(folder.path());
         let mut dropped = PartFile::create(folder.path(), "a.db").await.unwrap();
         dropped.write(b"half").await.unwrap();
         assert_eq!(names(), ["a.db.part"]);
@@ -160,11 +212,11 @@ mod tests {
         kept.write(b"whole").await.unwrap();
         let path = kept.commit().await.unwrap();
         assert_eq!(names(), ["a.db"]);
-        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
         assert!(matches!(
@@ -177,13 +229,111 @@ mod tests {
     async fn a_replaced_file_is_the_old_one_until_the_new_one_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
-        std::fs::write(&path, "old").unwrap();
+        fs::write(&path, "old").unwrap();
         // Left by a process that was killed.
-        std::fs::write(folder.path().join("a.json.part"), "ha").unwrap();
+        fs::write(folder.path().join("a.json.part"), "ha").unwrap();
         let mut file = PartFile::replace(folder.path(), "a.json").await.unwrap();
         file.write(b"new").await.unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
         file.commit().await.unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[tokio::test]
+    async fn what_another_tool_wrote_meanwhile_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut file = PartFile::create(folder.path(), "a.db").await.unwrap();
+        file.write(b"ours").await.unwrap();
+        fs::write(&path, "theirs").unwrap();
+        let refused = file.commit().await;
+        assert!(matches!(refused, Err(Error::Exists { .. })), "{refused:?}");
+        assert_eq!(names(folder.path()), ["a.db"]);
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+    }
+
+    /// Every write to /dev/full answers as a full disk does.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_full_disk_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        for pieces in [1, 1000] {
+            let mut file = PartFile::create(folder.path(), "a.db").await.unwrap();
+            let full = fs::OpenOptions::new().write(true).open("/dev/full");
+            file.file = File::from_std(full.unwrap());
+            let mut result = Ok(());
+            for _ in 0..pieces {
+                result = file.write(&[0; 4096]).await;
+                if result.is_err() {
+                    break;
+                }
+            }
+            // One small write is refused only when it is put on disk.
+            assert_eq!(result.is_err(), pieces > 1);
+            let error = match result {
+                Ok(()) => file.commit().await.unwrap_err(),
+                Err(error) => {
+                    drop(file);
+                    error
+                }
+            };
+            assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+            assert!(names(folder.path()).is_empty());
+        }
+    }
+
+    /// Drops `future` after it was polled `polls` times, with what it asked for
+    /// last still under way, and waits until that is done.
+    async fn drop_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+        // With a single thread for files, this comes after all that was asked.
+        let files_are_done = || tokio::task::spawn_blocking(|| ());
+        let mut result = None;
+        {
+            let mut future = std::pin::pin!(future);
+            for poll in 1..=polls {
+                result = future.as_mut().now_or_never();
+                if result.is_some() {
+                    break;
+                }
+                if poll < polls {
+                    files_are_done().await.unwrap();
+                }
+            }
+        }
+        files_are_done().await.unwrap();
+        result
+    }
+
+    #[test]
+    fn futures_dropped_half_way_leave_the_whole_file_or_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut whole = 0;
+            for polls in 1..10 {
+                let folder = tempfile::tempdir().unwrap();
+                let begun = drop_after(polls, PartFile::create(folder.path(), "a.db")).await;
+                let is_begun = begun.is_some();
+                drop(begun);
+                assert!(names(folder.path()).is_empty(), "{polls}");
+                assert_eq!(is_begun, polls > 1);
+
+                let mut file = PartFile::create(folder.path(), "a.db").await.unwrap();
+                file.write(b"whole").await.unwrap();
+                let _ = drop_after(polls, file.commit()).await;
+                match names(folder.path()).as_slice() {
+                    [] => assert_eq!(whole, 0, "{polls}"),
+                    [name] => {
+                        assert_eq!(name, "a.db", "{polls}");
+                        assert_eq!(fs::read(folder.path().join(name)).unwrap(), b"whole");
+                        whole += 1;
+                    }
+                    more => panic!("{polls}: {more:?}"),
+                }
+            }
+            assert!((1..9).contains(&whole), "{whole}");
+        });
     }
 }

@@ -33,7 +33,7 @@ impl SnapshotBackup {
         }
     }
 
-    /// Gives up when nothing comes for `stall` (default 30 s).
+    /// Gives up when no byte comes for `stall` (default 30 s).
     #[must_use]
     pub fn with_stall(mut self, stall: Duration) -> Self {
         self.stall = stall;
@@ -43,28 +43,42 @@ impl SnapshotBackup {
     /// Saves a snapshot as `name`; `progress` hears bytes received and bytes
     /// in all.
     ///
+    /// A cancellation is heeded until the snapshot is whole and on disk: what
+    /// then is left is to give it its name.
+    ///
     /// # Errors
-    /// Every one leaves the folder as it was.
+    /// Every one leaves the folder as it was, but the folder itself is made.
     pub async fn save(
         &self,
         name: &str,
         cancel: &Cancellation,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<BackupArtifact, Error> {
-        let work = self.stream_to(name, progress);
-        tokio::pin!(work);
-        match futures::future::select(work, std::pin::pin!(cancel.cancelled())).await {
-            futures::future::Either::Left((result, _)) => result,
-            futures::future::Either::Right(_) => Err(Error::Cancelled),
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
         }
+        let work = std::pin::pin!(self.receive(name, progress));
+        let cancelled = std::pin::pin!(cancel.cancelled());
+        let received = match futures::future::select(work, cancelled).await {
+            futures::future::Either::Left((result, _)) => result?,
+            futures::future::Either::Right(_) => return Err(Error::Cancelled),
+        };
+        let path = received.file.commit().await?;
+        Ok(BackupArtifact::new(path, received.bytes, received.sha256))
     }
 
-    async fn stream_to(
+    async fn receive(
         &self,
         name: &str,
         mut progress: impl FnMut(u64, u64) + Send,
-    ) -> Result<BackupArtifact, Error> {
+    ) -> Result<Received, Error> {
         let endpoint = &self.member.endpoint;
+        let broken = |reason| {
+            Err(Error::Truncated {
+                endpoint: endpoint.clone(),
+                reason,
+            })
+        };
         // Before anything is asked of the member: a name that is taken or a
         // folder that cannot be written costs it nothing.
         let mut file = PartFile::create(&self.folder, name).await?;
@@ -73,35 +87,42 @@ impl SnapshotBackup {
         let mut stream = self.within(0, client.snapshot()).await?;
 
         let mut check = TrailerCheck::default();
-        let mut expected = None;
+        let mut wanted = None;
         while let Some(blob) = self.next(&mut stream, check.bytes()).await? {
             // The first message tells the size; the trailer comes on top.
-            let of = *expected.get_or_insert(blob.remaining + blob.bytes.len() as u64);
+            let wanted = *wanted.get_or_insert_with(|| {
+                let first = (blob.bytes.len() + TRAILER) as u64;
+                blob.remaining.saturating_add(first)
+            });
             check.update(&blob.bytes);
+            if check.bytes() > wanted {
+                return broken(format!("more came than the {wanted} bytes it announced"));
+            }
             file.write(&blob.bytes).await?;
-            progress(check.bytes(), of + TRAILER as u64);
+            progress(check.bytes(), wanted);
         }
 
         let bytes = check.bytes();
-        let wanted = expected.unwrap_or(0) + TRAILER as u64;
-        if bytes != wanted {
-            return Err(Error::Truncated {
-                endpoint: endpoint.clone(),
-                reason: format!("{bytes} bytes came instead of {wanted}"),
-            });
+        match wanted {
+            None => return broken("it was empty".to_owned()),
+            Some(wanted) if bytes != wanted => {
+                return broken(format!("{bytes} bytes came instead of {wanted}"));
+            }
+            Some(_) => {}
         }
         match check.finish() {
             Checked::Intact(sha256) => {
-                let path = file.commit().await?;
-                Ok(BackupArtifact::new(path, bytes, sha256))
+                file.settle().await?;
+                Ok(Received {
+                    file,
+                    bytes,
+                    sha256,
+                })
             }
             Checked::Mismatch => Err(Error::ChecksumMismatch {
                 endpoint: endpoint.clone(),
             }),
-            Checked::TooShort => Err(Error::Truncated {
-                endpoint: endpoint.clone(),
-                reason: format!("{bytes} bytes are no database"),
-            }),
+            Checked::TooShort => broken(format!("{bytes} bytes are no database")),
         }
     }
 
@@ -129,11 +150,13 @@ impl SnapshotBackup {
         stream: &mut SnapshotStreaming,
         bytes: u64,
     ) -> Result<Option<Blob>, Error> {
-        // Empty messages are no progress: the limit is over all of them.
+        // Empty messages are no progress: the limit is over all of them. A
+        // member that cannot read its database sends them without end and as
+        // fast as it can, so between two of them the limit needs a look.
         let next = async {
             loop {
                 match stream.message().await? {
-                    Some(message) if message.blob().is_empty() => {}
+                    Some(message) if message.blob().is_empty() => tokio::task::yield_now().await,
                     Some(message) => {
                         return Ok(Some(Blob {
                             bytes: message.blob().to_vec(),
@@ -153,7 +176,7 @@ impl SnapshotBackup {
         work: impl Future<Output = Result<T, etcd_client::Error>>,
     ) -> Result<T, Error> {
         match tokio::time::timeout(self.stall, work).await {
-            Ok(result) => result.map_err(|error| Error::etcd(&self.member.endpoint, error)),
+            Ok(result) => result.map_err(|error| Error::etcd(&self.member.endpoint, bytes, error)),
             Err(_) => Err(Error::Stalled {
                 endpoint: self.member.endpoint.clone(),
                 bytes,
@@ -161,6 +184,13 @@ impl SnapshotBackup {
             }),
         }
     }
+}
+
+/// A snapshot that is whole and on disk, but without its name.
+struct Received {
+    file: PartFile,
+    bytes: u64,
+    sha256: String,
 }
 
 /// A piece of the stream that carries bytes.

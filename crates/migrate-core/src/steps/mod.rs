@@ -1,12 +1,15 @@
 //! The five steps as object-safe traits, and [`Migration`], which composes them.
 //!
 //! Each trait says what an implementation guarantees; a tool replaces any of
-//! them by its own. The one-method traits are implemented for closures.
+//! them by its own. The one-method traits are implemented for closures:
+//! [`prepare_fn`], [`back_up_fn`], [`migrate_fn`].
 
 mod by_node;
+mod closure;
 mod error;
 mod input;
 
+pub use closure::{back_up_fn, migrate_fn, prepare_fn};
 pub use error::{StepError, StepErrorKind};
 pub use input::{
     BackupArtifact, BackupProof, BackupReport, Baseline, BaselineLease, BaselineNode,
@@ -19,7 +22,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::Stream;
-use futures::future::BoxFuture;
 
 use crate::{Action, ActionStatus, StepContext};
 
@@ -120,30 +122,6 @@ pub trait VerifyMigration: Send + Sync {
     ) -> Result<Verdict, StepError> {
         let now = self.observe(cx).await?;
         Ok(self.compare(input, scope, before, &now))
-    }
-}
-
-#[async_trait]
-impl<F> PrepareEnvironment for F
-where
-    F: for<'a> Fn(&'a StepContext, &'a StepInput) -> BoxFuture<'a, Result<StepReport, StepError>>
-        + Send
-        + Sync,
-{
-    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<StepReport, StepError> {
-        self(cx, input).await
-    }
-}
-
-#[async_trait]
-impl<F> BackUpData for F
-where
-    F: for<'a> Fn(&'a StepContext, &'a StepInput) -> BoxFuture<'a, Result<BackupReport, StepError>>
-        + Send
-        + Sync,
-{
-    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
-        self(cx, input).await
     }
 }
 

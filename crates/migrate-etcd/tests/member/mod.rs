@@ -1,0 +1,241 @@
+//! An etcd member that does as it is told: the gRPC over HTTP/2 of the three
+//! calls that a backup makes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, StreamExt};
+use http_body_util::StreamBody;
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+/// What a member does while it sends a snapshot, one after the other. After
+/// the last one the stream ends well.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Bytes, with the number of bytes that it says are still to come.
+    Send { blob: Vec<u8>, remaining: u64 },
+    /// Messages without bytes, each after a second.
+    SendNothing { times: usize },
+    /// Messages without bytes as fast as they go. Many share a frame, because
+    /// the client's HTTP/2 cuts off who sends too many tiny ones.
+    Flood { frames: usize },
+    /// Nothing more; the stream stays open.
+    Stall,
+    /// The stream ends with this status.
+    Fail { code: u16, message: &'static str },
+}
+
+/// How a member answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    pub(crate) leader: u64,
+    pub(crate) is_learner: bool,
+    /// Code of gRPC for a user and password.
+    pub(crate) authenticate: u16,
+    pub(crate) snapshot: Vec<Act>,
+}
+
+impl Answers {
+    /// A voting member with a leader, which sends `snapshot`.
+    pub(crate) fn of(snapshot: Vec<Act>) -> Self {
+        Self {
+            leader: 1,
+            is_learner: false,
+            authenticate: 0,
+            snapshot,
+        }
+    }
+}
+
+/// A member at work, until its runtime ends.
+pub(crate) struct FakeMember {
+    pub(crate) endpoint: String,
+    state: Arc<State>,
+}
+
+struct State {
+    answers: Answers,
+    connections: AtomicUsize,
+    snapshots: AtomicUsize,
+    cut: Notify,
+    given_up: Notify,
+}
+
+impl FakeMember {
+    pub(crate) async fn start(answers: Answers) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(State {
+            answers,
+            connections: AtomicUsize::new(0),
+            snapshots: AtomicUsize::new(0),
+            cut: Notify::new(),
+            given_up: Notify::new(),
+        });
+        tokio::spawn(serve(listener, Arc::clone(&state)));
+        Self { endpoint, state }
+    }
+
+    /// Connections taken so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Snapshots asked for so far.
+    pub(crate) fn snapshots(&self) -> usize {
+        self.state.snapshots.load(Ordering::SeqCst)
+    }
+
+    /// Cuts the connection, as a member that is killed does.
+    pub(crate) fn cut(&self) {
+        self.state.cut.notify_one();
+    }
+
+    /// Waits until a snapshot's stream is done with, on whichever side: from
+    /// then on it holds the member's database no more.
+    pub(crate) async fn stream_has_ended(&self) {
+        let ended = self.state.given_up.notified();
+        let limit = tokio::time::timeout(Duration::from_secs(60), ended);
+        limit.await.expect("the stream is still open");
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<State>) {
+    while let Ok((socket, _)) = listener.accept().await {
+        state.connections.fetch_add(1, Ordering::SeqCst);
+        let state = Arc::clone(&state);
+        tokio::spawn(async move {
+            let answering = Arc::clone(&state);
+            let service = hyper::service::service_fn(move |request| {
+                std::future::ready(Ok::<_, Infallible>(answer(&request, &answering)))
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let connection = builder.serve_connection(TokioIo::new(socket), service);
+            tokio::select! {
+                _ = connection => {}
+                () = state.cut.notified() => {}
+            }
+        });
+    }
+}
+
+type Frames = BoxStream<'static, Result<Frame<Bytes>, Infallible>>;
+
+fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBody<Frames>> {
+    let answers = &state.answers;
+    let frames = match request.uri().path() {
+        "/etcdserverpb.Auth/Authenticate" => one(Vec::new(), answers.authenticate),
+        "/etcdserverpb.Maintenance/Status" => {
+            let mut status = number(4, answers.leader);
+            status.extend(number(10, answers.is_learner.into()));
+            one(status, 0)
+        }
+        "/etcdserverpb.Maintenance/Snapshot" => {
+            state.snapshots.fetch_add(1, Ordering::SeqCst);
+            snapshot(answers.snapshot.clone(), Open(Arc::clone(state)))
+        }
+        other => panic!("{other} is no call of a backup"),
+    };
+    let mut response = Response::new(StreamBody::new(frames));
+    let kind = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert("content-type", kind);
+    response
+}
+
+/// Tells when a stream is dropped.
+struct Open(Arc<State>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.given_up.notify_one();
+    }
+}
+
+fn snapshot(acts: Vec<Act>, open: Open) -> Frames {
+    let end = Act::Fail {
+        code: 0,
+        message: "",
+    };
+    stream::iter(acts.into_iter().chain([end]))
+        .flat_map(move |act| {
+            let _kept = &open;
+            match act {
+                Act::Send { blob, remaining } => {
+                    let mut message = number(2, remaining);
+                    message.extend(bytes(3, &blob));
+                    stream::iter([Frame::data(framed(&message).into())]).boxed()
+                }
+                Act::SendNothing { times } => stream::iter(0..times)
+                    .then(|_| async {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        Frame::data(framed(&number(2, 1)).into())
+                    })
+                    .boxed(),
+                Act::Flood { frames } => {
+                    let frame = Bytes::from(framed(&number(2, 1)).repeat(1000));
+                    stream::iter(0..frames)
+                        .map(move |_| Frame::data(frame.clone()))
+                        .boxed()
+                }
+                Act::Stall => stream::pending().boxed(),
+                Act::Fail { code, message } => stream::iter([status(code, message)]).boxed(),
+            }
+        })
+        .map(Ok)
+        .boxed()
+}
+
+fn one(message: Vec<u8>, code: u16) -> Frames {
+    let mut frames = vec![Ok(status(code, "as told"))];
+    if code == 0 {
+        frames.insert(0, Ok(Frame::data(framed(&message).into())));
+    }
+    stream::iter(frames).boxed()
+}
+
+/// A message of gRPC: uncompressed, its length, its bytes.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0];
+    frame.extend((message.len() as u32).to_be_bytes());
+    frame.extend(message);
+    frame
+}
+
+fn status(code: u16, message: &'static str) -> Frame<Bytes> {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", code.into());
+    trailers.insert("grpc-message", HeaderValue::from_static(message));
+    Frame::trailers(trailers)
+}
+
+/// Field `field` of a protobuf message, as a number.
+fn number(field: u8, value: u64) -> Vec<u8> {
+    let mut bytes = vec![field << 3];
+    bytes.extend(varint(value));
+    bytes
+}
+
+/// Field `field` of a protobuf message, as bytes.
+fn bytes(field: u8, value: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![field << 3 | 2];
+    bytes.extend(varint(value.len() as u64));
+    bytes.extend(value);
+    bytes
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
