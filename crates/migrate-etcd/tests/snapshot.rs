@@ -1,4 +1,5 @@
 //! What a snapshot backup leaves in its folder, whatever the member does.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod member;
 
@@ -309,7 +310,7 @@ async fn of_two_backups_of_one_name_the_second_is_refused() {
     let (first, second) = futures::future::join(bench.save(), bench.save()).await;
     assert_eq!(bench.names(), ["a.db"]);
     assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
-    let refused = first.err().or(second.err());
+    let refused = first.err().or_else(|| second.err());
     assert!(matches!(refused, Some(Error::Exists { .. })), "{refused:?}");
 }
 
@@ -408,7 +409,7 @@ async fn as_a_step_it_reports_what_it_made_and_how_far_that_is_proven() {
     assert_eq!(report.findings[0].code, "KM-BACKUP-001");
     assert_eq!(bench.names(), ["etcd-c-run-1-0.db"]);
     assert_eq!(report.artifacts[0].bytes, stream.len() as u64);
-    let heard = heard.lock().unwrap();
+    let heard = std::mem::take(&mut *heard.lock().unwrap());
     let size = stream.len() as u64;
     assert!(heard.iter().any(|event| matches!(
         &event.kind,

@@ -1,6 +1,6 @@
 //! Opening a run at an API server that refuses what it allows later, as one
 //! does for a moment after its start.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod common;
 
