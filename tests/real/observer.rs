@@ -109,15 +109,15 @@ impl Observer {
         let changes = self.changes().await;
         let mut checker = RuleChecker::new(settings);
         let accepted = audit.iter().filter(|event| event.is_accepted_eviction());
-        let mut evictions = 0;
-        for object in accepted.filter_map(|event| event.object_ref.as_ref()) {
-            evictions += 1;
-            checker.eviction_accepted(&object.namespace, &object.name);
-        }
+        let evictions = accepted.clone().count();
         // Of a runner that was killed while it asked: its pod may be gone.
         let unsettled = audit.iter().filter(|event| event.is_unsettled_eviction());
-        for object in unsettled.filter_map(|event| event.object_ref.as_ref()) {
-            checker.eviction_accepted(&object.namespace, &object.name);
+        // An eviction that names no uid excuses no pod.
+        for uid in accepted
+            .chain(unsettled)
+            .filter_map(|event| event.evicted_uid())
+        {
+            checker.eviction_accepted(uid);
         }
         show(&mut checker, &changes);
         Verdict {
