@@ -226,7 +226,7 @@ impl Record {
 ///
 /// Those are as many of a name as kwok has removed pods of it beyond the ones
 /// that were evicted or that somebody had told to go, and they were never seen
-/// terminating, as a pod deleted by anybody else is.
+/// terminating with a grace, as a pod deleted by anybody else is.
 fn struck_by_kwok<'a>(
     changes: &'a [Change],
     audit: &[AuditEvent],
@@ -250,7 +250,7 @@ fn struck_by_kwok<'a>(
     for change in changes.iter().filter(|change| change.kind == "Pod") {
         if change.deleted {
             ended.insert(uid(change), key(&change.object));
-        } else if !change.object["metadata"]["deletionTimestamp"].is_null() {
+        } else if change.object["metadata"]["deletionGracePeriodSeconds"].as_u64() > Some(0) {
             told.insert(uid(change));
         }
     }
