@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     loop {
         match health
-            .run(&cx, &input, &VerifyScope::Cluster, &before)
+            .run(&cx, &input, &VerifyScope::cluster(), &before)
             .await?
         {
             Verdict::Pass => break println!("as well as before"),

@@ -17,12 +17,12 @@ use migrate_drain::Drainer;
 use migrate_executor::{MemoryJournal, RunOutcome};
 use migrate_sim::rules::{RuleSettings, Violation};
 use migrate_sim::{Budget, Pool, Scenario, Workload};
-use migrate_testbed::{ControlPlane, skip_or_fail};
+use migrate_testbed::{AuditEvent, ControlPlane, skip_or_fail};
 
 use real::cluster::{self, ORIGIN};
+use real::figure;
 use real::observer::Observer;
 use real::run::{self, NoBackup, NoDrain, Parts};
-use real::{audit, figure};
 
 const GUARDED: &str = "waive = ['KM-BACKUP-001']";
 const NOTHING_ASSUMED: &str = "waive = ['KM-BACKUP-001']\n[assumed-budgets]\nenabled = false";
@@ -35,72 +35,120 @@ async fn a_run_without_a_guard_is_caught() {
         return;
     };
     cluster::load(&plane, &scenario()).await;
-    let drainer = |client: &Client| Drainer::new(client.clone());
-    type Make = Box<dyn Fn(&Client) -> Arc<dyn MigratePods>>;
-    let controls: [(&str, &str, Make, &str); 4] = [
-        (
-            "nothing off",
-            GUARDED,
-            Box::new(move |client| Arc::new(drainer(client))),
-            "",
-        ),
-        (
-            "ledger off",
-            GUARDED,
-            Box::new(move |client| Arc::new(drainer(client).unguarded())),
-            "I1",
-        ),
-        (
-            "assumed budgets off",
-            NOTHING_ASSUMED,
-            Box::new(move |client| Arc::new(drainer(client))),
-            "I1",
-        ),
-        ("drain off", GUARDED, Box::new(|_| Arc::new(NoDrain)), "I3"),
-    ];
-    for (name, policy, migrate, broken) in controls {
-        let violations = run(&plane, name, policy, &migrate).await;
+    for control in controls() {
+        let name = control.name;
+        let violations = run(&plane, &control).await;
         figure(
             &format!("controls.{}", name.replace(' ', "-")),
             violations.len(),
             "violations",
         );
-        let rules: Vec<&str> = violations.iter().map(|violation| violation.rule).collect();
-        if broken.is_empty() {
-            assert!(rules.is_empty(), "{name}: {violations:#?}");
-        } else {
-            assert!(
-                rules.contains(&broken),
-                "{name}: {broken} is not among {violations:#?}"
-            );
+        let Some((rule, what)) = control.broken else {
+            assert!(violations.is_empty(), "{name}: {violations:#?}");
+            continue;
+        };
+        let is_it = |seen: &Violation| seen.rule == rule && seen.what.contains(what);
+        assert!(
+            violations.iter().any(is_it),
+            "{name}: {rule} is not among {violations:#?}"
+        );
+        if control.deletes {
+            assert_eq!(violations.len(), 1, "{name}: {violations:#?}");
         }
     }
 }
 
-/// What the checker says of an upgrade that drains like this.
-async fn run(
-    plane: &ControlPlane,
-    name: &str,
-    policy: &str,
-    migrate: &dyn Fn(&Client) -> Arc<dyn MigratePods>,
-) -> Vec<Violation> {
+/// A run that lacks one guard, and what is to be said of it.
+struct Control {
+    name: &'static str,
+    policy: &'static str,
+    migrate: fn(Client) -> Arc<dyn MigratePods>,
+    /// Whether a person deletes a pod afterwards whose name was evicted before.
+    deletes: bool,
+    /// The rule, and words of its violation.
+    broken: Option<(&'static str, &'static str)>,
+}
+
+fn controls() -> [Control; 5] {
+    let guarded = Control {
+        name: "nothing off",
+        policy: GUARDED,
+        migrate: |client| Arc::new(Drainer::new(client)),
+        deletes: false,
+        broken: None,
+    };
+    [
+        Control {
+            name: "a pod deleted by hand",
+            deletes: true,
+            broken: Some(("I1", "went without an accepted eviction")),
+            ..guarded
+        },
+        Control {
+            name: "ledger off",
+            migrate: |client| Arc::new(Drainer::new(client).unguarded()),
+            broken: Some(("I1", "was evicted")),
+            ..guarded
+        },
+        Control {
+            name: "assumed budgets off",
+            policy: NOTHING_ASSUMED,
+            broken: Some(("I1", "was evicted")),
+            ..guarded
+        },
+        Control {
+            name: "drain off",
+            migrate: |_| Arc::new(NoDrain),
+            broken: Some(("I3", "changed its kubelet under")),
+            ..guarded
+        },
+        guarded,
+    ]
+}
+
+/// What the checker says of such an upgrade.
+async fn run(plane: &ControlPlane, control: &Control) -> Vec<Violation> {
+    let name = control.name;
     cluster::reset_nodes(plane).await;
     let observer = Observer::start(plane.client()).await;
     let client = plane.client();
+    // Judged on its own evictions, not on those of the controls before it.
+    let mut log = plane.audit().unwrap();
+    drop(log.read_new().unwrap());
     let parts = Parts {
         run: name.replace(' ', "-"),
-        policy: run::policy(policy),
+        policy: run::policy(control.policy),
         journal: Box::new(MemoryJournal::new()),
         back_up: Arc::new(NoBackup),
-        migrate: migrate(&client),
+        migrate: (control.migrate)(client.clone()),
         client,
     };
     let report = run::upgrade(plane, parts).await;
     assert_eq!(report.outcome, RunOutcome::Done, "{name}: {report}");
-    observer
-        .finish(RuleSettings::default(), &audit::all(plane))
-        .await
-        .violations
+    let mut events = log.read_new().unwrap();
+    if control.deletes {
+        let name = evicted_replica(&events);
+        let delete = ["delete", "pod", "-n", "shop", &name];
+        cluster::kubectl(plane, &delete).await;
+        events.extend(log.read_new().unwrap());
+    }
+    let verdict = observer.finish(RuleSettings::default(), &events).await;
+    assert_eq!(
+        verdict.evictions, report.evictions as usize,
+        "{name}: its own evictions, all of them"
+    );
+    verdict.violations
+}
+
+/// A pod of the StatefulSet that was evicted, and by now is there again under
+/// its name.
+fn evicted_replica(events: &[AuditEvent]) -> String {
+    let mut evicted = events.iter().filter(|event| event.is_accepted_eviction());
+    let name = evicted.find_map(|event| {
+        let name = &event.object_ref.as_ref()?.name;
+        name.starts_with("cache-").then(|| name.clone())
+    });
+    name.expect("a pod of the StatefulSet was evicted")
 }
 
 /// Every node has two pods of each workload, most of which have no budget.

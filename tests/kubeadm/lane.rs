@@ -128,8 +128,8 @@ pub(crate) fn broken_rules(changes: &[Change]) -> Vec<String> {
         }
     }
     let mut checker = RuleChecker::new(settings);
-    for (namespace, name) in moves::evicted(changes) {
-        checker.eviction_accepted(&namespace, &name);
+    for uid in moves::evicted(changes) {
+        checker.eviction_accepted(&uid);
     }
     show(&mut checker, changes);
     let violations = checker.finish();

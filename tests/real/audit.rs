@@ -122,10 +122,20 @@ fn covers(permission: &Permission, verb: &str, event: &AuditEvent) -> bool {
     }
 }
 
+/// `VERB RESOURCE.GROUP`, for the core group without one, and where the right is
+/// for one namespace or name, that.
 fn shown(permission: &Permission, verb: &str) -> String {
-    match permission.target {
+    let mut shown = match permission.target {
         Target::Path(path) => format!("{verb} {path}"),
+        Target::Resource {
+            group: "",
+            resource,
+        } => format!("{verb} {resource}"),
         Target::Resource { group, resource } => format!("{verb} {resource}.{group}"),
         _ => verb.to_owned(),
+    };
+    for part in [permission.name, permission.namespace] {
+        shown.extend(part.into_iter().flat_map(|part| [" ", part]));
     }
+    shown
 }

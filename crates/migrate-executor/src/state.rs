@@ -333,6 +333,16 @@ impl RunState {
         self.replacements.get(target.name()).unwrap_or(target)
     }
 
+    /// Planned nodes that a driver has replaced, with the nodes that came.
+    pub(crate) fn replaced(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut replaced = BTreeMap::<String, BTreeSet<String>>::new();
+        for (node, planned) in &self.replacements {
+            let others = replaced.entry(planned.name().to_owned()).or_default();
+            others.insert(node.clone());
+        }
+        replaced
+    }
+
     /// Whether `action` had been tried before its last intent.
     pub(crate) fn is_retry(&self, action: &Action) -> bool {
         self.attempts

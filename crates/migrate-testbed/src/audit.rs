@@ -165,6 +165,14 @@ impl AuditEvent {
         self.is_real_eviction() && !(200..500).contains(&self.code())
     }
 
+    /// The uid of the pod that an eviction asked for: absent where its
+    /// preconditions name none, for then it went to whoever had the name.
+    pub fn evicted_uid(&self) -> Option<&str> {
+        let body = self.request_object.as_ref()?;
+        let uid = &body["deleteOptions"]["preconditions"]["uid"];
+        uid.as_str().filter(|_| self.is_real_eviction())
+    }
+
     fn is_real_eviction(&self) -> bool {
         self.verb == "create" && self.is_for("pods/eviction") && !self.is_dry_run()
     }
@@ -267,6 +275,18 @@ mod tests {
             ..AuditStatus::default()
         });
         assert!(!event.is_accepted_eviction() && event.is_unsettled_eviction());
+    }
+
+    #[test]
+    fn an_eviction_names_its_pod_by_preconditions_alone() {
+        let mut event: AuditEvent = serde_json::from_str(EVICTION).unwrap();
+        let named = serde_json::json!({"deleteOptions": {"preconditions": {"uid": "u-1"}}});
+        event.request_object = Some(named);
+        assert_eq!(event.evicted_uid(), None, "a dry run evicts nobody");
+        event.request_uri = event.request_uri.replace("?dryRun=All", "");
+        assert_eq!(event.evicted_uid(), Some("u-1"));
+        event.request_object = Some(serde_json::json!({"kind": "Eviction"}));
+        assert_eq!(event.evicted_uid(), None);
     }
 
     #[test]

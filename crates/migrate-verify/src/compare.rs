@@ -47,7 +47,8 @@ pub fn compare(
             }
         }
         VerifyScope::WorkloadsOf { node } => check.workloads(&workloads_of(input, node)),
-        _ => check.cluster(),
+        VerifyScope::Cluster { replaced } => check.cluster(replaced),
+        _ => check.cluster(&BTreeMap::new()),
     }
     if !check.lost.is_empty() {
         return Verdict::Fail {
@@ -69,6 +70,27 @@ fn workloads_of(input: &StepInput, node: &str) -> BTreeSet<WorkloadId> {
     pods.filter(|pod| !pod.is_daemon())
         .filter_map(|pod| pod.workload.clone())
         .collect()
+}
+
+/// The nodes there are and those that have to be: the ones from before, and in
+/// the place of each that was replaced and is gone, those that replaced it.
+fn nodes_wanted<'a>(
+    before: &'a Baseline,
+    now: &'a Baseline,
+    replaced: &'a BTreeMap<String, BTreeSet<String>>,
+) -> BTreeSet<&'a String> {
+    let mut wanted: BTreeSet<&String> = now.nodes.keys().collect();
+    for name in before
+        .nodes
+        .keys()
+        .filter(|name| !now.nodes.contains_key(*name))
+    {
+        match replaced.get(name) {
+            Some(others) => wanted.extend(others),
+            None => drop(wanted.insert(name)),
+        }
+    }
+    wanted
 }
 
 /// Whether a restart of this node's kubelet takes a part of the control plane
@@ -109,7 +131,7 @@ impl Comparison<'_> {
         self.missing.push(finding);
     }
 
-    fn cluster(&mut self) {
+    fn cluster(&mut self, replaced: &BTreeMap<String, BTreeSet<String>>) {
         let members: BTreeSet<&String> = self
             .before
             .control_plane
@@ -119,8 +141,7 @@ impl Comparison<'_> {
         for member in members {
             self.member(member);
         }
-        let nodes: Vec<&String> = self.now.nodes.keys().collect();
-        for name in nodes {
+        for name in nodes_wanted(self.before, self.now, replaced) {
             self.node(name);
             self.cordon(name);
         }

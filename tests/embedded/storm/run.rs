@@ -101,7 +101,8 @@ impl Storm {
                 && object.resource.kind == "Pod"
                 && node.is_some_and(|node| broken.contains(node));
             if is_lost {
-                let pod = format!("{}/{}", object.namespace, object.name);
+                let (namespace, name, uid) = (&object.namespace, &object.name, object.uid());
+                let pod = format!("{namespace}/{name} ({uid})");
                 losing.lock().unwrap().insert(pod);
             }
             seen(store, change);

@@ -1,7 +1,7 @@
 //! Which pods were moved, how often, and whether a start under way was thrown
 //! away: a fold over what watches have shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -122,18 +122,11 @@ fn uid(object: &Value) -> String {
     text(&object["metadata"]["uid"])
 }
 
-/// Namespaces and names of pods whose eviction was accepted.
-pub(crate) fn evicted(changes: &[Change]) -> Vec<(String, String)> {
+/// Uids of pods whose eviction was accepted.
+pub(crate) fn evicted(changes: &[Change]) -> BTreeSet<String> {
     let pods = changes.iter().filter(|change| change.kind == "Pod");
     let evicted = pods.filter(|change| is_evicted(&change.object));
-    let name = |change: &Change| {
-        let metadata = &change.object["metadata"];
-        (text(&metadata["namespace"]), text(&metadata["name"]))
-    };
-    let mut names: Vec<_> = evicted.map(name).collect();
-    names.sort();
-    names.dedup();
-    names
+    evicted.map(|change| uid(&change.object)).collect()
 }
 
 #[cfg(test)]

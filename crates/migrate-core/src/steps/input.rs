@@ -270,8 +270,22 @@ pub enum VerifyScope {
         /// Node.
         node: String,
     },
-    /// Everything at the target.
-    Cluster,
+    /// Everything at the target, and nothing of the baseline missing.
+    Cluster {
+        /// Nodes that were replaced on purpose, and the nodes that are to be
+        /// there in the place of each.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        replaced: BTreeMap<String, BTreeSet<String>>,
+    },
+}
+
+impl VerifyScope {
+    /// The whole cluster, in which no node was replaced.
+    pub fn cluster() -> Self {
+        Self::Cluster {
+            replaced: BTreeMap::new(),
+        }
+    }
 }
 
 /// A cluster's health at one moment; the one taken before the run is the

@@ -97,7 +97,7 @@ impl Executor {
             RunStep::FinalVerify => {
                 let within = self.state.policy.deadlines.verify;
                 let now = self.now();
-                self.checks.add_cluster(now, within);
+                self.checks.add_cluster(self.state.replaced(), now, within);
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! One observation serves every verification that waits for one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
@@ -83,9 +83,15 @@ impl Checks {
         self.add(key, node_steps(node, node), now, within);
     }
 
-    /// Verifies the whole cluster.
-    pub(super) fn add_cluster(&mut self, now: Moment, within: Duration) {
-        let steps = VecDeque::from([CheckStep::Compare(VerifyScope::Cluster)]);
+    /// Verifies the whole cluster, in which these nodes were replaced by those.
+    pub(super) fn add_cluster(
+        &mut self,
+        replaced: BTreeMap<String, BTreeSet<String>>,
+        now: Moment,
+        within: Duration,
+    ) {
+        let scope = VerifyScope::Cluster { replaced };
+        let steps = VecDeque::from([CheckStep::Compare(scope)]);
         self.add(CheckKey::Cluster, steps, now, within);
     }
 

@@ -174,7 +174,22 @@ impl UpgradeComponents for Driver {
 
     async fn probe(&self, _: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
         sleep(secs(1)).await;
-        self.0.lock().settle();
+        let name = action.target.name();
+        {
+            let mut world = self.0.lock();
+            world.settle();
+            let is_there = world
+                .nodes
+                .get(name)
+                .is_some_and(|node| node.version != world.to);
+            if matches!(action.target, Target::Node { .. })
+                && !is_there
+                && let Some(new) = world.replacement(name)
+            {
+                let nodes = vec![new];
+                return Ok(ActionStatus::Succeeded(Outcome::ReplacedBy { nodes }));
+            }
+        }
         Ok(self.with(&action.target, |machine| match &machine.upgrade {
             Some(upgrade) if upgrade.action == action.id.as_str() => {
                 match (upgrade.done_at > Instant::now(), upgrade.fails) {
@@ -296,12 +311,14 @@ async fn drain(world: &World, run: &str, node: String) -> DrainEvent {
 async fn release(world: &World, run: &str, node: String) -> DrainEvent {
     let lifted = {
         let mut world = world.lock();
-        let machine = world.nodes.get_mut(&node).unwrap();
-        let ours = machine.cordon.take_if(|cordon| cordon.run == run);
-        if let Some(cordon) = &ours {
-            machine.unschedulable = cordon.before;
-        }
-        ours.is_some()
+        // One that is gone has no cordon either.
+        world.nodes.get_mut(&node).is_some_and(|machine| {
+            let ours = machine.cordon.take_if(|cordon| cordon.run == run);
+            if let Some(cordon) = &ours {
+                machine.unschedulable = cordon.before;
+            }
+            ours.is_some()
+        })
     };
     if lifted {
         world.effect(format!("uncordon {node}")).await;
@@ -340,9 +357,10 @@ impl VerifyMigration for Verifier {
         &self,
         input: &StepInput,
         scope: &VerifyScope,
-        _: &Baseline,
+        before: &Baseline,
         now: &Baseline,
     ) -> Verdict {
+        let is_there = |name: &String| now.nodes.contains_key(name);
         let node_is_well = |name: &str| {
             now.nodes
                 .get(name)
@@ -354,10 +372,16 @@ impl VerifyMigration for Verifier {
             }
             VerifyScope::Node { node } => node_is_well(node),
             VerifyScope::WorkloadsOf { node } => {
-                now.nodes.get(node).is_some_and(|node| !node.unschedulable)
+                now.nodes.get(node).is_none_or(|node| !node.unschedulable)
             }
-            VerifyScope::Cluster => {
-                now.nodes.keys().all(|name| node_is_well(name))
+            VerifyScope::Cluster { replaced } => {
+                let has_successors = |name: &String| {
+                    let others = replaced.get(name);
+                    others.is_some_and(|others| others.iter().all(is_there))
+                };
+                let mut all = before.nodes.keys();
+                all.all(|name| is_there(name) || has_successors(name))
+                    && now.nodes.keys().all(|name| node_is_well(name))
                     && now
                         .control_plane
                         .values()

@@ -56,6 +56,9 @@ pub(crate) struct Faults {
     pub(crate) undrainable: BTreeSet<String>,
     /// Drains that are given up before the cordon.
     pub(crate) refused: BTreeSet<String>,
+    /// Nodes that the driver deletes once their upgrade is over, for one with
+    /// `-new` to its name.
+    pub(crate) replaced: BTreeSet<String>,
     /// Upgrades that never end.
     pub(crate) stuck: BTreeSet<String>,
     /// Begins that never return.
@@ -250,6 +253,21 @@ impl Inner {
                 machine.version = to.clone();
             }
         }
+    }
+
+    /// The node that came in place of `name`, which is upgraded, if the driver
+    /// replaces that.
+    pub(crate) fn replacement(&mut self, name: &str) -> Option<String> {
+        if !self.faults.replaced.contains(name) {
+            return None;
+        }
+        let new = format!("{name}-new");
+        if let Some(mut machine) = self.nodes.remove(name) {
+            machine.unschedulable = false;
+            machine.cordon = None;
+            self.nodes.insert(new.clone(), machine);
+        }
+        Some(new)
     }
 
     fn model(&mut self) -> ClusterModel {

@@ -15,6 +15,8 @@ pub struct AuditEntry {
     pub sent_ms: u64,
     /// The request. Its `dry_run` also counts what the body says.
     pub request: RequestInfo,
+    /// Of an eviction the uid of the pod that had the name then, else empty.
+    pub evicted_uid: String,
     /// Status code of the answer; also of one that a fault kept from the client.
     pub code: u16,
     /// Newest resourceVersion of the cluster when the answer was made.

@@ -61,6 +61,8 @@ struct Call {
     accept: String,
     content_type: String,
     body: Bytes,
+    /// See [`AuditEntry::evicted_uid`].
+    evicted_uid: String,
 }
 
 /// What a request is answered with.
@@ -112,6 +114,7 @@ impl ApiServer {
             at_ms: self.inner.shared.now_ms(),
             sent_ms,
             request: call.info.clone(),
+            evicted_uid: call.evicted_uid.clone(),
             code,
             resource_version: *self.inner.shared.changes().borrow(),
             body_excerpt: String::from_utf8_lossy(excerpt).into_owned(),
@@ -149,6 +152,10 @@ impl ApiServer {
             });
         }
         let mut store = self.inner.shared.lock();
+        if route.subresource == "eviction" {
+            let pod = store.get(Resource::PODS, route.namespace(), &route.name);
+            call.evicted_uid = pod.map(|pod| pod.uid().to_owned()).unwrap_or_default();
+        }
         if route.name.is_empty() {
             call.on_collection(&mut store, resource, &route, &query)
         } else {
@@ -228,6 +235,7 @@ impl Call {
             accept: header(header::ACCEPT),
             content_type: header(header::CONTENT_TYPE),
             body,
+            evicted_uid: String::new(),
         }
     }
 

@@ -37,7 +37,8 @@ impl RuleChecker {
         self.arrived.remove(uid(pod));
         self.component_gone(pod);
         if is_evictable(pod) && !node_name(pod).is_empty() {
-            self.gone.push((key(pod), version(pod)));
+            let end = (key(pod), version(pod));
+            self.gone.entry(uid(pod).to_owned()).or_insert(end);
         }
         // Gone at once, without ever having been seen terminating.
         let known = self

@@ -15,6 +15,10 @@
 //!
 //! Healthy means Ready and not terminating.
 //!
+//! **Whose eviction (I1).** Pods are told apart by uid: an eviction excuses the pod
+//! that had the name then, and none that has the name later. So whoever tells of
+//! an eviction has to know the uid, as the `preconditions` of its request name it.
+//!
 //! **What could be known (I2).** A node is taken when the run's cordon on it takes
 //! effect. One that was not Ready then counts, unless it was still Ready
 //! [`RuleSettings::notice`] before the request for that cordon was sent: no look
@@ -106,16 +110,18 @@ impl fmt::Display for Violation {
 
 /// Judges a run from what is seen of it.
 ///
-/// Memory is linear in the cluster; a change costs the objects of its
-/// namespace at worst.
+/// Memory is linear in the cluster. A change costs the objects of its namespace
+/// at worst, with three exceptions: a node that is taken costs all nodes, one whose
+/// kubelet changes all pods, and an API server that changes all components.
 #[derive(Clone, Debug)]
 pub struct RuleChecker {
     settings: RuleSettings,
     state: State,
-    /// Evictions the API accepted, by `namespace/name`.
+    /// Uids of the pods whose eviction the API accepted.
     evicted: BTreeSet<String>,
-    /// Pods that went, by `namespace/name`, with the resourceVersion.
-    gone: Vec<(String, u64)>,
+    /// Pods that went, by uid: `namespace/name`, and the resourceVersion. The end of
+    /// a pod may be seen twice, by a watch and by the list after it broke off.
+    gone: BTreeMap<String, (String, u64)>,
     /// How often each node's kubelet changed.
     kubelet_changes: BTreeMap<String, u32>,
     now_ms: u64,
@@ -141,7 +147,7 @@ impl RuleChecker {
             settings,
             state: State::default(),
             evicted: BTreeSet::new(),
-            gone: Vec::new(),
+            gone: BTreeMap::new(),
             kubelet_changes: BTreeMap::new(),
             now_ms: 0,
             not_ready: BTreeMap::new(),
@@ -193,9 +199,10 @@ impl RuleChecker {
         });
     }
 
-    /// Takes note that the API server accepted an eviction that was no dry run.
-    pub fn eviction_accepted(&mut self, namespace: &str, name: &str) {
-        self.evicted.insert(format!("{namespace}/{name}"));
+    /// Takes note that the API server accepted an eviction, no dry run, of the pod
+    /// with this uid. What an eviction of an unknown pod did excuses nothing.
+    pub fn eviction_accepted(&mut self, uid: &str) {
+        self.evicted.insert(uid.to_owned());
     }
 
     /// The rules broken so far, without those that only the end can show.
@@ -208,12 +215,14 @@ impl RuleChecker {
     /// because their effects may be seen before the requests that caused them.
     pub fn finish(mut self) -> Vec<Violation> {
         self.judge_takings();
-        for (pod, at) in std::mem::take(&mut self.gone) {
-            if !self.evicted.contains(&pod) && !self.settings.exempt.contains(&pod) {
+        let mut gone: Vec<_> = std::mem::take(&mut self.gone).into_iter().collect();
+        gone.sort_by_key(|(_, (_, at))| *at);
+        for (uid, (pod, at)) in gone {
+            if !self.evicted.contains(&uid) && !self.settings.exempt.contains(&pod) {
                 self.broken(
                     "I1",
                     at,
-                    format!("pod {pod} went without an accepted eviction"),
+                    format!("pod {pod} ({uid}) went without an accepted eviction"),
                 );
             }
         }

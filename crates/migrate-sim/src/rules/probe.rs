@@ -83,7 +83,7 @@ impl RuleProbe {
             let accepted =
                 request.subresource == "eviction" && entry.code == 201 && !request.dry_run;
             if accepted {
-                checker.eviction_accepted(&request.namespace, &request.name);
+                checker.eviction_accepted(&entry.evicted_uid);
             }
             let changed = request.resource == "nodes" && entry.is_mutating() && entry.code == 200;
             if changed {

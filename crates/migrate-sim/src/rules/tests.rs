@@ -57,10 +57,10 @@ fn rules(checker: RuleChecker) -> Vec<&'static str> {
 #[test]
 fn one_eviction_is_fine_a_second_one_breaks_the_assumed_budget() {
     let mut checker = cluster();
-    checker.eviction_accepted("shop", "web-1");
+    checker.eviction_accepted("uid-web-1");
     checker.applied("Pod", &terminating(pod("web-1", "a", 1), 10));
     assert!(rules(checker.clone()).is_empty());
-    checker.eviction_accepted("shop", "web-2");
+    checker.eviction_accepted("uid-web-2");
     checker.applied("Pod", &terminating(pod("web-2", "a", 2), 11));
     assert_eq!(rules(checker), ["I1"]);
 }
@@ -86,6 +86,41 @@ fn a_pod_that_goes_without_an_eviction_is_reported_at_the_end() {
     checker.deleted("Pod", &terminating(pod("web-1", "a", 1), 12));
     assert!(checker.violations().is_empty());
     assert_eq!(rules(checker), ["I1"]);
+}
+
+/// Pod `db-0` of a StatefulSet, whose pods have one name after the other.
+fn db(uid: &str, rv: u64) -> Value {
+    let mut pod = pod("db-0", "a", rv);
+    pod["metadata"]["uid"] = json!(uid);
+    pod["metadata"]["ownerReferences"][0]["kind"] = json!("StatefulSet");
+    pod
+}
+
+#[test]
+fn an_eviction_does_not_excuse_the_next_pod_of_the_same_name() {
+    let mut checker = cluster();
+    checker.applied("Pod", &db("first", 10));
+    checker.eviction_accepted("first");
+    checker.deleted("Pod", &terminating(db("first", 10), 12));
+    checker.applied("Pod", &db("second", 13));
+    assert!(rules(checker.clone()).is_empty());
+    checker.deleted("Pod", &terminating(db("second", 13), 15));
+    let said = checker.clone().finish();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].what.contains("shop/db-0 (second)"), "{said:?}");
+    checker.eviction_accepted("second");
+    assert!(rules(checker).is_empty());
+}
+
+#[test]
+fn an_end_that_is_seen_twice_is_one_end() {
+    let mut checker = cluster();
+    checker.applied("Pod", &db("first", 10));
+    checker.applied("Pod", &db("second", 13));
+    checker.deleted("Pod", &terminating(db("first", 10), 12));
+    assert_eq!(rules(checker.clone()), ["I1"]);
+    checker.eviction_accepted("first");
+    assert!(rules(checker).is_empty());
 }
 
 #[test]

@@ -68,8 +68,8 @@ fn codes(scope: &VerifyScope, now: &ClusterModel, ready: bool) -> Vec<String> {
 
 #[test]
 fn a_cluster_that_arrived_whole_passes() {
-    assert!(codes(&VerifyScope::Cluster, &cluster("v1.37.2"), true).is_empty());
-    assert!(codes(&VerifyScope::Cluster, &cluster("v1.37.2+k3s1"), true).is_empty());
+    assert!(codes(&VerifyScope::cluster(), &cluster("v1.37.2"), true).is_empty());
+    assert!(codes(&VerifyScope::cluster(), &cluster("v1.37.2+k3s1"), true).is_empty());
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn each_loss_has_its_code() {
         let mut now = cluster("v1.37.2");
         change(&mut now);
         now.sort();
-        codes(&VerifyScope::Cluster, &now, true)
+        codes(&VerifyScope::cluster(), &now, true)
     };
     assert_eq!(
         ask(|m| m.nodes[0].kubelet_version = version("v1.36.3")),
@@ -98,7 +98,7 @@ fn each_loss_has_its_code() {
     assert_eq!(ask(|m| m.nodes[1].unschedulable = true), ["KM-VERIFY-007"]);
     let whole = cluster("v1.37.2");
     assert_eq!(
-        codes(&VerifyScope::Cluster, &whole, false),
+        codes(&VerifyScope::cluster(), &whole, false),
         ["KM-VERIFY-006"]
     );
 }
@@ -116,15 +116,60 @@ fn a_node_is_judged_without_its_cordon_and_its_workloads_apart() {
     assert_eq!(codes(&node, &now, true), ["KM-VERIFY-008"]);
 }
 
+/// What is said at the end of a cluster of `nodes`, in which these were
+/// replaced by those.
+fn at_the_end(nodes: &[&str], replaced: &[(&str, &[&str])]) -> Vec<String> {
+    let mut now = cluster("v1.37.2");
+    now.nodes = nodes
+        .iter()
+        .map(|name| Node::new(*name, version("v1.37.2")))
+        .collect();
+    // Their pods found room elsewhere: only the node is asked for.
+    for pod in &mut now.pods {
+        let daemon = pod.is_daemon();
+        pod.node = Some(nodes[usize::from(daemon && pod.id.name == "agent-b")].to_owned());
+    }
+    now.sort();
+    let replaced = replaced
+        .iter()
+        .map(|(old, new)| {
+            let new = new.iter().map(|&name| name.to_owned()).collect();
+            ((*old).to_owned(), new)
+        })
+        .collect();
+    codes(&VerifyScope::Cluster { replaced }, &now, true)
+}
+
+#[test]
+fn a_node_that_is_gone_at_the_end_is_missed_unless_others_came_in_its_place() {
+    assert_eq!(at_the_end(&["a", "c"], &[]), ["KM-VERIFY-008"]);
+    assert!(at_the_end(&["a", "c"], &[("b", &["c"])]).is_empty());
+    assert!(at_the_end(&["a", "c", "d"], &[("b", &["c", "d"])]).is_empty());
+    assert_eq!(
+        at_the_end(&["a", "c"], &[("b", &["c", "d"])]),
+        ["KM-VERIFY-008"],
+        "of what came one is gone again"
+    );
+    assert_eq!(
+        at_the_end(&["b", "c"], &[("b", &["c"])]),
+        ["KM-VERIFY-008"],
+        "another one is gone"
+    );
+    assert!(
+        at_the_end(&["a", "b", "c"], &[("b", &["c"])]).is_empty(),
+        "not deleted yet"
+    );
+}
+
 #[test]
 fn who_scales_down_or_deletes_meanwhile_is_not_blamed_on_the_upgrade() {
     let mut now = cluster("v1.37.2");
     now.pods.retain(|pod| pod.id.name != "web-3");
     now.workloads[1].replicas = 2;
-    assert!(codes(&VerifyScope::Cluster, &now, true).is_empty());
+    assert!(codes(&VerifyScope::cluster(), &now, true).is_empty());
     now.workloads.remove(1);
     now.pods.retain(|pod| !pod.id.name.starts_with("web"));
-    assert!(codes(&VerifyScope::Cluster, &now, true).is_empty());
+    assert!(codes(&VerifyScope::cluster(), &now, true).is_empty());
 }
 
 #[test]
@@ -149,7 +194,7 @@ proptest! {
         for (pod, lost) in now.pods.iter_mut().zip(&lost) {
             pod.ready = !lost;
         }
-        let found = codes(&VerifyScope::Cluster, &now, true);
+        let found = codes(&VerifyScope::cluster(), &now, true);
         prop_assert_eq!(found.is_empty(), lost.iter().all(|lost| !lost));
     }
 }

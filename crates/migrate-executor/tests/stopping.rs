@@ -1,17 +1,15 @@
-//! What a run does when people and things get in its way.
+//! Who holds a run, cancels it or lets go of it: the kill switch, the program,
+//! whoever drops it.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use common::case::{Case, position, step_until};
-use common::journal::Full;
 use common::law::{assert_replay_law, intents};
 use common::secs;
-use migrate_core::{Cancellation, OnDeadline, Phase};
+use migrate_core::{Cancellation, Phase};
 use migrate_executor::{
     Entry, Executor, Position, Record, RunOutcome, RunStep, StepOutcome, StopCause,
 };
@@ -111,25 +109,6 @@ async fn a_kill_switch_that_may_not_be_read_for_a_moment_only_costs_time() {
     };
     assert!(began.elapsed() < secs(180), "{:?}", began.elapsed());
     assert_eq!(intents(&case.journal.entries()), []);
-}
-
-#[tokio::test(start_paused = true)]
-async fn checks_that_cannot_be_made_for_a_moment_are_made_again() {
-    let case = Case::new();
-    case.world.lock().faults.preflight_away = 3;
-    let mut executor = Executor::open(case.setup()).await.unwrap();
-    let report = executor.run(&Cancellation::new()).await.unwrap();
-    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
-
-    let case = Case::new();
-    case.world.lock().faults.preflight_away = u32::MAX;
-    let mut executor = Executor::open(case.setup()).await.unwrap();
-    let report = executor.run(&Cancellation::new()).await.unwrap();
-    assert!(
-        matches!(report.outcome, RunOutcome::Refused { .. }),
-        "{report}"
-    );
-    assert_eq!(case.effects(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,221 +261,4 @@ async fn a_step_may_be_dropped_at_any_await() {
     assert_eq!(report.unwrap().outcome, RunOutcome::Done);
     case.assert_unbroken();
     assert_replay_law(&case.journal.entries());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hook_that_lies_is_caught_by_the_verification() {
-    let mut case = Case::new();
-    case.policy.deadlines.verify = secs(30);
-    case.policy.pools.canary = false;
-    case.world.lock().faults.lies.insert("red-2".to_owned());
-    let report = case.run().await;
-    assert!(
-        matches!(report.outcome, RunOutcome::Stopped { .. }),
-        "{report}"
-    );
-    let failed = position(&report, "red-2");
-    let Position::Failed {
-        phase: Phase::Verify,
-        reason,
-    } = failed
-    else {
-        panic!("{report}");
-    };
-    assert!(reason.contains("KM-VERIFY-001"), "{reason}");
-    assert!(
-        report.cordons.contains(&"red-2".to_owned()),
-        "it stays out of use"
-    );
-
-    // Somebody repairs the node by hand; the run is taken up again.
-    {
-        let mut world = case.world.lock();
-        let to = world.to.clone();
-        world.nodes.get_mut("red-2").unwrap().version = to;
-    }
-    let report = case.run().await;
-    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
-    case.assert_unbroken();
-    assert_replay_law(&case.journal.entries());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_failure_that_may_pass_is_tried_again_and_a_begin_that_hangs_is_looked_at() {
-    let case = Case::new();
-    case.world
-        .lock()
-        .faults
-        .fails
-        .insert("red-1".to_owned(), (2, true));
-    case.world.lock().faults.hangs.insert("blue-2".to_owned());
-    let report = case.run().await;
-    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
-    let of = |name: &'static str| {
-        let begun = |effect: &&String| effect.starts_with("begin") && effect.contains(name);
-        case.effects().iter().filter(begun).count()
-    };
-    assert_eq!((of("red-1"), of("blue-2")), (3, 1));
-    let broken = case.world.lock().broken.clone();
-    assert!(
-        broken.iter().all(|what| what.contains("begin again")),
-        "{broken:?}"
-    );
-    assert_replay_law(&case.journal.entries());
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_upgrade_that_never_ends_is_given_up_and_looked_at_before_it_is_begun_again() {
-    let mut case = Case::new();
-    case.policy.deadlines.upgrade = secs(120);
-    case.world.lock().faults.stuck.insert("blue-2".to_owned());
-    let report = case.run().await;
-    let Position::Failed { reason, .. } = position(&report, "blue-2") else {
-        panic!("{report}");
-    };
-    assert!(reason.contains("deadline"), "{reason}");
-    assert!(report.cordons.contains(&"blue-2".to_owned()));
-
-    // It ends after all while nobody looks.
-    case.world
-        .lock()
-        .nodes
-        .get_mut("blue-2")
-        .unwrap()
-        .upgrade
-        .as_mut()
-        .unwrap()
-        .done_at = tokio::time::Instant::now();
-    let report = case.run().await;
-    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
-    case.assert_unbroken();
-    assert_replay_law(&case.journal.entries());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drain_that_is_given_up_gives_the_node_back() {
-    let mut case = Case::new();
-    case.policy.deadlines.then = OnDeadline::Skip;
-    case.policy.deadlines.verify = secs(60);
-    case.world
-        .lock()
-        .faults
-        .undrainable
-        .insert("red-3".to_owned());
-    let report = case.run().await;
-    // The end is not at the target, which the verification at the end says.
-    assert!(
-        matches!(
-            &report.outcome,
-            RunOutcome::Stopped {
-                cause: StopCause::Verification { .. }
-            }
-        ),
-        "{report}"
-    );
-    assert!(
-        matches!(position(&report, "red-3"), Position::Skipped { .. }),
-        "{report}"
-    );
-    assert_eq!(
-        *position(&report, "red-2"),
-        Position::Done,
-        "the others went on"
-    );
-    assert_eq!(report.cordons, [""; 0]);
-    assert!(!case.world.lock().nodes["red-3"].unschedulable);
-    case.assert_unbroken();
-    assert_replay_law(&case.journal.entries());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_was_left_as_it_was_does_not_keep_its_pool_waiting() {
-    let mut case = Case::new();
-    case.policy.deadlines.then = OnDeadline::Skip;
-    case.policy.deadlines.verify = secs(60);
-    case.world.lock().faults.refused.insert("blue-1".to_owned());
-    let report = case.run().await;
-    assert!(
-        matches!(position(&report, "blue-1"), Position::Skipped { .. }),
-        "{report}"
-    );
-    assert_eq!(*position(&report, "blue-2"), Position::Done, "{report}");
-    assert!(report.duration.actual < secs(600), "{report}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drainer_that_ends_early_is_asked_again() {
-    let case = Case::new();
-    case.world.lock().faults.drainer_ends_after = Some(3);
-    let report = case.run().await;
-    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
-    case.assert_unbroken();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_full_disk_stops_it_before_the_effect_and_not_for_good() {
-    let case = Case::new();
-    let left = Arc::new(AtomicU64::new(u64::MAX));
-    let mut setup = case.setup();
-    setup.journal = Box::new(Full {
-        inner: case.journal.clone(),
-        from: 20,
-        left: left.clone(),
-    });
-    let mut executor = Executor::open(setup).await.unwrap();
-    let error = loop {
-        if let Err(error) = executor.step().await {
-            break error;
-        }
-    };
-    assert!(error.to_string().contains("no space left"), "{error}");
-    let (records, effects) = (case.journal.entries().len(), case.effects());
-    for _ in 0..100 {
-        assert!(executor.step().await.is_err());
-    }
-    assert_eq!(case.journal.entries().len(), records);
-    assert_eq!(case.effects(), effects);
-    left.store(0, std::sync::atomic::Ordering::SeqCst);
-    let report = executor.run(&Cancellation::new()).await.unwrap();
-    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
-    case.assert_unbroken();
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_cannot_be_observed_is_not_verified() {
-    let mut case = Case::new();
-    case.policy.deadlines.verify = secs(40);
-    let mut executor = Executor::open(case.setup()).await.unwrap();
-    step_until(&mut executor, || {
-        !intents(&case.journal.entries()).is_empty()
-    })
-    .await;
-    case.world.lock().faults.unobservable = true;
-    let report = executor.run(&Cancellation::new()).await.unwrap();
-    assert!(
-        matches!(report.outcome, RunOutcome::Stopped { .. }),
-        "{report}"
-    );
-    assert!(
-        report.to_string().contains("could not be observed"),
-        "{report}"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drainer_that_may_not_work_or_never_answers_ends_the_run() {
-    let forbidden = Case::new();
-    forbidden.world.lock().faults.drainer_forbidden = true;
-    let mut silent = Case::new();
-    silent.world.lock().faults.drainer_silent = true;
-    silent.policy.deadlines.drain = secs(300);
-    for (case, why) in [(forbidden, "add the rule"), (silent, "did not answer")] {
-        let report = case.run().await;
-        assert!(
-            matches!(report.outcome, RunOutcome::Stopped { .. }),
-            "{report}"
-        );
-        assert!(report.to_string().contains(why), "{report}");
-        assert_replay_law(&case.journal.entries());
-    }
 }
