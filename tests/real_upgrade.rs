@@ -54,6 +54,10 @@ verify = 60
 /// What is granted and this run cannot use, and why.
 const NOT_HERE: &[(&str, &str)] = &[
     (
+        "list endpointslices.discovery.k8s.io",
+        "only where a webhook must answer",
+    ),
+    (
         "list machinehealthchecks.cluster.x-k8s.io",
         "not served here",
     ),
