@@ -6,6 +6,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{Action, ActionId, Phase, Target};
 use migrate_plan::{ActionResult, Command, Input, Recorded, Rollout, replay};
 use proptest::prelude::*;
@@ -173,6 +174,7 @@ impl Judge {
                     && !self.well.contains_key(&name)
                     && self.gives_up_gone(world, &name)
                 {
+                    self.given_up.insert(name.clone());
                     self.in_flight.remove(&name);
                 }
             }
@@ -235,6 +237,21 @@ impl Judge {
         self.running.insert(action.id.clone(), action.clone());
     }
 
+    /// Control-plane nodes that are there and not through, or in work.
+    fn control_plane_left(&self, world: &World) -> Vec<String> {
+        let slots = world.plan.slots.iter();
+        let planned = slots.filter(|slot| slot.pool == CONTROL_PLANE_POOL);
+        let is_over = |node: &String| {
+            self.last_phase.get(node) == Some(&Phase::Verify)
+                || !self.well.contains_key(node)
+                || self.given_up.contains(node)
+        };
+        let left = planned.map(|slot| &slot.node).filter(|node| !is_over(node));
+        let in_work = self.in_flight.iter();
+        let in_work = in_work.filter(|(_, pool)| *pool == CONTROL_PLANE_POOL);
+        left.chain(in_work.map(|(node, _)| node)).cloned().collect()
+    }
+
     fn drain_begins(&mut self, world: &World, pool: &str, node: &str) {
         assert!(!self.given_up.contains(node), "{node} was given up");
         assert!(!self.not_ready.contains(node), "{node} is not Ready");
@@ -247,8 +264,14 @@ impl Judge {
             away.len() <= width,
             "{away:?} away, at most {width} of {pool} may be"
         );
+        // Workers wait for the whole control plane.
+        if world.scenario.control_plane_nodes_first && pool != CONTROL_PLANE_POOL {
+            let left = self.control_plane_left(world);
+            assert!(left.is_empty(), "{node} before {left:?}");
+        }
         // The canary goes alone.
-        if world.scenario.canary && !self.verified_pools.contains(pool) {
+        let has_canary = world.scenario.canary && pool != CONTROL_PLANE_POOL;
+        if has_canary && !self.verified_pools.contains(pool) {
             let others = self.in_flight.iter().filter(|(_, p)| *p == pool).count();
             assert_eq!(others, 1, "{node} beside a canary");
         }
@@ -287,6 +310,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     let shape = (
         any::<u64>(),
         1..4usize,
+        0..3usize,
         prop::collection::vec((1..9usize, 1..5u32), 1..4),
         prop::collection::vec((1..8usize, prop::option::of(0..4i32)), 0..7),
     );
@@ -297,11 +321,17 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u64, 0, 20]),
         prop::sample::select(vec![0u64, 10, 40]),
     );
-    (shape, day, any::<[bool; 4]>()).prop_map(
-        |((seed, members, pools, workloads), (retry, fail, replace, defer, noise), flags)| {
+    (shape, day, any::<[bool; 5]>()).prop_map(
+        |(
+            (seed, members, control_plane_nodes, pools, workloads),
+            (retry, fail, replace, defer, noise),
+            flags,
+        )| {
             Scenario {
                 seed,
                 members,
+                control_plane_nodes,
+                control_plane_nodes_first: flags[4],
                 pools,
                 workloads,
                 canary: flags[0],

@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use migrate_core::Phase;
 
 use super::queue::NONE;
-use super::{Emit, Gate, Machine, Mode, State};
+use super::{Emit, Gate, Machine, Mode, Stage, State};
 
 impl Machine {
     /// Begins whatever may begin, then looks whether anything is left.
@@ -24,11 +24,13 @@ impl Machine {
                     self.begin(target, phase);
                 }
             }
-            while self.nodes_open
+            while self.stage != Stage::Members
                 && let Some(Reverse(pool)) = self.dirty.pop()
             {
                 self.pools[pool as usize].dirty = false;
-                self.dispatch_pool(pool);
+                if self.may_begin(pool) {
+                    self.dispatch_pool(pool);
+                }
             }
         }
         self.settle();
@@ -64,12 +66,45 @@ impl Machine {
             }
             return;
         }
-        if !self.nodes_open {
-            self.nodes_open = true;
-            for pool in 0..self.layout.widths.len() {
-                self.open_pool(u32::try_from(pool).unwrap_or(NONE));
+        if self.stage == Stage::Members {
+            self.stage = Stage::ControlPlane;
+            if let Some(pool) = self.layout.control_plane {
+                self.open_pool(pool);
             }
         }
+        if self.stage == Stage::ControlPlane && self.control_plane_left == 0 {
+            self.open_workers();
+        }
+    }
+
+    fn open_workers(&mut self) {
+        self.stage = Stage::Workers;
+        for pool in 0..u32::try_from(self.layout.widths.len()).unwrap_or(NONE) {
+            if self.layout.control_plane != Some(pool) {
+                self.open_pool(pool);
+            }
+        }
+    }
+
+    /// Whether slots of `pool` have left their gate, but for its canary.
+    pub(super) fn is_open(&self, pool: u32) -> bool {
+        match self.stage {
+            Stage::Members => false,
+            Stage::ControlPlane => self.layout.control_plane == Some(pool),
+            Stage::Workers => true,
+        }
+    }
+
+    /// Looks at every pool again.
+    pub(super) fn mark_all_dirty(&mut self) {
+        for pool in 0..u32::try_from(self.pools.len()).unwrap_or(NONE) {
+            self.mark_dirty(pool);
+        }
+    }
+
+    /// Whether slots of `pool` may begin as far as other pools go.
+    pub(super) fn may_begin(&self, pool: u32) -> bool {
+        self.layout.control_plane == Some(pool) || self.control_plane_left == 0
     }
 
     fn open_pool(&mut self, pool: u32) {

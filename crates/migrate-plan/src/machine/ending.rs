@@ -110,15 +110,18 @@ impl Machine {
 
     /// Gives up on `target` in `phase`: skips it or stops the rollout.
     ///
-    /// Without a member the skew policy keeps every node where it is, and a
-    /// canary that failed after its drain says that the others would too: both
-    /// stop the rollout, whatever policy says.
+    /// Without a member the skew policy keeps every node where it is, workers
+    /// wait for control-plane nodes, and a canary that failed after its drain
+    /// says that the others would too: these stop the rollout, whatever policy
+    /// says.
     fn give_up(&mut self, target: u32, phase: Phase, skip: bool, reason: String) {
         let slot = target.checked_sub(self.layout.members);
         let canary = slot.is_some_and(|slot| self.is_canary(slot));
         let changed = phase != Phase::Drain;
         let gone = self.is_gone(target) && !(canary && changed);
-        if slot.is_none() || (canary && changed) || !(skip || gone) {
+        // Everything after it waits for the whole control plane.
+        let first = slot.is_none_or(|slot| self.layout.is_control_plane(slot));
+        if (first && !gone) || (canary && changed) || !(skip || gone) {
             self.set(target, State::Failed(phase));
             self.halt(Halt::Failed {
                 target,
@@ -163,10 +166,6 @@ impl Machine {
             return;
         }
         self.stalled_since = None;
-        if self.layout.then == OnDeadline::Stop {
-            self.halt(Halt::Stalled);
-            return;
-        }
         // Listed first: a canary that is given up sends the next one.
         let stuck: Vec<u32> = (0..self.slots())
             .filter(|slot| {
@@ -174,6 +173,11 @@ impl Machine {
                 state.is_candidate() || state == State::NotReady
             })
             .collect();
+        let is_first = |slot: &u32| self.layout.is_control_plane(*slot);
+        if self.layout.then == OnDeadline::Stop || stuck.iter().any(is_first) {
+            self.halt(Halt::Stalled);
+            return;
+        }
         for slot in stuck {
             let reason = "it could not begin for as long as policy waits".to_owned();
             self.reasons.insert(self.layout.members + slot, reason);

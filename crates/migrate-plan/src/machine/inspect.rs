@@ -13,6 +13,7 @@ pub(crate) enum Obstacle {
     Budget { budget: u32, needed: u32, free: u32 },
     Canary { slot: u32 },
     ControlPlane { member: u32 },
+    ControlPlaneNode { slot: u32 },
     NodeAway { pool: u32 },
     NotReady,
     Paused,
@@ -139,19 +140,20 @@ impl Machine {
         let id = self.layout.pool_of(slot);
         let pool = &self.pools[id as usize];
         if state == State::Gated {
-            if !self.nodes_open {
+            if self.member < self.layout.members {
                 let member = self.member;
-                let waits = member < self.layout.members;
-                return if waits {
-                    Some(Obstacle::ControlPlane { member })
-                } else {
-                    self.permission()
-                };
+                return Some(Obstacle::ControlPlane { member });
+            }
+            if !self.is_open(id) {
+                return self.permission().or_else(|| self.control_plane_node());
             }
             return match pool.gate {
                 Gate::Canary(slot) => Some(Obstacle::Canary { slot }),
                 Gate::Wanted | Gate::Open => None,
             };
+        }
+        if !self.may_begin(id) {
+            return self.control_plane_node();
         }
         if !self.is_ready(slot) {
             return Some(Obstacle::NotReady);
@@ -180,6 +182,17 @@ impl Machine {
         } else {
             Obstacle::PoolSlot { pool: id }
         })
+    }
+
+    /// The control-plane node that the workers wait for.
+    fn control_plane_node(&self) -> Option<Obstacle> {
+        let slots = self.layout.slots_of(self.layout.control_plane?);
+        let is_left = |slot: &&u32| {
+            let state = self.states[(self.layout.members + **slot) as usize];
+            !state.is_over()
+        };
+        let slot = *slots.iter().find(is_left)?;
+        Some(Obstacle::ControlPlaneNode { slot })
     }
 
     /// What keeps everything from beginning, if anything does.

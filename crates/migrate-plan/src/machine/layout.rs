@@ -23,6 +23,8 @@ pub(crate) struct SlotSpec {
 /// What a rollout is laid out from.
 #[derive(Debug)]
 pub(crate) struct Spec {
+    /// The pool that comes before all others, if one does.
+    pub(crate) control_plane: Option<u32>,
     /// Control-plane members.
     pub(crate) members: u32,
     /// Slots in priority order.
@@ -56,6 +58,7 @@ pub(super) struct LaneSpec {
 /// The fixed part of a machine, shared by its clones.
 #[derive(Debug)]
 pub(super) struct Layout {
+    pub(super) control_plane: Option<u32>,
     pub(super) members: u32,
     pub(super) slots: Vec<SlotSpec>,
     pub(super) widths: Vec<u32>,
@@ -73,6 +76,7 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(spec: &Spec, interned: &Interned<'_>) -> Self {
         let mut layout = Self {
+            control_plane: spec.control_plane,
             members: spec.members,
             slots: spec.slots.clone(),
             widths: spec.widths.iter().map(|width| (*width).max(1)).collect(),
@@ -189,6 +193,11 @@ impl Layout {
 
     pub(super) fn pool_of(&self, slot: u32) -> u32 {
         self.slots[slot as usize].pool
+    }
+
+    /// Whether `slot` is one of those that come before all other slots.
+    pub(super) fn is_control_plane(&self, slot: u32) -> bool {
+        self.control_plane == Some(self.pool_of(slot))
     }
 
     pub(super) fn slots_of(&self, pool: u32) -> &[u32] {

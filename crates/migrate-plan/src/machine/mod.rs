@@ -60,6 +60,17 @@ enum Gate {
     Open,
 }
 
+/// Which slots may leave their gates.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Stage {
+    /// None: members are to be done.
+    Members,
+    /// Those of control-plane nodes.
+    ControlPlane,
+    /// All.
+    Workers,
+}
+
 /// A budget's share of the state.
 #[derive(Clone, Copy, Debug)]
 struct Account {
@@ -97,7 +108,10 @@ pub(crate) struct Machine {
     reasons: BTreeMap<u32, String>,
     /// The member whose turn it is.
     member: u32,
-    nodes_open: bool,
+    stage: Stage,
+    /// Control-plane nodes that are neither done nor given up, where they come
+    /// before the workers.
+    control_plane_left: u32,
     nodes: Vec<Node>,
     slot_nodes: Vec<u32>,
     /// Further nodes that came in place of a slot's node, still to be verified.
@@ -148,7 +162,10 @@ impl Machine {
             attempts: vec![0; targets],
             reasons: BTreeMap::new(),
             member: 0,
-            nodes_open: false,
+            stage: Stage::Members,
+            control_plane_left: layout.control_plane.map_or(0, |pool| {
+                u32::try_from(layout.slots_of(pool).len()).unwrap_or(NONE)
+            }),
             nodes: Vec::with_capacity(spec.node_pools.len()),
             slot_nodes: layout.slots.iter().map(|slot| slot.node).collect(),
             further: BTreeMap::new(),
@@ -251,6 +268,13 @@ impl Machine {
         self.busy = self.busy + u32::from(to.is_busy()) - u32::from(from.is_busy());
         self.remaining = self.remaining + u32::from(from.is_over()) - u32::from(to.is_over());
         if let Some(slot) = target.checked_sub(self.layout.members) {
+            if self.layout.is_control_plane(slot) {
+                self.control_plane_left =
+                    self.control_plane_left + u32::from(from.is_over()) - u32::from(to.is_over());
+                if self.stage == Stage::Workers && self.control_plane_left == 0 {
+                    self.mark_all_dirty();
+                }
+            }
             self.refresh_cordoned(slot);
         }
     }

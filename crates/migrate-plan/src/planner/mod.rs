@@ -225,6 +225,7 @@ impl<'a> Planner<'a> {
             &plan,
             &interned,
             &jobs,
+            self.policy.rollout.control_plane_nodes_first,
             member_times,
             &self.durations,
             self.transfer,

@@ -31,6 +31,8 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 /// # Guarantees
 /// - Control-plane members one at a time, each to the end of its verification,
 ///   before any node.
+/// - Control-plane nodes one at a time, each to the end of its verification,
+///   before any worker begins, unless policy leaves that out.
 /// - No drain begins if its pool would then have more nodes away than its
 ///   width: in work, left behind, cordoned by anybody, or not Ready.
 /// - No drain begins unless each budget has free what it takes, at most what
@@ -350,6 +352,9 @@ impl Rollout {
             },
             Obstacle::ControlPlane { member } => WaitingOn::ControlPlane {
                 member: self.names.member(member).to_owned(),
+            },
+            Obstacle::ControlPlaneNode { slot } => WaitingOn::ControlPlaneNode {
+                node: self.node_name(self.machine.node_in(slot)).to_owned(),
             },
             Obstacle::NodeAway { pool } => WaitingOn::NodeAway {
                 pool: pool_name(pool),

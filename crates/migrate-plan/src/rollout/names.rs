@@ -1,5 +1,6 @@
 //! The names behind a machine's ids.
 
+use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{BudgetKey, ClusterModel, KubeVersion, Plan, Policy, content_hash};
 
 use crate::Error;
@@ -146,7 +147,9 @@ pub(crate) fn spec(
             canary: slot.canary,
         });
     }
+    let nodes_first = policy.rollout.control_plane_nodes_first;
     Ok(Spec {
+        control_plane: nodes_first.then(|| pool_id(CONTROL_PLANE_POOL)).flatten(),
         members: u32::try_from(plan.control_plane.len()).unwrap_or(u32::MAX),
         slots,
         widths: plan.pools.iter().map(|pool| pool.width).collect(),

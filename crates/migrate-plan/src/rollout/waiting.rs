@@ -44,6 +44,11 @@ pub enum WaitingOn {
         /// Which.
         member: String,
     },
+    /// A control-plane node, all of which come before its own.
+    ControlPlaneNode {
+        /// The first that is left.
+        node: String,
+    },
     /// Nodes that are cordoned or not Ready take every slot of its pool.
     NodeAway {
         /// The pool.
@@ -159,6 +164,7 @@ impl fmt::Display for WaitingOn {
                 write!(f, "{node} is to be verified first in pool {pool}")
             }
             Self::ControlPlane { member } => write!(f, "control plane {member} comes first"),
+            Self::ControlPlaneNode { node } => write!(f, "control-plane node {node} comes first"),
             Self::NodeAway { pool, nodes } => write!(
                 f,
                 "every slot of pool {pool} is taken by nodes that are cordoned or not Ready: {}",

@@ -23,6 +23,8 @@ pub struct Policy {
     pub consent: Consent,
     /// How long to wait, and then what.
     pub deadlines: Deadlines,
+    /// What waits for what.
+    pub rollout: RolloutPolicy,
     /// Codes of findings that a person accepts; each shows in every report.
     pub waive: BTreeSet<String>,
 }
@@ -172,6 +174,24 @@ impl Default for Consent {
             jobs: JobPolicy::Wait,
             downtime: false,
             pods: BTreeSet::new(),
+        }
+    }
+}
+
+/// What holds targets back although they could begin.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct RolloutPolicy {
+    /// No worker begins before every control-plane node has been upgraded and
+    /// verified; one of those that fails stops the run, as a member does.
+    pub control_plane_nodes_first: bool,
+}
+
+impl Default for RolloutPolicy {
+    fn default() -> Self {
+        Self {
+            control_plane_nodes_first: true,
         }
     }
 }
