@@ -359,6 +359,10 @@ impl RunState {
             let on = match waiting.on {
                 WaitingOn::Budget { key, .. } => key.to_string(),
                 WaitingOn::NodeAway { .. } | WaitingOn::NotReady => waiting.on.to_string(),
+                // Said once, of the canary: the others wait for their turn.
+                WaitingOn::Soak { ref node, .. } if node == waiting.target.name() => {
+                    waiting.on.to_string()
+                }
                 WaitingOn::Retry { .. } => format!("{} is tried again", waiting.phase),
                 _ => return None,
             };

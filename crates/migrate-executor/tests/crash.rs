@@ -58,6 +58,7 @@ impl Subject for Case {
         }
         let (model, mut policy) = (self.world.model(), self.world.policy());
         policy.deadlines.then = self.then;
+        policy.rollout.canary_soak = std::time::Duration::from_secs(45);
         let to = self.world.lock().to.clone();
         let plan = Planner::new(&model, &policy, to).plan().unwrap();
         setup.with_plan(plan, model, policy)

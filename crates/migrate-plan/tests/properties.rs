@@ -7,8 +7,8 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
-use migrate_core::{Action, ActionId, Phase, Target};
-use migrate_plan::{ActionResult, Command, Input, Recorded, Rollout, replay};
+use migrate_core::{Action, ActionId, Moment, Phase, Target};
+use migrate_plan::{ActionResult, Command, Input, Recorded, Rollout, TargetState, replay};
 use proptest::prelude::*;
 use support::world::{Entry, Scenario, World};
 
@@ -30,7 +30,16 @@ struct Judge {
     pools: BTreeMap<String, String>,
     /// Nodes that came for others.
     origin: BTreeMap<String, String>,
+    /// Their canary is verified, and confirmed if policy says so.
     verified_pools: BTreeSet<String>,
+    /// Their canary is verified and not confirmed.
+    soaking: BTreeSet<String>,
+    verified_at: BTreeMap<String, Moment>,
+    /// At the end.
+    skipped: BTreeSet<String>,
+    /// Nodes that were begun and given up, and were there.
+    failed: u32,
+    now: Moment,
     paused: bool,
     stopped: bool,
 }
@@ -48,10 +57,21 @@ impl Judge {
             let pool = world.policy.pools.pool_of(node).to_owned();
             judge.pools.insert(node.name.clone(), pool);
         }
+        for standing in world.rollout.standings() {
+            if let TargetState::Skipped { .. } = standing.state {
+                judge.skipped.insert(standing.target.name().to_owned());
+            }
+        }
         for (at, entry) in world.log.iter().enumerate() {
             match entry {
-                Entry::In(recorded) => judge.told(world, at, recorded),
-                Entry::Out(_, command) => judge.commanded(world, command),
+                Entry::In(recorded) => {
+                    judge.now = recorded.at;
+                    judge.told(world, at, recorded);
+                }
+                Entry::Out(now, command) => {
+                    judge.now = *now;
+                    judge.commanded(world, command);
+                }
             }
         }
     }
@@ -88,6 +108,9 @@ impl Judge {
                         if !stops && self.in_flight.remove(&node).is_some() {
                             // Away until somebody has looked, unless it is gone.
                             if let Some(well) = self.well.get_mut(&node) {
+                                // Not one that waited to be tried again at the end.
+                                self.failed += u32::from(self.skipped.contains(&node));
+                                assert!(self.failed <= world.scenario.max_failed, "{node}");
                                 *well &= self.seen_since_begin.contains(&node);
                             }
                             self.given_up.insert(node);
@@ -167,6 +190,15 @@ impl Judge {
                 }
                 if action.phase == Phase::Verify {
                     self.in_flight.remove(&name);
+                    self.verified_at.insert(name.clone(), self.now);
+                    let is_new = !self.verified_pools.contains(pool);
+                    if has_canary(world, pool) && world.scenario.soak > 0 && is_new {
+                        self.soaking.insert(pool.clone());
+                    } else {
+                        self.verified_pools.insert(pool.clone());
+                    }
+                } else if action.phase == Phase::Confirm {
+                    self.soaking.remove(pool);
                     self.verified_pools.insert(pool.clone());
                 }
                 // A drained node that is gone is given up.
@@ -221,12 +253,18 @@ impl Judge {
                 let before = match action.phase {
                     Phase::Drain => None,
                     Phase::Upgrade => Some(Phase::Drain),
+                    Phase::Confirm => Some(Phase::Verify),
                     _ => Some(Phase::Upgrade),
                 };
                 assert_eq!(self.last_phase.get(name).copied(), before, "{action}");
                 if action.phase == Phase::Drain && !self.in_flight.contains_key(name) {
                     self.drain_begins(world, pool, name);
+                } else if action.phase == Phase::Confirm {
+                    let soaked = self.now.since(self.verified_at[name]).as_secs();
+                    assert!(soaked >= world.scenario.soak, "{name} after {soaked} s");
                 } else if action.phase == Phase::Verify {
+                    // One of several that came for one canary.
+                    self.soaking.remove(pool);
                     self.in_flight
                         .entry(name.to_owned())
                         .or_insert_with(|| pool.clone());
@@ -269,9 +307,11 @@ impl Judge {
             let left = self.control_plane_left(world);
             assert!(left.is_empty(), "{node} before {left:?}");
         }
-        // The canary goes alone.
-        let has_canary = world.scenario.canary && pool != CONTROL_PLANE_POOL;
-        if has_canary && !self.verified_pools.contains(pool) {
+        // The canary goes alone, and soaks alone.
+        if pool != CONTROL_PLANE_POOL {
+            assert!(self.soaking.is_empty(), "{node} beside {:?}", self.soaking);
+        }
+        if has_canary(world, pool) && !self.verified_pools.contains(pool) {
             let others = self.in_flight.iter().filter(|(_, p)| *p == pool).count();
             assert_eq!(others, 1, "{node} beside a canary");
         }
@@ -301,6 +341,11 @@ impl Judge {
     }
 }
 
+/// Whether the first node of `pool` goes alone.
+fn has_canary(world: &World, pool: &str) -> bool {
+    world.scenario.canary && pool != CONTROL_PLANE_POOL
+}
+
 fn width(world: &World, pool: &str) -> usize {
     let pool = world.plan.pools.iter().find(|planned| planned.name == pool);
     pool.unwrap().width as usize
@@ -321,10 +366,15 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u64, 0, 20]),
         prop::sample::select(vec![0u64, 10, 40]),
     );
-    (shape, day, any::<[bool; 5]>()).prop_map(
+    let gates = (
+        prop::sample::select(vec![0u64, 0, 30, 600]),
+        prop::sample::select(vec![0u32, 1, 2, 99]),
+    );
+    (shape, day, gates, any::<[bool; 5]>()).prop_map(
         |(
             (seed, members, control_plane_nodes, pools, workloads),
             (retry, fail, replace, defer, noise),
+            (soak, max_failed),
             flags,
         )| {
             Scenario {
@@ -332,6 +382,8 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 members,
                 control_plane_nodes,
                 control_plane_nodes_first: flags[4],
+                soak,
+                max_failed,
                 pools,
                 workloads,
                 canary: flags[0],

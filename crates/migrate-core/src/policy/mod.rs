@@ -186,12 +186,22 @@ pub struct RolloutPolicy {
     /// No worker begins before every control-plane node has been upgraded and
     /// verified; one of those that fails stops the run, as a member does.
     pub control_plane_nodes_first: bool,
+    /// How long a verified canary is left alone with the new version before it
+    /// is verified once more. No other worker begins meanwhile. Zero: the others
+    /// of its pool follow at once.
+    #[serde(with = "seconds")]
+    pub canary_soak: Duration,
+    /// How many nodes may fail and be skipped before one more stops the run.
+    /// Counts where [`Deadlines::then`] says [`OnDeadline::Skip`].
+    pub max_failed_nodes: u32,
 }
 
 impl Default for RolloutPolicy {
     fn default() -> Self {
         Self {
             control_plane_nodes_first: true,
+            canary_soak: Duration::ZERO,
+            max_failed_nodes: 1,
         }
     }
 }

@@ -104,7 +104,8 @@ impl Machine {
 
     /// Whether slots of `pool` may begin as far as other pools go.
     pub(super) fn may_begin(&self, pool: u32) -> bool {
-        self.layout.control_plane == Some(pool) || self.control_plane_left == 0
+        let held = self.control_plane_left > 0 || !self.soaking.is_empty();
+        !held || self.layout.control_plane == Some(pool)
     }
 
     fn open_pool(&mut self, pool: u32) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use migrate_core::{OnDeadline, Phase};
 
-use super::{Emit, Halt, Machine, Mode, State, next_phase};
+use super::{Cause, Emit, Halt, Machine, Mode, State, next_phase};
 
 /// How often an action is tried before it has failed for good.
 const MAX_ATTEMPTS: u8 = 3;
@@ -101,11 +101,33 @@ impl Machine {
             self.become_due(target, next);
         } else if self.go_on_to_further_node(target) {
             self.become_due(target, phase);
+        } else if phase == Phase::Confirm {
+            self.soaking.remove(&(target - self.layout.members));
+            self.through(target);
+            self.mark_all_dirty();
         } else {
             self.leave_flight(target);
-            self.set(target, State::Done);
-            self.canary_through(target, true);
+            match target.checked_sub(self.layout.members) {
+                Some(slot) if self.is_canary(slot) && !self.layout.canary_soak.is_zero() => {
+                    self.soak(slot);
+                }
+                _ => self.through(target),
+            }
         }
+    }
+
+    fn through(&mut self, target: u32) {
+        self.set(target, State::Done);
+        self.canary_through(target, true);
+    }
+
+    /// Leaves a verified canary alone for a while.
+    fn soak(&mut self, slot: u32) {
+        let target = self.layout.members + slot;
+        let until = self.now + self.layout.canary_soak;
+        self.set(target, State::Soaking);
+        self.soaking.insert(slot, until);
+        self.timers.push(Reverse((until, target)));
     }
 
     /// Gives up on `target` in `phase`: skips it or stops the rollout.
@@ -121,16 +143,25 @@ impl Machine {
         let gone = self.is_gone(target) && !(canary && changed);
         // Everything after it waits for the whole control plane.
         let first = slot.is_none_or(|slot| self.layout.is_control_plane(slot));
-        if (first && !gone) || (canary && changed) || !(skip || gone) {
+        let allowed = self.layout.max_failed;
+        let cause = if canary && changed {
+            Some(Cause::Canary)
+        } else if (first && !gone) || !(skip || gone) {
+            Some(Cause::Policy)
+        } else {
+            (!gone && self.failed >= allowed).then_some(Cause::TooMany { allowed })
+        };
+        if let Some(cause) = cause {
             self.set(target, State::Failed(phase));
             self.halt(Halt::Failed {
                 target,
                 phase,
-                canary,
+                cause,
                 reason,
             });
             return;
         }
+        self.failed += u32::from(!gone);
         if let Some(slot) = slot {
             if !changed {
                 self.release(slot);
@@ -153,15 +184,13 @@ impl Machine {
 
     /// What happens at [`wake_at`](Self::wake_at), one thing at a time.
     pub(super) fn fire(&mut self) {
-        let retry_is_due = self
-            .timers
-            .peek()
-            .is_some_and(|Reverse((at, _))| *at <= self.now);
-        if retry_is_due {
-            if let Some(Reverse((_, target))) = self.timers.pop()
-                && let State::Backoff(phase) = self.states[target as usize]
-            {
-                self.become_due(target, phase);
+        if self.timer_at().is_some_and(|at| at <= self.now) {
+            if let Some(Reverse((_, target))) = self.timers.pop() {
+                match self.states[target as usize] {
+                    State::Backoff(phase) => self.become_due(target, phase),
+                    State::Soaking => self.become_due(target, Phase::Confirm),
+                    _ => {}
+                }
             }
             return;
         }

@@ -20,6 +20,7 @@ pub(crate) enum Obstacle {
     PoolSlot { pool: u32 },
     PreviousPhase { running: Phase },
     Retry { at: Moment, attempt: u8 },
+    Soak { slot: u32, until: Moment },
     Start,
     Stopped,
 }
@@ -124,6 +125,7 @@ impl Machine {
                 let attempt = self.attempts[target as usize] + 1;
                 Some((phase, Obstacle::Retry { at, attempt }))
             }
+            (State::Soaking, _) => Some((Phase::Confirm, self.soak_of(slot?)?)),
             (State::Due(phase) | State::Failed(phase), _) => Some((phase, self.permission()?)),
             (_, None) if target != self.member => Some((
                 first,
@@ -148,12 +150,18 @@ impl Machine {
                 return self.permission().or_else(|| self.control_plane_node());
             }
             return match pool.gate {
-                Gate::Canary(slot) => Some(Obstacle::Canary { slot }),
+                Gate::Canary(slot) => Some(
+                    self.soak_of(slot)
+                        .unwrap_or(Obstacle::Canary { slot }),
+                ),
                 Gate::Wanted | Gate::Open => None,
             };
         }
         if !self.may_begin(id) {
-            return self.control_plane_node();
+            let soaking = self.soaking.keys().next();
+            return self
+                .control_plane_node()
+                .or_else(|| self.soak_of(*soaking?));
         }
         if !self.is_ready(slot) {
             return Some(Obstacle::NotReady);
@@ -182,6 +190,12 @@ impl Machine {
         } else {
             Obstacle::PoolSlot { pool: id }
         })
+    }
+
+    /// The soak time of `slot`, if it is in it or being confirmed.
+    fn soak_of(&self, slot: u32) -> Option<Obstacle> {
+        let until = *self.soaking.get(&slot)?;
+        Some(Obstacle::Soak { slot, until })
     }
 
     /// The control-plane node that the workers wait for.

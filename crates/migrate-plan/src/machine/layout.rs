@@ -38,6 +38,10 @@ pub(crate) struct Spec {
     pub(crate) then: OnDeadline,
     /// How long nothing may move before `then` applies.
     pub(crate) patience: Duration,
+    /// How long a verified canary is left alone.
+    pub(crate) canary_soak: Duration,
+    /// How many slots may be given up.
+    pub(crate) max_failed: u32,
 }
 
 /// One budget that a slot's pods count for.
@@ -64,6 +68,8 @@ pub(super) struct Layout {
     pub(super) widths: Vec<u32>,
     pub(super) then: OnDeadline,
     pub(super) patience: Duration,
+    pub(super) canary_soak: Duration,
+    pub(super) max_failed: u32,
     /// By slot, which part of `needs` is its own; one longer than the slots.
     need_starts: Vec<u32>,
     needs: Vec<Need>,
@@ -82,6 +88,8 @@ impl Layout {
             widths: spec.widths.iter().map(|width| (*width).max(1)).collect(),
             then: spec.then,
             patience: spec.patience,
+            canary_soak: spec.canary_soak,
+            max_failed: spec.max_failed,
             need_starts: vec![0; spec.slots.len() + 1],
             needs: Vec::new(),
             lanes: Vec::new(),

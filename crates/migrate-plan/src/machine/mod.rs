@@ -30,7 +30,7 @@ use layout::Layout;
 pub(crate) use layout::{SlotSpec, Spec};
 use nodes::{Node, READY};
 use queue::{Links, NONE, Queue};
-pub(crate) use state::{Emit, Halt, Mode, State, next_phase};
+pub(crate) use state::{Cause, Emit, Halt, Mode, State, next_phase};
 
 /// A pool's share of the state.
 #[derive(Clone, Debug)]
@@ -112,6 +112,11 @@ pub(crate) struct Machine {
     /// Control-plane nodes that are neither done nor given up, where they come
     /// before the workers.
     control_plane_left: u32,
+    /// Canaries between their verification and its confirmation, and when each
+    /// has soaked.
+    soaking: BTreeMap<u32, Moment>,
+    /// Slots that were begun and given up.
+    failed: u32,
     nodes: Vec<Node>,
     slot_nodes: Vec<u32>,
     /// Further nodes that came in place of a slot's node, still to be verified.
@@ -166,6 +171,8 @@ impl Machine {
             control_plane_left: layout.control_plane.map_or(0, |pool| {
                 u32::try_from(layout.slots_of(pool).len()).unwrap_or(NONE)
             }),
+            soaking: BTreeMap::new(),
+            failed: 0,
             nodes: Vec::with_capacity(spec.node_pools.len()),
             slot_nodes: layout.slots.iter().map(|slot| slot.node).collect(),
             further: BTreeMap::new(),
@@ -205,9 +212,14 @@ impl Machine {
         self.out.pop_front()
     }
 
+    /// When a retry or the end of a soak time is due.
+    pub(crate) fn timer_at(&self) -> Option<Moment> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
     /// When something will happen without any input.
     pub(crate) fn wake_at(&self) -> Option<Moment> {
-        let retry = self.timers.peek().map(|Reverse((at, _))| *at);
+        let retry = self.timer_at();
         let stall = self.stalled_since.map(|since| since + self.layout.patience);
         [retry, stall].into_iter().flatten().min()
     }

@@ -19,6 +19,8 @@ pub(crate) enum State {
     Running(Phase),
     /// Failed, and is tried again later.
     Backoff(Phase),
+    /// A verified canary, left alone until it is verified once more.
+    Soaking,
     /// Failed for good, which stopped the rollout.
     Failed(Phase),
     /// Passed every phase, or found at the target.
@@ -45,11 +47,20 @@ pub(crate) enum Halt {
     Failed {
         target: u32,
         phase: Phase,
-        canary: bool,
+        cause: Cause,
         reason: String,
     },
     /// Nothing moved for as long as policy waits.
     Stalled,
+}
+
+/// Why the failure of one target stopped the rollout.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Cause {
+    Policy,
+    Canary,
+    /// As many as this had failed before.
+    TooMany { allowed: u32 },
 }
 
 /// What to do.
@@ -76,7 +87,8 @@ impl State {
     }
 
     pub(super) fn is_busy(self) -> bool {
-        matches!(self, Self::Due(_) | Self::Running(_) | Self::Backoff(_))
+        matches!(self, Self::Due(_) | Self::Running(_) | Self::Backoff(_) | Self::Soaking
+        )
     }
 }
 

@@ -15,7 +15,7 @@ use migrate_core::{
 
 use crate::Error;
 use crate::intern::Interned;
-use crate::machine::{Emit, Ended, Halt, Machine, Mode, Obstacle, State};
+use crate::machine::{Cause, Emit, Ended, Halt, Machine, Mode, Obstacle, State};
 pub use input::{ActionResult, Command, Input, Recorded, StopReason};
 use names::Names;
 pub(crate) use names::spec;
@@ -39,7 +39,10 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 ///   the budget allows at once. The hold ends with the drain.
 /// - A drain that was begun and then put off ([`ActionResult::Deferred`]) waits
 ///   as if it had never begun.
-/// - The canary of a pool goes alone, to the end of its verification.
+/// - The canary of a pool goes alone, to the end of its verification. Where
+///   policy names a soak time, it is then left alone for so long and verified
+///   once more ([`Phase::Confirm`]), and no other worker begins meanwhile.
+/// - It stops when one node more fails than policy allows.
 /// - A node passes drain, upgrade and verify in this order; of one target no
 ///   two actions run at once; a completed action is never begun again.
 /// - It ends. Every target is done or given up, or there is a
@@ -167,6 +170,9 @@ impl Rollout {
                 State::Due(phase) | State::Running(phase) | State::Backoff(phase) => {
                     TargetState::InWork { phase }
                 }
+                State::Soaking => TargetState::InWork {
+                    phase: Phase::Confirm,
+                },
                 State::Skipped | State::Gone => TargetState::Skipped {
                     reason: self.machine.reason(target).unwrap_or_default().to_owned(),
                 },
@@ -310,22 +316,27 @@ impl Rollout {
             Halt::Failed {
                 target,
                 phase,
-                canary,
+                cause,
                 reason,
             } => {
                 let (target, phase, reason) = (self.target(*target), *phase, reason.clone());
-                if *canary {
-                    StopReason::CanaryFailed {
+                match *cause {
+                    Cause::Canary => StopReason::CanaryFailed {
                         target,
                         phase,
                         reason,
-                    }
-                } else {
-                    StopReason::Failed {
+                    },
+                    Cause::Policy => StopReason::Failed {
                         target,
                         phase,
                         reason,
-                    }
+                    },
+                    Cause::TooMany { allowed } => StopReason::TooManyFailed {
+                        target,
+                        phase,
+                        reason,
+                        allowed,
+                    },
                 }
             }
             Halt::Stalled => StopReason::Stalled {
@@ -372,6 +383,11 @@ impl Rollout {
             },
             Obstacle::PreviousPhase { running } => WaitingOn::PreviousPhase { running },
             Obstacle::Retry { at, attempt } => WaitingOn::Retry { at, attempt },
+            Obstacle::Soak { slot, until } => WaitingOn::Soak {
+                pool: pool_name(self.machine.pool_of(slot)),
+                node: self.node_name(self.machine.node_in(slot)).to_owned(),
+                until,
+            },
             Obstacle::Start => WaitingOn::Start,
             Obstacle::Stopped => WaitingOn::Stopped,
         }

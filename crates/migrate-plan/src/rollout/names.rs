@@ -161,6 +161,8 @@ pub(crate) fn spec(
             .collect(),
         then: policy.deadlines.then,
         patience: policy.deadlines.drain,
+        canary_soak: policy.rollout.canary_soak,
+        max_failed: policy.rollout.max_failed_nodes,
     })
 }
 

@@ -79,6 +79,16 @@ pub enum WaitingOn {
         /// Which attempt it is.
         attempt: u8,
     },
+    /// A canary that is left alone with the new version, and then verified once
+    /// more.
+    Soak {
+        /// Its pool.
+        pool: String,
+        /// The canary.
+        node: String,
+        /// When it is verified once more.
+        until: Moment,
+    },
     /// The start.
     Start,
     /// Someone to start the rollout again.
@@ -177,6 +187,10 @@ impl fmt::Display for WaitingOn {
             }
             Self::PreviousPhase { running } => write!(f, "{running} is running"),
             Self::Retry { at, attempt } => write!(f, "attempt {attempt} begins at {at}"),
+            Self::Soak { pool, node, until } => write!(
+                f,
+                "{node}, the canary of pool {pool}, is left alone until {until} and then verified once more"
+            ),
             Self::Start => f.write_str("not started"),
             Self::Stopped => f.write_str("stopped"),
         }

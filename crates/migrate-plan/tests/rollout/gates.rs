@@ -1,9 +1,11 @@
 //! What holds nodes back although they could begin.
 
-use migrate_core::{ClusterModel, OnDeadline};
-use migrate_plan::{Input, WaitingOn};
+use std::time::Duration;
 
-use crate::run::{Run, policy};
+use migrate_core::{ClusterModel, OnDeadline, Policy};
+use migrate_plan::{Input, StopReason, WaitingOn};
+
+use crate::run::{Run, cluster, policy};
 use crate::support::{Cluster, OLD, version};
 
 const PHASES: [&str; 3] = ["drain", "upgrade", "verify"];
@@ -84,4 +86,99 @@ fn a_control_plane_node_that_comes_back_holds_further_workers() {
     };
     assert_eq!(run.waiting_on("general-2"), waits);
     assert_eq!(run.through(&PHASES, "control-plane-2"), ["drain general-2"]);
+}
+
+const SOAK: Duration = Duration::from_secs(600);
+
+fn with_soak(width: &str) -> Policy {
+    let mut policy = policy(width, true, OnDeadline::Skip);
+    policy.rollout.canary_soak = SOAK;
+    policy
+}
+
+#[test]
+fn a_canary_soaks_and_is_verified_once_more_before_any_other_worker() {
+    let model = cluster().pool("other", 2).build();
+    let mut run = Run::started(&model, &with_soak("2"));
+    assert_eq!(run.members_done(), ["drain general-1", "drain other-1"]);
+    assert!(run.through(&PHASES, "general-1").is_empty());
+    let soak = |run: &Run, node: &str| WaitingOn::Soak {
+        pool: node.split_once('-').unwrap().0.into(),
+        node: node.into(),
+        until: run.now + SOAK,
+    };
+    let (first, begun) = (soak(&run, "general-1"), run.now);
+    assert_eq!(run.waiting_on("general-1"), first);
+    assert_eq!(run.waiting_on("general-2"), first);
+    // The other canary goes on, and nobody else begins.
+    run.now = run.now + SOAK / 2;
+    assert!(run.through(&PHASES, "other-1").is_empty());
+    assert_eq!(run.waiting_on("other-2"), soak(&run, "other-1"));
+    assert_eq!(run.wait(), ["confirm general-1"]);
+    assert_eq!(run.now, begun + SOAK);
+    // It is in use and takes no slot, but its pool waits for both.
+    assert!(run.ok("confirm general-1").is_empty());
+    assert!(matches!(
+        run.waiting_on("general-2"),
+        WaitingOn::Soak { node, .. } if node == "other-1"
+    ));
+    assert_eq!(run.wait(), ["confirm other-1"]);
+    assert_eq!(
+        run.ok("confirm other-1"),
+        ["drain general-2", "drain general-3", "drain other-2"]
+    );
+}
+
+#[test]
+fn a_canary_that_gets_worse_stops_whatever_policy_says() {
+    let model = cluster().build();
+    let mut run = Run::started(&model, &with_soak("2"));
+    run.members_done();
+    run.through(&PHASES, "general-1");
+    run.wait();
+    run.fail("confirm general-1", false);
+    assert!(matches!(
+        run.rollout.stopped(),
+        Some(StopReason::CanaryFailed { .. })
+    ));
+    // Gone on with, it has to be well first.
+    assert_eq!(run.tell(Input::Started), ["confirm general-1"]);
+    assert_eq!(
+        run.ok("confirm general-1"),
+        ["drain general-2", "drain general-3"]
+    );
+    // Without a soak time nobody would have looked.
+    let mut run = Run::started(&model, &policy("2", true, OnDeadline::Skip));
+    run.members_done();
+    assert_eq!(
+        run.through(&PHASES, "general-1"),
+        ["drain general-2", "drain general-3"]
+    );
+}
+
+#[test]
+fn one_node_more_than_may_fail_stops() {
+    let model = cluster().build();
+    let mut policy = policy("2", false, OnDeadline::Skip);
+    let mut run = Run::started(&model, &policy);
+    assert_eq!(run.members_done(), ["drain general-1", "drain general-2"]);
+    // One that leaves has not failed.
+    run.tell(Input::NodeGone {
+        node: "general-4".into(),
+    });
+    run.fail("drain general-1", false);
+    assert_eq!(run.rollout.progress().skipped, 2);
+    let stop = "stop: node general-2 failed in drain: it broke; no more than 1 nodes may fail \
+                (rollout.max-failed-nodes)";
+    assert_eq!(run.fail("drain general-2", false), [stop]);
+    // It is tried again; those given up before stay so.
+    let again = run.tell(Input::Started);
+    assert!(again.contains(&"drain general-2".to_owned()), "{again:?}");
+    run.ok("drain general-2");
+    assert_eq!(run.rollout.progress().skipped, 2);
+    policy.rollout.max_failed_nodes = 0;
+    let mut run = Run::started(&model, &policy);
+    run.members_done();
+    assert_eq!(run.fail("drain general-1", false).len(), 1);
+    assert!(run.rollout.stopped().is_some());
 }

@@ -78,7 +78,9 @@ fn nodes_that_leave_or_arrive_by_themselves_need_nothing() {
 #[test]
 fn nodes_that_come_back_are_not_spared_the_canary() {
     let model = cluster().pool("other", 1).build();
-    let mut run = Run::started(&model, &policy("2", true, OnDeadline::Skip));
+    let mut policy = policy("2", true, OnDeadline::Skip);
+    policy.rollout.max_failed_nodes = 2;
+    let mut run = Run::started(&model, &policy);
     run.members_done();
     for node in ["general-2", "general-3", "general-4"] {
         run.tell(Input::NodeGone { node: node.into() });

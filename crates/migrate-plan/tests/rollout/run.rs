@@ -98,6 +98,7 @@ impl Run {
         let phase = match phase {
             "drain" => Phase::Drain,
             "upgrade" => Phase::Upgrade,
+            "confirm" => Phase::Confirm,
             _ => Phase::Verify,
         };
         let target = if self

@@ -20,6 +20,9 @@ pub(crate) struct Scenario {
     pub(crate) members: usize,
     pub(crate) control_plane_nodes: usize,
     pub(crate) control_plane_nodes_first: bool,
+    /// Seconds.
+    pub(crate) soak: u64,
+    pub(crate) max_failed: u32,
     /// Nodes and width of each pool.
     pub(crate) pools: Vec<(usize, u32)>,
     /// Replicas, and allowance of a real budget if it has one.
@@ -370,6 +373,8 @@ fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel, Policy) {
         OnDeadline::Stop
     };
     policy.rollout.control_plane_nodes_first = scenario.control_plane_nodes_first;
+    policy.rollout.canary_soak = Duration::from_secs(scenario.soak);
+    policy.rollout.max_failed_nodes = scenario.max_failed;
     cluster = cluster.pool("control-plane", scenario.control_plane_nodes);
     let mut names: Vec<String> = (1..=scenario.control_plane_nodes)
         .map(|node| format!("control-plane-{node}"))
