@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{Action, ActionId, Moment, Phase, Target};
@@ -34,6 +35,7 @@ struct Judge {
     verified_pools: BTreeSet<String>,
     /// Their canary is verified and not confirmed.
     soaking: BTreeSet<String>,
+    begun: BTreeSet<ActionId>,
     verified_at: BTreeMap<String, Moment>,
     /// At the end.
     skipped: BTreeSet<String>,
@@ -242,6 +244,11 @@ impl Judge {
         );
         match &action.target {
             Target::ControlPlane { .. } => {
+                if action.phase == Phase::Upgrade && self.begun.insert(action.id.clone()) {
+                    let members = world.plan.control_plane.iter();
+                    let left = members.filter(|member| !self.members_done.contains(&member.name));
+                    self.ends_in_time(world, left.map(|member| member.length).sum());
+                }
                 assert!(
                     self.running.is_empty(),
                     "{action} beside {:?}",
@@ -275,6 +282,19 @@ impl Judge {
         self.running.insert(action.id.clone(), action.clone());
     }
 
+    /// What begins now and lasts for `length` does not leave its window.
+    fn ends_in_time(&self, world: &World, length: Duration) {
+        let of_day = self.now.as_millis() % 86_400_000;
+        let end = of_day + u64::try_from(length.as_millis()).unwrap();
+        let window = 9 * 3_600_000..=11 * 3_600_000;
+        let is_in = window.contains(&of_day) && window.contains(&end);
+        assert!(
+            is_in || !world.scenario.windows,
+            "{} for {length:?}",
+            self.now
+        );
+    }
+
     /// Control-plane nodes that are there and not through, or in work.
     fn control_plane_left(&self, world: &World) -> Vec<String> {
         let slots = world.plan.slots.iter();
@@ -283,6 +303,7 @@ impl Judge {
             self.last_phase.get(node) == Some(&Phase::Verify)
                 || !self.well.contains_key(node)
                 || self.given_up.contains(node)
+                || self.origin.values().any(|replaced| replaced == node)
         };
         let left = planned.map(|slot| &slot.node).filter(|node| !is_over(node));
         let in_work = self.in_flight.iter();
@@ -293,6 +314,8 @@ impl Judge {
     fn drain_begins(&mut self, world: &World, pool: &str, node: &str) {
         assert!(!self.given_up.contains(node), "{node} was given up");
         assert!(!self.not_ready.contains(node), "{node} is not Ready");
+        let slot = world.plan.slots.iter().find(|slot| slot.node == node);
+        self.ends_in_time(world, slot.unwrap().length);
         let had = self.in_flight.insert(node.to_owned(), pool.to_owned());
         assert_eq!(had, None);
         self.seen_since_begin.remove(node);
@@ -370,7 +393,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u64, 0, 30, 600]),
         prop::sample::select(vec![0u32, 1, 2, 99]),
     );
-    (shape, day, gates, any::<[bool; 5]>()).prop_map(
+    (shape, day, gates, any::<[bool; 6]>()).prop_map(
         |(
             (seed, members, control_plane_nodes, pools, workloads),
             (retry, fail, replace, defer, noise),
@@ -384,6 +407,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 control_plane_nodes_first: flags[4],
                 soak,
                 max_failed,
+                windows: flags[5],
                 pools,
                 workloads,
                 canary: flags[0],

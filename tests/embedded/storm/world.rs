@@ -77,6 +77,10 @@ pub(super) fn policy(dice: &mut Dice) -> Policy {
     policy.deadlines.then = *dice.pick(&[OnDeadline::Stop, OnDeadline::Skip]);
     policy.rollout.canary_soak = Duration::from_secs(*dice.pick(&[0, 0, 60, 900]));
     policy.rollout.max_failed_nodes = number(dice.between(0, 3));
+    if dice.chance(25) {
+        let nights = r#"[{"from": "20:00", "to": "02:00"}]"#;
+        policy.rollout.windows = serde_json::from_str(nights).unwrap();
+    }
     policy
 }
 

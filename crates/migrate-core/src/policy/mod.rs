@@ -3,12 +3,15 @@
 //! All of it has a serde form (`policy.toml`, kebab-case keys) in which every
 //! key may be left out; unknown keys are refused. Durations are whole seconds.
 
+mod calendar;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{IntOrPercent, Node, Role, Workload};
+pub use calendar::{Calendar, Opening, Period, Weekday};
 
 /// Everything an operator may decide.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -194,6 +197,19 @@ pub struct RolloutPolicy {
     /// How many nodes may fail and be skipped before one more stops the run.
     /// Counts where [`Deadlines::then`] says [`OnDeadline::Skip`].
     pub max_failed_nodes: u32,
+    /// When members and nodes may begin; without one, any time. None begins that
+    /// is predicted to end after its window. What has begun is brought to its
+    /// end.
+    pub windows: Vec<Period>,
+    /// Times when none may begin although a window is open.
+    pub blackouts: Vec<Period>,
+}
+
+impl RolloutPolicy {
+    /// Windows without blackouts.
+    pub fn calendar(&self) -> Calendar {
+        Calendar::new(self.windows.clone(), self.blackouts.clone())
+    }
 }
 
 impl Default for RolloutPolicy {
@@ -202,6 +218,8 @@ impl Default for RolloutPolicy {
             control_plane_nodes_first: true,
             canary_soak: Duration::ZERO,
             max_failed_nodes: 1,
+            windows: Vec::new(),
+            blackouts: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! that turn out to need something else as well.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use migrate_core::Phase;
 
@@ -25,6 +26,7 @@ impl Machine {
                 }
             }
             while self.stage != Stage::Members
+                && self.is_window_open()
                 && let Some(Reverse(pool)) = self.dirty.pop()
             {
                 self.pools[pool as usize].dirty = false;
@@ -43,20 +45,36 @@ impl Machine {
         }
         if self.remaining == 0 {
             self.mode = Mode::Finished;
-            self.stalled_since = None;
+            self.moves();
             self.out.push_back(Emit::Finished);
-        } else if self.busy == 0 && !self.paused {
+        } else if self.busy > 0 || self.paused {
+            self.moves();
+        } else if !self.waits_for_window() {
             self.stalled_since.get_or_insert(self.now);
         } else {
-            self.stalled_since = None;
+            self.hold_standstill();
         }
+    }
+
+    /// Waiting for a window is no standstill, nor is the time it is closed.
+    pub(super) fn hold_standstill(&mut self) {
+        if let Some(since) = self.stalled_since.take() {
+            self.stalled_for += self.now.min(self.window_closes_at()).since(since);
+        }
+    }
+
+    /// It does not stand still, or not any more.
+    pub(super) fn moves(&mut self) {
+        self.stalled_since = None;
+        self.stalled_for = Duration::ZERO;
     }
 
     /// One member at a time, each to the end of its last phase.
     fn dispatch_members(&mut self) {
         while self.member < self.layout.members {
-            match self.states[self.member as usize] {
-                State::Gated => self.begin(self.member, Phase::Upgrade),
+            let state = self.states[self.member as usize];
+            match state {
+                State::Gated if self.members_fit() => self.begin(self.member, Phase::Upgrade),
                 State::Due(phase) => self.begin(self.member, phase),
                 State::Done => {
                     self.member += 1;
@@ -177,8 +195,14 @@ impl Machine {
     pub(super) fn unqueue(&mut self, slot: u32) {
         match self.states[(self.layout.members + slot) as usize] {
             State::Queued => {
-                let pool = self.layout.pool_of(slot) as usize;
-                self.links.remove(&mut self.pools[pool].ready, slot);
+                let pool = &mut self.pools[self.layout.pool_of(slot) as usize];
+                // Only a head knows its queue, as below.
+                let queue = if pool.later.first() == Some(slot) {
+                    &mut pool.later
+                } else {
+                    &mut pool.ready
+                };
+                self.links.remove(queue, slot);
             }
             State::Parked { lane } => {
                 let lane = &mut self.lanes[lane as usize];
@@ -218,6 +242,11 @@ impl Machine {
                 break;
             };
             from = slot + 1;
+            if !self.slot_fits(slot) {
+                self.unqueue(slot);
+                self.lay_aside(slot);
+                continue;
+            }
             match self.blocking(slot) {
                 None => {
                     self.unqueue(slot);
@@ -236,6 +265,8 @@ impl Machine {
             let target = self.layout.members + slot;
             if !self.is_ready(slot) {
                 self.set(target, State::NotReady);
+            } else if !self.slot_fits(slot) {
+                self.lay_aside(slot);
             } else if let Some(lane) = self.blocking(slot) {
                 self.park(slot, lane);
             } else {

@@ -177,14 +177,14 @@ impl Machine {
     pub(super) fn halt(&mut self, halt: Halt) {
         if matches!(self.mode, Mode::Idle | Mode::Running) {
             self.mode = Mode::Stopped(halt.clone());
-            self.stalled_since = None;
+            self.moves();
             self.out.push_back(Emit::Stop(halt));
         }
     }
 
     /// What happens at [`wake_at`](Self::wake_at), one thing at a time.
     pub(super) fn fire(&mut self) {
-        if self.timer_at().is_some_and(|at| at <= self.now) {
+        if self.target_timer_at().is_some_and(|at| at <= self.now) {
             if let Some(Reverse((_, target))) = self.timers.pop() {
                 match self.states[target as usize] {
                     State::Backoff(phase) => self.become_due(target, phase),
@@ -194,12 +194,16 @@ impl Machine {
             }
             return;
         }
-        self.stalled_since = None;
+        if self.window_opens_at().is_some_and(|at| at <= self.now) {
+            self.open_window();
+            return;
+        }
+        self.moves();
         // Listed first: a canary that is given up sends the next one.
         let stuck: Vec<u32> = (0..self.slots())
             .filter(|slot| {
                 let state = self.states[(self.layout.members + slot) as usize];
-                state.is_candidate() || state == State::NotReady
+                state.is_candidate() || matches!(state, State::NotReady | State::TooLong)
             })
             .collect();
         let is_first = |slot: &u32| self.layout.is_control_plane(*slot);

@@ -23,6 +23,7 @@ pub(crate) enum Obstacle {
     Soak { slot: u32, until: Moment },
     Start,
     Stopped,
+    Window { opens: Option<Moment> },
 }
 
 /// Counts of targets.
@@ -133,7 +134,13 @@ impl Machine {
                     member: self.member,
                 },
             )),
-            (_, None) => Some((first, self.permission()?)),
+            (_, None) => {
+                let window = || {
+                    self.next_window(None)
+                        .map(|opens| Obstacle::Window { opens })
+                };
+                Some((first, self.permission().or_else(window)?))
+            }
             (state, Some(slot)) => Some((first, self.slot_obstacle(slot, state)?)),
         }
     }
@@ -150,10 +157,7 @@ impl Machine {
                 return self.permission().or_else(|| self.control_plane_node());
             }
             return match pool.gate {
-                Gate::Canary(slot) => Some(
-                    self.soak_of(slot)
-                        .unwrap_or(Obstacle::Canary { slot }),
-                ),
+                Gate::Canary(slot) => Some(self.soak_of(slot).unwrap_or(Obstacle::Canary { slot })),
                 Gate::Wanted | Gate::Open => None,
             };
         }
@@ -162,6 +166,9 @@ impl Machine {
             return self
                 .control_plane_node()
                 .or_else(|| self.soak_of(*soaking?));
+        }
+        if let Some(opens) = self.next_window(Some(slot)) {
+            return self.permission().or(Some(Obstacle::Window { opens }));
         }
         if !self.is_ready(slot) {
             return Some(Obstacle::NotReady);

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use migrate_core::OnDeadline;
+use migrate_core::policy::Calendar;
 
 use super::queue::NONE;
 use crate::intern::Interned;
@@ -18,11 +19,16 @@ pub(crate) struct SlotSpec {
     pub(crate) pool: u32,
     /// First of its pool, alone.
     pub(crate) canary: bool,
+    /// Predicted, where there are windows.
+    pub(crate) length: Duration,
 }
 
 /// What a rollout is laid out from.
 #[derive(Debug)]
 pub(crate) struct Spec {
+    pub(crate) calendar: Calendar,
+    /// Predicted, where there are windows.
+    pub(crate) member_lengths: Vec<Duration>,
     /// The pool that comes before all others, if one does.
     pub(crate) control_plane: Option<u32>,
     /// Control-plane members.
@@ -62,6 +68,8 @@ pub(super) struct LaneSpec {
 /// The fixed part of a machine, shared by its clones.
 #[derive(Debug)]
 pub(super) struct Layout {
+    pub(super) calendar: Calendar,
+    pub(super) member_lengths: Vec<Duration>,
     pub(super) control_plane: Option<u32>,
     pub(super) members: u32,
     pub(super) slots: Vec<SlotSpec>,
@@ -82,6 +90,8 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(spec: &Spec, interned: &Interned<'_>) -> Self {
         let mut layout = Self {
+            calendar: spec.calendar.clone(),
+            member_lengths: spec.member_lengths.clone(),
             control_plane: spec.control_plane,
             members: spec.members,
             slots: spec.slots.clone(),

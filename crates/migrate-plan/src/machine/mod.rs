@@ -16,10 +16,12 @@ mod layout;
 mod nodes;
 mod queue;
 mod state;
+mod window;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use migrate_core::Moment;
 
@@ -31,6 +33,7 @@ pub(crate) use layout::{SlotSpec, Spec};
 use nodes::{Node, READY};
 use queue::{Links, NONE, Queue};
 pub(crate) use state::{Cause, Emit, Halt, Mode, State, next_phase};
+use window::Window;
 
 /// A pool's share of the state.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ struct Pool {
     in_flight: u32,
     /// Slots that nothing is known to block.
     ready: Queue,
+    /// Slots that do not fit into what is left of the window.
+    later: Queue,
     /// Lanes whose budget has something free, by the first slot in them.
     open: BinaryHeap<Reverse<(u32, u32)>>,
     /// Waiting slots whose node somebody else cordoned: they take no further
@@ -131,6 +136,9 @@ pub(crate) struct Machine {
     dirty: BinaryHeap<Reverse<u32>>,
     timers: BinaryHeap<Reverse<(Moment, u32)>>,
     stalled_since: Option<Moment>,
+    /// How long it had stood still before, with waits for a window in between.
+    stalled_for: Duration,
+    window: Window,
     /// Targets that are neither done nor given up.
     remaining: u32,
     /// Targets between the begin of their first phase and the end of their last.
@@ -147,6 +155,7 @@ impl Machine {
             away: 0,
             in_flight: 0,
             ready: Queue::EMPTY,
+            later: Queue::EMPTY,
             open: BinaryHeap::new(),
             cordoned: BTreeSet::new(),
             gate: Gate::Wanted,
@@ -193,6 +202,8 @@ impl Machine {
             dirty: BinaryHeap::new(),
             timers: BinaryHeap::new(),
             stalled_since: None,
+            stalled_for: Duration::ZERO,
+            window: Window::UNSEEN,
             remaining: u32::try_from(targets).unwrap_or(u32::MAX),
             busy: 0,
             out: VecDeque::new(),
@@ -212,15 +223,24 @@ impl Machine {
         self.out.pop_front()
     }
 
-    /// When a retry or the end of a soak time is due.
+    /// When a retry, the end of a soak time or a window is due.
     pub(crate) fn timer_at(&self) -> Option<Moment> {
+        let timer = self.target_timer_at();
+        timer.into_iter().chain(self.window_opens_at()).min()
+    }
+
+    fn target_timer_at(&self) -> Option<Moment> {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
 
     /// When something will happen without any input.
     pub(crate) fn wake_at(&self) -> Option<Moment> {
         let retry = self.timer_at();
-        let stall = self.stalled_since.map(|since| since + self.layout.patience);
+        let stall = self.stalled_since.map(|since| {
+            let left = self.layout.patience.saturating_sub(self.stalled_for);
+            since + left
+        });
+        let stall = stall.filter(|at| *at <= self.window_closes_at());
         [retry, stall].into_iter().flatten().min()
     }
 
@@ -240,6 +260,7 @@ impl Machine {
             Mode::Idle | Mode::Stopped(_) => self.mode = Mode::Running,
             Mode::Running | Mode::Finished => return,
         }
+        self.open_window();
         for target in 0..self.targets() {
             if let State::Failed(phase) = self.states[target as usize] {
                 self.attempts[target as usize] = 0;

@@ -13,6 +13,8 @@ pub(crate) enum State {
     Parked { lane: u32 },
     /// Waits for its own node to be Ready.
     NotReady,
+    /// Fits into no window of the coming year.
+    TooLong,
     /// The next phase may begin at once.
     Due(Phase),
     /// Begun.
@@ -60,7 +62,9 @@ pub(crate) enum Cause {
     Policy,
     Canary,
     /// As many as this had failed before.
-    TooMany { allowed: u32 },
+    TooMany {
+        allowed: u32,
+    },
 }
 
 /// What to do.
@@ -79,7 +83,7 @@ impl State {
 
     /// Nothing has been done to it yet.
     pub(crate) fn is_untouched(self) -> bool {
-        self.is_candidate() || matches!(self, Self::Gated | Self::NotReady)
+        self.is_candidate() || matches!(self, Self::Gated | Self::NotReady | Self::TooLong)
     }
 
     pub(crate) fn is_over(self) -> bool {
@@ -87,7 +91,9 @@ impl State {
     }
 
     pub(super) fn is_busy(self) -> bool {
-        matches!(self, Self::Due(_) | Self::Running(_) | Self::Backoff(_) | Self::Soaking
+        matches!(
+            self,
+            Self::Due(_) | Self::Running(_) | Self::Backoff(_) | Self::Soaking
         )
     }
 }

@@ -230,6 +230,7 @@ impl<'a> Planner<'a> {
             &self.durations,
             self.transfer,
         )?;
+        found.extend(findings::of_windows(&plan, self.policy, start));
         found.extend(findings::of_assumed(&interned, &jobs));
         plan.findings = findings::finish(found, self.policy);
         Ok((plan, steps))
@@ -278,6 +279,8 @@ impl<'a> Planner<'a> {
             numbers.push(*size);
             *size += 1;
         }
+        let has_windows = !self.policy.rollout.calendar().is_always_open();
+        let member_times = Times::of_member(&self.durations);
         let pools: Vec<PlannedPool> = sizes
             .iter()
             .map(|(name, size)| {
@@ -291,6 +294,9 @@ impl<'a> Planner<'a> {
                 let from = job.node.kubelet_version.clone();
                 let mut slot = PlannedSlot::new(name, job.pool, &job.node.name, from);
                 slot.canary = job.canary;
+                if has_windows {
+                    slot.length = job.times.total();
+                }
                 slot
             })
             .collect();
@@ -299,7 +305,13 @@ impl<'a> Planner<'a> {
         let control_plane: Vec<PlannedMember> = members
             .iter()
             .filter(|member| !is_done(&member.version))
-            .map(|member| PlannedMember::new(&member.name, member.version.clone()))
+            .map(|member| {
+                let mut planned = PlannedMember::new(&member.name, member.version.clone());
+                if has_windows {
+                    planned.length = member_times.total();
+                }
+                planned
+            })
             .collect();
         let done_members = members
             .iter()

@@ -42,6 +42,9 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 /// - The canary of a pool goes alone, to the end of its verification. Where
 ///   policy names a soak time, it is then left alone for so long and verified
 ///   once more ([`Phase::Confirm`]), and no other worker begins meanwhile.
+/// - No member and no node begins outside the windows of the policy, nor unless
+///   what is predicted for it ends in time: for a member, what is predicted for
+///   all members that are left. What has begun is brought to its end.
 /// - It stops when one node more fails than policy allows.
 /// - A node passes drain, upgrade and verify in this order; of one target no
 ///   two actions run at once; a completed action is never begun again.
@@ -176,9 +179,11 @@ impl Rollout {
                 State::Skipped | State::Gone => TargetState::Skipped {
                     reason: self.machine.reason(target).unwrap_or_default().to_owned(),
                 },
-                State::Gated | State::Queued | State::Parked { .. } | State::NotReady => {
-                    TargetState::Waiting
-                }
+                State::Gated
+                | State::Queued
+                | State::Parked { .. }
+                | State::NotReady
+                | State::TooLong => TargetState::Waiting,
             },
         };
         (0..self.machine.targets()).map(entry).collect()
@@ -390,6 +395,7 @@ impl Rollout {
             },
             Obstacle::Start => WaitingOn::Start,
             Obstacle::Stopped => WaitingOn::Stopped,
+            Obstacle::Window { opens } => WaitingOn::Window { opens },
         }
     }
 }

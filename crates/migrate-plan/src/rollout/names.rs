@@ -145,11 +145,14 @@ pub(crate) fn spec(
             node,
             pool,
             canary: slot.canary,
+            length: slot.length,
         });
     }
     let nodes_first = policy.rollout.control_plane_nodes_first;
     Ok(Spec {
         control_plane: nodes_first.then(|| pool_id(CONTROL_PLANE_POOL)).flatten(),
+        calendar: policy.rollout.calendar(),
+        member_lengths: plan.control_plane.iter().map(|m| m.length).collect(),
         members: u32::try_from(plan.control_plane.len()).unwrap_or(u32::MAX),
         slots,
         widths: plan.pools.iter().map(|pool| pool.width).collect(),

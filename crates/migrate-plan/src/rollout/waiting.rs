@@ -93,6 +93,11 @@ pub enum WaitingOn {
     Start,
     /// Someone to start the rollout again.
     Stopped,
+    /// A window that is long enough for it.
+    Window {
+        /// When the next one opens, if one does within a year.
+        opens: Option<Moment>,
+    },
 }
 
 /// Where a target stands.
@@ -193,6 +198,11 @@ impl fmt::Display for WaitingOn {
             ),
             Self::Start => f.write_str("not started"),
             Self::Stopped => f.write_str("stopped"),
+            Self::Window { opens: Some(opens) } => write!(
+                f,
+                "its window is closed, or too short for it; the next one opens at {opens}"
+            ),
+            Self::Window { opens: None } => f.write_str("no window opens within a year"),
         }
     }
 }

@@ -10,3 +10,4 @@ mod order;
 mod run;
 #[path = "../support/mod.rs"]
 mod support;
+mod windows;

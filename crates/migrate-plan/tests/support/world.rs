@@ -23,6 +23,8 @@ pub(crate) struct Scenario {
     /// Seconds.
     pub(crate) soak: u64,
     pub(crate) max_failed: u32,
+    /// Begins only from 9 to 11.
+    pub(crate) windows: bool,
     /// Nodes and width of each pool.
     pub(crate) pools: Vec<(usize, u32)>,
     /// Replicas, and allowance of a real budget if it has one.
@@ -375,6 +377,10 @@ fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel, Policy) {
     policy.rollout.control_plane_nodes_first = scenario.control_plane_nodes_first;
     policy.rollout.canary_soak = Duration::from_secs(scenario.soak);
     policy.rollout.max_failed_nodes = scenario.max_failed;
+    if scenario.windows {
+        let windows = r#"[{"from": "09:00", "to": "11:00"}]"#;
+        policy.rollout.windows = serde_json::from_str(windows).unwrap();
+    }
     cluster = cluster.pool("control-plane", scenario.control_plane_nodes);
     let mut names: Vec<String> = (1..=scenario.control_plane_nodes)
         .map(|node| format!("control-plane-{node}"))
