@@ -74,7 +74,7 @@ async fn without_a_soak_time_others_have_begun_by_then() {
 }
 
 /// When the members and nodes of [`small`] were begun, in minutes after the plan
-/// was made. With windows: from 10 to 22, and from 300 on.
+/// was made. With windows: from 10 to 17, and from 300 on.
 async fn begun_at(windows: bool) -> Vec<u64> {
     let mut rig = Rig::start(1, small()).await;
     let start = rig.planned().await.0.taken_at;
@@ -87,7 +87,7 @@ async fn begun_at(windows: bool) -> Vec<u64> {
                 minutes(to)
             )
         };
-        let windows = [window(10, 22), window(300, 1440)].join(", ");
+        let windows = [window(10, 17), window(300, 1440)].join(", ");
         rig.policy.rollout.windows = serde_json::from_str(&format!("[{windows}]")).unwrap();
     }
     let planned = rig.planned().await;
@@ -111,7 +111,7 @@ async fn begun_at(windows: bool) -> Vec<u64> {
 async fn members_and_nodes_begin_in_a_window() {
     let begun = begun_at(true).await;
     assert_eq!(begun.len(), 6, "{begun:?}");
-    let is_in = |at: &u64| (10..22).contains(at) || (300..1440).contains(at);
+    let is_in = |at: &u64| (10..17).contains(at) || (300..1440).contains(at);
     assert!(begun.iter().all(is_in), "{begun:?}");
     assert!(begun.last().is_some_and(|at| *at >= 300), "{begun:?}");
     // The control: without windows all of it is over by then.
