@@ -76,6 +76,26 @@ async fn without_a_drain_nodes_change_under_pods_that_tolerate_a_cordon() {
     assert!(broken.is_empty(), "{:?}", rig.broken());
 }
 
+/// Workers beside the kubelets of a control plane.
+#[tokio::test(start_paused = true)]
+async fn without_their_gate_workers_overtake_the_control_plane() {
+    let scenario = || {
+        Scenario::new("v1.36.3")
+            .with_pool(Pool::control_plane(3))
+            .with_pool(Pool::new("general", 3))
+            .with_workload(Workload::deployment("shop", "web", 2))
+    };
+    let mut rig = Rig::start(1, scenario()).await;
+    rig.policy.rollout.control_plane_nodes_first = false;
+    let drainer = Arc::new(rig.drainer());
+    assert!(violations(&rig, drainer).await.contains(&"I2"));
+    let rig = Rig::start(1, scenario()).await;
+    let drainer = Arc::new(rig.drainer());
+    let broken = violations(&rig, drainer).await;
+    assert!(broken.is_empty(), "{:?}", rig.broken());
+    assert!(rig.unfinished_nodes().is_empty());
+}
+
 /// One of three members leaps ahead by two minors.
 #[tokio::test(start_paused = true)]
 async fn a_control_plane_that_drifts_apart_is_seen() {

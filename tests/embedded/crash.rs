@@ -64,7 +64,8 @@ impl Journal for Crashing {
 /// Runs until the crash, then with a new runner to the end. Returns how many
 /// records there were; `None` when the run ended before the crash.
 async fn crash_and_resume(crash: Crash) -> Option<u64> {
-    let rig = Rig::start(11, small()).await;
+    let mut rig = Rig::start(11, small()).await;
+    rig.policy.rollout.canary_soak = std::time::Duration::from_secs(120);
     let planned = rig.planned().await;
     let journal = MemoryJournal::new();
     let died = Arc::new(AtomicBool::new(false));

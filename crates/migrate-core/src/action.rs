@@ -59,6 +59,9 @@ pub enum Phase {
     Upgrade,
     /// Check the target against the baseline; a node's cordon is lifted in it.
     Verify,
+    /// Check a canary against the baseline once more, at the end of its soak
+    /// time. Only canaries have it, and only where policy names a soak time.
+    Confirm,
 }
 
 impl fmt::Display for Phase {
@@ -67,6 +70,7 @@ impl fmt::Display for Phase {
             Self::Drain => "drain",
             Self::Upgrade => "upgrade",
             Self::Verify => "verify",
+            Self::Confirm => "confirm",
         })
     }
 }

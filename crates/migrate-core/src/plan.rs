@@ -195,6 +195,10 @@ pub struct PlannedMember {
     pub name: String,
     /// Version before.
     pub from: KubeVersion,
+    /// How long it is predicted to take, where the policy has windows or
+    /// blackouts: it does not begin unless so much is left (milliseconds in JSON).
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
+    pub length: Duration,
 }
 
 impl PlannedMember {
@@ -203,6 +207,7 @@ impl PlannedMember {
         Self {
             name: name.into(),
             from,
+            length: Duration::ZERO,
         }
     }
 }
@@ -223,6 +228,10 @@ pub struct PlannedSlot {
     /// First of its pool, alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub canary: bool,
+    /// How long it is predicted to take, where the policy has windows or
+    /// blackouts: it does not begin unless so much is left (milliseconds in JSON).
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
+    pub length: Duration,
 }
 
 impl PlannedSlot {
@@ -239,6 +248,7 @@ impl PlannedSlot {
             node: node.into(),
             from,
             canary: false,
+            length: Duration::ZERO,
         }
     }
 }

@@ -366,9 +366,17 @@ impl RunState {
     /// What keeps targets from going on, as opposed to waiting for their turn.
     pub(crate) fn obstacles(&self) -> impl Iterator<Item = WaitReason> {
         self.rollout.waiting().into_iter().filter_map(|waiting| {
+            if let WaitingOn::Window { .. } = waiting.on {
+                // The same for all of them.
+                return Some(WaitReason::new("run", waiting.on.to_string()));
+            }
             let on = match waiting.on {
                 WaitingOn::Budget { key, .. } => key.to_string(),
                 WaitingOn::NodeAway { .. } | WaitingOn::NotReady => waiting.on.to_string(),
+                // Said once, of the canary: the others wait for their turn.
+                WaitingOn::Soak { ref node, .. } if node == waiting.target.name() => {
+                    waiting.on.to_string()
+                }
                 WaitingOn::Retry { .. } => format!("{} is tried again", waiting.phase),
                 _ => return None,
             };

@@ -58,6 +58,7 @@ impl Subject for Case {
         }
         let (model, mut policy) = (self.world.model(), self.world.policy());
         policy.deadlines.then = self.then;
+        policy.rollout.canary_soak = std::time::Duration::from_secs(45);
         let to = self.world.lock().to.clone();
         let plan = Planner::new(&model, &policy, to).plan().unwrap();
         setup.with_plan(plan, model, policy)
@@ -174,8 +175,8 @@ async fn undisturbed_it_reaches_the_target() {
     assert_eq!(case.broken(), [""; 0]);
     assert_eq!(report.evictions, 7);
     assert_replay_law(&journal.entries());
-    // Two phases for each member, three for each node.
-    assert_eq!(intents(&journal.entries()).len(), 2 * 2 + 7 * 3);
+    // Two phases for each member, three for each node; two canaries are confirmed.
+    assert_eq!(intents(&journal.entries()).len(), 2 * 2 + 7 * 3 + 2);
     let seqs: Vec<u64> = journal.entries().iter().map(|entry| entry.seq).collect();
     assert!(seqs.iter().copied().eq(0..seqs.len() as u64));
     // Seven cordons and uncordons, seven evictions, nine upgrades, the anchor.

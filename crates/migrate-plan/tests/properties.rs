@@ -5,9 +5,11 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use migrate_core::{Action, ActionId, Phase, Target};
-use migrate_plan::{ActionResult, Command, Input, Recorded, Rollout, replay};
+use migrate_core::policy::CONTROL_PLANE_POOL;
+use migrate_core::{Action, ActionId, Moment, Phase, Target};
+use migrate_plan::{ActionResult, Command, Input, Recorded, Rollout, TargetState, replay};
 use proptest::prelude::*;
 use support::world::{Entry, Scenario, World};
 
@@ -29,7 +31,17 @@ struct Judge {
     pools: BTreeMap<String, String>,
     /// Nodes that came for others.
     origin: BTreeMap<String, String>,
+    /// Their canary is verified, and confirmed if policy says so.
     verified_pools: BTreeSet<String>,
+    /// Their canary is verified and not confirmed.
+    soaking: BTreeSet<String>,
+    begun: BTreeSet<ActionId>,
+    verified_at: BTreeMap<String, Moment>,
+    /// At the end.
+    skipped: BTreeSet<String>,
+    /// Nodes that were begun and given up, and were there.
+    failed: u32,
+    now: Moment,
     paused: bool,
     stopped: bool,
 }
@@ -47,10 +59,21 @@ impl Judge {
             let pool = world.policy.pools.pool_of(node).to_owned();
             judge.pools.insert(node.name.clone(), pool);
         }
+        for standing in world.rollout.standings() {
+            if let TargetState::Skipped { .. } = standing.state {
+                judge.skipped.insert(standing.target.name().to_owned());
+            }
+        }
         for (at, entry) in world.log.iter().enumerate() {
             match entry {
-                Entry::In(recorded) => judge.told(world, at, recorded),
-                Entry::Out(_, command) => judge.commanded(world, command),
+                Entry::In(recorded) => {
+                    judge.now = recorded.at;
+                    judge.told(world, at, recorded);
+                }
+                Entry::Out(now, command) => {
+                    judge.now = *now;
+                    judge.commanded(world, command);
+                }
             }
         }
     }
@@ -87,6 +110,9 @@ impl Judge {
                         if !stops && self.in_flight.remove(&node).is_some() {
                             // Away until somebody has looked, unless it is gone.
                             if let Some(well) = self.well.get_mut(&node) {
+                                // Not one that waited to be tried again at the end.
+                                self.failed += u32::from(self.skipped.contains(&node));
+                                assert!(self.failed <= world.scenario.max_failed, "{node}");
                                 *well &= self.seen_since_begin.contains(&node);
                             }
                             self.given_up.insert(node);
@@ -166,6 +192,15 @@ impl Judge {
                 }
                 if action.phase == Phase::Verify {
                     self.in_flight.remove(&name);
+                    self.verified_at.insert(name.clone(), self.now);
+                    let is_new = !self.verified_pools.contains(pool);
+                    if has_canary(world, pool) && world.scenario.soak > 0 && is_new {
+                        self.soaking.insert(pool.clone());
+                    } else {
+                        self.verified_pools.insert(pool.clone());
+                    }
+                } else if action.phase == Phase::Confirm {
+                    self.soaking.remove(pool);
                     self.verified_pools.insert(pool.clone());
                 }
                 // A drained node that is gone is given up.
@@ -173,6 +208,7 @@ impl Judge {
                     && !self.well.contains_key(&name)
                     && self.gives_up_gone(world, &name)
                 {
+                    self.given_up.insert(name.clone());
                     self.in_flight.remove(&name);
                 }
             }
@@ -208,6 +244,11 @@ impl Judge {
         );
         match &action.target {
             Target::ControlPlane { .. } => {
+                if action.phase == Phase::Upgrade && self.begun.insert(action.id.clone()) {
+                    let members = world.plan.control_plane.iter();
+                    let left = members.filter(|member| !self.members_done.contains(&member.name));
+                    self.ends_in_time(world, left.map(|member| member.length).sum());
+                }
                 assert!(
                     self.running.is_empty(),
                     "{action} beside {:?}",
@@ -219,12 +260,18 @@ impl Judge {
                 let before = match action.phase {
                     Phase::Drain => None,
                     Phase::Upgrade => Some(Phase::Drain),
+                    Phase::Confirm => Some(Phase::Verify),
                     _ => Some(Phase::Upgrade),
                 };
                 assert_eq!(self.last_phase.get(name).copied(), before, "{action}");
                 if action.phase == Phase::Drain && !self.in_flight.contains_key(name) {
                     self.drain_begins(world, pool, name);
+                } else if action.phase == Phase::Confirm {
+                    let soaked = self.now.since(self.verified_at[name]).as_secs();
+                    assert!(soaked >= world.scenario.soak, "{name} after {soaked} s");
                 } else if action.phase == Phase::Verify {
+                    // One of several that came for one canary.
+                    self.soaking.remove(pool);
                     self.in_flight
                         .entry(name.to_owned())
                         .or_insert_with(|| pool.clone());
@@ -235,9 +282,40 @@ impl Judge {
         self.running.insert(action.id.clone(), action.clone());
     }
 
+    /// What begins now and lasts for `length` does not leave its window.
+    fn ends_in_time(&self, world: &World, length: Duration) {
+        let of_day = self.now.as_millis() % 86_400_000;
+        let end = of_day + u64::try_from(length.as_millis()).unwrap();
+        let window = 9 * 3_600_000..=11 * 3_600_000;
+        let is_in = window.contains(&of_day) && window.contains(&end);
+        assert!(
+            is_in || !world.scenario.windows,
+            "{} for {length:?}",
+            self.now
+        );
+    }
+
+    /// Control-plane nodes that are there and not through, or in work.
+    fn control_plane_left(&self, world: &World) -> Vec<String> {
+        let slots = world.plan.slots.iter();
+        let planned = slots.filter(|slot| slot.pool == CONTROL_PLANE_POOL);
+        let is_over = |node: &String| {
+            self.last_phase.get(node) == Some(&Phase::Verify)
+                || !self.well.contains_key(node)
+                || self.given_up.contains(node)
+                || self.origin.values().any(|replaced| replaced == node)
+        };
+        let left = planned.map(|slot| &slot.node).filter(|node| !is_over(node));
+        let in_work = self.in_flight.iter();
+        let in_work = in_work.filter(|(_, pool)| *pool == CONTROL_PLANE_POOL);
+        left.chain(in_work.map(|(node, _)| node)).cloned().collect()
+    }
+
     fn drain_begins(&mut self, world: &World, pool: &str, node: &str) {
         assert!(!self.given_up.contains(node), "{node} was given up");
         assert!(!self.not_ready.contains(node), "{node} is not Ready");
+        let slot = world.plan.slots.iter().find(|slot| slot.node == node);
+        self.ends_in_time(world, slot.unwrap().length);
         let had = self.in_flight.insert(node.to_owned(), pool.to_owned());
         assert_eq!(had, None);
         self.seen_since_begin.remove(node);
@@ -247,8 +325,16 @@ impl Judge {
             away.len() <= width,
             "{away:?} away, at most {width} of {pool} may be"
         );
-        // The canary goes alone.
-        if world.scenario.canary && !self.verified_pools.contains(pool) {
+        // Workers wait for the whole control plane.
+        if world.scenario.control_plane_nodes_first && pool != CONTROL_PLANE_POOL {
+            let left = self.control_plane_left(world);
+            assert!(left.is_empty(), "{node} before {left:?}");
+        }
+        // The canary goes alone, and soaks alone.
+        if pool != CONTROL_PLANE_POOL {
+            assert!(self.soaking.is_empty(), "{node} beside {:?}", self.soaking);
+        }
+        if has_canary(world, pool) && !self.verified_pools.contains(pool) {
             let others = self.in_flight.iter().filter(|(_, p)| *p == pool).count();
             assert_eq!(others, 1, "{node} beside a canary");
         }
@@ -278,6 +364,11 @@ impl Judge {
     }
 }
 
+/// Whether the first node of `pool` goes alone.
+fn has_canary(world: &World, pool: &str) -> bool {
+    world.scenario.canary && pool != CONTROL_PLANE_POOL
+}
+
 fn width(world: &World, pool: &str) -> usize {
     let pool = world.plan.pools.iter().find(|planned| planned.name == pool);
     pool.unwrap().width as usize
@@ -287,6 +378,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     let shape = (
         any::<u64>(),
         1..4usize,
+        0..3usize,
         prop::collection::vec((1..9usize, 1..5u32), 1..4),
         prop::collection::vec((1..8usize, prop::option::of(0..4i32)), 0..7),
     );
@@ -297,11 +389,25 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u64, 0, 20]),
         prop::sample::select(vec![0u64, 10, 40]),
     );
-    (shape, day, any::<[bool; 4]>()).prop_map(
-        |((seed, members, pools, workloads), (retry, fail, replace, defer, noise), flags)| {
+    let gates = (
+        prop::sample::select(vec![0u64, 0, 30, 600]),
+        prop::sample::select(vec![0u32, 1, 2, 99]),
+    );
+    (shape, day, gates, any::<[bool; 6]>()).prop_map(
+        |(
+            (seed, members, control_plane_nodes, pools, workloads),
+            (retry, fail, replace, defer, noise),
+            (soak, max_failed),
+            flags,
+        )| {
             Scenario {
                 seed,
                 members,
+                control_plane_nodes,
+                control_plane_nodes_first: flags[4],
+                soak,
+                max_failed,
+                windows: flags[5],
                 pools,
                 workloads,
                 canary: flags[0],

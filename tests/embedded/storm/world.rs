@@ -1,6 +1,7 @@
 //! A random cluster and what its operator chose.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use migrate_core::{IntOrPercent, JobPolicy, OnDeadline, Policy};
 use migrate_sim::rules::RuleSettings;
@@ -74,6 +75,12 @@ pub(super) fn policy(dice: &mut Dice) -> Policy {
     policy.consent.downtime = true;
     policy.consent.jobs = *dice.pick(&[JobPolicy::Evict, JobPolicy::Wait]);
     policy.deadlines.then = *dice.pick(&[OnDeadline::Stop, OnDeadline::Skip]);
+    policy.rollout.canary_soak = Duration::from_secs(*dice.pick(&[0, 0, 60, 900]));
+    policy.rollout.max_failed_nodes = number(dice.between(0, 3));
+    if dice.chance(25) {
+        let nights = r#"[{"from": "20:00", "to": "02:00"}]"#;
+        policy.rollout.windows = serde_json::from_str(nights).unwrap();
+    }
     policy
 }
 

@@ -17,7 +17,8 @@
 //!          + tail                   the last slots running dry, final checks
 //! ```
 //!
-//! with `T_cp` the members of the control plane one by one. The limits inside
+//! with `T_cp` the control plane one by one: its members, then its nodes where they
+//! come before the workers. The limits inside
 //! `max` work in parallel, so the largest decides; [`Estimate`] names it, since
 //! that is the one worth changing. A model in which only the transfer is set
 //! gives T = N · D / S to the nanosecond.

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
-use migrate_core::{Action, ActionId, Finding, Moment, ObjectName, Severity, StepError, Target};
+use migrate_core::{
+    Action, ActionId, Finding, Moment, ObjectName, Phase, Severity, StepError, Target,
+};
 
 use super::job::{Job, Workshop};
 use crate::Pace;
@@ -71,6 +73,9 @@ impl Checks {
                 VecDeque::from([CheckStep::Compare(VerifyScope::ControlPlane {
                     member: member.clone(),
                 })])
+            }
+            target if action.phase == Phase::Confirm => {
+                confirmation_steps(target.name(), planned.name())
             }
             target => node_steps(target.name(), planned.name()),
         };
@@ -295,6 +300,18 @@ fn node_steps(node: &str, planned: &str) -> VecDeque<CheckStep> {
             node: node.to_owned(),
         }),
         CheckStep::Release(planned.to_owned()),
+        CheckStep::Compare(VerifyScope::WorkloadsOf {
+            node: planned.to_owned(),
+        }),
+    ])
+}
+
+/// `node` and the workloads that had pods on `planned` are still well.
+fn confirmation_steps(node: &str, planned: &str) -> VecDeque<CheckStep> {
+    VecDeque::from([
+        CheckStep::Compare(VerifyScope::Node {
+            node: node.to_owned(),
+        }),
         CheckStep::Compare(VerifyScope::WorkloadsOf {
             node: planned.to_owned(),
         }),

@@ -7,11 +7,12 @@
 //! that turn out to need something else as well.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use migrate_core::Phase;
 
 use super::queue::NONE;
-use super::{Emit, Gate, Machine, Mode, State};
+use super::{Emit, Gate, Machine, Mode, Stage, State};
 
 impl Machine {
     /// Begins whatever may begin, then looks whether anything is left.
@@ -24,11 +25,14 @@ impl Machine {
                     self.begin(target, phase);
                 }
             }
-            while self.nodes_open
+            while self.stage != Stage::Members
+                && self.is_window_open()
                 && let Some(Reverse(pool)) = self.dirty.pop()
             {
                 self.pools[pool as usize].dirty = false;
-                self.dispatch_pool(pool);
+                if self.may_begin(pool) {
+                    self.dispatch_pool(pool);
+                }
             }
         }
         self.settle();
@@ -41,20 +45,36 @@ impl Machine {
         }
         if self.remaining == 0 {
             self.mode = Mode::Finished;
-            self.stalled_since = None;
+            self.moves();
             self.out.push_back(Emit::Finished);
-        } else if self.busy == 0 && !self.paused {
+        } else if self.busy > 0 || self.paused {
+            self.moves();
+        } else if !self.waits_for_window() {
             self.stalled_since.get_or_insert(self.now);
         } else {
-            self.stalled_since = None;
+            self.hold_standstill();
         }
+    }
+
+    /// Waiting for a window is no standstill, nor is the time it is closed.
+    pub(super) fn hold_standstill(&mut self) {
+        if let Some(since) = self.stalled_since.take() {
+            self.stalled_for += self.now.min(self.window_closes_at()).since(since);
+        }
+    }
+
+    /// It does not stand still, or not any more.
+    pub(super) fn moves(&mut self) {
+        self.stalled_since = None;
+        self.stalled_for = Duration::ZERO;
     }
 
     /// One member at a time, each to the end of its last phase.
     fn dispatch_members(&mut self) {
         while self.member < self.layout.members {
-            match self.states[self.member as usize] {
-                State::Gated => self.begin(self.member, Phase::Upgrade),
+            let state = self.states[self.member as usize];
+            match state {
+                State::Gated if self.members_fit() => self.begin(self.member, Phase::Upgrade),
                 State::Due(phase) => self.begin(self.member, phase),
                 State::Done => {
                     self.member += 1;
@@ -64,12 +84,46 @@ impl Machine {
             }
             return;
         }
-        if !self.nodes_open {
-            self.nodes_open = true;
-            for pool in 0..self.layout.widths.len() {
-                self.open_pool(u32::try_from(pool).unwrap_or(NONE));
+        if self.stage == Stage::Members {
+            self.stage = Stage::ControlPlane;
+            if let Some(pool) = self.layout.control_plane {
+                self.open_pool(pool);
             }
         }
+        if self.stage == Stage::ControlPlane && self.control_plane_left == 0 {
+            self.open_workers();
+        }
+    }
+
+    fn open_workers(&mut self) {
+        self.stage = Stage::Workers;
+        for pool in 0..u32::try_from(self.layout.widths.len()).unwrap_or(NONE) {
+            if self.layout.control_plane != Some(pool) {
+                self.open_pool(pool);
+            }
+        }
+    }
+
+    /// Whether slots of `pool` have left their gate, but for its canary.
+    pub(super) fn is_open(&self, pool: u32) -> bool {
+        match self.stage {
+            Stage::Members => false,
+            Stage::ControlPlane => self.layout.control_plane == Some(pool),
+            Stage::Workers => true,
+        }
+    }
+
+    /// Looks at every pool again.
+    pub(super) fn mark_all_dirty(&mut self) {
+        for pool in 0..u32::try_from(self.pools.len()).unwrap_or(NONE) {
+            self.mark_dirty(pool);
+        }
+    }
+
+    /// Whether slots of `pool` may begin as far as other pools go.
+    pub(super) fn may_begin(&self, pool: u32) -> bool {
+        let held = self.control_plane_left > 0 || !self.soaking.is_empty();
+        !held || self.layout.control_plane == Some(pool)
     }
 
     fn open_pool(&mut self, pool: u32) {
@@ -141,8 +195,14 @@ impl Machine {
     pub(super) fn unqueue(&mut self, slot: u32) {
         match self.states[(self.layout.members + slot) as usize] {
             State::Queued => {
-                let pool = self.layout.pool_of(slot) as usize;
-                self.links.remove(&mut self.pools[pool].ready, slot);
+                let pool = &mut self.pools[self.layout.pool_of(slot) as usize];
+                // Only a head knows its queue, as below.
+                let queue = if pool.later.first() == Some(slot) {
+                    &mut pool.later
+                } else {
+                    &mut pool.ready
+                };
+                self.links.remove(queue, slot);
             }
             State::Parked { lane } => {
                 let lane = &mut self.lanes[lane as usize];
@@ -182,6 +242,11 @@ impl Machine {
                 break;
             };
             from = slot + 1;
+            if !self.slot_fits(slot) {
+                self.unqueue(slot);
+                self.lay_aside(slot);
+                continue;
+            }
             match self.blocking(slot) {
                 None => {
                     self.unqueue(slot);
@@ -200,6 +265,8 @@ impl Machine {
             let target = self.layout.members + slot;
             if !self.is_ready(slot) {
                 self.set(target, State::NotReady);
+            } else if !self.slot_fits(slot) {
+                self.lay_aside(slot);
             } else if let Some(lane) = self.blocking(slot) {
                 self.park(slot, lane);
             } else {

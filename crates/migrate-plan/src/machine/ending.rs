@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use migrate_core::{OnDeadline, Phase};
 
-use super::{Emit, Halt, Machine, Mode, State, next_phase};
+use super::{Cause, Emit, Halt, Machine, Mode, State, next_phase};
 
 /// How often an action is tried before it has failed for good.
 const MAX_ATTEMPTS: u8 = 3;
@@ -101,33 +101,67 @@ impl Machine {
             self.become_due(target, next);
         } else if self.go_on_to_further_node(target) {
             self.become_due(target, phase);
+        } else if phase == Phase::Confirm {
+            self.soaking.remove(&(target - self.layout.members));
+            self.through(target);
+            self.mark_all_dirty();
         } else {
             self.leave_flight(target);
-            self.set(target, State::Done);
-            self.canary_through(target, true);
+            match target.checked_sub(self.layout.members) {
+                Some(slot) if self.is_canary(slot) && !self.layout.canary_soak.is_zero() => {
+                    self.soak(slot);
+                }
+                _ => self.through(target),
+            }
         }
+    }
+
+    fn through(&mut self, target: u32) {
+        self.set(target, State::Done);
+        self.canary_through(target, true);
+    }
+
+    /// Leaves a verified canary alone for a while.
+    fn soak(&mut self, slot: u32) {
+        let target = self.layout.members + slot;
+        let until = self.now + self.layout.canary_soak;
+        self.set(target, State::Soaking);
+        self.soaking.insert(slot, until);
+        self.timers.push(Reverse((until, target)));
     }
 
     /// Gives up on `target` in `phase`: skips it or stops the rollout.
     ///
-    /// Without a member the skew policy keeps every node where it is, and a
-    /// canary that failed after its drain says that the others would too: both
-    /// stop the rollout, whatever policy says.
+    /// Without a member the skew policy keeps every node where it is, workers
+    /// wait for control-plane nodes, and a canary that failed after its drain
+    /// says that the others would too: these stop the rollout, whatever policy
+    /// says.
     fn give_up(&mut self, target: u32, phase: Phase, skip: bool, reason: String) {
         let slot = target.checked_sub(self.layout.members);
         let canary = slot.is_some_and(|slot| self.is_canary(slot));
         let changed = phase != Phase::Drain;
         let gone = self.is_gone(target) && !(canary && changed);
-        if slot.is_none() || (canary && changed) || !(skip || gone) {
+        // Everything after it waits for the whole control plane.
+        let first = slot.is_none_or(|slot| self.layout.is_control_plane(slot));
+        let allowed = self.layout.max_failed;
+        let cause = if canary && changed {
+            Some(Cause::Canary)
+        } else if (first && !gone) || !(skip || gone) {
+            Some(Cause::Policy)
+        } else {
+            (!gone && self.failed >= allowed).then_some(Cause::TooMany { allowed })
+        };
+        if let Some(cause) = cause {
             self.set(target, State::Failed(phase));
             self.halt(Halt::Failed {
                 target,
                 phase,
-                canary,
+                cause,
                 reason,
             });
             return;
         }
+        self.failed += u32::from(!gone);
         if let Some(slot) = slot {
             if !changed {
                 self.release(slot);
@@ -143,37 +177,40 @@ impl Machine {
     pub(super) fn halt(&mut self, halt: Halt) {
         if matches!(self.mode, Mode::Idle | Mode::Running) {
             self.mode = Mode::Stopped(halt.clone());
-            self.stalled_since = None;
+            self.moves();
             self.out.push_back(Emit::Stop(halt));
         }
     }
 
     /// What happens at [`wake_at`](Self::wake_at), one thing at a time.
     pub(super) fn fire(&mut self) {
-        let retry_is_due = self
-            .timers
-            .peek()
-            .is_some_and(|Reverse((at, _))| *at <= self.now);
-        if retry_is_due {
-            if let Some(Reverse((_, target))) = self.timers.pop()
-                && let State::Backoff(phase) = self.states[target as usize]
-            {
-                self.become_due(target, phase);
+        if self.target_timer_at().is_some_and(|at| at <= self.now) {
+            if let Some(Reverse((_, target))) = self.timers.pop() {
+                match self.states[target as usize] {
+                    State::Backoff(phase) => self.become_due(target, phase),
+                    State::Soaking => self.become_due(target, Phase::Confirm),
+                    _ => {}
+                }
             }
             return;
         }
-        self.stalled_since = None;
-        if self.layout.then == OnDeadline::Stop {
-            self.halt(Halt::Stalled);
+        if self.window_opens_at().is_some_and(|at| at <= self.now) {
+            self.open_window();
             return;
         }
+        self.moves();
         // Listed first: a canary that is given up sends the next one.
         let stuck: Vec<u32> = (0..self.slots())
             .filter(|slot| {
                 let state = self.states[(self.layout.members + slot) as usize];
-                state.is_candidate() || state == State::NotReady
+                state.is_candidate() || matches!(state, State::NotReady | State::TooLong)
             })
             .collect();
+        let is_first = |slot: &u32| self.layout.is_control_plane(*slot);
+        if self.layout.then == OnDeadline::Stop || stuck.iter().any(is_first) {
+            self.halt(Halt::Stalled);
+            return;
+        }
         for slot in stuck {
             let reason = "it could not begin for as long as policy waits".to_owned();
             self.reasons.insert(self.layout.members + slot, reason);

@@ -13,14 +13,17 @@ pub(crate) enum Obstacle {
     Budget { budget: u32, needed: u32, free: u32 },
     Canary { slot: u32 },
     ControlPlane { member: u32 },
+    ControlPlaneNode { slot: u32 },
     NodeAway { pool: u32 },
     NotReady,
     Paused,
     PoolSlot { pool: u32 },
     PreviousPhase { running: Phase },
     Retry { at: Moment, attempt: u8 },
+    Soak { slot: u32, until: Moment },
     Start,
     Stopped,
+    Window { opens: Option<Moment> },
 }
 
 /// Counts of targets.
@@ -123,6 +126,7 @@ impl Machine {
                 let attempt = self.attempts[target as usize] + 1;
                 Some((phase, Obstacle::Retry { at, attempt }))
             }
+            (State::Soaking, _) => Some((Phase::Confirm, self.soak_of(slot?)?)),
             (State::Due(phase) | State::Failed(phase), _) => Some((phase, self.permission()?)),
             (_, None) if target != self.member => Some((
                 first,
@@ -130,7 +134,13 @@ impl Machine {
                     member: self.member,
                 },
             )),
-            (_, None) => Some((first, self.permission()?)),
+            (_, None) => {
+                let window = || {
+                    self.next_window(None)
+                        .map(|opens| Obstacle::Window { opens })
+                };
+                Some((first, self.permission().or_else(window)?))
+            }
             (state, Some(slot)) => Some((first, self.slot_obstacle(slot, state)?)),
         }
     }
@@ -139,19 +149,26 @@ impl Machine {
         let id = self.layout.pool_of(slot);
         let pool = &self.pools[id as usize];
         if state == State::Gated {
-            if !self.nodes_open {
+            if self.member < self.layout.members {
                 let member = self.member;
-                let waits = member < self.layout.members;
-                return if waits {
-                    Some(Obstacle::ControlPlane { member })
-                } else {
-                    self.permission()
-                };
+                return Some(Obstacle::ControlPlane { member });
+            }
+            if !self.is_open(id) {
+                return self.permission().or_else(|| self.control_plane_node());
             }
             return match pool.gate {
-                Gate::Canary(slot) => Some(Obstacle::Canary { slot }),
+                Gate::Canary(slot) => Some(self.soak_of(slot).unwrap_or(Obstacle::Canary { slot })),
                 Gate::Wanted | Gate::Open => None,
             };
+        }
+        if !self.may_begin(id) {
+            let soaking = self.soaking.keys().next();
+            return self
+                .control_plane_node()
+                .or_else(|| self.soak_of(*soaking?));
+        }
+        if let Some(opens) = self.next_window(Some(slot)) {
+            return self.permission().or(Some(Obstacle::Window { opens }));
         }
         if !self.is_ready(slot) {
             return Some(Obstacle::NotReady);
@@ -180,6 +197,23 @@ impl Machine {
         } else {
             Obstacle::PoolSlot { pool: id }
         })
+    }
+
+    /// The soak time of `slot`, if it is in it or being confirmed.
+    fn soak_of(&self, slot: u32) -> Option<Obstacle> {
+        let until = *self.soaking.get(&slot)?;
+        Some(Obstacle::Soak { slot, until })
+    }
+
+    /// The control-plane node that the workers wait for.
+    fn control_plane_node(&self) -> Option<Obstacle> {
+        let slots = self.layout.slots_of(self.layout.control_plane?);
+        let is_left = |slot: &&u32| {
+            let state = self.states[(self.layout.members + **slot) as usize];
+            !state.is_over()
+        };
+        let slot = *slots.iter().find(is_left)?;
+        Some(Obstacle::ControlPlaneNode { slot })
     }
 
     /// What keeps everything from beginning, if anything does.

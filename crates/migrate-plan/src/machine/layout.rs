@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use migrate_core::OnDeadline;
+use migrate_core::policy::Calendar;
 
 use super::queue::NONE;
 use crate::intern::Interned;
@@ -18,11 +19,18 @@ pub(crate) struct SlotSpec {
     pub(crate) pool: u32,
     /// First of its pool, alone.
     pub(crate) canary: bool,
+    /// Predicted, where there are windows.
+    pub(crate) length: Duration,
 }
 
 /// What a rollout is laid out from.
 #[derive(Debug)]
 pub(crate) struct Spec {
+    pub(crate) calendar: Calendar,
+    /// Predicted, where there are windows.
+    pub(crate) member_lengths: Vec<Duration>,
+    /// The pool that comes before all others, if one does.
+    pub(crate) control_plane: Option<u32>,
     /// Control-plane members.
     pub(crate) members: u32,
     /// Slots in priority order.
@@ -36,6 +44,10 @@ pub(crate) struct Spec {
     pub(crate) then: OnDeadline,
     /// How long nothing may move before `then` applies.
     pub(crate) patience: Duration,
+    /// How long a verified canary is left alone.
+    pub(crate) canary_soak: Duration,
+    /// How many slots may be given up.
+    pub(crate) max_failed: u32,
 }
 
 /// One budget that a slot's pods count for.
@@ -56,11 +68,16 @@ pub(super) struct LaneSpec {
 /// The fixed part of a machine, shared by its clones.
 #[derive(Debug)]
 pub(super) struct Layout {
+    pub(super) calendar: Calendar,
+    pub(super) member_lengths: Vec<Duration>,
+    pub(super) control_plane: Option<u32>,
     pub(super) members: u32,
     pub(super) slots: Vec<SlotSpec>,
     pub(super) widths: Vec<u32>,
     pub(super) then: OnDeadline,
     pub(super) patience: Duration,
+    pub(super) canary_soak: Duration,
+    pub(super) max_failed: u32,
     /// By slot, which part of `needs` is its own; one longer than the slots.
     need_starts: Vec<u32>,
     needs: Vec<Need>,
@@ -73,11 +90,16 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(spec: &Spec, interned: &Interned<'_>) -> Self {
         let mut layout = Self {
+            calendar: spec.calendar.clone(),
+            member_lengths: spec.member_lengths.clone(),
+            control_plane: spec.control_plane,
             members: spec.members,
             slots: spec.slots.clone(),
             widths: spec.widths.iter().map(|width| (*width).max(1)).collect(),
             then: spec.then,
             patience: spec.patience,
+            canary_soak: spec.canary_soak,
+            max_failed: spec.max_failed,
             need_starts: vec![0; spec.slots.len() + 1],
             needs: Vec::new(),
             lanes: Vec::new(),
@@ -189,6 +211,11 @@ impl Layout {
 
     pub(super) fn pool_of(&self, slot: u32) -> u32 {
         self.slots[slot as usize].pool
+    }
+
+    /// Whether `slot` is one of those that come before all other slots.
+    pub(super) fn is_control_plane(&self, slot: u32) -> bool {
+        self.control_plane == Some(self.pool_of(slot))
     }
 
     pub(super) fn slots_of(&self, pool: u32) -> &[u32] {

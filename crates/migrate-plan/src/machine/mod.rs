@@ -16,10 +16,12 @@ mod layout;
 mod nodes;
 mod queue;
 mod state;
+mod window;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use migrate_core::Moment;
 
@@ -30,7 +32,8 @@ use layout::Layout;
 pub(crate) use layout::{SlotSpec, Spec};
 use nodes::{Node, READY};
 use queue::{Links, NONE, Queue};
-pub(crate) use state::{Emit, Halt, Mode, State, next_phase};
+pub(crate) use state::{Cause, Emit, Halt, Mode, State, next_phase};
+use window::Window;
 
 /// A pool's share of the state.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ struct Pool {
     in_flight: u32,
     /// Slots that nothing is known to block.
     ready: Queue,
+    /// Slots that do not fit into what is left of the window.
+    later: Queue,
     /// Lanes whose budget has something free, by the first slot in them.
     open: BinaryHeap<Reverse<(u32, u32)>>,
     /// Waiting slots whose node somebody else cordoned: they take no further
@@ -58,6 +63,17 @@ enum Gate {
     /// This one goes alone.
     Canary(u32),
     Open,
+}
+
+/// Which slots may leave their gates.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Stage {
+    /// None: members are to be done.
+    Members,
+    /// Those of control-plane nodes.
+    ControlPlane,
+    /// All.
+    Workers,
 }
 
 /// A budget's share of the state.
@@ -97,7 +113,15 @@ pub(crate) struct Machine {
     reasons: BTreeMap<u32, String>,
     /// The member whose turn it is.
     member: u32,
-    nodes_open: bool,
+    stage: Stage,
+    /// Control-plane nodes that are neither done nor given up, where they come
+    /// before the workers.
+    control_plane_left: u32,
+    /// Canaries between their verification and its confirmation, and when each
+    /// has soaked.
+    soaking: BTreeMap<u32, Moment>,
+    /// Slots that were begun and given up.
+    failed: u32,
     nodes: Vec<Node>,
     slot_nodes: Vec<u32>,
     /// Further nodes that came in place of a slot's node, still to be verified.
@@ -112,6 +136,9 @@ pub(crate) struct Machine {
     dirty: BinaryHeap<Reverse<u32>>,
     timers: BinaryHeap<Reverse<(Moment, u32)>>,
     stalled_since: Option<Moment>,
+    /// How long it had stood still before, with waits for a window in between.
+    stalled_for: Duration,
+    window: Window,
     /// Targets that are neither done nor given up.
     remaining: u32,
     /// Targets between the begin of their first phase and the end of their last.
@@ -128,6 +155,7 @@ impl Machine {
             away: 0,
             in_flight: 0,
             ready: Queue::EMPTY,
+            later: Queue::EMPTY,
             open: BinaryHeap::new(),
             cordoned: BTreeSet::new(),
             gate: Gate::Wanted,
@@ -148,7 +176,12 @@ impl Machine {
             attempts: vec![0; targets],
             reasons: BTreeMap::new(),
             member: 0,
-            nodes_open: false,
+            stage: Stage::Members,
+            control_plane_left: layout.control_plane.map_or(0, |pool| {
+                u32::try_from(layout.slots_of(pool).len()).unwrap_or(NONE)
+            }),
+            soaking: BTreeMap::new(),
+            failed: 0,
             nodes: Vec::with_capacity(spec.node_pools.len()),
             slot_nodes: layout.slots.iter().map(|slot| slot.node).collect(),
             further: BTreeMap::new(),
@@ -169,6 +202,8 @@ impl Machine {
             dirty: BinaryHeap::new(),
             timers: BinaryHeap::new(),
             stalled_since: None,
+            stalled_for: Duration::ZERO,
+            window: Window::UNSEEN,
             remaining: u32::try_from(targets).unwrap_or(u32::MAX),
             busy: 0,
             out: VecDeque::new(),
@@ -188,10 +223,24 @@ impl Machine {
         self.out.pop_front()
     }
 
+    /// When a retry, the end of a soak time or a window is due.
+    pub(crate) fn timer_at(&self) -> Option<Moment> {
+        let timer = self.target_timer_at();
+        timer.into_iter().chain(self.window_opens_at()).min()
+    }
+
+    fn target_timer_at(&self) -> Option<Moment> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
     /// When something will happen without any input.
     pub(crate) fn wake_at(&self) -> Option<Moment> {
-        let retry = self.timers.peek().map(|Reverse((at, _))| *at);
-        let stall = self.stalled_since.map(|since| since + self.layout.patience);
+        let retry = self.timer_at();
+        let stall = self.stalled_since.map(|since| {
+            let left = self.layout.patience.saturating_sub(self.stalled_for);
+            since + left
+        });
+        let stall = stall.filter(|at| *at <= self.window_closes_at());
         [retry, stall].into_iter().flatten().min()
     }
 
@@ -211,6 +260,7 @@ impl Machine {
             Mode::Idle | Mode::Stopped(_) => self.mode = Mode::Running,
             Mode::Running | Mode::Finished => return,
         }
+        self.open_window();
         for target in 0..self.targets() {
             if let State::Failed(phase) = self.states[target as usize] {
                 self.attempts[target as usize] = 0;
@@ -251,6 +301,13 @@ impl Machine {
         self.busy = self.busy + u32::from(to.is_busy()) - u32::from(from.is_busy());
         self.remaining = self.remaining + u32::from(from.is_over()) - u32::from(to.is_over());
         if let Some(slot) = target.checked_sub(self.layout.members) {
+            if self.layout.is_control_plane(slot) {
+                self.control_plane_left =
+                    self.control_plane_left + u32::from(from.is_over()) - u32::from(to.is_over());
+                if self.stage == Stage::Workers && self.control_plane_left == 0 {
+                    self.mark_all_dirty();
+                }
+            }
             self.refresh_cordoned(slot);
         }
     }

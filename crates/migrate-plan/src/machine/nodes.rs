@@ -185,7 +185,7 @@ impl Machine {
         self.set(target, State::Gated);
         match self.pools[pool as usize].gate {
             Gate::Open => self.enqueue(slot),
-            Gate::Wanted if self.nodes_open => self.send_canary(pool, slot),
+            Gate::Wanted if self.is_open(pool) => self.send_canary(pool, slot),
             Gate::Wanted | Gate::Canary(_) => {}
         }
     }

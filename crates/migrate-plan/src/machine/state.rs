@@ -13,12 +13,16 @@ pub(crate) enum State {
     Parked { lane: u32 },
     /// Waits for its own node to be Ready.
     NotReady,
+    /// Fits into no window of the coming year.
+    TooLong,
     /// The next phase may begin at once.
     Due(Phase),
     /// Begun.
     Running(Phase),
     /// Failed, and is tried again later.
     Backoff(Phase),
+    /// A verified canary, left alone until it is verified once more.
+    Soaking,
     /// Failed for good, which stopped the rollout.
     Failed(Phase),
     /// Passed every phase, or found at the target.
@@ -45,11 +49,22 @@ pub(crate) enum Halt {
     Failed {
         target: u32,
         phase: Phase,
-        canary: bool,
+        cause: Cause,
         reason: String,
     },
     /// Nothing moved for as long as policy waits.
     Stalled,
+}
+
+/// Why the failure of one target stopped the rollout.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Cause {
+    Policy,
+    Canary,
+    /// As many as this had failed before.
+    TooMany {
+        allowed: u32,
+    },
 }
 
 /// What to do.
@@ -68,7 +83,7 @@ impl State {
 
     /// Nothing has been done to it yet.
     pub(crate) fn is_untouched(self) -> bool {
-        self.is_candidate() || matches!(self, Self::Gated | Self::NotReady)
+        self.is_candidate() || matches!(self, Self::Gated | Self::NotReady | Self::TooLong)
     }
 
     pub(crate) fn is_over(self) -> bool {
@@ -76,7 +91,10 @@ impl State {
     }
 
     pub(super) fn is_busy(self) -> bool {
-        matches!(self, Self::Due(_) | Self::Running(_) | Self::Backoff(_))
+        matches!(
+            self,
+            Self::Due(_) | Self::Running(_) | Self::Backoff(_) | Self::Soaking
+        )
     }
 }
 

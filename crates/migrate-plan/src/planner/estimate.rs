@@ -8,6 +8,7 @@ use migrate_core::cost::{
     BudgetLoad, Bytes, BytesPerSecond, CostModel, Estimate, Moves, PhaseDurations, PoolLoad,
     Transfer,
 };
+use migrate_core::policy::CONTROL_PLANE_POOL;
 
 use super::times::Times;
 use super::{Job, order};
@@ -17,16 +18,24 @@ use crate::intern::Interned;
 /// How many of the busiest budgets are named.
 const BUDGETS_NAMED: usize = 3;
 
+/// With `nodes_first`, control-plane nodes go one by one before all others.
 pub(super) fn estimate(
     plan: &Plan,
     interned: &Interned<'_>,
     jobs: &[Job<'_>],
+    nodes_first: bool,
     member: Times,
     durations: &PhaseDurations,
     transfer: Option<(Bytes, BytesPerSecond)>,
 ) -> Result<Estimate, Error> {
+    let is_first = |job: &&Job<'_>| nodes_first && job.pool == CONTROL_PLANE_POOL;
+    let mut one_by_one = vec![member.total(); plan.control_plane.len()];
+    one_by_one.extend(jobs.iter().filter(is_first).map(|job| job.times.total()));
+    let nodes = jobs.len() as u64;
+    let jobs: Vec<Job<'_>> = jobs.iter().filter(|job| !is_first(job)).copied().collect();
+    let jobs = jobs.as_slice();
     let mut model = CostModel::default()
-        .with_control_plane(vec![member.total(); plan.control_plane.len()])
+        .with_control_plane(one_by_one)
         .with_longest_chain(
             jobs.iter()
                 .map(|job| job.times.total())
@@ -63,7 +72,7 @@ pub(super) fn estimate(
         model = model.with_moves(Moves::new(moved, PhaseDurations::DEFAULT_SCHEDULER_RATE));
     }
     if let Some((per_node, rate)) = transfer {
-        model = model.with_transfer(Transfer::new(jobs.len() as u64, per_node, rate));
+        model = model.with_transfer(Transfer::new(nodes, per_node, rate));
     }
     if !plan.is_empty() {
         // One more look at the whole cluster.

@@ -1,11 +1,12 @@
 //! What planning found: above all, what can never be done.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use migrate_core::impossible::{self, codes};
 use migrate_core::preconditions::{self, CordonOwner};
 use migrate_core::{
-    ClusterModel, Finding, KubeVersion, Node, ObjectName, Policy, Severity, listed,
+    ClusterModel, Finding, KubeVersion, Moment, Node, ObjectName, Plan, Policy, Severity, listed,
 };
 
 use super::Job;
@@ -13,6 +14,8 @@ use crate::intern::{BudgetSource, Interned};
 
 /// Workloads whose budgets are assumed.
 const ASSUMED: &str = "KM-BUDGET-002";
+/// A window that is never long enough.
+const WINDOW: &str = "KM-WINDOW-001";
 /// How many names a list shows.
 const NAMES_SHOWN: usize = 5;
 
@@ -85,6 +88,39 @@ pub(super) fn believe(found: &[Finding], interned: &mut Interned<'_>) {
             budget.steady = 1;
         }
     }
+}
+
+/// What no window is long enough for.
+pub(super) fn of_windows(plan: &Plan, policy: &Policy, start: Moment) -> Option<Finding> {
+    let calendar = policy.rollout.calendar();
+    if calendar.is_always_open() {
+        return None;
+    }
+    let longest = calendar.longest_after(start);
+    let longest = longest.map_or(Duration::ZERO, |opening| opening.length());
+    let members: Duration = plan.control_plane.iter().map(|member| member.length).sum();
+    let members =
+        (!plan.control_plane.is_empty()).then(|| ("the control plane".to_owned(), members));
+    let slots = plan.slots.iter();
+    let slots = slots.map(|slot| (format!("node {}", slot.node), slot.length));
+    let too_long = members.into_iter().chain(slots);
+    let too_long: Vec<_> = too_long.filter(|(_, length)| *length > longest).collect();
+    let needed = too_long.iter().map(|(_, length)| *length).max()?;
+    let minutes = |length: Duration| length.as_secs().div_ceil(60);
+    Some(Finding::new(
+        WINDOW,
+        Severity::Blocker,
+        ObjectName::cluster("Policy", "rollout.windows"),
+        format!(
+            "the longest time that windows and blackouts leave within a year is {} min, and {} \
+             of the plan's targets need up to {} min ({})",
+            longest.as_secs() / 60,
+            too_long.len(),
+            minutes(needed),
+            listed(too_long.into_iter().map(|(name, _)| name), NAMES_SHOWN),
+        ),
+        "a longer window, or fewer blackouts",
+    ))
 }
 
 /// Workloads that are guarded although they have no budget.

@@ -241,10 +241,12 @@ impl<'a> Planner<'a> {
             &plan,
             &interned,
             &jobs,
+            self.policy.rollout.control_plane_nodes_first,
             member_times,
             &self.durations,
             self.transfer,
         )?;
+        found.extend(findings::of_windows(&plan, self.policy, start));
         found.extend(findings::of_assumed(&interned, &jobs));
         plan.findings = findings::finish(found, self.policy);
         Ok((plan, steps))
@@ -300,6 +302,8 @@ impl<'a> Planner<'a> {
             numbers.push(*size);
             *size += 1;
         }
+        let has_windows = !self.policy.rollout.calendar().is_always_open();
+        let member_times = Times::of_member(&self.durations);
         let pools: Vec<PlannedPool> = sizes
             .iter()
             .map(|(name, size)| {
@@ -322,6 +326,9 @@ impl<'a> Planner<'a> {
                 let node = &job.node.name;
                 let mut slot = PlannedSlot::new(name, job.pool, node, from.clone());
                 slot.canary = job.canary;
+                if has_windows {
+                    slot.length = job.times.total();
+                }
                 slot
             })
             .collect();
@@ -329,7 +336,13 @@ impl<'a> Planner<'a> {
         let control_plane: Vec<PlannedMember> = members
             .iter()
             .filter(|member| !is_done(&member.version))
-            .map(|member| PlannedMember::new(&member.name, member.version.clone()))
+            .map(|member| {
+                let mut planned = PlannedMember::new(&member.name, member.version.clone());
+                if has_windows {
+                    planned.length = member_times.total();
+                }
+                planned
+            })
             .collect();
         let done_members = members
             .iter()

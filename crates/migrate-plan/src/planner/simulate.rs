@@ -77,6 +77,14 @@ pub(super) fn simulate(
                 });
             }
         }
+        let next_end = ends.peek().map(|Reverse((end, ..))| *end);
+        if let Some(at) = machine.timer_at()
+            && next_end.is_none_or(|end| at <= end)
+        {
+            now = at;
+            machine.advance(now);
+            continue;
+        }
         let Some(Reverse((end, _, target, phase))) = ends.pop() else {
             return steps;
         };

@@ -14,6 +14,7 @@ pub(super) struct Times {
     drain: Duration,
     upgrade: Duration,
     verify: Duration,
+    confirm: Duration,
     /// How long the longest of its pods keeps its budget, from eviction to the
     /// replacement being ready.
     pub(super) hold: Duration,
@@ -25,6 +26,7 @@ impl Times {
             drain: Duration::ZERO,
             upgrade: whole_millis(durations.control_plane_member),
             verify: whole_millis(durations.verify.saturating_add(durations.settle)),
+            confirm: Duration::ZERO,
             hold: Duration::ZERO,
         }
     }
@@ -64,6 +66,7 @@ impl Times {
             drain: whole_millis(durations.cordon.saturating_add(moving)),
             upgrade: whole_millis(sum(upgrade)),
             verify: whole_millis(sum(verify)),
+            confirm: whole_millis(durations.verify),
             hold,
         }
     }
@@ -72,11 +75,12 @@ impl Times {
         match phase {
             Phase::Drain => self.drain,
             Phase::Upgrade => self.upgrade,
+            Phase::Confirm => self.confirm,
             _ => self.verify,
         }
     }
 
-    /// All phases one after the other.
+    /// All phases one after the other, without those of a canary alone.
     pub(super) fn total(&self) -> Duration {
         self.drain
             .saturating_add(self.upgrade)

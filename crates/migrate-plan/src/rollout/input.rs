@@ -161,6 +161,17 @@ pub enum StopReason {
         /// What went wrong.
         reason: String,
     },
+    /// A target failed for good, and more of them had than policy allows.
+    TooManyFailed {
+        /// The last one.
+        target: Target,
+        /// In which phase.
+        phase: Phase,
+        /// What went wrong.
+        reason: String,
+        /// How many may fail: so many were skipped before it.
+        allowed: u32,
+    },
     /// Nothing is running and nothing may begin, for as long as policy waits.
     Stalled {
         /// Targets that wait; [`Rollout::waiting`](crate::Rollout::waiting)
@@ -186,6 +197,16 @@ impl fmt::Display for StopReason {
                 phase,
                 reason,
             } => write!(f, "{target} failed in {phase}: {reason}"),
+            Self::TooManyFailed {
+                target,
+                phase,
+                reason,
+                allowed,
+            } => write!(
+                f,
+                "{target} failed in {phase}: {reason}; no more than {allowed} nodes may fail \
+                 (rollout.max-failed-nodes)"
+            ),
             Self::Stalled { waiting } => {
                 write!(f, "nothing can begin and {waiting} targets wait")
             }

@@ -15,7 +15,7 @@ use migrate_core::{
 
 use crate::Error;
 use crate::intern::Interned;
-use crate::machine::{Emit, Ended, Halt, Machine, Mode, Obstacle, State};
+use crate::machine::{Cause, Emit, Ended, Halt, Machine, Mode, Obstacle, State};
 pub use input::{ActionResult, Command, Input, Recorded, StopReason};
 use names::Names;
 pub(crate) use names::spec;
@@ -31,13 +31,21 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 /// # Guarantees
 /// - Control-plane members one at a time, each to the end of its verification,
 ///   before any node.
+/// - Control-plane nodes one at a time, each to the end of its verification,
+///   before any worker begins, unless policy leaves that out.
 /// - No drain begins if its pool would then have more nodes away than its
 ///   width: in work, left behind, cordoned by anybody, or not Ready.
 /// - No drain begins unless each budget has free what it takes, at most what
 ///   the budget allows at once. The hold ends with the drain.
 /// - A drain that was begun and then put off ([`ActionResult::Deferred`]) waits
 ///   as if it had never begun.
-/// - The canary of a pool goes alone, to the end of its verification.
+/// - The canary of a pool goes alone, to the end of its verification. Where
+///   policy names a soak time, it is then left alone for so long and verified
+///   once more ([`Phase::Confirm`]), and no other worker begins meanwhile.
+/// - No member and no node begins outside the windows of the policy, nor unless
+///   what is predicted for it ends in time: for a member, what is predicted for
+///   all members that are left. What has begun is brought to its end.
+/// - It stops when one node more fails than policy allows.
 /// - A node passes drain, upgrade and verify in this order; of one target no
 ///   two actions run at once; a completed action is never begun again.
 /// - It ends. Every target is done or given up, or there is a
@@ -166,12 +174,17 @@ impl Rollout {
                 State::Due(phase) | State::Running(phase) | State::Backoff(phase) => {
                     TargetState::InWork { phase }
                 }
+                State::Soaking => TargetState::InWork {
+                    phase: Phase::Confirm,
+                },
                 State::Skipped | State::Gone => TargetState::Skipped {
                     reason: self.machine.reason(target).unwrap_or_default().to_owned(),
                 },
-                State::Gated | State::Queued | State::Parked { .. } | State::NotReady => {
-                    TargetState::Waiting
-                }
+                State::Gated
+                | State::Queued
+                | State::Parked { .. }
+                | State::NotReady
+                | State::TooLong => TargetState::Waiting,
             },
         };
         (0..self.machine.targets()).map(entry).collect()
@@ -309,22 +322,27 @@ impl Rollout {
             Halt::Failed {
                 target,
                 phase,
-                canary,
+                cause,
                 reason,
             } => {
                 let (target, phase, reason) = (self.target(*target), *phase, reason.clone());
-                if *canary {
-                    StopReason::CanaryFailed {
+                match *cause {
+                    Cause::Canary => StopReason::CanaryFailed {
                         target,
                         phase,
                         reason,
-                    }
-                } else {
-                    StopReason::Failed {
+                    },
+                    Cause::Policy => StopReason::Failed {
                         target,
                         phase,
                         reason,
-                    }
+                    },
+                    Cause::TooMany { allowed } => StopReason::TooManyFailed {
+                        target,
+                        phase,
+                        reason,
+                        allowed,
+                    },
                 }
             }
             Halt::Stalled => StopReason::Stalled {
@@ -352,6 +370,9 @@ impl Rollout {
             Obstacle::ControlPlane { member } => WaitingOn::ControlPlane {
                 member: self.names.member(member).to_owned(),
             },
+            Obstacle::ControlPlaneNode { slot } => WaitingOn::ControlPlaneNode {
+                node: self.node_name(self.machine.node_in(slot)).to_owned(),
+            },
             Obstacle::NodeAway { pool } => WaitingOn::NodeAway {
                 pool: pool_name(pool),
                 nodes: self
@@ -368,8 +389,14 @@ impl Rollout {
             },
             Obstacle::PreviousPhase { running } => WaitingOn::PreviousPhase { running },
             Obstacle::Retry { at, attempt } => WaitingOn::Retry { at, attempt },
+            Obstacle::Soak { slot, until } => WaitingOn::Soak {
+                pool: pool_name(self.machine.pool_of(slot)),
+                node: self.node_name(self.machine.node_in(slot)).to_owned(),
+                until,
+            },
             Obstacle::Start => WaitingOn::Start,
             Obstacle::Stopped => WaitingOn::Stopped,
+            Obstacle::Window { opens } => WaitingOn::Window { opens },
         }
     }
 }

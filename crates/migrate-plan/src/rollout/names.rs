@@ -1,5 +1,6 @@
 //! The names behind a machine's ids.
 
+use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{BudgetKey, ClusterModel, KubeVersion, Plan, Policy, content_hash};
 
 use crate::Error;
@@ -147,9 +148,14 @@ pub(crate) fn spec(
             node,
             pool,
             canary: slot.canary,
+            length: slot.length,
         });
     }
+    let nodes_first = policy.rollout.control_plane_nodes_first;
     Ok(Spec {
+        control_plane: nodes_first.then(|| pool_id(CONTROL_PLANE_POOL)).flatten(),
+        calendar: policy.rollout.calendar(),
+        member_lengths: plan.control_plane.iter().map(|m| m.length).collect(),
         members: u32::try_from(plan.control_plane.len()).unwrap_or(u32::MAX),
         slots,
         widths: plan.pools.iter().map(|pool| pool.width).collect(),
@@ -161,6 +167,8 @@ pub(crate) fn spec(
             .collect(),
         then: policy.deadlines.then,
         patience: policy.deadlines.drain,
+        canary_soak: policy.rollout.canary_soak,
+        max_failed: policy.rollout.max_failed_nodes,
     })
 }
 

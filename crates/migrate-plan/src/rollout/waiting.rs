@@ -44,6 +44,11 @@ pub enum WaitingOn {
         /// Which.
         member: String,
     },
+    /// A control-plane node, all of which come before its own.
+    ControlPlaneNode {
+        /// The first that is left.
+        node: String,
+    },
     /// Nodes that are cordoned or not Ready take every slot of its pool.
     NodeAway {
         /// The pool.
@@ -74,10 +79,25 @@ pub enum WaitingOn {
         /// Which attempt it is.
         attempt: u8,
     },
+    /// A canary that is left alone with the new version, and then verified once
+    /// more.
+    Soak {
+        /// Its pool.
+        pool: String,
+        /// The canary.
+        node: String,
+        /// When it is verified once more.
+        until: Moment,
+    },
     /// The start.
     Start,
     /// Someone to start the rollout again.
     Stopped,
+    /// A window that is long enough for it.
+    Window {
+        /// When the next one opens, if one does within a year.
+        opens: Option<Moment>,
+    },
 }
 
 /// Where a target stands.
@@ -159,6 +179,7 @@ impl fmt::Display for WaitingOn {
                 write!(f, "{node} is to be verified first in pool {pool}")
             }
             Self::ControlPlane { member } => write!(f, "control plane {member} comes first"),
+            Self::ControlPlaneNode { node } => write!(f, "control-plane node {node} comes first"),
             Self::NodeAway { pool, nodes } => write!(
                 f,
                 "every slot of pool {pool} is taken by nodes that are cordoned or not Ready: {}",
@@ -171,8 +192,17 @@ impl fmt::Display for WaitingOn {
             }
             Self::PreviousPhase { running } => write!(f, "{running} is running"),
             Self::Retry { at, attempt } => write!(f, "attempt {attempt} begins at {at}"),
+            Self::Soak { pool, node, until } => write!(
+                f,
+                "{node}, the canary of pool {pool}, is left alone until {until} and then verified once more"
+            ),
             Self::Start => f.write_str("not started"),
             Self::Stopped => f.write_str("stopped"),
+            Self::Window { opens: Some(opens) } => write!(
+                f,
+                "its window is closed, or too short for it; the next one opens at {opens}"
+            ),
+            Self::Window { opens: None } => f.write_str("no window opens within a year"),
         }
     }
 }

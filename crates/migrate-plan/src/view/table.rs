@@ -21,6 +21,7 @@ struct Row {
     drain: Option<Duration>,
     upgrade: Option<Duration>,
     verify: Option<Duration>,
+    confirm: Option<Duration>,
     end: Option<Duration>,
 }
 
@@ -113,6 +114,7 @@ impl<'p> PlanTable<'p> {
             match action.phase {
                 Phase::Drain => row.drain = Some(action.start),
                 Phase::Upgrade => row.upgrade = Some(action.start),
+                Phase::Confirm => row.confirm = Some(action.start),
                 _ => row.verify = Some(action.start),
             }
             row.end = Some(action.end);
@@ -151,12 +153,18 @@ impl<'p> PlanTable<'p> {
                 Target::Node { pool, .. } => pool.as_str(),
                 _ => "-",
             };
-            let note = if row.is_none() { "cannot begin" } else { note };
+            let note = match row {
+                None => "cannot begin".to_owned(),
+                Some(Row {
+                    confirm: Some(at), ..
+                }) => format!("{note}, left alone until {}", clock(at)),
+                Some(_) => note.to_owned(),
+            };
             let row = row.unwrap_or_default();
             let times = [row.drain, row.upgrade, row.verify, row.end].map(time);
             let mut line = vec![target.to_string(), pool.to_owned(), from.to_string()];
             line.extend(times);
-            line.push(note.to_owned());
+            line.push(note);
             table.push(line);
             if let Some(undo) = self.undo.and_then(|undo| undo.get(&target)) {
                 table.push(vec![format!("  {undo}")]);

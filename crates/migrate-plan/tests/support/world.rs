@@ -18,6 +18,13 @@ use super::{Cluster, NEW, OLD, Random, version};
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) members: usize,
+    pub(crate) control_plane_nodes: usize,
+    pub(crate) control_plane_nodes_first: bool,
+    /// Seconds.
+    pub(crate) soak: u64,
+    pub(crate) max_failed: u32,
+    /// Begins only from 9 to 11.
+    pub(crate) windows: bool,
     /// Nodes and width of each pool.
     pub(crate) pools: Vec<(usize, u32)>,
     /// Replicas, and allowance of a real budget if it has one.
@@ -367,7 +374,17 @@ fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel, Policy) {
     } else {
         OnDeadline::Stop
     };
-    let mut names = Vec::new();
+    policy.rollout.control_plane_nodes_first = scenario.control_plane_nodes_first;
+    policy.rollout.canary_soak = Duration::from_secs(scenario.soak);
+    policy.rollout.max_failed_nodes = scenario.max_failed;
+    if scenario.windows {
+        let windows = r#"[{"from": "09:00", "to": "11:00"}]"#;
+        policy.rollout.windows = serde_json::from_str(windows).unwrap();
+    }
+    cluster = cluster.pool("control-plane", scenario.control_plane_nodes);
+    let mut names: Vec<String> = (1..=scenario.control_plane_nodes)
+        .map(|node| format!("control-plane-{node}"))
+        .collect();
     for (number, (nodes, width)) in scenario.pools.iter().enumerate() {
         let pool = format!("pool-{number}");
         cluster = cluster.pool(&pool, *nodes);

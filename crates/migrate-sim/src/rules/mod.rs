@@ -8,7 +8,7 @@
 //! | rule | what is reported |
 //! |---|---|
 //! | I1 | a pod that went without an accepted eviction; an eviction that left fewer healthy pods than a budget, real or assumed, needs |
-//! | I2 | more nodes of a pool cordoned by the run, or not Ready, than its width at the moment when one of them is taken; two control-plane nodes at once |
+//! | I2 | more nodes of a pool cordoned by the run, or not Ready, than its width at the moment when one of them is taken; two control-plane nodes at once; a worker taken before every control-plane node was through |
 //! | I3 | a node whose kubelet changed with an evictable pod on it, or while schedulable; a foreign cordon lifted |
 //! | I4 | an API server, controller manager, scheduler, kubelet or kube-proxy of a version that the skew policy forbids next to those it can reach |
 //! | I6 | a kubelet whose version changed more than once, or backwards |
@@ -74,6 +74,10 @@ pub struct RuleSettings {
     pub assumed_max_unavailable: usize,
     /// Names of pods that a person let go without an eviction.
     pub exempt: BTreeSet<String>,
+    /// No worker may be taken while the kubelet of a control-plane node is of an
+    /// older minor version than an API server, or the run has such a node. What
+    /// API servers run shows in their pods; without any nothing is judged.
+    pub control_plane_nodes_first: bool,
     /// How long an answer of the API server travels: who asks right before it
     /// acts knows what is older. The latency of the embedded cluster.
     pub notice: Duration,
@@ -86,6 +90,7 @@ impl Default for RuleSettings {
             widths: BTreeMap::new(),
             assumed_max_unavailable: 1,
             exempt: BTreeSet::new(),
+            control_plane_nodes_first: true,
             notice: DEFAULT_LATENCY,
         }
     }

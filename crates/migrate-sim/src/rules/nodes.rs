@@ -12,6 +12,9 @@ const CORDONED_BY: &str = "kube-migrate.dev/cordoned-by";
 /// The annotation that keeps what `spec.unschedulable` was before.
 const UNSCHEDULABLE_BEFORE: &str = "kube-migrate.dev/unschedulable-before";
 
+/// The pool of control-plane nodes.
+const CONTROL_PLANE: &str = "control-plane";
+
 /// A node was taken while its pool looked full.
 #[derive(Clone, Debug)]
 pub(super) struct Taking {
@@ -54,6 +57,7 @@ impl RuleChecker {
         };
         if ours(node) && !ours(&before) {
             self.check_width(node);
+            self.check_control_plane_first(node);
         }
         if kubelet(&before) != kubelet(node) {
             self.check_change(&before, node);
@@ -94,6 +98,27 @@ impl RuleChecker {
                 ours,
                 not_ready,
             });
+        }
+    }
+
+    /// I2: a worker was taken; is every control-plane node through?
+    fn check_control_plane_first(&mut self, node: &Value) {
+        let is_worker = self.pool(node) != CONTROL_PLANE;
+        if !self.settings.control_plane_nodes_first || !is_worker {
+            return;
+        }
+        let Some(newest) = self.newest_api_server() else {
+            return;
+        };
+        let is_left = |other: &&Value| {
+            let is_behind = minor(kubelet(other)).is_some_and(|minor| minor < newest);
+            self.pool(other) == CONTROL_PLANE && (is_behind || ours(other))
+        };
+        let left: Vec<&str> = self.state.all("Node").filter(is_left).map(name).collect();
+        if !left.is_empty() {
+            let worker = name(node);
+            let what = format!("worker {worker} was taken before control-plane nodes {left:?}");
+            self.broken("I2", version(node), what);
         }
     }
 
@@ -192,7 +217,7 @@ impl RuleChecker {
             .and_then(|labels| labels.get("node-role.kubernetes.io/control-plane"))
             .is_some();
         if control_plane {
-            return "control-plane".to_owned();
+            return CONTROL_PLANE.to_owned();
         }
         label(node, &self.settings.pool_label)
             .unwrap_or("default")

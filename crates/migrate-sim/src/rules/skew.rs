@@ -12,7 +12,7 @@ use super::state::{controller_kind, key, version};
 use crate::object::{controller_of, items_at, label, name, namespace, node_name, str_at};
 
 /// Major and minor version.
-type Minor = (u32, u32);
+pub(super) type Minor = (u32, u32);
 
 /// What the skew policy speaks of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,6 +55,15 @@ impl RuleChecker {
             };
             self.runs(key(node), running, version(node));
         }
+    }
+
+    /// The newest minor version of an API server that a pod shows.
+    pub(super) fn newest_api_server(&self) -> Option<Minor> {
+        let api_servers = self.running.values();
+        api_servers
+            .filter(|running| running.component == Component::ApiServer)
+            .map(|running| running.minor)
+            .max()
     }
 
     pub(super) fn kubelet_gone(&mut self, node: &Value) {

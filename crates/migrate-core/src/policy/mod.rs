@@ -3,12 +3,15 @@
 //! All of it has a serde form (`policy.toml`, kebab-case keys) in which every
 //! key may be left out; unknown keys are refused. Durations are whole seconds.
 
+mod calendar;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{IntOrPercent, Node, Role, Workload};
+pub use calendar::{Calendar, Opening, Period, Weekday};
 
 /// Everything an operator may decide.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -23,6 +26,8 @@ pub struct Policy {
     pub consent: Consent,
     /// How long to wait, and then what.
     pub deadlines: Deadlines,
+    /// What waits for what.
+    pub rollout: RolloutPolicy,
     /// Codes of findings that a person accepts; each shows in every report.
     pub waive: BTreeSet<String>,
 }
@@ -172,6 +177,49 @@ impl Default for Consent {
             jobs: JobPolicy::Wait,
             downtime: false,
             pods: BTreeSet::new(),
+        }
+    }
+}
+
+/// What holds targets back although they could begin.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct RolloutPolicy {
+    /// No worker begins before every control-plane node has been upgraded and
+    /// verified; one of those that fails stops the run, as a member does.
+    pub control_plane_nodes_first: bool,
+    /// How long a verified canary is left alone with the new version before it
+    /// is verified once more. No other worker begins meanwhile. Zero: the others
+    /// of its pool follow at once.
+    #[serde(with = "seconds")]
+    pub canary_soak: Duration,
+    /// How many nodes may fail and be skipped before one more stops the run.
+    /// Counts where [`Deadlines::then`] says [`OnDeadline::Skip`].
+    pub max_failed_nodes: u32,
+    /// When members and nodes may begin; without one, any time. None begins that
+    /// is predicted to end after its window. What has begun is brought to its
+    /// end.
+    pub windows: Vec<Period>,
+    /// Times when none may begin although a window is open.
+    pub blackouts: Vec<Period>,
+}
+
+impl RolloutPolicy {
+    /// Windows without blackouts.
+    pub fn calendar(&self) -> Calendar {
+        Calendar::new(self.windows.clone(), self.blackouts.clone())
+    }
+}
+
+impl Default for RolloutPolicy {
+    fn default() -> Self {
+        Self {
+            control_plane_nodes_first: true,
+            canary_soak: Duration::ZERO,
+            max_failed_nodes: 1,
+            windows: Vec::new(),
+            blackouts: Vec::new(),
         }
     }
 }

@@ -1,0 +1,138 @@
+//! Windows: what may begin only while one is open, and long enough.
+//!
+//! The machine knows the opening it is in, and when the next one comes. A slot
+//! that does not fit into what is left of an opening is laid aside and looked
+//! at again at the next one, so each is tested once in an opening at most.
+
+use std::time::Duration;
+
+use migrate_core::Moment;
+
+use super::{Machine, Mode, State};
+
+/// Where the rollout stands in its calendar.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    /// Something may begin before this.
+    open_until: Moment,
+    /// When the next one opens, if one does.
+    opens_at: Option<Moment>,
+    /// The member whose turn it is did not fit, and will into another.
+    member_waits: bool,
+    /// The longest there is in the coming year.
+    longest: Duration,
+}
+
+impl Window {
+    pub(super) const UNSEEN: Self = Self {
+        open_until: Moment::EPOCH,
+        opens_at: None,
+        member_waits: false,
+        longest: Duration::ZERO,
+    };
+}
+
+impl Machine {
+    /// Finds out where in the calendar it is, and looks again at all that was
+    /// laid aside.
+    pub(super) fn open_window(&mut self) {
+        self.hold_standstill();
+        let calendar = &self.layout.calendar;
+        let opening = calendar.opening(self.now);
+        let longest = calendar.longest_after(self.now);
+        let longest = longest.map_or(Duration::ZERO, |opening| opening.length());
+        self.window = match opening {
+            Some(opening) if opening.from <= self.now => Window {
+                open_until: opening.until,
+                opens_at: calendar.opening(opening.until).map(|next| next.from),
+                member_waits: false,
+                longest,
+            },
+            opening => Window {
+                opens_at: opening.map(|opening| opening.from),
+                longest,
+                ..Window::UNSEEN
+            },
+        };
+        for pool in &mut self.pools {
+            self.links.append(&mut pool.ready, &mut pool.later);
+        }
+        self.mark_all_dirty();
+    }
+
+    /// When the next window opens, while that matters.
+    pub(super) fn window_opens_at(&self) -> Option<Moment> {
+        let matters = self.mode == Mode::Running && self.remaining > 0;
+        self.window.opens_at.filter(|_| matters)
+    }
+
+    /// When nothing may begin any more until another window opens: never for
+    /// one after which there is none.
+    pub(super) fn window_closes_at(&self) -> Moment {
+        match self.window.opens_at {
+            Some(_) => self.window.open_until,
+            None => Moment::from_millis(u64::MAX),
+        }
+    }
+
+    pub(super) fn is_window_open(&self) -> bool {
+        self.now < self.window.open_until
+    }
+
+    /// Whether what lasts for `length` ends in time if it begins now.
+    fn fits(&self, length: Duration) -> bool {
+        self.is_window_open() && self.now + length <= self.window.open_until
+    }
+
+    /// Whether `slot` would end in time.
+    pub(super) fn slot_fits(&self, slot: u32) -> bool {
+        self.fits(self.layout.slots[slot as usize].length)
+    }
+
+    /// What is predicted for the members that are left, one by one.
+    fn members_length(&self) -> Duration {
+        let left = self.layout.member_lengths.iter().skip(self.member as usize);
+        left.fold(Duration::ZERO, |sum, length| sum.saturating_add(*length))
+    }
+
+    /// Whether the members that are left would end in time.
+    pub(super) fn members_fit(&mut self) -> bool {
+        let length = self.members_length();
+        let fits = self.fits(length);
+        self.window.member_waits = !fits && length <= self.window.longest;
+        fits
+    }
+
+    /// Lays `slot`, which must be in no queue, aside until the next opening, or
+    /// for good if none will do.
+    pub(super) fn lay_aside(&mut self, slot: u32) {
+        let target = self.layout.members + slot;
+        if self.layout.slots[slot as usize].length > self.window.longest {
+            self.set(target, State::TooLong);
+            return;
+        }
+        let pool = self.layout.pool_of(slot) as usize;
+        self.links.push(&mut self.pools[pool].later, slot);
+        self.set(target, State::Queued);
+    }
+
+    /// Whether the next opening may let something begin that waits for it now:
+    /// then nothing moving is no standstill.
+    pub(super) fn waits_for_window(&self) -> bool {
+        if self.window.opens_at.is_none() {
+            return false;
+        }
+        let aside = || self.pools.iter().any(|pool| pool.later.first().is_some());
+        !self.is_window_open() || self.window.member_waits || aside()
+    }
+
+    /// When a target that does not fit now is looked at again: `None` if it
+    /// fits, or never will.
+    pub(super) fn next_window(&self, slot: Option<u32>) -> Option<Option<Moment>> {
+        let fits = match slot {
+            Some(slot) => self.slot_fits(slot),
+            None => self.fits(self.members_length()),
+        };
+        (self.mode == Mode::Running && !fits).then_some(self.window.opens_at)
+    }
+}

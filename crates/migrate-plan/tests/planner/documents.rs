@@ -1,0 +1,117 @@
+//! Plans as tables, as JSON, and their identity.
+
+use std::collections::BTreeMap;
+
+use migrate_core::{DocumentError, Policy, Target};
+use migrate_plan::{Error, PlanTable, Planner, plan_from_json, plan_to_json};
+
+use crate::support::{NEW, version};
+use crate::{plan, small};
+
+#[test]
+fn the_table_of_a_small_cluster() {
+    let model = small()
+        .node("batch-2", |node| node.unschedulable = true)
+        .build();
+    let plan = plan(&model);
+    // The id changes with every field of policy and model.
+    let table = PlanTable::new(&plan)
+        .to_string()
+        .replace(&plan.id, "0123456789ab");
+    let golden = include_str!("../golden/small.txt");
+    assert_eq!(table, golden, "\n{table}");
+    let short = PlanTable::new(&plan).with_rows(3).to_string();
+    assert!(short.contains("... and 7 more"), "{short}");
+}
+
+#[test]
+fn the_way_back_stands_under_its_target() {
+    let plan = plan(&small().build());
+    let plain = PlanTable::new(&plan).to_string();
+    let target = Target::ControlPlane {
+        member: plan.control_plane[0].name.clone(),
+    };
+    let undo = BTreeMap::from([(target.clone(), "POINT OF NO RETURN: ".repeat(9))]);
+    let table = PlanTable::new(&plan).with_undo(&undo).to_string();
+    let mut lines: Vec<&str> = table.lines().collect();
+    let at = lines
+        .iter()
+        .position(|line| line.contains("POINT"))
+        .unwrap();
+    assert!(lines[at - 1].starts_with(&target.to_string()), "{table}");
+    // However long it is, the columns stay as they are.
+    lines.remove(at);
+    assert_eq!(lines, plain.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn json_gives_the_plan_back_and_a_newer_schema_is_refused() {
+    let plan = plan(&small().build());
+    let json = plan_to_json(&plan).unwrap();
+    assert_eq!(plan_from_json(&json).unwrap(), plan);
+    let newer = json.replacen("\"schema\": 1", "\"schema\": 2", 1);
+    let error = plan_from_json(&newer).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Document(DocumentError::Newer {
+                found: 2,
+                known: 1,
+                ..
+            })
+        ),
+        "{error}"
+    );
+    let error = plan_from_json("{}").unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Document(DocumentError::Invalid { .. })
+    ));
+}
+
+#[test]
+fn a_model_of_a_newer_release_is_neither_planned_for_nor_run_on() {
+    let mut model = small().build();
+    let policy = Policy::default();
+    let plan = plan(&model);
+    model.schema += 1;
+    let planned = Planner::new(&model, &policy, version(NEW)).plan();
+    let run = migrate_plan::Rollout::new(&plan, &model, &policy);
+    for error in [planned.map(drop).unwrap_err(), run.map(drop).unwrap_err()] {
+        let expected = "the cluster model has schema 2 and this release knows up to 1: use the \
+                        release that wrote it, or make it anew";
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn equal_input_gives_equal_bytes_and_any_change_another_id() {
+    let model = small().build();
+    assert_eq!(
+        plan_to_json(&plan(&model)).unwrap(),
+        plan_to_json(&plan(&model)).unwrap()
+    );
+    let first = plan(&model);
+    let mut policy = Policy::default();
+    policy.pools.max_unavailable = "2".parse().unwrap();
+    let other = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    assert_ne!(first.id, other.id);
+    let policy = Policy::default();
+    let next = Planner::new(&model, &policy, version(NEW))
+        .replacing(&first)
+        .plan()
+        .unwrap();
+    assert_eq!(
+        (next.parent.as_deref(), next.revision),
+        (Some(first.id.as_str()), 2)
+    );
+    assert_ne!(first.id, next.id);
+    // Predictions are not part of what a plan fixes.
+    let durations = serde_json::from_str(r#"{"boot":{"secs":0,"nanos":0}}"#).unwrap();
+    let faster = Planner::new(&model, &policy, version(NEW))
+        .with_durations(durations)
+        .plan()
+        .unwrap();
+    assert_eq!(first.id, faster.id);
+    assert!(faster.makespan() < first.makespan());
+}

@@ -1,0 +1,43 @@
+//! Plans: content, order, refusals, impossibilities, table and JSON.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod documents;
+mod findings;
+mod order;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use migrate_core::{Phase, Plan, Policy};
+use migrate_plan::Planner;
+use support::{Cluster, NEW, version};
+
+fn plan(model: &migrate_core::ClusterModel) -> Plan {
+    Planner::new(model, &Policy::default(), version(NEW))
+        .plan()
+        .unwrap()
+}
+
+/// Three members and their nodes, four and two workers, budgets of both kinds.
+fn small() -> Cluster {
+    Cluster::new()
+        .member("control-plane-1")
+        .member("control-plane-2")
+        .pool("control-plane", 2)
+        .pool("general", 4)
+        .pool("batch", 2)
+        .deployment("web", &["general-1", "general-2", "general-3"])
+        .budget("web", 1)
+        .deployment("api", &["general-3", "general-4"])
+        .deployment("single", &["batch-1"])
+}
+
+fn drains(plan: &Plan) -> Vec<(Duration, Duration)> {
+    let drains = plan
+        .schedule
+        .iter()
+        .filter(|action| action.phase == Phase::Drain);
+    drains.map(|action| (action.start, action.end)).collect()
+}

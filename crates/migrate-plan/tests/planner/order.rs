@@ -1,0 +1,148 @@
+//! What a plan has first, and how long it takes.
+
+use migrate_core::{Phase, Plan, Policy, Target};
+use migrate_plan::{PlanTable, Planner, replay};
+
+use crate::support::{Cluster, NEW, OLD, version};
+use crate::{drains, plan, small};
+
+#[test]
+fn members_come_first_then_canaries_then_the_busiest_budget() {
+    let plan = plan(&small().build());
+    let order: Vec<String> = plan
+        .schedule
+        .iter()
+        .filter(|action| action.phase != Phase::Verify)
+        .filter(|action| {
+            action.phase == Phase::Drain || matches!(action.target, Target::ControlPlane { .. })
+        })
+        .map(|action| action.target.name().to_owned())
+        .collect();
+    assert_eq!(&order[..2], ["control-plane-1", "control-plane-2"]);
+    let slots: Vec<&str> = plan.slots.iter().map(|slot| slot.node.as_str()).collect();
+    // Every worker with pods lasts as long as the other, so names decide the
+    // canaries; general-3 has pods of both budgets and web is the busier one.
+    assert_eq!(
+        slots,
+        [
+            "control-plane-1",
+            "control-plane-2",
+            "general-1",
+            "batch-2",
+            "general-2",
+            "general-3",
+            "general-4",
+            "batch-1",
+        ]
+    );
+    let canaries: Vec<&str> = plan
+        .slots
+        .iter()
+        .filter(|slot| slot.canary)
+        .map(|slot| slot.node.as_str())
+        .collect();
+    assert_eq!(canaries, ["general-1", "batch-2"]);
+    assert_eq!(plan.schedule.len(), 2 * 2 + 8 * 3);
+}
+
+#[test]
+fn wider_pools_are_faster_until_a_budget_is_the_limit() {
+    let nodes: Vec<String> = (1..=12).map(|n| format!("general-{n}")).collect();
+    let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    let model = Cluster::new()
+        .member("m")
+        .pool("general", 12)
+        .deployment("web", &nodes)
+        .budget("web", 1)
+        .build();
+    let of_width = |width: &str| {
+        let mut policy = Policy::default();
+        policy.pools.max_unavailable = width.parse().unwrap();
+        Planner::new(&model, &policy, version(NEW)).plan().unwrap()
+    };
+    let (one, four, twelve) = (of_width("1"), of_width("4"), of_width("12"));
+    assert!(one.makespan() > four.makespan() * 2);
+    // From the budget's point of view all drains are in one row.
+    let drain = |plan: &Plan| {
+        plan.schedule
+            .iter()
+            .filter(|a| a.phase == Phase::Drain)
+            .count()
+    };
+    assert_eq!(drain(&twelve), 12);
+    for pair in drains(&twelve).windows(2) {
+        assert!(pair[1].0 >= pair[0].1, "{pair:?}");
+    }
+    // The wider pool is limited by the budget and says so.
+    assert!(twelve.estimate.bottleneck.to_string().contains("shop/web"));
+    assert!(
+        one.estimate
+            .bottleneck
+            .to_string()
+            .contains("slots of pool general")
+    );
+}
+
+#[test]
+fn an_upgraded_cluster_needs_no_plan() {
+    let model = small().build();
+    let upgraded = migrate_core::ClusterModel::clone(&model);
+    let upgraded = Cluster::new().change(|m| {
+        *m = upgraded;
+        m.control_plane
+            .iter_mut()
+            .for_each(|member| member.version = version(NEW));
+        m.nodes
+            .iter_mut()
+            .for_each(|node| node.kubelet_version = version(NEW));
+    });
+    let plan = plan(&upgraded.build());
+    assert!(plan.is_empty() && plan.schedule.is_empty() && plan.makespan().is_zero());
+    assert_eq!(plan.at_target.len(), 2 + 8);
+    assert!(PlanTable::new(&plan).to_string().contains("nothing to do"));
+}
+
+#[test]
+fn nodes_at_the_target_are_left_out() {
+    let done = |node: &mut migrate_core::Node| node.kubelet_version = version("v1.37.9");
+    let model = small()
+        .change(|m| {
+            m.control_plane
+                .iter_mut()
+                .for_each(|member| member.version = version("1.37.9"))
+        })
+        .node("general-2", done)
+        .build();
+    let policy = Policy::default();
+    let plan = Planner::new(&model, &policy, version("1.37.9"))
+        .plan()
+        .unwrap();
+    assert!(plan.control_plane.is_empty());
+    assert!(plan.slots.iter().all(|slot| slot.node != "general-2"));
+    assert!(plan.at_target.contains(&"general-2".to_owned()));
+    assert!(
+        plan.at_target
+            .contains(&"control plane control-plane-1".to_owned())
+    );
+}
+
+#[test]
+fn the_schedule_is_no_shorter_than_its_limits() {
+    let plan = plan(&small().build());
+    for term in &plan.estimate.terms {
+        assert!(term.duration <= plan.makespan(), "{term:?}");
+    }
+    assert_eq!(plan.from, version(OLD));
+}
+
+#[test]
+fn the_trace_replays() {
+    let model = small()
+        .node("general-3", |node| node.unschedulable = true)
+        .build();
+    let policy = Policy::default();
+    let trace = Planner::new(&model, &policy, version(NEW)).trace().unwrap();
+    let replayed = replay(&trace.plan, &model, &policy, &trace.inputs).unwrap();
+    assert_eq!(replayed, trace.commands);
+    assert_eq!(trace.commands.len(), trace.plan.schedule.len() + 1);
+}

@@ -1,0 +1,13 @@
+//! Scenarios of a rollout, told input by input.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod documents;
+mod failures;
+mod gates;
+mod nodes;
+mod order;
+mod run;
+#[path = "../support/mod.rs"]
+mod support;
+mod windows;
