@@ -311,3 +311,15 @@ fn refuse(mut stream: TcpStream) {
     let _ = stream.read(&mut request);
     let _ = stream.write_all(answer.as_bytes());
 }
+
+#[test]
+fn jobs_are_asked_for_with_their_image_and_with_kubeadm() {
+    let said = |arguments: &[&str]| {
+        let output = program().args(arguments).output().unwrap();
+        assert!(!output.status.success());
+        text(&output.stderr)
+    };
+    assert!(said(&["--job-image", "busybox"]).contains("--kubeadm"));
+    let named = ["--kubeadm", "--job-nodes", "w-1"];
+    assert!(said(&named).contains("--job-image"));
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use migrate_upgrade::JobShell;
 
 use crate::patience;
 
@@ -48,6 +49,29 @@ pub(crate) struct Cli {
     /// Configuration file of ssh.
     #[arg(long, global = true, value_name = "FILE", requires = "kubeadm")]
     pub(crate) ssh_config: Option<PathBuf>,
+    /// Reach nodes by privileged Jobs of this image, which has an nsenter, in
+    /// the place of ssh: workers, for a control plane takes the API away with
+    /// it. Their namespace is in docs/rbac-job.yaml.
+    #[arg(long, global = true, value_name = "IMAGE", requires = "kubeadm")]
+    pub(crate) job_image: Option<String>,
+    /// Only these workers are reached by Jobs, the others over ssh.
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        requires = "job_image"
+    )]
+    pub(crate) job_nodes: Vec<String>,
+    /// Where the Jobs are.
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAMESPACE",
+        default_value = JobShell::NAMESPACE,
+        requires = "job_image"
+    )]
+    pub(crate) job_namespace: String,
     /// Checks of kubeadm that may fail, by name, separated by commas.
     #[arg(
         long,

@@ -1,10 +1,52 @@
-//! What a kubeadm cluster's nodes need before a run begins.
+//! How the nodes of a kubeadm cluster are reached, and what they need before a
+//! run begins.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use migrate_core::{ClusterModel, Fence, Node};
-use migrate_upgrade::Kubeadm;
+use migrate_upgrade::{JobShell, Kubeadm, NodeShell, PerNode, Ssh};
 
+use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::run::Environment;
+
+/// Over ssh, or by Jobs where they were asked for.
+pub(crate) fn ways(
+    cli: &Cli,
+    client: &kube::Client,
+    model: &ClusterModel,
+) -> Result<Arc<dyn NodeShell>, Failure> {
+    let ssh: Arc<dyn NodeShell> = Arc::new(match &cli.ssh_config {
+        Some(path) => Ssh::new().with_config(path),
+        None => Ssh::new(),
+    });
+    let Some(image) = &cli.job_image else {
+        return Ok(ssh);
+    };
+    let jobs: Arc<dyn NodeShell> =
+        Arc::new(JobShell::new(client.clone(), image).with_namespace(&cli.job_namespace));
+    let ways = by_job(&cli.job_nodes, model)?.into_iter();
+    Ok(Arc::new(ways.fold(PerNode::new(ssh), |ways, node| {
+        ways.with_node(node, Arc::clone(&jobs))
+    })))
+}
+
+/// The nodes that are reached by Jobs: the named ones, else all workers.
+fn by_job(named: &[String], model: &ClusterModel) -> Result<Vec<String>, Failure> {
+    let workers: BTreeSet<&String> = model.workers().map(|node| &node.name).collect();
+    if let Some(other) = named.iter().find(|name| !workers.contains(name)) {
+        return Err(Failure::new(
+            format!("--job-nodes: {other}"),
+            "is no worker; a control plane is reached over ssh, for its API server goes away \
+             while it is changed",
+        ));
+    }
+    Ok(match named {
+        [] => workers.into_iter().cloned().collect(),
+        named => named.to_vec(),
+    })
+}
 
 /// No API server stays out of its load balancer because a run was given up.
 pub(crate) async fn put_back_members(driver: &Kubeadm, model: &ClusterModel, env: &Environment) {

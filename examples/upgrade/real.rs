@@ -16,13 +16,13 @@ use migrate_core::{
 use migrate_etcd::{Member, SnapshotBackup, Tls};
 use migrate_executor::{FileJournal, Journal};
 use migrate_kube::{Anchor, TokioClock};
-use migrate_upgrade::{ApiServerHook, CommandHook, Haproxy, Kubeadm, Ssh};
+use migrate_upgrade::{ApiServerBackend, ApiServerHook, CommandHook, Haproxy, Kubeadm, NodeShell};
 
 use crate::account::Account;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
-use crate::{patience, show};
+use crate::{nodes, patience, show};
 
 /// Upgrades the cluster that the kubeconfig names.
 pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
@@ -31,20 +31,18 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let policy = policy(cli)?;
     let target = cli.to.as_deref().map(target).transpose()?;
     let back_up = back_up(cli)?;
-    let kubeadm = match cli.kubeadm {
-        true => Some(Arc::new(kubeadm(cli)?)),
-        false => None,
-    };
-    let upgrade = match &kubeadm {
-        Some(driver) => Arc::clone(driver) as Arc<dyn UpgradeComponents>,
-        None => upgrade(cli, &policy)?,
+    let balancer = balancer(cli)?;
+    let upgrade = match cli.kubeadm {
+        // Which way to a node is known when the nodes are.
+        true => Arc::new(NoDriver),
+        false => upgrade(cli, &policy)?,
     };
     let client = client(cli).await?;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     if cli.command() == Command::Status {
         return status(cli, &client).await;
     }
-    let env = Environment {
+    let mut env = Environment {
         client,
         run: format!("run-{}", clock.now().as_millis()),
         clock,
@@ -57,7 +55,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             .ok_or_else(|| Failure::plain("--to: say which version to reach, such as v1.37.2"))?,
         back_up,
         upgrade,
-        kubeadm,
+        kubeadm: None,
         cancel: stop_on_ctrl_c(),
     };
     let goes_on = cli.changes_something() && {
@@ -65,6 +63,15 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         patience::is_unfinished(journals.iter().map(PathBuf::as_path))
     };
     let model = run::observed(cli, &env, goes_on.then_some(cli.wait)).await?;
+    if cli.kubeadm {
+        let driver = Arc::new(kubeadm(
+            cli,
+            nodes::ways(cli, &env.client, &model)?,
+            balancer,
+        ));
+        env.upgrade = Arc::clone(&driver) as Arc<dyn UpgradeComponents>;
+        env.kubeadm = Some(driver);
+    }
     let cluster = model.cluster.clone();
     run::execute(cli, env, model, || {
         let path = journal_path(cli, &cluster)?;
@@ -213,24 +220,28 @@ fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Fai
     }
 }
 
-fn kubeadm(cli: &Cli) -> Result<Kubeadm, Failure> {
-    let ssh = match &cli.ssh_config {
-        Some(path) => Ssh::new().with_config(path),
-        None => Ssh::new(),
-    };
-    let driver =
-        Kubeadm::new(Arc::new(ssh)).with_ignored_preflight_errors(&cli.ignore_preflight_errors);
+fn kubeadm(
+    cli: &Cli,
+    shell: Arc<dyn NodeShell>,
+    balancer: Option<Arc<dyn ApiServerBackend>>,
+) -> Kubeadm {
+    let driver = Kubeadm::new(shell).with_ignored_preflight_errors(&cli.ignore_preflight_errors);
+    match balancer {
+        Some(balancer) => driver.with_api_server_backend(balancer),
+        None => driver,
+    }
+}
+
+fn balancer(cli: &Cli) -> Result<Option<Arc<dyn ApiServerBackend>>, Failure> {
     Ok(match (&cli.haproxy_backend, &cli.api_server_hook) {
         (Some(backend), _) => {
             let haproxy = Haproxy::new(backend);
             let sockets = cli.haproxy_socket.iter();
             let haproxy = sockets.fold(haproxy, |haproxy, path| haproxy.with_socket(path));
-            driver.with_api_server_backend(Arc::new(haproxy))
+            Some(Arc::new(haproxy))
         }
-        (None, Some(program)) => {
-            driver.with_api_server_backend(Arc::new(ApiServerHook::new(program)?))
-        }
-        (None, None) => driver,
+        (None, Some(program)) => Some(Arc::new(ApiServerHook::new(program)?)),
+        (None, None) => None,
     })
 }
 

@@ -1,12 +1,14 @@
 //! The claim, as a measured fact: upgraded, and nobody noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
 use migrate_executor::{Report, RunOutcome};
 use migrate_sim::rules::{RuleChecker, RuleSettings};
 use migrate_testbed::KubeadmCluster;
+use migrate_upgrade::{JobShell, PerNode};
 use tokio::time::Instant;
 
 use crate::observe::{moves, objects};
@@ -14,7 +16,7 @@ use crate::real::cluster::key;
 use crate::real::observer::{Change, show};
 use crate::run::{Way, upgrade};
 use crate::shop::{self, WORKLOADS, app};
-use crate::{TARGET, figure, watched};
+use crate::{TARGET, figure, job, watched};
 
 /// The bar of the whole test, starting the cluster included.
 const PATIENCE: Duration = Duration::from_secs(12 * 60);
@@ -27,10 +29,11 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
         return;
     };
     let client = cluster.client();
+    job::namespace(&client, JobShell::NAMESPACE, "privileged").await;
     let uids_before = uids(&client).await;
     let work = async {
         let before = objects::all(&client).await;
-        let report = upgrade(&cluster, Way::protected(&cluster)).await;
+        let report = upgrade(&cluster, one_by_job(&cluster)).await;
         (before, report, objects::all(&client).await)
     };
     let seen = watched::watch("kubeadm", &cluster, &shop, PATIENCE, work).await;
@@ -71,6 +74,15 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     assert_eq!(seen.moves.thrown_away, Vec::<String>::new());
     assert_eq!(broken_rules(&seen.changes), Vec::<String>::new());
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+}
+
+/// The second worker is reached by Jobs, the others over SSH.
+fn one_by_job(cluster: &KubeadmCluster) -> Way {
+    let mut way = Way::protected(cluster);
+    let worker = cluster.nodes().last().unwrap().name();
+    let jobs = JobShell::new(cluster.client(), job::IMAGE);
+    way.shell = Arc::new(PerNode::new(way.shell).with_node(worker, Arc::new(jobs)));
+    way
 }
 
 /// Predicted and measured seconds, phase by phase.

@@ -4,7 +4,8 @@
 //!
 //! * `lane.rs` is the claim; `controls.rs` takes single protections away, and
 //!   `by_hand.rs` does the same by the documented procedure; `ha/` is the claim
-//!   for three control planes behind a load balancer.
+//!   for three control planes behind a load balancer; `job.rs` is the way to a node
+//!   through a Job alone.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
 
@@ -17,6 +18,7 @@
 mod by_hand;
 mod controls;
 mod ha;
+mod job;
 mod lane;
 mod load;
 mod observe;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use migrate_testbed::{KubeadmCluster, skip_or_fail, traffic_program};
 use tokio::time::Instant;
 
-use crate::figure;
 use crate::load::{Load, Tallies};
 use crate::observe::api::ApiReader;
 use crate::observe::moves::Moves;
 use crate::real::observer::{Change, Observer};
 use crate::shop::{Shop, Workload};
+use crate::{figure, job};
 
 /// What was seen meanwhile.
 pub(crate) struct Seen<T> {
@@ -28,6 +28,7 @@ pub(crate) async fn cluster() -> Option<KubeadmCluster> {
     let began = Instant::now();
     let builder = KubeadmCluster::builder().workers(2).minor(36).also(37);
     let builder = builder.image("traffic", traffic_program().unwrap());
+    let builder = builder.image(job::PROGRAM.0, job::PROGRAM.1);
     let cluster = skip_or_fail(builder.start().await)?;
     figure("kubeadm.start", began.elapsed().as_secs_f64(), "s");
     Some(cluster)

@@ -32,6 +32,8 @@ pub enum Leave {
     Finished,
     /// The kubelet runs it from a file.
     Static,
+    /// It does a step of an upgrade there, and ends by itself.
+    Step,
 }
 
 /// What a person has to agree to.
@@ -71,8 +73,8 @@ impl fmt::Display for NeedsConsent {
 /// What a drain does with `pod`; `only_host` is the answer of
 /// [`only_host`](crate::only_host) for it.
 ///
-/// Rules in order: static pods and DaemonSet pods stay, finished pods stay,
-/// terminating pods are waited for, Job pods follow policy, then the three
+/// Rules in order: static pods and DaemonSet pods stay, finished pods and steps
+/// of an upgrade stay, terminating pods are waited for, Job pods follow policy, then the three
 /// kinds of consent, then eviction.
 pub fn disposition(pod: &Pod, consent: &Consent, only_host: Option<&str>) -> Disposition {
     if pod.mirror {
@@ -83,6 +85,9 @@ pub fn disposition(pod: &Pod, consent: &Consent, only_host: Option<&str>) -> Dis
     }
     if pod.is_finished() {
         return Disposition::Leave(Leave::Finished);
+    }
+    if pod.is_step() {
+        return Disposition::Leave(Leave::Step);
     }
     if pod.deletion.is_some() {
         return Disposition::Wait(Wait::Terminating);
@@ -118,6 +123,7 @@ impl Consent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::STEP_LABEL;
     use crate::{ControllerRef, PodId, PodPhase};
 
     fn pod(kind: Option<&str>) -> Pod {
@@ -151,6 +157,26 @@ mod tests {
         let mut done = pod(Some("Job"));
         done.phase = PodPhase::Succeeded;
         assert_eq!(ask(&done), Disposition::Leave(Leave::Finished));
+    }
+
+    #[test]
+    fn only_a_job_can_be_a_step_of_an_upgrade() {
+        let consent = Consent::default();
+        let labelled = |kind| {
+            let mut pod = pod(kind);
+            pod.labels.insert(STEP_LABEL.into(), "shell".into());
+            pod
+        };
+        let mut step = labelled(Some("Job"));
+        let stays = Disposition::Leave(Leave::Step);
+        assert_eq!(disposition(&step, &consent, None), stays);
+        step.deletion = Some(crate::Moment::from_millis(1));
+        assert_eq!(disposition(&step, &consent, None), stays);
+        // Nobody gets out of a drain by a label.
+        let of_shop = disposition(&labelled(Some("ReplicaSet")), &consent, None);
+        assert_eq!(of_shop, Disposition::Evict);
+        let bare = disposition(&labelled(None), &consent, None);
+        assert_eq!(bare, Disposition::NeedsConsent(NeedsConsent::Bare));
     }
 
     #[test]

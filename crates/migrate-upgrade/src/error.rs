@@ -109,6 +109,46 @@ pub enum Error {
         /// What sudo says.
         said: String,
     },
+    /// The API refused what a Job takes: the missing rule is spelled out.
+    #[error("node {node}: {source}")]
+    JobApi {
+        /// The node.
+        node: String,
+        /// Cause.
+        #[source]
+        source: Box<migrate_kube::Error>,
+    },
+    /// The pod of a Job on the node was refused: Pod Security, a quota, a
+    /// policy.
+    #[error("node {node}: the pod of its Job in namespace {namespace} is refused: {said}; {cure}")]
+    JobRefused {
+        /// The node.
+        node: String,
+        /// The namespace of the Job.
+        namespace: String,
+        /// What the API says.
+        said: String,
+        /// What to do about it.
+        cure: &'static str,
+    },
+    /// The script of a Job on the node has not begun, as far as the API knows: no
+    /// kubelet, no image, no controller manager. The Job is removed, so that it
+    /// does not begin later.
+    #[error("node {node}: its Job did not start: {said}")]
+    JobNotStarted {
+        /// The node.
+        node: String,
+        /// What was seen, and what to do about it.
+        said: String,
+    },
+    /// The script, or what it is told, is too long for this way to the node.
+    #[error("node {node}: the script is too long: {reason}; reach the node over ssh")]
+    ScriptTooLong {
+        /// The node.
+        node: String,
+        /// How long, and how long it may be.
+        reason: String,
+    },
     /// Something answered that is not the script that was sent.
     #[error("node {node}: {said}; cure on the node what it complains of, then go on")]
     BadAnswer {
@@ -218,8 +258,20 @@ impl From<Error> for StepError {
                 StepErrorKind::Permanent,
                 ObjectName::cluster("Program", program.display().to_string()),
             ),
-            Error::UnknownNode { node, .. } => (StepErrorKind::Invalid, of_node(node)),
+            Error::UnknownNode { node, .. } | Error::ScriptTooLong { node, .. } => {
+                (StepErrorKind::Invalid, of_node(node))
+            }
+            Error::JobApi { node, source } => {
+                use migrate_kube::Error::{Forbidden, Unauthorized};
+                let kind = match source.as_ref() {
+                    Forbidden { .. } | Unauthorized { .. } => StepErrorKind::Forbidden,
+                    _ => StepErrorKind::Permanent,
+                };
+                (kind, of_node(node))
+            }
+            Error::JobRefused { node, .. } => (StepErrorKind::Forbidden, of_node(node)),
             Error::Unreachable { node, .. }
+            | Error::JobNotStarted { node, .. }
             | Error::NodeBusy { node, .. }
             | Error::StartFailed { node, .. }
             | Error::NotServing { node, .. }

@@ -1,8 +1,8 @@
 //! Kubernetes component upgrade drivers: what changes a node or a
 //! control-plane member, behind [`UpgradeComponents`].
 //!
-//! * [`Kubeadm`] upgrades clusters made by kubeadm, over [`Ssh`] or
-//!   [`Local`]ly: packages, `kubeadm upgrade`, the kubelet.
+//! * [`Kubeadm`] upgrades clusters made by kubeadm, over [`Ssh`], by Jobs
+//!   ([`JobShell`]) or [`Local`]ly: packages, `kubeadm upgrade`, the kubelet.
 //! * [`CommandHook`] runs a program of yours per node and per control-plane
 //!   member. Its environment and exit codes are the contract, see there.
 //! * [`SimulatedDriver`] upgrades the nodes of an embedded cluster through
@@ -42,7 +42,7 @@ pub use balancer::{ApiServerBackend, ApiServerHook, Haproxy, Standing};
 pub use error::Error;
 pub use hook::CommandHook;
 pub use kubeadm::{Kubeadm, Readiness, Undo};
-pub use shell::{Local, NodeShell, PerNode, Script, ScriptOutput, Ssh};
+pub use shell::{JobShell, Local, NodeShell, PerNode, Script, ScriptOutput, Ssh};
 pub use simulated::SimulatedDriver;
 
 #[doc(no_inline)]

@@ -18,7 +18,7 @@ pub use placement::{
     AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Placement,
     SpreadConstraint, Toleration,
 };
-pub use pod::{ControllerRef, Pod, PodId, PodPhase};
+pub use pod::{ControllerRef, Pod, PodId, PodPhase, STEP_LABEL};
 pub use workload::{BudgetStatus, DisruptionBudget, UnhealthyPodPolicy, Workload, WorkloadId};
 
 use std::fmt;
@@ -141,11 +141,38 @@ impl ClusterModel {
             .and_then(|index| self.nodes.get(index))
     }
 
+    /// The nodes that host no member of the control plane: neither their labels
+    /// nor the pods there say so.
+    pub fn workers(&self) -> impl Iterator<Item = &Node> {
+        let hosts_member = |name: &String| self.control_plane.iter().any(|one| one.name == *name);
+        let is_worker =
+            move |node: &&Node| node.role != Role::ControlPlane && !hosts_member(&node.name);
+        self.nodes.iter().filter(is_worker)
+    }
+
     /// The workload with this identity, by binary search: the model must be sorted.
     pub fn workload(&self, id: &WorkloadId) -> Option<&Workload> {
         self.workloads
             .binary_search_by(|workload| workload.id.cmp(id))
             .ok()
             .and_then(|index| self.workloads.get(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KubeVersion;
+
+    #[test]
+    fn a_worker_has_no_part_of_the_control_plane() {
+        let version = || KubeVersion::new(1, 36, 3);
+        let mut model = ClusterModel::new(ClusterId::new("c"), Moment::from_millis(0));
+        let node = |name| Node::new(name, version());
+        model.nodes = ["by-label", "by-pod", "w-1", "w-2"].map(node).into();
+        model.nodes[0].role = Role::ControlPlane;
+        model.control_plane = vec![ControlPlaneMember::new("by-pod", version())];
+        let names: Vec<&str> = model.workers().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["w-1", "w-2"]);
     }
 }

@@ -41,6 +41,10 @@ impl fmt::Display for PodId {
     }
 }
 
+/// The label of Jobs, and of their pods, that do a step of an upgrade on a
+/// node: they are a part of the upgrade, not of what it has to keep running.
+pub const STEP_LABEL: &str = "kube-migrate.dev/step";
+
 /// A pod's phase.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[non_exhaustive]
@@ -155,6 +159,16 @@ impl Pod {
     /// Whether it has ended (Succeeded or Failed).
     pub fn is_finished(&self) -> bool {
         matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+
+    /// Whether it does a step of an upgrade on its node: the pod of a Job with
+    /// the label [`STEP_LABEL`].
+    pub fn is_step(&self) -> bool {
+        self.labels.contains_key(STEP_LABEL)
+            && self
+                .controller
+                .as_ref()
+                .is_some_and(|c| c.kind == "Job" && c.group == "batch")
     }
 
     /// Whether a DaemonSet of `apps` controls it.

@@ -163,7 +163,7 @@ impl Drain {
         }
         let mut hosts = Hosts::of(before);
         for pod in &before.pods {
-            let stays = pod.mirror || pod.is_daemon() || pod.is_finished();
+            let stays = pod.mirror || pod.is_daemon() || pod.is_finished() || pod.is_step();
             if let (false, Some(node), Some(workload)) = (stays, &pod.node, &pod.workload)
                 && hosts.only_host(pod).is_some()
             {

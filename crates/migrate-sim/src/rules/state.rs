@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::object::{
-    bool_at, controller_of, is_finished, is_ready, is_terminating, name, namespace, str_at,
+    bool_at, controller_of, is_finished, is_ready, is_terminating, label, name, namespace, str_at,
 };
 
 /// Objects by kind, then `namespace/name`.
@@ -80,7 +80,12 @@ pub(super) fn is_healthy(pod: &Value) -> bool {
 
 /// Whether a drain has to move the pod before its node may change.
 pub(super) fn is_evictable(pod: &Value) -> bool {
-    !is_finished(pod) && !is_static(pod) && controller_kind(pod) != "DaemonSet"
+    !is_finished(pod) && !is_static(pod) && !is_step(pod) && controller_kind(pod) != "DaemonSet"
+}
+
+/// Whether the pod does a step of an upgrade on its node.
+fn is_step(pod: &Value) -> bool {
+    label(pod, "kube-migrate.dev/step").is_some() && controller_kind(pod) == "Job"
 }
 
 pub(super) fn is_static(pod: &Value) -> bool {

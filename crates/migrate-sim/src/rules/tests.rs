@@ -135,6 +135,24 @@ fn a_kubelet_changes_only_on_a_drained_and_cordoned_node() {
 }
 
 #[test]
+fn a_step_of_the_upgrade_may_run_while_a_kubelet_changes() {
+    let changed_under = |labels: Value| {
+        let mut checker = cluster();
+        let mut job = pod("step-1", "b", 4);
+        job["metadata"]["labels"] = labels;
+        job["metadata"]["ownerReferences"] =
+            json!([{ "kind": "Job", "name": "step", "uid": "job", "controller": true }]);
+        checker.applied("Pod", &job);
+        checker.applied("Node", &node("b", "v1.36.3", true));
+        checker.applied("Node", &node("b", "v1.37.2", true));
+        rules(checker)
+    };
+    let step = json!({ "kube-migrate.dev/step": "shell" });
+    assert_eq!(changed_under(step), Vec::<&str>::new());
+    assert_eq!(changed_under(json!({})), ["I3"]);
+}
+
+#[test]
 fn a_pool_is_never_wider_than_allowed() {
     let mut checker = cluster();
     checker.applied("Node", &node("a", "v1.36.3", true));

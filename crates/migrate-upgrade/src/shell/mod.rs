@@ -1,5 +1,6 @@
 //! Running scripts on nodes: the seam [`NodeShell`] and its backends.
 
+mod job;
 mod local;
 mod per_node;
 mod process;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 
 use crate::Error;
 
+pub use job::JobShell;
 pub use local::Local;
 pub use per_node::PerNode;
 pub use ssh::Ssh;
@@ -31,8 +33,9 @@ pub use ssh::Ssh;
 /// # Errors
 /// [`Error::Unreachable`]: try again; what was under way may have been done.
 /// [`Error::NodeTimeout`]: the same. [`Error::SshRefused`],
-/// [`Error::SudoRefused`]: final, with the cure. An exit code of the script,
-/// whatever it is, is no error.
+/// [`Error::SudoRefused`], [`Error::JobRefused`]: final, with the cure. An exit
+/// code of the script, whatever it is, is no error. Each backend names others of
+/// its own.
 ///
 /// # Caveats
 /// A script must not exit with 255, which is how OpenSSH says that the

@@ -7,7 +7,7 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(20);
 /// Everything that a shell could stumble over.
-const ODD: [&str; 6] = [
+pub(super) const ODD: [&str; 6] = [
     "o'brien's \"node\" $(touch pwned) `id`",
     "",
     "-e",
