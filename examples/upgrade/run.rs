@@ -87,12 +87,14 @@ pub(crate) async fn execute(
     let journal = journal()?;
     confirm(cli, &plan)?;
     if let Some(driver) = &env.kubeadm {
-        nodes::put_back_members(driver, &model, &env).await;
+        nodes::put_back_members(driver, &model, &env, &journal.place()).await?;
         nodes::prepare(driver, &model, &env).await?;
     }
 
     let progress = Progress::new(cli, &plan);
-    let context = StepContext::new(Arc::clone(&env.clock), Fence::new(env.run.clone(), 1))
+    // The executor takes the epoch.
+    let fence = Fence::without_lease(env.run.clone());
+    let context = StepContext::new(Arc::clone(&env.clock), fence)
         .with_events(progress.sink())
         .with_cancel(env.cancel.clone());
     let client = env.client.clone();
@@ -109,6 +111,9 @@ pub(crate) async fn execute(
     let setup = Setup::new(client, migration, journal, context)
         .with_adopt(cli.adopt)
         .with_plan(plan, model, env.policy.clone());
+    if cli.adopt {
+        eprintln!("adopting: if somebody holds the run, its Lease is watched first");
+    }
     let mut executor = Executor::open(setup).await?;
     let report = executor.run(&env.cancel).await;
     progress.finish();
@@ -151,7 +156,8 @@ async fn dry_run(
         env.target.clone(),
     )
     .with_dry_run(true);
-    let context = StepContext::new(Arc::clone(&env.clock), Fence::new(env.run.clone(), 1));
+    let fence = Fence::without_lease(env.run.clone());
+    let context = StepContext::new(Arc::clone(&env.clock), fence);
     let mut checked = Preflight::new(env.client.clone())
         .run(&context, &input)
         .await?;

@@ -52,6 +52,16 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// Another epoch than ours holds the run: nothing was sent. Leave off if it
+    /// is newer; if it is older, the API was restored from a backup.
+    Fenced {
+        /// The call that was not made.
+        call: ApiCall,
+        /// Our epoch.
+        ours: u64,
+        /// The epoch that the node or the Lease shows.
+        found: u64,
+    },
     /// Permission is missing: add [`ApiCall::rule`] to the role. A webhook or
     /// policy that forbids the call shows the same way; the message tells.
     Forbidden {
@@ -113,6 +123,7 @@ impl Error {
             | Self::Conflict { call, .. }
             | Self::Deadline { call, .. }
             | Self::Decode { call, .. }
+            | Self::Fenced { call, .. }
             | Self::Forbidden { call, .. }
             | Self::NotFound { call }
             | Self::Refused { call, .. }
@@ -136,7 +147,7 @@ impl Error {
                 code: 429 | 500.., ..
             }
             | Self::Unreachable { .. } => StepErrorKind::Unavailable,
-            Self::Conflict { .. } => StepErrorKind::Conflict,
+            Self::Conflict { .. } | Self::Fenced { .. } => StepErrorKind::Conflict,
             Self::Deadline { .. } => StepErrorKind::Deadline,
             Self::Forbidden { .. } | Self::Unauthorized { .. } => StepErrorKind::Forbidden,
             Self::NoConfig { .. } => StepErrorKind::Invalid,
@@ -167,6 +178,16 @@ impl fmt::Display for Error {
                 write!(f, "{call}: no answer within {} s", after.as_secs_f64())
             }
             Self::Decode { call, message } => write!(f, "{call}: unreadable answer: {message}"),
+            Self::Fenced { call, ours, found } if found < ours => write!(
+                f,
+                "{call}: not sent: the run is at epoch {found} in the cluster and at {ours} here, so \
+                 the API is older than this run; see KM-RUN-007"
+            ),
+            Self::Fenced { call, ours, found } => write!(
+                f,
+                "{call}: not sent: another runner holds the run (epoch {found}, ours is {ours}); \
+                 leave the cluster to it"
+            ),
             Self::Forbidden { call, message } => {
                 write!(
                     f,
