@@ -6,6 +6,7 @@
 mod cluster;
 mod controls;
 mod crash;
+mod fence;
 mod replay;
 mod room;
 mod storm;
