@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use migrate_core::{ClusterModel, Fence, Node};
+use migrate_kube::Anchor;
 use migrate_upgrade::{JobShell, Kubeadm, NodeShell, PerNode, Ssh};
 
 use crate::cli::Cli;
@@ -48,14 +49,27 @@ fn by_job(named: &[String], model: &ClusterModel) -> Result<Vec<String>, Failure
     })
 }
 
-/// No API server stays out of its load balancer because a run was given up.
-pub(crate) async fn put_back_members(driver: &Kubeadm, model: &ClusterModel, env: &Environment) {
+/// No API server stays out of its load balancer because a run was given up. One
+/// that another runner may have taken out just now is left to it: a member goes
+/// back under the epoch of the last holder, and only if that is the runner of
+/// this `journal`, which is gone, or nobody.
+pub(crate) async fn put_back_members(
+    driver: &Kubeadm,
+    model: &ClusterModel,
+    env: &Environment,
+    journal: &str,
+) -> Result<(), Failure> {
+    let anchor = Anchor::read(&env.client).await?;
+    if anchor.holder.is_some_and(|it| it.identity != journal) {
+        return Ok(());
+    }
     let members = model.control_plane.iter();
     let members: Vec<String> = members.map(|member| member.name.clone()).collect();
-    let fence = Fence::new(env.run.clone(), 1);
+    let fence = Fence::new(env.run.clone(), anchor.epoch.max(1));
     for finding in driver.put_back_all(&members, &fence).await {
         eprintln!("  {finding}");
     }
+    Ok(())
 }
 
 /// Every node that is to be upgraded has the images, which are pulled where they

@@ -101,14 +101,16 @@ pub(crate) async fn execute(
     let journal = journal()?;
     confirm(cli, &plan)?;
     if let Some(driver) = &env.kubeadm {
-        nodes::put_back_members(driver, &model, &env).await;
+        nodes::put_back_members(driver, &model, &env, &journal.place()).await?;
         if cli.way_back().is_none() {
             nodes::prepare(driver, &model, &env).await?;
         }
     }
 
     let progress = Progress::new(cli, &plan);
-    let context = StepContext::new(Arc::clone(&env.clock), Fence::new(env.run.clone(), 1))
+    // The executor takes the epoch.
+    let fence = Fence::without_lease(env.run.clone());
+    let context = StepContext::new(Arc::clone(&env.clock), fence)
         .with_events(progress.sink())
         .with_cancel(env.cancel.clone());
     let client = env.client.clone();
@@ -125,6 +127,9 @@ pub(crate) async fn execute(
     let setup = Setup::new(client, migration, journal, context)
         .with_adopt(cli.adopt)
         .with_plan(plan, model, env.policy.clone());
+    if cli.adopt {
+        eprintln!("adopting: if somebody holds the run, its Lease is watched first");
+    }
     let mut executor = Executor::open(setup).await.map_err(not_opened)?;
     let report = executor.run(&env.cancel).await;
     progress.finish();
@@ -178,7 +183,8 @@ async fn dry_run(
     )
     .with_dry_run(true)
     .with_way_back(plan.way_back());
-    let context = StepContext::new(Arc::clone(&env.clock), Fence::new(env.run.clone(), 1));
+    let fence = Fence::without_lease(env.run.clone());
+    let context = StepContext::new(Arc::clone(&env.clock), fence);
     let mut checked = Preflight::new(env.client.clone())
         .run(&context, &input)
         .await?;

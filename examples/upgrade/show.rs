@@ -105,6 +105,7 @@ pub(crate) fn status(
             value.insert("run".to_owned(), mark.run.clone().into());
             value.insert("journal".to_owned(), mark.journal.clone().into());
             value.insert("plan".to_owned(), mark.plan.clone().into());
+            value.insert("epoch".to_owned(), anchor.map_or(0, |it| it.epoch).into());
             value.insert("paused".to_owned(), paused.into());
         }
         if let Some(account) = account {
@@ -117,9 +118,16 @@ pub(crate) fn status(
     match (anchor, mark) {
         (None, _) => writeln!(out, "the cluster does not say")?,
         (Some(_), None) => writeln!(out, "no run is going on")?,
-        (Some(_), Some(mark)) => {
+        (Some(anchor), Some(mark)) => {
             writeln!(out, "run {} of plan {}", mark.run, mark.plan)?;
             writeln!(out, "journal {}", mark.journal)?;
+            if let Some(holder) = &anchor.holder {
+                let (epoch, renewed) = (anchor.epoch, &holder.renewed);
+                writeln!(
+                    out,
+                    "held under epoch {epoch}, last renewed at {renewed} by its clock"
+                )?;
+            }
             writeln!(out, "paused {}", if paused { "yes" } else { "no" })?;
         }
     }

@@ -70,6 +70,20 @@ impl Rig {
         Drainer::new(self.cluster.client())
     }
 
+    /// What a runner over `journal` is made of.
+    pub(crate) fn setup(&self, journal: Box<dyn Journal>) -> Setup {
+        let client = self.cluster.client();
+        let migration = Migration::new(
+            Arc::new(Preflight::new(client.clone())),
+            Arc::new(proven_backup),
+            Arc::new(SimulatedDriver::new(client.clone())),
+            Arc::new(self.drainer()),
+            Arc::new(ClusterHealth::new(client.clone())),
+        );
+        let context = StepContext::new(self.clock.clone(), Fence::without_lease("test-run"));
+        Setup::new(client, migration, journal, context)
+    }
+
     /// Opens a runner over `journal` and runs it to its end.
     pub(crate) async fn run(
         &self,
@@ -77,21 +91,10 @@ impl Rig {
         migrate: Arc<dyn MigratePods>,
         planned: &(ClusterModel, Plan),
     ) -> Result<Report, Error> {
-        let client = self.cluster.client();
-        let migration = Migration::new(
-            Arc::new(Preflight::new(client.clone())),
-            Arc::new(proven_backup),
-            Arc::new(SimulatedDriver::new(client.clone())),
-            migrate,
-            Arc::new(ClusterHealth::new(client.clone())),
-        );
-        let context = StepContext::new(self.clock.clone(), Fence::new("test-run", 1));
         let (model, plan) = planned.clone();
-        let setup = Setup::new(client, migration, journal, context).with_plan(
-            plan,
-            model,
-            self.policy.clone(),
-        );
+        let setup = self.setup(journal);
+        let mut setup = setup.with_plan(plan, model, self.policy.clone());
+        setup.migration.migrate = migrate;
         Executor::open(setup).await?.run(&Cancellation::new()).await
     }
 

@@ -149,18 +149,18 @@ impl MigratePods for NoDrain {
         commands: DrainCommands,
     ) -> Result<DrainEvents, StepError> {
         let client = self.0.clone();
-        let run = cx.fence.run.clone();
+        let fence = cx.fence.clone();
         Ok(Box::pin(commands.then(move |command| {
-            let (client, run) = (client.clone(), run.clone());
+            let (client, fence) = (client.clone(), fence.clone());
             async move {
                 match command {
                     DrainCommand::Release { node } => {
-                        let restored = restore_cordon(&client, &node, &run).await;
+                        let restored = restore_cordon(&client, &node, &fence).await;
                         let error = restored.err().map(|error| error.to_string());
                         DrainEvent::Released { node, error }
                     }
                     DrainCommand::Drain { node } => {
-                        cordon(&client, &node, &run).await.unwrap();
+                        cordon(&client, &node, &fence).await.unwrap();
                         let outcome = DrainOutcome::Empty { evictions: 0 };
                         DrainEvent::Drained { node, outcome }
                     }

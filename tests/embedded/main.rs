@@ -6,6 +6,7 @@
 mod cluster;
 mod controls;
 mod crash;
+mod fence;
 mod gates;
 mod replay;
 mod room;

@@ -97,7 +97,7 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
         way.verify,
     );
     let journal = FileJournal::open(cluster.dir().join("journal")).unwrap();
-    let context = StepContext::new(clock, Fence::new("rig", 1));
+    let context = StepContext::new(clock, Fence::without_lease("rig"));
     let mut pace = Pace::default();
     pace.probe = Duration::from_secs(1);
     pace.verify = Duration::from_secs(1);

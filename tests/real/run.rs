@@ -54,7 +54,7 @@ pub(crate) async fn upgrade_to(plane: &ControlPlane, target: &str, parts: Parts)
         parts.migrate,
         Arc::new(ClusterHealth::new(client.clone())),
     );
-    let context = StepContext::new(clock, Fence::new(parts.run, 1));
+    let context = StepContext::new(clock, Fence::without_lease(parts.run));
     let mut pace = Pace::default();
     // Nothing here takes as long as on machines.
     pace.probe = Duration::from_millis(500);

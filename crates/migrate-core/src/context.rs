@@ -63,14 +63,15 @@ impl fmt::Debug for Cancellation {
 /// Who may act: the run and its epoch.
 ///
 /// A driver compares the epoch with the one it last saw for a target and
-/// refuses an older one. Until a lease hands out epochs it is always 1.
+/// refuses an older one. The executor takes a new epoch from the cluster's Lease
+/// each time it opens a run, and puts it here.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub struct Fence {
     /// The run that acts.
     pub run: String,
-    /// The holder's epoch; grows with each change of holder.
+    /// The holder's epoch; grows with each holder. 0 is nobody's.
     pub epoch: u64,
 }
 
@@ -81,6 +82,12 @@ impl Fence {
             run: run.into(),
             epoch,
         }
+    }
+
+    /// The fence of who holds no Lease, as a person who drains a node by hand:
+    /// epoch 0, which is neither stamped on nodes nor compared there.
+    pub fn without_lease(run: impl Into<String>) -> Self {
+        Self::new(run, 0)
     }
 }
 

@@ -4,6 +4,8 @@ use std::io;
 
 use migrate_core::{ClusterId, KubeVersion, StepError};
 
+use crate::report::api_older;
+
 /// An error of opening or stepping an executor.
 ///
 /// An error is never the end of a run: the journal is as it was, and the run
@@ -59,6 +61,29 @@ pub enum Error {
         journal: String,
         /// The journal given.
         place: String,
+    },
+
+    /// Another runner holds the run.
+    #[error(
+        "the Lease kube-system/kube-migrate is held by {holder}, which has not let go of it; stop \
+         that runner, then adopt its run"
+    )]
+    Held {
+        /// Its journal, `host:path`.
+        holder: String,
+    },
+
+    /// The API is older than the run, as after a restore of a backup.
+    #[error("journal {place}, run {run}: {}", api_older(*taken, *found))]
+    ApiOlder {
+        /// The journal.
+        place: String,
+        /// The run in it.
+        run: String,
+        /// The epoch that the run has taken.
+        taken: u64,
+        /// The epoch that the cluster is at.
+        found: u64,
     },
 
     /// A run with another target has not ended.

@@ -29,8 +29,10 @@ pub struct Setup {
     /// Go on with a new plan and journal in place of the unfinished run that the
     /// cluster or the journal names: done is what is at the target, and our
     /// cordons are taken over, whatever run set them. For when a journal is
-    /// lost. Plan from [`adoptable_model`](crate::adoptable_model). Changes
-    /// nothing where journal, cluster and plan agree.
+    /// lost, or the API was restored from a backup. A holder that still renews
+    /// its Lease is not displaced: `open` watches for as long as the Lease lasts.
+    /// Plan from [`adoptable_model`](crate::adoptable_model). Changes nothing where
+    /// journal, cluster and plan agree.
     pub adopt: bool,
     /// How often to look.
     pub pace: Pace,
@@ -66,6 +68,9 @@ pub struct Pace {
     /// Between two looks at the anchor while paused or while the cluster does
     /// not answer, 5 s; also before trying again what could not be reached.
     pub retry: Duration,
+    /// How long others wait without a renewal before they take this runner for
+    /// gone, in whole seconds, 30 s; it is renewed three times in that time.
+    pub lease: Duration,
     /// How long what is seen of nodes and budgets is gathered before the
     /// rollout is told, 1 s: only the latest of each counts.
     pub gather: Duration,
@@ -79,6 +84,7 @@ impl Default for Pace {
             answer: Duration::from_secs(60),
             verify: Duration::from_secs(2),
             retry: Duration::from_secs(5),
+            lease: Duration::from_secs(30),
             gather: Duration::from_secs(1),
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct RunState {
     pub(crate) baseline: Option<Arc<Baseline>>,
     pub(crate) backup: Option<BackupReport>,
     pub(crate) claimed: bool,
+    /// The last epoch that a runner of this run has taken; 0 if none has.
+    pub(crate) epoch: u64,
     pub(crate) taken_over: Option<Vec<String>>,
     pub(crate) verified: bool,
 
@@ -207,6 +209,7 @@ impl RunState {
             baseline: None,
             backup: None,
             claimed: false,
+            epoch: 0,
             taken_over: None,
             verified: false,
             rollout,
@@ -239,6 +242,7 @@ impl RunState {
         match entry.record {
             // The caller begins a new state for each.
             Record::RunOpened(_) => {}
+            Record::EpochTaken { epoch } => self.epoch = epoch,
             Record::StepBegan { .. } => {}
             Record::StepEnded { result } => self.step_ended(result),
             Record::Input { input } => self.input(at, &input),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use migrate_core::{BudgetKey, Moment, Policy, StepErrorKind, StepInput, WorkloadId};
+use migrate_core::{BudgetKey, Fence, Moment, Policy, StepErrorKind, StepInput, WorkloadId};
 use migrate_executor::{AnchorState, ClusterAccess, KubeAccess, MarkedNode, adoptable_model};
-use migrate_kube::RunMark;
 use migrate_kube::resources::{Lease, Node, Pod};
+use migrate_kube::{Claim, RunMark};
 use migrate_plan::Input;
 use migrate_sim::{Budget, Pool, SimCluster, Workload};
 
@@ -47,25 +47,36 @@ async fn the_anchor_names_one_run_and_its_journal() {
     assert_eq!(access.identity().await.unwrap(), model.cluster);
     assert_eq!(access.anchor().await.unwrap(), AnchorState::new());
 
-    let claim = RunMark::new("run-1", "host:/a.journal", "plan-1");
-    access.claim(&claim).await.unwrap();
-    let named = AnchorState::new().with_run("run-1", "host:/a.journal");
-    assert_eq!(access.anchor().await.unwrap(), named);
+    let lasts = Duration::from_secs(30);
+    let of = |run, journal, plan| Claim::new(RunMark::new(run, journal, plan), lasts);
+    let claim = of("run-1", "host:/a.journal", "plan-1");
+    let now = Moment::EPOCH;
+    assert_eq!(access.claim(&claim, now).await.unwrap(), 1);
+    let holder = access.anchor().await.unwrap().holder;
+    assert_eq!(holder.as_ref().unwrap().lasts, lasts);
+    let named = |journal, epoch| {
+        AnchorState::new()
+            .with_run("run-1", journal)
+            .with_epoch(epoch)
+    };
+    let first = named("host:/a.journal", 1).with_holder(holder.clone());
+    assert_eq!(access.anchor().await.unwrap(), first);
     let before = writes(&cluster);
-    access.claim(&claim).await.unwrap();
-    access.clear("run-2").await.unwrap();
+    access.clear(&Fence::new("run-2", 1)).await.unwrap();
+    access.clear(&Fence::new("run-1", 2)).await.unwrap();
+    access.renew(&claim.mark, 2, now).await.unwrap();
     assert_eq!(
         writes(&cluster),
         before,
         "nothing to change, nothing is sent"
     );
 
-    let other = RunMark::new("run-2", "host:/b.journal", "plan-1");
-    let error = access.claim(&other).await.unwrap_err();
+    let other = of("run-2", "host:/b.journal", "plan-1");
+    let error = access.claim(&other, now).await.unwrap_err();
     assert_eq!(error.kind, StepErrorKind::Conflict);
     assert!(error.to_string().contains("run-1"), "{error}");
-    let moved = RunMark::new("run-1", "host:/b.journal", "plan-2");
-    access.claim(&moved).await.unwrap();
+    let moved = of("run-1", "host:/b.journal", "plan-2").with_lapsed(holder);
+    assert_eq!(access.claim(&moved, now).await.unwrap(), 2);
 
     let leases = Api::<Lease>::namespaced(client, "kube-system");
     let pause = serde_json::json!({
@@ -76,14 +87,13 @@ async fn the_anchor_names_one_run_and_its_journal() {
         .patch("kube-migrate", &params, &Patch::Merge(&pause))
         .await
         .unwrap();
-    let paused = AnchorState::new()
-        .with_run("run-1", "host:/b.journal")
-        .with_paused(true);
-    assert_eq!(access.anchor().await.unwrap(), paused);
-    access.clear("run-1").await.unwrap();
+    let seen = access.anchor().await.unwrap();
+    let paused = named("host:/b.journal", 2).with_holder(seen.holder.clone());
+    assert_eq!(seen, paused.with_paused(true));
+    access.clear(&Fence::new("run-1", 2)).await.unwrap();
     assert_eq!(
         access.anchor().await.unwrap(),
-        AnchorState::new().with_paused(true)
+        AnchorState::new().with_epoch(2).with_paused(true)
     );
 }
 
@@ -102,8 +112,14 @@ async fn cordons_are_taken_over_and_then_given_back_as_they_were() {
         .patch(&second.name, &params, &Patch::Merge(&foreign))
         .await
         .unwrap();
+    let claim = |run, journal| {
+        let mark = RunMark::new(run, journal, "plan");
+        Claim::new(mark, Duration::from_secs(30))
+    };
+    let epoch = access.claim(&claim("run-1", "a"), Moment::EPOCH).await;
+    let old = Fence::new("run-1", epoch.unwrap());
     for node in [first, second] {
-        migrate_kube::cordon(&client, &node.name, "run-1")
+        migrate_kube::cordon(&client, &node.name, &old)
             .await
             .unwrap();
     }
@@ -124,35 +140,20 @@ async fn cordons_are_taken_over_and_then_given_back_as_they_were() {
         .collect();
     assert_eq!(unschedulable, [false, true, false]);
 
-    for node in [first, second] {
-        access
-            .take_over(&node.name, "run-0", "run-2")
-            .await
-            .unwrap();
+    // Another run, whose plan knows nothing of the first.
+    access.clear(&old).await.unwrap();
+    let epoch = access.claim(&claim("run-2", "b"), Moment::EPOCH).await;
+    let new = Fence::new("run-2", epoch.unwrap());
+    for _ in 0..2 {
+        let taken = access.take_over(&new).await.unwrap();
+        assert_eq!(taken, [first.name.clone(), second.name.clone()]);
+        assert_eq!(access.marked_nodes().await.unwrap(), marked("run-2"));
     }
-    assert_eq!(
-        access.marked_nodes().await.unwrap(),
-        marked("run-1"),
-        "not theirs to take"
-    );
-    for node in [first, second] {
-        access
-            .take_over(&node.name, "run-1", "run-2")
-            .await
-            .unwrap();
-        access
-            .take_over(&node.name, "run-1", "run-2")
-            .await
-            .unwrap();
-    }
-    access
-        .take_over("no-such-node", "run-1", "run-2")
-        .await
-        .unwrap();
-    assert_eq!(access.marked_nodes().await.unwrap(), marked("run-2"));
+    let error = access.take_over(&old).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Conflict);
 
     for node in [first, second] {
-        migrate_kube::restore_cordon(&client, &node.name, "run-2")
+        migrate_kube::restore_cordon(&client, &node.name, &new)
             .await
             .unwrap();
     }
@@ -211,7 +212,8 @@ async fn the_first_look_shows_everything_and_later_ones_what_changes() {
     }
 
     let name = &model.nodes[0].name;
-    migrate_kube::cordon(&client, name, "run-1").await.unwrap();
+    let by_hand = Fence::without_lease("run-1");
+    migrate_kube::cordon(&client, name, &by_hand).await.unwrap();
     let cordoned = |input: &Input| match input {
         Input::NodeSeen {
             node,

@@ -85,10 +85,6 @@ async fn blockers_stop_it_before_anything_is_changed_unless_they_are_waived() {
         .map(|f| &*f.code)
         .collect();
     assert_eq!(waived, ["KM-PDB-001", "KM-NODE-001", "KM-BACKUP-001"]);
-    assert!(
-        report.findings.iter().any(|f| f.code == "KM-RUN-001"),
-        "one machine only"
-    );
     assert!(report.to_string().contains("blocker (waived)"));
 }
 
@@ -185,7 +181,8 @@ async fn a_lost_journal_is_adopted_from_what_the_nodes_say() {
         let claimed = anchor.run.is_some();
         assert_eq!(report.run, if claimed { "run-1" } else { "run-2" });
         assert_eq!(report.cordons, [""; 0], "after {seconds} s");
-        assert_eq!(case.world.lock().anchor, Anchor::default());
+        let anchor = case.world.lock().anchor.clone();
+        assert!(anchor.run.is_none() && anchor.holder.is_none());
         case.assert_unbroken();
         assert_replay_law(&case.journal.entries());
     }
@@ -247,7 +244,8 @@ async fn a_run_that_lost_its_anchor_leaves_off() {
     case.world.lock().anchor = Anchor {
         run: Some("run-9".to_owned()),
         journal: Some("elsewhere".to_owned()),
-        paused: false,
+        epoch: 2,
+        ..Anchor::default()
     };
     let report = executor.run(&Cancellation::new()).await.unwrap();
     let lost = StopCause::AnchorLost {

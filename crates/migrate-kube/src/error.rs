@@ -56,6 +56,16 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// Another epoch than ours holds the run: nothing was sent. Leave off if it
+    /// is newer; if it is older, the API was restored from a backup.
+    Fenced {
+        /// The call that was not made.
+        call: ApiCall,
+        /// Our epoch.
+        ours: u64,
+        /// The epoch that the node or the Lease shows.
+        found: u64,
+    },
     /// Permission is missing: add [`ApiCall::rule`] to the role. A webhook or
     /// policy that forbids the call shows the same way; the message tells.
     Forbidden {
@@ -120,6 +130,7 @@ impl Error {
             | Self::Conflict { call, .. }
             | Self::Deadline { call, .. }
             | Self::Decode { call, .. }
+            | Self::Fenced { call, .. }
             | Self::Forbidden { call, .. }
             | Self::NotFound { call }
             | Self::Refused { call, .. }
@@ -143,7 +154,7 @@ impl Error {
                 code: 429 | 500.., ..
             }
             | Self::Unreachable { .. } => StepErrorKind::Unavailable,
-            Self::Conflict { .. } => StepErrorKind::Conflict,
+            Self::Conflict { .. } | Self::Fenced { .. } => StepErrorKind::Conflict,
             Self::Deadline { .. } => StepErrorKind::Deadline,
             Self::Forbidden { .. } | Self::Unauthorized { .. } => StepErrorKind::Forbidden,
             Self::NoConfig { .. } => StepErrorKind::Invalid,
@@ -190,6 +201,16 @@ impl fmt::Display for Error {
                 f,
                 "unreadable answer: {message}; see that an API server of a supported version \
                  answers there"
+            ),
+            Self::Fenced { ours, found, .. } if found < ours => write!(
+                f,
+                "not sent: the run is at epoch {found} in the cluster and at {ours} here, so the \
+                 API is older than this run; see KM-RUN-007"
+            ),
+            Self::Fenced { ours, found, .. } => write!(
+                f,
+                "not sent: another runner holds the run (epoch {found}, ours is {ours}); leave the \
+                 cluster to it"
             ),
             Self::Forbidden { call, message } => {
                 write!(f, "forbidden ({message}); add the rule {}", call.rule())

@@ -207,6 +207,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures::FutureExt;
+    use migrate_core::Fence;
     use proptest::prelude::*;
     use proptest::sample::select;
     use tower::ServiceExt;
@@ -398,7 +399,8 @@ mod tests {
     async fn the_refusal_is_typed_through_a_client() {
         let node = r#"{"metadata":{"name":"a","resourceVersion":"1"}}"#;
         let api = Scripted::new(move |_| reply(200, node));
-        let error = cordon(&read_only(api.client.clone()), "a", "run-1")
+        let fence = Fence::without_lease("run-1");
+        let error = cordon(&read_only(api.client.clone()), "a", &fence)
             .await
             .unwrap_err();
         assert!(matches!(&error, Error::Refused { source, .. } if source.method == "PATCH"));

@@ -10,7 +10,8 @@
 //! * [`observe`](observe()): the cluster as a [`ClusterModel`](migrate_core::ClusterModel);
 //!   [`list`], [`get`] and [`watch`](watch()): the parts it is made of.
 //! * [`resources`]: slim types with only the fields that are read.
-//! * [`anchor`]: which run is under way, and the switch that pauses it.
+//! * [`anchor`]: which run is under way, who holds it, and the switch that pauses
+//!   it.
 //! * [`Error`]: by what a caller can do, with the missing RBAC rule spelled out.
 //! * [`TokioClock`]: the clock of a run.
 //!
@@ -51,7 +52,7 @@ mod patch;
 mod testing;
 mod watch;
 
-pub use anchor::{Anchor, RunMark};
+pub use anchor::{Anchor, Claim, Holder, RunMark};
 pub use call::ApiCall;
 pub use client::{
     READ_DEADLINE, Selection, cluster_id, connect, get, list, server_version, within_deadline,
@@ -59,7 +60,7 @@ pub use client::{
 pub use clock::TokioClock;
 pub use cordon::{
     CORDONED_BY, CordonMark, Cordoned, DRAINED_BY_HAND, Restored, UNSCHEDULABLE_BEFORE, cordon,
-    cordon_if, restore_cordon,
+    cordon_if, restore_cordon, take_over_nodes, unstamp_nodes,
 };
 pub use error::Error;
 pub use evict::{EvictOptions, EvictionAnswer, evict};

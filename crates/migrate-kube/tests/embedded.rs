@@ -11,11 +11,11 @@ use futures::StreamExt;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use kube::{Api, Client};
 use migrate_core::model::Role;
-use migrate_core::{ClusterModel, KubeVersion, Moment, PodId};
+use migrate_core::{ClusterModel, Fence, KubeVersion, Moment, PodId};
 use migrate_kube::resources::{Pod, PodDisruptionBudget};
 use migrate_kube::{
-    Anchor, Error, EvictOptions, EvictionAnswer, Restored, RunMark, Selection, WatchEvent, cordon,
-    evict, list, observe, read_only, restore_cordon, watch,
+    Anchor, Claim, Error, EvictOptions, EvictionAnswer, Restored, RunMark, Selection, WatchEvent,
+    cordon, evict, list, observe, read_only, restore_cordon, watch,
 };
 use migrate_sim::api::{AccessRule, Fault};
 use migrate_sim::{Budget, Pool, SimCluster, Workload};
@@ -331,12 +331,29 @@ async fn cordon_and_anchor_come_and_go() {
         let model = observe(&client, Moment::EPOCH).await.unwrap();
         model.node(&node.name).unwrap().unschedulable
     };
-    let cordoned = cordon(&client, &node.name, "run-1").await.unwrap();
+    let mark = RunMark::new("run-1", "host:/var/lib/journal", "plan-1");
+    let claim = Claim::new(mark, Duration::from_secs(30));
+    let claimed = Anchor::claim(&client, &claim, Moment::EPOCH).await.unwrap();
+    let ours = Fence::new("run-1", claimed.epoch);
+    let cordoned = cordon(&client, &node.name, &ours).await.unwrap();
     assert!(!cordoned.was_unschedulable && cordoned.uid == node.uid);
     assert!(unschedulable().await);
-    let error = cordon(&client, &node.name, "run-2").await.unwrap_err();
+    let by_hand = Fence::without_lease("run-2");
+    let error = cordon(&client, &node.name, &by_hand).await.unwrap_err();
     assert!(matches!(error, Error::Conflict { .. }), "{error}");
-    let restored = restore_cordon(&client, &node.name, "run-1").await.unwrap();
+    let next = Anchor::claim(&client, &claim, Moment::EPOCH).await.unwrap();
+    let stale = restore_cordon(&client, &node.name, &ours).await;
+    assert!(matches!(
+        stale,
+        Err(Error::Fenced {
+            ours: 1,
+            found: 2,
+            ..
+        })
+    ));
+    assert!(unschedulable().await);
+    let ours = Fence::new("run-1", next.epoch);
+    let restored = restore_cordon(&client, &node.name, &ours).await.unwrap();
     assert_eq!(
         restored,
         Restored::Released {
@@ -345,15 +362,16 @@ async fn cordon_and_anchor_come_and_go() {
     );
     assert!(!unschedulable().await);
 
-    let mark = RunMark::new("run-1", "host:/var/lib/journal", "plan-1");
-    let claimed = Anchor::claim(&client, &mark).await.unwrap();
-    let late = claimed.clone();
     let other = RunMark::new("run-2", "elsewhere:/journal", "plan-2");
+    let other = Claim::new(other, Duration::from_secs(30));
     assert!(matches!(
-        Anchor::claim(&client, &other).await,
+        Anchor::claim(&client, &other, Moment::EPOCH).await,
         Err(Error::Conflict { .. })
     ));
-    assert!(claimed.clear(&client).await.unwrap().mark.is_none());
-    let lost = late.update(&client, &other).await.unwrap_err();
+    let late = next.clone();
+    assert!(next.clear(&client).await.unwrap().mark.is_none());
+    let lost = late.clear(&client).await.unwrap_err();
     assert!(matches!(lost, Error::Conflict { .. }), "{lost}");
+    let third = Anchor::claim(&client, &other, Moment::EPOCH).await.unwrap();
+    assert_eq!(third.epoch, 3);
 }

@@ -140,11 +140,17 @@ async fn cordons_of_others_are_told_from_our_own() {
         .map(|n| n.name.as_str())
         .filter(|n| n.starts_with("general"))
         .collect();
-    cordon(&cluster.client(), workers[0], RUN).await.unwrap();
-    assert_eq!(found(&cluster, "KM-NODE").await, [""; 0]);
-    cordon(&cluster.client(), workers[1], "run-0")
+    cordon(&cluster.client(), workers[0], &Fence::without_lease(RUN))
         .await
         .unwrap();
+    assert_eq!(found(&cluster, "KM-NODE").await, [""; 0]);
+    cordon(
+        &cluster.client(),
+        workers[1],
+        &Fence::without_lease("run-0"),
+    )
+    .await
+    .unwrap();
     assert_eq!(
         found(&cluster, "KM-NODE").await,
         [

@@ -196,7 +196,7 @@ impl Storm {
             Arc::new(Drainer::new(client.clone())),
             Arc::new(ClusterHealth::new(client.clone())),
         );
-        let context = StepContext::new(self.clock.clone(), Fence::new("storm", 1));
+        let context = StepContext::new(self.clock.clone(), Fence::without_lease("storm"));
         let (model, plan) = self.planned.clone();
         let setup = Setup::new(client, migration, Box::new(journal), context).with_plan(
             plan,

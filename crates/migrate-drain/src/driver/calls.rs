@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::Client;
-use migrate_core::PodId;
+use migrate_core::{Fence, PodId};
 use migrate_kube::{
     Error, EvictOptions, Restored, Selection, cordon, cordon_if, evict, list, resources,
     restore_cordon,
@@ -33,7 +33,7 @@ impl From<Input> for Reply {
 #[derive(Clone)]
 pub(super) struct Calls {
     pub(super) client: Client,
-    pub(super) run: String,
+    pub(super) fence: Fence,
     pub(super) deadline: Duration,
     pub(super) dry_run: bool,
 }
@@ -56,15 +56,15 @@ impl Calls {
         .boxed()
     }
 
-    /// Answered within two deadlines of a request, three with a look at the
-    /// pool: a change is a read and a write.
+    /// Answered within two deadlines of a request, one more with a look at the
+    /// Lease, and one with a look at the pool: a change is a read and a write.
     pub(super) fn write(&self, node: String, write: Write) -> BoxFuture<'static, Written> {
         let calls = self.clone();
         let requests = match write {
             Write::Cordon(Some(_)) => 3,
             Write::Cordon(None) | Write::Restore => 2,
         };
-        let limit = calls.deadline * requests;
+        let limit = calls.deadline * (requests + u32::from(self.fence.epoch > 0));
         async move {
             let answer = async {
                 match &write {
@@ -103,9 +103,9 @@ impl Calls {
     /// Cordons the node; given a `room`, only if its pool, read right before,
     /// has it.
     async fn cordon(&self, node: &str, room: Option<&Room>) -> Result<Input, (Failure, bool)> {
-        let (client, run) = (&self.client, &self.run);
+        let (client, fence) = (&self.client, &self.fence);
         let cordoned = match room {
-            None => cordon(client, node, run).await.map(Ok),
+            None => cordon(client, node, fence).await.map(Ok),
             Some(room) => {
                 let among = match room.selector() {
                     Some(labels) => Selection::all().labels(labels),
@@ -119,7 +119,7 @@ impl Calls {
                     });
                     room.missing(names).map_or(Ok(()), Err)
                 };
-                cordon_if(client, node, run, &among, judge).await
+                cordon_if(client, node, fence, &among, judge).await
             }
         };
         let cordoned = cordoned.map_err(|error| (failure(&error), is_sure(&error)))?;
@@ -134,7 +134,7 @@ impl Calls {
     }
 
     async fn restore(&self, node: &str) -> Result<Input, (Failure, bool)> {
-        let restored = restore_cordon(&self.client, node, &self.run).await;
+        let restored = restore_cordon(&self.client, node, &self.fence).await;
         let still_cordoned = match restored.map_err(|error| (failure(&error), is_sure(&error)))? {
             Restored::Released { still_cordoned } => still_cordoned,
             Restored::NodeGone => return Err((gone(), true)),

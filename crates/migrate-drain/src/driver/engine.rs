@@ -53,7 +53,7 @@ impl Engine {
         deadline: Duration,
         commands: DrainCommands,
     ) -> Self {
-        let run = cx.fence.run.clone();
+        let fence = cx.fence.clone();
         Self {
             machine,
             cx,
@@ -61,7 +61,7 @@ impl Engine {
             feed: None,
             calls: Calls {
                 client,
-                run,
+                fence,
                 deadline,
                 dry_run: false,
             },

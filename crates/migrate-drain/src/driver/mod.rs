@@ -39,7 +39,7 @@ const STANDALONE: &str = migrate_kube::DRAINED_BY_HAND;
 /// A node's cordon does not change any more by what a drain or release of it
 /// has begun once its end is told, or once a cancelled one has ended: a change
 /// that is under way then is waited for, and one whose answer is lost is settled
-/// by one more, each at most two deadlines of a request. Where that fails too,
+/// by one more, each at most three deadlines of a request. Where that fails too,
 /// the end of the drain says that the cordon is unknown.
 ///
 /// # Caveats
@@ -206,7 +206,10 @@ impl Drainer {
     }
 
     fn context(&self) -> StepContext {
-        StepContext::new(Arc::new(TokioClock::system()), Fence::new(&self.run, 1))
+        StepContext::new(
+            Arc::new(TokioClock::system()),
+            Fence::without_lease(&self.run),
+        )
     }
 
     fn options(&self, policy: &Policy) -> Options {

@@ -168,7 +168,10 @@ pub(crate) fn scenario(nodes: u32, workloads: impl IntoIterator<Item = Workload>
 }
 
 pub(crate) fn context() -> StepContext {
-    StepContext::new(Arc::new(TokioClock::system()), Fence::new("run-1", 1))
+    StepContext::new(
+        Arc::new(TokioClock::system()),
+        Fence::without_lease("run-1"),
+    )
 }
 
 /// Evicts pods of jobs, so that no test waits for them.

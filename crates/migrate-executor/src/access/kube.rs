@@ -2,13 +2,11 @@
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
-use migrate_core::{ClusterId, StepError, StepErrorKind, StepInput};
+use kube::{Client, ResourceExt};
+use migrate_core::{ClusterId, Fence, Moment, StepError, StepInput};
 use migrate_kube::resources::Node;
-use migrate_kube::{Anchor, ApiCall, CORDONED_BY, CordonMark, Error, RunMark, Selection};
+use migrate_kube::{Anchor, Claim, CordonMark, RunMark, Selection, take_over_nodes, unstamp_nodes};
 use migrate_plan::Input;
-use serde_json::json;
 
 use super::{AnchorState, ClusterAccess, MarkedNode, changes};
 
@@ -32,22 +30,28 @@ impl ClusterAccess for KubeAccess {
     }
 
     async fn anchor(&self) -> Result<AnchorState, StepError> {
-        let anchor = Anchor::read(&self.client).await?;
-        Ok(AnchorState {
-            run: anchor.mark.as_ref().map(|mark| mark.run.clone()),
-            journal: anchor.mark.map(|mark| mark.journal),
-            paused: anchor.paused,
-        })
+        Ok(Anchor::read(&self.client).await?.into())
     }
 
-    async fn claim(&self, mark: &RunMark) -> Result<(), StepError> {
-        Anchor::claim(&self.client, mark).await?;
-        Ok(())
+    async fn claim(&self, claim: &Claim, now: Moment) -> Result<u64, StepError> {
+        Ok(Anchor::claim(&self.client, claim, now).await?.epoch)
     }
 
-    async fn clear(&self, run: &str) -> Result<(), StepError> {
+    async fn renew(
+        &self,
+        mark: &RunMark,
+        epoch: u64,
+        now: Moment,
+    ) -> Result<AnchorState, StepError> {
+        let anchor = Anchor::renew(&self.client, mark, epoch, now).await?;
+        Ok(anchor.into())
+    }
+
+    async fn clear(&self, fence: &Fence) -> Result<(), StepError> {
         let anchor = Anchor::read(&self.client).await?;
-        if anchor.mark.as_ref().is_some_and(|mark| mark.run == run) {
+        let is_ours = |mark: &RunMark| mark.run == fence.run && anchor.epoch == fence.epoch;
+        if anchor.mark.as_ref().is_some_and(is_ours) {
+            unstamp_nodes(&self.client, fence).await?;
             anchor.clear(&self.client).await?;
         }
         Ok(())
@@ -70,26 +74,8 @@ impl ClusterAccess for KubeAccess {
         Ok(marked)
     }
 
-    async fn take_over(&self, node: &str, from: &str, to: &str) -> Result<(), StepError> {
-        let Some(seen) = migrate_kube::get::<Node>(&self.client, node).await? else {
-            return Ok(());
-        };
-        if CordonMark::of(&seen).is_none_or(|mark| mark.run != from) {
-            return Ok(());
-        }
-        let patch = json!({
-            "metadata": {
-                "resourceVersion": seen.metadata.resource_version,
-                "annotations": { CORDONED_BY: to },
-            },
-        });
-        // Only the mark: whoever set `unschedulable` stays its manager, by
-        // which a cordon of somebody else is recognised.
-        Api::<Node>::all(self.client.clone())
-            .patch(node, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
-            .map_err(|error| unpatched(ApiCall::new::<Node>("patch").named(node).failed(error)))?;
-        Ok(())
+    async fn take_over(&self, fence: &Fence) -> Result<Vec<String>, StepError> {
+        Ok(take_over_nodes(&self.client, fence).await?)
     }
 
     fn changes(&self, input: &StepInput) -> BoxStream<'static, Result<Vec<Input>, StepError>> {
@@ -97,13 +83,14 @@ impl ClusterAccess for KubeAccess {
     }
 }
 
-/// The node may have changed meanwhile: taking over is tried again as a whole.
-fn unpatched(error: Error) -> StepError {
-    let is_refused = matches!(error, Error::Forbidden { .. });
-    let mut error = StepError::from(error);
-    if !is_refused {
-        error.kind = StepErrorKind::Unavailable;
+impl From<Anchor> for AnchorState {
+    fn from(anchor: Anchor) -> Self {
+        Self {
+            run: anchor.mark.as_ref().map(|mark| mark.run.clone()),
+            journal: anchor.mark.map(|mark| mark.journal),
+            epoch: anchor.epoch,
+            holder: anchor.holder,
+            paused: anchor.paused,
+        }
     }
-    error.message = format!("cannot take over its cordon: {}", error.message);
-    error
 }

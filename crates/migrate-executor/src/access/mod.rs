@@ -11,8 +11,8 @@ pub use self::kube::KubeAccess;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use migrate_core::{ClusterId, ClusterModel, StepError, StepInput};
-use migrate_kube::{DRAINED_BY_HAND, RunMark};
+use migrate_core::{ClusterId, ClusterModel, Fence, Moment, StepError, StepInput};
+use migrate_kube::{Claim, DRAINED_BY_HAND, Holder, RunMark};
 use migrate_plan::Input;
 
 /// A cluster as the executor needs it. [`KubeAccess`] is the real one; a
@@ -25,22 +25,36 @@ pub trait ClusterAccess: Send + Sync {
     /// The anchor as it is now; all empty where there is none.
     async fn anchor(&self) -> Result<AnchorState, StepError>;
 
-    /// Writes `mark` into the anchor, also over another journal of the same
-    /// run. Does nothing if it is there already.
+    /// Takes the next epoch and writes the mark of `claim` into the anchor, also
+    /// over another journal of the same run; gives the epoch. Every call takes a
+    /// new one, above the anchor's and the claim's floor. `now` is when it was
+    /// taken, for others to see.
     ///
     /// # Errors
-    /// `Conflict` when the anchor names another run.
-    async fn claim(&self, mark: &RunMark) -> Result<(), StepError>;
+    /// `Conflict` when the anchor names another run, or another holder than the
+    /// lapsed one of the claim.
+    async fn claim(&self, claim: &Claim, now: Moment) -> Result<u64, StepError>;
 
-    /// Takes `run` out of the anchor. Does nothing if it names another or none.
-    async fn clear(&self, run: &str) -> Result<(), StepError>;
+    /// Renews the anchor if `mark` holds it under `epoch`; gives it as it is
+    /// then, ours or not.
+    async fn renew(
+        &self,
+        mark: &RunMark,
+        epoch: u64,
+        now: Moment,
+    ) -> Result<AnchorState, StepError>;
+
+    /// Takes the run of `fence` out of the anchor, and its stamps from nodes. The
+    /// epoch stays. Does nothing if the anchor names another run, epoch, or none.
+    async fn clear(&self, fence: &Fence) -> Result<(), StepError>;
 
     /// The nodes that any run of ours has cordoned and not given back.
     async fn marked_nodes(&self) -> Result<Vec<MarkedNode>, StepError>;
 
-    /// Makes the cordon of `node` that belongs to run `from` one of run `to`.
-    /// Does nothing if it is already, or is gone.
-    async fn take_over(&self, node: &str, from: &str, to: &str) -> Result<(), StepError>;
+    /// Makes the cordons of every run ones of the run of `fence`, except those
+    /// that people set, and sees to it that no write of an older epoch takes
+    /// effect on a node from now on. Gives the nodes with its cordons.
+    async fn take_over(&self, fence: &Fence) -> Result<Vec<String>, StepError>;
 
     /// What is seen of nodes and budgets, assumed ones included: first
     /// everything, in one item, then changes, for as long as the stream is
@@ -57,6 +71,11 @@ pub struct AnchorState {
     pub run: Option<String>,
     /// Where its journal is.
     pub journal: Option<String>,
+    /// The epoch of the last holder, of this run or of an earlier one; 0 before
+    /// the first.
+    pub epoch: u64,
+    /// Who holds the run.
+    pub holder: Option<Holder>,
     /// Somebody pulled the kill switch: no new action may begin.
     pub paused: bool,
 }
@@ -72,6 +91,20 @@ impl AnchorState {
     pub fn with_run(mut self, run: impl Into<String>, journal: impl Into<String>) -> Self {
         self.run = Some(run.into());
         self.journal = Some(journal.into());
+        self
+    }
+
+    /// With the epoch of the last holder.
+    #[must_use]
+    pub fn with_epoch(mut self, epoch: u64) -> Self {
+        self.epoch = epoch;
+        self
+    }
+
+    /// With who holds the run.
+    #[must_use]
+    pub fn with_holder(mut self, holder: Option<Holder>) -> Self {
+        self.holder = holder;
         self
     }
 

@@ -64,7 +64,8 @@ impl Executor {
 
     /// Does what is due in drains, upgrades and verifications under way.
     pub(super) fn act_on_effects(&mut self, now: Moment) {
-        let (jobs, late) = self.upgrades.act(now, &self.shop, &self.pace);
+        let is_held = self.holding.rests_at().is_none_or(|at| now < at);
+        let (jobs, late) = self.upgrades.act(now, is_held, &self.shop, &self.pace);
         self.jobs.extend(jobs);
         for (id, result) in late {
             self.action_ended(id, Some(result));
@@ -122,12 +123,15 @@ impl Executor {
         }
     }
 
-    /// Makes the end of an action a record, if it has ended.
+    /// Makes the end of an action a record, if it has ended. A failure is not
+    /// believed before the anchor was looked at once more.
     pub(super) fn action_ended(&mut self, id: ActionId, result: Option<ActionResult>) {
-        if let Some(result) = result {
-            self.inbox.push_back(Record::Input {
+        match result {
+            Some(result @ ActionResult::Failed { .. }) => self.doubt(id, result),
+            Some(result) => self.inbox.push_back(Record::Input {
                 input: Input::ActionEnded { id, result },
-            });
+            }),
+            None => {}
         }
     }
 

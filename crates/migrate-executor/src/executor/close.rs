@@ -46,11 +46,11 @@ impl Executor {
         if self.closing.retry_at.is_some_and(|at| at > now) {
             return;
         }
-        let run = (*end == RunEnd::Done).then(|| self.state.run.clone());
+        let is_done = *end == RunEnd::Done;
         self.closing.under_way = true;
         self.closing.attempts += 1;
         self.closing.retry_at = None;
-        self.jobs.push(self.shop.close(run));
+        self.jobs.push(self.shop.close(is_done));
     }
 
     pub(super) fn closed(&mut self, result: Result<Vec<MarkedNode>, StepError>, now: Moment) {

@@ -1,4 +1,4 @@
-//! The gate before every action: the kill switch on the anchor.
+//! The gate before every action: the kill switch and the epoch on the anchor.
 
 use migrate_core::{Moment, StepError};
 use migrate_plan::Input;
@@ -73,16 +73,11 @@ impl Executor {
         };
         self.gate.trouble = None;
         self.gate.warm_up.is_over();
-        let is_ours = anchor.run.as_ref() == Some(&self.state.run)
-            && anchor.journal.as_ref() == Some(&self.place);
-        if !is_ours {
-            self.barred = Some(StopCause::AnchorLost {
-                run: anchor.run,
-                journal: anchor.journal,
-            });
+        let paused = anchor.paused || self.gate.asked_to_pause;
+        if let Some(cause) = self.not_ours(anchor) {
+            self.barred = Some(cause);
             return;
         }
-        let paused = anchor.paused || self.gate.asked_to_pause;
         self.pause_is_now(paused);
         if paused {
             self.gate.look_at = Some(now + self.pace.retry);

@@ -10,7 +10,7 @@ use migrate_core::{
     Action, ActionId, ActionStatus, Finding, Migration, ObjectName, StepContext, StepError,
     StepErrorKind, StepInput,
 };
-use migrate_kube::{DRAINED_BY_HAND, RunMark};
+use migrate_kube::{Claim, RunMark};
 
 use crate::access::AnchorState;
 use crate::{ClusterAccess, MarkedNode};
@@ -24,7 +24,10 @@ pub(super) enum Ended {
     Prepared(Result<Vec<Finding>, StepError>),
     Baseline(Result<Baseline, StepError>),
     BackedUp(Result<BackupReport, StepError>),
-    Claimed(Result<(), StepError>),
+    /// The epoch taken.
+    Claimed(Result<u64, StepError>),
+    /// The anchor after a renewal, ours or not.
+    Renewed(Result<AnchorState, StepError>),
     /// Nodes whose cordons are this run's now.
     TakenOver(Result<Vec<String>, StepError>),
     /// For the gate.
@@ -76,29 +79,27 @@ impl Workshop {
         )
     }
 
-    pub(super) fn claim(&self, mark: RunMark) -> Job {
+    pub(super) fn claim(&self, claim: Claim) -> Job {
         let shop = self.clone();
-        Box::pin(async move { Ended::Claimed(shop.asked(shop.access.claim(&mark)).await) })
+        let now = self.cx.clock.now();
+        Box::pin(async move { Ended::Claimed(shop.asked(shop.access.claim(&claim, now)).await) })
     }
 
-    /// Makes every cordon of any run one of `run`; those of people stay theirs.
-    pub(super) fn take_over(&self, run: String) -> Job {
+    pub(super) fn renew(&self, mark: RunMark) -> Job {
         let shop = self.clone();
-        Box::pin(async move { Ended::TakenOver(shop.asked(shop.take_over_all(&run)).await) })
+        let (epoch, now) = (self.cx.fence.epoch, self.cx.clock.now());
+        Box::pin(async move {
+            let renewed = shop.access.renew(&mark, epoch, now);
+            Ended::Renewed(shop.asked(renewed).await)
+        })
     }
 
-    async fn take_over_all(&self, run: &str) -> Result<Vec<String>, StepError> {
-        let mut nodes = Vec::new();
-        for mark in self.access.marked_nodes().await? {
-            if mark.run == DRAINED_BY_HAND {
-                continue;
-            }
-            if mark.run != run {
-                self.access.take_over(&mark.node, &mark.run, run).await?;
-            }
-            nodes.push(mark.node);
-        }
-        Ok(nodes)
+    pub(super) fn take_over(&self) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            let taken = shop.access.take_over(&shop.cx.fence);
+            Ended::TakenOver(shop.asked(taken).await)
+        })
     }
 
     pub(super) fn anchor(&self) -> Job {
@@ -143,13 +144,13 @@ impl Workshop {
         })
     }
 
-    /// Clears the anchor of `run` if it is given, then looks for marks.
-    pub(super) fn close(&self, run: Option<String>) -> Job {
+    /// Clears the anchor of a run that is done, then looks for marks.
+    pub(super) fn close(&self, is_done: bool) -> Job {
         let shop = self.clone();
         Box::pin(async move {
             let close = async {
-                if let Some(run) = run {
-                    shop.access.clear(&run).await?;
+                if is_done {
+                    shop.access.clear(&shop.cx.fence).await?;
                 }
                 shop.access.marked_nodes().await
             };

@@ -9,6 +9,7 @@ mod actions;
 mod close;
 mod drain;
 mod gate;
+mod holding;
 mod job;
 mod open;
 mod resumption;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use self::close::Closing;
 use self::drain::DrainLink;
 use self::gate::Gate;
+use self::holding::{Holding, unless_lapsed};
 use self::job::{Ended, Job, Workshop};
 use self::resumption::Resumption;
 use self::steps::Steps;
@@ -53,6 +55,9 @@ use crate::{Entry, Error, Journal, Pace, Record};
 ///   backup has answered, or each blocker is waived by its code.
 /// * The kill switch on the anchor is read before every action. When it cannot
 ///   be read, nothing begins.
+/// * It holds the run under an epoch of its own. Once another runner has taken a
+///   newer one and begun, this one changes no node and begins no action any more;
+///   evictions that are under way then may still arrive.
 /// * Dropping the executor at any await is safe: opening the journal again goes
 ///   on, and nothing is done twice. Actions that had begun are looked at before
 ///   anything is done to their targets.
@@ -74,6 +79,7 @@ pub struct Executor {
     steps: Steps,
     view: View,
     gate: Gate,
+    holding: Holding,
     /// Begun by a runner that is gone, to be looked at.
     resumed: VecDeque<Action>,
     drains: DrainLink,
@@ -259,6 +265,11 @@ impl Executor {
         match (record, ended) {
             (Record::StepBegan { step }, _) => self.begin_step(step),
             (Record::StepEnded { .. }, _) => self.step_is_over(),
+            (Record::EpochTaken { epoch }, _) => {
+                self.shop.cx.fence.epoch = epoch;
+                let now = self.now();
+                self.holding.renewed(now);
+            }
             (Record::Intent { action }, _) => self.begin_action(action, false),
             // A rollout that is over is not cancelled: it is verified.
             (
@@ -290,6 +301,7 @@ impl Executor {
             self.act_on_rollout(now);
         }
         self.act_on_effects(now);
+        self.act_on_holding(now);
     }
 
     /// Waits for something to happen, `until` at the longest.
@@ -298,13 +310,18 @@ impl Executor {
         let wake = self
             .wake_at()
             .map_or(until, |at| until.min(Instant::now() + at.since(now)));
+        let drains = unless_lapsed(
+            &*self.shop.cx.clock,
+            self.holding.rests_at(),
+            self.drains.next(),
+        );
         // In this order, so that the same happenings give the same journal.
         tokio::select! {
             biased;
             Some(ended) = self.jobs.next(), if !self.jobs.is_empty() => {
                 Some(Happening::Ended(ended))
             }
-            event = self.drains.next() => Some(Happening::Drain(event)),
+            event = drains => Some(Happening::Drain(event)),
             seen = self.view.next() => Some(Happening::Seen(seen)),
             () = self.shop.cx.cancel.cancelled() => None,
             () = tokio::time::sleep_until(wake) => None,
@@ -328,6 +345,7 @@ impl Executor {
             Ended::Baseline(result) => self.baseline_taken(result, now),
             Ended::BackedUp(result) => self.backed_up(result),
             Ended::Claimed(result) => self.claimed(result, now),
+            Ended::Renewed(result) => self.lease_renewed(result, now),
             Ended::TakenOver(result) => self.taken_over(result, now),
             Ended::Anchor(result) => self.anchor_read(result, now),
             Ended::Begun(id, result) => {
@@ -374,6 +392,7 @@ impl Executor {
             self.steps.wake_at(),
             self.view.wake_at(),
             self.gate.wake_at(),
+            self.holding.wake_at(),
             self.drains.wake_at(),
             self.upgrades.wake_at(),
             self.checks.wake_at(),

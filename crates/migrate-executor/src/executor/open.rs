@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
-use migrate_core::{ClusterId, Fence, Moment, StepInput, content_hash};
-use migrate_kube::RunMark;
+use migrate_core::{
+    Cancellation, ClusterId, Fence, Moment, ObjectName, StepError, StepErrorKind, StepInput,
+    content_hash,
+};
+use migrate_kube::{Claim, Holder, RunMark};
+use tokio::time::{Instant, sleep_until};
 
 use super::close::Closing;
 use super::drain::DrainLink;
 use super::gate::Gate;
+use super::holding::Holding;
 use super::job::Workshop;
 use super::resumption::Resumption;
 use super::steps::Steps;
@@ -19,31 +24,39 @@ use super::view::View;
 use super::waits::WaitBook;
 use super::warm_up::once_warm;
 use super::{Executor, StepOutcome};
-use crate::access::AnchorState;
+use crate::access::{AnchorState, ClusterAccess};
 use crate::report::RunOutcome;
 use crate::setup::Planned;
 use crate::state::RunState;
-use crate::{Entry, Error, Origin, Record, RunOpened, Setup};
+use crate::{Entry, Error, Origin, Pace, Record, RunOpened, Setup};
 
 /// What a journal holds, as far as it matters.
 struct History {
     /// The last run; `None` in an empty journal.
     last: Option<RunState>,
+    /// The highest epoch that any of its runs has taken.
+    epoch: u64,
     next_seq: u64,
     last_at: Moment,
 }
 
 impl Executor {
-    /// Goes on with the run in the journal, or begins a new one. Nothing in
-    /// the cluster is changed, except that the anchor of a run that is done is
-    /// cleared if that was left undone. An API server that refuses, as one does
-    /// for a moment after its start, is asked again for a minute.
+    /// Goes on with the run in the journal, or begins a new one. Of the cluster
+    /// only the anchor is changed: a run that goes on takes its next epoch there,
+    /// and one that is done is cleared if that was left undone.
+    ///
+    /// Answers soon, except where it adopts a run that somebody may hold: then it
+    /// watches for as long as that holder's Lease lasts. An API server that refuses, as one
+    /// does for a moment after its start, is asked again for a minute.
     ///
     /// # Errors
     /// * [`Error::OtherCluster`], [`Error::PlanForOtherCluster`]: the journal or
     ///   the plan is for another cluster.
     /// * [`Error::OtherRun`]: the cluster is in the middle of a run that the
     ///   journal does not hold; [`Setup::adopt`] takes it over.
+    /// * [`Error::Held`]: another runner holds the run, and renews its Lease where
+    ///   it was to be adopted.
+    /// * [`Error::ApiOlder`]: the API was restored from a backup.
     /// * [`Error::OtherTarget`], [`Error::OtherPolicy`]: the unfinished run in
     ///   the journal is not the one that was planned.
     /// * [`Error::NothingPlanned`]: there is nothing to do.
@@ -67,16 +80,19 @@ impl Executor {
         let mut anchor = once_warm(cx, pause, || access.anchor()).await?;
         if let Some(last) = history.last.as_ref().filter(|last| last.is_over())
             && anchor.run.as_ref() == Some(&last.run)
+            && anchor.epoch == last.epoch
         {
-            once_warm(cx, pause, || access.clear(&last.run)).await?;
+            let fence = Fence::new(&last.run, last.epoch);
+            once_warm(cx, pause, || access.clear(&fence)).await?;
             anchor.run = None;
             anchor.journal = None;
+            anchor.holder = None;
         }
         let last = history.last.filter(|last| !last.is_over());
         let (mut next_seq, mut last_at) = (history.next_seq, history.last_at);
         let now = context.clock.now().max(last_at);
         let mut nothing_to_do = false;
-        let mut state = match choose(
+        let choice = choose(
             last,
             &place,
             &cluster,
@@ -84,12 +100,31 @@ impl Executor {
             planned,
             adopt,
             &context.fence.run,
-        )? {
-            Choice::GoOn(state) => {
-                if state.claimed && anchor.run.is_none() {
-                    // Somebody removed the mark of an unfinished run.
-                    let mark = mark_of(&state, &place);
-                    once_warm(cx, pause, || access.claim(&mark)).await?;
+        )?;
+        let rival = anchor.holder.take_if(|holder| {
+            holder.identity != place && !matches!(choice, Choice::NothingToDo(_))
+        });
+        let lapsed = match rival {
+            Some(rival) if adopt => watch(&*access, &place, rival, &context.cancel, &pace).await?,
+            Some(rival) => {
+                return Err(Error::Held {
+                    holder: rival.identity,
+                });
+            }
+            None => None,
+        };
+        let mut epoch = history.epoch.max(anchor.epoch);
+        let mut state = match choice {
+            Choice::GoOn(mut state) => {
+                if state.claimed {
+                    let claim = Claim::new(mark_of(&state, &place), pace.lease);
+                    let claim = claim.with_floor(epoch).with_lapsed(lapsed.clone());
+                    epoch = once_warm(cx, pause, || access.claim(&claim, cx.clock.now())).await?;
+                    let entry = Entry::new(next_seq, now, Record::EpochTaken { epoch });
+                    journal.append(&entry).await?;
+                    state.apply(&place, entry)?;
+                    next_seq += 1;
+                    last_at = now;
                 }
                 *state
             }
@@ -107,7 +142,11 @@ impl Executor {
                 state
             }
         };
-        context.fence = Fence::new(state.run.clone(), context.fence.epoch);
+        context.fence = Fence::new(state.run.clone(), epoch);
+        let mut holding = Holding::new(pace.lease, lapsed);
+        if state.claimed {
+            holding.renewed(now);
+        }
         let input = StepInput::new(
             Arc::clone(&state.model),
             Arc::clone(&state.policy),
@@ -133,6 +172,7 @@ impl Executor {
             steps: Steps::default(),
             view: View::default(),
             gate: Gate::default(),
+            holding,
             resumed: state.open.values().cloned().collect(),
             drains: DrainLink::new(),
             upgrades: Upgrades::default(),
@@ -161,9 +201,15 @@ impl History {
     fn read(place: &str, entries: Vec<Entry>) -> Result<Self, Error> {
         let mut history = Self {
             last: None,
+            epoch: 0,
             next_seq: entries.len() as u64,
             last_at: entries.last().map_or(Moment::EPOCH, |entry| entry.at),
         };
+        for entry in &entries {
+            if let Record::EpochTaken { epoch } = entry.record {
+                history.epoch = history.epoch.max(epoch);
+            }
+        }
         let is_opening = |entry: &Entry| matches!(entry.record, Record::RunOpened(_));
         let begin = entries
             .iter()
@@ -219,11 +265,13 @@ fn choose(
     run: &str,
 ) -> Result<Choice, Error> {
     let disagreement = match &unfinished {
-        Some(state) => anchor_of_another(anchor, &state.run, place).or_else(|| {
-            planned
-                .as_ref()
-                .and_then(|planned| differs(state, place, planned))
-        }),
+        Some(state) => older(anchor, state, place)
+            .or_else(|| anchor_of_another(anchor, &state.run, place))
+            .or_else(|| {
+                planned
+                    .as_ref()
+                    .and_then(|planned| differs(state, place, planned))
+            }),
         None => anchor.run.as_ref().map(|run| other_run(run, anchor, place)),
     };
     let old_run = match (disagreement, unfinished) {
@@ -264,6 +312,49 @@ fn choose(
     } else {
         Choice::Begin(opened)
     })
+}
+
+/// The error if the anchor is as it was before this run took its last epoch.
+fn older(anchor: &AnchorState, state: &RunState, place: &str) -> Option<Error> {
+    (anchor.epoch < state.epoch).then(|| Error::ApiOlder {
+        place: place.to_owned(),
+        run: state.run.clone(),
+        taken: state.epoch,
+        found: anchor.epoch,
+    })
+}
+
+/// Watches whether `rival` renews its Lease, for as long as that lasts; gives it
+/// if it did not, and nothing if it has let go.
+async fn watch(
+    access: &dyn ClusterAccess,
+    place: &str,
+    rival: Holder,
+    cancel: &Cancellation,
+    pace: &Pace,
+) -> Result<Option<Holder>, Error> {
+    let until = Instant::now() + rival.lasts;
+    loop {
+        let next = until.min(Instant::now() + pace.retry);
+        tokio::select! {
+            () = cancel.cancelled() => {
+                let lease = ObjectName::namespaced("Lease", "kube-system", "kube-migrate");
+                let message = "asked to leave off while watching its holder";
+                return Err(StepError::new(StepErrorKind::Cancelled, lease, message).into());
+            }
+            () = sleep_until(next) => {}
+        }
+        match access.anchor().await?.holder {
+            Some(holder) if holder == rival && next == until => return Ok(Some(rival)),
+            Some(holder) if holder == rival => {}
+            Some(holder) if holder.identity != place => {
+                return Err(Error::Held {
+                    holder: holder.identity,
+                });
+            }
+            _ => return Ok(None),
+        }
+    }
 }
 
 /// The error if the cluster names another run than `run`, or another journal.

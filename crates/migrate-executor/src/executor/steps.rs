@@ -4,6 +4,7 @@ use migrate_core::steps::{BackupProof, BackupReport, Baseline};
 use migrate_core::{
     EventKind, Finding, KubeVersion, Moment, ObjectName, Severity, Step, StepError, StepErrorKind,
 };
+use migrate_kube::Claim;
 
 use super::Executor;
 use super::open::mark_of;
@@ -90,10 +91,12 @@ impl Executor {
             RunStep::Baseline => self.jobs.push(self.shop.baseline()),
             RunStep::BackUp => self.jobs.push(self.shop.back_up()),
             RunStep::Claim => {
-                let mark = mark_of(&self.state, &self.place);
-                self.jobs.push(self.shop.claim(mark));
+                let claim = Claim::new(mark_of(&self.state, &self.place), self.pace.lease)
+                    .with_floor(self.shop.cx.fence.epoch)
+                    .with_lapsed(self.holding.lapsed.clone());
+                self.jobs.push(self.shop.claim(claim));
             }
-            RunStep::TakeOver => self.jobs.push(self.shop.take_over(self.state.run.clone())),
+            RunStep::TakeOver => self.jobs.push(self.shop.take_over()),
             RunStep::FinalVerify => {
                 let within = self.state.policy.deadlines.verify;
                 let now = self.now();
@@ -136,13 +139,14 @@ impl Executor {
         self.step_ended(StepResult::BackedUp { report });
     }
 
-    pub(super) fn claimed(&mut self, result: Result<(), StepError>, now: Moment) {
+    pub(super) fn claimed(&mut self, result: Result<u64, StepError>, now: Moment) {
         match result {
             Err(error) if error.is_retryable() => {
                 self.steps.retry_at = Some(now + self.pace.retry);
             }
             result => {
-                if self.unless_failed(RunStep::Claim, result).is_some() {
+                if let Some(epoch) = self.unless_failed(RunStep::Claim, result) {
+                    self.inbox.push_back(Record::EpochTaken { epoch });
                     self.step_ended(StepResult::Claimed);
                 }
             }

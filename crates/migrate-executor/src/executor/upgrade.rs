@@ -66,10 +66,12 @@ impl Upgrades {
         self.running.insert(upgrade.action.id.clone(), upgrade);
     }
 
-    /// Begins and probes what is due, and gives up what is late.
+    /// Begins and probes what is due, and gives up what is late. Nothing begins
+    /// while it is to be seen first whether the run `is_held`.
     pub(super) fn act(
         &mut self,
         now: Moment,
+        is_held: bool,
         shop: &Workshop,
         pace: &Pace,
     ) -> (Vec<Job>, Vec<(ActionId, ActionResult)>) {
@@ -81,7 +83,7 @@ impl Upgrades {
             match upgrade.next {
                 Next::Answer => {}
                 _ if left.is_zero() => late.push((id.clone(), upgrade.late())),
-                Next::Begin(at) if at <= now => {
+                Next::Begin(at) if at <= now && is_held => {
                     upgrade.next = Next::Answer;
                     upgrade.tried = true;
                     jobs.push(shop.begin(upgrade.action.clone(), within));

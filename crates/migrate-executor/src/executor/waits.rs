@@ -126,7 +126,12 @@ impl Executor {
     /// What stands in the way, as opposed to work that takes its time.
     fn obstacles(&self) -> BTreeSet<WaitReason> {
         let paused = self.state.paused.then(|| "paused".to_owned());
-        let troubles = [&self.gate.trouble, &self.view.trouble, &self.drains.trouble];
+        let troubles = [
+            &self.gate.trouble,
+            &self.holding.trouble,
+            &self.view.trouble,
+            &self.drains.trouble,
+        ];
         let mut reasons: BTreeSet<WaitReason> = troubles
             .into_iter()
             .flatten()

@@ -36,6 +36,12 @@ impl Entry {
 pub enum Record {
     /// A run began. Everything before it belongs to earlier runs.
     RunOpened(Box<RunOpened>),
+    /// This runner holds the run under this epoch. In the journal before anything
+    /// is done under it, and after the cluster has given it.
+    EpochTaken {
+        /// Above all epochs before it.
+        epoch: u64,
+    },
     /// A step of the run is about to begin.
     StepBegan {
         /// Which.

@@ -5,6 +5,7 @@ mod phases;
 mod standing;
 mod table;
 
+pub(crate) use outcome::api_older;
 pub use outcome::{RunOutcome, Stop, StopCause};
 pub use phases::PhaseTimes;
 pub use standing::{Position, TargetStanding};
@@ -145,9 +146,6 @@ impl Report {
     ) -> Self {
         let ended_at = state.end.as_ref().map_or(now, |(at, _)| *at);
         let mut findings: Vec<Finding> = state.findings().cloned().collect();
-        if state.claimed {
-            findings.push(one_machine(journal));
-        }
         let cordons = match cordons {
             Some(marks) => marks
                 .iter()
@@ -224,17 +222,6 @@ fn summarise(waits: &[Wait]) -> Vec<WaitSummary> {
         .collect();
     summaries.sort_by(|a, b| b.total.cmp(&a.total).then_with(|| a.on.cmp(&b.on)));
     summaries
-}
-
-/// What the file lock does not cover, said in every report.
-fn one_machine(journal: &str) -> Finding {
-    Finding::new(
-        "KM-RUN-001",
-        Severity::Info,
-        ObjectName::cluster("Journal", journal),
-        "a second runner is kept out by the lock on the journal, on this machine only",
-        "start runs against this cluster from one machine",
-    )
 }
 
 fn leaked(node: &str, run: &str) -> Finding {

@@ -75,6 +75,22 @@ pub enum StopCause {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         journal: Option<String>,
     },
+    /// The API is older than this run, as after a restore of a backup: the anchor
+    /// shows an epoch below the one that this run has taken. `KM-RUN-007`.
+    ApiOlder {
+        /// The epoch taken.
+        taken: u64,
+        /// The epoch found.
+        found: u64,
+    },
+    /// Another runner has opened this run since, with the same journal, or has
+    /// ended it.
+    Superseded {
+        /// The epoch taken.
+        taken: u64,
+        /// The epoch found.
+        found: u64,
+    },
     /// The anchor could not be read, for a reason that waiting does not cure.
     AnchorUnreadable {
         /// Why, and what to do about it.
@@ -152,12 +168,27 @@ impl fmt::Display for StopCause {
             Self::AnchorLost { run: None, .. } => {
                 f.write_str("the run's mark in the cluster is gone; find out who removed it")
             }
+            Self::ApiOlder { taken, found } => write!(f, "{}", api_older(*taken, *found)),
+            Self::Superseded { taken, found } => write!(
+                f,
+                "another runner has taken this run over (epoch {found}, ours is {taken}); leave the \
+                 cluster to it"
+            ),
             Self::AnchorUnreadable { message } => {
                 write!(f, "cannot see whether somebody paused the run: {message}")
             }
             Self::Asked => f.write_str("asked to leave off"),
         }
     }
+}
+
+/// That the API is older than a run that has taken an epoch, and what to do.
+pub(crate) fn api_older(taken: u64, found: u64) -> String {
+    format!(
+        "KM-RUN-007: the API is older than this run: it is at epoch {found}, and this run has taken \
+         {taken}; it was restored from a backup, or the Lease kube-system/kube-migrate was \
+         deleted. See what else is older, then adopt the run with the same journal"
+    )
 }
 
 pub(super) fn plural(count: usize, noun: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -12,11 +13,11 @@ use migrate_core::steps::{
 };
 use migrate_core::{
     Action, ActionStatus, BackUpData, BudgetKey, Clock, ClusterId, Fence, Finding, MigratePods,
-    Migration, ObjectName, Outcome, PrepareEnvironment, Severity, StepContext, StepError,
+    Migration, Moment, ObjectName, Outcome, PrepareEnvironment, Severity, StepContext, StepError,
     StepErrorKind, StepInput, StepReport, Target, UpgradeComponents, VerifyMigration,
 };
 use migrate_executor::{AnchorState, ClusterAccess, MarkedNode};
-use migrate_kube::RunMark;
+use migrate_kube::{Claim, Holder, RunMark};
 use migrate_plan::Input;
 use tokio::time::{Instant, sleep};
 
@@ -82,7 +83,7 @@ impl BackUpData for Backup {
 
 pub(crate) fn context(run: &str) -> StepContext {
     let clock: Arc<dyn Clock> = Arc::new(clock());
-    StepContext::new(clock, Fence::new(run, 1))
+    StepContext::new(clock, Fence::without_lease(run))
 }
 
 fn trouble(kind: StepErrorKind, what: &str) -> StepError {
@@ -105,9 +106,17 @@ impl Driver {
 
 #[async_trait]
 impl UpgradeComponents for Driver {
-    async fn begin(&self, _: &StepContext, action: &Action) -> Result<(), StepError> {
+    async fn begin(&self, cx: &StepContext, action: &Action) -> Result<(), StepError> {
         sleep(secs(1)).await;
         let name = action.target.name().to_owned();
+        let unfenced = self.0.lock().faults.unfenced;
+        let held = self.with(&action.target, |machine| {
+            machine.fence = machine.fence.max(cx.fence.epoch);
+            machine.fence
+        });
+        if held > cx.fence.epoch && !unfenced {
+            return Err(trouble(StepErrorKind::Conflict, "our epoch is old"));
+        }
         let (fault, lies, hangs, length) = {
             let mut world = self.0.lock();
             let fault = world
@@ -225,13 +234,13 @@ impl MigratePods for Drainer {
         if self.0.lock().faults.drainer_silent {
             return Ok(stream::pending().boxed());
         }
-        let (world, run) = (self.0.clone(), cx.fence.run.clone());
+        let (world, fence) = (self.0.clone(), cx.fence.clone());
         let events = commands.flat_map_unordered(None, move |command| {
-            let (world, run) = (world.clone(), run.clone());
+            let (world, fence) = (world.clone(), fence.clone());
             stream::once(async move {
                 match command {
-                    DrainCommand::Drain { node } => drain(&world, &run, node).await,
-                    DrainCommand::Release { node } => release(&world, &run, node).await,
+                    DrainCommand::Drain { node } => drain(&world, &fence, node).await,
+                    DrainCommand::Release { node } => release(&world, &fence, node).await,
                     _ => unreachable!(),
                 }
             })
@@ -247,10 +256,27 @@ impl MigratePods for Drainer {
     }
 }
 
-async fn drain(world: &World, run: &str, node: String) -> DrainEvent {
+/// Whether `fence` may write to `node`: the node was read before, with this
+/// stamp, and the anchor after it.
+fn admits(world: &World, fence: &Fence, node: &str) -> bool {
+    let world = world.lock();
+    let is_ours =
+        world.anchor.epoch == fence.epoch && world.anchor.run.as_ref() == Some(&fence.run);
+    world.faults.unfenced || (world.nodes[node].stamp <= fence.epoch && is_ours)
+}
+
+async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
+    let run = fence.run.as_str();
     if world.lock().faults.refused.contains(&node) {
         let outcome = DrainOutcome::Failed {
             reason: "it is not to be touched".to_owned(),
+            retryable: false,
+        };
+        return DrainEvent::Drained { node, outcome };
+    }
+    if !admits(world, fence, &node) {
+        let outcome = DrainOutcome::Failed {
+            reason: "another runner holds the run".to_owned(),
             retryable: false,
         };
         return DrainEvent::Drained { node, outcome };
@@ -267,6 +293,7 @@ async fn drain(world: &World, run: &str, node: String) -> DrainEvent {
             };
             return DrainEvent::Drained { node, outcome };
         }
+        machine.stamp = fence.epoch;
         let cordoned = machine.cordon.is_none();
         if cordoned {
             machine.cordon = Some(Cordon {
@@ -308,11 +335,17 @@ async fn drain(world: &World, run: &str, node: String) -> DrainEvent {
     }
 }
 
-async fn release(world: &World, run: &str, node: String) -> DrainEvent {
+async fn release(world: &World, fence: &Fence, node: String) -> DrainEvent {
+    let run = fence.run.as_str();
+    if !admits(world, fence, &node) {
+        let error = Some("another runner holds the run".to_owned());
+        return DrainEvent::Released { node, error };
+    }
     let lifted = {
         let mut world = world.lock();
         // One that is gone has no cordon either.
         world.nodes.get_mut(&node).is_some_and(|machine| {
+            machine.stamp = 0;
             let ours = machine.cordon.take_if(|cordon| cordon.run == run);
             if let Some(cordon) = &ours {
                 machine.unschedulable = cordon.before;
@@ -407,6 +440,16 @@ impl VerifyMigration for Verifier {
     }
 }
 
+fn holder_of(journal: &str, now: Moment, lasts: Duration) -> Holder {
+    let lease = serde_json::json!({ "spec": {
+        "holderIdentity": journal,
+        "renewTime": now.to_string(),
+        "leaseDurationSeconds": lasts.as_secs(),
+    }});
+    let lease = serde_json::from_value(lease).unwrap();
+    migrate_kube::Anchor::of(&lease).holder.unwrap()
+}
+
 /// The executor's own access.
 pub(crate) struct Access(pub(crate) World);
 
@@ -427,39 +470,69 @@ impl ClusterAccess for Access {
             world.faults.anchor_forbidden -= 1;
             return Err(trouble(StepErrorKind::Forbidden, "forbidden"));
         }
-        let anchor = &world.anchor;
-        let state = match (&anchor.run, &anchor.journal) {
-            (Some(run), Some(journal)) => AnchorState::new().with_run(run, journal),
-            _ => AnchorState::new(),
-        };
-        Ok(state.with_paused(anchor.paused))
+        Ok(world.anchor.state())
     }
 
-    async fn claim(&self, mark: &RunMark) -> Result<(), StepError> {
-        {
+    async fn claim(&self, claim: &Claim, now: Moment) -> Result<u64, StepError> {
+        let epoch = {
             let mut world = self.0.lock();
             let anchor = &mut world.anchor;
+            let mark = &claim.mark;
             if anchor.run.as_ref().is_some_and(|run| *run != mark.run) {
                 return Err(trouble(StepErrorKind::Conflict, "another run is under way"));
             }
-            if anchor.run.is_some() && anchor.journal.as_ref() == Some(&mark.journal) {
-                return Ok(());
+            let other = |holder: &&Holder| holder.identity != mark.journal;
+            let holder = anchor.holder.as_ref().filter(other);
+            if holder.is_some_and(|holder| claim.lapsed.as_ref() != Some(holder)) {
+                return Err(trouble(
+                    StepErrorKind::Conflict,
+                    "another holder is at work",
+                ));
             }
             anchor.run = Some(mark.run.clone());
             anchor.journal = Some(mark.journal.clone());
-        }
+            anchor.epoch = anchor.epoch.max(claim.floor) + 1;
+            anchor.holder = Some(holder_of(&mark.journal, now, claim.lasts));
+            anchor.epoch
+        };
         self.0.effect("claim".to_owned()).await;
-        Ok(())
+        Ok(epoch)
     }
 
-    async fn clear(&self, run: &str) -> Result<(), StepError> {
+    async fn renew(
+        &self,
+        mark: &RunMark,
+        epoch: u64,
+        now: Moment,
+    ) -> Result<AnchorState, StepError> {
+        sleep(secs(1)).await;
+        let mut world = self.0.lock();
+        if world.faults.unrenewable {
+            return Err(trouble(StepErrorKind::Unavailable, "the API is away"));
+        }
+        let anchor = &mut world.anchor;
+        let is_ours = anchor.run.as_ref() == Some(&mark.run)
+            && anchor.journal.as_ref() == Some(&mark.journal)
+            && anchor.epoch == epoch;
+        if is_ours && let Some(holder) = &mut anchor.holder {
+            holder.renewed = now.to_string();
+        }
+        Ok(anchor.state())
+    }
+
+    async fn clear(&self, fence: &Fence) -> Result<(), StepError> {
         {
             let mut world = self.0.lock();
-            if world.anchor.run.as_deref() != Some(run) {
+            let anchor = &mut world.anchor;
+            if anchor.run.as_ref() != Some(&fence.run) || anchor.epoch != fence.epoch {
                 return Ok(());
             }
-            world.anchor.run = None;
-            world.anchor.journal = None;
+            anchor.run = None;
+            anchor.journal = None;
+            anchor.holder = None;
+            for node in world.nodes.values_mut() {
+                node.stamp = 0;
+            }
         }
         self.0.effect("clear".to_owned()).await;
         Ok(())
@@ -474,22 +547,27 @@ impl ClusterAccess for Access {
         Ok(marked.collect())
     }
 
-    async fn take_over(&self, node: &str, from: &str, to: &str) -> Result<(), StepError> {
-        let taken = {
-            let mut world = self.0.lock();
-            let cordon = world.nodes.get_mut(node).unwrap().cordon.as_mut();
-            match cordon.filter(|cordon| cordon.run == from) {
-                Some(cordon) => {
-                    cordon.run = to.to_owned();
-                    true
+    async fn take_over(&self, fence: &Fence) -> Result<Vec<String>, StepError> {
+        let names: Vec<String> = self.0.lock().nodes.keys().cloned().collect();
+        for name in &names {
+            let taken = {
+                let mut world = self.0.lock();
+                let machine = world.nodes.get_mut(name).unwrap();
+                machine.stamp = fence.epoch;
+                match machine.cordon.as_mut().filter(|it| it.run != fence.run) {
+                    Some(cordon) => {
+                        cordon.run = fence.run.clone();
+                        true
+                    }
+                    None => false,
                 }
-                None => false,
+            };
+            if taken {
+                self.0.effect(format!("take over {name}")).await;
             }
-        };
-        if taken {
-            self.0.effect(format!("take over {node}")).await;
         }
-        Ok(())
+        let marked = self.marked_nodes().await?;
+        Ok(marked.into_iter().map(|marked| marked.node).collect())
     }
 
     /// Everything, again and again.

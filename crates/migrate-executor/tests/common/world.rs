@@ -8,6 +8,8 @@ use migrate_core::{
     ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, IntOrPercent,
     KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Policy, Role, Workload, WorkloadId,
 };
+use migrate_executor::AnchorState;
+use migrate_kube::Holder;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -42,7 +44,22 @@ pub(crate) struct Inner {
 pub(crate) struct Anchor {
     pub(crate) run: Option<String>,
     pub(crate) journal: Option<String>,
+    pub(crate) epoch: u64,
+    pub(crate) holder: Option<Holder>,
     pub(crate) paused: bool,
+}
+
+impl Anchor {
+    pub(crate) fn state(&self) -> AnchorState {
+        let state = match (&self.run, &self.journal) {
+            (Some(run), Some(journal)) => AnchorState::new().with_run(run, journal),
+            _ => AnchorState::new(),
+        };
+        let state = state
+            .with_epoch(self.epoch)
+            .with_holder(self.holder.clone());
+        state.with_paused(self.paused)
+    }
 }
 
 /// What goes wrong, by node or member.
@@ -69,6 +86,10 @@ pub(crate) struct Faults {
     pub(crate) drainer_silent: bool,
     /// The drainer's stream ends after that many events, once.
     pub(crate) drainer_ends_after: Option<u32>,
+    /// Nobody compares epochs: for negative controls.
+    pub(crate) unfenced: bool,
+    /// The anchor cannot be renewed.
+    pub(crate) unrenewable: bool,
     /// The anchor cannot be read that many times.
     pub(crate) anchor_unreadable: u32,
     /// The anchor may not be read that many times.
@@ -86,6 +107,10 @@ pub(crate) struct Machine {
     pub(crate) version: KubeVersion,
     pub(crate) unschedulable: bool,
     pub(crate) cordon: Option<Cordon>,
+    /// The epoch that last wrote to it in the API, and that last began something
+    /// on it.
+    pub(crate) stamp: u64,
+    pub(crate) fence: u64,
     pub(crate) pods: u32,
     pub(crate) upgrade: Option<Upgrade>,
 }
@@ -116,6 +141,8 @@ impl World {
             version: old.clone(),
             unschedulable: false,
             cordon: None,
+            stamp: 0,
+            fence: 0,
             pods,
             upgrade: None,
         };
@@ -197,7 +224,9 @@ impl World {
         let members = world.members.iter().map(line);
         let nodes = world.nodes.iter().map(line);
         let pods = world.displaced + world.nodes.values().map(|node| node.pods).sum::<u32>();
-        let rest = format!("pods {pods}, anchor {:?}\n", world.anchor);
+        // The epoch tells how often a run was opened.
+        let (run, paused) = (&world.anchor.run, world.anchor.paused);
+        let rest = format!("pods {pods}, run {run:?}, paused {paused}\n");
         members.chain(nodes).chain([rest]).collect()
     }
 

@@ -1,7 +1,11 @@
-//! Cordons that remember whose they are and what was before.
+//! Cordons that remember whose they are and what was before, and refuse who was
+//! superseded.
 
+mod all;
 #[cfg(test)]
 mod tests;
+
+pub use all::{take_over_nodes, unstamp_nodes};
 
 use std::convert::Infallible;
 
@@ -9,13 +13,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::GetParams;
+use migrate_core::Fence;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::anchor::EPOCH;
 use crate::client::{READ_DEADLINE, within_deadline};
 use crate::patch::{FIELD_MANAGER, merge};
 use crate::resources::{self, annotation};
-use crate::{ApiCall, Error, Selection, list};
+use crate::{Anchor, ApiCall, Error, Selection, list};
 
 /// Annotation of a node: the run that cordoned it.
 pub const CORDONED_BY: &str = "kube-migrate.dev/cordoned-by";
@@ -87,20 +93,30 @@ impl CordonMark {
     }
 }
 
-/// Makes `node` unschedulable on behalf of `run`.
+/// The epoch that last wrote to the node of `metadata`, as stamped there.
+fn stamp_of(metadata: &ObjectMeta) -> u64 {
+    let stamp = annotation(metadata, EPOCH).and_then(|text| text.parse().ok());
+    stamp.unwrap_or(0)
+}
+
+/// Makes `node` unschedulable on behalf of the run of `fence`, and stamps it with
+/// its epoch.
 ///
 /// # Guarantees
-/// The change is made from what was read (compare and set by
-/// `resourceVersion`), so a cordon that someone else sets at the same moment is
-/// seen and remembered as theirs. Doing it twice changes nothing. If someone
-/// lifted the run's cordon in between, it is set anew.
+/// * The change is made from what was read (compare and set by
+///   `resourceVersion`), so a cordon that someone else sets at the same moment is
+///   seen and remembered as theirs. Doing it twice changes nothing. If someone
+///   lifted the run's cordon in between, it is set anew.
+/// * The Lease is read after the node and before the write: nothing is written by
+///   who has been superseded and whose successor has stamped the node, see
+///   [`Anchor`]. A fence [without a Lease](Fence::without_lease) is not compared.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] if another run has cordoned it, or if
-/// the node keeps changing; any other of [`Error`].
-pub async fn cordon(client: &Client, node: &str, run: &str) -> Result<Cordoned, Error> {
+/// [`Error::NotFound`]; [`Error::Fenced`]; [`Error::Conflict`] if another run has
+/// cordoned it, or if the node keeps changing; any other of [`Error`].
+pub async fn cordon(client: &Client, node: &str, fence: &Fence) -> Result<Cordoned, Error> {
     let always = None::<(_, fn(&[resources::Node]) -> Result<(), Infallible>)>;
-    let Ok(cordoned) = take(client, node, run, always).await?;
+    let Ok(cordoned) = take(client, node, fence, always).await?;
     Ok(cordoned)
 }
 
@@ -111,7 +127,7 @@ pub async fn cordon(client: &Client, node: &str, run: &str) -> Result<Cordoned, 
 /// `may` is shown the nodes `among` as the API server has them, read after
 /// everything else and right before the write; again before each further attempt.
 /// Nothing passes between that read and the write but one answer and one request.
-/// A node that has the mark of `run` already is not asked about.
+/// A node that has the run's mark already is not asked about.
 ///
 /// # Caveats
 /// The API has no condition on other objects: what happens to another node while
@@ -123,25 +139,26 @@ pub async fn cordon(client: &Client, node: &str, run: &str) -> Result<Cordoned, 
 pub async fn cordon_if<W>(
     client: &Client,
     node: &str,
-    run: &str,
+    fence: &Fence,
     among: &Selection,
     may: impl Fn(&[resources::Node]) -> Result<(), W>,
 ) -> Result<Result<Cordoned, W>, Error> {
-    take(client, node, run, Some((among, may))).await
+    take(client, node, fence, Some((among, may))).await
 }
 
 async fn take<W>(
     client: &Client,
     node: &str,
-    run: &str,
+    fence: &Fence,
     may: Option<(&Selection, impl Fn(&[resources::Node]) -> Result<(), W>)>,
 ) -> Result<Result<Cordoned, W>, Error> {
     let mut attempt = 1;
     loop {
         let seen = read(client, node).await?;
+        let stamp = stamp_of(&seen.metadata);
         let mark = CordonMark::read(&seen.metadata);
         let was_unschedulable = match &mark {
-            Some(mark) if mark.run != run => {
+            Some(mark) if mark.run != fence.run => {
                 return Err(Error::Conflict {
                     call: call("patch", node),
                     message: format!(
@@ -151,23 +168,31 @@ async fn take<W>(
                 });
             }
             Some(mark) if seen.spec.unschedulable => {
-                return Ok(Ok(seen.cordoned(mark.was_unschedulable)));
+                if stamp == fence.epoch {
+                    return Ok(Ok(seen.cordoned(mark.was_unschedulable)));
+                }
+                mark.was_unschedulable
             }
             _ => seen.spec.unschedulable,
         };
+        admit(client, fence, stamp, &call("patch", node)).await?;
         if let (None, Some((among, may))) = (&mark, &may) {
             let nodes = list(client, among).await?;
             if let Err(why) = may(&nodes) {
                 return Ok(Err(why));
             }
         }
+        let mut annotations = json!({
+            CORDONED_BY: fence.run,
+            UNSCHEDULABLE_BEFORE: was_unschedulable.to_string(),
+        });
+        if fence.epoch > 0 {
+            annotations[EPOCH] = json!(fence.epoch.to_string());
+        }
         let patch = json!({
             "metadata": {
                 "resourceVersion": seen.metadata.resource_version,
-                "annotations": {
-                    CORDONED_BY: run,
-                    UNSCHEDULABLE_BEFORE: was_unschedulable.to_string(),
-                },
+                "annotations": annotations,
             },
             "spec": { "unschedulable": true },
         });
@@ -179,13 +204,29 @@ async fn take<W>(
     }
 }
 
-/// Gives `node` back as `run` found it.
+/// Whether who acts under `fence` may make `call` on a node that was read before
+/// and shows `stamp`.
+async fn admit(client: &Client, fence: &Fence, stamp: u64, call: &ApiCall) -> Result<(), Error> {
+    if fence.epoch == 0 {
+        return Ok(());
+    }
+    if stamp > fence.epoch {
+        return Err(Error::Fenced {
+            call: call.clone(),
+            ours: fence.epoch,
+            found: stamp,
+        });
+    }
+    Anchor::read(client).await?.admits(fence, call)
+}
+
+/// Gives `node` back as the run of `fence` found it.
 ///
 /// # Guarantees
-/// Only a node that carries this run's mark is touched, and only its mark and
-/// its `spec.unschedulable`. The latter is lifted only if the node was
+/// Only a node that carries this run's mark is touched, and only its mark, its
+/// stamp and its `spec.unschedulable`. The latter is lifted only if the node was
 /// schedulable before and nobody else has cordoned it since. Doing it twice
-/// changes nothing.
+/// changes nothing. Who was superseded is refused as by [`cordon`](cordon()).
 ///
 /// # Caveats
 /// Someone who cordons a node that is cordoned already changes nothing that the
@@ -195,9 +236,9 @@ async fn take<W>(
 /// `managedFields`.
 ///
 /// # Errors
-/// [`Error::Conflict`] if the node keeps changing; any other of [`Error`] except
-/// [`Error::NotFound`].
-pub async fn restore_cordon(client: &Client, node: &str, run: &str) -> Result<Restored, Error> {
+/// [`Error::Fenced`]; [`Error::Conflict`] if the node keeps changing; any other of
+/// [`Error`] except [`Error::NotFound`].
+pub async fn restore_cordon(client: &Client, node: &str, fence: &Fence) -> Result<Restored, Error> {
     let mut attempt = 1;
     loop {
         let seen = match read(client, node).await {
@@ -206,18 +247,20 @@ pub async fn restore_cordon(client: &Client, node: &str, run: &str) -> Result<Re
             Err(error) => return Err(error),
         };
         let mark = match CordonMark::read(&seen.metadata) {
-            Some(mark) if mark.run == run => mark,
+            Some(mark) if mark.run == fence.run => mark,
             other => {
                 return Ok(Restored::NotOurs {
                     run: other.map(|mark| mark.run),
                 });
             }
         };
+        let stamp = stamp_of(&seen.metadata);
+        admit(client, fence, stamp, &call("patch", node)).await?;
         let lift = seen.spec.unschedulable && !mark.was_unschedulable && !seen.is_foreign();
         let mut patch = json!({
             "metadata": {
                 "resourceVersion": seen.metadata.resource_version,
-                "annotations": { CORDONED_BY: null, UNSCHEDULABLE_BEFORE: null },
+                "annotations": { CORDONED_BY: null, UNSCHEDULABLE_BEFORE: null, EPOCH: null },
             },
         });
         if lift {

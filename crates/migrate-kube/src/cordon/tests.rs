@@ -1,3 +1,5 @@
+mod fenced;
+
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -31,11 +33,13 @@ impl Fixture {
     }
 
     async fn cordon(&self, run: &str) -> Result<Cordoned, Error> {
-        cordon(&self.api.client, "a", run).await
+        cordon(&self.api.client, "a", &Fence::without_lease(run)).await
     }
 
     async fn restore(&self, run: &str) -> Restored {
-        restore_cordon(&self.api.client, "a", run).await.unwrap()
+        restore_cordon(&self.api.client, "a", &Fence::without_lease(run))
+            .await
+            .unwrap()
     }
 
     fn node(&self) -> Value {
@@ -263,9 +267,13 @@ async fn a_busy_node_is_tried_again_and_given_up_on() {
 async fn a_node_that_is_gone() {
     let objects = Arc::new(Mutex::new(Objects::default()));
     let api = Objects::serve(&objects);
-    let restored = restore_cordon(&api.client, "a", US).await.unwrap();
+    let restored = restore_cordon(&api.client, "a", &Fence::without_lease(US))
+        .await
+        .unwrap();
     assert_eq!(restored, Restored::NodeGone);
-    let error = cordon(&api.client, "a", US).await.unwrap_err();
+    let error = cordon(&api.client, "a", &Fence::without_lease(US))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }));
     let text = error.to_string();
     assert!(text.starts_with("get nodes a: not found; see"), "{text}");
@@ -284,7 +292,8 @@ async fn cordon_beside(fixture: &Fixture) -> Result<Cordoned, String> {
     };
     let client = &fixture.api.client;
     let among = Selection::all().labels("pool=x");
-    cordon_if(client, "a", US, &among, may).await.unwrap()
+    let fence = Fence::without_lease(US);
+    cordon_if(client, "a", &fence, &among, may).await.unwrap()
 }
 
 #[tokio::test]

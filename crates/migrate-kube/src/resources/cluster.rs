@@ -44,8 +44,12 @@ pub struct Lease {
 pub struct LeaseSpec {
     /// Who holds it.
     pub holder_identity: Option<String>,
+    /// How long without a renewal it is waited for.
+    pub lease_duration_seconds: Option<u32>,
     /// How often it changed hands.
     pub lease_transitions: Option<i32>,
+    /// When it was last renewed, as written: to be compared, not to be read.
+    pub renew_time: Option<String>,
 }
 
 resource!(
