@@ -84,7 +84,8 @@ pub use model::{
 };
 pub use plan::{PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot};
 pub use policy::{
-    AssumedBudgetPolicy, Consent, Deadlines, JobPolicy, OnDeadline, Policy, PoolPolicy, RolloutPolicy,
+    AssumedBudgetPolicy, Consent, Deadlines, JobPolicy, OnDeadline, Policy, PoolPolicy,
+    RolloutPolicy,
 };
 pub use selector::{IntOrPercent, LabelSelector};
 pub use steps::{

@@ -146,7 +146,7 @@ impl Machine {
         let allowed = self.layout.max_failed;
         let cause = if canary && changed {
             Some(Cause::Canary)
-        } else if (first && !gone) || !(skip || gone) {
+        } else if !gone && (first || !skip) {
             Some(Cause::Policy)
         } else {
             (!gone && self.failed >= allowed).then_some(Cause::TooMany { allowed })

@@ -113,7 +113,7 @@ impl Run {
         } else {
             let slots = &self.plan.slots;
             let slot = slots.iter().find(|slot| slot.node == name);
-            let pool = slot.map_or("general".into(), |slot| slot.pool.clone());
+            let pool = slot.map_or_else(|| "general".into(), |slot| slot.pool.clone());
             Target::Node {
                 pool,
                 node: name.into(),

@@ -141,7 +141,7 @@ fn a_window_that_will_never_do_is_a_blocker() {
     let replayed = migrate_plan::replay(&plan, &model, &policy, &trace.inputs).unwrap();
     assert_eq!(replayed, trace.commands);
     // One that is over never opens: the run ends as policy says.
-    let mut over = policy.clone();
+    let mut over = policy;
     let past = r#"[{"from": "2027-01-14T00:00Z", "to": "2027-01-15T00:00Z"}]"#;
     over.rollout.windows = serde_json::from_str(past).unwrap();
     assert!(found(&over).unwrap().evidence.contains("is 0 min"));
