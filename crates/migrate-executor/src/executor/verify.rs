@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
-use migrate_core::{Action, ActionId, Finding, Moment, ObjectName, Phase, Severity, StepError, Target};
+use migrate_core::{
+    Action, ActionId, Finding, Moment, ObjectName, Phase, Severity, StepError, Target,
+};
 
 use super::job::{Job, Workshop};
 use crate::Pace;
