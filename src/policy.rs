@@ -27,9 +27,26 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_forms_of_a_window_are_read() {
+        let text = r#"[rollout]
+            windows = [
+                { days = ["sat", "sun"], from = "22:00", to = "04:00" },
+                { from = "2026-12-19T08:00Z", to = "2026-12-19T18:00Z" },
+            ]"#;
+        let policy = policy_from_toml(text).unwrap();
+        assert_eq!(policy.rollout.windows.len(), 2);
+    }
+
+    #[test]
     fn mistakes_are_shown_where_they_are() {
         let unknown = policy_from_toml("[pools]\nmax-unavailble = 2\n").unwrap_err();
         assert!(unknown.to_string().contains("max-unavailble"), "{unknown}");
+        let window = "[rollout]\nwindows = [{ from = '22:00', to = '4 am' }]\n";
+        let window = policy_from_toml(window).unwrap_err().to_string();
+        assert!(
+            window.contains("line 2") && window.contains("as 22:00"),
+            "{window}"
+        );
         let bad = policy_from_toml("[pools]\nmax-unavailable = 'many'\n").unwrap_err();
         assert!(bad.to_string().contains("line 2"), "{bad}");
     }

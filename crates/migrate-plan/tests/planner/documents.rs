@@ -1,8 +1,9 @@
 //! Plans as tables, as JSON, and their identity.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use migrate_core::{DocumentError, Policy, Target};
+use migrate_core::{DocumentError, Phase, PlannedSlot, Policy, Target};
 use migrate_plan::{Error, PlanTable, Planner, plan_from_json, plan_to_json};
 
 use crate::support::{NEW, version};
@@ -22,6 +23,30 @@ fn the_table_of_a_small_cluster() {
     assert_eq!(table, golden, "\n{table}");
     let short = PlanTable::new(&plan).with_rows(3).to_string();
     assert!(short.contains("... and 7 more"), "{short}");
+}
+
+#[test]
+fn a_canary_that_soaks_says_until_when() {
+    let model = small().build();
+    let mut policy = Policy::default();
+    policy.rollout.canary_soak = Duration::from_secs(600);
+    let planner = Planner::new(&model, &policy, version(NEW));
+    let plan = planner.plan().unwrap();
+    let table = PlanTable::new(&plan).to_string();
+    // Both canaries begin after the control plane; the longer one has pods.
+    for note in [
+        "canary, left alone until 0:38:24",
+        "canary, left alone until 0:37:03",
+    ] {
+        assert!(table.contains(note), "{table}");
+    }
+    let confirmed = plan.schedule.iter().filter(|a| a.phase == Phase::Confirm);
+    let last = confirmed.map(|action| action.end).max().unwrap();
+    let is_other = |slot: &&PlannedSlot| slot.pool != "control-plane" && !slot.canary;
+    for slot in plan.slots.iter().filter(is_other) {
+        let of_slot = plan.schedule.iter().find(|a| a.target.name() == slot.node);
+        assert!(of_slot.unwrap().start >= last, "{table}");
+    }
 }
 
 #[test]

@@ -1,0 +1,371 @@
+//! Judges a rollout from its log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use migrate_core::policy::CONTROL_PLANE_POOL;
+use migrate_core::{Action, ActionId, Moment, Phase, Target};
+use migrate_plan::{ActionResult, Command, Input, Recorded, TargetState};
+
+use super::world::{Entry, World};
+
+/// Judges a log, entry by entry, without asking the rollout anything.
+#[derive(Default)]
+pub(crate) struct Judge {
+    running: BTreeMap<ActionId, Action>,
+    completed: BTreeSet<ActionId>,
+    /// Phases completed by each slot, by the node the plan names.
+    members_done: BTreeSet<String>,
+    last_phase: BTreeMap<String, Phase>,
+    /// Begun and not yet verified or given up.
+    in_flight: BTreeMap<String, String>,
+    given_up: BTreeSet<String>,
+    /// Ready and uncordoned, as last told; absent means gone.
+    well: BTreeMap<String, bool>,
+    not_ready: BTreeSet<String>,
+    seen_since_begin: BTreeSet<String>,
+    pools: BTreeMap<String, String>,
+    /// Nodes that came for others.
+    origin: BTreeMap<String, String>,
+    /// Their canary is verified, and confirmed if policy says so.
+    verified_pools: BTreeSet<String>,
+    /// Their canary is verified and not confirmed.
+    soaking: BTreeSet<String>,
+    begun: BTreeSet<ActionId>,
+    verified_at: BTreeMap<String, Moment>,
+    /// At the end.
+    skipped: BTreeSet<String>,
+    /// Nodes that were begun and given up, and were there.
+    failed: u32,
+    now: Moment,
+    paused: bool,
+    stopped: bool,
+}
+
+impl Judge {
+    pub(crate) fn watch(world: &World) {
+        let mut judge = Self::default();
+        for node in &world.model.nodes {
+            judge
+                .well
+                .insert(node.name.clone(), node.ready && !node.unschedulable);
+            if !node.ready {
+                judge.not_ready.insert(node.name.clone());
+            }
+            let pool = world.policy.pools.pool_of(node).to_owned();
+            judge.pools.insert(node.name.clone(), pool);
+        }
+        for standing in world.rollout.standings() {
+            if let TargetState::Skipped { .. } = standing.state {
+                judge.skipped.insert(standing.target.name().to_owned());
+            }
+        }
+        for (at, entry) in world.log.iter().enumerate() {
+            match entry {
+                Entry::In(recorded) => {
+                    judge.now = recorded.at;
+                    judge.told(world, at, recorded);
+                }
+                Entry::Out(now, command) => {
+                    judge.now = *now;
+                    judge.commanded(world, command);
+                }
+            }
+        }
+    }
+
+    /// Whether this failure was the last word on its target: nothing of it is
+    /// begun afterwards unless the rollout is started again.
+    fn is_given_up(world: &World, at: usize, id: &ActionId) -> bool {
+        !world.log[at + 1..].iter().any(
+            |entry| matches!(entry, Entry::Out(_, Command::Begin { action }) if action.id == *id),
+        )
+    }
+
+    fn told(&mut self, world: &World, at: usize, recorded: &Recorded) {
+        match &recorded.input {
+            Input::ActionEnded { id, result } => {
+                let Some(action) = self.running.remove(id) else {
+                    return;
+                };
+                match result {
+                    ActionResult::Succeeded(outcome) => {
+                        self.completed.insert(id.clone());
+                        self.succeeded(world, &action, outcome);
+                    }
+                    ActionResult::Deferred { away } if self.is_full(world, &action, away) => {
+                        self.in_flight.remove(action.target.name());
+                    }
+                    _ if Self::is_given_up(world, at, id) => {
+                        let node = action.target.name().to_owned();
+                        // A stop keeps it in flight.
+                        let stops = matches!(
+                            world.log.get(at + 1),
+                            Some(Entry::Out(_, Command::Stop { .. }))
+                        );
+                        if !stops && self.in_flight.remove(&node).is_some() {
+                            // Away until somebody has looked, unless it is gone.
+                            if let Some(well) = self.well.get_mut(&node) {
+                                // Not one that waited to be tried again at the end.
+                                self.failed += u32::from(self.skipped.contains(&node));
+                                assert!(self.failed <= world.scenario.max_failed, "{node}");
+                                *well &= self.seen_since_begin.contains(&node);
+                            }
+                            self.given_up.insert(node);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Input::NodeSeen {
+                node,
+                ready,
+                unschedulable,
+                ..
+            } if self.pools.contains_key(node) => {
+                self.seen_since_begin.insert(node.clone());
+                self.not_ready.remove(node);
+                if !ready {
+                    self.not_ready.insert(node.clone());
+                }
+                self.well.insert(node.clone(), *ready && !*unschedulable);
+            }
+            Input::NodeGone { node } => {
+                self.well.remove(node);
+            }
+            Input::Paused { paused } => self.paused = *paused,
+            Input::Cancelled => self.stopped = true,
+            Input::Started => self.stopped = false,
+            _ => {}
+        }
+    }
+
+    /// Takes note of nodes that were seen to be away, and whether they fill the
+    /// pool of the node that was to be drained.
+    fn is_full(&mut self, world: &World, action: &Action, away: &[String]) -> bool {
+        let Target::Node { pool, .. } = &action.target else {
+            return false;
+        };
+        for node in away {
+            if !self.in_flight.contains_key(node) {
+                self.well.insert(node.clone(), false);
+                self.not_ready.insert(node.clone());
+            }
+        }
+        self.away(pool).len() > width(world, pool)
+    }
+
+    /// Nodes of `pool` that are in work or not well.
+    fn away(&self, pool: &str) -> Vec<&String> {
+        let of_pool = self.pools.iter().filter(|(_, of)| *of == pool);
+        let names = of_pool.map(|(name, _)| name);
+        names
+            .filter(|name| {
+                let unwell = self.well.get(*name).is_some_and(|well| !well);
+                self.in_flight.contains_key(*name) || unwell
+            })
+            .collect()
+    }
+
+    fn succeeded(&mut self, world: &World, action: &Action, outcome: &migrate_core::Outcome) {
+        let name = action.target.name().to_owned();
+        match &action.target {
+            Target::ControlPlane { .. } if action.phase == Phase::Verify => {
+                self.members_done.insert(name);
+            }
+            Target::Node { pool, .. } => {
+                self.last_phase.insert(name.clone(), action.phase);
+                if let migrate_core::Outcome::ReplacedBy { nodes } = outcome {
+                    self.in_flight.remove(&name);
+                    self.well.remove(&name);
+                    for node in nodes {
+                        self.well.insert(node.clone(), true);
+                        self.pools.insert(node.clone(), pool.clone());
+                        self.last_phase.insert(node.clone(), action.phase);
+                        self.origin.insert(node.clone(), name.clone());
+                    }
+                    self.in_flight.insert(nodes[0].clone(), pool.clone());
+                }
+                if action.phase == Phase::Verify {
+                    self.in_flight.remove(&name);
+                    self.verified_at.insert(name.clone(), self.now);
+                    let is_new = !self.verified_pools.contains(pool);
+                    if has_canary(world, pool) && world.scenario.soak > 0 && is_new {
+                        self.soaking.insert(pool.clone());
+                    } else {
+                        self.verified_pools.insert(pool.clone());
+                    }
+                } else if action.phase == Phase::Confirm {
+                    self.soaking.remove(pool);
+                    self.verified_pools.insert(pool.clone());
+                }
+                // A drained node that is gone is given up.
+                if action.phase == Phase::Drain
+                    && !self.well.contains_key(&name)
+                    && self.gives_up_gone(world, &name)
+                {
+                    self.given_up.insert(name.clone());
+                    self.in_flight.remove(&name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn gives_up_gone(&self, world: &World, node: &str) -> bool {
+        !world.log.iter().any(|entry| {
+            matches!(entry, Entry::Out(_, Command::Begin { action })
+                if action.target.name() == node && action.phase == Phase::Upgrade)
+        })
+    }
+
+    fn commanded(&mut self, world: &World, command: &Command) {
+        let action = match command {
+            Command::Begin { action } => action,
+            Command::Stop { .. } => {
+                self.stopped = true;
+                return;
+            }
+            _ => return,
+        };
+        assert!(!self.paused, "{action} begun in a pause");
+        assert!(!self.stopped, "{action} begun after a stop");
+        assert!(!self.completed.contains(&action.id), "{action} begun again");
+        let name = action.target.name();
+        let same_target = |other: &&Action| other.target.name() == name;
+        assert_eq!(
+            self.running.values().find(same_target),
+            None,
+            "two actions on {name}"
+        );
+        match &action.target {
+            Target::ControlPlane { .. } => {
+                if action.phase == Phase::Upgrade && self.begun.insert(action.id.clone()) {
+                    let members = world.plan.control_plane.iter();
+                    let left = members.filter(|member| !self.members_done.contains(&member.name));
+                    self.ends_in_time(world, left.map(|member| member.length).sum());
+                }
+                assert!(
+                    self.running.is_empty(),
+                    "{action} beside {:?}",
+                    self.running
+                );
+            }
+            Target::Node { pool, .. } => {
+                assert_eq!(self.members_done.len(), world.plan.control_plane.len());
+                let before = match action.phase {
+                    Phase::Drain => None,
+                    Phase::Upgrade => Some(Phase::Drain),
+                    Phase::Confirm => Some(Phase::Verify),
+                    _ => Some(Phase::Upgrade),
+                };
+                assert_eq!(self.last_phase.get(name).copied(), before, "{action}");
+                if action.phase == Phase::Drain && !self.in_flight.contains_key(name) {
+                    self.drain_begins(world, pool, name);
+                } else if action.phase == Phase::Confirm {
+                    let soaked = self.now.since(self.verified_at[name]).as_secs();
+                    assert!(soaked >= world.scenario.soak, "{name} after {soaked} s");
+                } else if action.phase == Phase::Verify {
+                    // One of several that came for one canary.
+                    self.soaking.remove(pool);
+                    self.in_flight
+                        .entry(name.to_owned())
+                        .or_insert_with(|| pool.clone());
+                }
+            }
+            _ => unreachable!(),
+        }
+        self.running.insert(action.id.clone(), action.clone());
+    }
+
+    /// What begins now and lasts for `length` does not leave its window.
+    fn ends_in_time(&self, world: &World, length: Duration) {
+        let of_day = self.now.as_millis() % 86_400_000;
+        let end = of_day + u64::try_from(length.as_millis()).unwrap();
+        let window = 9 * 3_600_000..=11 * 3_600_000;
+        let is_in = window.contains(&of_day) && window.contains(&end);
+        assert!(
+            is_in || !world.scenario.windows,
+            "{} for {length:?}",
+            self.now
+        );
+    }
+
+    /// Control-plane nodes that are there and not through, or in work.
+    fn control_plane_left(&self, world: &World) -> Vec<String> {
+        let slots = world.plan.slots.iter();
+        let planned = slots.filter(|slot| slot.pool == CONTROL_PLANE_POOL);
+        let is_over = |node: &String| {
+            self.last_phase.get(node) == Some(&Phase::Verify)
+                || !self.well.contains_key(node)
+                || self.given_up.contains(node)
+                || self.origin.values().any(|replaced| replaced == node)
+        };
+        let left = planned.map(|slot| &slot.node).filter(|node| !is_over(node));
+        let in_work = self.in_flight.iter();
+        let in_work = in_work.filter(|(_, pool)| *pool == CONTROL_PLANE_POOL);
+        left.chain(in_work.map(|(node, _)| node)).cloned().collect()
+    }
+
+    fn drain_begins(&mut self, world: &World, pool: &str, node: &str) {
+        assert!(!self.given_up.contains(node), "{node} was given up");
+        assert!(!self.not_ready.contains(node), "{node} is not Ready");
+        let slot = world.plan.slots.iter().find(|slot| slot.node == node);
+        self.ends_in_time(world, slot.unwrap().length);
+        let had = self.in_flight.insert(node.to_owned(), pool.to_owned());
+        assert_eq!(had, None);
+        self.seen_since_begin.remove(node);
+        // The width, with whatever is not well counted.
+        let (away, width) = (self.away(pool), width(world, pool));
+        assert!(
+            away.len() <= width,
+            "{away:?} away, at most {width} of {pool} may be"
+        );
+        // Workers wait for the whole control plane.
+        if world.scenario.control_plane_nodes_first && pool != CONTROL_PLANE_POOL {
+            let left = self.control_plane_left(world);
+            assert!(left.is_empty(), "{node} before {left:?}");
+        }
+        // The canary goes alone, and soaks alone.
+        if pool != CONTROL_PLANE_POOL {
+            assert!(self.soaking.is_empty(), "{node} beside {:?}", self.soaking);
+        }
+        if has_canary(world, pool) && !self.verified_pools.contains(pool) {
+            let others = self.in_flight.iter().filter(|(_, p)| *p == pool).count();
+            assert_eq!(others, 1, "{node} beside a canary");
+        }
+        // Budgets: exact as long as their allowance is what it was.
+        for (key, capacity) in world.capacities() {
+            let draining = self.running.values().filter(|a| a.phase == Phase::Drain);
+            let names = draining.map(|a| a.target.name()).chain([node]);
+            let shares = names
+                .filter_map(|name| world.touches.get(name)?.get(key))
+                .map(|&pods| {
+                    if world.scenario.budget_status {
+                        1
+                    } else {
+                        pods.min(*capacity).max(1)
+                    }
+                });
+            let touched = world
+                .touches
+                .get(node)
+                .is_some_and(|touches| touches.contains_key(key));
+            let held: u32 = shares.sum();
+            assert!(
+                !touched || held <= *capacity,
+                "{held} of {key} held, allowed {capacity}"
+            );
+        }
+    }
+}
+
+/// Whether the first node of `pool` goes alone.
+fn has_canary(world: &World, pool: &str) -> bool {
+    world.scenario.canary && pool != CONTROL_PLANE_POOL
+}
+
+fn width(world: &World, pool: &str) -> usize {
+    let pool = world.plan.pools.iter().find(|planned| planned.name == pool);
+    pool.unwrap().width as usize
+}
