@@ -262,7 +262,9 @@ fn admits(world: &World, fence: &Fence, node: &str) -> bool {
     let world = world.lock();
     let is_ours =
         world.anchor.epoch == fence.epoch && world.anchor.run.as_ref() == Some(&fence.run);
-    world.faults.unfenced || (world.nodes[node].stamp <= fence.epoch && is_ours)
+    // A node that is gone has no stamp.
+    let stamp = world.nodes.get(node).map_or(0, |machine| machine.stamp);
+    world.faults.unfenced || (stamp <= fence.epoch && is_ours)
 }
 
 async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
