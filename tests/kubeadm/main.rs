@@ -5,7 +5,7 @@
 //! * `lane.rs` is the claim; `controls.rs` takes single protections away, and
 //!   `by_hand.rs` does the same by the documented procedure; `ha/` is the claim
 //!   for three control planes behind a load balancer; `job.rs` is the way to a node
-//!   through a Job alone.
+//!   through a Job alone; `way_back.rs` takes nodes back.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
 
@@ -27,7 +27,9 @@ mod real;
 mod run;
 mod shop;
 mod watched;
+mod way_back;
 
+const BEFORE: &str = "v1.36.3";
 const TARGET: &str = "v1.37.2";
 
 fn figure(name: &str, value: f64, unit: &str) {

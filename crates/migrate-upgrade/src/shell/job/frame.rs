@@ -106,7 +106,18 @@ mod tests {
         bash.arg(mark(script)).arg(script.text());
         let output = bash.args(script.arguments()).output().unwrap();
         assert_eq!(output.stderr, b"");
-        (output.status.code().unwrap(), output.stdout)
+        (output.status.code().unwrap(), kept(&output.stdout))
+    }
+
+    /// What a container runtime keeps of it: it reads lines, and a carriage
+    /// return before the end of one counts as a part of that.
+    fn kept(printed: &[u8]) -> Vec<u8> {
+        let lines = printed.split_inclusive(|byte| *byte == b'\n');
+        let line = |line: &[u8]| match line.strip_suffix(b"\r\n") {
+            Some(line) => [line, b"\n"].concat(),
+            None => line.to_vec(),
+        };
+        lines.flat_map(line).collect()
     }
 
     fn run(script: &Script) -> Framed {
@@ -168,6 +179,14 @@ mod tests {
             "cat; echo \"${CARGO_MANIFEST_DIR-none} $HOME\"",
         ));
         assert_eq!(framed.stdout, "none /root\n");
+    }
+
+    #[test]
+    fn what_a_runtime_drops_is_not_missed() {
+        let print = r"printf 'a\r\nb\r\r\nc\rd\r'; printf 'e\r\n' >&2";
+        let framed = run(&Script::new(print));
+        assert_eq!(framed.stdout, "a\nb\nc\rd");
+        assert_eq!(framed.stderr, "e\n");
     }
 
     #[test]

@@ -31,9 +31,10 @@ run() {
         bash -euo pipefail -c "$1" bash "${@:2}"
 }
 
-# pass_on NAME: to the log; how many bytes, on 5.
+# pass_on NAME: to the log; how many bytes, on 5. Runtimes drop a carriage return
+# at the end of a line; it is dropped here, so that the count is of what arrives.
 pass_on() {
-    tee >(printf '%s=%s ' "$1" "$(wc -c)" >&5) >&4
+    LC_ALL=C sed 's/\r*$//' | tee >(printf '%s=%s ' "$1" "$(wc -c)" >&5) >&4
 }
 
 frame "$@"

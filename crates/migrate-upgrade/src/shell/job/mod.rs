@@ -34,7 +34,7 @@ const REMOVAL: Duration = Duration::from_secs(10);
 /// Who may make Jobs in its namespace is root on every node. The namespace, with
 /// its label for Pod Security, and the rights it takes are `docs/rbac-job.yaml`.
 /// The image needs nothing but an `nsenter` in its `PATH` (busybox has one); the
-/// node needs `bash` and coreutils. Where there is no registry the image has to
+/// node needs `bash`, `sed` and coreutils. Where there is no registry the image has to
 /// be on the nodes.
 ///
 /// The script and its arguments stand in the Job, for everybody who may read
@@ -43,6 +43,7 @@ const REMOVAL: Duration = Duration::from_secs(10);
 /// # Guarantees
 /// Those of [`NodeShell`], and:
 /// * Output is whole, or it is an error: it is framed and counted on the node.
+///   Carriage returns at the end of a line are left out.
 /// * While the kubelet of the node, or the API server, is away, the end of a
 ///   script is waited for as long as its limit allows.
 /// * A script that takes longer is ended with everything it started that is not
