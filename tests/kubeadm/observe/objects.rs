@@ -34,6 +34,20 @@ const EXPLAINED: &[(&str, &str, &str, Change, &str)] = &[
         "made again from Services and pods",
     ),
     (
+        "Endpoints",
+        "",
+        "",
+        Change::Contents,
+        "follow Services and pods",
+    ),
+    (
+        "ReplicaSet",
+        "kube-system",
+        "coredns-",
+        Change::Contents,
+        "scaled down after a new template",
+    ),
+    (
         "ReplicaSet",
         "kube-system",
         "coredns-",
@@ -219,6 +233,22 @@ fn contents(mut object: Value) -> Value {
     object
 }
 
+/// Whether all that was there is still there. A newer API server adds fields
+/// with their defaults.
+fn is_kept(before: &Value, after: &Value) -> bool {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => before.iter().all(|(key, before)| {
+            let after = after.get(key);
+            after.is_some_and(|after| is_kept(before, after))
+        }),
+        (Value::Array(before), Value::Array(after)) => {
+            let mut pairs = before.iter().zip(after);
+            before.len() == after.len() && pairs.all(|(before, after)| is_kept(before, after))
+        }
+        _ => before == after,
+    }
+}
+
 /// Differences that nothing explains, one line each.
 pub(crate) fn unexplained(before: &Objects, after: &Objects) -> Vec<String> {
     let mut lines = Vec::new();
@@ -226,7 +256,9 @@ pub(crate) fn unexplained(before: &Objects, after: &Objects) -> Vec<String> {
         let (what, change) = match after.get(key) {
             None => ("is gone", Change::Any),
             Some((other, _)) if other != uid => ("is another", Change::Any),
-            Some((_, other)) if other != contents => ("has other contents", Change::Contents),
+            Some((_, other)) if !is_kept(contents, other) => {
+                ("has other contents", Change::Contents)
+            }
             Some(_) => continue,
         };
         if !is_explained(key, change) {
@@ -298,4 +330,22 @@ fn what_nothing_explains_is_told() {
         ]
     );
     assert!(unexplained(&before, &before).is_empty());
+}
+
+#[test]
+fn only_what_is_new_in_an_object_is_let_pass() {
+    use serde_json::json;
+
+    let before = json!({"spec": {"ports": [{"port": 80}], "strategy": {}}});
+    let defaulted =
+        json!({"spec": {"ports": [{"port": 80, "to": 80}], "strategy": {"most": 1}}, "new": 1});
+    assert!(is_kept(&before, &defaulted));
+    for other in [
+        json!({"spec": {"ports": [{"port": 81}], "strategy": {}}}),
+        json!({"spec": {"ports": [{"port": 80}, {"port": 81}], "strategy": {}}}),
+        json!({"spec": {"ports": [], "strategy": {}}}),
+        json!({"spec": {"ports": [{"port": 80}]}}),
+    ] {
+        assert!(!is_kept(&before, &other), "{other}");
+    }
 }
