@@ -24,6 +24,9 @@ mod tests {
         let documented = include_str!("../docs/policy.toml");
         assert_eq!(policy_from_toml(documented).unwrap(), Policy::default());
         assert_eq!(policy_from_toml("").unwrap(), Policy::default());
+        // A key that is missing there would have its default too.
+        let keys: serde_json::Value = toml::from_str(documented).unwrap();
+        assert_eq!(keys, serde_json::to_value(Policy::default()).unwrap());
     }
 
     #[test]

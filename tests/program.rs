@@ -3,14 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use migrate_core::{ClusterId, ClusterModel, ControlPlaneMember, Moment, Node, Policy};
 use migrate_executor::{Entry, FileJournal, Journal, Origin, Record, RunOpened};
 use migrate_plan::Planner;
+use migrate_sim::api::ApiServer;
+use migrate_sim::{Pool, SimCluster};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 /// The example that cargo has built beside this test.
 fn program() -> Command {
@@ -49,6 +55,87 @@ fn the_demo_arrives_without_a_broken_rule_and_the_same_seed_says_the_same() {
     );
     let second = demo(folder.path(), &[]);
     assert!(first.stdout == second.stdout && first.stderr == second.stderr);
+}
+
+/// The checker judges by the policy of the run, not by the default one.
+#[test]
+fn the_demo_keeps_the_rules_of_another_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let wider = "[pools]\nmax-unavailable = 2\n";
+    let other = "[pools]\nlabel = 'unknown'\nmax-unavailable = '20%'\n\
+                 [assumed-budgets]\nmax-unavailable = '50%'\n\
+                 [rollout]\ncontrol-plane-nodes-first = false\n";
+    for policy in [wider, other] {
+        let file = folder.path().join("policy.toml");
+        std::fs::write(&file, policy).unwrap();
+        let output = demo(folder.path(), &["--policy", file.to_str().unwrap()]);
+        let said = text(&output.stdout);
+        assert!(output.status.success(), "{policy}{said}");
+        assert!(said.contains("after every write): 0"), "{policy}{said}");
+    }
+}
+
+/// No backup of the program is proven, which a run would find after its checks.
+#[tokio::test]
+async fn a_plan_and_a_dry_run_foretell_the_waiver_that_a_run_needs() {
+    let cluster = SimCluster::builder()
+        .nodes(Pool::control_plane(1))
+        .nodes(Pool::new("general", 2));
+    let cluster = cluster.start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (address, _server) = serve(cluster.api().clone()).await;
+    kubeconfig(folder.path(), &address);
+    let said = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::from(program());
+        command.args(["--kubeconfig", "kubeconfig", "--to", "v1.37.2"]);
+        command.args(arguments).current_dir(folder.path());
+        let output = command.output().await.unwrap();
+        let said = text(&output.stdout);
+        assert!(output.status.success(), "{said}{}", text(&output.stderr));
+        said
+    };
+    for what in ["plan", "--dry-run"] {
+        let need = said(&[what]).await;
+        let line = "a run will also need --waive KM-BACKUP-001";
+        assert_eq!(need.matches(line).count(), 1, "{need}");
+        let need = said(&[what, "--json"]).await;
+        assert!(
+            need.contains(r#"{"willNeedWaiver":"KM-BACKUP-001"}"#),
+            "{need}"
+        );
+        let waived = said(&[what, "--waive", "KM-BACKUP-001"]).await;
+        assert!(!waived.contains(line), "{waived}");
+    }
+}
+
+/// Serves `api` on a port of this machine until dropped.
+async fn serve(api: ApiServer) -> (SocketAddr, JoinSet<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(api.clone());
+            connections.spawn(async move {
+                let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                // A client that goes away ends it; that is all.
+                let _ = served.await;
+            });
+        }
+    });
+    (address, tasks)
+}
+
+/// A file `kubeconfig` for the API server at `address`.
+fn kubeconfig(folder: &Path, address: &SocketAddr) {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+        "users": [{"name": "c", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+    });
+    std::fs::write(folder.join("kubeconfig"), config.to_string()).unwrap();
 }
 
 #[test]
@@ -215,7 +302,7 @@ fn waiting_for_the_api_server_ends_by_itself_or_when_asked() {
 /// A kubeconfig of an API server that is not there.
 struct Away {
     folder: tempfile::TempDir,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
 }
 
 impl Away {
@@ -226,13 +313,7 @@ impl Away {
             .unwrap()
             .local_addr()
             .unwrap();
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
-            "users": [{"name": "c", "user": {}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
-        });
-        std::fs::write(folder.path().join("kubeconfig"), config.to_string()).unwrap();
+        kubeconfig(folder.path(), &address);
         Self { folder, address }
     }
 

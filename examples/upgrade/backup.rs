@@ -10,6 +10,9 @@ use migrate_core::{
 use migrate_etcd::PartFile;
 use sha2::{Digest, Sha256};
 
+/// What everything that backs up here says: nobody has proven the backup.
+pub(crate) const UNPROVEN: &str = "KM-BACKUP-001";
+
 /// Dumps what `dump` gives into a file of a folder.
 pub(crate) struct ObjectDump<F> {
     folder: PathBuf,
@@ -36,7 +39,7 @@ impl<F: Fn() -> Vec<u8> + Send + Sync> BackUpData for ObjectDump<F> {
         let path = file.commit().await?;
         let sha256 = hex(Sha256::digest(&bytes));
         let finding = Finding::new(
-            "KM-BACKUP-001",
+            UNPROVEN,
             Severity::Blocker,
             ObjectName::cluster("File", path.display().to_string()),
             "the objects are written down, but nobody has restored them",

@@ -1,19 +1,22 @@
 //! The demo: a whole upgrade on the embedded cluster, in virtual time, with
 //! the rules that can be seen from outside checked after every write.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use migrate_core::cost::PhaseDurations;
-use migrate_core::{Cancellation, Moment};
+use migrate_core::policy::DEFAULT_POOL;
+use migrate_core::{Cancellation, Moment, Policy};
 use migrate_executor::{FileJournal, MemoryJournal};
 use migrate_kube::TokioClock;
 use migrate_sim::rules::{RuleProbe, RuleSettings};
 use migrate_sim::{Scenario, SimCluster, Times};
 use migrate_upgrade::SimulatedDriver;
+use serde_json::Value;
 
-use crate::backup::ObjectDump;
+use crate::backup::{ObjectDump, UNPROVEN};
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
@@ -29,21 +32,23 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             "the embedded cluster ends with its run; give --kubeconfig to ask a real one",
         ));
     }
-    let probe = RuleProbe::new(RuleSettings::default());
+    let mut policy = real::policy(cli)?;
+    // What a person would accept here: the dump is only a dump.
+    policy.waive.insert(UNPROVEN.to_owned());
+    policy.consent.bare_pods = true;
+    policy.consent.downtime = true;
+
+    let scenario = Scenario::demo()?;
+    let probe = RuleProbe::new(rules(&policy, &scenario)?);
     let cluster = SimCluster::builder()
         .seed(cli.seed)
-        .scenario(Scenario::demo()?)
+        .scenario(scenario)
         .on_change(probe.observer())
         .start()
         .await?;
     cluster.wait_until_settled(Duration::from_secs(600)).await?;
     let cluster = Arc::new(cluster);
 
-    let mut policy = real::policy(cli)?;
-    // What a person would accept here: the dump is only a dump.
-    policy.waive.insert("KM-BACKUP-001".to_owned());
-    policy.consent.bare_pods = true;
-    policy.consent.downtime = true;
     let dumped = Arc::clone(&cluster);
     let env = Environment {
         client: if cli.dry_run {
@@ -83,6 +88,41 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What the checker has to know of `policy`.
+fn rules(policy: &Policy, scenario: &Scenario) -> Result<RuleSettings, Failure> {
+    let mut sizes = BTreeMap::<String, u32>::new();
+    let objects = scenario.objects();
+    for node in objects.iter().filter(|object| object["kind"] == "Node") {
+        let labels = &node["metadata"]["labels"];
+        if labels
+            .get("node-role.kubernetes.io/control-plane")
+            .is_none()
+        {
+            let pool = labels.get(&policy.pools.label).and_then(Value::as_str);
+            *sizes
+                .entry(pool.unwrap_or(DEFAULT_POOL).to_owned())
+                .or_default() += 1;
+        }
+    }
+    let mut settings = RuleSettings::default();
+    settings.pool_label.clone_from(&policy.pools.label);
+    settings.widths = sizes
+        .into_iter()
+        .map(|(pool, size)| {
+            let width = policy.pools.width(&pool, size);
+            (pool, usize::try_from(width).unwrap_or(usize::MAX))
+        })
+        .collect();
+    let assumed = &policy.assumed_budgets;
+    settings.assumed_max_unavailable = match assumed.enabled {
+        true => serde_json::to_value(assumed.max_unavailable)?,
+        false => Value::from("100%"),
+    };
+    settings.nothing_assumed_in = assumed.exclude_namespaces.clone();
+    settings.control_plane_nodes_first = policy.rollout.control_plane_nodes_first;
+    Ok(settings)
 }
 
 /// What the embedded cluster takes for each phase; on a real one these are

@@ -4,8 +4,12 @@
 //! cargo run --release --example upgrade                     # the demo
 //! cargo run --release --example upgrade -- plan --kubeconfig ~/.kube/config --to v1.37.2
 //! cargo run --release --example upgrade -- --kubeconfig ~/.kube/config --to v1.37.2 \
-//!     --node-hook ./node.sh --control-plane-hook ./control-plane.sh --etcd https://10.0.0.1:2379 …
+//!     --node-hook ./node.sh --control-plane-hook ./control-plane.sh --etcd https://10.0.0.1:2379 … \
+//!     --waive KM-BACKUP-001
 //! ```
+//!
+//! A snapshot is not proven by a restore, which the waiver accepts; a provider
+//! that proves its backups needs none.
 
 mod account;
 mod backup;

@@ -19,6 +19,7 @@ use migrate_kube::{Anchor, TokioClock};
 use migrate_upgrade::{ApiServerBackend, ApiServerHook, CommandHook, Haproxy, Kubeadm, NodeShell};
 
 use crate::account::Account;
+use crate::backup::UNPROVEN;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
@@ -206,7 +207,9 @@ fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Fai
     match (&cli.node_hook, &cli.control_plane_hook) {
         (Some(node), Some(control_plane)) => {
             // Ended by the driver before the run gives the action up, so that
-            // nothing goes on changing a node that counts as failed.
+            // nothing goes on changing a node that counts as failed; unless
+            // this process is killed: then only a timeout of the hook's own
+            // ends it.
             let patience = policy.deadlines.upgrade;
             let timeout = (patience / 2).max(patience.saturating_sub(Duration::from_secs(30)));
             let hook = CommandHook::new(node, control_plane)?;
@@ -271,7 +274,7 @@ struct NoBackup;
 impl BackUpData for NoBackup {
     async fn run(&self, _: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
         let finding = Finding::new(
-            "KM-BACKUP-001",
+            UNPROVEN,
             Severity::Blocker,
             ObjectName::cluster("Cluster", input.model.cluster.as_str()),
             "no backup was made: no etcd member was named",

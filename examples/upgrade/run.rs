@@ -21,6 +21,7 @@ use migrate_preflight::Preflight;
 use migrate_upgrade::Kubeadm;
 use migrate_verify::ClusterHealth;
 
+use crate::backup::UNPROVEN;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -91,6 +92,10 @@ pub(crate) async fn execute(
     }
     let plan = planner.plan()?;
     show::plan(cli, &plan, &undo(cli, &plan))?;
+    // Found by the step after the checks, and known now: no backup here proves.
+    if !plan.is_empty() && !env.policy.waive.contains(UNPROVEN) {
+        show::will_need(cli, UNPROVEN)?;
+    }
     if cli.command() == Command::Plan {
         return Ok(verdict(&env.policy, &plan.findings));
     }

@@ -35,6 +35,18 @@ pub(crate) fn plan(cli: &Cli, plan: &Plan, undo: &BTreeMap<Target, String>) -> R
     Ok(())
 }
 
+/// A finding that a run will have whatever the cluster is like.
+pub(crate) fn will_need(cli: &Cli, code: &str) -> Result<(), Failure> {
+    if cli.json {
+        return json("willNeedWaiver", code);
+    }
+    writeln!(
+        std::io::stdout().lock(),
+        "a run will also need --waive {code}: its backup is not proven; see docs/findings.md\n"
+    )?;
+    Ok(())
+}
+
 pub(crate) fn report(cli: &Cli, report: &Report) -> Result<(), Failure> {
     let mut report = report.clone();
     for wait in &mut report.waits {

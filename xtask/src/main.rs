@@ -1,6 +1,7 @@
 //! Tasks of the workspace, run as `cargo xtask TASK`.
 
 mod boundaries;
+mod builds;
 mod deny;
 mod process;
 mod test;

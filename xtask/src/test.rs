@@ -3,11 +3,7 @@
 use std::thread;
 
 use crate::process::{cargo, run};
-use crate::testbed;
-
-/// What k8s-openapi has types for: the libraries must build whichever of them
-/// a binary chooses.
-const KUBERNETES_VERSIONS: [&str; 5] = ["1.33", "1.34", "1.35", "1.36", "1.37"];
+use crate::{builds, testbed};
 
 /// Sets up the real control plane while the tests compile, then runs them all.
 pub(crate) fn test() -> Result<(), String> {
@@ -24,18 +20,10 @@ pub(crate) fn test() -> Result<(), String> {
     run(&mut test)
 }
 
-/// What is too slow for every change: a build against every version's types,
-/// the ignored tests, with the programs of every release the testbed knows, and
+/// What is too slow for every change: the further builds, the ignored tests, with the programs of every release the testbed knows, and
 /// the benches at their full size.
 pub(crate) fn extended() -> Result<(), String> {
-    for version in KUBERNETES_VERSIONS {
-        println!("libraries against the types of Kubernetes {version}");
-        let mut check = cargo();
-        check
-            .args(["check", "--quiet", "--workspace", "--lib"])
-            .env("K8S_OPENAPI_ENABLED_VERSION", version);
-        run(&mut check)?;
-    }
+    builds::check()?;
     testbed::build_all(true)?;
     let mut test = cargo();
     test.args([

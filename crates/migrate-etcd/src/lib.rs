@@ -28,6 +28,11 @@
 //! # }
 //! ```
 //!
+//! # Build
+//! etcd-client compiles protocol files: a build needs `protoc`, in the `PATH` or
+//! named by `PROTOC`. This workspace names one in its `.cargo/config.toml`, which
+//! a build that has this crate as a dependency does not read.
+//!
 //! # Features
 //! * `tls`: connects over TLS (ring provider). Off by default so that a build
 //!   without it pulls no cryptography; a member that is given [`Tls`] material

@@ -66,7 +66,7 @@ impl Preflight {
             ),
             (
                 "deprecated APIs",
-                Box::new(|| deprecated::check(client, target).boxed()),
+                Box::new(|| deprecated::check(client, model, target).boxed()),
             ),
             ("permissions", Box::new(|| access::check(client).boxed())),
             (

@@ -293,6 +293,22 @@ async fn apis_that_do_not_answer_and_apis_that_go() {
     );
 }
 
+/// Each API server counts what it was asked, and one answers.
+#[tokio::test(start_paused = true)]
+async fn of_several_api_servers_the_use_of_apis_is_known_of_one() {
+    let several = SimCluster::builder()
+        .seed(3)
+        .nodes(Pool::control_plane(3))
+        .nodes(Pool::new("general", 3));
+    let cluster = started(several).await;
+    cluster.api().set_metrics("");
+    assert_eq!(
+        found(&cluster, "KM-API").await,
+        ["KM-API-004 info Path /metrics"]
+    );
+    assert!(found(&started(small()).await, "KM-API").await.is_empty());
+}
+
 /// Rules that allow everything in [`REQUIRED`] on resources but `without`.
 fn rules(without: &[(&str, &str)]) -> Vec<AccessRule> {
     let mut rules = vec![AccessRule::new(["create"], ["authorization.k8s.io"], ["*"])];

@@ -41,6 +41,29 @@ pub enum Error {
         /// The limit.
         limit: Duration,
     },
+    /// The hook says that it cannot begin now: it is asked again.
+    #[error(
+        "hook {}: asks to try again later{said}; see what keeps it", path.display()
+    )]
+    HookPutsOff {
+        /// Its path.
+        path: PathBuf,
+        /// What it printed last, as `: …`.
+        said: String,
+    },
+    /// The hook has said so for as long as it may take.
+    #[error(
+        "hook {}: has asked for {}s to try again later{said}; cure what keeps it, or give it more \
+         time (deadlines.upgrade)", path.display(), limit.as_secs()
+    )]
+    HookNeverBegins {
+        /// Its path.
+        path: PathBuf,
+        /// How long it was asked.
+        limit: Duration,
+        /// What it printed last, as `: …`.
+        said: String,
+    },
     /// The API refused or did not answer.
     #[error("node {node}: {source}; {}", api_cure(.source))]
     Api {
@@ -244,7 +267,10 @@ impl From<Error> for StepError {
         let of_node = |node: &String| ObjectName::cluster("Node", node.clone());
         let (kind, object) = match &error {
             Error::BadHook { path, .. } => (StepErrorKind::Invalid, hook(path)),
-            Error::HookStart { path, .. } => (StepErrorKind::Permanent, hook(path)),
+            Error::HookStart { path, .. } | Error::HookNeverBegins { path, .. } => {
+                (StepErrorKind::Permanent, hook(path))
+            }
+            Error::HookPutsOff { path, .. } => (StepErrorKind::Unavailable, hook(path)),
             Error::ProbeHangs { path, .. } => (StepErrorKind::Deadline, hook(path)),
             Error::Api { node, source } => {
                 let kind = match source.as_ref() {

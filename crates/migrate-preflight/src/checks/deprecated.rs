@@ -4,7 +4,7 @@ use futures::io::AsyncBufReadExt;
 use futures::{AsyncBufRead, TryStreamExt};
 use kube::Client;
 use migrate_core::version::MinorVersion;
-use migrate_core::{Finding, KubeVersion, ObjectName, Severity};
+use migrate_core::{ClusterModel, Finding, KubeVersion, ObjectName, Severity};
 use migrate_kube::{ApiCall, Error};
 
 use super::{Answer, codes};
@@ -17,9 +17,9 @@ const METRIC: &str = "apiserver_requested_deprecated_apis";
 
 /// Findings about deprecated APIs in use.
 ///
-/// Only the API server that answers is asked; behind a load balancer another
-/// one may have seen other requests.
-pub(crate) async fn check(client: &Client, target: &KubeVersion) -> Answer {
+/// Only the API server that answers is asked; where there are several, another
+/// one may have seen other requests, which is a finding too.
+pub(crate) async fn check(client: &Client, model: &ClusterModel, target: &KubeVersion) -> Answer {
     let call = ApiCall::path(PATH);
     let request = http::Request::get(PATH)
         .body(Vec::new())
@@ -41,7 +41,8 @@ pub(crate) async fn check(client: &Client, target: &KubeVersion) -> Answer {
         server: None,
         message: error.to_string(),
     })?;
-    Ok(samples.iter().map(|sample| judge(sample, target)).collect())
+    let judged = samples.iter().map(|sample| judge(sample, target));
+    Ok(judged.chain(unasked(model.control_plane.len())).collect())
 }
 
 /// The samples of the metric. The body is read line by line: that of a large
@@ -99,6 +100,23 @@ fn unknown() -> Finding {
         "the API server offers no metrics, so nothing is known of the use of deprecated APIs",
         "search manifests and the audit log for APIs that the target does not serve",
     )
+}
+
+/// Of several API servers only the one that answers has been read.
+fn unasked(members: usize) -> Option<Finding> {
+    (members > 1).then(|| {
+        Finding::new(
+            codes::API_USE_UNKNOWN,
+            Severity::Info,
+            ObjectName::cluster("Path", PATH),
+            format!(
+                "the use of deprecated APIs was read from the one of {members} API servers that \
+                 answered; what was asked of the others is unknown"
+            ),
+            "look for apiserver_requested_deprecated_apis in /metrics of each API server, or \
+             search the audit log",
+        )
+    })
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ pub mod codes {
     pub const API_REMOVED: &str = "KM-API-002";
     /// A deprecated API is in use that the target still serves.
     pub const API_DEPRECATED: &str = "KM-API-003";
-    /// The API server offers no metrics, so use of deprecated APIs is unknown.
+    /// The API server offers no metrics, or there are several of which one was
+    /// read, so use of deprecated APIs is unknown.
     pub const API_USE_UNKNOWN: &str = "KM-API-004";
     /// A permission is missing that a run needs.
     pub const RUN_FORBIDDEN: &str = "KM-RBAC-001";

@@ -90,7 +90,8 @@ impl RuleChecker {
     fn check_assumed(&self, pod: &Value) -> Option<String> {
         let controller = controller_of(pod)?;
         let wanted = self.replicas_of(namespace(pod), controller)?;
-        if wanted < 2 {
+        let settings = &self.settings;
+        if wanted < 2 || settings.nothing_assumed_in.contains(namespace(pod)) {
             return None;
         }
         let owner = str_at(controller, &["uid"]);
@@ -100,7 +101,9 @@ impl RuleChecker {
             .filter(|other| controller_of(other).is_some_and(|c| str_at(c, &["uid"]) == owner))
             .filter(|other| is_healthy(other))
             .count();
-        let needed = wanted.saturating_sub(self.settings.assumed_max_unavailable);
+        let total = i64::try_from(wanted).unwrap_or(i64::MAX);
+        let may_go = int_or_percent(&settings.assumed_max_unavailable, total, true).unwrap_or(0);
+        let needed = usize::try_from(total.saturating_sub(may_go)).unwrap_or(0);
         (healthy < needed).then(|| {
             format!(
                 "pod {} was evicted: its {} without a budget is assumed to need {needed} healthy pods and has {healthy}",

@@ -70,8 +70,10 @@ pub struct RuleSettings {
     /// How many nodes of a pool may be away; 1 for pools not named.
     pub widths: BTreeMap<String, usize>,
     /// `maxUnavailable` assumed for workloads of two or more replicas without
-    /// a budget.
-    pub assumed_max_unavailable: usize,
+    /// a budget, as a budget writes it: `1` or `"25%"`, rounded up.
+    pub assumed_max_unavailable: Value,
+    /// Namespaces whose workloads are assumed no budget.
+    pub nothing_assumed_in: BTreeSet<String>,
     /// Names of pods that a person let go without an eviction.
     pub exempt: BTreeSet<String>,
     /// No worker may be taken while the kubelet of a control-plane node is of an
@@ -88,7 +90,8 @@ impl Default for RuleSettings {
         Self {
             pool_label: "node.kubernetes.io/pool".to_owned(),
             widths: BTreeMap::new(),
-            assumed_max_unavailable: 1,
+            assumed_max_unavailable: Value::from(1),
+            nothing_assumed_in: BTreeSet::new(),
             exempt: BTreeSet::new(),
             control_plane_nodes_first: true,
             notice: DEFAULT_LATENCY,

@@ -36,7 +36,11 @@ fn node(name: &str, kubelet: &str, cordoned: bool) -> Value {
 const CORDON: &str = "kube-migrate.dev/cordoned-by";
 
 fn cluster() -> RuleChecker {
-    let mut checker = RuleChecker::new(RuleSettings::default());
+    cluster_with(RuleSettings::default())
+}
+
+fn cluster_with(settings: RuleSettings) -> RuleChecker {
+    let mut checker = RuleChecker::new(settings);
     checker.applied("ReplicaSet", &json!({ "metadata": { "namespace": "shop", "name": "web", "uid": "rs" }, "spec": { "replicas": 3 } }));
     for (index, name) in ["web-1", "web-2", "web-3"].iter().enumerate() {
         checker.applied("Pod", &pod(name, "a", index as u64 + 1));
@@ -52,6 +56,27 @@ fn rules(checker: RuleChecker) -> Vec<&'static str> {
         .into_iter()
         .map(|violation| violation.rule)
         .collect()
+}
+
+#[test]
+fn what_is_assumed_is_what_the_settings_say() {
+    let broken = |max: Value, without: &str| {
+        let mut settings = RuleSettings::default();
+        settings.assumed_max_unavailable = max;
+        settings.nothing_assumed_in.insert(without.to_owned());
+        let mut checker = cluster_with(settings);
+        for name in ["web-1", "web-2"] {
+            checker.eviction_accepted(&format!("uid-{name}"));
+            checker.applied("Pod", &terminating(pod(name, "a", 10), 11));
+        }
+        rules(checker)
+    };
+    assert_eq!(broken(json!(1), ""), ["I1"]);
+    assert_eq!(broken(json!("33%"), ""), ["I1"]);
+    assert!(broken(json!(2), "").is_empty());
+    // Two of three, rounded up.
+    assert!(broken(json!("34%"), "").is_empty());
+    assert!(broken(json!(1), "shop").is_empty());
 }
 
 #[test]

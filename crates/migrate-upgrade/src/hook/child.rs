@@ -7,7 +7,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
-use tokio::time::Instant;
 
 use crate::Error;
 
@@ -20,7 +19,6 @@ const TAIL: u64 = 2048;
 pub(crate) struct Child {
     process: tokio::process::Child,
     output: File,
-    started: Instant,
 }
 
 /// How a run ended; the text is what it printed last, ready to be appended.
@@ -55,18 +53,14 @@ impl Child {
             .kill_on_drop(!detached)
             .spawn()
             .map_err(failed)?;
-        Ok(Self {
-            process,
-            output,
-            started: Instant::now(),
-        })
+        Ok(Self { process, output })
     }
 
-    /// Looks without waiting; a program over its `limit` is ended.
-    pub(crate) fn poll(&mut self, limit: Duration) -> Exit {
+    /// Looks without waiting; a program with no time `left` is ended.
+    pub(crate) fn poll(&mut self, left: Duration) -> Exit {
         match self.process.try_wait() {
             Ok(Some(status)) => self.exit(status),
-            Ok(None) if self.started.elapsed() >= limit => {
+            Ok(None) if left.is_zero() => {
                 self.end();
                 Exit::TimedOut
             }

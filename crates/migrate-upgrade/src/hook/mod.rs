@@ -4,13 +4,14 @@ mod child;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use migrate_core::{
     Action, ActionId, ActionStatus, Outcome, StepContext, StepError, Target, UpgradeComponents,
 };
+use tokio::time::Instant;
 
 use crate::Error;
 pub(crate) use child::{Child, Exit};
@@ -33,24 +34,47 @@ pub(crate) use child::{Child, Exit};
 ///
 /// `begin` does the work, or starts it and returns: 0 = done or accepted,
 /// 75 = not now, try again later, anything else = failed for good. It must do
-/// nothing when this action id is going on or done already.
+/// nothing when this action id is going on or done already. After 75 the probe
+/// is asked, and as long as that says 20, `begin` again, until the timeout has
+/// passed since it was first asked; then the action has failed.
 ///
 /// `probe` looks at the target and says where the action stands: 0 =
 /// succeeded, 10 = running, 20 = absent (never begun), 75 = failed, trying
 /// again may help, anything else = failed for good. It changes nothing.
 ///
 /// # Guarantees
-/// `begin` of this driver returns at once; the program runs on beside it and
-/// survives this process. One that takes longer than the timeout is ended
-/// with everything in its process group, and the action has failed. The last
-/// lines a failed program printed are part of the reason.
+/// `begin` of this driver returns at once; the program runs on beside it. One
+/// that takes longer than the timeout is ended with everything in its process
+/// group, and the action has failed. The last lines a failed program printed are
+/// part of the reason.
+///
+/// Only the process that has started a program ends it: the program survives
+/// that process, and who goes on after it only probes. So a program needs a
+/// timeout of its own, or it may go on after the action was given up.
 #[derive(Debug)]
 pub struct CommandHook {
     node: PathBuf,
     control_plane: PathBuf,
     timeout: Duration,
     probe_timeout: Duration,
-    children: Mutex<BTreeMap<ActionId, Child>>,
+    attempts: Mutex<BTreeMap<ActionId, Attempt>>,
+}
+
+/// A `begin` of this process, since it was first asked for: the timeout is for
+/// all of it, so that one that was put off for long ends in time too.
+#[derive(Debug)]
+enum Attempt {
+    Running {
+        child: Child,
+        since: Instant,
+    },
+    /// The program has said 75.
+    PutOff {
+        since: Instant,
+        /// Under which epoch: what a later one asks for is another attempt.
+        epoch: u64,
+        said: String,
+    },
 }
 
 impl CommandHook {
@@ -64,11 +88,12 @@ impl CommandHook {
             control_plane: executable(control_plane.into())?,
             timeout: Duration::from_secs(30 * 60),
             probe_timeout: Duration::from_secs(30),
-            children: Mutex::default(),
+            attempts: Mutex::default(),
         })
     }
 
-    /// Ends a `begin` that takes longer than `timeout` (default 30 minutes).
+    /// Ends a `begin` that takes longer than `timeout` (default 30 minutes), the
+    /// time included for which it says 75.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -109,49 +134,79 @@ impl CommandHook {
         Child::start(self.program(&action.target), environment, phase == "begin")
     }
 
+    fn attempts(&self) -> MutexGuard<'_, BTreeMap<ActionId, Attempt>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What the `begin` that this process started has to say; `None` when
     /// there is none or it ended well, so that only the target knows.
-    fn own_child(&self, action: &Action) -> Option<ActionStatus> {
-        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        let child = children.get_mut(&action.id)?;
-        let hook = format!("hook {}", self.program(&action.target).display());
-        let failed = |retryable, what: String| {
-            let reason = format!("{hook} {what}");
-            Some(ActionStatus::Failed { retryable, reason })
+    fn own_child(&self, cx: &StepContext, action: &Action) -> Result<Option<ActionStatus>, Error> {
+        let mut attempts = self.attempts();
+        let Some(Attempt::Running { child, since }) = attempts.get_mut(&action.id) else {
+            return Ok(None);
         };
-        let status = match child.poll(self.timeout) {
-            Exit::Running => return Some(ActionStatus::Running),
+        let since = *since;
+        let left = self.timeout.saturating_sub(since.elapsed());
+        let path = self.program(&action.target);
+        let failed = |what: String| ActionStatus::Failed {
+            retryable: false,
+            reason: format!("hook {} {what}", path.display()),
+        };
+        let status = match child.poll(left) {
+            Exit::Running => return Ok(Some(ActionStatus::Running)),
             Exit::Code(0, _) => None,
-            Exit::Code(75, said) => failed(true, format!("asks to try again later{said}")),
-            Exit::Code(code, said) => failed(false, format!("exited with {code}{said}")),
-            Exit::Killed(said) => failed(false, format!("was ended by a signal{said}")),
-            Exit::TimedOut => failed(
-                false,
-                format!(
-                    "did not end within {}s and was ended; make it end sooner, or give it more \
-                     time (deadlines.upgrade)",
-                    self.timeout.as_secs()
-                ),
-            ),
+            Exit::Code(75, said) => {
+                let put_off = Attempt::PutOff {
+                    since,
+                    epoch: cx.fence.epoch,
+                    said: said.clone(),
+                };
+                attempts.insert(action.id.clone(), put_off);
+                return Err(Error::HookPutsOff {
+                    path: path.to_owned(),
+                    said,
+                });
+            }
+            Exit::Code(code, said) => Some(failed(format!("exited with {code}{said}"))),
+            Exit::Killed(said) => Some(failed(format!("was ended by a signal{said}"))),
+            Exit::TimedOut => Some(failed(format!(
+                "did not end within {}s and was ended; make it end sooner, or give it more time \
+                 (deadlines.upgrade)",
+                self.timeout.as_secs()
+            ))),
         };
-        children.remove(&action.id);
-        status
+        attempts.remove(&action.id);
+        Ok(status)
     }
 }
 
 #[async_trait]
 impl UpgradeComponents for CommandHook {
     async fn begin(&self, cx: &StepContext, action: &Action) -> Result<(), StepError> {
-        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        if !children.contains_key(&action.id) {
-            let child = self.start(cx, action, "begin")?;
-            children.insert(action.id.clone(), child);
-        }
+        let mut attempts = self.attempts();
+        let since = match attempts.get(&action.id) {
+            Some(Attempt::Running { .. }) => return Ok(()),
+            Some(Attempt::PutOff { since, epoch, said }) if *epoch == cx.fence.epoch => {
+                if since.elapsed() >= self.timeout {
+                    let error = Error::HookNeverBegins {
+                        path: self.program(&action.target).to_owned(),
+                        limit: self.timeout,
+                        said: said.clone(),
+                    };
+                    attempts.remove(&action.id);
+                    return Err(error.into());
+                }
+                *since
+            }
+            _ => Instant::now(),
+        };
+        let child = self.start(cx, action, "begin")?;
+        attempts.insert(action.id.clone(), Attempt::Running { child, since });
         Ok(())
     }
 
     async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
-        if let Some(status) = self.own_child(action) {
+        if let Some(status) = self.own_child(cx, action)? {
             return Ok(status);
         }
         let mut child = self.start(cx, action, "probe")?;
@@ -161,7 +216,7 @@ impl UpgradeComponents for CommandHook {
             retryable,
             reason: format!("hook {}: its probe {what}", program.display()),
         };
-        Ok(match exit {
+        let status = match exit {
             Exit::Code(0, _) => ActionStatus::Succeeded(Outcome::SameNode),
             Exit::Code(10, _) => ActionStatus::Running,
             Exit::Code(20, _) => ActionStatus::Absent,
@@ -175,7 +230,15 @@ impl UpgradeComponents for CommandHook {
                 }
                 .into());
             }
-        })
+        };
+        if matches!(
+            status,
+            ActionStatus::Succeeded(_) | ActionStatus::Failed { .. }
+        ) {
+            // The attempt that was put off is over too.
+            self.attempts().remove(&action.id);
+        }
+        Ok(status)
     }
 }
 

@@ -86,22 +86,75 @@ async fn the_environment_is_the_documented_one_and_begin_runs_once() {
 }
 
 #[tokio::test]
-async fn failures_say_whether_trying_again_helps_and_what_was_printed() {
+async fn failures_say_what_was_printed() {
     let scripts = Scripts::new();
-    for (code, retryable) in [(75, true), (3, false)] {
-        let hook = scripts.hook(&format!("echo no kernel for you >&2; exit {code}"));
-        hook.begin(&cx(), &action()).await.unwrap();
-        match settle(&hook).await {
-            ActionStatus::Failed {
-                retryable: r,
-                reason,
-            } => {
-                assert_eq!(r, retryable);
-                assert!(reason.contains("no kernel for you"), "{reason}");
+    let hook = scripts.hook("echo no kernel for you >&2; exit 3");
+    hook.begin(&cx(), &action()).await.unwrap();
+    match settle(&hook).await {
+        ActionStatus::Failed { retryable, reason } => {
+            assert!(
+                !retryable && reason.contains("no kernel for you"),
+                "{reason}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Begins and probes as a runner does, until there is an end.
+async fn run(hook: &CommandHook) -> Result<ActionStatus, StepError> {
+    loop {
+        match hook.probe(&cx(), &action()).await {
+            Ok(ActionStatus::Absent) => hook.begin(&cx(), &action()).await?,
+            Ok(ActionStatus::Running) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) if error.is_retryable() => {
+                assert!(error.message.contains("try again later: busy"), "{error}");
             }
-            other => panic!("{other:?}"),
+            end => return end,
         }
     }
+}
+
+#[tokio::test]
+async fn a_hook_that_is_not_ready_to_begin_is_asked_again() {
+    let scripts = Scripts::new();
+    let hook = scripts.hook(
+        r#"if [ $KUBE_MIGRATE_PHASE = probe ]; then [ -e done ] && exit 0; exit 20; fi
+           echo x >> tries
+           if [ $(wc -l < tries) -lt 6 ]; then echo busy; exit 75; fi
+           touch done"#,
+    );
+    let end = run(&hook).await.unwrap();
+    assert_eq!(end, ActionStatus::Succeeded(Outcome::SameNode));
+    assert_eq!(scripts.read("tries").lines().count(), 6);
+}
+
+/// What has been put off for long has the less time to do its work: a runner
+/// gives the action up, and nobody would end it then.
+#[tokio::test]
+async fn putting_off_and_doing_have_one_timeout() {
+    let scripts = Scripts::new();
+    let limit = Duration::from_millis(400);
+    let busy = "[ $KUBE_MIGRATE_PHASE = probe ] && exit 20; echo busy; exit 75";
+    let hook = scripts.hook(busy).with_timeout(limit);
+    let error = run(&hook).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Permanent);
+    assert!(error.message.contains("try again later: busy"), "{error}");
+    // Whoever asks afterwards begins anew.
+    hook.begin(&cx(), &action()).await.unwrap();
+
+    let hook = scripts.hook(busy);
+    let since = || match hook.attempts().get(&action().id) {
+        Some(Attempt::Running { since, .. } | Attempt::PutOff { since, .. }) => *since,
+        None => panic!("no attempt"),
+    };
+    hook.begin(&cx(), &action()).await.unwrap();
+    let first = since();
+    while hook.probe(&cx(), &action()).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    hook.begin(&cx(), &action()).await.unwrap();
+    assert_eq!(since(), first);
 }
 
 #[tokio::test]
@@ -150,5 +203,33 @@ fn what_cannot_be_run_is_refused_at_once() {
     ] {
         let error = CommandHook::new(&path, &path).unwrap_err();
         assert!(matches!(error, Error::BadHook { .. }), "{error}");
+    }
+}
+
+/// Runs the hook of docs/program.md where `ssh` ends with a code of its own.
+#[test]
+fn the_documented_hook_asks_again_where_ssh_has_no_connection() {
+    let page = include_str!("../../../../docs/program.md");
+    let (_, example) = page.split_once("```bash\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let scripts = Scripts::new();
+    let hook = scripts.0.path().join("documented");
+    crate::testing::executable(&hook, example);
+    scripts.write("ssh", "exit $(cat code)");
+    let ends_with = |phase: &str, ssh: i32| {
+        std::fs::write(scripts.0.path().join("code"), ssh.to_string()).unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let status = std::process::Command::new(&hook)
+            .env("PATH", format!("{}:{path}", scripts.0.path().display()))
+            .env("KUBE_MIGRATE_PHASE", phase)
+            .env("KUBE_MIGRATE_NODE", "worker-1")
+            .env("KUBE_MIGRATE_ACTION_ID", "a")
+            .env("KUBE_MIGRATE_TO", "v1.37.2")
+            .status();
+        status.unwrap().code().unwrap()
+    };
+    assert_eq!((ends_with("begin", 255), ends_with("probe", 255)), (75, 10));
+    for (phase, code) in [("begin", 0), ("begin", 3), ("probe", 20), ("probe", 75)] {
+        assert_eq!(ends_with(phase, code), code, "{phase}");
     }
 }
