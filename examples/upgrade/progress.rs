@@ -106,6 +106,9 @@ impl Bars {
                 self.line(event, &format!("pod {pod} needs consent: {to}"));
             }
             EventKind::Found { finding } => self.line(event, &finding.to_string()),
+            EventKind::Waiting { on, .. } if on == "paused" => {
+                self.line(event, "paused: nothing begins until the anchor is let go");
+            }
             EventKind::Progress {
                 done,
                 of: Some(of),

@@ -18,7 +18,7 @@ use migrate_executor::{
 };
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
-use migrate_upgrade::Kubeadm;
+use migrate_upgrade::{ImagePull, Kubeadm};
 use migrate_verify::ClusterHealth;
 
 use crate::backup::UNPROVEN;
@@ -107,9 +107,6 @@ pub(crate) async fn execute(
     confirm(cli, &plan)?;
     if let Some(driver) = &env.kubeadm {
         nodes::put_back_members(driver, &model, &env, &journal.place()).await?;
-        if cli.way_back().is_none() {
-            nodes::prepare(driver, &model, &env).await?;
-        }
     }
 
     let progress = Progress::new(cli, &plan);
@@ -119,16 +116,22 @@ pub(crate) async fn execute(
         .with_events(progress.sink())
         .with_cancel(env.cancel.clone());
     let client = env.client.clone();
-    let mut migration = Migration::new(
-        Arc::new(Preflight::new(client.clone())),
+    let preflight: Arc<dyn PrepareEnvironment> = Arc::new(Preflight::new(client.clone()));
+    let prepare = match &env.kubeadm {
+        Some(driver) => {
+            let checks = [preflight, Arc::clone(driver) as Arc<dyn PrepareEnvironment>];
+            let pull = ImagePull::new(Kubeadm::clone(driver), client.clone(), checks);
+            Arc::new(pull.with_findings(plan.findings.clone()))
+        }
+        None => preflight,
+    };
+    let migration = Migration::new(
+        prepare,
         Arc::clone(&env.back_up),
         Arc::clone(&env.upgrade),
         Arc::new(Drainer::new(client.clone())),
         Arc::new(ClusterHealth::new(client.clone())),
     );
-    if let Some(driver) = &env.kubeadm {
-        migration = migration.and_prepare(Arc::clone(driver) as Arc<dyn PrepareEnvironment>);
-    }
     let setup = Setup::new(client, migration, journal, context)
         .with_adopt(cli.adopt)
         .with_plan(plan, model, env.policy.clone());

@@ -12,7 +12,9 @@ use common::steps::{Access, migration_with};
 use common::world::{Anchor, Cordon};
 use migrate_core::steps::BackupProof;
 use migrate_core::{Cancellation, ClusterId, Phase, Severity};
-use migrate_executor::{Error, Executor, Record, Report, RunOutcome, StopCause, adoptable_model};
+use migrate_executor::{
+    Error, Executor, Record, Report, RunOutcome, RunStep, StepOutcome, StopCause, adoptable_model,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_second_run_finds_nothing_to_do_and_writes_nothing() {
@@ -186,6 +188,87 @@ async fn a_lost_journal_is_adopted_from_what_the_nodes_say() {
         case.assert_unbroken();
         assert_replay_law(&case.journal.entries());
     }
+}
+
+/// A run of a lost journal, ended in the middle, its adopter, and what of the
+/// world taking nodes over would change.
+async fn paused_before_its_adoption() -> (Case, Executor, String) {
+    let lost = Case::new();
+    let mut executor = Executor::open(lost.setup()).await.unwrap();
+    step_until(&mut executor, || {
+        let effects = lost.effects();
+        effects
+            .iter()
+            .any(|e| e.starts_with("begin") && e.contains("red"))
+    })
+    .await;
+    drop(executor);
+    // The node is at the target by now: taking over gives it back.
+    tokio::time::sleep(secs(60)).await;
+    lost.world.pause(true);
+    lost.world.lock().effects.clear();
+    let mut case = lost.again("run-2");
+    case.adopt = true;
+    let model = adoptable_model(&Access(case.world.clone()), case.world.model()).await;
+    let setup = case.setup_from(model.unwrap());
+    let mut executor = Executor::open(setup).await.unwrap();
+    let held = |entry: &migrate_executor::Entry| {
+        let step = RunStep::TakeOver;
+        entry.record == Record::StepBegan { step }
+    };
+    step_until(&mut executor, || case.journal.entries().iter().any(held)).await;
+    let nodes = nodes_of(&case);
+    (case, executor, nodes)
+}
+
+/// Cordons and stamps of all nodes.
+fn nodes_of(case: &Case) -> String {
+    let world = case.world.lock();
+    let nodes = world.nodes.iter();
+    nodes
+        .map(|(name, it)| format!("{name} {} {:?} {}\n", it.unschedulable, it.cordon, it.stamp))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_run_that_is_paused_touches_no_node_until_it_is_let_go() {
+    let (case, mut executor, before) = paused_before_its_adoption().await;
+    let mut outcome = StepOutcome::Progressed;
+    for _ in 0..120 {
+        outcome = executor.step().await.unwrap();
+    }
+    assert_eq!(nodes_of(&case), before);
+    assert_eq!(case.effects(), ["claim"]);
+    let StepOutcome::Wait { reasons, until } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(reasons.iter().any(|reason| reason.on == "paused"));
+    assert!(until.is_some());
+
+    case.world.pause(false);
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    let waited = report.waits.iter().find(|wait| wait.on == "paused");
+    assert!(waited.unwrap().total >= secs(60), "{:?}", report.waits);
+    assert_eq!(report.cordons, [""; 0]);
+    case.assert_unbroken();
+    assert_replay_law(&case.journal.entries());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_run_that_is_paused_can_be_cancelled() {
+    let (case, mut executor, before) = paused_before_its_adoption().await;
+    executor.cancel();
+    let report = tokio::time::timeout(secs(3600), executor.run(&Cancellation::new())).await;
+    let outcome = report.unwrap().unwrap().outcome;
+    assert!(matches!(outcome, RunOutcome::Stopped { .. }), "{outcome:?}");
+    assert_eq!(nodes_of(&case), before);
+
+    case.world.pause(false);
+    let mut executor = Executor::open(case.resume()).await.unwrap();
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    assert_replay_law(&case.journal.entries());
 }
 
 #[tokio::test(start_paused = true)]

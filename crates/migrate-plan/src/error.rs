@@ -22,10 +22,8 @@ pub enum Error {
         /// What does not fit.
         problem: String,
     },
-    /// The model names no control-plane member, so no version to start from.
-    #[error("the cluster model has no control-plane member: observe the cluster again")]
-    NoControlPlane,
-    /// There is no way from the present versions to the target.
+    /// There is no way from the present versions to the target, or no version to
+    /// start from.
     #[error(transparent)]
     NoPath(#[from] PathError),
     /// A node cannot go back to that version.

@@ -250,7 +250,10 @@ pub enum Error {
         retryable: bool,
     },
     /// Asked to stop before nodes had been surveyed.
-    #[error("cancelled while nodes were looked at; nothing was changed, begin again when you like")]
+    #[error(
+        "cancelled while nodes were looked at; at most images were put on them, begin again when \
+         you like"
+    )]
     Cancelled,
     /// The action is none that the driver can do.
     #[error("{action}: {reason}")]

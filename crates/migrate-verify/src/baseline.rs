@@ -38,7 +38,7 @@ pub fn baseline(model: &ClusterModel, control_plane_ready: bool) -> Baseline {
         })
         .collect();
 
-    let mut available: BTreeMap<&WorkloadId, u32> = BTreeMap::new();
+    let mut healthy: BTreeMap<&WorkloadId, u32> = BTreeMap::new();
     for pod in model
         .pods
         .iter()
@@ -47,7 +47,7 @@ pub fn baseline(model: &ClusterModel, control_plane_ready: bool) -> Baseline {
         let Some(workload) = &pod.workload else {
             continue;
         };
-        *available.entry(workload).or_default() += 1;
+        *healthy.entry(workload).or_default() += 1;
         if pod.is_daemon() {
             let node = pod
                 .node
@@ -67,8 +67,12 @@ pub fn baseline(model: &ClusterModel, control_plane_ready: bool) -> Baseline {
         .iter()
         .filter(|workload| workload.id.kind != "Job")
         .map(|workload| {
-            let available = available.get(&workload.id).copied().unwrap_or(0);
-            BaselineWorkload::new(workload.id.clone(), workload.replicas, available)
+            let healthy = healthy.get(&workload.id).copied().unwrap_or(0);
+            // The status knows `minReadySeconds`; the pods know first who is gone.
+            let available = workload.available.unwrap_or(healthy).min(healthy);
+            let mut seen = BaselineWorkload::new(workload.id.clone(), workload.replicas, available);
+            seen.observed = workload.available.is_some();
+            seen
         })
         .collect();
     baseline

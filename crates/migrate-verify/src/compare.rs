@@ -210,7 +210,7 @@ impl Comparison<'_> {
     fn workloads(&mut self, ids: &BTreeSet<WorkloadId>) {
         let now: BTreeMap<&WorkloadId, &BaselineWorkload> =
             self.now.workloads.iter().map(|w| (&w.id, w)).collect();
-        let worse: Vec<(WorkloadId, u32, u32)> = self
+        let worse: Vec<(WorkloadId, String)> = self
             .before
             .workloads
             .iter()
@@ -219,11 +219,18 @@ impl Comparison<'_> {
                 // Deleted meanwhile: not ours to blame.
                 let now = now.get(&before.id)?;
                 let wanted = before.available.min(now.replicas);
-                (now.available < wanted).then(|| (before.id.clone(), now.available, wanted))
+                let evidence = if now.available < wanted {
+                    format!("{} pods are available, {wanted} were before", now.available)
+                } else if before.observed && !now.observed {
+                    "how many pods are available is not known: its status is of an older spec"
+                        .to_owned()
+                } else {
+                    return None;
+                };
+                Some((before.id.clone(), evidence))
             })
             .collect();
-        for (id, available, wanted) in worse {
-            let evidence = format!("{available} pods are available, {wanted} were before");
+        for (id, evidence) in worse {
             let object = ObjectName::namespaced(id.kind, id.namespace, id.name);
             let cure = "look at its pods that are not Ready and at their events";
             self.miss("KM-VERIFY-004", object, evidence, cure);

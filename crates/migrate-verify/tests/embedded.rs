@@ -121,6 +121,43 @@ async fn kubelets_that_renew_settle_and_one_that_is_cut_off_does_not() {
     assert_eq!(codes(&client, &before, &late).await, ["KM-VERIFY-011"]);
 }
 
+/// The controllers count, and the pods are Ready long before.
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_available_once_it_was_ready_for_as_long_as_its_workload_asks() {
+    let cluster = cluster().await;
+    let slow = json!({ "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "namespace": "default", "name": "slow" },
+        "spec": { "replicas": 2, "minReadySeconds": 300,
+                  "selector": { "matchLabels": { "app": "slow" } },
+                  "template": { "metadata": { "labels": { "app": "slow" } },
+                                "spec": { "containers": [{ "name": "c", "image": "i" }] } } } });
+    let deployments = kube::Api::<kube::core::DynamicObject>::namespaced_with(
+        cluster.client(),
+        "default",
+        &kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
+            "apps",
+            "v1",
+            "Deployment",
+        )),
+    );
+    let object = serde_json::from_value(slow).unwrap();
+    deployments
+        .create(&kube::api::PostParams::default(), &object)
+        .await
+        .unwrap();
+    let settled = cluster.wait_until_settled(Duration::from_secs(200)).await;
+    settled.unwrap();
+    let available = || async {
+        let seen = look(&cluster.client()).await.workloads.into_iter();
+        let slow = seen.filter(|workload| workload.id.name == "slow");
+        slow.map(|it| (it.available, it.observed))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(available().await, [(0, true)], "Ready, and not for long");
+    sleep(Duration::from_secs(301)).await;
+    assert_eq!(available().await, [(2, true)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_api_lacks_or_forbids_is_not_asked_for() {
     let cluster = cluster().await;

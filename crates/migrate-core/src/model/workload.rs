@@ -53,16 +53,22 @@ pub struct Workload {
     pub replicas: u32,
     /// Ready now, as its status says.
     pub ready: u32,
+    /// Available now, as its status says: Ready for `minReadySeconds`. Absent
+    /// where nobody knows, as while that status is of an older spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<u32>,
 }
 
 impl Workload {
-    /// A workload with `replicas` wanted and ready.
+    /// A workload with `replicas` wanted and ready; how many are available is
+    /// not known.
     pub fn new(id: WorkloadId, replicas: u32) -> Self {
         Self {
             uid: format!("uid-{}-{}-{}", id.namespace, id.kind, id.name),
             id,
             replicas,
             ready: replicas,
+            available: None,
         }
     }
 

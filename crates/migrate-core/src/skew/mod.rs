@@ -34,7 +34,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::version::{KubeVersion, MinorVersion};
 
-pub use self::path::{MAX_PATH_MINORS, PathError, PathStop, UpgradePath, upgrade_path};
+pub use self::path::{
+    MAX_PATH_MINORS, PathError, PathStop, UpgradePath, path_of_cluster, upgrade_path,
+};
 pub use self::rules::{
     KUBEADM_SKEW_POLICY, LEGACY_BEFORE, SKEW_RULES, SkewAllowance, SkewPeer, SkewRule,
     VERSION_SKEW_POLICY, VersionRange,

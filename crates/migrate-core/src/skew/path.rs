@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Component, Reachable, allowed_range};
+use crate::ClusterModel;
 use crate::version::{KubeVersion, MinorVersion, VersionComparison};
 
 /// The longest way [`upgrade_path`] gives; more minors than this are taken for
@@ -57,6 +58,9 @@ pub enum PathError {
         /// What was asked for.
         target: KubeVersion,
     },
+    /// Nothing is known of the control plane.
+    #[error("no API server is known: observe the cluster again")]
+    NoControlPlane,
     /// The target, or a worker, is of another major version.
     #[error(
         "no upgrade from {from} to {to} is known, because the major version changes: \
@@ -177,6 +181,32 @@ pub fn upgrade_path(
     })
 }
 
+/// The stops from what `model` runs to `target`: those of [`upgrade_path`] from
+/// its oldest API server and kubelet.
+///
+/// # Errors
+/// Those of [`upgrade_path`], [`PathError::NoControlPlane`], and
+/// [`PathError::Downgrade`] too if only a part of the control plane is ahead of
+/// the target.
+pub fn path_of_cluster(
+    model: &ClusterModel,
+    target: &KubeVersion,
+) -> Result<UpgradePath, PathError> {
+    let members = || model.control_plane.iter().map(|member| &member.version);
+    let (Some(oldest), Some(newest)) = (members().min(), members().max()) else {
+        return Err(PathError::NoControlPlane);
+    };
+    let kubelets = model.nodes.iter().map(|node| &node.kubelet_version);
+    let path = upgrade_path(oldest, kubelets.min(), target)?;
+    if target.compare(newest) == VersionComparison::Older {
+        return Err(PathError::Downgrade {
+            current: newest.clone(),
+            target: target.clone(),
+        });
+    }
+    Ok(path)
+}
+
 fn refuse_impossible(
     current: &KubeVersion,
     workers: Option<&KubeVersion>,
@@ -276,6 +306,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{ClusterId, ControlPlaneMember, Moment};
 
     fn path(current: &str, workers: &str, target: &str) -> Result<UpgradePath, PathError> {
         let [current, workers, target] = [current, workers, target].map(|v| v.parse().unwrap());
@@ -381,6 +412,28 @@ mod tests {
                 assert!(message.contains(word), "{word:?} not in {message:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_way_of_a_cluster_is_that_of_its_oldest_and_not_back_for_its_newest() {
+        let way = |members: &[&str], target: &str| {
+            let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+            for (name, version) in members.iter().enumerate() {
+                let member = ControlPlaneMember::new(name.to_string(), version.parse().unwrap());
+                model.control_plane.push(member);
+            }
+            path_of_cluster(&model, &target.parse().unwrap()).map(|path| path.to_string())
+        };
+        assert_eq!(
+            way(&["1.37.2", "1.36.3"], "1.37.2").unwrap(),
+            "1.36 -> 1.37"
+        );
+        let back = way(&["1.37.3", "1.36.3"], "1.37.2").unwrap_err();
+        assert!(
+            back.to_string().contains("v1.37.3 and cannot go back"),
+            "{back}"
+        );
+        assert_eq!(way(&[], "1.37.2"), Err(PathError::NoControlPlane));
     }
 
     /// The policy in plain numbers: workers while the control plane goes from

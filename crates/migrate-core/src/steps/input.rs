@@ -429,17 +429,23 @@ pub struct BaselineWorkload {
     pub id: WorkloadId,
     /// Wanted.
     pub replicas: u32,
-    /// Pods Ready and not terminating, as status says.
+    /// Pods Ready and not terminating; where its status is of its newest spec,
+    /// no more than that says have been Ready for `minReadySeconds`.
     pub available: u32,
+    /// Whether its status was of its newest spec. If not, `available` counts
+    /// pods that are Ready for less than `minReadySeconds`, too.
+    #[serde(default)]
+    pub observed: bool,
 }
 
 impl BaselineWorkload {
-    /// `available` of `replicas`.
+    /// `available` of `replicas`, as its status says of its newest spec.
     pub fn new(id: WorkloadId, replicas: u32, available: u32) -> Self {
         Self {
             id,
             replicas,
             available,
+            observed: true,
         }
     }
 }

@@ -3,6 +3,25 @@
 //! Each trait says what an implementation guarantees; a tool replaces any of
 //! them by its own. The one-method traits are implemented for closures:
 //! [`prepare_fn`], [`back_up_fn`], [`migrate_fn`].
+//!
+//! # Errors of a step
+//! The [`StepErrorKind`] says what the executor is to do, the message names the
+//! object and the cure:
+//!
+//! | what failed | kind | trying again |
+//! |---|---|---|
+//! | out of reach, busy, a server error, a refusal that passes | `Unavailable` | helps |
+//! | no answer in time; it may have been done | `Deadline` | helps |
+//! | [`StepContext::cancel`] was set | `Cancelled` | the next runner does it |
+//! | a newer epoch, another run, another cluster | `Conflict` | no |
+//! | not allowed, no login | `Forbidden` | no |
+//! | the input, the policy or an option is wrong | `Invalid` | no |
+//! | anything else | `Permanent` | no |
+//!
+//! Once the run is cancelled nothing that a step gives is looked at any more:
+//! the runner leaves off, and the run is as the journal has it. `Cancelled`
+//! without that is a failure like `Permanent`. What is done about the others is
+//! said at each trait.
 
 mod by_node;
 mod closure;
@@ -29,8 +48,14 @@ use crate::{Action, ActionStatus, StepContext};
 /// requirements.
 ///
 /// # Guarantees
-/// Changes nothing. Findings, also the worst, are an `Ok` report; an error
-/// means that the check itself could not be made.
+/// Changes nothing that runs; what it puts on a node beforehand, as images, it
+/// puts there only when it finds no blocker that the policy does not waive.
+/// Findings, also the worst, are an `Ok` report; an error means that the check
+/// itself could not be made.
+///
+/// # Errors
+/// `Unavailable` and `Deadline`: the executor makes all checks again, five times
+/// in a row. After that, and at once for every other kind, the run is refused.
 #[async_trait]
 pub trait PrepareEnvironment: Send + Sync {
     /// Checks the cluster.
@@ -43,6 +68,11 @@ pub trait PrepareEnvironment: Send + Sync {
 /// `Ok` means that the artifacts named in the report exist, are complete and
 /// durable, with the level of proof stated. On error or cancellation nothing
 /// half written is left under a final name.
+///
+/// # Errors
+/// Whatever its kind, an error refuses the run, with nothing changed: a provider
+/// tries again by itself what is worth it. That there is no backup, or none
+/// that is proven, is no error but a finding.
 #[async_trait]
 pub trait BackUpData: Send + Sync {
     /// Makes a backup.
@@ -56,6 +86,14 @@ pub trait BackUpData: Send + Sync {
 /// without the caller. `probe` looks at the target itself, not at the memory
 /// of this process, so that it answers after a crash too. An older epoch than
 /// the one stored on the target is refused.
+///
+/// # Errors
+/// They are about the call, not about the upgrade: one that ended badly is
+/// [`ActionStatus::Failed`]. `Unavailable` and `Deadline` leave open whether
+/// something began: the executor probes after a while, until
+/// `deadlines.upgrade`. Every other kind ends the action as failed for good, so
+/// give it only if nothing is under way; an older epoch is `Conflict`. The
+/// executor believes that only after it has seen that it still holds the run.
 #[async_trait]
 pub trait UpgradeComponents: Send + Sync {
     /// Starts the action, or does nothing if it is going on or done.
@@ -82,6 +120,13 @@ pub type DrainEvents = Pin<Box<dyn Stream<Item = DrainEvent> + Send>>;
 /// A node that comes in was admitted when its pool had room; by the time of its
 /// cordon another may have died. So its pool is looked at once more right
 /// before ([`DrainOutcome::NoRoom`]).
+///
+/// # Errors
+/// Only that no drain can begin at all; what happens to one node is its
+/// [`DrainOutcome`], with `retryable` in it. `Unavailable` and `Deadline`: the
+/// executor calls again after a while, as it does when the stream ends early,
+/// and hands over the nodes that are not done. Every other kind ends the drains
+/// that were asked for as failed for good.
 #[async_trait]
 pub trait MigratePods: Send + Sync {
     /// Drains the nodes that come in over `commands`.
@@ -98,6 +143,14 @@ pub trait MigratePods: Send + Sync {
 /// # Guarantees
 /// Changes nothing. `compare` is pure, so a verdict can be made again from a
 /// recorded observation.
+///
+/// # Errors
+/// Only that the cluster could not be observed; what is worse is a [`Verdict`].
+/// `Unavailable` and `Deadline`: the executor observes again after a while, of
+/// the baseline five times in a row, else until `deadlines.verify`. After that,
+/// and at once for every other kind, the run is refused (the baseline), or the
+/// verification has failed. A refusal (403) is `Unavailable` while an API server
+/// that has just started may give it.
 #[async_trait]
 pub trait VerifyMigration: Send + Sync {
     /// What the cluster is like now.

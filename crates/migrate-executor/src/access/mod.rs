@@ -17,12 +17,29 @@ use migrate_plan::Input;
 
 /// A cluster as the executor needs it. [`KubeAccess`] is the real one; a
 /// rehearsal without an API brings its own.
+///
+/// # Errors
+/// `Unavailable` and `Deadline` are for what may pass, `Forbidden` for what is
+/// not allowed, with the rule to add, `Conflict` for what another run or holder
+/// has. An answer that is late is given up and counts as `Deadline`, except
+/// while a run is opened. While a run is opened, `Forbidden` is asked again for
+/// a minute, since an API server that has just started gives it; every other
+/// error, `Unavailable` too, ends the opening as
+/// [`Error::Cluster`](crate::Error::Cluster). Later it is as said below.
 #[async_trait]
 pub trait ClusterAccess: Send + Sync {
-    /// Who the cluster is.
+    /// Who the cluster is. Asked only while a run is opened.
+    ///
+    /// # Errors
+    /// As of the trait.
     async fn identity(&self) -> Result<ClusterId, StepError>;
 
     /// The anchor as it is now; all empty where there is none.
+    ///
+    /// # Errors
+    /// Nothing begins before it could be read. What may pass is asked again
+    /// after a while, `Forbidden` for a minute; after that, and at once for every
+    /// other kind, this runner leaves off and the run is as it was.
     async fn anchor(&self) -> Result<AnchorState, StepError>;
 
     /// Takes the next epoch and writes the mark of `claim` into the anchor, also
@@ -32,11 +49,17 @@ pub trait ClusterAccess: Send + Sync {
     ///
     /// # Errors
     /// `Conflict` when the anchor names another run, or another holder than the
-    /// lapsed one of the claim.
+    /// lapsed one of the claim. What may pass is asked again after a while, with
+    /// no end; every other kind refuses the run.
     async fn claim(&self, claim: &Claim, now: Moment) -> Result<u64, StepError>;
 
     /// Renews the anchor if `mark` holds it under `epoch`; gives it as it is
     /// then, ours or not.
+    ///
+    /// # Errors
+    /// Whatever its kind, it is asked again after a while. Once the Lease may
+    /// count as lapsed, drains rest and no upgrade begins until it is renewed.
+    /// That somebody else holds the run is no error but the answer.
     async fn renew(
         &self,
         mark: &RunMark,
@@ -46,14 +69,27 @@ pub trait ClusterAccess: Send + Sync {
 
     /// Takes the run of `fence` out of the anchor, and its stamps from nodes. The
     /// epoch stays. Does nothing if the anchor names another run, epoch, or none.
+    ///
+    /// # Errors
+    /// At the end of a run what may pass is tried five times. Then, and at once
+    /// for every other kind, the report has the finding `KM-RUN-006`; opening the
+    /// journal again clears it.
     async fn clear(&self, fence: &Fence) -> Result<(), StepError>;
 
     /// The nodes that any run of ours has cordoned and not given back.
+    ///
+    /// # Errors
+    /// At the end of a run as of [`clear`](Self::clear).
     async fn marked_nodes(&self) -> Result<Vec<MarkedNode>, StepError>;
 
     /// Makes the cordons of every run ones of the run of `fence`, except those
     /// that people set, and sees to it that no write of an older epoch takes
-    /// effect on a node from now on. Gives the nodes with its cordons.
+    /// effect on a node from now on. Gives the nodes with its cordons. May be
+    /// called again after it was done in part.
+    ///
+    /// # Errors
+    /// What may pass is tried again after a while, after another look at the
+    /// anchor; every other kind stops the run.
     async fn take_over(&self, fence: &Fence) -> Result<Vec<String>, StepError>;
 
     /// What is seen of nodes and budgets, assumed ones included: first

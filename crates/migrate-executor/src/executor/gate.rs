@@ -1,4 +1,5 @@
-//! The gate before every action: the kill switch and the epoch on the anchor.
+//! The gate before every action, and before nodes are taken over: the kill
+//! switch and the epoch on the anchor.
 
 use migrate_core::{Moment, StepError};
 use migrate_plan::Input;
@@ -18,6 +19,8 @@ pub(super) struct Gate {
     look_at: Option<Moment>,
     /// The program asked for a pause.
     pub(super) asked_to_pause: bool,
+    /// Somebody pauses the run, as last read.
+    pub(super) is_shut: bool,
     /// Why the anchor could not be read.
     pub(super) trouble: Option<String>,
     /// Whether a refusal to show it may pass: it was shown when the run was
@@ -40,7 +43,8 @@ impl Executor {
     /// Looks at the anchor if an action waits for it, or a pause for its end.
     pub(super) fn act_on_gate(&mut self, now: Moment) {
         let waiting = self.resumed.len() + self.state.due.len();
-        let wanted = waiting > 0 || self.state.paused || self.resumption.owes_lift();
+        let wanted =
+            waiting > 0 || self.state.paused || self.resumption.owes_lift() || self.steps.is_held;
         let held_by_us = self.gate.asked_to_pause && self.state.paused;
         if !wanted || held_by_us {
             self.gate.look_at = None;
@@ -78,9 +82,15 @@ impl Executor {
             self.barred = Some(cause);
             return;
         }
+        self.gate.is_shut = paused;
         self.pause_is_now(paused);
         if paused {
             self.gate.look_at = Some(now + self.pace.retry);
+            return;
+        }
+        if self.steps.is_held && self.state.stop.is_none() {
+            self.steps.is_held = false;
+            self.jobs.push(self.shop.take_over());
             return;
         }
         if self.resumption.let_go() {

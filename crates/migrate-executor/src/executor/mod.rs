@@ -53,7 +53,8 @@ use crate::{Entry, Error, Journal, Pace, Record};
 ///   When the journal cannot be written, nothing is begun.
 /// * Nothing in the cluster is changed before every check has passed and the
 ///   backup has answered, or each blocker is waived by its code.
-/// * The kill switch on the anchor is read before every action. When it cannot
+/// * The kill switch on the anchor is read before every action, and before the
+///   nodes of an adopted run are taken over. When it cannot
 ///   be read, nothing begins.
 /// * It holds the run under an epoch of its own. Once another runner has taken a
 ///   newer one and begun, this one changes no node and begins no action any more;

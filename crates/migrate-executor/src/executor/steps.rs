@@ -24,6 +24,8 @@ pub(super) struct Steps {
     retry_at: Option<Moment>,
     /// Of the current step, if it only reads.
     retries: u32,
+    /// Taking over waits until the anchor lets it begin.
+    pub(super) is_held: bool,
     /// Taken over so far.
     taken: Vec<String>,
     /// The marks on the nodes have been taken over.
@@ -52,7 +54,9 @@ impl Executor {
         if !state.claimed {
             return Some(RunStep::Claim);
         }
-        if state.origin != Origin::Fresh && state.taken_over.is_none() {
+        // Who cancels a run that is held wants it to end, not to be let go first.
+        let is_dropped = self.steps.is_held && state.stop.is_some();
+        if state.origin != Origin::Fresh && state.taken_over.is_none() && !is_dropped {
             return Some(RunStep::TakeOver);
         }
         let given_back = self.lifting.is_empty() && !self.resumption.owes_lift();
@@ -73,6 +77,7 @@ impl Executor {
                 self.steps.retry_at = None;
                 self.begin_step(step);
             }
+            Some(RunStep::TakeOver) if self.steps.is_held => self.act_on_gate(now),
             Some(RunStep::TakeOver) if self.steps.marks_taken && !self.checks.is_taking_over() => {
                 let nodes = std::mem::take(&mut self.steps.taken);
                 self.step_ended(StepResult::TakenOver { nodes });
@@ -96,7 +101,8 @@ impl Executor {
                     .with_lapsed(self.holding.lapsed.clone());
                 self.jobs.push(self.shop.claim(claim));
             }
-            RunStep::TakeOver => self.jobs.push(self.shop.take_over()),
+            // It writes to nodes and gives some back, as actions do.
+            RunStep::TakeOver => self.steps.is_held = true,
             RunStep::FinalVerify => {
                 let within = self.state.policy.deadlines.verify;
                 let now = self.now();

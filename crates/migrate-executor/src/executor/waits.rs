@@ -125,7 +125,9 @@ impl Executor {
 
     /// What stands in the way, as opposed to work that takes its time.
     fn obstacles(&self) -> BTreeSet<WaitReason> {
-        let paused = self.state.paused.then(|| "paused".to_owned());
+        // The rollout is told of a pause only once it has begun.
+        let is_paused = self.state.paused || (self.steps.is_held && self.gate.is_shut);
+        let paused = is_paused.then(|| "paused".to_owned());
         let troubles = [
             &self.gate.trouble,
             &self.holding.trouble,

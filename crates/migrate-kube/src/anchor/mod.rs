@@ -189,6 +189,17 @@ impl Anchor {
         }
     }
 
+    /// Whether it names no other journal than `journal`, neither as its run's nor
+    /// as its holder: nobody but the runner of that one can be at work.
+    pub fn names_no_other(&self, journal: &str) -> bool {
+        let holds = self.holder.as_ref().map(|holder| &holder.identity);
+        let runs = self.mark.as_ref().map(|mark| &mark.journal);
+        [holds, runs]
+            .iter()
+            .flatten()
+            .all(|named| *named == journal)
+    }
+
     /// Takes the next epoch for the run of `claim`: one more than the Lease and
     /// the claim know of. `now` is written as the time of the renewal. The
     /// journal that holds the run already takes it anew.

@@ -52,6 +52,22 @@ async fn a_run_claims_and_clears_and_pause_and_epoch_stay() {
 }
 
 #[tokio::test]
+async fn a_journal_is_told_from_another_by_run_and_by_holder() {
+    let (objects, api) = cluster();
+    let ours = || async { Anchor::read(&api.client).await.unwrap() };
+    assert!(ours().await.names_no_other("host:/var/journal"));
+    let claimed = claim(&api.client, "run-1").await.unwrap();
+    assert!(claimed.names_no_other("host:/var/journal"));
+    assert!(!claimed.names_no_other("elsewhere"));
+    // Whose Lease was taken away by hand still names its run.
+    let unheld = json!({ "spec": { "holderIdentity": null } });
+    objects.lock().unwrap().patch(LEASE, &unheld);
+    let unheld = ours().await;
+    assert!(unheld.holder.is_none() && !unheld.names_no_other("elsewhere"));
+    assert!(unheld.names_no_other("host:/var/journal"));
+}
+
+#[tokio::test]
 async fn an_epoch_is_above_the_lease_and_the_journal() {
     let (_objects, api) = cluster();
     for (floor, epoch) in [(0, 1), (4, 5), (2, 6)] {

@@ -8,7 +8,7 @@ use migrate_core::model::{self, UnhealthyPodPolicy};
 use migrate_core::{IntOrPercent, LabelSelector};
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, condition, meta, resource};
+use super::{Condition, condition, has_seen, meta, resource};
 
 /// `policy/v1 PodDisruptionBudget`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -81,8 +81,7 @@ impl PodDisruptionBudget {
         budget.max_unavailable = self.spec.max_unavailable;
         budget.unhealthy_pods = self.spec.unhealthy_pod_eviction_policy.unwrap_or_default();
         let status = &self.status;
-        budget.status.observed =
-            status.observed_generation >= self.metadata.generation.unwrap_or_default();
+        budget.status.observed = has_seen(status.observed_generation, &self.metadata);
         budget.status.disruptions_allowed = status.disruptions_allowed;
         budget.status.current_healthy = status.current_healthy;
         budget.status.desired_healthy = status.desired_healthy;

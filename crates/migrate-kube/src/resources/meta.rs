@@ -76,6 +76,12 @@ pub fn controller_of(meta: &ObjectMeta) -> Option<ControllerRef> {
     })
 }
 
+/// Whether a status whose `observedGeneration` is `observed` is of the newest
+/// spec.
+pub fn has_seen(observed: i64, meta: &ObjectMeta) -> bool {
+    observed >= meta.generation.unwrap_or_default()
+}
+
 /// When an object's deletion takes effect, if it is being deleted.
 pub fn deletion_of(meta: &ObjectMeta) -> Option<Moment> {
     meta.deletion_timestamp

@@ -27,7 +27,7 @@ mod workload;
 
 pub use budget::{BudgetSpec, BudgetStatus, PodDisruptionBudget};
 pub use cluster::{Lease, LeaseSpec, Namespace, NamespaceStatus};
-pub use meta::{annotation, controller_of, deletion_of};
+pub use meta::{annotation, controller_of, deletion_of, has_seen};
 pub use node::{AttachedVolume, CONTROL_PLANE_LABEL, Node, NodeInfo, NodeSpec, NodeStatus, Taint};
 pub use placement::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorTerm, PodAffinityTerm, PodAntiAffinity,

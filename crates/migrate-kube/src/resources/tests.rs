@@ -302,6 +302,21 @@ fn workloads_say_how_many_pods_they_want() {
     let model = daemon_set.to_model();
     assert_eq!((model.replicas, model.ready), (4, 3));
 
+    // How many are available is said of the newest spec only.
+    let available = |observed: i64| {
+        let meta = json!({ "name": "x", "namespace": "ns", "generation": 2 });
+        let counts = json!({ "availableReplicas": 2, "numberAvailable": 2,
+                             "observedGeneration": observed });
+        let object = json!({ "metadata": meta, "spec": {}, "status": counts });
+        [
+            read::<Deployment>(object.clone()).to_model().available,
+            read::<StatefulSet>(object.clone()).to_model().available,
+            read::<DaemonSet>(object).to_model().available,
+        ]
+    };
+    assert_eq!(available(2), [Some(2); 3]);
+    assert_eq!(available(1), [None; 3]);
+
     let job = |spec: Value, condition: &str| {
         let conditions = json!([{ "type": condition, "status": "True" }]);
         let job: Job =

@@ -5,7 +5,7 @@ use kube::core::NamespaceResourceScope;
 use migrate_core::model::{self, WorkloadId};
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, controller_of, is_true, meta, resource};
+use super::{Condition, controller_of, has_seen, is_true, meta, resource};
 
 /// What is read of the spec of a controller with `spec.replicas`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -56,13 +56,12 @@ macro_rules! replicated {
         impl $type {
             /// The workload as decisions see it.
             pub fn to_model(&self) -> model::Workload {
-                let wanted = self.spec.replicas.unwrap_or(1);
-                workload(
-                    stringify!($type),
-                    &self.metadata,
-                    wanted,
-                    self.status.ready_replicas,
-                )
+                let (wanted, status) = (self.spec.replicas.unwrap_or(1), &self.status);
+                let kind = stringify!($type);
+                let mut workload = workload(kind, &self.metadata, wanted, status.ready_replicas);
+                workload.available = has_seen(status.observed_generation, &self.metadata)
+                    .then_some(status.available_replicas);
+                workload
             }
         }
     };
@@ -128,7 +127,10 @@ impl DaemonSet {
     pub fn to_model(&self) -> model::Workload {
         let status = &self.status;
         let wanted = status.desired_number_scheduled;
-        workload("DaemonSet", &self.metadata, wanted, status.number_ready)
+        let mut workload = workload("DaemonSet", &self.metadata, wanted, status.number_ready);
+        workload.available =
+            has_seen(status.observed_generation, &self.metadata).then_some(status.number_available);
+        workload
     }
 }
 

@@ -10,6 +10,7 @@ mod times;
 use std::collections::BTreeMap;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, PhaseDurations};
+use migrate_core::skew::PathError;
 use migrate_core::{
     Action, ActionId, ClusterModel, KubeVersion, Node, Outcome, Phase, Plan, PlannedAction,
     PlannedMember, PlannedPool, PlannedSlot, Policy, Target, content_hash,
@@ -135,8 +136,8 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// [`Error::Document`] for a model that a newer release took;
-    /// [`Error::NoControlPlane`]; [`Error::NoPath`] for a target that cannot be
-    /// reached, as a downgrade; [`Error::SeveralHops`], with the way, for one
+    /// [`Error::NoPath`] for a target that cannot be reached, as a downgrade, and
+    /// for a model without a control plane; [`Error::SeveralHops`], with the way, for one
     /// that is more than one hop ahead; [`Error::NoWayBack`].
     pub fn plan(&self) -> Result<Plan, Error> {
         self.run(|_, _| {}).map(|(plan, _)| plan)
@@ -312,7 +313,7 @@ impl<'a> Planner<'a> {
             .collect();
         let members = &self.model.control_plane;
         let from = members.iter().map(|member| &member.version).min();
-        let from = from.ok_or(Error::NoControlPlane)?;
+        let from = from.ok_or(PathError::NoControlPlane)?;
         let slots: Vec<PlannedSlot> = jobs
             .iter()
             .map(|job| {

@@ -1,7 +1,7 @@
 //! Whether the target can be reached in one hop.
 
 use migrate_core::preconditions::check_kubelet;
-use migrate_core::skew::{PathError, upgrade_path};
+use migrate_core::skew::{PathError, path_of_cluster};
 use migrate_core::version::VersionComparison;
 use migrate_core::{ClusterModel, KubeVersion};
 
@@ -9,17 +9,7 @@ use crate::Error;
 
 /// Refuses what is not one hop.
 pub(super) fn check(model: &ClusterModel, target: &KubeVersion) -> Result<(), Error> {
-    let members = || model.control_plane.iter().map(|member| &member.version);
-    let (Some(oldest), Some(newest)) = (members().min(), members().max()) else {
-        return Err(Error::NoControlPlane);
-    };
-    let kubelets = model.nodes.iter().map(|node| &node.kubelet_version);
-    let path = upgrade_path(oldest, kubelets.min(), target)?;
-    // The rest of the control plane may be ahead of the oldest, but not of the
-    // target.
-    if let Err(error @ PathError::Downgrade { .. }) = upgrade_path(newest, None, target) {
-        return Err(error.into());
-    }
+    let path = path_of_cluster(model, target)?;
     let last = target.minor_version();
     if let Some(first) = path.stops.first().filter(|stop| stop.minor != last) {
         return Err(Error::SeveralHops {
@@ -45,7 +35,7 @@ pub(super) fn check_way_back(
         return Err(refused("the cluster has no such node".to_owned()));
     }
     let members = model.control_plane.iter().map(|member| &member.version);
-    let oldest = members.min().ok_or(Error::NoControlPlane)?;
+    let oldest = members.min().ok_or(PathError::NoControlPlane)?;
     if target.compare(oldest) != VersionComparison::Older {
         return Err(refused(format!(
             "it is not older than the control plane, {oldest}: plan an upgrade"

@@ -1,5 +1,6 @@
 //! What planning refuses and what it finds.
 
+use migrate_core::skew::PathError;
 use migrate_core::{KubeVersion, Phase, Plan, Policy, Severity};
 use migrate_plan::{Error, PlanTable, Planner};
 
@@ -44,7 +45,7 @@ fn what_is_not_one_hop_is_refused_with_the_way() {
     let error = Planner::new(&empty, &policy, version(NEW))
         .plan()
         .unwrap_err();
-    assert!(matches!(error, Error::NoControlPlane));
+    assert!(matches!(error, Error::NoPath(PathError::NoControlPlane)));
 }
 
 #[test]

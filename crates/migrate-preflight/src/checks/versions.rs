@@ -1,46 +1,38 @@
 //! The way to the target, and versions that may not meet even now.
 
 use migrate_core::preconditions::check_skew;
-use migrate_core::skew::{PathStop, UpgradePath, upgrade_path};
+use migrate_core::skew::{PathError, PathStop, UpgradePath, path_of_cluster};
 use migrate_core::{ClusterModel, Finding, KubeVersion, ObjectName, Severity};
 
 use super::codes;
 
 /// Findings about versions, from the model alone.
 pub(crate) fn check(model: &ClusterModel, target: &KubeVersion) -> Vec<Finding> {
-    let oldest = model
-        .control_plane
-        .iter()
-        .map(|member| &member.version)
-        .min();
-    let kubelets = model.nodes.iter().map(|node| &node.kubelet_version).min();
     let mut findings = Vec::new();
-    let path = oldest.map(|oldest| upgrade_path(oldest, kubelets, target));
+    let path = path_of_cluster(model, target);
     let next = match &path {
-        Some(Ok(path)) => path.stops.first().map(|stop| stop.minor),
-        _ => None,
+        Ok(path) => path.stops.first().map(|stop| stop.minor),
+        Err(_) => None,
     };
     match path {
-        None => findings.push(no_path(
-            target,
-            "no API server is known".to_owned(),
-            "observe the cluster again",
-        )),
-        Some(Err(error)) => findings.push(no_path(
-            target,
-            error.to_string(),
-            "see the message; nothing can be upgraded before that",
-        )),
-        Some(Ok(path)) if path.stops.len() > 1 => findings.push(several_hops(&path)),
-        Some(Ok(_)) => {}
+        Err(error) => findings.push(no_path(target, error)),
+        Ok(path) if path.stops.len() > 1 => findings.push(several_hops(&path)),
+        Ok(_) => {}
     }
     findings.extend(check_skew(model, next));
     findings
 }
 
-fn no_path(target: &KubeVersion, evidence: String, cure: &str) -> Finding {
+fn no_path(target: &KubeVersion, error: PathError) -> Finding {
     let object = ObjectName::cluster("Target", target.to_string());
-    Finding::new(codes::NO_PATH, Severity::Blocker, object, evidence, cure)
+    let cure = "see the message; nothing can be upgraded before that";
+    Finding::new(
+        codes::NO_PATH,
+        Severity::Blocker,
+        object,
+        error.to_string(),
+        cure,
+    )
 }
 
 fn several_hops(path: &UpgradePath) -> Finding {
@@ -99,6 +91,18 @@ mod tests {
         );
         assert_eq!(codes_of(&["v1.37.1"], &["v1.36.3"], "v1.37.1"), []);
         assert_eq!(codes_of(&["v1.37.1"], &["v1.37.1"], "v1.37.1"), []);
+    }
+
+    #[test]
+    fn the_whole_control_plane_counts() {
+        let kubelets = ["v1.36.3"];
+        let ahead = codes_of(&["v1.36.3", "v1.37.3"], &kubelets, "v1.37.2");
+        assert_eq!(ahead.len(), 1, "{ahead:?}");
+        assert_eq!(ahead[0].code, codes::NO_PATH);
+        assert!(ahead[0].evidence.contains("v1.37.3"), "{}", ahead[0]);
+        assert_eq!(codes_of(&["v1.36.3", "v1.37.2"], &kubelets, "v1.37.2"), []);
+        let nobody = codes_of(&[], &kubelets, "v1.37.2");
+        assert_eq!(nobody[0].code, codes::NO_PATH);
     }
 
     #[test]

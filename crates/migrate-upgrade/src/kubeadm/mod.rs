@@ -1,6 +1,7 @@
 //! The driver of clusters made by kubeadm, on nodes with apt and systemd.
 
 mod etcd;
+mod image_pull;
 mod installed;
 mod judge;
 mod member;
@@ -17,6 +18,7 @@ use migrate_core::{
     Action, ActionStatus, KubeVersion, Phase, StepContext, StepError, Target, UpgradeComponents,
 };
 
+pub use image_pull::ImagePull;
 pub use readiness::Readiness;
 pub use undo::Undo;
 

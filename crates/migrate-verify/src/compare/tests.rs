@@ -172,6 +172,54 @@ fn who_scales_down_or_deletes_meanwhile_is_not_blamed_on_the_upgrade() {
     assert!(codes(&VerifyScope::cluster(), &now, true).is_empty());
 }
 
+/// What a status says of `web`, whose three pods are Ready, before and now.
+fn of_status(before: Option<u32>, now: Option<u32>) -> Vec<String> {
+    let seen = |at: &str, available| {
+        let mut model = cluster(at);
+        model.workloads[1].available = available;
+        model
+    };
+    let input = StepInput::new(
+        Arc::new(cluster("v1.36.3")),
+        Arc::new(Policy::default()),
+        version("v1.37.2"),
+    );
+    let before = baseline(&seen("v1.36.3", before), true);
+    let now = baseline(&seen("v1.37.2", now), true);
+    match compare(&input, &VerifyScope::cluster(), &before, &now) {
+        Verdict::Pass => Vec::new(),
+        Verdict::Pending { missing, .. } => missing.into_iter().map(|f| f.evidence).collect(),
+        verdict => panic!("{verdict:?}"),
+    }
+}
+
+#[test]
+fn a_pod_that_is_ready_for_too_short_a_time_is_not_available() {
+    assert_eq!(
+        of_status(Some(3), Some(2)),
+        ["2 pods are available, 3 were before"]
+    );
+    assert!(of_status(Some(3), Some(3)).is_empty());
+    assert!(of_status(Some(2), Some(2)).is_empty(), "as bad as before");
+    assert_eq!(
+        of_status(Some(9), Some(2)),
+        ["2 pods are available, 3 were before"],
+        "a status says no more than there are healthy pods"
+    );
+}
+
+#[test]
+fn a_status_of_an_older_spec_passes_nothing() {
+    let late = of_status(Some(3), None);
+    assert!(late[0].contains("not known"), "{late:?}");
+    // Pods count where the status said nothing before either.
+    assert_eq!(
+        of_status(None, Some(2)),
+        ["2 pods are available, 3 were before"]
+    );
+    assert!(of_status(None, None).is_empty());
+}
+
 #[test]
 fn devices_and_huge_pages_are_looked_at_and_ordinary_resources_are_not() {
     let mut model = cluster("v1.36.3");

@@ -7,7 +7,7 @@ use kube::Resource;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope, ObjectMeta};
 use migrate_core::WorkloadId;
 use migrate_core::steps::{BaselineLease, BaselineRollout};
-use migrate_kube::resources::DaemonSetStatus;
+use migrate_kube::resources::{DaemonSetStatus, has_seen};
 use serde::Deserialize;
 
 /// `coordination.k8s.io/v1 Lease`.
@@ -195,10 +195,6 @@ impl Conditioned {
 fn id(kind: &str, metadata: &ObjectMeta) -> WorkloadId {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     WorkloadId::new(kind, text(&metadata.namespace), text(&metadata.name))
-}
-
-fn has_seen(observed: i64, metadata: &ObjectMeta) -> bool {
-    observed >= metadata.generation.unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,0 +1,93 @@
+//! Step 5: who is at the target, and in use again.
+
+use async_trait::async_trait;
+use migrate_core::steps::{Baseline, BaselineNode, Verdict, VerifyScope};
+use migrate_core::{
+    Finding, ObjectName, Severity, StepContext, StepError, StepErrorKind, StepInput,
+    VerifyMigration,
+};
+use tokio::time::sleep;
+
+use super::trouble;
+use crate::common::secs;
+use crate::common::world::World;
+
+/// At the target and in the state asked for, or not yet.
+pub(super) struct Verifier(pub(super) World);
+
+#[async_trait]
+impl VerifyMigration for Verifier {
+    async fn observe(&self, _: &StepContext) -> Result<Baseline, StepError> {
+        sleep(secs(1)).await;
+        let mut world = self.0.lock();
+        if world.faults.unobservable {
+            return Err(trouble(StepErrorKind::Unavailable, "no answer"));
+        }
+        world.settle();
+        let mut baseline = Baseline::default();
+        for (name, member) in &world.members {
+            baseline
+                .control_plane
+                .insert(name.clone(), member.version.clone());
+        }
+        for (name, machine) in &world.nodes {
+            let mut node = BaselineNode::new(true, machine.version.clone());
+            node.unschedulable = machine.unschedulable;
+            baseline.nodes.insert(name.clone(), node);
+        }
+        Ok(baseline)
+    }
+
+    fn compare(
+        &self,
+        input: &StepInput,
+        scope: &VerifyScope,
+        before: &Baseline,
+        now: &Baseline,
+    ) -> Verdict {
+        let is_there = |name: &String| now.nodes.contains_key(name);
+        let node_is_well = |name: &str| {
+            now.nodes
+                .get(name)
+                .is_some_and(|n| n.kubelet_version == input.target)
+        };
+        let is_well = match scope {
+            VerifyScope::ControlPlane { member } => {
+                now.control_plane.get(member) == Some(&input.target)
+            }
+            VerifyScope::Node { node } => node_is_well(node),
+            VerifyScope::WorkloadsOf { node } => {
+                now.nodes.get(node).is_none_or(|node| !node.unschedulable)
+            }
+            VerifyScope::Cluster { replaced } => {
+                let has_successors = |name: &String| {
+                    let others = replaced.get(name);
+                    others.is_some_and(|others| others.iter().all(is_there))
+                };
+                let mut all = before.nodes.keys();
+                all.all(|name| is_there(name) || has_successors(name))
+                    && now.nodes.keys().all(|name| node_is_well(name))
+                    && now
+                        .control_plane
+                        .values()
+                        .all(|version| *version == input.target)
+            }
+            _ => unreachable!(),
+        };
+        if is_well {
+            return Verdict::Pass;
+        }
+        let object = ObjectName::cluster("Scope", format!("{scope:?}"));
+        let finding = Finding::new(
+            "KM-VERIFY-001",
+            Severity::Blocker,
+            object,
+            "not there",
+            "wait",
+        );
+        Verdict::Pending {
+            missing: vec![finding],
+            retry_after: secs(0),
+        }
+    }
+}
