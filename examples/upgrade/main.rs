@@ -7,6 +7,7 @@
 //!     --node-hook ./node.sh --control-plane-hook ./control-plane.sh --etcd https://10.0.0.1:2379 …
 //! ```
 
+mod abort;
 mod account;
 mod backup;
 mod cli;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use migrate_core::{ClusterModel, Fence, Node};
+use migrate_core::{ClusterModel, Fence, KubeVersion, Node};
 use migrate_kube::Anchor;
 use migrate_upgrade::{JobShell, Kubeadm, NodeShell, PerNode, Ssh};
 
@@ -78,15 +78,16 @@ pub(crate) async fn prepare(
     driver: &Kubeadm,
     model: &ClusterModel,
     env: &Environment,
+    target: &KubeVersion,
 ) -> Result<(), Failure> {
-    let before = |node: &&Node| !node.kubelet_version.has_reached(&env.target);
+    let before = |node: &&Node| !node.kubelet_version.has_reached(target);
     let nodes = model.nodes.iter().filter(before);
     let names: Vec<String> = nodes.map(|node| node.name.clone()).collect();
     if names.is_empty() {
         return Ok(());
     }
     eprintln!("looking at images on {} nodes", names.len());
-    let found = driver.pre_pull(&names, &env.target).await.findings;
+    let found = driver.pre_pull(&names, target).await.findings;
     let open = found
         .iter()
         .filter(|finding| !env.policy.waive.contains(&finding.code));
@@ -95,8 +96,7 @@ pub(crate) async fn prepare(
         return Ok(());
     }
     Err(Failure::plain(format!(
-        "the nodes are not ready for {}; nothing but images was put on them:\n{}",
-        env.target,
+        "the nodes are not ready for {target}; nothing but images was put on them:\n{}",
         lines.join("\n")
     )))
 }
