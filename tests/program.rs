@@ -165,10 +165,12 @@ fn a_dry_run_of_the_demo_says_which_pods_would_go() {
 
 #[test]
 fn flags_for_a_real_cluster_do_not_start_the_demo() {
-    let output = program().args(["--cluster-id", "x"]).output().unwrap();
-    assert!(!output.status.success());
-    let said = text(&output.stderr);
-    assert!(said.contains("--kubeconfig"), "{said}");
+    for arguments in [&["--cluster-id", "x"][..], &["abort"]] {
+        let output = program().args(arguments).output().unwrap();
+        assert!(!output.status.success());
+        let said = text(&output.stderr);
+        assert!(said.contains("--kubeconfig"), "{said}");
+    }
 }
 
 #[test]
@@ -285,6 +287,17 @@ fn waiting_for_the_api_server_ends_by_itself_or_when_asked() {
     );
     assert!(!child.wait().unwrap().success());
     assert!(said(lines).contains("the same command goes on"));
+
+    // To end a run takes its driver and no version, and waits like the run.
+    let mut command = away.command(&journal);
+    command.args(["abort", "--wait", "1s"]);
+    let error = text(&command.output().unwrap().stderr);
+    assert!(error.contains("--node-hook"), "{error}");
+    for hook in ["--node-hook", "--control-plane-hook"] {
+        command.args([hook, "/bin/false"]);
+    }
+    let error = text(&command.output().unwrap().stderr);
+    assert!(error.contains("an unfinished run"), "{error}");
 
     // Without an unfinished run nothing is worth waiting for.
     let output = away

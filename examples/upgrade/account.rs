@@ -93,7 +93,10 @@ impl Account {
 
     /// Whether the same command goes on with this run.
     pub(crate) fn is_unfinished(&self) -> bool {
-        !matches!(self.end, Some(RunEnd::Done | RunEnd::Refused { .. }))
+        !matches!(
+            self.end,
+            Some(RunEnd::Done | RunEnd::Refused { .. } | RunEnd::Aborted)
+        )
     }
 
     fn new(at: Moment, opened: &RunOpened) -> Self {
@@ -219,6 +222,7 @@ impl Account {
         let end = match &self.end {
             None if self.paused => "paused".to_owned(),
             None => "not ended".to_owned(),
+            Some(RunEnd::Aborted) => "aborted".to_owned(),
             Some(RunEnd::Done) => "done".to_owned(),
             Some(RunEnd::Refused { cause }) => format!("refused: {cause}"),
             Some(RunEnd::Stopped { cause }) => format!("stopped, may go on: {cause}"),

@@ -173,6 +173,10 @@ pub(crate) enum Command {
     /// Say where an unfinished run stands: what its journal tells, and what
     /// the cluster does.
     Status,
+    /// End the unfinished run for good: what it has begun is brought to its end,
+    /// nodes that were not changed are given back, and the report says where
+    /// everything stands. Needs the flags of its driver, as the run did.
+    Abort,
     /// Take one node back to the older kubelet that --to names: drain it, put
     /// back what its upgrade has saved on it, verify, give it back. The control
     /// plane stays.
@@ -189,7 +193,11 @@ impl Cli {
 
     /// Whether something may be changed.
     pub(crate) fn changes_something(&self) -> bool {
-        !self.dry_run && matches!(self.command(), Command::Run | Command::Rollback { .. })
+        let changes = matches!(
+            self.command(),
+            Command::Run | Command::Abort | Command::Rollback { .. }
+        );
+        changes && !self.dry_run
     }
 
     /// The node to take back, if that is what to do.
@@ -209,6 +217,7 @@ impl Cli {
             || self.control_plane_hook.is_some()
             || self.adopt
             || self.way_back().is_some()
+            || self.command() == Command::Abort
     }
 
     /// Whether to use the embedded cluster.

@@ -50,6 +50,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let cluster = Arc::new(cluster);
 
     let dumped = Arc::clone(&cluster);
+    let target = real::target(cli.to.as_deref().unwrap_or(TARGET))?;
     let env = Environment {
         client: if cli.dry_run {
             migrate_kube::read_only(cluster.client())
@@ -61,7 +62,6 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         ))),
         policy,
         durations: durations(&Times::default()),
-        target: real::target(cli.to.as_deref().unwrap_or(TARGET))?,
         back_up: Arc::new(ObjectDump::new(cli.backup_dir.clone(), move || {
             dump(&dumped)
         })),
@@ -71,7 +71,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         run: format!("demo-{}", cli.seed),
     };
     let model = run::observed(cli, &env, None).await?;
-    let code = run::execute(cli, env, model, || {
+    let code = run::execute(cli, env, target, model, || {
         Ok(match &cli.journal {
             Some(path) => Box::new(FileJournal::open(path)?),
             None => Box::new(MemoryJournal::new()),

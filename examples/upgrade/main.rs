@@ -11,6 +11,7 @@
 //! A snapshot is not proven by a restore, which the waiver accepts; a provider
 //! that proves its backups needs none.
 
+mod abort;
 mod account;
 mod backup;
 mod cli;

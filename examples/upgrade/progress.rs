@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use migrate_core::{Event, EventKind, EventSink, Phase, Plan};
+use migrate_core::{Event, EventKind, EventSink, Phase};
 
 use crate::cli::Cli;
 
@@ -24,14 +24,14 @@ struct Bars {
 }
 
 impl Progress {
-    pub(crate) fn new(cli: &Cli, plan: &Plan) -> Self {
+    /// Over so many members and nodes.
+    pub(crate) fn new(cli: &Cli, count: usize) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let silent = cli.json;
         let all = MultiProgress::new();
         let style = |template: &str| {
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
         };
-        let count = plan.control_plane.len() + plan.slots.len();
         let (targets, pods) = if silent || !terminal {
             (ProgressBar::hidden(), ProgressBar::hidden())
         } else {

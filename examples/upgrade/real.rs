@@ -23,7 +23,7 @@ use crate::backup::UNPROVEN;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
-use crate::{nodes, patience, show};
+use crate::{abort, nodes, patience, show};
 
 /// Upgrades the cluster that the kubeconfig names.
 pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
@@ -43,6 +43,9 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     if cli.command() == Command::Status {
         return status(cli, &client).await;
     }
+    if target.is_none() && cli.command() != Command::Abort {
+        return Err(no_target());
+    }
     let mut env = Environment {
         client,
         run: format!("run-{}", clock.now().as_millis()),
@@ -52,8 +55,6 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             true => PhaseDurations::kubeadm(),
             false => PhaseDurations::default(),
         },
-        target: target
-            .ok_or_else(|| Failure::plain("--to: say which version to reach, such as v1.37.2"))?,
         back_up,
         upgrade,
         kubeadm: None,
@@ -74,11 +75,18 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         env.kubeadm = Some(driver);
     }
     let cluster = model.cluster.clone();
-    run::execute(cli, env, model, || {
+    if cli.command() == Command::Abort {
+        return abort::execute(cli, env, &model, &journal_path(cli, &cluster)?).await;
+    }
+    run::execute(cli, env, target.ok_or_else(no_target)?, model, || {
         let path = journal_path(cli, &cluster)?;
         Ok(Box::new(FileJournal::open(&path)?) as Box<dyn Journal>)
     })
     .await
+}
+
+fn no_target() -> Failure {
+    Failure::plain("--to: say which version to reach, such as v1.37.2")
 }
 
 /// What the journal tells, which needs no cluster, and what the cluster says.

@@ -14,8 +14,10 @@ use migrate_core::{
 };
 use migrate_drain::Drainer;
 use migrate_executor::{
-    ClusterAccess, Error, Executor, Journal, KubeAccess, RunOutcome, Setup, adoptable_model,
+    ClusterAccess, Error, Executor, Journal, KubeAccess, MarkedNode, RunOutcome, Setup,
+    adoptable_model,
 };
+use migrate_kube::DRAINED_BY_HAND;
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
 use migrate_upgrade::{ImagePull, Kubeadm};
@@ -34,7 +36,6 @@ pub(crate) struct Environment {
     pub(crate) policy: Policy,
     /// How long the phases are expected to last.
     pub(crate) durations: PhaseDurations,
-    pub(crate) target: KubeVersion,
     pub(crate) back_up: Arc<dyn BackUpData>,
     pub(crate) upgrade: Arc<dyn UpgradeComponents>,
     /// The same driver, where it is kubeadm's: it also looks at the nodes first.
@@ -65,26 +66,23 @@ pub(crate) async fn observed(
 pub(crate) async fn execute(
     cli: &Cli,
     mut env: Environment,
+    target: KubeVersion,
     model: ClusterModel,
     journal: impl FnOnce() -> Result<Box<dyn Journal>, Failure>,
 ) -> Result<ExitCode, Failure> {
     let access = KubeAccess::new(env.client.clone());
-    if let Some(node) = cli.way_back() {
-        // A node that an ended run has left cordoned is given back by who goes
-        // by that run's name.
-        let marks = access.marked_nodes().await?;
-        if let Some(mark) = marks.into_iter().find(|mark| mark.node == node) {
-            env.run = mark.run;
-        }
-    }
+    let left = left_by_an_ended_run(cli, &access).await?;
     // Cordons of the run that is taken over are no obstacles.
-    let model = if cli.adopt || cli.way_back().is_some() {
+    let model = if cli.adopt || cli.way_back().is_some() || left.is_some() {
         adoptable_model(&access, model).await?
     } else {
         model
     };
     let rate = (Bytes(cli.bytes_per_node), BytesPerSecond(cli.throughput));
-    let mut planner = Planner::new(&model, &env.policy, env.target.clone())
+    if let Some(run) = left {
+        env.run = run;
+    }
+    let mut planner = Planner::new(&model, &env.policy, target.clone())
         .with_durations(env.durations.clone())
         .with_transfer(rate.0, rate.1);
     if let Some(node) = cli.way_back() {
@@ -109,30 +107,8 @@ pub(crate) async fn execute(
         nodes::put_back_members(driver, &model, &env, &journal.place()).await?;
     }
 
-    let progress = Progress::new(cli, &plan);
-    // The executor takes the epoch.
-    let fence = Fence::without_lease(env.run.clone());
-    let context = StepContext::new(Arc::clone(&env.clock), fence)
-        .with_events(progress.sink())
-        .with_cancel(env.cancel.clone());
-    let client = env.client.clone();
-    let preflight: Arc<dyn PrepareEnvironment> = Arc::new(Preflight::new(client.clone()));
-    let prepare = match &env.kubeadm {
-        Some(driver) => {
-            let checks = [preflight, Arc::clone(driver) as Arc<dyn PrepareEnvironment>];
-            let pull = ImagePull::new(Kubeadm::clone(driver), client.clone(), checks);
-            Arc::new(pull.with_findings(plan.findings.clone()))
-        }
-        None => preflight,
-    };
-    let migration = Migration::new(
-        prepare,
-        Arc::clone(&env.back_up),
-        Arc::clone(&env.upgrade),
-        Arc::new(Drainer::new(client.clone())),
-        Arc::new(ClusterHealth::new(client.clone())),
-    );
-    let setup = Setup::new(client, migration, journal, context)
+    let progress = Progress::new(cli, plan.targets().count());
+    let setup = setup(&env, &progress, journal, plan.findings.clone())
         .with_adopt(cli.adopt)
         .with_plan(plan, model, env.policy.clone());
     if cli.adopt {
@@ -149,8 +125,53 @@ pub(crate) async fn execute(
     })
 }
 
+/// What a runner over `journal` is made of; `found` is what planning has found.
+pub(crate) fn setup(
+    env: &Environment,
+    progress: &Progress,
+    journal: Box<dyn Journal>,
+    found: Vec<Finding>,
+) -> Setup {
+    // The executor takes the epoch.
+    let fence = Fence::without_lease(env.run.clone());
+    let context = StepContext::new(Arc::clone(&env.clock), fence)
+        .with_events(progress.sink())
+        .with_cancel(env.cancel.clone());
+    let client = env.client.clone();
+    let preflight: Arc<dyn PrepareEnvironment> = Arc::new(Preflight::new(client.clone()));
+    let prepare = match &env.kubeadm {
+        Some(driver) => {
+            let checks = [preflight, Arc::clone(driver) as Arc<dyn PrepareEnvironment>];
+            let pull = ImagePull::new(Kubeadm::clone(driver), client.clone(), checks);
+            Arc::new(pull.with_findings(found))
+        }
+        None => preflight,
+    };
+    let migration = Migration::new(
+        prepare,
+        Arc::clone(&env.back_up),
+        Arc::clone(&env.upgrade),
+        Arc::new(Drainer::new(client.clone())),
+        Arc::new(ClusterHealth::new(client.clone())),
+    );
+    Setup::new(client, migration, journal, context)
+}
+
+/// The run that has ended and left a node cordoned which this command may bring
+/// back: the node is given back by who goes by that run's name.
+async fn left_by_an_ended_run(cli: &Cli, access: &KubeAccess) -> Result<Option<String>, Failure> {
+    if cli.way_back().is_none() && access.anchor().await?.run.is_some() {
+        return Ok(None);
+    }
+    let is_of_a_run = |mark: &MarkedNode| mark.run != DRAINED_BY_HAND;
+    let is_meant = |mark: &MarkedNode| cli.way_back().is_none_or(|node| mark.node == node);
+    let marks = access.marked_nodes().await?.into_iter();
+    let mut left = marks.filter(|mark| is_of_a_run(mark) && is_meant(mark));
+    Ok(left.next().map(|mark| mark.run))
+}
+
 /// The executor's cure, with the flag that it is here.
-fn not_opened(error: Error) -> Failure {
+pub(crate) fn not_opened(error: Error) -> Failure {
     match error {
         Error::OtherRun { .. } | Error::OtherTarget { .. } | Error::OtherPolicy { .. } => {
             Failure::plain(format!("{error} (--adopt)"))
@@ -187,7 +208,7 @@ async fn dry_run(
     let input = StepInput::new(
         Arc::new(model),
         Arc::new(env.policy.clone()),
-        env.target.clone(),
+        plan.to.clone(),
     )
     .with_dry_run(true)
     .with_way_back(plan.way_back());

@@ -2,7 +2,7 @@
 
 use migrate_core::ActionId;
 use migrate_executor::{Entry, MemoryJournal, Record, RunEnd, RunOpened, RunOutcome};
-use migrate_plan::{Command, Recorded, replay};
+use migrate_plan::{Command, Input, Recorded, replay};
 
 use crate::cluster::{Rig, small};
 use crate::upgrade::run_to;
@@ -63,12 +63,18 @@ impl Run {
         let opened = &self.opened;
         let commands = replay(&opened.plan, &opened.model, &opened.policy, &self.inputs);
         let commands = commands.map_err(|error| error.to_string())?;
+        // What an aborted run was not to come to any more has ended all the same.
+        let has_ended = |id: &ActionId| {
+            let ends = |told: &Recorded| matches!(&told.input, Input::ActionEnded { id: of, .. } if of == id);
+            self.inputs.iter().any(ends)
+        };
         let replayed: Vec<ActionId> = commands
             .into_iter()
             .filter_map(|command| match command {
                 Command::Begin { action } => Some(action.id),
                 _ => None,
             })
+            .filter(|id| self.began.contains(id) || !has_ended(id))
             .collect();
         let same = match self.done {
             true => replayed == self.began,
@@ -92,7 +98,7 @@ async fn a_lost_input_shows() {
         matches!(
             record,
             Record::Input {
-                input: migrate_plan::Input::ActionEnded { .. }
+                input: Input::ActionEnded { .. }
             }
         )
     };

@@ -118,6 +118,13 @@ pub enum Error {
         given: String,
     },
 
+    /// There is no unfinished run to be ended.
+    #[error("journal {place} holds no unfinished run; there is nothing to abort")]
+    NothingToAbort {
+        /// The journal.
+        place: String,
+    },
+
     /// There is neither a plan nor an unfinished run.
     #[error("journal {place} holds no unfinished run, and no plan was given; make a plan first")]
     NothingPlanned {

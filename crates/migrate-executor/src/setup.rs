@@ -34,6 +34,10 @@ pub struct Setup {
     /// Plan from [`adoptable_model`](crate::adoptable_model). Changes nothing where
     /// journal, cluster and plan agree.
     pub adopt: bool,
+    /// End the unfinished run in the journal for good, as
+    /// [`Executor::abort`](crate::Executor::abort) does: no plan is needed, none
+    /// is begun, and nothing is adopted.
+    pub abort: bool,
     /// How often to look.
     pub pace: Pace,
 }
@@ -121,6 +125,7 @@ impl Setup {
             context,
             planned: None,
             adopt: false,
+            abort: false,
             pace: Pace::default(),
         }
     }
@@ -143,6 +148,13 @@ impl Setup {
         self
     }
 
+    /// Whether to end the unfinished run for good, see [`Setup::abort`].
+    #[must_use]
+    pub fn with_abort(mut self, abort: bool) -> Self {
+        self.abort = abort;
+        self
+    }
+
     /// How often to look.
     #[must_use]
     pub fn with_pace(mut self, pace: Pace) -> Self {
@@ -157,6 +169,7 @@ impl fmt::Debug for Setup {
             .field("journal", &self.journal.place())
             .field("context", &self.context)
             .field("adopt", &self.adopt)
+            .field("abort", &self.abort)
             .field("pace", &self.pace)
             .finish_non_exhaustive()
     }

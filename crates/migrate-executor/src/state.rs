@@ -11,7 +11,7 @@ use migrate_core::{
 use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetState, WaitingOn};
 
 use crate::report::{StopCause, Wait};
-use crate::{Entry, Error, Origin, Record, RunEnd, RunOpened, StepResult, WaitReason};
+use crate::{Entry, Error, Origin, Record, RunEnd, RunOpened, RunStep, StepResult, WaitReason};
 
 /// The state of one run.
 ///
@@ -30,6 +30,8 @@ pub(crate) struct RunState {
     pub(crate) prepared: Option<Vec<Finding>>,
     pub(crate) baseline: Option<Arc<Baseline>>,
     pub(crate) backup: Option<BackupReport>,
+    /// The claim was announced: the cluster may name this run.
+    pub(crate) claiming: bool,
     pub(crate) claimed: bool,
     /// The last epoch that a runner of this run has taken; 0 if none has.
     pub(crate) epoch: u64,
@@ -49,6 +51,10 @@ pub(crate) struct RunState {
     pub(crate) paused: bool,
     pub(crate) stop: Option<StopReason>,
     pub(crate) finished: bool,
+    /// It is being brought to its end for good.
+    pub(crate) aborting: bool,
+    /// Why it had last stopped.
+    pub(crate) had_stopped: Option<StopCause>,
     pub(crate) end: Option<(Moment, RunEnd)>,
 
     /// By the target as planned.
@@ -208,6 +214,7 @@ impl RunState {
             prepared: None,
             baseline: None,
             backup: None,
+            claiming: false,
             claimed: false,
             epoch: 0,
             taken_over: None,
@@ -221,6 +228,8 @@ impl RunState {
             paused: false,
             stop: None,
             finished: false,
+            aborting: false,
+            had_stopped: None,
             end: None,
             traces,
             replacements: BTreeMap::new(),
@@ -243,7 +252,7 @@ impl RunState {
             // The caller begins a new state for each.
             Record::RunOpened(_) => {}
             Record::EpochTaken { epoch } => self.epoch = epoch,
-            Record::StepBegan { .. } => {}
+            Record::StepBegan { step } => self.claiming |= step == RunStep::Claim,
             Record::StepEnded { result } => self.step_ended(result),
             Record::Input { input } => self.input(at, &input),
             Record::Intent { action } => {
@@ -275,7 +284,12 @@ impl RunState {
             Record::Waited { target, on, since } => {
                 self.waits.push(Wait::new(target, on, since, at));
             }
-            Record::RunEnded { end } => self.end = Some((at, end)),
+            Record::RunEnded { end } => {
+                if let RunEnd::Stopped { cause } = &end {
+                    self.had_stopped = Some(cause.clone());
+                }
+                self.end = Some((at, end));
+            }
         }
         Ok(())
     }
@@ -295,7 +309,11 @@ impl RunState {
 
     /// Whether the run is over for good.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(&self.end, Some((_, RunEnd::Done | RunEnd::Refused { .. })))
+        let end = self.end.as_ref().map(|(_, end)| end);
+        matches!(
+            end,
+            Some(RunEnd::Done | RunEnd::Refused { .. } | RunEnd::Aborted)
+        )
     }
 
     /// Takes a run that had stopped up again. Tells whether it had.
@@ -354,13 +372,28 @@ impl RunState {
             .is_some_and(|attempts| *attempts > 1)
     }
 
+    /// Actions that were decided, not announced, and that an aborted run does
+    /// not come to any more: those of targets that nobody has changed.
+    pub(crate) fn never_to_begin(&self) -> Vec<ActionId> {
+        let is_left = |action: &&Action| match action.phase {
+            Phase::Drain => true,
+            Phase::Upgrade => !self.attempts.contains_key(&action.id),
+            _ => false,
+        };
+        let due = self.due.iter().filter(is_left);
+        due.map(|action| action.id.clone()).collect()
+    }
+
     /// Nodes whose drain was given up, and that still have our cordon. Nothing
-    /// was changed on them, so they are to be given back.
+    /// was changed on them, so they are to be given back: also one whose drain
+    /// has failed, if nobody is going to try it again.
     pub(crate) fn to_lift(&self) -> Vec<String> {
         let given_up = self.rollout.standings().into_iter().filter_map(|standing| {
-            let TargetState::Skipped { .. } = standing.state else {
-                return None;
-            };
+            match standing.state {
+                TargetState::Skipped { .. } => {}
+                TargetState::Failed { .. } if self.aborting => {}
+                _ => return None,
+            }
             let trace = self.traces.get(self.planned(&standing.target))?;
             (trace.cordoned && trace.phase == Some(Phase::Drain)).then_some(standing.target)
         });
@@ -408,6 +441,13 @@ impl RunState {
             }
             Input::ActionEnded { id, result } => self.ended(at, id, result),
             Input::Paused { paused } => self.paused = *paused,
+            Input::Aborted => {
+                self.aborting = true;
+                // What is under way is brought to its end, whatever it was that
+                // had stopped, and none of it is verified once more.
+                self.stop = None;
+                self.finished = false;
+            }
             _ => {}
         }
         self.rollout.handle(at, input);
@@ -428,10 +468,12 @@ impl RunState {
     }
 
     fn ended(&mut self, at: Moment, id: &ActionId, result: &ActionResult) {
-        self.last_end = Some(at);
+        // One that was never announced has nothing that could end.
+        self.due.retain(|action| action.id != *id);
         let Some(action) = self.open.remove(id) else {
             return;
         };
+        self.last_end = Some(at);
         let planned = self.planned(&action.target).clone();
         if let ActionResult::Deferred { away } = result {
             for node in away {

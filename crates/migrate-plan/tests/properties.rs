@@ -5,7 +5,7 @@
 mod support;
 
 use migrate_core::Phase;
-use migrate_plan::{Command, Recorded, Rollout, replay};
+use migrate_plan::{Command, Input, Recorded, Rollout, StopReason, TargetState, replay};
 use proptest::prelude::*;
 use support::judge::Judge;
 use support::world::{Scenario, World};
@@ -29,12 +29,14 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u64, 0, 30, 600]),
         prop::sample::select(vec![0u32, 1, 2, 99]),
     );
-    (shape, day, gates, any::<[bool; 6]>()).prop_map(
+    let abort = prop::option::weighted(0.3, 0..60u64);
+    (shape, day, gates, any::<[bool; 6]>(), abort).prop_map(
         |(
             (seed, members, control_plane_nodes, pools, workloads),
             (retry, fail, replace, defer, noise),
             (soak, max_failed),
             flags,
+            abort,
         )| {
             Scenario {
                 seed,
@@ -55,6 +57,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 noise,
                 budget_status: flags[2],
                 punctual: flags[3],
+                abort,
             }
         },
     )
@@ -68,7 +71,7 @@ proptest! {
     })]
 
     /// Rules and termination, with failures, retries, replaced machines,
-    /// pauses, cancellations, flapping and vanishing nodes.
+    /// pauses, cancellations, flapping and vanishing nodes, aborted or not.
     #[test]
     fn every_run_keeps_the_rules_and_ends(scenario in scenario()) {
         let mut world = World::new(scenario);
@@ -83,6 +86,29 @@ proptest! {
         } else {
             prop_assert!(world.rollout.stopped().is_some());
         }
+    }
+
+    /// Aborted at any moment, what has begun is brought to its end, nothing else
+    /// begins (the judge), and the end is for good.
+    #[test]
+    fn an_aborted_run_ends_for_good(scenario in scenario(), turn in 0..60u64) {
+        let mut world = World::new(Scenario { abort: Some(turn), ..scenario });
+        world.run();
+        Judge::watch(&world);
+        // It may have finished before it came to that.
+        let was_told = world.inputs().iter().any(|r| r.input == Input::Aborted);
+        prop_assume!(was_told);
+        prop_assert_eq!(world.rollout.stopped(), Some(StopReason::Aborted));
+        let is_over = |state: &TargetState| {
+            !matches!(state, TargetState::Waiting | TargetState::InWork { .. })
+        };
+        let standings = world.rollout.standings();
+        prop_assert!(standings.iter().all(|s| is_over(&s.state)), "{:?}", standings);
+        let mut later = world.rollout.clone();
+        for input in [Input::Started, Input::Cancelled, Input::Aborted] {
+            later.handle(world.end, &input);
+        }
+        prop_assert_eq!(later.poll(world.end), None);
     }
 
     /// The replay law, through the JSON that a journal would hold.
@@ -114,6 +140,7 @@ proptest! {
             fail: 0,
             defer: 0,
             noise: 0,
+            abort: None,
             workloads: scenario.workloads.iter().map(|(n, b)| (*n, b.map(|b| b.max(1)))).collect(),
             ..scenario
         };

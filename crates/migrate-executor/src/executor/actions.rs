@@ -4,14 +4,14 @@ use migrate_core::steps::{Baseline, DrainEvent, DrainEvents, DrainOutcome};
 use migrate_core::{
     Action, ActionId, EventKind, Finding, Moment, Outcome, Phase, StepError, Target,
 };
-use migrate_plan::{ActionResult, Input};
+use migrate_plan::{ActionResult, Input, StopReason};
 
 use super::Executor;
 use super::resumption::Resumption;
 use super::upgrade::{Entry, failed};
 use super::verify::{CheckKey, CheckOutput};
-use crate::Record;
 use crate::report::StopCause;
+use crate::{Record, RunEnd};
 
 impl Executor {
     /// Tells the rollout what is new, and looks whether it is over.
@@ -23,9 +23,7 @@ impl Executor {
             }
             self.view.close();
             if self.state.verified {
-                self.inbox.push_back(Record::RunEnded {
-                    end: crate::RunEnd::Done,
-                });
+                self.inbox.push_back(Record::RunEnded { end: RunEnd::Done });
             }
             return;
         }
@@ -35,7 +33,8 @@ impl Executor {
         self.inbox
             .extend(news.into_iter().map(|input| Record::Input { input }));
         // Who cancels before the rollout began wants it not to begin.
-        let must_start = self.resumption != Resumption::Cancelled
+        let must_start = !self.state.aborting
+            && self.resumption != Resumption::Cancelled
             && (self.state.started_at.is_none() || self.resumption.owes_restart());
         if must_start && self.view.is_synced() {
             self.resumption.restarted();
@@ -51,11 +50,18 @@ impl Executor {
             return;
         }
         match &self.state.stop {
+            // Nodes are given back first, which somebody may hold.
+            Some(StopReason::Aborted) if self.resumption.owes_lift() => self.act_on_gate(now),
             // What is under way goes on to its end first.
             Some(reason) if self.state.open.is_empty() && self.lifting.is_empty() => {
                 let reason = reason.clone();
                 self.view.close();
-                self.end(StopCause::Rollout { reason });
+                match reason {
+                    StopReason::Aborted => self.inbox.push_back(Record::RunEnded {
+                        end: RunEnd::Aborted,
+                    }),
+                    reason => self.end(StopCause::Rollout { reason }),
+                }
             }
             Some(_) => {}
             None => self.act_on_gate(now),
@@ -150,6 +156,9 @@ impl Executor {
         if error.is_some() {
             self.view.look_again();
             self.lift();
+        }
+        if self.state.aborting {
+            self.give_back();
         }
         self.shop.cx.emit(EventKind::ActionEnded { action, error });
     }
@@ -264,6 +273,11 @@ impl Executor {
                 }
                 // The step sees that none is left.
                 CheckOutput::Passed(CheckKey::TakeOver(_)) => {}
+                // It stays cordoned, and the report says so.
+                CheckOutput::Failed(CheckKey::TakeOver(node), findings) if self.state.aborting => {
+                    self.drains.settled(&node);
+                    self.announce(&findings);
+                }
                 CheckOutput::Failed(CheckKey::TakeOver(_), findings) => {
                     self.end(StopCause::Verification { findings });
                 }

@@ -1,11 +1,11 @@
 //! The end of a run: the anchor, what is left on the nodes, the report.
 
 use migrate_core::{Finding, Moment, ObjectName, Severity, StepError};
+use migrate_plan::StopReason;
 
 use super::{Executor, StepOutcome};
-use crate::MarkedNode;
-use crate::RunEnd;
-use crate::report::{Report, RunOutcome, Stop};
+use crate::report::{Report, RunOutcome, Stop, StopCause};
+use crate::{MarkedNode, RunEnd};
 
 /// The last look at the cluster.
 #[derive(Default)]
@@ -26,7 +26,7 @@ impl Closing {
 }
 
 impl Executor {
-    /// Clears the anchor of a run that is done, and looks for marks left.
+    /// Clears the anchor of a run that is over, and looks for marks left.
     pub(super) fn act_on_the_end(&mut self, now: Moment) {
         let Some((_, end)) = &self.state.end else {
             return;
@@ -46,11 +46,11 @@ impl Executor {
         if self.closing.retry_at.is_some_and(|at| at > now) {
             return;
         }
-        let is_done = *end == RunEnd::Done;
+        let is_over = self.state.is_over();
         self.closing.under_way = true;
         self.closing.attempts += 1;
         self.closing.retry_at = None;
-        self.jobs.push(self.shop.close(is_done));
+        self.jobs.push(self.shop.close(is_over));
     }
 
     pub(super) fn closed(&mut self, result: Result<Vec<MarkedNode>, StepError>, now: Moment) {
@@ -76,12 +76,22 @@ impl Executor {
                 let stop = Stop::new(cause.clone(), report(outcome));
                 Some(StepOutcome::Stopped(Box::new(stop)))
             }
+            Some((_, RunEnd::Aborted)) => {
+                let stop = Stop::new(aborted(), report(RunOutcome::Aborted));
+                Some(StepOutcome::Stopped(Box::new(stop)))
+            }
             _ => Some(StepOutcome::Done(Box::new(report(RunOutcome::Done)))),
         };
     }
 
     pub(super) fn report_of(&self, outcome: RunOutcome, marks: Option<&[MarkedNode]>) -> Report {
         Report::new(&self.state, outcome, &self.place, self.now(), marks)
+    }
+}
+
+fn aborted() -> StopCause {
+    StopCause::Rollout {
+        reason: StopReason::Aborted,
     }
 }
 

@@ -33,6 +33,11 @@ impl Gate {
         self.look_at
     }
 
+    /// Nothing that waits now is let through by the look under way.
+    pub(super) fn covers_nothing(&mut self) {
+        self.reading = self.reading.map(|_| 0);
+    }
+
     /// Whether looking again may help.
     fn may_pass(&mut self, error: &StepError, now: Moment) -> bool {
         error.is_retryable() || self.warm_up.may_pass(error, now)

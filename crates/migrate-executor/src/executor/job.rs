@@ -37,7 +37,7 @@ pub(super) enum Ended {
     /// The number of the observation that was asked for.
     Observed(u64, Result<Baseline, StepError>),
     Drainer(Result<DrainEvents, StepError>),
-    /// The anchor cleared, where the run is done, and the marks that are left.
+    /// The anchor cleared, where the run is over, and the marks that are left.
     Closed(Result<Vec<MarkedNode>, StepError>),
 }
 
@@ -144,12 +144,12 @@ impl Workshop {
         })
     }
 
-    /// Clears the anchor of a run that is done, then looks for marks.
-    pub(super) fn close(&self, is_done: bool) -> Job {
+    /// Clears the anchor of a run that is over, then looks for marks.
+    pub(super) fn close(&self, is_over: bool) -> Job {
         let shop = self.clone();
         Box::pin(async move {
             let close = async {
-                if is_done {
+                if is_over {
                     shop.access.clear(&shop.cx.fence).await?;
                 }
                 shop.access.marked_nodes().await

@@ -5,6 +5,7 @@
 //! state then asks for is begun. Work under way lives in the executor, not in
 //! `step`, so that a dropped `step` loses nothing.
 
+mod abort;
 mod actions;
 mod close;
 mod drain;
@@ -91,6 +92,8 @@ pub struct Executor {
     waits: WaitBook,
     closing: Closing,
     resumption: Resumption,
+    /// The run is to be ended for good, and the journal does not say so yet.
+    to_abort: bool,
     /// Why this runner may not go on, although the run has not ended.
     barred: Option<StopCause>,
     outcome: Option<StepOutcome>,
@@ -203,12 +206,25 @@ impl Executor {
         self.gate.asked_to_pause = false;
     }
 
-    /// Ends the run: nothing more begins, what is under way goes on to its end,
+    /// Stops the run: nothing more begins, what is under way goes on to its end,
     /// then the run is stopped. Opening the journal again goes on with it.
     pub fn cancel(&mut self) {
         self.inbox.push_back(Record::Input {
             input: Input::Cancelled,
         });
+    }
+
+    /// Ends the run for good. Before anything was changed it ends at once. Else no
+    /// further target begins; one whose upgrade was begun goes on to the end of its
+    /// verification, retries included; drains go on to their end. Every node that
+    /// was not changed is given back, then the cluster names no run any more and
+    /// the outcome is [`Aborted`](RunOutcome::Aborted). A node that failed stays
+    /// cordoned; the report names it. The kill switch holds all of this back.
+    ///
+    /// Durable with the next step, and kept by a crash from then on. Nothing takes
+    /// it back; a run that has ended is left as it is.
+    pub fn abort(&mut self) {
+        self.to_abort = true;
     }
 
     /// The run's id.
@@ -272,13 +288,22 @@ impl Executor {
                 self.holding.renewed(now);
             }
             (Record::Intent { action }, _) => self.begin_action(action, false),
-            // A rollout that is over is not cancelled: it is verified.
+            // A rollout that is over is not cancelled: it is verified; one that is
+            // aborted is over soon.
             (
                 Record::Input {
                     input: Input::Cancelled,
                 },
                 _,
-            ) if !self.state.finished => self.resumption = Resumption::Cancelled,
+            ) if !self.state.finished && !self.state.aborting => {
+                self.resumption = Resumption::Cancelled
+            }
+            (
+                Record::Input {
+                    input: Input::Aborted,
+                },
+                _,
+            ) => self.aborted(),
             (
                 Record::Input {
                     input: Input::ActionEnded { result, .. },
@@ -294,6 +319,8 @@ impl Executor {
         let now = self.now();
         if self.state.end.is_some() {
             self.act_on_the_end(now);
+        } else if self.to_abort || self.state.aborting {
+            self.act_on_abort(now);
         } else if let Some(cause) = self.state.blocked() {
             self.end(cause);
         } else if let Some(step) = self.next_step() {

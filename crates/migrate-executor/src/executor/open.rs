@@ -59,7 +59,7 @@ impl Executor {
     /// * [`Error::ApiOlder`]: the API was restored from a backup.
     /// * [`Error::OtherTarget`], [`Error::OtherPolicy`]: the unfinished run in
     ///   the journal is not the one that was planned.
-    /// * [`Error::NothingPlanned`]: there is nothing to do.
+    /// * [`Error::NothingPlanned`], [`Error::NothingToAbort`]: there is nothing to do.
     /// * [`Error::Cluster`]: the cluster does not answer, or refuses.
     /// * those of the journal.
     pub async fn open(setup: Setup) -> Result<Self, Error> {
@@ -70,8 +70,11 @@ impl Executor {
             mut context,
             planned,
             adopt,
+            abort,
             pace,
         } = setup;
+        let adopt = adopt && !abort;
+        let planned = planned.filter(|_| !abort);
         let place = journal.place();
         let history = History::read(&place, journal.load().await?)?;
         let (cx, pause) = (&context, pace.retry);
@@ -100,7 +103,11 @@ impl Executor {
             planned,
             adopt,
             &context.fence.run,
-        )?;
+        )
+        .map_err(|error| match error {
+            Error::NothingPlanned { place } if abort => Error::NothingToAbort { place },
+            error => error,
+        })?;
         let rival = anchor.holder.take_if(|holder| {
             holder.identity != place && !matches!(choice, Choice::NothingToDo(_))
         });
@@ -181,6 +188,7 @@ impl Executor {
             waits: WaitBook::default(),
             closing: Closing::default(),
             resumption: Resumption::new(state.reopen(), anchor.paused),
+            to_abort: abort,
             barred: None,
             outcome: None,
             state,

@@ -38,6 +38,15 @@ impl Resumption {
         matches!(self, Self::LiftWhenLetGo | Self::RestartThenLift)
     }
 
+    /// The run is ended for good, `is_held` or not: nothing goes on but what was
+    /// begun.
+    pub(super) fn aborted(&mut self, is_held: bool) {
+        *self = match is_held {
+            true => Self::LiftWhenLetGo,
+            false => Self::Settled,
+        };
+    }
+
     /// The rollout is being told to go on.
     pub(super) fn restarted(&mut self) {
         *self = match *self {

@@ -36,6 +36,11 @@ impl Steps {
     pub(super) fn wake_at(&self) -> Option<Moment> {
         self.retry_at
     }
+
+    /// Forgets `step`, if it is under way.
+    pub(super) fn leave(&mut self, step: RunStep) {
+        self.current.take_if(|current| *current == step);
+    }
 }
 
 impl Executor {
@@ -257,7 +262,7 @@ impl Executor {
         }
     }
 
-    fn announce(&self, findings: &[Finding]) {
+    pub(super) fn announce(&self, findings: &[Finding]) {
         for finding in findings {
             self.shop.cx.emit(EventKind::Found {
                 finding: finding.clone(),

@@ -111,6 +111,11 @@ impl Checks {
         self.running.insert(key, check);
     }
 
+    /// Leaves off verifying the whole cluster.
+    pub(super) fn leave_cluster(&mut self) {
+        self.running.remove(&CheckKey::Cluster);
+    }
+
     /// Whether a verification for an earlier run is under way.
     pub(super) fn is_taking_over(&self) -> bool {
         self.running

@@ -211,6 +211,8 @@ pub enum StepResult {
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub enum RunEnd {
+    /// It was ended for good, with work left or not.
+    Aborted,
     /// Everything is at the target and verified.
     Done,
     /// It ended before anything was changed.

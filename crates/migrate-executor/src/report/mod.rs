@@ -154,8 +154,24 @@ impl Report {
                 .collect(),
             None => standing::cordoned_by_the_journal(state),
         };
-        if outcome == RunOutcome::Done {
-            findings.extend(cordons.iter().map(|node| leaked(node, &state.run)));
+        let targets = standing::targets(state, &cordons);
+        // One that failed says itself what is to be done about it.
+        let is_told = |node: &&String| {
+            let mut of_node = targets.iter().filter(|at| at.target.name() == **node);
+            of_node.any(|at| matches!(at.position, Position::Failed { .. }))
+        };
+        match (&outcome, &state.had_stopped) {
+            (RunOutcome::Done, _) => {
+                findings.extend(cordons.iter().map(|node| leaked(node, &state.run)));
+            }
+            (RunOutcome::Aborted, stopped) => {
+                if let Some(StopCause::Verification { findings: worse }) = stopped {
+                    findings.extend(worse.iter().cloned());
+                }
+                let left = cordons.iter().filter(|node| !is_told(node));
+                findings.extend(left.map(|node| leaked(node, &state.run)));
+            }
+            _ => {}
         }
         Self {
             schema: REPORT_SCHEMA,
@@ -173,7 +189,7 @@ impl Report {
             waits: summarise(&state.waits),
             findings,
             backup: state.backup.clone(),
-            targets: standing::targets(state, &cordons),
+            targets,
             cordons,
             outcome,
         }

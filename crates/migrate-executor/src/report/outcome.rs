@@ -18,6 +18,10 @@ pub enum RunOutcome {
     Done,
     /// Everything was at the target before; nothing was changed or written.
     NothingToDo,
+    /// It was ended for good, with work left or not. What had begun has ended;
+    /// what failed, and the nodes still cordoned by it, are in the report. A new
+    /// run may begin with the same journal, forward or back.
+    Aborted,
     /// It ended before anything was changed. A new run may begin.
     Refused {
         /// Why.
@@ -122,6 +126,9 @@ impl fmt::Display for RunOutcome {
         match self {
             Self::Done => f.write_str("done"),
             Self::NothingToDo => f.write_str("nothing to do: everything is at the target"),
+            Self::Aborted => {
+                f.write_str("aborted, the run has ended: go on, or take nodes back, with a new run")
+            }
             Self::Refused { cause } => write!(f, "refused, nothing was changed: {cause}"),
             Self::Stopped { cause } => write!(f, "stopped, cure this and open it again: {cause}"),
             Self::Interrupted { cause } => write!(f, "interrupted, open it again: {cause}"),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use migrate_core::{KubeVersion, Phase, Target};
-use migrate_plan::TargetState;
+use migrate_plan::{StopReason, TargetState};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Course, RunState, Trace};
@@ -104,6 +104,10 @@ pub(super) fn cordoned_by_the_journal(state: &RunState) -> Vec<String> {
 fn position(state: TargetState, trace: &Trace) -> Position {
     match (state, trace.phase) {
         (TargetState::Done, _) => Position::Done,
+        // Left out before it began, like all others.
+        (TargetState::Skipped { reason }, None) if reason == StopReason::Aborted.to_string() => {
+            Position::Untouched
+        }
         (TargetState::Skipped { reason }, _) => Position::Skipped { reason },
         (TargetState::Failed { phase }, _) => Position::Failed {
             phase,

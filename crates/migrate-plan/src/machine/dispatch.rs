@@ -12,7 +12,7 @@ use std::time::Duration;
 use migrate_core::Phase;
 
 use super::queue::NONE;
-use super::{Emit, Gate, Machine, Mode, Stage, State};
+use super::{Emit, Gate, Halt, Machine, Mode, Stage, State};
 
 impl Machine {
     /// Begins whatever may begin, then looks whether anything is left.
@@ -43,7 +43,12 @@ impl Machine {
         if self.mode != Mode::Running {
             return;
         }
-        if self.remaining == 0 {
+        if self.aborting {
+            self.moves();
+            if self.busy == 0 {
+                self.halt(Halt::Aborted);
+            }
+        } else if self.remaining == 0 {
             self.mode = Mode::Finished;
             self.moves();
             self.out.push_back(Emit::Finished);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use migrate_core::{OnDeadline, Phase};
 
-use super::{Cause, Emit, Halt, Machine, Mode, State, next_phase};
+use super::{ABORTED, Cause, Emit, Halt, Machine, Mode, State, next_phase};
 
 /// How often an action is tried before it has failed for good.
 const MAX_ATTEMPTS: u8 = 3;
@@ -41,6 +41,7 @@ impl Machine {
             Ended::Deferred { away } => self.deferred(target, phase, &away),
             Ended::Succeeded => self.passed(target, phase),
             Ended::Failed { retryable, reason } => self.failed(target, phase, retryable, reason),
+            Ended::Skipped { reason } if self.aborting => self.abandon(target, phase, reason),
             Ended::Skipped { reason } => self.give_up(target, phase, true, reason),
         }
         self.dispatch();
@@ -48,7 +49,8 @@ impl Machine {
 
     fn failed(&mut self, target: u32, phase: Phase, retryable: bool, reason: String) {
         let attempts = self.attempts[target as usize];
-        if retryable && attempts < MAX_ATTEMPTS && !self.is_gone(target) {
+        let is_left = self.aborting && phase == Phase::Drain;
+        if retryable && attempts < MAX_ATTEMPTS && !self.is_gone(target) && !is_left {
             let wait = FIRST_RETRY * (1 << attempts.saturating_sub(1));
             self.set(target, State::Backoff(phase));
             self.timers.push(Reverse((self.now + wait, target)));
@@ -72,6 +74,9 @@ impl Machine {
             let pool = self.layout.pool_of(*slot) as usize;
             self.pools[pool].away > self.layout.widths[pool]
         };
+        if self.aborting && phase == Phase::Drain {
+            return self.abandon(target, phase, ABORTED.to_owned());
+        }
         let Some(slot) = slot.filter(|slot| phase == Phase::Drain && full(slot)) else {
             let reason = "its pool was full when it was to begin".to_owned();
             return self.failed(target, phase, true, reason);
@@ -96,6 +101,10 @@ impl Machine {
                 self.give_up(target, phase, true, "its node is gone".to_owned());
                 return;
             }
+            if self.aborting {
+                self.abandon(target, phase, ABORTED.to_owned());
+                return;
+            }
         }
         if let Some(next) = next_phase(phase) {
             self.become_due(target, next);
@@ -108,12 +117,14 @@ impl Machine {
         } else {
             self.leave_flight(target);
             match target.checked_sub(self.layout.members) {
-                Some(slot) if self.is_canary(slot) && !self.layout.canary_soak.is_zero() => {
-                    self.soak(slot);
-                }
+                Some(slot) if self.soaks(slot) => self.soak(slot),
                 _ => self.through(target),
             }
         }
+    }
+
+    fn soaks(&self, slot: u32) -> bool {
+        self.is_canary(slot) && !self.layout.canary_soak.is_zero() && !self.aborting
     }
 
     fn through(&mut self, target: u32) {
@@ -140,6 +151,14 @@ impl Machine {
         let slot = target.checked_sub(self.layout.members);
         let canary = slot.is_some_and(|slot| self.is_canary(slot));
         let changed = phase != Phase::Drain;
+        if self.aborting {
+            match changed {
+                false => self.abandon(target, phase, ABORTED.to_owned()),
+                true if self.is_gone(target) => self.abandon(target, phase, reason),
+                true => self.set(target, State::Failed(phase)),
+            }
+            return;
+        }
         let gone = self.is_gone(target) && !(canary && changed);
         // Everything after it waits for the whole control plane.
         let first = slot.is_none_or(|slot| self.layout.is_control_plane(slot));
@@ -162,8 +181,14 @@ impl Machine {
             return;
         }
         self.failed += u32::from(!gone);
-        if let Some(slot) = slot {
-            if !changed {
+        self.abandon(target, phase, reason);
+        self.canary_through(target, false);
+    }
+
+    /// Leaves a target out that had begun, and gives back what it held.
+    pub(super) fn abandon(&mut self, target: u32, phase: Phase, reason: String) {
+        if let Some(slot) = target.checked_sub(self.layout.members) {
+            if phase == Phase::Drain {
                 self.release(slot);
             }
             self.leave_flight(target);
@@ -171,7 +196,6 @@ impl Machine {
         }
         self.reasons.insert(target, reason);
         self.set(target, State::Skipped);
-        self.canary_through(target, false);
     }
 
     pub(super) fn halt(&mut self, halt: Halt) {

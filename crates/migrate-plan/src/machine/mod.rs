@@ -9,6 +9,7 @@
 //! So the sequence of begun actions depends on the sequence of inputs and their
 //! times alone, not on when anybody fetched it. The replay law rests on this.
 
+mod abort;
 mod dispatch;
 mod ending;
 mod inspect;
@@ -23,9 +24,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use migrate_core::Moment;
+use migrate_core::{Moment, Phase};
 
 use crate::intern::Interned;
+pub(crate) use abort::ABORTED;
 pub(crate) use ending::Ended;
 pub(crate) use inspect::Obstacle;
 use layout::Layout;
@@ -108,6 +110,8 @@ pub(crate) struct Machine {
     now: Moment,
     mode: Mode,
     paused: bool,
+    /// What has begun is brought to its end, and nothing else begins any more.
+    aborting: bool,
     states: Vec<State>,
     attempts: Vec<u8>,
     reasons: BTreeMap<u32, String>,
@@ -122,6 +126,9 @@ pub(crate) struct Machine {
     soaking: BTreeMap<u32, Moment>,
     /// Slots that were begun and given up.
     failed: u32,
+    /// Targets that had failed after their drain when the rollout was started
+    /// again.
+    tried_before: BTreeSet<u32>,
     nodes: Vec<Node>,
     slot_nodes: Vec<u32>,
     /// Further nodes that came in place of a slot's node, still to be verified.
@@ -172,6 +179,7 @@ impl Machine {
             now: Moment::EPOCH,
             mode: Mode::Idle,
             paused: false,
+            aborting: false,
             states: vec![State::Gated; targets],
             attempts: vec![0; targets],
             reasons: BTreeMap::new(),
@@ -182,6 +190,7 @@ impl Machine {
             }),
             soaking: BTreeMap::new(),
             failed: 0,
+            tried_before: BTreeSet::new(),
             nodes: Vec::with_capacity(spec.node_pools.len()),
             slot_nodes: layout.slots.iter().map(|slot| slot.node).collect(),
             further: BTreeMap::new(),
@@ -256,6 +265,9 @@ impl Machine {
 
     /// Begins, or goes on after a stop: what failed is tried again.
     pub(crate) fn start(&mut self) {
+        if self.aborting {
+            return;
+        }
         match self.mode {
             Mode::Idle | Mode::Stopped(_) => self.mode = Mode::Running,
             Mode::Running | Mode::Finished => return,
@@ -264,6 +276,9 @@ impl Machine {
         for target in 0..self.targets() {
             if let State::Failed(phase) = self.states[target as usize] {
                 self.attempts[target as usize] = 0;
+                if phase != Phase::Drain {
+                    self.tried_before.insert(target);
+                }
                 self.become_due(target, phase);
             }
         }
@@ -276,7 +291,9 @@ impl Machine {
     }
 
     pub(crate) fn cancel(&mut self) {
-        self.halt(Halt::Cancelled);
+        if !self.aborting {
+            self.halt(Halt::Cancelled);
+        }
     }
 
     /// Takes note of how many disruptions `budget` allows now.

@@ -76,6 +76,8 @@ impl Machine {
             if at_target && (is_back || state.is_untouched()) {
                 self.reasons.remove(&(self.layout.members + slot));
                 self.withdraw(slot, State::Done);
+            } else if self.aborting {
+                // Nothing is left to begin.
             } else if is_back {
                 self.readmit(slot);
             } else if state == State::NotReady && ready {

@@ -23,7 +23,7 @@ pub(crate) enum State {
     Backoff(Phase),
     /// A verified canary, left alone until it is verified once more.
     Soaking,
-    /// Failed for good, which stopped the rollout.
+    /// Failed for good, which stopped the rollout, unless it was ending anyhow.
     Failed(Phase),
     /// Passed every phase, or found at the target.
     Done,
@@ -45,6 +45,7 @@ pub(crate) enum Mode {
 /// Why it stopped.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Halt {
+    Aborted,
     Cancelled,
     Failed {
         target: u32,

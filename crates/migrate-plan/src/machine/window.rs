@@ -62,7 +62,7 @@ impl Machine {
 
     /// When the next window opens, while that matters.
     pub(super) fn window_opens_at(&self) -> Option<Moment> {
-        let matters = self.mode == Mode::Running && self.remaining > 0;
+        let matters = self.mode == Mode::Running && self.remaining > 0 && !self.aborting;
         self.window.opens_at.filter(|_| matters)
     }
 

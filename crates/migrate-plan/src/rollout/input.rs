@@ -5,6 +5,8 @@ use std::fmt;
 use migrate_core::{Action, ActionId, BudgetKey, KubeVersion, Moment, Outcome, Phase, Target};
 use serde::{Deserialize, Serialize};
 
+use crate::machine::ABORTED;
+
 /// Something a rollout is told.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -14,6 +16,12 @@ use serde::{Deserialize, Serialize};
     tag = "input"
 )]
 pub enum Input {
+    /// End for good, wherever the rollout stands: no target begins any more. One
+    /// whose upgrade was begun goes on to the end of its verification, retries
+    /// included; a drain that runs goes on to its end and its node is left out,
+    /// as is every other that was not changed. Then comes [`Command::Stop`], and
+    /// [`Started`](Self::Started) changes nothing any more.
+    Aborted,
     /// An action ended. Ignored unless that very action is running, so telling
     /// it twice is harmless. After a failure or a skip also tell how the node
     /// is ([`NodeSeen`](Self::NodeSeen)).
@@ -141,6 +149,8 @@ pub enum Command {
     tag = "stop"
 )]
 pub enum StopReason {
+    /// Ended for good ([`Input::Aborted`]): whatever had begun has ended.
+    Aborted,
     /// A canary failed after its drain: the other nodes of its pool would too.
     CanaryFailed {
         /// The canary.
@@ -183,6 +193,7 @@ pub enum StopReason {
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Aborted => f.write_str(ABORTED),
             Self::CanaryFailed {
                 target,
                 phase,

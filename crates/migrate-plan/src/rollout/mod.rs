@@ -46,6 +46,9 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 ///   what is predicted for it ends in time: for a member, what is predicted for
 ///   all members that are left. What has begun is brought to its end.
 /// - It stops when one node more fails than policy allows.
+/// - Aborted ([`Input::Aborted`]), it begins nothing but what is left of a target
+///   whose upgrade was begun, whatever the windows say; neither a canary nor a
+///   failure holds anything up, and it ends in [`StopReason::Aborted`].
 /// - A node passes drain, upgrade and verify in this order; of one target no
 ///   two actions run at once; a completed action is never begun again.
 /// - It ends. Every target is done or given up, or there is a
@@ -105,6 +108,7 @@ impl Rollout {
         self.machine.advance(now);
         self.fetch();
         match input {
+            Input::Aborted => self.machine.abort(),
             Input::ActionEnded { id, result } => self.action_ended(id, result),
             Input::BudgetSeen { key, allowed } => {
                 if let Some(budget) = self.names.budget(key) {
@@ -318,6 +322,7 @@ impl Rollout {
 
     fn stop_reason(&self, halt: &Halt) -> StopReason {
         match halt {
+            Halt::Aborted => StopReason::Aborted,
             Halt::Cancelled => StopReason::Cancelled,
             Halt::Failed {
                 target,

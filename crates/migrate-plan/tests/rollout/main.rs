@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod abort;
 mod documents;
 mod failures;
 mod gates;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{Action, ActionId, Moment, Phase, Target};
-use migrate_plan::{ActionResult, Command, Input, Recorded, TargetState};
+use migrate_plan::{ActionResult, Command, Input, Recorded, StopReason, TargetState};
 
 use super::world::{Entry, World};
 
@@ -32,14 +32,17 @@ pub(crate) struct Judge {
     /// Their canary is verified and not confirmed.
     soaking: BTreeSet<String>,
     begun: BTreeSet<ActionId>,
+    /// Begun before the run was aborted.
+    upgrades: BTreeSet<ActionId>,
     verified_at: BTreeMap<String, Moment>,
-    /// At the end.
+    /// At the end, for another reason than that the run was aborted.
     skipped: BTreeSet<String>,
     /// Nodes that were begun and given up, and were there.
     failed: u32,
     now: Moment,
     paused: bool,
     stopped: bool,
+    aborting: bool,
 }
 
 impl Judge {
@@ -56,7 +59,8 @@ impl Judge {
             judge.pools.insert(node.name.clone(), pool);
         }
         for standing in world.rollout.standings() {
-            if let TargetState::Skipped { .. } = standing.state {
+            let aborted = StopReason::Aborted.to_string();
+            if matches!(&standing.state, TargetState::Skipped { reason } if *reason != aborted) {
                 judge.skipped.insert(standing.target.name().to_owned());
             }
         }
@@ -134,8 +138,9 @@ impl Judge {
                 self.well.remove(node);
             }
             Input::Paused { paused } => self.paused = *paused,
-            Input::Cancelled => self.stopped = true,
-            Input::Started => self.stopped = false,
+            Input::Aborted => (self.aborting, self.stopped) = (true, false),
+            Input::Cancelled => self.stopped |= !self.aborting,
+            Input::Started => self.stopped &= self.aborting,
             _ => {}
         }
     }
@@ -231,6 +236,17 @@ impl Judge {
         assert!(!self.paused, "{action} begun in a pause");
         assert!(!self.stopped, "{action} begun after a stop");
         assert!(!self.completed.contains(&action.id), "{action} begun again");
+        if self.aborting {
+            // Of a target that was changed, what is left.
+            let goes_on = match action.phase {
+                Phase::Drain => false,
+                Phase::Upgrade => self.upgrades.contains(&action.id),
+                _ => true,
+            };
+            assert!(goes_on, "{action} begun while the run is aborted");
+        } else if action.phase == Phase::Upgrade {
+            self.upgrades.insert(action.id.clone());
+        }
         let name = action.target.name();
         let same_target = |other: &&Action| other.target.name() == name;
         assert_eq!(

@@ -40,6 +40,8 @@ pub(crate) struct Scenario {
     pub(crate) noise: u64,
     /// Feed budget states as a cluster would show them.
     pub(crate) budget_status: bool,
+    /// Aborts after so many turns, 0 being before the start.
+    pub(crate) abort: Option<u64>,
     /// Poll at `wake_at`, or only when something happens anyway.
     pub(crate) punctual: bool,
 }
@@ -131,8 +133,14 @@ impl World {
 
     /// Runs until the rollout has finished or stopped for good.
     pub(crate) fn run(&mut self) {
+        if self.scenario.abort == Some(0) {
+            self.tell(Input::Aborted);
+        }
         self.tell(Input::Started);
-        for _ in 0..20_000 {
+        for turn in 1..20_000 {
+            if self.scenario.abort == Some(turn) {
+                self.tell(Input::Aborted);
+            }
             if self.rollout.is_finished() {
                 self.end = self.now;
                 return;
