@@ -61,8 +61,10 @@ fn rules(checker: RuleChecker) -> Vec<&'static str> {
 #[test]
 fn what_is_assumed_is_what_the_settings_say() {
     let broken = |max: Value, without: &str| {
-        let mut settings = RuleSettings::default();
-        settings.assumed_max_unavailable = max;
+        let mut settings = RuleSettings {
+            assumed_max_unavailable: max,
+            ..RuleSettings::default()
+        };
         settings.nothing_assumed_in.insert(without.to_owned());
         let mut checker = cluster_with(settings);
         for name in ["web-1", "web-2"] {
