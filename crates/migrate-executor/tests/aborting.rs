@@ -129,6 +129,21 @@ async fn a_drain_that_was_decided_and_not_begun_never_begins() {
     assert_a_new_run_arrives(&case).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_drained_node_whose_upgrade_was_decided_and_not_begun_is_given_back() {
+    let case = Case::new();
+    let mut executor = at(&case, Phase::Drain, "blue-1").await;
+    case.world.lock().faults.anchor_unreadable = u32::MAX;
+    step_until(&mut executor, || all_has_ended(&case)).await;
+    assert!(case.world.lock().nodes["blue-1"].unschedulable);
+    executor.abort();
+    let report = end(executor).await;
+    case.world.lock().faults.anchor_unreadable = 0;
+    assert_aborted(&case, &report, &[]);
+    assert!(!announced(&case, Phase::Upgrade, "blue-1"));
+    assert_a_new_run_arrives(&case).await;
+}
+
 /// Every action that was announced has ended.
 fn all_has_ended(case: &Case) -> bool {
     let entries = case.journal.entries();

@@ -310,6 +310,13 @@ impl Executor {
                 },
                 Some(action),
             ) => self.action_is_over(action, &result),
+            // One that never began: its node is not needed any more.
+            (
+                Record::Input {
+                    input: Input::ActionEnded { .. },
+                },
+                None,
+            ) if self.state.aborting => self.give_back(),
             _ => {}
         }
     }
