@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport, back_up_fn};
+use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport, back_up_fn};
 use migrate_core::{
     BackUpData, Cancellation, ClusterId, ClusterModel, Fence, Finding, KubeVersion, Moment,
     ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind, StepInput,
@@ -44,7 +44,7 @@ fn by_tool(tool: Tool) -> impl BackUpData {
 fn by_word_of(person: String) -> impl BackUpData {
     back_up_fn(move |_, input| {
         let finding = Finding::new(
-            "KM-BACKUP-001",
+            BACKUP_UNPROVEN,
             Severity::Blocker,
             ObjectName::cluster("Backup", input.model.cluster.to_string()),
             format!("{person} says that there is a backup; nobody has looked at it here"),

@@ -3,15 +3,12 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
+use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
 use migrate_core::{
     BackUpData, Finding, ObjectName, Severity, StepContext, StepError, StepInput, hex,
 };
 use migrate_etcd::PartFile;
 use sha2::{Digest, Sha256};
-
-/// What everything that backs up here says: nobody has proven the backup.
-pub(crate) const UNPROVEN: &str = "KM-BACKUP-001";
 
 /// Dumps what `dump` gives into a file of a folder.
 pub(crate) struct ObjectDump<F> {
@@ -39,7 +36,7 @@ impl<F: Fn() -> Vec<u8> + Send + Sync> BackUpData for ObjectDump<F> {
         let path = file.commit().await?;
         let sha256 = hex(Sha256::digest(&bytes));
         let finding = Finding::new(
-            UNPROVEN,
+            BACKUP_UNPROVEN,
             Severity::Blocker,
             ObjectName::cluster("File", path.display().to_string()),
             "the objects are written down, but nobody has restored them",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use migrate_core::cost::PhaseDurations;
 use migrate_core::policy::DEFAULT_POOL;
+use migrate_core::steps::BACKUP_UNPROVEN;
 use migrate_core::{Cancellation, Moment, Policy};
 use migrate_executor::{FileJournal, MemoryJournal};
 use migrate_kube::TokioClock;
@@ -16,7 +17,7 @@ use migrate_sim::{Scenario, SimCluster, Times};
 use migrate_upgrade::SimulatedDriver;
 use serde_json::Value;
 
-use crate::backup::{ObjectDump, UNPROVEN};
+use crate::backup::ObjectDump;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
@@ -34,7 +35,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     }
     let mut policy = real::policy(cli)?;
     // What a person would accept here: the dump is only a dump.
-    policy.waive.insert(UNPROVEN.to_owned());
+    policy.waive.insert(BACKUP_UNPROVEN.to_owned());
     policy.consent.bare_pods = true;
     policy.consent.downtime = true;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use migrate_core::cost::PhaseDurations;
-use migrate_core::steps::{BackupProof, BackupReport};
+use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport};
 use migrate_core::{
     Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterId, Finding, KubeVersion,
     ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind, StepInput,
@@ -19,7 +19,6 @@ use migrate_kube::{Anchor, TokioClock};
 use migrate_upgrade::{ApiServerBackend, ApiServerHook, CommandHook, Haproxy, Kubeadm, NodeShell};
 
 use crate::account::Account;
-use crate::backup::UNPROVEN;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
@@ -282,7 +281,7 @@ struct NoBackup;
 impl BackUpData for NoBackup {
     async fn run(&self, _: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
         let finding = Finding::new(
-            UNPROVEN,
+            BACKUP_UNPROVEN,
             Severity::Blocker,
             ObjectName::cluster("Cluster", input.model.cluster.as_str()),
             "no backup was made: no etcd member was named",

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
+use migrate_core::steps::BACKUP_UNPROVEN;
 use migrate_core::{
     Action, BackUpData, Cancellation, Clock, ClusterModel, Fence, Finding, KubeVersion, Migration,
-    Phase, Plan, Policy, PrepareEnvironment, Severity, StepContext, StepInput, Target,
-    UpgradeComponents,
+    Phase, Plan, Policy, PrepareEnvironment, StepContext, StepInput, Target, UpgradeComponents,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{
@@ -23,7 +23,6 @@ use migrate_preflight::Preflight;
 use migrate_upgrade::{ImagePull, Kubeadm};
 use migrate_verify::ClusterHealth;
 
-use crate::backup::UNPROVEN;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -91,11 +90,11 @@ pub(crate) async fn execute(
     let plan = planner.plan()?;
     show::plan(cli, &plan, &undo(cli, &plan))?;
     // Found by the step after the checks, and known now: no backup here proves.
-    if !plan.is_empty() && !env.policy.waive.contains(UNPROVEN) {
-        show::will_need(cli, UNPROVEN)?;
+    if !plan.is_empty() && !env.policy.waive.contains(BACKUP_UNPROVEN) {
+        show::will_need(cli, BACKUP_UNPROVEN)?;
     }
     if cli.command() == Command::Plan {
-        return Ok(verdict(&env.policy, &plan.findings));
+        return Ok(verdict(plan.findings.iter()));
     }
     if cli.dry_run {
         return dry_run(cli, &env, model, &plan).await;
@@ -217,29 +216,16 @@ async fn dry_run(
     let mut checked = Preflight::new(env.client.clone())
         .run(&context, &input)
         .await?;
-    for finding in &mut checked.findings {
-        finding.waived = env.policy.waive.contains(&finding.code);
-    }
+    env.policy.mark_waived(&mut checked.findings);
     show::findings(cli, &checked.findings)?;
-    let all: Vec<Finding> = checked
-        .findings
-        .iter()
-        .chain(&plan.findings)
-        .cloned()
-        .collect();
-    Ok(verdict(&env.policy, &all))
+    Ok(verdict(checked.findings.iter().chain(&plan.findings)))
 }
 
 /// Whether a run would be let start, as far as these say.
-fn verdict(policy: &Policy, findings: &[Finding]) -> ExitCode {
-    let waived = |finding: &Finding| policy.waive.contains(&finding.code);
-    if findings
-        .iter()
-        .any(|f| f.severity == Severity::Blocker && !waived(f))
-    {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
+fn verdict<'a>(mut findings: impl Iterator<Item = &'a Finding>) -> ExitCode {
+    match findings.any(Finding::blocks) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
     }
 }
 

@@ -5,7 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::KubeVersion;
-use crate::version::VersionComparison;
 
 /// What an action is done to.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -140,7 +139,7 @@ impl Action {
 
     /// Whether it takes the target back to an older version.
     pub fn is_way_back(&self) -> bool {
-        self.to.compare(&self.from) == VersionComparison::Older
+        self.to.is_older_than(&self.from)
     }
 }
 

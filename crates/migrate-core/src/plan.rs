@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cost::Estimate;
-use crate::version::VersionComparison;
 use crate::{ClusterId, Finding, KubeVersion, Phase, Target, content_hash};
 
 /// Version of the JSON form of [`Plan`]. A reader refuses a newer one.
@@ -147,8 +146,8 @@ impl Plan {
     /// The node that the plan takes back to an older version, if that is what
     /// it is for: the control plane is newer before and after.
     pub fn way_back(&self) -> Option<&str> {
-        let is_older = self.to.compare(&self.from) == VersionComparison::Older;
-        let slot = self.slots.first().filter(|_| is_older);
+        let slot = self.slots.first();
+        let slot = slot.filter(|_| self.to.is_older_than(&self.from));
         slot.map(|slot| slot.node.as_str())
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::SnapshotStreaming;
-use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
+use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
 use migrate_core::{
     BackUpData, Cancellation, EventKind, Finding, ObjectName, Severity, Step, StepContext,
     StepError, StepInput,
@@ -225,7 +225,7 @@ impl BackUpData for SnapshotBackup {
             })
             .await?;
         let finding = Finding::new(
-            "KM-BACKUP-001",
+            BACKUP_UNPROVEN,
             Severity::Blocker,
             ObjectName::cluster("File", artifact.path.display().to_string()),
             "the snapshot is complete and its checksum holds, but nobody has compared it with the \

@@ -125,6 +125,15 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether its kubelet is changed on the way to `target`: that of every node
+    /// which has not reached it, or of `way_back` alone if one node goes back.
+    pub fn is_to_change(&self, target: &KubeVersion, way_back: Option<&str>) -> bool {
+        match way_back {
+            Some(name) => self.name == name,
+            None => !self.kubelet_version.has_reached(target),
+        }
+    }
+
     /// A ready, schedulable worker without labels or taints.
     pub fn new(name: impl Into<String>, kubelet_version: KubeVersion) -> Self {
         let name = name.into();

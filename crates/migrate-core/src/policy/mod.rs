@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IntOrPercent, Node, Role, Workload};
+use crate::{Finding, IntOrPercent, Node, Role, Workload};
 pub use calendar::{Calendar, Opening, Period, Weekday};
 
 /// Everything an operator may decide.
@@ -30,6 +30,15 @@ pub struct Policy {
     pub rollout: RolloutPolicy,
     /// Codes of findings that a person accepts; each shows in every report.
     pub waive: BTreeSet<String>,
+}
+
+impl Policy {
+    /// Marks those of `findings` whose codes a person accepts, and only those.
+    pub fn mark_waived(&self, findings: &mut [Finding]) {
+        for finding in findings {
+            finding.waived = self.waive.contains(&finding.code);
+        }
+    }
 }
 
 /// Pools: groups of nodes that are alike.

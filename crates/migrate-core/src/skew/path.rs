@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::{Component, Reachable, allowed_range};
 use crate::ClusterModel;
-use crate::version::{KubeVersion, MinorVersion, VersionComparison};
+use crate::version::{KubeVersion, MinorVersion};
 
 /// The longest way [`upgrade_path`] gives; more minors than this are taken for
 /// a mistyped target.
@@ -198,7 +198,7 @@ pub fn path_of_cluster(
     };
     let kubelets = model.nodes.iter().map(|node| &node.kubelet_version);
     let path = upgrade_path(oldest, kubelets.min(), target)?;
-    if target.compare(newest) == VersionComparison::Older {
+    if target.is_older_than(newest) {
         return Err(PathError::Downgrade {
             current: newest.clone(),
             target: target.clone(),
@@ -219,7 +219,7 @@ fn refuse_impossible(
             to: other.clone(),
         });
     }
-    if target.compare(current) == VersionComparison::Older {
+    if target.is_older_than(current) {
         return Err(PathError::Downgrade {
             current: current.clone(),
             target: target.clone(),

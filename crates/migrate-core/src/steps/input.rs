@@ -61,10 +61,7 @@ impl StepInput {
 
     /// Whether the kubelet of `node` is to be changed.
     pub fn is_to_change(&self, node: &Node) -> bool {
-        match &self.way_back {
-            Some(name) => node.name == *name,
-            None => !node.kubelet_version.has_reached(&self.target),
-        }
+        node.is_to_change(&self.target, self.way_back.as_deref())
     }
 
     /// The pods of the model that run on `node`. The first call looks at all
@@ -91,6 +88,9 @@ impl StepReport {
         Self { findings }
     }
 }
+
+/// Code of the finding that a backup is not proven.
+pub const BACKUP_UNPROVEN: &str = "KM-BACKUP-001";
 
 /// How far a backup has been proven.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]

@@ -31,9 +31,9 @@ mod input;
 pub use closure::{back_up_fn, migrate_fn, prepare_fn};
 pub use error::{StepError, StepErrorKind};
 pub use input::{
-    BackupArtifact, BackupProof, BackupReport, Baseline, BaselineLease, BaselineNode,
-    BaselineRollout, BaselineWorkload, DrainCommand, DrainEvent, DrainOutcome, StepInput,
-    StepReport, Verdict, VerifyScope,
+    BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport, Baseline, BaselineLease,
+    BaselineNode, BaselineRollout, BaselineWorkload, DrainCommand, DrainEvent, DrainOutcome,
+    StepInput, StepReport, Verdict, VerifyScope,
 };
 
 use std::pin::Pin;

@@ -178,6 +178,12 @@ impl KubeVersion {
         self.satisfies(target) || self.compare(target) == VersionComparison::Newer
     }
 
+    /// Whether it comes before `other` for certain: builds have no order, and
+    /// neither have patches that one side does not name.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.compare(other) == VersionComparison::Older
+    }
+
     /// Patch, then pre-release before release; builds left out.
     fn cmp_within_minor(&self, other: &Self) -> Ordering {
         self.patch

@@ -1,6 +1,6 @@
 //! The steps around the rollout.
 
-use migrate_core::steps::{BackupProof, BackupReport, Baseline};
+use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport, Baseline};
 use migrate_core::{
     EventKind, Finding, KubeVersion, Moment, ObjectName, Severity, Step, StepError, StepErrorKind,
 };
@@ -121,7 +121,7 @@ impl Executor {
             return;
         };
         let mut findings = merged(&self.state.plan.findings, found);
-        self.state.waive(&mut findings);
+        self.state.policy.mark_waived(&mut findings);
         self.announce(&findings);
         self.step_ended(StepResult::Prepared { findings });
     }
@@ -141,11 +141,11 @@ impl Executor {
         let is_named = report
             .findings
             .iter()
-            .any(|finding| finding.code == UNPROVEN);
+            .any(|finding| finding.code == BACKUP_UNPROVEN);
         if report.proof < BackupProof::Proven && !is_named {
             report.findings.push(unproven(&report));
         }
-        self.state.waive(&mut report.findings);
+        self.state.policy.mark_waived(&mut report.findings);
         self.announce(&report.findings);
         self.step_ended(StepResult::BackedUp { report });
     }
@@ -280,9 +280,6 @@ impl Executor {
     }
 }
 
-/// Code of the finding that a backup is not proven.
-const UNPROVEN: &str = "KM-BACKUP-001";
-
 fn unproven(report: &BackupReport) -> Finding {
     let name = report.artifacts.first().map_or_else(
         || "backup".to_owned(),
@@ -293,7 +290,7 @@ fn unproven(report: &BackupReport) -> Finding {
         _ => "nobody has compared the backup with the live members",
     };
     Finding::new(
-        UNPROVEN,
+        BACKUP_UNPROVEN,
         Severity::Blocker,
         ObjectName::cluster("File", name),
         evidence,

@@ -156,9 +156,7 @@ pub(super) fn of_assumed(interned: &Interned<'_>, jobs: &[Job<'_>]) -> Option<Fi
 
 /// Marks what policy waives and puts the worst first.
 pub(super) fn finish(mut found: Vec<Finding>, policy: &Policy) -> Vec<Finding> {
-    for finding in &mut found {
-        finding.waived = policy.waive.contains(&finding.code);
-    }
+    policy.mark_waived(&mut found);
     found.sort_by(|a, b| {
         let key = |f: &Finding| (f.code.clone(), f.object.clone());
         b.severity

@@ -254,10 +254,7 @@ impl<'a> Planner<'a> {
     }
 
     fn is_to_change(&self, node: &Node) -> bool {
-        match self.way_back {
-            Some(name) => node.name == name,
-            None => !node.kubelet_version.has_reached(&self.target),
-        }
+        node.is_to_change(&self.target, self.way_back)
     }
 
     /// The nodes that are not at the target, in priority order.

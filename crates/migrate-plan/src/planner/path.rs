@@ -2,7 +2,6 @@
 
 use migrate_core::preconditions::check_kubelet;
 use migrate_core::skew::{PathError, path_of_cluster};
-use migrate_core::version::VersionComparison;
 use migrate_core::{ClusterModel, KubeVersion};
 
 use crate::Error;
@@ -36,7 +35,7 @@ pub(super) fn check_way_back(
     }
     let members = model.control_plane.iter().map(|member| &member.version);
     let oldest = members.min().ok_or(PathError::NoControlPlane)?;
-    if target.compare(oldest) != VersionComparison::Older {
+    if !target.is_older_than(oldest) {
         return Err(refused(format!(
             "it is not older than the control plane, {oldest}: plan an upgrade"
         )));
