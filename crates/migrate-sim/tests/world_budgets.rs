@@ -9,7 +9,7 @@ use migrate_sim::store::Resource;
 use migrate_sim::{Budget, Pool, SimCluster, Workload};
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use world_support::{MINUTE, condition, evict, object, patch, pods, send};
+use world_support::{MINUTE, condition, evict, object, patch, pods, send, settled};
 
 /// Limits, replicas, and what the real controller makes of them.
 #[tokio::test(start_paused = true)]
@@ -32,8 +32,7 @@ async fn the_status_is_that_of_the_real_controller() {
         let workload = Workload::deployment("shop", format!("case-{index}"), *replicas);
         builder = builder.workload(workload.with_budget(budget.clone()));
     }
-    let cluster = builder.start().await.unwrap();
-    cluster.wait_until_settled(2 * MINUTE).await.unwrap();
+    let cluster = settled(builder).await;
     for (index, (budget, replicas, [expected, desired, allowed])) in cases.iter().enumerate() {
         let status = status(&cluster, &format!("case-{index}"));
         let counts = ["expectedPods", "desiredHealthy", "disruptionsAllowed"]

@@ -10,7 +10,7 @@ use migrate_sim::{NodeFault, Pool, Scenario, SimCluster, Spread, Workload, annot
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use world_support::{
-    MINUTE, condition, cordon, counts, object, patch, pods, send, upgrade_kubelet,
+    MINUTE, condition, cordon, counts, object, patch, pods, send, settled, upgrade_kubelet,
 };
 
 const ZONES: [&str; 3] = ["zone-a", "zone-b", "zone-c"];
@@ -24,8 +24,7 @@ async fn pods_are_spread_and_kept_apart() {
         .workload(Workload::deployment("shop", "nodes", 14).with_spread(Spread::Node))
         .workload(Workload::deployment("shop", "apart", 7).apart())
         .workload(Workload::deployment("shop", "plain", 7));
-    let cluster = builder.start().await.unwrap();
-    cluster.wait_until_settled(2 * MINUTE).await.unwrap();
+    let cluster = settled(builder).await;
     let read = |app: &str, label: &str| counts(&cluster, &pods(&cluster, "shop", app), label);
     assert_eq!(read("zones", "topology.kubernetes.io/zone"), [3, 3, 4]);
     assert_eq!(
@@ -130,12 +129,7 @@ async fn a_pod_rather_waits_than_breaks_its_spread_or_its_distance() {
 #[tokio::test(start_paused = true)]
 async fn a_cordon_keeps_new_pods_away_and_leaves_the_others() {
     let builder = SimCluster::builder().nodes(Pool::new("general", 2));
-    let cluster = builder
-        .workload(Workload::deployment("shop", "cart", 4))
-        .start()
-        .await
-        .unwrap();
-    cluster.wait_until_settled(MINUTE).await.unwrap();
+    let cluster = settled(builder.workload(Workload::deployment("shop", "cart", 4))).await;
     cordon(&cluster, "general-1", true).await;
     sleep(Duration::from_secs(1)).await;
     let taints = object(&cluster, Resource::NODES, "", "general-1")["spec"]["taints"].clone();
@@ -169,12 +163,7 @@ async fn a_cordon_keeps_new_pods_away_and_leaves_the_others() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_node_is_noticed_after_its_grace_and_loses_its_pods_after_theirs() {
     let builder = SimCluster::builder().nodes(Pool::new("general", 3));
-    let cluster = builder
-        .workload(Workload::deployment("shop", "cart", 3))
-        .start()
-        .await
-        .unwrap();
-    cluster.wait_until_settled(MINUTE).await.unwrap();
+    let cluster = settled(builder.workload(Workload::deployment("shop", "cart", 3))).await;
     let lost = pods(&cluster, "shop", "cart")
         .into_iter()
         .find(|pod| pod.node_name() == "general-2")
@@ -213,12 +202,7 @@ async fn a_silent_node_is_noticed_after_its_grace_and_loses_its_pods_after_their
 #[tokio::test(start_paused = true)]
 async fn a_kubelet_restart_changes_the_version_and_leaves_the_pods_alone() {
     let builder = SimCluster::builder().nodes(Pool::new("general", 2));
-    let cluster = builder
-        .workload(Workload::deployment("shop", "cart", 4))
-        .start()
-        .await
-        .unwrap();
-    cluster.wait_until_settled(MINUTE).await.unwrap();
+    let cluster = settled(builder.workload(Workload::deployment("shop", "cart", 4))).await;
     let before = pods(&cluster, "shop", "cart");
     let started = cluster.now_ms();
     upgrade_kubelet(&cluster, "general-1", "v1.37.2").await;
@@ -289,12 +273,7 @@ async fn a_slow_node_takes_longer() {
 async fn what_is_owned_goes_with_its_owner_unless_it_is_orphaned() {
     for (policy, left) in [("Background", 0), ("Foreground", 0), ("Orphan", 3)] {
         let builder = SimCluster::builder().nodes(Pool::new("general", 2));
-        let cluster = builder
-            .workload(Workload::deployment("shop", "cart", 3))
-            .start()
-            .await
-            .unwrap();
-        cluster.wait_until_settled(MINUTE).await.unwrap();
+        let cluster = settled(builder.workload(Workload::deployment("shop", "cart", 3))).await;
         let path = "/apis/apps/v1/namespaces/shop/deployments/cart";
         let answer = send(
             &cluster,
@@ -319,12 +298,7 @@ async fn what_is_owned_goes_with_its_owner_unless_it_is_orphaned() {
 #[tokio::test(start_paused = true)]
 async fn a_namespace_goes_with_everything_in_it() {
     let builder = SimCluster::builder().nodes(Pool::new("general", 2));
-    let cluster = builder
-        .workload(Workload::stateful_set("shop", "store", 3))
-        .start()
-        .await
-        .unwrap();
-    cluster.wait_until_settled(MINUTE).await.unwrap();
+    let cluster = settled(builder.workload(Workload::stateful_set("shop", "store", 3))).await;
     assert_eq!(
         send(&cluster, "DELETE", "/api/v1/namespaces/shop", Value::Null)
             .await
@@ -344,12 +318,7 @@ async fn a_namespace_goes_with_everything_in_it() {
 #[tokio::test(start_paused = true)]
 async fn a_machine_can_be_replaced_by_another() {
     let builder = SimCluster::builder().nodes(Pool::new("general", 2));
-    let cluster = builder
-        .workload(Workload::deployment("shop", "cart", 4))
-        .start()
-        .await
-        .unwrap();
-    cluster.wait_until_settled(MINUTE).await.unwrap();
+    let cluster = settled(builder.workload(Workload::deployment("shop", "cart", 4))).await;
     assert_eq!(
         send(&cluster, "DELETE", "/api/v1/nodes/general-1", Value::Null)
             .await

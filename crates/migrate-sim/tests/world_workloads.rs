@@ -10,7 +10,7 @@ use migrate_sim::store::{Change, ChangeKind, Resource, Store};
 use migrate_sim::{Budget, Pool, SimCluster, Spread, VolumeReach, Workload};
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use world_support::{MINUTE, condition, cordon, drain, evict, object, patch, pods, send};
+use world_support::{MINUTE, condition, cordon, drain, evict, object, patch, pods, send, settled};
 
 const ZONES: [&str; 3] = ["zone-a", "zone-b", "zone-c"];
 
@@ -63,8 +63,7 @@ async fn a_rollout_keeps_to_its_limits() {
         .nodes(Pool::new("general", 3))
         .workload(workload)
         .on_change(watch);
-    let cluster = builder.start().await.unwrap();
-    cluster.wait_until_settled(MINUTE).await.unwrap();
+    let cluster = settled(builder).await;
     *lowest.lock().unwrap() = (usize::MAX, 0);
     set_image(&cluster, "deployments", "cart", "cart:2").await;
     cluster.wait_until_settled(10 * MINUTE).await.unwrap();
@@ -145,8 +144,7 @@ async fn a_stateful_pod_comes_back_under_its_name_with_its_volume_once_the_old_o
         .nodes(Pool::new("general", 2))
         .workload(workload)
         .on_change(watch);
-    let cluster = builder.start().await.unwrap();
-    cluster.wait_until_settled(MINUTE).await.unwrap();
+    let cluster = settled(builder).await;
     let before = object(&cluster, Resource::PODS, "data", "store-0");
     let claim = object(
         &cluster,
@@ -259,12 +257,7 @@ async fn a_daemon_set_has_one_pod_per_node_and_replaces_them_one_by_one() {
     let builder = SimCluster::builder()
         .nodes(Pool::control_plane(1))
         .nodes(Pool::new("general", 4));
-    let cluster = builder
-        .workload(Workload::daemon_set("infra", "agent"))
-        .start()
-        .await
-        .unwrap();
-    cluster.wait_until_settled(MINUTE).await.unwrap();
+    let cluster = settled(builder.workload(Workload::daemon_set("infra", "agent"))).await;
     let set = || object(&cluster, Resource::DAEMON_SETS, "infra", "agent")["status"].clone();
     assert_eq!(
         (
@@ -382,8 +375,7 @@ async fn three_nodes(workload: Workload) -> SimCluster {
     let builder = SimCluster::builder()
         .nodes(Pool::new("general", 3).with_zones(ZONES))
         .workload(workload);
-    let cluster = builder.start().await.unwrap();
-    cluster.wait_until_settled(2 * MINUTE).await.unwrap();
+    let cluster = settled(builder).await;
     cluster
 }
 

@@ -7,14 +7,21 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use migrate_sim::SimCluster;
 use migrate_sim::store::{Object, Resource, Store};
+use migrate_sim::{SimCluster, SimClusterBuilder};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 pub use common::Answer;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// Starts a cluster and waits until nothing in it is under way any more.
+pub async fn settled(builder: SimClusterBuilder) -> SimCluster {
+    let cluster = builder.start().await.unwrap();
+    cluster.wait_until_settled(2 * MINUTE).await.unwrap();
+    cluster
+}
 
 /// Sends one request over the API.
 pub async fn send(cluster: &SimCluster, method: &str, path: &str, body: Value) -> Answer {
