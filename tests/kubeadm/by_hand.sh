@@ -12,9 +12,11 @@ shift 3
 
 # on NODE [ARGUMENT...]: runs the script on standard input there, as root.
 on() {
-    local node=$1
+    local node=$1 words=
     shift
-    ssh -F "$config" "$node" sudo -n bash -euo pipefail -s -- "$@"
+    # A shell on the node reads the words again.
+    [ $# -eq 0 ] || words=$(printf '%q ' "$@")
+    ssh -F "$config" "$node" "sudo -n bash -euo pipefail -s -- $words"
 }
 
 kubectl() {
@@ -67,7 +69,7 @@ drain() {
 is_ready() {
     local seen
     seen=$(kubectl get node "$1" -o \
-        "jsonpath={.status.nodeInfo.kubeletVersion}/{.status.conditions[?(@.type==\\\"Ready\\\")].status}")
+        'jsonpath={.status.nodeInfo.kubeletVersion}/{.status.conditions[?(@.type=="Ready")].status}')
     [ "$seen" = "v$version/True" ]
 }
 
