@@ -268,6 +268,16 @@ async fn drains_rest_while_the_lease_cannot_be_renewed_and_go_on_after() {
     assert!(report.waits.iter().any(rested), "{report}");
 }
 
+/// The runner clears its mark itself at the end, and may be told of that by a
+/// renewal that it had asked for before.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_answered_after_the_end_changes_nothing() {
+    let case = Case::new();
+    case.world.lock().faults.slow_renewals = true;
+    let report = finish(&mut Executor::open(case.setup()).await.unwrap()).await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_of_who_was_superseded_is_not_recorded() {
     let case = Case::new();

@@ -23,8 +23,8 @@ pub(super) struct Holding {
     pub(super) lapsed: Option<Holder>,
     /// When to renew; `None` before this runner holds the run.
     renew_at: Option<Moment>,
-    /// A renewal is under way.
-    asking: bool,
+    /// A renewal is under way, since then.
+    asked_at: Option<Moment>,
     /// From then on others may take this runner for gone.
     lapses_at: Moment,
     /// Failures that may only say that this runner was superseded, and whether
@@ -40,22 +40,23 @@ impl Holding {
             lasts,
             lapsed,
             renew_at: None,
-            asking: false,
+            asked_at: None,
             lapses_at: Moment::EPOCH,
             doubtful: Vec::new(),
             trouble: None,
         }
     }
 
-    /// The run is held, as of `now`.
-    pub(super) fn renewed(&mut self, now: Moment) {
-        self.lapses_at = now + self.lasts;
-        self.renew_at = Some(now + self.lasts / 3);
+    /// The run is held, by a renewal that was asked for at that moment: the
+    /// answer may have lain unread for long in a process that was stopped.
+    pub(super) fn renewed(&mut self, asked_at: Moment) {
+        self.lapses_at = asked_at + self.lasts;
+        self.renew_at = Some(asked_at + self.lasts / 3);
         self.trouble = None;
     }
 
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        self.renew_at.filter(|_| !self.asking)
+        self.renew_at.filter(|_| self.asked_at.is_none())
     }
 
     /// When drains are to rest and nothing is to begin, since others may take
@@ -70,10 +71,11 @@ impl Executor {
     pub(super) fn act_on_holding(&mut self, now: Moment) {
         let holding = &mut self.holding;
         let is_due = holding.renew_at.is_some_and(|at| at <= now) || !holding.doubtful.is_empty();
-        if holding.renew_at.is_none() || !is_due || holding.asking || self.state.end.is_some() {
+        let is_asking = holding.asked_at.is_some();
+        if holding.renew_at.is_none() || !is_due || is_asking || self.state.end.is_some() {
             return;
         }
-        holding.asking = true;
+        holding.asked_at = Some(now);
         for (_, _, covered) in &mut holding.doubtful {
             *covered = true;
         }
@@ -83,14 +85,14 @@ impl Executor {
 
     /// Takes the answer to a renewal.
     pub(super) fn lease_renewed(&mut self, result: Result<AnchorState, StepError>, now: Moment) {
-        self.holding.asking = false;
+        let asked_at = self.holding.asked_at.take().unwrap_or(now);
         match result {
             Ok(anchor) => {
                 if let Some(cause) = self.not_ours(anchor) {
                     self.barred = Some(cause);
                     return;
                 }
-                self.holding.renewed(now);
+                self.holding.renewed(asked_at);
             }
             Err(error) => {
                 self.holding.renew_at = Some(now + self.pace.retry);

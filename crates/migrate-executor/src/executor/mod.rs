@@ -400,8 +400,10 @@ impl Executor {
     /// The outcome, once there is one.
     fn ended(&mut self) -> Option<StepOutcome> {
         if self.outcome.is_none() {
-            if let Some(cause) = self.barred.clone() {
-                return Some(self.interrupted(cause));
+            // Once the end is durable this runner takes its mark away itself, and
+            // a look at the anchor that was under way finds none.
+            if let (None, Some(cause)) = (&self.state.end, &self.barred) {
+                return Some(self.interrupted(cause.clone()));
             }
             if self.shop.cx.cancel.is_cancelled() {
                 return Some(self.interrupted(StopCause::Asked));

@@ -90,6 +90,8 @@ pub(crate) struct Faults {
     pub(crate) unfenced: bool,
     /// The anchor cannot be renewed.
     pub(crate) unrenewable: bool,
+    /// Renewals take 15 s, or until the anchor is cleared.
+    pub(crate) slow_renewals: bool,
     /// The anchor cannot be read that many times.
     pub(crate) anchor_unreadable: u32,
     /// The anchor may not be read that many times.
