@@ -255,7 +255,14 @@ impl Drain {
             .pods
             .get(&pod.id.uid)
             .is_some_and(|record| record.tied.is_some());
-        if let (true, Some(workload)) = (tied, &pod.workload) {
+        if tied {
+            self.is_away(node, pod);
+        }
+    }
+
+    /// Counts a pod that only this node can host as away until the node is back.
+    pub(super) fn is_away(&mut self, node: &str, pod: &Pod) {
+        if let Some(workload) = &pod.workload {
             let away = self.away.entry(node.to_owned()).or_default();
             *away.entry(workload.clone()).or_default() += 1;
         }

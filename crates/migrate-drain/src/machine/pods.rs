@@ -78,8 +78,15 @@ impl Drain {
     /// The pod goes, whoever asked it to.
     fn terminating(&mut self, node: &str, pod: &Pod) {
         let record = self.nodes.get(node).and_then(|d| d.pods.get(&pod.id.uid));
-        if record.is_some_and(|record| record.unsettled) {
+        let (unsettled, was_asked) =
+            record.map_or((false, false), |r| (r.unsettled, r.since.is_some()));
+        if unsettled {
             self.count(node, &pod.id);
+        }
+        // Also one that an earlier process or somebody else has asked to go does
+        // not come back before its node does.
+        if !was_asked && self.view.only_host(&pod.id.uid).is_some() {
+            self.is_away(node, pod);
         }
         self.leaving(node, &pod.id);
         self.touch(node, pod);

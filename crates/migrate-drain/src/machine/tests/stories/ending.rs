@@ -296,6 +296,45 @@ fn a_run_that_goes_on_after_a_crash_still_waits_for_what_it_took_down() {
     assert_eq!(released(&story.see(tied(pod("db-0b", "a")))), Some(None));
 }
 
+/// As after a crash between its eviction and its end, with or without knowledge
+/// of what was before; or somebody else has deleted it.
+#[test]
+fn a_pod_that_only_its_node_can_host_is_away_also_if_it_was_going_already() {
+    let mut agreed = options();
+    agreed.consent.downtime = true;
+    let old = tied(pod("db-0", "a"));
+    let mut before = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+    before.nodes = ["a", "b"]
+        .map(|n| Node::new(n, "v1.36.3".parse().unwrap()))
+        .to_vec();
+    before.pods = vec![old.clone()];
+    before.workloads = vec![Workload::new(web(), 1)];
+    for knows_before in [true, false] {
+        let mut story = Story::new(agreed.clone()).with_web(1, [old.clone()]);
+        if knows_before {
+            story.drain = story.drain.with_baseline(&before);
+        }
+        story.see(terminating(old.clone()));
+        let outputs = story.begin("a");
+        assert_eq!(asked(&outputs).len(), 0);
+        story.gone(&old);
+        assert!(looks(&story.pass(5)), "nothing else is waited for");
+        story.looked("a", vec![]);
+        story.tell(Input::Release("a".into()));
+        let outputs = story.tell(Input::Restored {
+            node: "a".into(),
+            still_cordoned: false,
+        });
+        // Who did not see it well does not know that it has to be again.
+        if knows_before {
+            assert_eq!(released(&outputs), None);
+            assert_eq!(released(&story.see(tied(pod("db-0b", "a")))), Some(None));
+        } else {
+            assert_eq!(released(&outputs), Some(None));
+        }
+    }
+}
+
 #[test]
 fn a_cordon_of_someone_else_is_kept_and_said_so() {
     let mut agreed = options();
