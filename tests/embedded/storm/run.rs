@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use migrate_core::impossible::codes;
 use migrate_core::steps::{BackupProof, BackupReport};
 use migrate_core::{
     Cancellation, Clock, ClusterModel, Fence, Migration, Moment, Plan, Policy, StepContext,
@@ -216,7 +217,12 @@ impl Storm {
                 "none"
             }
         };
-        if self.faults.are_passing() && outcome != "done" {
+        // Found before the start, and the policy cannot agree to it.
+        let is_impossible = report.findings.iter().any(|finding| {
+            [codes::BUDGET_TIED, codes::ASSUMED_TIED].contains(&finding.code.as_str())
+        });
+        let is_refused = outcome == "blocked" && is_impossible;
+        if self.faults.are_passing() && outcome != "done" && !is_refused {
             wrong.push(format!(
                 "nothing lasting was wrong, and yet {}",
                 report.outcome

@@ -6,7 +6,7 @@ use super::movers::Movers;
 use super::{codes, cure, names, plural};
 use crate::{
     BlockedReason, BudgetKey, BudgetKind, BudgetLedger, ClusterModel, DisruptionBudget, Finding,
-    ObjectName, Pod, PodPhase, Policy, Severity, UnhealthyPodPolicy, WorkloadId,
+    Hosts, ObjectName, Pod, PodPhase, Policy, Severity, UnhealthyPodPolicy, WorkloadId,
 };
 
 /// Findings about every budget, real or assumed, of a namespace that `concerns`
@@ -48,6 +48,7 @@ pub(super) fn check(
         .map(|budget| ((budget.namespace.as_str(), budget.name.as_str()), budget))
         .collect();
     let mut powerless = Vec::new();
+    let mut hosts = Hosts::of(model);
     for (key, pods) in guarded {
         let case = Case {
             key,
@@ -59,14 +60,18 @@ pub(super) fn check(
             key.kind,
             objects.get(&(key.namespace.as_str(), key.name.as_str())),
         ) {
-            (BudgetKind::Real, Some(budget)) => findings.extend(case.real(budget)),
+            (BudgetKind::Real, Some(budget)) => {
+                findings.extend(case.real(budget).or_else(|| case.tied(&mut hosts)));
+            }
             (BudgetKind::Real, None) => {}
             (BudgetKind::Assumed, _)
                 if policy.assumed_budgets.max_unavailable.resolve_up(100) == 0 =>
             {
                 powerless.extend(case.blocked().map(|_| key.name.as_str()));
             }
-            (BudgetKind::Assumed, _) => findings.extend(case.assumed()),
+            (BudgetKind::Assumed, _) => {
+                findings.extend(case.assumed().or_else(|| case.tied(&mut hosts)));
+            }
         }
     }
     if !powerless.is_empty() {
@@ -76,14 +81,14 @@ pub(super) fn check(
 }
 
 /// One budget and the pods it guards that would have to leave.
-struct Case<'a> {
-    key: &'a BudgetKey,
-    pods: &'a [&'a Pod],
-    ledger: &'a BudgetLedger,
-    book: &'a Book<'a>,
+struct Case<'a, 'c> {
+    key: &'c BudgetKey,
+    pods: &'c [&'a Pod],
+    ledger: &'c BudgetLedger,
+    book: &'c Book<'a>,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a, '_> {
     fn real(&self, budget: &DisruptionBudget) -> Option<Finding> {
         let ignores_sick = budget.unhealthy_pods == UnhealthyPodPolicy::AlwaysAllow;
         if ignores_sick && !self.pods.iter().any(|pod| pod.is_healthy()) {
@@ -138,6 +143,54 @@ impl Case<'_> {
             self.key.namespace
         );
         self.exhausted(codes::ASSUMED_NOT_NOW, &cure)
+    }
+
+    /// More of its pods on one node than may be down at once, and no other node
+    /// can host them: each is down until the node is back, and so the next one
+    /// is never let go.
+    fn tied(&self, hosts: &mut Hosts<'a>) -> Option<Finding> {
+        let view = self.ledger.account(self.key)?;
+        let spare = view.healthy.saturating_sub(view.desired) as usize;
+        let mut by_node: BTreeMap<&str, Vec<&'a Pod>> = BTreeMap::new();
+        for &pod in self.pods.iter().filter(|pod| pod.is_healthy()) {
+            let node = pod.node.as_deref().unwrap_or_default();
+            by_node.entry(node).or_default().push(pod);
+        }
+        let crowds = by_node.into_iter().filter(|(_, pods)| pods.len() > spare);
+        for (node, pods) in crowds {
+            let tied = pods.into_iter();
+            let tied: Vec<&str> = tied
+                .filter(|pod| hosts.only_host(pod).is_some())
+                .map(|pod| pod.id.name.as_str())
+                .collect();
+            if tied.len() <= spare {
+                continue;
+            }
+            let (code, or) = match self.key.kind {
+                BudgetKind::Real => (codes::BUDGET_TIED, String::new()),
+                BudgetKind::Assumed => (
+                    codes::ASSUMED_TIED,
+                    format!(
+                        " with a PodDisruptionBudget of its own, or take {:?} into \
+                         assumed-budgets.exclude-namespaces",
+                        self.key.namespace
+                    ),
+                ),
+            };
+            let count = tied.len();
+            return Some(self.finding(
+                code,
+                Severity::Blocker,
+                format!(
+                    "only node {node} can host {} ({}), so that they stay down until it is \
+                     back, and no more than {spare} may be down at once",
+                    plural(count, "pod of it", "pods of it"),
+                    names(tied.iter().copied())
+                ),
+                format!("let another node host them, or allow {count} to be down at once{or}"),
+            ));
+        }
+        None
     }
 
     /// A pod that this budget does not let go as things are.

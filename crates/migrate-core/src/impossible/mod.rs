@@ -32,10 +32,14 @@ pub mod codes {
     pub const BUDGET_NOT_NOW: &str = "KM-PDB-003";
     /// A budget whose status is behind its spec.
     pub const BUDGET_NOT_OBSERVED: &str = "KM-PDB-004";
+    /// A budget that lets fewer pods be down than only one node can host.
+    pub const BUDGET_TIED: &str = "KM-PDB-005";
     /// The policy's assumed budgets can never let a pod go.
     pub const ASSUMED_NEVER: &str = "KM-BUDGET-001";
     /// An assumed budget that lets no pod go as things are.
     pub const ASSUMED_NOT_NOW: &str = "KM-BUDGET-003";
+    /// An assumed budget that lets fewer pods be down than only one node can host.
+    pub const ASSUMED_TIED: &str = "KM-BUDGET-004";
     /// A pod without a controller would be lost.
     pub const BARE: &str = "KM-POD-001";
     /// `emptyDir` data would be lost.
