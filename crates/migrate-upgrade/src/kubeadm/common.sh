@@ -35,6 +35,28 @@ manifest_flag() {
     sed -n "/^ *- --$2=/{s/^ *- --$2=//;s/,.*//;p;q}" "$1"
 }
 
+# running NAME...: the ids of the running containers of these static pods.
+running() {
+    local name id all
+    local -a filters=()
+    if command -v crictl > /dev/null; then
+        for name in "$@"; do
+            crictl ps --quiet --state running --name "^$name\$" \
+                --label io.kubernetes.pod.namespace=kube-system
+        done
+    elif command -v ctr > /dev/null; then
+        for name in "$@"; do
+            filters+=("labels.\"io.kubernetes.container.name\"==$name,labels.\"io.kubernetes.pod.namespace\"==kube-system")
+        done
+        all=$(ctr --namespace k8s.io tasks ls | awk '$3 == "RUNNING" { print $1 }')
+        for id in $(ctr --namespace k8s.io containers ls -q "${filters[@]}"); do
+            if grep -Fxq -- "$id" <<< "$all"; then echo "$id"; fi
+        done
+    else
+        die "$FINAL" 'neither crictl nor ctr is installed: containers cannot be listed'
+    fi
+}
+
 # Whether an image has the version; a digest may follow it.
 is_at() {
     [[ $1 == *":v$2" || $1 == *":v$2@"* ]]

@@ -7,8 +7,9 @@ control_plane() {
     local kubernetes=$root/etc/kubernetes mark=$KUBE_MIGRATE_STATE/kubeadm mode
     local -a options=()
     restore_lost_manifests "$kubernetes" "$mark"
-    [ -e "$kubernetes/manifests/kube-apiserver.yaml" ] \
+    [ -s "$kubernetes/manifests/kube-apiserver.yaml" ] \
         || die "$FINAL" "no kube-apiserver in $kubernetes/manifests: this is no control plane of kubeadm"
+    save_node "$root/var/lib/kubelet"
     update_lists
     install_packages "$target" "$revision" 'kubelet kubernetes-cni containerd containerd.io cri-o runc' \
         kubeadm
@@ -31,10 +32,11 @@ restore_lost_manifests() {
     local kubernetes=$1 mark=$2 component backup newest
     [ -e "$mark" ] || return 0
     for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
-        [ ! -e "$kubernetes/manifests/$component.yaml" ] || continue
+        # A power cut may leave an empty file of one that was not synced.
+        [ ! -s "$kubernetes/manifests/$component.yaml" ] || continue
         newest=
         for backup in "$kubernetes"/tmp/kubeadm-backup-manifests*/"$component.yaml"; do
-            if [ -e "$backup" ] && [ "${backup%/*}" -nt "$mark" ]; then
+            if [ -s "$backup" ] && [ "${backup%/*}" -nt "$mark" ]; then
                 if [ -z "$newest" ] || [ "${backup%/*}" -nt "${newest%/*}" ]; then newest=$backup; fi
             fi
         done

@@ -14,6 +14,8 @@ pull_images() {
         role=control-plane
     fi
     program=$(target_kubeadm "$work" "$target" "$revision")
+    command -v kubectl > /dev/null || die "$FINAL" 'kubectl is not installed here, so the cluster'"'"'s' \
+        'image registry is not known: install it for the upgrade'
     kubectl --kubeconfig "$kubeconfig" --request-timeout=20s -n kube-system get configmap \
         kubeadm-config -o 'jsonpath={.data.ClusterConfiguration}' > "$work/now" \
         || die "$RETRY" 'the ConfigMap kube-system/kubeadm-config cannot be read'

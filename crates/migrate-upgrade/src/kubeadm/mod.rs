@@ -25,11 +25,13 @@ pub use undo::Undo;
 use crate::unit::{FILES, Layout, Seen, Step, Steps};
 use crate::{ApiServerBackend, Error, NodeShell, Script};
 use installed::Installed;
+use member::MEMBER;
 
 const COMMON: &str = include_str!("common.sh");
 const PACKAGES: &str = include_str!("packages.sh");
 const CONTROL_PLANE: &str = include_str!("control_plane.sh");
 const NODE: &str = include_str!("node.sh");
+const SAVED: &str = include_str!("saved.sh");
 const ROLL_BACK: &str = include_str!("roll_back.sh");
 const LOOK: &str = include_str!("look.sh");
 
@@ -89,6 +91,7 @@ struct Options {
     preparation: Duration,
     api: Duration,
     kubelet: Duration,
+    quiet: Duration,
 }
 
 impl Default for Options {
@@ -102,6 +105,7 @@ impl Default for Options {
             preparation: Duration::from_secs(15 * 60),
             api: Duration::from_secs(5 * 60),
             kubelet: Duration::from_secs(3 * 60),
+            quiet: Duration::from_secs(10),
         }
     }
 }
@@ -190,7 +194,8 @@ impl Kubeadm {
             ),
         })?;
         let options = &self.options;
-        let common = |last: &str| format!("{FILES}\n{COMMON}\n{PACKAGES}\n{last}");
+        let common = |last: &str| format!("{FILES}\n{COMMON}\n{PACKAGES}\n{SAVED}\n{last}");
+        let on_node = format!("{}\n{MEMBER}\n{NODE}", etcd::SCRIPT);
         let seconds = |duration: Duration| duration.as_secs().to_string();
         let ignored = options.ignored.join(",");
         let (script, limit) = match &action.target {
@@ -208,15 +213,16 @@ impl Kubeadm {
                 options.control_plane,
             ),
             _ if action.is_way_back() => (
-                Script::new(common(&format!("{NODE}\n{ROLL_BACK}")) + "\nroll_back \"$@\"\n")
+                Script::new(common(&format!("{on_node}\n{ROLL_BACK}")) + "\nroll_back \"$@\"\n")
                     .args([&self.layout.root, &target, &self.layout.state])
-                    .arg(seconds(options.kubelet)),
+                    .args([options.kubelet, options.api, options.quiet].map(seconds)),
                 options.node,
             ),
             _ => (
-                Script::new(common(NODE) + "\nnode \"$@\"\n")
+                Script::new(common(&on_node) + "\nnode \"$@\"\n")
                     .args([&self.layout.root, &target, &options.revision])
-                    .args([&ignored, &seconds(options.kubelet)]),
+                    .arg(&ignored)
+                    .args([options.kubelet, options.api, options.quiet].map(seconds)),
                 options.node,
             ),
         };

@@ -1,14 +1,15 @@
-# node ROOT TARGET REVISION IGNORED KUBELET-PATIENCE
+# node ROOT TARGET REVISION IGNORED KUBELET-PATIENCE API-PATIENCE QUIET
 #
-# The kubelet's configuration, then kubelet and kubectl. The node is drained.
+# The kubelet's configuration, then the kubelet, and kubectl where it is. The
+# node is drained.
 node() {
-    local root=$1 target=$2 revision=$3 ignored=$4 patience=$5
+    local root=$1 target=$2 revision=$3 ignored=$4 patience=$5 api=$6 quiet=$7
     local kubernetes=$root/etc/kubernetes component image
     local -a options=()
     save_node "$root/var/lib/kubelet"
     update_lists
     install_packages "$target" "$revision" '' kubeadm
-    if [ -e "$kubernetes/manifests/kube-apiserver.yaml" ]; then
+    if [ -s "$kubernetes/manifests/kube-apiserver.yaml" ]; then
         for component in kube-apiserver kube-controller-manager kube-scheduler; do
             image=$(manifest_image "$kubernetes" "$component")
             is_at "$image" "$target" || die "$FINAL" "$component is ${image:-missing}, not at v$target:" \
@@ -18,31 +19,24 @@ node() {
         if [ -n "$ignored" ]; then options+=("--ignore-preflight-errors=$ignored"); fi
         kubeadm upgrade node "${options[@]}" || die "$KUBEADM" "kubeadm upgrade node exited with $?"
     fi
-    install_packages "$target" "$revision" '' kubelet kubectl
+    # shellcheck disable=SC2046 # names of packages are words
+    install_packages "$target" "$revision" '' $(present kubelet kubectl)
+    restart_kubelet "$root" "$patience" "$api" "$quiet"
+}
+
+# restart_kubelet ROOT KUBELET-PATIENCE API-PATIENCE QUIET
+restart_kubelet() {
+    local root=$1 patience=$2 api=$3 quiet=$4 before='' member=
+    if [ -s "$root/etc/kubernetes/manifests/kube-apiserver.yaml" ]; then
+        member=yes
+        # Packages may have taken minutes; what the restart ends is judged now.
+        etcd_may_rest "$root"
+        before=$(static_pods)
+    fi
     systemctl daemon-reload
     systemctl restart kubelet
     await_kubelet "$root/var/lib/kubelet/config.yaml" "$patience"
-}
-
-# save_node KUBELET-FOLDER: what a way back needs, as the first attempt of this
-# action found it: a later one may find it half changed.
-save_node() {
-    local saved=$KUBE_MIGRATE_ACTION/before package file
-    [ ! -e "$saved" ] || return 0
-    rm -rf "$saved.new"
-    (
-        umask 077
-        mkdir "$saved.new"
-        for package in kubeadm kubelet kubectl; do
-            echo "$package $(installed_version "$package")"
-        done > "$saved.new/packages"
-        for file in config.yaml kubeadm-flags.env; do
-            if [ -e "$1/$file" ]; then cp "$1/$file" "$saved.new/"; fi
-        done
-        sync "$saved.new"/* "$saved.new"
-    )
-    mv "$saved.new" "$saved"
-    sync "$KUBE_MIGRATE_ACTION"
+    if [ "$member" ]; then await_static_pods "$root/etc/kubernetes" "$before" "$quiet" "$api"; fi
 }
 
 # await_kubelet CONFIG SECONDS: until it says that it is well.
@@ -53,6 +47,33 @@ await_kubelet() {
             journalctl --unit kubelet --no-pager --lines 20 || true
             die "$RETRY" "the kubelet is not well ${2}s after its restart; see the log above it"
         fi
+        sleep 1
+    done
+}
+
+static_pods() {
+    running etcd kube-apiserver kube-controller-manager kube-scheduler | sort
+}
+
+# await_static_pods KUBERNETES-FOLDER BEFORE QUIET PATIENCE: a kubelet of another
+# version may end all static pods of its node, some seconds after it is well
+# itself. Over when all of them are others and the API server here has served for
+# QUIET seconds; or when they have stayed the same for three times as long.
+await_static_pods() {
+    local kubernetes=$1 before=$2 quiet=$3 patience=$4 now last='' said=''
+    local since=$SECONDS until=$((SECONDS + $4)) needed
+    [ "$quiet" -gt 0 ] || return 0
+    while :; do
+        now=$(static_pods)
+        if ! said=$(api_server_serves "$kubernetes" 2>&1) || [ "$now" != "$last" ]; then
+            since=$SECONDS
+            last=$now
+        fi
+        needed=$quiet
+        if [ -n "$(comm -12 <(echo "$before") <(echo "$now"))" ]; then needed=$((3 * quiet)); fi
+        if [ $((SECONDS - since)) -ge "$needed" ]; then return; fi
+        [ "$SECONDS" -lt "$until" ] || die "$RETRY" \
+            "the static pods here are not at rest ${patience}s after the kubelet's restart: $(tail -n 1 <<< "$said")"
         sleep 1
     done
 }

@@ -10,11 +10,31 @@ apt_get() {
         -o APT::Install-Recommends=false "$@"
 }
 
+# once_unlocked COMMAND...: run again for as long as somebody else is at work
+# with packages (unattended upgrades, say), up to five minutes: apt waits for one
+# of these locks by itself, dpkg and `apt-get update` for none.
+once_unlocked() {
+    local said code until=$((SECONDS + 300))
+    while :; do
+        code=0
+        said=$("$@" 2>&1) || code=$?
+        [ -z "$said" ] || printf '%s\n' "$said" >&2
+        case $code/$said in
+            0/*) return 0 ;;
+            */*'lock was locked by another process'* | */*'Could not get lock'*)
+                [ "$SECONDS" -lt "$until" ] || return "$code"
+                sleep 2
+                ;;
+            *) return "$code" ;;
+        esac
+    done
+}
+
 # Old lists will do when they name the version; resolve says if they do not.
 update_lists() {
     local try
     for try in 1 2 3; do
-        if apt_get update >&2; then return; fi
+        if once_unlocked apt_get update; then return; fi
         [ "$try" = 3 ] || sleep 2
     done
     echo 'kube-migrate: apt-get update failed; going on with the lists there are' >&2
@@ -62,7 +82,7 @@ finish_interrupted() {
     # The second letter: unpacked, half configured, waiting for triggers.
     states=$(dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\n')
     if grep -q '^.[UFWt]' <<< "$states" || [ -n "$(ls -A /var/lib/dpkg/updates 2> /dev/null || true)" ]; then
-        DEBIAN_FRONTEND=noninteractive dpkg --configure -a \
+        once_unlocked env DEBIAN_FRONTEND=noninteractive dpkg --configure -a \
             --force-confdef --force-confold \
             || die "$RETRY" 'an interrupted dpkg could not be finished (dpkg --configure -a)'
     fi
@@ -72,8 +92,17 @@ finish_interrupted() {
 hold_again() {
     local package
     while read -r package; do
-        [ -z "$package" ] || apt-mark hold "$package"
+        # One that apt does not know any more cannot be held.
+        [ -z "$package" ] || apt-mark hold "$package" || true
     done < "$KUBE_MIGRATE_ACTION/held"
+}
+
+# present PACKAGE...: those of them that are installed.
+present() {
+    local package
+    for package in "$@"; do
+        if [ -n "$(installed_version "$package")" ]; then echo "$package"; fi
+    done
 }
 
 # install_packages VERSION REVISION UNTOUCHED PACKAGE...: UNTOUCHED are words;

@@ -9,6 +9,7 @@ use crate::Local;
 use crate::unit::tests::check;
 
 mod programs;
+mod trouble;
 mod way_back;
 
 pub(super) const CP: &str = "cp-1";
@@ -32,6 +33,7 @@ impl Node {
         let options = Options {
             api: Duration::ZERO,
             kubelet: Duration::ZERO,
+            quiet: Duration::ZERO,
             ..Options::default()
         };
         let shell = Arc::new(Local::new(CP).with_path(path));
@@ -81,6 +83,26 @@ impl Node {
                      imagePullPolicy: Never\n"
                 ),
             );
+        }
+    }
+
+    /// With an etcd that says this.
+    pub(super) fn with_etcd(self, said: &str) -> Self {
+        self.write(
+            "root/etc/kubernetes/manifests/etcd.yaml",
+            "    - --advertise-client-urls=https://10.0.0.1:2379\n    \
+             - --trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt\n",
+        );
+        self.write("etcd-container", "abc\n");
+        self.says("etcd-says", said);
+        self
+    }
+
+    /// An answer of etcd a line, in files of `folder`.
+    pub(super) fn says(&self, folder: &str, text: &str) {
+        for line in text.lines() {
+            let (name, json) = line.split_once(' ').unwrap();
+            self.write(&format!("{folder}/{name}"), json);
         }
     }
 

@@ -1,12 +1,15 @@
 # Files under the state folder of a node, and who the node is.
 
-# put FILE TEXT: durable before it returns, whole or not there at all.
+# put FILE TEXT: durable before it returns, whole or not there at all, also for
+# a caller that goes on after an error.
 put() {
     local file=$1 text=$2
-    printf '%s\n' "$text" > "$file.new"
-    sync "$file.new"
-    mv -f "$file.new" "$file"
-    sync "${file%/*}"
+    printf '%s\n' "$text" > "$file.new" && put_new "$file"
+}
+
+# put_new FILE: FILE.new in its place.
+put_new() {
+    sync "$1.new" && mv -f "$1.new" "$1" && sync "${1%/*}"
 }
 
 # Differs after every boot. In a container the boot id is the machine's, so

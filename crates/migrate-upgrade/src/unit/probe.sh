@@ -1,3 +1,13 @@
+# no_room FOLDER: says so if nothing can be written there any more, for then
+# the log cannot say why a step has failed.
+no_room() {
+    local free
+    free=$(df --output=avail -k "$1" | tail -n 1)
+    if [ "$free" -lt 1024 ]; then
+        echo "kube-migrate: error: the disk of $1 is full: make room there"
+    fi
+}
+
 # probe STATE RUN ACTION: where its latest attempt stands. Changes nothing.
 probe() {
     local state=$1 folder=$1/$2/$3 attempt unit active=no
@@ -11,9 +21,9 @@ probe() {
     unit=$(< "$folder/unit")
     # In this order: a step that ends between the two has left its code.
     if unit_is_active "$unit" "$folder"; then active=yes; fi
-    if [ -e "$folder/exit" ]; then
+    if [ -s "$folder/exit" ]; then
         echo "state ended"
-        echo "code $(< "$folder/exit")"
+        echo "code $(tr -d ' ' < "$folder/exit")"
     elif [ "$active" = yes ]; then
         echo 'state running'
         return
@@ -23,4 +33,5 @@ probe() {
     fi
     echo log
     tail -c 16384 "$folder/log"
+    no_room "$state"
 }

@@ -23,7 +23,8 @@ run() {
         code=75
     fi
     sync "$folder/log" || true
-    put "$folder/exit" "$code"
+    # Over what `start` has left room for: a full disk does not keep the code.
+    printf '%-4s\n' "$code" 1<> "$folder/exit.new" && put_new "$folder/exit"
 }
 
 set -uo pipefail

@@ -25,7 +25,8 @@ start() {
     put "$new/epoch" "$epoch"
     put "$new/unit" "$unit"
     : > "$new/log"
-    sync "$new/step.sh" "$new/run.sh" "$new/args" "$new/log" "$new"
+    printf '    \n' > "$new/exit.new"
+    sync "$new/step.sh" "$new/run.sh" "$new/args" "$new/log" "$new/exit.new" "$new"
     mv "$new" "$folder/$attempt"
     sync "$folder" "$state/$run" "$state"
     put "$state/current" "$unit $folder/$attempt"
@@ -39,7 +40,7 @@ refuse_while_busy() {
     local state=$1 unit='' folder=''
     if [ -e "$state/current" ]; then
         read -r unit folder < "$state/current" || true
-        if [ ! -e "$folder/exit" ] && unit_is_active "$unit" "$folder"; then
+        if [ ! -s "$folder/exit" ] && unit_is_active "$unit" "$folder"; then
             echo "$unit is going on"
             exit 11
         fi

@@ -263,6 +263,21 @@ async fn what_left_no_code_is_lost_and_can_be_tried_again() {
     );
 }
 
+/// On a full disk it may be left empty; what counts is that it goes on.
+#[tokio::test]
+async fn an_empty_code_is_none() {
+    let bench = Bench::new();
+    let step = bench.step("plan", "true");
+    bench.start(1, &step, 1).await.unwrap();
+    bench.settle(&step).await;
+    std::fs::write(bench.attempt_folder(&step, 1).join("exit"), "").unwrap();
+    let seen = bench.probe(&step).await;
+    assert!(matches!(seen, Seen::Lost { attempt: 1, .. }), "{seen:?}");
+    bench.start(1, &step, 2).await.unwrap();
+    bench.settle(&step).await;
+    assert_eq!(bench.runs(), 2);
+}
+
 #[tokio::test]
 async fn a_step_over_its_limit_is_ended() {
     let bench = Bench::new();

@@ -35,21 +35,38 @@ etcd_ask() {
 # etcd_find MANIFEST: sets `container`, empty if it does not run, and what
 # etcdctl needs to ask it.
 etcd_find() {
-    local id running
     endpoint=$(manifest_flag "$1" advertise-client-urls)
     pki=$(manifest_flag "$1" trusted-ca-file)
     pki=${pki%/*}
-    container=
-    if command -v crictl > /dev/null; then
-        container=$(crictl ps --quiet --state running --name '^etcd$' | head -n 1)
-    elif command -v ctr > /dev/null; then
-        running=$(ctr --namespace k8s.io tasks ls | awk '$3 == "RUNNING" { print $1 }')
-        for id in $(ctr --namespace k8s.io containers ls -q 'labels."io.kubernetes.container.name"==etcd'); do
-            if grep -Fxq -- "$id" <<< "$running"; then container=$id; fi
-        done
-    else
-        die "$FINAL" 'neither crictl nor ctr is installed: etcd cannot be asked'
-    fi
+    container=$(running etcd)
+    container=${container%%$'\n'*}
+}
+
+# etcd_may_rest ROOT: or ends the step. Whether the member of this node may be
+# down for a moment, by what etcd says now and not when the step was begun; one
+# that leads hands the lead on.
+etcd_may_rest() {
+    local manifest=$1/etc/kubernetes/manifests/etcd.yaml said own leader other
+    [ -e "$manifest" ] || return 0
+    etcd_find "$manifest"
+    # What is down takes nothing from the others.
+    [ -n "$container" ] || return 0
+    said=$(etcdctl endpoint health --cluster 2>&1) \
+        || die "$RETRY" "not every member of etcd is well: $(tail -n 3 <<< "$said" | tr '\n' ' ')"
+    said=$(etcdctl alarm list) || die "$RETRY" 'etcd does not say whether an alarm is raised'
+    [ -z "$said" ] || die "$RETRY" "etcd has raised an alarm: ${said//$'\n'/ }"
+    said=$(etcdctl --write-out=fields endpoint status) || die "$RETRY" 'the etcd of this node is silent'
+    own=$(sed -n 's/^"MemberID" : //p' <<< "$said")
+    leader=$(sed -n 's/^"Leader" : //p' <<< "$said")
+    [ "$own" = "$leader" ] || return 0
+    said=$(etcdctl --write-out=fields endpoint status --cluster) \
+        || die "$RETRY" 'not every member of etcd answers'
+    # As texts: the numbers are too large for awk.
+    other=$(awk -v own="$own" '$1 == "\"MemberID\"" && $3 "" != own "" { print $3; exit }' <<< "$said")
+    # The only member has nobody to hand the lead to.
+    [ -n "$other" ] || return 0
+    etcdctl move-leader "$(printf '%x' "$other")" \
+        || die "$RETRY" 'the etcd of this node leads and could not hand the lead on'
 }
 
 # The etcdctl of etcd's own image, as the user that kubeadm has made for it.

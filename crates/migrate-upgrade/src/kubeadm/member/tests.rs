@@ -61,22 +61,7 @@ fn with(cp: Node, balancer: &Arc<Balancer>) -> Node {
 
 /// A node with an etcd that says this.
 fn etcd(text: &str) -> Node {
-    let cp = Node::new(true);
-    cp.write(
-        "root/etc/kubernetes/manifests/etcd.yaml",
-        "    - --advertise-client-urls=https://10.0.0.1:2379\n    \
-         - --trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt\n",
-    );
-    cp.write("etcd-container", "abc\n");
-    says(&cp, "etcd-says", text);
-    cp
-}
-
-fn says(cp: &Node, folder: &str, text: &str) {
-    for line in text.lines() {
-        let (name, json) = line.split_once(' ').unwrap();
-        cp.write(&format!("{folder}/{name}"), json);
-    }
+    Node::new(true).with_etcd(text)
 }
 
 #[tokio::test]
@@ -232,7 +217,7 @@ async fn taking_out_and_starting_are_of_one_holder_whatever_its_name() {
 async fn etcd_leads_elsewhere_before_a_member_is_touched() {
     let balancer = Arc::new(Balancer::default());
     let cp = with(etcd(&said(1, 1, &[50, 50, 60])), &balancer);
-    says(&cp, "etcd-says-then", &said(1, 3, &[50, 50, 60]));
+    cp.says("etcd-says-then", &said(1, 3, &[50, 50, 60]));
     assert_eq!(cp.upgrade(&member()).await, DONE, "{}", cp.log());
     let asked = cp.read("etcd-moves");
     assert!(asked.contains("move-leader 3"), "{asked}");

@@ -39,6 +39,37 @@ async fn what_a_way_back_needs_is_saved_before_anything_changes() {
     );
 }
 
+/// `kubeadm upgrade` of a member writes the kubelet's configuration.
+#[tokio::test]
+async fn of_a_control_plane_node_it_is_saved_before_its_member_changes() {
+    let cp = Node::new(true);
+    assert_eq!(cp.upgrade(&member()).await, DONE, "{}", cp.log());
+    let config = "root/var/lib/kubelet/config.yaml";
+    cp.write(config, "healthzPort: 0\nnew: 1\n");
+    assert_eq!(cp.upgrade(&node()).await, DONE, "{}", cp.log());
+    cp.write("available", "1.36.3-1.1\n1.37.2-2.1\n");
+    assert_eq!(cp.upgrade(&node_back()).await, DONE, "{}", cp.log());
+    assert_eq!(cp.read(config), "healthzPort: 0\n");
+}
+
+#[tokio::test]
+async fn nothing_goes_back_without_its_packages() {
+    let worker = Node::new(false);
+    worker.write("cluster-version", "v1.37.2");
+    assert_eq!(worker.upgrade(&node()).await, DONE, "{}", worker.log());
+    let config = "root/var/lib/kubelet/config.yaml";
+    worker.write(config, "healthzPort: 0\nnew: 1\n");
+    // The repository of the old minor was replaced by that of the new one.
+    worker.write("available", "1.37.2-2.1\n");
+    let (retryable, reason) = worker.failure(&node_back()).await;
+    assert!(
+        !retryable && reason.contains("apt has no kubelet of version 1.36.3"),
+        "{reason}"
+    );
+    assert_eq!(worker.read(config), "healthzPort: 0\nnew: 1\n");
+    assert_eq!(worker.read("installed/kubelet").trim(), "1.37.2-2.1");
+}
+
 #[tokio::test]
 async fn a_node_goes_back_to_what_was_saved() {
     for is_control_plane in [false, true] {
