@@ -2,8 +2,12 @@
 
 use std::thread;
 
-use crate::process::{cargo, run};
+use crate::process::{cargo, run, transcript};
 use crate::{builds, testbed};
+
+/// The upgrade of a kubeadm cluster under requests. Most of its eight minutes
+/// are waits, so the other tests run beside it.
+const LANE: &str = "lane::a_kubeadm_cluster_is_upgraded_and_nobody_notices";
 
 /// Sets up the real control plane while the tests compile, then runs them all.
 pub(crate) fn test() -> Result<(), String> {
@@ -15,9 +19,23 @@ pub(crate) fn test() -> Result<(), String> {
         .join()
         .unwrap_or_else(|_| Err("building the real control plane panicked".to_owned()));
     compiled.and(built)?;
-    let mut test = cargo();
-    test.args(["test", "--workspace", "--no-fail-fast"]);
-    run(&mut test)
+    let lane = thread::spawn(|| {
+        let mut lane = cargo();
+        lane.args(["test", "--test", "kubeadm", LANE, "--", "--nocapture"]);
+        transcript(&mut lane)
+    });
+    let mut rest = cargo();
+    rest.args(["test", "--workspace", "--no-fail-fast", "--"]);
+    let rest = run(rest.args(["--skip", LANE]));
+    println!("\nthe kubeadm cluster that was upgraded beside them:");
+    let lane = lane
+        .join()
+        .unwrap_or_else(|_| Err("running the kubeadm test panicked".to_owned()))
+        .and_then(|(said, ended)| {
+            println!("{said}");
+            ended
+        });
+    rest.and(lane)
 }
 
 /// What is too slow for every change: the further builds, the ignored tests, with the programs of every release the testbed knows, and
