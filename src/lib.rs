@@ -17,7 +17,8 @@
 //! model.nodes = vec![Node::new("worker-1", "v1.36.3".parse()?)];
 //! let policy = kube_migrate::policy_from_toml("[pools]\nmax-unavailable = '10%'")?;
 //! let plan = Planner::new(&model, &policy, "v1.37.2".parse()?).plan()?;
-//! assert_eq!(plan.schedule.len(), 5); // two phases of cp-1, three of worker-1
+//! // Two phases of cp-1, the second backup, three phases of worker-1.
+//! assert_eq!(plan.schedule.len(), 6);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

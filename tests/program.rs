@@ -75,6 +75,34 @@ fn the_demo_keeps_the_rules_of_another_policy() {
     }
 }
 
+/// The embedded cluster has none to upgrade, so the programs are not run.
+#[test]
+fn the_demo_shows_addons_with_their_way_back_and_both_backups() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.toml");
+    let policy = "[[addon]]\nname = 'cni'\nat = 'after-control-plane'\nundo = '/undo/cni'\n\
+                  [[addon]]\nname = 'csi'\nat = 'after-control-plane'\n";
+    std::fs::write(&file, policy).unwrap();
+    let output = demo(folder.path(), &["--policy", file.to_str().unwrap()]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    let at = |what: &str| {
+        let mut lines = said.lines();
+        let place = lines.position(|line| line.trim_start().starts_with(what));
+        place.unwrap_or_else(|| panic!("no {what} in {said}"))
+    };
+    assert!(at("second backup") < at("addon cni") && at("addon cni") < at("addon csi"));
+    assert_eq!(at("undo: /undo/cni"), at("addon cni") + 1);
+    assert_eq!(at("POINT OF NO RETURN"), at("addon csi") + 1);
+    let files = std::fs::read_dir(folder.path()).unwrap().flatten();
+    let is_dump = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("objects-");
+    assert_eq!(
+        files.filter(|file| is_dump(&file.file_name())).count(),
+        2,
+        "{said}"
+    );
+}
+
 /// No backup of the program is proven, which a run would find after its checks.
 #[tokio::test]
 async fn a_plan_and_a_dry_run_foretell_the_waiver_that_a_run_needs() {

@@ -13,6 +13,7 @@
 mod real;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -20,7 +21,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use kube::Client;
 use migrate_core::steps::BackupReport;
-use migrate_core::{BackUpData, StepContext, StepError, StepInput};
+use migrate_core::{Addon, BackUpData, Point, StepContext, StepError, StepInput};
 use migrate_drain::Drainer;
 use migrate_etcd::{Member, SnapshotBackup};
 use migrate_executor::{Position, Report, RunOutcome};
@@ -177,7 +178,8 @@ async fn a_dry_run_changes_nothing(plane: &ControlPlane) {
 async fn the_upgrade_breaks_no_rule(plane: &ControlPlane) {
     let user = cluster::shipped_rights(plane, RUNNER, |_| {}).await;
     let folder = tempfile::tempdir().unwrap();
-    let policy = run::policy(POLICY);
+    let mut policy = run::policy(POLICY);
+    policy.addons = vec![addon(folder.path())];
     let client = plane.client_for(&user).await.unwrap();
     let back_up = Arc::new(WitnessedBackup::new(plane, folder.path().into()));
     let before = pods_by_workload(&plane.client()).await;
@@ -200,6 +202,8 @@ async fn the_upgrade_breaks_no_rule(plane: &ControlPlane) {
 
     assert_eq!(report.outcome, RunOutcome::Done, "{report}");
     assert_eq!(report.cordons, Vec::<String>::new(), "{report}");
+    let calls = std::fs::read_to_string(folder.path().join("calls")).unwrap();
+    assert_eq!(calls, "begin\nverify\nverify\n", "the addon's programs");
     let undone = report
         .targets
         .iter()
@@ -268,6 +272,28 @@ async fn a_second_run_has_nothing_to_do(plane: &ControlPlane) {
     assert_eq!(audit::lines(changes), Vec::<String>::new());
 }
 
+/// An addon after the control plane, which works only when asked again.
+fn addon(folder: &Path) -> Addon {
+    let write = |name: &str, body: &str| {
+        let path = folder.join(name);
+        let call = format!("cd '{}'\n", folder.display());
+        std::fs::write(&path, format!("#!/bin/sh\n{call}{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Some(path)
+    };
+    let mut addon = Addon::new("cni", Point::AfterControlPlane);
+    addon.apply = write(
+        "apply",
+        "if [ $KUBE_MIGRATE_PHASE = probe ]; then [ -e calls ] && exit 0; exit 20; fi\n\
+         echo begin >> calls",
+    );
+    addon.verify = write(
+        "verify",
+        "echo verify >> calls; [ $(grep -c verify calls) = 2 ] || exit 75",
+    );
+    addon
+}
+
 /// Live pods of each controller that replaces them, by its name.
 async fn pods_by_workload(client: &Client) -> BTreeMap<String, usize> {
     let mut pods = BTreeMap::new();
@@ -323,6 +349,13 @@ impl WitnessedBackup {
             "the anchor comes first: {}",
             audit::line(first)
         );
+        let again = report
+            .second_backup
+            .as_ref()
+            .expect("another after the members");
+        let second = std::fs::metadata(&again.artifacts[0].path).unwrap();
+        assert_eq!(second.len(), again.artifacts[0].bytes);
+        assert!(second.modified().unwrap() > written);
         figure("real.backup", file.len(), "B");
     }
 }
@@ -333,7 +366,8 @@ impl BackUpData for WitnessedBackup {
         let report = self.inner.run(cx, input).await;
         let events = self.log.lock().unwrap().read_new().unwrap();
         let changes = audit::lines(audit::mutations(&events, RUNNER));
-        *self.changed_before.lock().unwrap() = Some(changes);
+        // The backup after the control plane comes later.
+        self.changed_before.lock().unwrap().get_or_insert(changes);
         report
     }
 }

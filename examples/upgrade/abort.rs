@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use migrate_core::{ClusterModel, Target};
-use migrate_executor::{Executor, FileJournal, Position, Report, RunOutcome};
+use migrate_executor::{Executor, FileJournal, Position, Record, Report, RunOutcome};
+use migrate_upgrade::AddonHook;
 
 use crate::cli::Cli;
 use crate::failure::Failure;
@@ -16,7 +18,7 @@ use crate::{nodes, show};
 /// Ends the run in the journal at `path`.
 pub(crate) async fn execute(
     cli: &Cli,
-    env: Environment,
+    mut env: Environment,
     model: &ClusterModel,
     path: &Path,
 ) -> Result<ExitCode, Failure> {
@@ -32,6 +34,14 @@ pub(crate) async fn execute(
              journal the cluster names",
         ));
     }
+    // Addons are those of the run, whatever policy is given now.
+    let mut addons = Vec::new();
+    for entry in FileJournal::read(path)? {
+        if let Record::RunOpened(opened) = entry.record {
+            addons = opened.policy.addons;
+        }
+    }
+    env.addons = Arc::new(AddonHook::new(&addons)?);
     let journal = Box::new(FileJournal::open(path)?);
     if let Some(driver) = &env.kubeadm {
         let place = migrate_executor::Journal::place(&*journal);

@@ -27,8 +27,8 @@ pub(crate) struct Account {
     last_at: Moment,
     /// The steps around the nodes that have ended.
     steps_done: Vec<String>,
-    /// Members and nodes that are at the target and verified, and all there
-    /// are in the plan.
+    /// Members, nodes and addons that are done and verified, and a second backup,
+    /// and all there are in the plan.
     targets_done: usize,
     targets: usize,
     paused: bool,
@@ -110,7 +110,7 @@ impl Account {
             last_at: at,
             steps_done: Vec::new(),
             targets_done: 0,
-            targets: opened.plan.control_plane.len() + opened.plan.slots.len(),
+            targets: opened.plan.targets().count(),
             paused: false,
             current: Vec::new(),
             failed: Vec::new(),
@@ -159,7 +159,10 @@ impl Account {
                         let what = action.to_string();
                         self.failed.push(Failed { what, reason, id });
                     }
-                    _ => self.targets_done += usize::from(action.phase == Phase::Verify),
+                    _ => {
+                        let is_last = matches!(action.phase, Phase::Verify | Phase::BackUp);
+                        self.targets_done += usize::from(is_last);
+                    }
                 }
             }
             _ => {}

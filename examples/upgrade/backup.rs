@@ -28,7 +28,9 @@ impl<F: Fn() -> Vec<u8> + Send + Sync> ObjectDump<F> {
 #[async_trait]
 impl<F: Fn() -> Vec<u8> + Send + Sync> BackUpData for ObjectDump<F> {
     async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
-        let name = format!("objects-{}-{}.json", input.model.cluster, cx.fence.run);
+        // The backup after the control plane must not replace the first.
+        let at = cx.clock.now().as_millis();
+        let name = format!("objects-{}-{}-{at}.json", input.model.cluster, cx.fence.run);
         let bytes = (self.dump)();
         // The demo is run again and again: the last one's dump is what counts.
         let mut file = PartFile::replace(&self.folder, &name).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use migrate_core::cost::PhaseDurations;
 use migrate_core::policy::DEFAULT_POOL;
-use migrate_core::steps::BACKUP_UNPROVEN;
+use migrate_core::steps::{BACKUP_UNPROVEN, addon_fn};
 use migrate_core::{Cancellation, Moment, Policy};
 use migrate_executor::{FileJournal, MemoryJournal};
 use migrate_kube::TokioClock;
@@ -67,6 +67,11 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             dump(&dumped)
         })),
         upgrade: Arc::new(SimulatedDriver::new(cluster.client())),
+        // There is nothing to upgrade in the embedded cluster.
+        addons: Arc::new(addon_fn(
+            |_, _| Box::pin(async { Ok(()) }),
+            |_, _| Box::pin(async { Ok(()) }),
+        )),
         kubeadm: None,
         cancel: Cancellation::new(),
         run: format!("demo-{}", cli.seed),

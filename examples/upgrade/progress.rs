@@ -95,7 +95,7 @@ impl Bars {
             EventKind::ActionEnded {
                 action,
                 error: None,
-            } if action.phase == Phase::Verify => {
+            } if matches!(action.phase, Phase::Verify | Phase::BackUp) => {
                 self.targets.inc(1);
             }
             EventKind::PodGone { .. } => self.pods.inc(1),

@@ -16,7 +16,9 @@ use migrate_core::{
 use migrate_etcd::{Member, SnapshotBackup, Tls};
 use migrate_executor::{FileJournal, Journal};
 use migrate_kube::{Anchor, TokioClock};
-use migrate_upgrade::{ApiServerBackend, ApiServerHook, CommandHook, Haproxy, Kubeadm, NodeShell};
+use migrate_upgrade::{
+    AddonHook, ApiServerBackend, ApiServerHook, CommandHook, Haproxy, Kubeadm, NodeShell,
+};
 
 use crate::account::Account;
 use crate::cli::{Cli, Command};
@@ -32,6 +34,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let target = cli.to.as_deref().map(target).transpose()?;
     let back_up = back_up(cli)?;
     let balancer = balancer(cli)?;
+    let addons = Arc::new(AddonHook::new(&policy.addons)?);
     let upgrade = match cli.kubeadm {
         // Which way to a node is known when the nodes are.
         true => Arc::new(NoDriver),
@@ -56,6 +59,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         },
         back_up,
         upgrade,
+        addons,
         kubeadm: None,
         cancel: stop_on_ctrl_c(),
     };

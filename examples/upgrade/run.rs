@@ -10,7 +10,8 @@ use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
 use migrate_core::steps::BACKUP_UNPROVEN;
 use migrate_core::{
     Action, BackUpData, Cancellation, Clock, ClusterModel, Fence, Finding, KubeVersion, Migration,
-    Phase, Plan, Policy, PrepareEnvironment, StepContext, StepInput, Target, UpgradeComponents,
+    Phase, Plan, Policy, PrepareEnvironment, StepContext, StepInput, Target, UpgradeAddons,
+    UpgradeComponents,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{
@@ -37,6 +38,8 @@ pub(crate) struct Environment {
     pub(crate) durations: PhaseDurations,
     pub(crate) back_up: Arc<dyn BackUpData>,
     pub(crate) upgrade: Arc<dyn UpgradeComponents>,
+    /// What upgrades the addons of the policy.
+    pub(crate) addons: Arc<dyn UpgradeAddons>,
     /// The same driver, where it is kubeadm's: it also looks at the nodes first.
     pub(crate) kubeadm: Option<Arc<Kubeadm>>,
     pub(crate) cancel: Cancellation,
@@ -88,7 +91,7 @@ pub(crate) async fn execute(
         planner = planner.taking_back(node);
     }
     let plan = planner.plan()?;
-    show::plan(cli, &plan, &undo(cli, &plan))?;
+    show::plan(cli, &plan, &undo(cli, &plan, &env.policy))?;
     // Found by the step after the checks, and known now: no backup here proves.
     if !plan.is_empty() && !env.policy.waive.contains(BACKUP_UNPROVEN) {
         show::will_need(cli, BACKUP_UNPROVEN)?;
@@ -152,7 +155,8 @@ pub(crate) fn setup(
         Arc::clone(&env.upgrade),
         Arc::new(Drainer::new(client.clone())),
         Arc::new(ClusterHealth::new(client.clone())),
-    );
+    )
+    .with_addons(Arc::clone(&env.addons));
     Setup::new(client, migration, journal, context)
 }
 
@@ -179,17 +183,29 @@ pub(crate) fn not_opened(error: Error) -> Failure {
     }
 }
 
-/// How the upgrade of each target can be taken back, as far as the driver says,
+/// How the upgrade of each target can be taken back, as far as driver and policy say,
 /// for people: JSON has the plan alone.
-fn undo(cli: &Cli, plan: &Plan) -> BTreeMap<Target, String> {
-    if !cli.kubeadm || cli.json {
+fn undo(cli: &Cli, plan: &Plan, policy: &Policy) -> BTreeMap<Target, String> {
+    if cli.json {
         return BTreeMap::new();
     }
+    let addon = |name: &String| {
+        let mut addons = policy.addons.iter();
+        addons.find(|addon| addon.name == *name)
+    };
     plan.targets()
-        .map(|(target, from)| {
-            let (from, to) = (from.clone(), plan.to.clone());
-            let upgrade = Action::new(&plan.id, target.clone(), Phase::Upgrade, from, to);
-            (target, Kubeadm::undo(&upgrade).to_string())
+        .filter_map(|(target, from)| {
+            let undo = match &target {
+                Target::Addon { name } => addon(name)?.way_back(),
+                Target::Backup => return None,
+                _ if !cli.kubeadm => return None,
+                _ => {
+                    let (from, to) = (from.clone(), plan.to.clone());
+                    let upgrade = Action::new(&plan.id, target.clone(), Phase::Upgrade, from, to);
+                    Kubeadm::undo(&upgrade).to_string()
+                }
+            };
+            Some((target, undo))
         })
         .collect()
 }

@@ -1,10 +1,11 @@
 //! A small cluster, and one runner on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
+use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport, addon_fn};
 use migrate_core::{
     Cancellation, ClusterModel, Fence, MigratePods, Migration, Moment, Plan, Policy, StepContext,
     StepError, StepInput,
@@ -79,7 +80,12 @@ impl Rig {
             Arc::new(SimulatedDriver::new(client.clone())),
             Arc::new(self.drainer()),
             Arc::new(ClusterHealth::new(client.clone())),
-        );
+        )
+        // Nothing here has addons of its own: they only take time.
+        .with_addons(Arc::new(addon_fn(
+            |_, _| tokio::time::sleep(Duration::from_secs(5)).map(Ok).boxed(),
+            |_, _| std::future::ready(Ok(())).boxed(),
+        )));
         let context = StepContext::new(self.clock.clone(), Fence::without_lease("test-run"));
         Setup::new(client, migration, journal, context)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use migrate_core::{Addon, Point};
 use migrate_executor::{Entry, Error, Journal, MemoryJournal, RunOutcome};
 
 use crate::cluster::{Rig, small};
@@ -66,6 +67,12 @@ impl Journal for Crashing {
 async fn crash_and_resume(crash: Crash) -> Option<u64> {
     let mut rig = Rig::start(11, small()).await;
     rig.policy.rollout.canary_soak = std::time::Duration::from_secs(120);
+    let addons = [
+        ("first", Point::BeforeControlPlane),
+        ("cni", Point::AfterControlPlane),
+        ("last", Point::AfterAll),
+    ];
+    rig.policy.addons = addons.map(|(name, at)| Addon::new(name, at)).to_vec();
     let planned = rig.planned().await;
     let journal = MemoryJournal::new();
     let died = Arc::new(AtomicBool::new(false));

@@ -18,7 +18,7 @@ use migrate_kube::{TokioClock, observe};
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
 use migrate_testbed::ControlPlane;
-use migrate_upgrade::CommandHook;
+use migrate_upgrade::{AddonHook, CommandHook};
 use migrate_verify::ClusterHealth;
 
 use super::cluster::TARGET;
@@ -53,7 +53,8 @@ pub(crate) async fn upgrade_to(plane: &ControlPlane, target: &str, parts: Parts)
         Arc::new(CommandHook::new(hook, hook).unwrap()),
         parts.migrate,
         Arc::new(ClusterHealth::new(client.clone())),
-    );
+    )
+    .with_addons(Arc::new(AddonHook::new(&parts.policy.addons).unwrap()));
     let context = StepContext::new(clock, Fence::without_lease(parts.run));
     let mut pace = Pace::default();
     // Nothing here takes as long as on machines.

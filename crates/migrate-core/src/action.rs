@@ -11,6 +11,13 @@ use crate::KubeVersion;
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum Target {
+    /// Something that the policy names to be upgraded at a [`Point`] of the run.
+    Addon {
+        /// Its name.
+        name: String,
+    },
+    /// The data, once more, after the control plane.
+    Backup,
     /// An API server instance with its companions, changed in place.
     ControlPlane {
         /// The member's name.
@@ -26,9 +33,11 @@ pub enum Target {
 }
 
 impl Target {
-    /// The member's or node's name.
+    /// The member's, node's or addon's name.
     pub fn name(&self) -> &str {
         match self {
+            Self::Addon { name } => name,
+            Self::Backup => "second",
             Self::ControlPlane { member } => member,
             Self::Node { node, .. } => node,
         }
@@ -38,16 +47,45 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Addon { name } => write!(f, "addon {name}"),
+            Self::Backup => f.write_str("second backup"),
             Self::ControlPlane { member } => write!(f, "control plane {member}"),
             Self::Node { node, .. } => write!(f, "node {node}"),
         }
     }
 }
 
+/// A point of a run at which what the policy names is done, and nothing else.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case")]
+pub enum Point {
+    /// Before the first member. Only in a run that upgrades a member.
+    BeforeControlPlane,
+    /// After the last member and, where the policy has them come first, the last
+    /// control-plane node; also in a run that finds all of them at the target.
+    AfterControlPlane,
+    /// Before the first worker. Only in a run that upgrades one.
+    BeforeWorkers,
+    /// After the last node. Left out if a node was.
+    AfterAll,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BeforeControlPlane => "before-control-plane",
+            Self::AfterControlPlane => "after-control-plane",
+            Self::BeforeWorkers => "before-workers",
+            Self::AfterAll => "after-all",
+        })
+    }
+}
+
 /// The phases a target passes through, in order.
 ///
-/// A control-plane member only knows `Upgrade` and `Verify`: its static pods
-/// change in place, nothing is drained.
+/// A control-plane member and an addon only know `Upgrade` and `Verify`: they
+/// change in place, nothing is drained. The second backup only knows `BackUp`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
@@ -61,6 +99,15 @@ pub enum Phase {
     /// Check a canary against the baseline once more, at the end of its soak
     /// time. Only canaries have it, and only where policy names a soak time.
     Confirm,
+    /// Back up the data. It changes nothing.
+    BackUp,
+}
+
+impl Phase {
+    /// Whether a target is as it was when this phase has failed.
+    pub const fn changes_nothing(self) -> bool {
+        matches!(self, Self::Drain | Self::BackUp)
+    }
 }
 
 impl fmt::Display for Phase {
@@ -70,6 +117,7 @@ impl fmt::Display for Phase {
             Self::Upgrade => "upgrade",
             Self::Verify => "verify",
             Self::Confirm => "confirm",
+            Self::BackUp => "backup",
         })
     }
 }
@@ -84,6 +132,8 @@ impl ActionId {
     /// The id of `phase` on `target` under `plan`.
     pub fn new(plan: &str, target: &Target, phase: Phase) -> Self {
         let kind = match target {
+            Target::Addon { .. } => "addon",
+            Target::Backup => "backup",
             Target::ControlPlane { .. } => "cp",
             Target::Node { .. } => "node",
         };
@@ -145,7 +195,10 @@ impl Action {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.phase, self.target)
+        match self.target {
+            Target::Backup => self.target.fmt(f),
+            _ => write!(f, "{} {}", self.phase, self.target),
+        }
     }
 }
 

@@ -69,7 +69,7 @@ mod hash;
 mod plan;
 mod time;
 
-pub use action::{Action, ActionId, ActionStatus, Outcome, Phase, Target};
+pub use action::{Action, ActionId, ActionStatus, Outcome, Phase, Point, Target};
 pub use budget::{Blocked, BlockedReason, BudgetKey, BudgetKind, BudgetLedger, BudgetView};
 pub use context::{Cancellation, Fence, StepContext};
 pub use disposition::{Disposition, Leave, NeedsConsent, Wait, disposition};
@@ -82,15 +82,17 @@ pub use model::{
     Hosts, Node, Placement, Pod, PodId, PodPhase, Resources, Role, Taint, TaintEffect,
     UnhealthyPodPolicy, Workload, WorkloadId, only_host,
 };
-pub use plan::{PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot};
+pub use plan::{
+    PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot, PlannedTask,
+};
 pub use policy::{
-    AssumedBudgetPolicy, Consent, Deadlines, JobPolicy, OnDeadline, Policy, PoolPolicy,
-    RolloutPolicy,
+    Addon, AssumedBudgetPolicy, BackupPolicy, Consent, Deadlines, JobPolicy, OnDeadline, Policy,
+    PoolPolicy, RolloutPolicy,
 };
 pub use selector::{IntOrPercent, LabelSelector};
 pub use steps::{
     BackUpData, MigratePods, Migration, PrepareEnvironment, StepError, StepErrorKind, StepInput,
-    StepReport, UpgradeComponents, VerifyMigration,
+    StepReport, UpgradeAddons, UpgradeComponents, VerifyMigration,
 };
 pub use time::{Clock, Moment};
 pub use version::KubeVersion;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cost::Estimate;
-use crate::{ClusterId, Finding, KubeVersion, Phase, Target, content_hash};
+use crate::{ClusterId, Finding, KubeVersion, Phase, Point, Target, content_hash};
 
 /// Version of the JSON form of [`Plan`]. A reader refuses a newer one.
 pub const PLAN_SCHEMA: u32 = 1;
@@ -46,6 +46,10 @@ pub struct Plan {
     pub control_plane: Vec<PlannedMember>,
     /// Nodes in priority order; those at the target already are left out.
     pub slots: Vec<PlannedSlot>,
+    /// What is done between them, each alone, in this order: addons, and the
+    /// second backup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<PlannedTask>,
     /// Names of nodes and members that are at the target already.
     pub at_target: Vec<String>,
     /// Predicted actions by start.
@@ -71,6 +75,8 @@ struct Fixed<'a> {
     pools: &'a [PlannedPool],
     control_plane: &'a [PlannedMember],
     slots: &'a [PlannedSlot],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    tasks: &'a [PlannedTask],
     at_target: &'a [String],
 }
 
@@ -93,6 +99,7 @@ impl Plan {
             pools: Vec::new(),
             control_plane: Vec::new(),
             slots: Vec::new(),
+            tasks: Vec::new(),
             at_target: Vec::new(),
             schedule: Vec::new(),
             estimate,
@@ -115,6 +122,7 @@ impl Plan {
             pools: &self.pools,
             control_plane: &self.control_plane,
             slots: &self.slots,
+            tasks: &self.tasks,
             at_target: &self.at_target,
         })
     }
@@ -124,8 +132,8 @@ impl Plan {
         self.control_plane.is_empty() && self.slots.is_empty()
     }
 
-    /// Everything to be upgraded with its version before: members, then nodes,
-    /// each in the order of the plan.
+    /// Everything to be done with its version before: members, then nodes, then
+    /// tasks (with the version of the plan), each in the order of the plan.
     pub fn targets(&self) -> impl Iterator<Item = (Target, &KubeVersion)> {
         let members = self.control_plane.iter().map(|member| {
             let target = Target::ControlPlane {
@@ -140,7 +148,9 @@ impl Plan {
             };
             (target, &slot.from)
         });
-        members.chain(nodes)
+        let tasks = self.tasks.iter();
+        let tasks = tasks.map(|task| (task.target.clone(), &self.from));
+        members.chain(nodes).chain(tasks)
     }
 
     /// The node that the plan takes back to an older version, if that is what
@@ -247,6 +257,32 @@ impl PlannedSlot {
             node: node.into(),
             from,
             canary: false,
+            length: Duration::ZERO,
+        }
+    }
+}
+
+/// An addon to be upgraded, or the second backup.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedTask {
+    /// Which.
+    pub target: Target,
+    /// When.
+    pub at: Point,
+    /// How long it is predicted to take, where the policy has windows or
+    /// blackouts: it does not begin unless so much is left (milliseconds in JSON).
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
+    pub length: Duration,
+}
+
+impl PlannedTask {
+    /// `target`, at `at`.
+    pub fn new(target: Target, at: Point) -> Self {
+        Self {
+            target,
+            at,
             length: Duration::ZERO,
         }
     }

@@ -118,6 +118,16 @@ pub enum Error {
         given: String,
     },
 
+    /// The plan upgrades addons, and nothing was given that does.
+    #[error(
+        "the plan upgrades addon {addon}, and nothing that upgrades addons was given; compose the \
+         steps with one (Migration::with_addons), or take it out of the policy"
+    )]
+    NoAddonDriver {
+        /// The first of them.
+        addon: String,
+    },
+
     /// There is no unfinished run to be ended.
     #[error("journal {place} holds no unfinished run; there is nothing to abort")]
     NothingToAbort {

@@ -43,6 +43,7 @@ impl Case {
         };
         let mut world = case.world.lock();
         world.faults.fails.insert("red-1".to_owned(), (2, true));
+        world.faults.fails.insert("csi".to_owned(), (1, true));
         world.faults.undrainable.insert("red-3".to_owned());
         drop(world);
         case
@@ -56,7 +57,7 @@ impl Subject for Case {
         if !first {
             return setup;
         }
-        let (model, mut policy) = (self.world.model(), self.world.policy());
+        let (model, mut policy) = (self.world.model(), self.world.policy_with_addons());
         policy.deadlines.then = self.then;
         policy.rollout.canary_soak = std::time::Duration::from_secs(45);
         let to = self.world.lock().to.clone();
@@ -175,12 +176,14 @@ async fn undisturbed_it_reaches_the_target() {
     assert_eq!(case.broken(), [""; 0]);
     assert_eq!(report.evictions, 7);
     assert_replay_law(&journal.entries());
-    // Two phases for each member, three for each node; two canaries are confirmed.
-    assert_eq!(intents(&journal.entries()).len(), 2 * 2 + 7 * 3 + 2);
+    // Two phases for each member and addon, three for each node; two canaries are
+    // confirmed; the second backup.
+    assert_eq!(intents(&journal.entries()).len(), 2 * 4 + 7 * 3 + 2 + 1);
     let seqs: Vec<u64> = journal.entries().iter().map(|entry| entry.seq).collect();
     assert!(seqs.iter().copied().eq(0..seqs.len() as u64));
-    // Seven cordons and uncordons, seven evictions, nine upgrades, the anchor.
-    assert_eq!(case.world.lock().effects.len(), 7 * 3 + 9 + 2);
+    // Seven cordons and uncordons, seven evictions, nine upgrades and two addons,
+    // the anchor.
+    assert_eq!(case.world.lock().effects.len(), 7 * 3 + 9 + 2 + 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ impl Run {
     fn new(width: u32) -> (Self, Vec<Action>) {
         let model = Cluster::new().member("m1").pool("general", 4).build();
         let mut policy = Policy::default();
+        policy.backup.after_control_plane = false;
         policy.pools.max_unavailable = width.to_string().parse().unwrap();
         policy.pools.canary = false;
         policy.deadlines.then = OnDeadline::Stop;

@@ -30,7 +30,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u32, 1, 2, 99]),
     );
     let abort = prop::option::weighted(0.3, 0..60u64);
-    (shape, day, gates, any::<[bool; 6]>(), abort).prop_map(
+    (shape, day, gates, any::<[bool; 7]>(), abort).prop_map(
         |(
             (seed, members, control_plane_nodes, pools, workloads),
             (retry, fail, replace, defer, noise),
@@ -46,6 +46,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 soak,
                 max_failed,
                 windows: flags[5],
+                tasks: flags[6],
                 pools,
                 workloads,
                 canary: flags[0],
@@ -79,7 +80,7 @@ proptest! {
         Judge::watch(&world);
         let progress = world.rollout.progress();
         prop_assert_eq!(progress.total() as usize,
-            world.plan.control_plane.len() + world.plan.slots.len());
+            world.plan.targets().count());
         if world.rollout.is_finished() {
             prop_assert_eq!((progress.waiting, progress.running), (0, 0));
             prop_assert!(world.rollout.waiting().is_empty());
@@ -145,7 +146,7 @@ proptest! {
             ..scenario
         };
         let mut world = World::new(scenario);
-        let targets = world.plan.control_plane.len() + world.plan.slots.len();
+        let targets = world.plan.targets().count();
         prop_assert_eq!(world.rollout.waiting().len(), targets);
         world.run();
         prop_assert!(world.rollout.is_finished());
@@ -156,8 +157,9 @@ proptest! {
     fn what_cannot_begin_has_a_blocker(scenario in scenario()) {
         let world = World::new(scenario);
         let plan = &world.plan;
-        let verified = plan.schedule.iter().filter(|a| a.phase == Phase::Verify).count();
-        let targets = plan.control_plane.len() + plan.slots.len();
+        let is_last = |phase| matches!(phase, Phase::Verify | Phase::BackUp);
+        let verified = plan.schedule.iter().filter(|a| is_last(a.phase)).count();
+        let targets = plan.targets().count();
         prop_assert!(verified == targets || plan.findings.iter().any(|f| f.blocks()));
     }
 }

@@ -64,6 +64,17 @@ pub enum Error {
         /// What it printed last, as `: …`.
         said: String,
     },
+    /// The hook says that its addon does not work.
+    #[error(
+        "hook {}: its verification {reason}; see what is wrong with the addon, or take it back, then \
+         go on with the run", path.display()
+    )]
+    NotVerified {
+        /// Its path.
+        path: PathBuf,
+        /// How it ended, and what it printed last.
+        reason: String,
+    },
     /// The API refused or did not answer.
     #[error("node {node}: {source}; {}", api_cure(.source))]
     Api {
@@ -270,9 +281,9 @@ impl From<Error> for StepError {
         let of_node = |node: &String| ObjectName::cluster("Node", node.clone());
         let (kind, object) = match &error {
             Error::BadHook { path, .. } => (StepErrorKind::Invalid, hook(path)),
-            Error::HookStart { path, .. } | Error::HookNeverBegins { path, .. } => {
-                (StepErrorKind::Permanent, hook(path))
-            }
+            Error::HookStart { path, .. }
+            | Error::HookNeverBegins { path, .. }
+            | Error::NotVerified { path, .. } => (StepErrorKind::Permanent, hook(path)),
             Error::HookPutsOff { path, .. } => (StepErrorKind::Unavailable, hook(path)),
             Error::ProbeHangs { path, .. } => (StepErrorKind::Deadline, hook(path)),
             Error::Api { node, source } => {

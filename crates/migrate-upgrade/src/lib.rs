@@ -5,6 +5,7 @@
 //!   ([`JobShell`]) or [`Local`]ly: packages, `kubeadm upgrade`, the kubelet.
 //! * [`CommandHook`] runs a program of yours per node and per control-plane
 //!   member. Its environment and exit codes are the contract, see there.
+//! * [`AddonHook`] runs programs of yours per addon of the policy.
 //! * [`SimulatedDriver`] upgrades the nodes of an embedded cluster through
 //!   annotations that its kubelets understand.
 //!
@@ -40,7 +41,7 @@ mod unit;
 
 pub use balancer::{ApiServerBackend, ApiServerHook, Haproxy, Standing};
 pub use error::Error;
-pub use hook::CommandHook;
+pub use hook::{AddonHook, CommandHook};
 pub use kubeadm::{ImagePull, Kubeadm, Readiness, Undo};
 pub use shell::{JobShell, Local, NodeShell, PerNode, Script, ScriptOutput, Ssh};
 pub use simulated::SimulatedDriver;

@@ -59,6 +59,10 @@ pub struct PhaseDurations {
     /// Waiting after a node has been verified, in case trouble shows late.
     /// Default 0.
     pub soak: Duration,
+    /// Upgrading one addon, without its [`verify`](Self::verify). Default 60 s.
+    pub addon: Duration,
+    /// Backing up the data once more. Default 30 s.
+    pub backup: Duration,
 }
 
 impl Default for PhaseDurations {
@@ -79,6 +83,8 @@ impl Default for PhaseDurations {
             settle: Duration::ZERO,
             verify: Duration::from_secs(60),
             soak: Duration::ZERO,
+            addon: Duration::from_secs(60),
+            backup: Duration::from_secs(30),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! All of it has a serde form (`policy.toml`, kebab-case keys) in which every
 //! key may be left out; unknown keys are refused. Durations are whole seconds.
 
+mod addon;
 mod calendar;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{Finding, IntOrPercent, Node, Role, Workload};
+pub use addon::Addon;
 pub use calendar::{Calendar, Opening, Period, Weekday};
 
 /// Everything an operator may decide.
@@ -18,6 +20,11 @@ pub use calendar::{Calendar, Opening, Period, Weekday};
 #[non_exhaustive]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Policy {
+    /// What is upgraded at points of the run, in this order; names are unique.
+    #[serde(rename = "addon", deserialize_with = "addon::unique")]
+    pub addons: Vec<Addon>,
+    /// When the data is backed up.
+    pub backup: BackupPolicy,
     /// How nodes map to pools and how many of a pool may be away.
     pub pools: PoolPolicy,
     /// Budgets for workloads that have none.
@@ -37,6 +44,25 @@ impl Policy {
     pub fn mark_waived(&self, findings: &mut [Finding]) {
         for finding in findings {
             finding.waived = self.waive.contains(&finding.code);
+        }
+    }
+}
+
+/// When the data is backed up, besides before anything is changed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct BackupPolicy {
+    /// Once more after the control plane, before addons and workers, in a run
+    /// that upgrades a member: the first backup has nothing of what was written
+    /// since, and is of the old versions.
+    pub after_control_plane: bool,
+}
+
+impl Default for BackupPolicy {
+    fn default() -> Self {
+        Self {
+            after_control_plane: true,
         }
     }
 }

@@ -91,6 +91,8 @@ impl StepReport {
 
 /// Code of the finding that a backup is not proven.
 pub const BACKUP_UNPROVEN: &str = "KM-BACKUP-001";
+/// Code of the finding that the backup after the control plane has failed.
+pub const BACKUP_AGAIN_FAILED: &str = "KM-BACKUP-002";
 
 /// How far a backup has been proven.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]

@@ -23,17 +23,19 @@
 //! without that is a failure like `Permanent`. What is done about the others is
 //! said at each trait.
 
+mod addon;
 mod by_node;
 mod closure;
 mod error;
 mod input;
 
+pub use addon::{AddonFn, UpgradeAddons, addon_fn};
 pub use closure::{back_up_fn, migrate_fn, prepare_fn};
 pub use error::{StepError, StepErrorKind};
 pub use input::{
-    BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport, Baseline, BaselineLease,
-    BaselineNode, BaselineRollout, BaselineWorkload, DrainCommand, DrainEvent, DrainOutcome,
-    StepInput, StepReport, Verdict, VerifyScope,
+    BACKUP_AGAIN_FAILED, BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport, Baseline,
+    BaselineLease, BaselineNode, BaselineRollout, BaselineWorkload, DrainCommand, DrainEvent,
+    DrainOutcome, StepInput, StepReport, Verdict, VerifyScope,
 };
 
 use std::pin::Pin;
@@ -71,7 +73,9 @@ pub trait PrepareEnvironment: Send + Sync {
 ///
 /// # Errors
 /// Whatever its kind, an error refuses the run, with nothing changed: a provider
-/// tries again by itself what is worth it. That there is no backup, or none
+/// tries again by itself what is worth it. Of the backup after the control plane,
+/// which is asked for in the same way and must not take the place of the first,
+/// an error stops the run, `Unavailable` and `Deadline` after three attempts. That there is no backup, or none
 /// that is proven, is no error but a finding.
 #[async_trait]
 pub trait BackUpData: Send + Sync {
@@ -192,6 +196,9 @@ pub struct Migration {
     pub migrate: Arc<dyn MigratePods>,
     /// Step 5.
     pub verify: Arc<dyn VerifyMigration>,
+    /// Part of step 3: what upgrades the addons that the policy names. Without
+    /// it no run of a plan with addons is opened.
+    pub addons: Option<Arc<dyn UpgradeAddons>>,
 }
 
 impl Migration {
@@ -209,7 +216,15 @@ impl Migration {
             upgrade,
             migrate,
             verify,
+            addons: None,
         }
+    }
+
+    /// Upgrades the addons of the policy with `addons`.
+    #[must_use]
+    pub fn with_addons(mut self, addons: Arc<dyn UpgradeAddons>) -> Self {
+        self.addons = Some(addons);
+        self
     }
 
     /// Adds a further check to step 1.

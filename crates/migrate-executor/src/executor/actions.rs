@@ -108,19 +108,29 @@ impl Executor {
         });
         let now = self.now();
         let deadlines = &self.state.policy.deadlines;
-        match action.phase {
-            Phase::Drain => {
+        let entry = match (self.state.is_retry(&action), resumed) {
+            (true, _) => Entry::Retried,
+            (false, true) => Entry::Resumed,
+            (false, false) => Entry::New,
+        };
+        match (&action.target, action.phase) {
+            (_, Phase::BackUp) => self.jobs.push(self.shop.back_up_again(action.id)),
+            (Target::Addon { name }, phase) => {
+                let mut addons = self.state.policy.addons.iter();
+                let addon = addons.find(|addon| addon.name == *name);
+                let within = addon.map_or(deadlines.upgrade, |addon| addon.timeout);
+                // Its verification is only ever asked for.
+                let entry = match phase {
+                    Phase::Upgrade => entry,
+                    _ => Entry::Resumed,
+                };
+                self.upgrades.add(action, now, within, entry);
+            }
+            (_, Phase::Drain) => {
                 let give_up = now + deadlines.drain + deadlines.pod;
                 self.drains.drain(action.target.name().to_owned(), give_up);
             }
-            Phase::Upgrade => {
-                let entry = match (self.state.is_retry(&action), resumed) {
-                    (true, _) => Entry::Retried,
-                    (false, true) => Entry::Resumed,
-                    (false, false) => Entry::New,
-                };
-                self.upgrades.add(action, now, deadlines.upgrade, entry);
-            }
+            (_, Phase::Upgrade) => self.upgrades.add(action, now, deadlines.upgrade, entry),
             _ => {
                 let planned = self.state.planned(&action.target);
                 self.checks
@@ -327,7 +337,7 @@ fn drain_result(outcome: &DrainOutcome) -> ActionResult {
     }
 }
 
-fn in_one_line(findings: &[Finding]) -> String {
+pub(super) fn in_one_line(findings: &[Finding]) -> String {
     let lines: Vec<_> = findings
         .iter()
         .map(|finding| {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use migrate_core::steps::{BackupReport, Baseline, DrainEvents};
 use migrate_core::{
-    Action, ActionId, ActionStatus, Finding, Migration, ObjectName, StepContext, StepError,
-    StepErrorKind, StepInput,
+    Action, ActionId, ActionStatus, Finding, Migration, ObjectName, Outcome, Phase, StepContext,
+    StepError, StepErrorKind, StepInput, Target, UpgradeAddons, UpgradeComponents,
 };
 use migrate_kube::{Claim, RunMark};
 
@@ -24,6 +24,7 @@ pub(super) enum Ended {
     Prepared(Result<Vec<Finding>, StepError>),
     Baseline(Result<Baseline, StepError>),
     BackedUp(Result<BackupReport, StepError>),
+    BackedUpAgain(ActionId, Result<BackupReport, StepError>),
     /// The epoch taken.
     Claimed(Result<u64, StepError>),
     /// The anchor after a renewal, ours or not.
@@ -79,6 +80,14 @@ impl Workshop {
         )
     }
 
+    pub(super) fn back_up_again(&self, id: ActionId) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            let result = shop.migration.back_up.run(&shop.cx, &shop.input).await;
+            Ended::BackedUpAgain(id, result)
+        })
+    }
+
     pub(super) fn claim(&self, claim: Claim) -> Job {
         let shop = self.clone();
         let now = self.cx.clock.now();
@@ -110,7 +119,7 @@ impl Workshop {
     pub(super) fn begin(&self, action: Action, within: Duration) -> Job {
         let shop = self.clone();
         Box::pin(async move {
-            let begun = shop.migration.upgrade.begin(&shop.cx, &action);
+            let begun = async { shop.driver(&action)?.begin(&shop.cx, &action).await };
             let result = limited(within, action_name(&action), begun).await;
             Ended::Begun(action.id, result)
         })
@@ -119,7 +128,13 @@ impl Workshop {
     pub(super) fn probe(&self, action: Action, within: Duration) -> Job {
         let shop = self.clone();
         Box::pin(async move {
-            let probed = shop.migration.upgrade.probe(&shop.cx, &action);
+            let probed = async {
+                if action.phase == Phase::Verify {
+                    let verified = shop.addons(&action)?.verify(&shop.cx, &action).await;
+                    return verified.map(|()| ActionStatus::Succeeded(Outcome::SameNode));
+                }
+                shop.driver(&action)?.probe(&shop.cx, &action).await
+            };
             let result = limited(within, action_name(&action), probed).await;
             Ended::Probed(action.id, result)
         })
@@ -155,6 +170,21 @@ impl Workshop {
                 shop.access.marked_nodes().await
             };
             Ended::Closed(shop.asked(close).await)
+        })
+    }
+
+    fn driver(&self, action: &Action) -> Result<&dyn UpgradeComponents, StepError> {
+        match &action.target {
+            Target::Addon { .. } => Ok(self.addons(action)?),
+            _ => Ok(self.migration.upgrade.as_ref()),
+        }
+    }
+
+    /// Opening a run with addons has made sure that there is one.
+    fn addons(&self, action: &Action) -> Result<&dyn UpgradeAddons, StepError> {
+        self.migration.addons.as_deref().ok_or_else(|| {
+            let message = "nothing upgrades addons here; give the steps a driver for them";
+            StepError::new(StepErrorKind::Invalid, action_name(action), message)
         })
     }
 

@@ -7,6 +7,7 @@
 
 mod abort;
 mod actions;
+mod backup;
 mod close;
 mod drain;
 mod gate;
@@ -379,6 +380,7 @@ impl Executor {
             Ended::Prepared(result) => self.prepared(result, now),
             Ended::Baseline(result) => self.baseline_taken(result, now),
             Ended::BackedUp(result) => self.backed_up(result),
+            Ended::BackedUpAgain(id, result) => self.backed_up_again(id, result),
             Ended::Claimed(result) => self.claimed(result, now),
             Ended::Renewed(result) => self.lease_renewed(result, now),
             Ended::TakenOver(result) => self.taken_over(result, now),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
 use migrate_core::{
-    Cancellation, ClusterId, Fence, Moment, ObjectName, StepError, StepErrorKind, StepInput,
-    content_hash,
+    Cancellation, ClusterId, Fence, Migration, Moment, ObjectName, PlannedTask, StepError,
+    StepErrorKind, StepInput, Target, content_hash,
 };
 use migrate_kube::{Claim, Holder, RunMark};
 use tokio::time::{Instant, sleep_until};
@@ -59,6 +59,7 @@ impl Executor {
     /// * [`Error::ApiOlder`]: the API was restored from a backup.
     /// * [`Error::OtherTarget`], [`Error::OtherPolicy`]: the unfinished run in
     ///   the journal is not the one that was planned.
+    /// * [`Error::NoAddonDriver`]: nothing upgrades the addons of the plan.
     /// * [`Error::NothingPlanned`], [`Error::NothingToAbort`]: there is nothing to do.
     /// * [`Error::Cluster`]: the cluster does not answer, or refuses.
     /// * those of the journal.
@@ -108,6 +109,7 @@ impl Executor {
             Error::NothingPlanned { place } if abort => Error::NothingToAbort { place },
             error => error,
         })?;
+        needs_addons(&choice, &migration)?;
         let rival = anchor.holder.take_if(|holder| {
             holder.identity != place && !matches!(choice, Choice::NothingToDo(_))
         });
@@ -258,6 +260,22 @@ enum Choice {
     Begin(Box<RunOpened>),
     /// A new run would have nothing to do: write nothing.
     NothingToDo(Box<RunOpened>),
+}
+
+/// The error if the plan has addons and nothing upgrades them.
+fn needs_addons(choice: &Choice, migration: &Migration) -> Result<(), Error> {
+    let plan = match choice {
+        Choice::GoOn(state) => state.plan.as_ref(),
+        Choice::Begin(opened) | Choice::NothingToDo(opened) => &opened.plan,
+    };
+    let mut tasks = plan.tasks.iter();
+    let is_addon = |task: &&PlannedTask| matches!(task.target, Target::Addon { .. });
+    match tasks.find(is_addon) {
+        Some(task) if migration.addons.is_none() => Err(Error::NoAddonDriver {
+            addon: task.target.name().to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Chooses between the unfinished run in the journal, if there is one, and a

@@ -1,9 +1,7 @@
 //! The steps around the rollout.
 
-use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport, Baseline};
-use migrate_core::{
-    EventKind, Finding, KubeVersion, Moment, ObjectName, Severity, Step, StepError, StepErrorKind,
-};
+use migrate_core::steps::Baseline;
+use migrate_core::{EventKind, Finding, KubeVersion, Moment, Step, StepError, StepErrorKind};
 use migrate_kube::Claim;
 
 use super::Executor;
@@ -134,22 +132,6 @@ impl Executor {
         }
     }
 
-    pub(super) fn backed_up(&mut self, result: Result<BackupReport, StepError>) {
-        let Some(mut report) = self.unless_failed(RunStep::BackUp, result) else {
-            return;
-        };
-        let is_named = report
-            .findings
-            .iter()
-            .any(|finding| finding.code == BACKUP_UNPROVEN);
-        if report.proof < BackupProof::Proven && !is_named {
-            report.findings.push(unproven(&report));
-        }
-        self.state.policy.mark_waived(&mut report.findings);
-        self.announce(&report.findings);
-        self.step_ended(StepResult::BackedUp { report });
-    }
-
     pub(super) fn claimed(&mut self, result: Result<u64, StepError>, now: Moment) {
         match result {
             Err(error) if error.is_retryable() => {
@@ -196,7 +178,7 @@ impl Executor {
     }
 
     /// Makes the end of the current step a record.
-    fn step_ended(&mut self, result: StepResult) {
+    pub(super) fn step_ended(&mut self, result: StepResult) {
         self.inbox.push_back(Record::StepEnded { result });
     }
 
@@ -239,7 +221,11 @@ impl Executor {
     }
 
     /// The result of `step`; ends the run if it failed.
-    fn unless_failed<T>(&mut self, step: RunStep, result: Result<T, StepError>) -> Option<T> {
+    pub(super) fn unless_failed<T>(
+        &mut self,
+        step: RunStep,
+        result: Result<T, StepError>,
+    ) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             // Not the step failed, but this runner was asked to leave off.
@@ -280,24 +266,6 @@ impl Executor {
     }
 }
 
-fn unproven(report: &BackupReport) -> Finding {
-    let name = report.artifacts.first().map_or_else(
-        || "backup".to_owned(),
-        |artifact| artifact.path.display().to_string(),
-    );
-    let evidence = match report.proof {
-        BackupProof::None => "there is no backup that this run could vouch for",
-        _ => "nobody has compared the backup with the live members",
-    };
-    Finding::new(
-        BACKUP_UNPROVEN,
-        Severity::Blocker,
-        ObjectName::cluster("File", name),
-        evidence,
-        "use a provider that proves its backups, or accept the risk: waive KM-BACKUP-001",
-    )
-}
-
 /// What the plan and the checks found. Both make some of the same checks: what
 /// they found alike is said once, in the words of the checks, which have looked
 /// at more than the model; unless the plan takes it more seriously.
@@ -325,6 +293,8 @@ fn event_step(step: RunStep) -> Option<Step> {
 
 #[cfg(test)]
 mod tests {
+    use migrate_core::{ObjectName, Severity};
+
     use super::*;
 
     #[test]

@@ -1,9 +1,9 @@
-//! Upgrades under way: begin and probe, until there is an answer.
+//! Upgrades, and verifications of addons, under way: begin and probe, until there is an answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use migrate_core::{Action, ActionId, ActionStatus, Moment, StepError};
+use migrate_core::{Action, ActionId, ActionStatus, Moment, StepError, Target};
 use migrate_plan::ActionResult;
 
 use super::job::{Job, Workshop};
@@ -204,11 +204,14 @@ impl Upgrades {
 
 impl Upgrade {
     fn late(&self) -> ActionResult {
+        let limit = match self.action.target {
+            Target::Addon { .. } => "its timeout in the policy",
+            _ => "deadlines.upgrade",
+        };
         failed(
             false,
             format!(
-                "not done by its deadline (last heard: {}); see what keeps it, or raise \
-                 deadlines.upgrade",
+                "not done by its deadline (last heard: {}); see what keeps it, or raise {limit}",
                 self.last
             ),
         )

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use migrate_core::{Blocked, EventKind, Moment, PodId};
+use migrate_core::{Blocked, EventKind, Moment, Phase, PodId};
 use serde::{Deserialize, Serialize};
 
 use super::Executor;
@@ -104,7 +104,11 @@ impl Executor {
             reasons.insert(WaitReason::new(target, on));
         };
         for (action, last) in self.upgrades.waiting() {
-            add(action.target.name(), format!("its upgrade: {last}"));
+            let phase = match action.phase {
+                Phase::Verify => "verification",
+                _ => "upgrade",
+            };
+            add(action.target.name(), format!("its {phase}: {last}"));
         }
         for (key, missing) in self.checks.waiting() {
             let target = match key {

@@ -70,6 +70,12 @@ pub enum Record {
         /// How.
         outcome: DrainOutcome,
     },
+    /// The data was backed up after the control plane: details for the report
+    /// beside the input it became.
+    BackedUpAgain {
+        /// The provider's report, its findings marked where waived.
+        report: BackupReport,
+    },
     /// A node's cordon was given back.
     Released {
         /// Node.

@@ -67,9 +67,12 @@ pub struct Report {
     /// The backup, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupReport>,
+    /// The backup after the control plane, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_backup: Option<BackupReport>,
     /// Nodes that are cordoned by us now.
     pub cordons: Vec<String>,
-    /// Where each member and node of the plan stands, and what can be undone.
+    /// Where each member, node, addon and backup of the plan stands, and what can be undone.
     pub targets: Vec<TargetStanding>,
 }
 
@@ -189,6 +192,7 @@ impl Report {
             waits: summarise(&state.waits),
             findings,
             backup: state.backup.clone(),
+            second_backup: state.second_backup.clone(),
             targets,
             cordons,
             outcome,

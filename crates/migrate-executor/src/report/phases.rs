@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::RunState;
 
-/// One phase of all members, or of all nodes of one pool, added up.
+/// One phase of all members, of all nodes of one pool, or of all addons, added
+/// up; or the second backup.
 ///
 /// The verification of a member, and of a control-plane node, includes the time
 /// in which the cluster settles.
@@ -16,9 +17,12 @@ use crate::state::RunState;
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub struct PhaseTimes {
-    /// The pool; absent for the members of the control plane.
+    /// The pool; absent for the members of the control plane, addons and backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// Whether it is of addons.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub addons: bool,
     /// Which phase.
     pub phase: Phase,
     /// For how many members or nodes it has ended, well or not.
@@ -39,7 +43,7 @@ pub(super) fn phases(state: &RunState) -> Vec<PhaseTimes> {
         let time = action.end.saturating_sub(action.start);
         predicted.insert((&action.target, action.phase), time);
     }
-    let mut rows: BTreeMap<(Option<&str>, Phase), PhaseTimes> = BTreeMap::new();
+    let mut rows: BTreeMap<(Option<&str>, bool, Phase), PhaseTimes> = BTreeMap::new();
     for ((target, phase), (begun, ended)) in &state.spans {
         let Some(ended) = ended else {
             continue;
@@ -48,8 +52,11 @@ pub(super) fn phases(state: &RunState) -> Vec<PhaseTimes> {
             Target::Node { pool, .. } => Some(pool.as_str()),
             _ => None,
         };
-        let row = rows.entry((pool, *phase)).or_insert_with(|| PhaseTimes {
+        let addons = matches!(target, Target::Addon { .. });
+        let of = (pool, addons, *phase);
+        let row = rows.entry(of).or_insert_with(|| PhaseTimes {
             pool: pool.map(str::to_owned),
+            addons,
             phase: *phase,
             targets: 0,
             predicted: Duration::ZERO,

@@ -2,18 +2,19 @@
 
 use std::fmt;
 
-use migrate_core::{KubeVersion, Phase, Target};
+use migrate_core::{Addon, KubeVersion, Phase, Target};
 use migrate_plan::{StopReason, TargetState};
 use serde::{Deserialize, Serialize};
 
+use crate::RunEnd;
 use crate::state::{Course, RunState, Trace};
 
-/// Where one member or node of the plan stands.
+/// Where one member, node, addon or backup of the plan stands.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStanding {
-    /// Member or node.
+    /// Which.
     pub target: Target,
     /// The version it came with.
     pub from: KubeVersion,
@@ -22,7 +23,8 @@ pub struct TargetStanding {
     /// A cordon of ours is on it.
     pub cordoned: bool,
     /// What can be undone, and how; absent where nothing was done, or where
-    /// all is well.
+    /// all is well. Of an addon that was begun: its undo program, unless the run
+    /// is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
 }
@@ -137,10 +139,19 @@ fn undo(
 ) -> Option<String> {
     let from = &trace.from;
     let uncordon = || format!("to give it back: kubectl uncordon {}", target.name());
+    if let Target::Addon { name } = target {
+        let mut addons = state.policy.addons.iter();
+        let addon = addons.find(|addon| addon.name == *name);
+        // Somebody may want it back where the run came to nothing.
+        let is_done = matches!(&state.end, Some((_, RunEnd::Done)));
+        let undo = addon.map(Addon::way_back).filter(|_| !is_done);
+        return trace.phase.and(undo);
+    }
     if *position == Position::Done {
         return cordoned.then(uncordon);
     }
     match (target, trace.phase?) {
+        (Target::Backup, _) => None,
         (Target::ControlPlane { member }, _) => {
             let restore = match state.backup.iter().flat_map(|b| &b.artifacts).next() {
                 Some(artifact) => format!(

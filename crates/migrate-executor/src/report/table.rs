@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use migrate_core::Phase;
+use migrate_core::steps::BackupReport;
+
 use super::outcome::plural;
 use super::{Position, Report};
 
@@ -26,19 +29,11 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "  evictions  {}", self.evictions)?;
         match &self.backup {
-            Some(backup) => {
-                writeln!(f, "  backup     {:?}", backup.proof)?;
-                for artifact in &backup.artifacts {
-                    writeln!(
-                        f,
-                        "             {} ({} bytes, sha256 {})",
-                        artifact.path.display(),
-                        artifact.bytes,
-                        artifact.sha256
-                    )?;
-                }
-            }
+            Some(backup) => write_backup(f, "backup", backup)?,
             None => writeln!(f, "  backup     none")?,
+        }
+        if let Some(backup) = &self.second_backup {
+            write_backup(f, "again", backup)?;
         }
         if self.cordons.is_empty() {
             writeln!(f, "  cordons    none of ours")?;
@@ -71,7 +66,7 @@ impl Report {
         )?;
         for target in &self.targets {
             let settled = matches!(target.position, Position::Done | Position::Untouched);
-            if settled && !target.cordoned {
+            if settled && !target.cordoned && target.undo.is_none() {
                 continue;
             }
             let cordon = if target.cordoned {
@@ -100,7 +95,12 @@ impl Report {
                 Human(row.predicted).to_string(),
                 Human(row.actual).to_string(),
                 row.targets,
-                row.pool.as_deref().unwrap_or("members"),
+                match &row.pool {
+                    Some(pool) => pool,
+                    None if row.addons => "addons",
+                    None if row.phase == Phase::BackUp => "data",
+                    None => "members",
+                },
                 row.phase
             )?;
         }
@@ -143,6 +143,20 @@ impl Report {
         }
         Ok(())
     }
+}
+
+fn write_backup(f: &mut fmt::Formatter<'_>, what: &str, backup: &BackupReport) -> fmt::Result {
+    writeln!(f, "  {what:<9}  {:?}", backup.proof)?;
+    for artifact in &backup.artifacts {
+        writeln!(
+            f,
+            "             {} ({} bytes, sha256 {})",
+            artifact.path.display(),
+            artifact.bytes,
+            artifact.sha256
+        )?;
+    }
+    Ok(())
 }
 
 /// A duration as people read it: `2h05m`, `4m07s`, `3.2s`.

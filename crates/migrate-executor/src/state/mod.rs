@@ -33,6 +33,7 @@ pub(crate) struct RunState {
     pub(crate) prepared: Option<Vec<Finding>>,
     pub(crate) baseline: Option<Arc<Baseline>>,
     pub(crate) backup: Option<BackupReport>,
+    pub(crate) second_backup: Option<BackupReport>,
     /// The claim was announced: the cluster may name this run.
     pub(crate) claiming: bool,
     pub(crate) claimed: bool,
@@ -112,6 +113,7 @@ impl RunState {
             prepared: None,
             baseline: None,
             backup: None,
+            second_backup: None,
             claiming: false,
             claimed: false,
             epoch: 0,
@@ -172,6 +174,7 @@ impl RunState {
                     self.evictions = self.evictions.saturating_add(evictions);
                 }
             }
+            Record::BackedUpAgain { report } => self.second_backup = Some(report),
             Record::Released { node } => {
                 for (target, trace) in &mut self.traces {
                     if is_node(target, &node) {
@@ -232,12 +235,13 @@ impl RunState {
         (!findings.is_empty()).then_some(StopCause::Blocked { findings })
     }
 
-    /// Every finding so far, waived or not.
+    /// Every finding so far, waived or not. What both backups have is told once.
     pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.prepared
-            .iter()
-            .flatten()
-            .chain(self.backup.iter().flat_map(|backup| &backup.findings))
+        let first = || self.backup.iter().flat_map(|backup| &backup.findings);
+        let second = self.second_backup.iter().flat_map(|again| &again.findings);
+        let is_new = move |finding: &&Finding| !first().any(|known| known == *finding);
+        let prepared = self.prepared.iter().flatten();
+        prepared.chain(first()).chain(second.filter(is_new))
     }
 
     /// The target as it was planned: `target` may name a node that came in
@@ -267,7 +271,7 @@ impl RunState {
     /// not come to any more: those of targets that nobody has changed.
     pub(crate) fn never_to_begin(&self) -> Vec<ActionId> {
         let is_left = |action: &&Action| match action.phase {
-            Phase::Drain => true,
+            Phase::Drain | Phase::BackUp => true,
             Phase::Upgrade => !self.attempts.contains_key(&action.id),
             _ => false,
         };

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use migrate_core::{
-    ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, IntOrPercent,
-    KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Policy, Role, Workload, WorkloadId,
+    Addon, ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget,
+    IntOrPercent, KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Point, Policy, Role,
+    Workload, WorkloadId,
 };
 use migrate_executor::AnchorState;
 use migrate_kube::Holder;
@@ -25,6 +26,7 @@ pub(crate) struct Inner {
     pub(crate) id: ClusterId,
     pub(crate) members: BTreeMap<String, Machine>,
     pub(crate) nodes: BTreeMap<String, Machine>,
+    pub(crate) addons: BTreeMap<String, Machine>,
     pub(crate) anchor: Anchor,
     /// Everything done to the cluster, in order.
     pub(crate) effects: Vec<String>,
@@ -69,6 +71,8 @@ pub(crate) struct Faults {
     pub(crate) lies: BTreeSet<String>,
     /// Upgrades that fail, and how often.
     pub(crate) fails: BTreeMap<String, (u32, bool)>,
+    /// Addons that do not work once they are upgraded.
+    pub(crate) broken_addons: BTreeSet<String>,
     /// Drains that are given up after the cordon.
     pub(crate) undrainable: BTreeSet<String>,
     /// Drains that are given up before the cordon.
@@ -149,6 +153,7 @@ impl World {
             upgrade: None,
         };
         let members = ["cp-1", "cp-2"].map(|name| (name.to_owned(), machine("members", 0)));
+        let addons = ["cni", "csi"].map(|name| (name.to_owned(), machine("addons", 0)));
         let mut nodes = BTreeMap::new();
         for name in ["cp-1", "cp-2"] {
             nodes.insert(name.to_owned(), machine("control-plane", 0));
@@ -164,6 +169,7 @@ impl World {
             id: ClusterId::new("6f9e0d35-0000-4000-8000-000000000001"),
             members: members.into(),
             nodes,
+            addons: addons.into(),
             anchor: Anchor::default(),
             effects: Vec::new(),
             broken: Vec::new(),
@@ -214,6 +220,15 @@ impl World {
         policy
     }
 
+    /// [`policy`](Self::policy) with both addons after the control plane.
+    pub(crate) fn policy_with_addons(&self) -> Policy {
+        let mut policy = self.policy();
+        let addon = |name| Addon::new(name, Point::AfterControlPlane);
+        policy.addons = ["cni", "csi"].map(addon).to_vec();
+        policy.addons[0].undo = Some("/undo/cni".into());
+        policy
+    }
+
     /// What an upgrade leaves behind, however it came about.
     pub(crate) fn state(&self) -> String {
         let world = self.lock();
@@ -224,7 +239,7 @@ impl World {
             )
         };
         let members = world.members.iter().map(line);
-        let nodes = world.nodes.iter().map(line);
+        let nodes = world.nodes.iter().chain(&world.addons).map(line);
         let pods = world.displaced + world.nodes.values().map(|node| node.pods).sum::<u32>();
         // The epoch tells how often a run was opened.
         let (run, paused) = (&world.anchor.run, world.anchor.paused);
@@ -275,7 +290,8 @@ impl Inner {
     /// Lets finished upgrades take effect.
     pub(crate) fn settle(&mut self) {
         let (now, to) = (Instant::now(), self.to.clone());
-        for machine in self.members.values_mut().chain(self.nodes.values_mut()) {
+        let machines = self.members.values_mut().chain(self.nodes.values_mut());
+        for machine in machines.chain(self.addons.values_mut()) {
             if let Some(upgrade) = &machine.upgrade
                 && upgrade.done_at <= now
                 && upgrade.fails.is_none()

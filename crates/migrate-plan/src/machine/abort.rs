@@ -24,13 +24,13 @@ impl Machine {
             match self.states[target as usize] {
                 state if state.is_untouched() => self.leave_untouched(target),
                 State::Due(phase) if !self.is_changed(target, phase) => {
-                    if let Some(slot) = target.checked_sub(self.layout.members) {
+                    if let Some(slot) = self.slot_of(target) {
                         self.links.remove(&mut self.due, slot);
                     }
                     self.abandon(target, phase, ABORTED.to_owned());
                 }
-                State::Backoff(Phase::Drain) => {
-                    self.abandon(target, Phase::Drain, ABORTED.to_owned());
+                State::Backoff(phase) if phase.changes_nothing() => {
+                    self.abandon(target, phase, ABORTED.to_owned());
                 }
                 State::Soaking => {
                     self.soaking.remove(&(target - self.layout.members));
@@ -44,7 +44,7 @@ impl Machine {
 
     /// Withdraws a target without sending another in its place.
     fn leave_untouched(&mut self, target: u32) {
-        if let Some(slot) = target.checked_sub(self.layout.members) {
+        if let Some(slot) = self.slot_of(target) {
             self.unqueue(slot);
         }
         self.reasons.insert(target, ABORTED.to_owned());
@@ -54,7 +54,7 @@ impl Machine {
     /// Whether the upgrade of a target that is to begin `phase` has been tried.
     fn is_changed(&self, target: u32, phase: Phase) -> bool {
         match phase {
-            Phase::Drain => false,
+            Phase::Drain | Phase::BackUp => false,
             Phase::Upgrade => {
                 self.attempts[target as usize] > 0 || self.tried_before.contains(&target)
             }

@@ -9,7 +9,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use migrate_core::Phase;
+use migrate_core::{Phase, Point};
 
 use super::queue::NONE;
 use super::{Emit, Gate, Halt, Machine, Mode, Stage, State};
@@ -18,7 +18,7 @@ impl Machine {
     /// Begins whatever may begin, then looks whether anything is left.
     pub(super) fn dispatch(&mut self) {
         if self.mode == Mode::Running && !self.paused {
-            self.dispatch_members();
+            self.dispatch_stages();
             while let Some(slot) = self.links.pop(&mut self.due) {
                 let target = self.layout.members + slot;
                 if let State::Due(phase) = self.states[target as usize] {
@@ -74,8 +74,16 @@ impl Machine {
         self.stalled_for = Duration::ZERO;
     }
 
-    /// One member at a time, each to the end of its last phase.
-    fn dispatch_members(&mut self) {
+    /// One member or task at a time, each to the end of its last phase.
+    fn dispatch_stages(&mut self) {
+        // A node that came back meanwhile does not break it off.
+        if self.is_task_in_work() {
+            self.dispatch_tasks(Point::AfterAll);
+            return;
+        }
+        if !self.dispatch_tasks(Point::BeforeControlPlane) {
+            return;
+        }
         while self.member < self.layout.members {
             let state = self.states[self.member as usize];
             match state {
@@ -95,9 +103,13 @@ impl Machine {
                 self.open_pool(pool);
             }
         }
-        if self.stage == Stage::ControlPlane && self.control_plane_left == 0 {
+        if self.stage == Stage::ControlPlane
+            && self.control_plane_left == 0
+            && self.dispatch_tasks(Point::BeforeWorkers)
+        {
             self.open_workers();
         }
+        self.dispatch_last_tasks();
     }
 
     fn open_workers(&mut self) {
@@ -127,6 +139,9 @@ impl Machine {
 
     /// Whether slots of `pool` may begin as far as other pools go.
     pub(super) fn may_begin(&self, pool: u32) -> bool {
+        if self.is_task_in_work() {
+            return false;
+        }
         let held = self.control_plane_left > 0 || !self.soaking.is_empty();
         !held || self.layout.control_plane == Some(pool)
     }
@@ -174,7 +189,7 @@ impl Machine {
     /// After the end of a canary: the others follow if it was verified, else
     /// the next one of its pool goes in its place.
     pub(super) fn canary_through(&mut self, target: u32, verified: bool) {
-        let Some(slot) = target.checked_sub(self.layout.members) else {
+        let Some(slot) = self.slot_of(target) else {
             return;
         };
         if !self.is_canary(slot) {
@@ -335,8 +350,8 @@ impl Machine {
     }
 
     /// Begins `phase` of `target`, which must be in no queue.
-    fn begin(&mut self, target: u32, phase: Phase) {
-        if let Some(slot) = target.checked_sub(self.layout.members)
+    pub(super) fn begin(&mut self, target: u32, phase: Phase) {
+        if let Some(slot) = self.slot_of(target)
             && self.states[target as usize].is_untouched()
         {
             self.hold(slot);

@@ -49,7 +49,7 @@ impl Machine {
 
     fn failed(&mut self, target: u32, phase: Phase, retryable: bool, reason: String) {
         let attempts = self.attempts[target as usize];
-        let is_left = self.aborting && phase == Phase::Drain;
+        let is_left = self.aborting && phase.changes_nothing();
         if retryable && attempts < MAX_ATTEMPTS && !self.is_gone(target) && !is_left {
             let wait = FIRST_RETRY * (1 << attempts.saturating_sub(1));
             self.set(target, State::Backoff(phase));
@@ -69,7 +69,7 @@ impl Machine {
         for &node in away {
             self.told_away(node);
         }
-        let slot = target.checked_sub(self.layout.members);
+        let slot = self.slot_of(target);
         let full = |slot: &u32| {
             let pool = self.layout.pool_of(*slot) as usize;
             self.pools[pool].away > self.layout.widths[pool]
@@ -116,7 +116,7 @@ impl Machine {
             self.mark_all_dirty();
         } else {
             self.leave_flight(target);
-            match target.checked_sub(self.layout.members) {
+            match self.slot_of(target) {
                 Some(slot) if self.soaks(slot) => self.soak(slot),
                 _ => self.through(target),
             }
@@ -148,9 +148,9 @@ impl Machine {
     /// says that the others would too: these stop the rollout, whatever policy
     /// says.
     fn give_up(&mut self, target: u32, phase: Phase, skip: bool, reason: String) {
-        let slot = target.checked_sub(self.layout.members);
+        let slot = self.slot_of(target);
         let canary = slot.is_some_and(|slot| self.is_canary(slot));
-        let changed = phase != Phase::Drain;
+        let changed = !phase.changes_nothing();
         if self.aborting {
             match changed {
                 false => self.abandon(target, phase, ABORTED.to_owned()),
@@ -187,7 +187,7 @@ impl Machine {
 
     /// Leaves a target out that had begun, and gives back what it held.
     pub(super) fn abandon(&mut self, target: u32, phase: Phase, reason: String) {
-        if let Some(slot) = target.checked_sub(self.layout.members) {
+        if let Some(slot) = self.slot_of(target) {
             if phase == Phase::Drain {
                 self.release(slot);
             }
@@ -231,7 +231,9 @@ impl Machine {
             })
             .collect();
         let is_first = |slot: &u32| self.layout.is_control_plane(*slot);
-        if self.layout.then == OnDeadline::Stop || stuck.iter().any(is_first) {
+        // Without one, a member or a task is.
+        let stops = self.layout.then == OnDeadline::Stop || stuck.is_empty();
+        if stops || stuck.iter().any(is_first) {
             self.halt(Halt::Stalled);
             return;
         }
@@ -244,7 +246,7 @@ impl Machine {
 
     pub(super) fn become_due(&mut self, target: u32, phase: Phase) {
         self.set(target, State::Due(phase));
-        if let Some(slot) = target.checked_sub(self.layout.members) {
+        if let Some(slot) = self.slot_of(target) {
             self.links.push(&mut self.due, slot);
         }
     }

@@ -10,20 +10,48 @@ use super::{Gate, Machine, Mode, State, next_phase};
 /// Why the next phase of a target has not begun, in ids.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Obstacle {
-    Budget { budget: u32, needed: u32, free: u32 },
-    Canary { slot: u32 },
-    ControlPlane { member: u32 },
-    ControlPlaneNode { slot: u32 },
-    NodeAway { pool: u32 },
+    /// This target comes first.
+    Before {
+        target: u32,
+    },
+    Budget {
+        budget: u32,
+        needed: u32,
+        free: u32,
+    },
+    Canary {
+        slot: u32,
+    },
+    ControlPlane {
+        member: u32,
+    },
+    ControlPlaneNode {
+        slot: u32,
+    },
+    NodeAway {
+        pool: u32,
+    },
     NotReady,
     Paused,
-    PoolSlot { pool: u32 },
-    PreviousPhase { running: Phase },
-    Retry { at: Moment, attempt: u8 },
-    Soak { slot: u32, until: Moment },
+    PoolSlot {
+        pool: u32,
+    },
+    PreviousPhase {
+        running: Phase,
+    },
+    Retry {
+        at: Moment,
+        attempt: u8,
+    },
+    Soak {
+        slot: u32,
+        until: Moment,
+    },
     Start,
     Stopped,
-    Window { opens: Option<Moment> },
+    Window {
+        opens: Option<Moment>,
+    },
 }
 
 /// Counts of targets.
@@ -109,12 +137,16 @@ impl Machine {
         target: u32,
         retries: &BTreeMap<u32, Moment>,
     ) -> Option<(Phase, Obstacle)> {
-        let slot = target.checked_sub(self.layout.members);
-        let first = if slot.is_some() {
-            Phase::Drain
-        } else {
-            Phase::Upgrade
+        let slot = self.slot_of(target);
+        let task = self.task_of(target);
+        let first = match (slot, task) {
+            (Some(_), _) => Phase::Drain,
+            (_, Some(task)) => self.layout.tasks[task as usize].first,
+            _ => Phase::Upgrade,
         };
+        if let Some(task) = task.filter(|_| self.state(target).is_untouched()) {
+            return Some((first, self.task_obstacle(task)?));
+        }
         match (self.state(target), slot) {
             (State::Done | State::Skipped | State::Gone, _) => None,
             (State::Running(phase), _) => {
@@ -139,7 +171,9 @@ impl Machine {
                     self.next_window(None)
                         .map(|opens| Obstacle::Window { opens })
                 };
-                Some((first, self.permission().or_else(window)?))
+                let task = self.is_task_before_members().then(|| self.comes_first());
+                let obstacle = task.flatten().or_else(|| self.permission());
+                Some((first, obstacle.or_else(window)?))
             }
             (state, Some(slot)) => Some((first, self.slot_obstacle(slot, state)?)),
         }
@@ -154,12 +188,16 @@ impl Machine {
                 return Some(Obstacle::ControlPlane { member });
             }
             if !self.is_open(id) {
-                return self.permission().or_else(|| self.control_plane_node());
+                let node = || self.control_plane_node().or_else(|| self.comes_first());
+                return self.permission().or_else(node);
             }
             return match pool.gate {
                 Gate::Canary(slot) => Some(self.soak_of(slot).unwrap_or(Obstacle::Canary { slot })),
                 Gate::Wanted | Gate::Open => None,
             };
+        }
+        if self.is_task_in_work() {
+            return self.comes_first();
         }
         if !self.may_begin(id) {
             let soaking = self.soaking.keys().next();
@@ -206,7 +244,7 @@ impl Machine {
     }
 
     /// The control-plane node that the workers wait for.
-    fn control_plane_node(&self) -> Option<Obstacle> {
+    pub(super) fn control_plane_node(&self) -> Option<Obstacle> {
         let slots = self.layout.slots_of(self.layout.control_plane?);
         let is_left = |slot: &&u32| {
             let state = self.states[(self.layout.members + **slot) as usize];
@@ -217,7 +255,7 @@ impl Machine {
     }
 
     /// What keeps everything from beginning, if anything does.
-    fn permission(&self) -> Option<Obstacle> {
+    pub(super) fn permission(&self) -> Option<Obstacle> {
         match self.mode {
             Mode::Idle => Some(Obstacle::Start),
             Mode::Stopped(_) => Some(Obstacle::Stopped),

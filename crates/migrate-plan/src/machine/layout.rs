@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::ops::Range;
 use std::time::Duration;
 
-use migrate_core::OnDeadline;
 use migrate_core::policy::Calendar;
+use migrate_core::{OnDeadline, Phase, Point};
 
 use super::queue::NONE;
 use crate::intern::Interned;
@@ -23,6 +23,15 @@ pub(crate) struct SlotSpec {
     pub(crate) length: Duration,
 }
 
+/// A task as the plan gives it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TaskSpec {
+    pub(crate) at: Point,
+    pub(crate) first: Phase,
+    /// Predicted, where there are windows.
+    pub(crate) length: Duration,
+}
+
 /// What a rollout is laid out from.
 #[derive(Debug)]
 pub(crate) struct Spec {
@@ -35,6 +44,8 @@ pub(crate) struct Spec {
     pub(crate) members: u32,
     /// Slots in priority order.
     pub(crate) slots: Vec<SlotSpec>,
+    /// Tasks in their order.
+    pub(crate) tasks: Vec<TaskSpec>,
     /// Width of each pool.
     pub(crate) widths: Vec<u32>,
     /// Pool of each node of the model, [`u32::MAX`] for one that has none.
@@ -73,6 +84,7 @@ pub(super) struct Layout {
     pub(super) control_plane: Option<u32>,
     pub(super) members: u32,
     pub(super) slots: Vec<SlotSpec>,
+    pub(super) tasks: Vec<TaskSpec>,
     pub(super) widths: Vec<u32>,
     pub(super) then: OnDeadline,
     pub(super) patience: Duration,
@@ -95,6 +107,7 @@ impl Layout {
             control_plane: spec.control_plane,
             members: spec.members,
             slots: spec.slots.clone(),
+            tasks: spec.tasks.clone(),
             widths: spec.widths.iter().map(|width| (*width).max(1)).collect(),
             then: spec.then,
             patience: spec.patience,

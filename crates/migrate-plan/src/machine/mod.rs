@@ -17,6 +17,7 @@ mod layout;
 mod nodes;
 mod queue;
 mod state;
+mod tasks;
 mod window;
 
 use std::cmp::Reverse;
@@ -31,7 +32,7 @@ pub(crate) use abort::ABORTED;
 pub(crate) use ending::Ended;
 pub(crate) use inspect::Obstacle;
 use layout::Layout;
-pub(crate) use layout::{SlotSpec, Spec};
+pub(crate) use layout::{SlotSpec, Spec, TaskSpec};
 use nodes::{Node, READY};
 use queue::{Links, NONE, Queue};
 pub(crate) use state::{Cause, Emit, Halt, Mode, State, next_phase};
@@ -117,6 +118,10 @@ pub(crate) struct Machine {
     reasons: BTreeMap<u32, String>,
     /// The member whose turn it is.
     member: u32,
+    /// The task whose turn is next.
+    task: u32,
+    /// Tasks that are neither done nor given up.
+    tasks_left: u32,
     stage: Stage,
     /// Control-plane nodes that are neither done nor given up, where they come
     /// before the workers.
@@ -157,7 +162,7 @@ impl Machine {
     pub(crate) fn new(spec: &Spec, interned: &Interned<'_>) -> Self {
         let layout = Layout::new(spec, interned);
         let slots = layout.slots.len();
-        let targets = spec.members as usize + slots;
+        let targets = spec.members as usize + slots + spec.tasks.len();
         let pool = Pool {
             away: 0,
             in_flight: 0,
@@ -184,6 +189,8 @@ impl Machine {
             attempts: vec![0; targets],
             reasons: BTreeMap::new(),
             member: 0,
+            task: 0,
+            tasks_left: u32::try_from(spec.tasks.len()).unwrap_or(u32::MAX),
             stage: Stage::Members,
             control_plane_left: layout.control_plane.map_or(0, |pool| {
                 u32::try_from(layout.slots_of(pool).len()).unwrap_or(NONE)
@@ -317,7 +324,15 @@ impl Machine {
         let from = std::mem::replace(&mut self.states[target as usize], to);
         self.busy = self.busy + u32::from(to.is_busy()) - u32::from(from.is_busy());
         self.remaining = self.remaining + u32::from(from.is_over()) - u32::from(to.is_over());
-        if let Some(slot) = target.checked_sub(self.layout.members) {
+        if self.task_of(target).is_some() {
+            let ended = u32::from(to.is_over());
+            self.tasks_left = self.tasks_left + u32::from(from.is_over()) - ended;
+            if !to.is_busy() {
+                // Nothing was let begin beside it.
+                self.mark_all_dirty();
+            }
+        }
+        if let Some(slot) = self.slot_of(target) {
             if self.layout.is_control_plane(slot) {
                 self.control_plane_left =
                     self.control_plane_left + u32::from(from.is_over()) - u32::from(to.is_over());
@@ -330,11 +345,13 @@ impl Machine {
     }
 
     pub(crate) fn targets(&self) -> u32 {
-        self.layout.members + self.slots()
+        self.layout.members + self.slots() + self.tasks()
     }
 
-    pub(crate) fn members(&self) -> u32 {
-        self.layout.members
+    /// The slot of `target`; members and tasks have none.
+    pub(crate) fn slot_of(&self, target: u32) -> Option<u32> {
+        let slot = target.checked_sub(self.layout.members)?;
+        (slot < self.slots()).then_some(slot)
     }
 
     fn slots(&self) -> u32 {

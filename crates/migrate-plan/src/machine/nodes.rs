@@ -102,7 +102,7 @@ impl Machine {
     /// node of `target`, all ready. The first has the id that is given back,
     /// the others follow.
     pub(crate) fn node_replaced(&mut self, target: u32, count: u32) -> Option<u32> {
-        let slot = target.checked_sub(self.layout.members)?;
+        let slot = self.slot_of(target)?;
         let pool = self.layout.pool_of(slot);
         let old = self.slot_nodes[slot as usize];
         self.reflag(old, |_| GONE);
@@ -118,7 +118,7 @@ impl Machine {
 
     /// Puts the next of several new nodes into the slot of `target`.
     pub(super) fn go_on_to_further_node(&mut self, target: u32) -> bool {
-        let Some(slot) = target.checked_sub(self.layout.members) else {
+        let Some(slot) = self.slot_of(target) else {
             return false;
         };
         let Some(others) = self.further.get_mut(&slot) else {
@@ -146,7 +146,7 @@ impl Machine {
     }
 
     pub(super) fn leave_flight(&mut self, target: u32) {
-        let Some(slot) = target.checked_sub(self.layout.members) else {
+        let Some(slot) = self.slot_of(target) else {
             return;
         };
         let pool = self.layout.pool_of(slot);
@@ -174,8 +174,7 @@ impl Machine {
     }
 
     pub(super) fn is_gone(&self, target: u32) -> bool {
-        target
-            .checked_sub(self.layout.members)
+        self.slot_of(target)
             .is_some_and(|slot| self.nodes[self.slot_nodes[slot as usize] as usize].has(GONE))
     }
 

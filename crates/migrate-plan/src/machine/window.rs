@@ -17,7 +17,7 @@ pub(super) struct Window {
     open_until: Moment,
     /// When the next one opens, if one does.
     opens_at: Option<Moment>,
-    /// The member whose turn it is did not fit, and will into another.
+    /// The member or task whose turn it is did not fit, and will into another.
     member_waits: bool,
     /// The longest there is in the coming year.
     longest: Duration,
@@ -90,7 +90,7 @@ impl Machine {
     }
 
     /// What is predicted for the members that are left, one by one.
-    fn members_length(&self) -> Duration {
+    pub(super) fn members_length(&self) -> Duration {
         let left = self.layout.member_lengths.iter().skip(self.member as usize);
         left.fold(Duration::ZERO, |sum, length| sum.saturating_add(*length))
     }
@@ -98,6 +98,12 @@ impl Machine {
     /// Whether the members that are left would end in time.
     pub(super) fn members_fit(&mut self) -> bool {
         let length = self.members_length();
+        self.fits_alone(length)
+    }
+
+    /// Whether the one target whose turn it is, and lasts for `length`, would end
+    /// in time.
+    pub(super) fn fits_alone(&mut self, length: Duration) -> bool {
         let fits = self.fits(length);
         self.window.member_waits = !fits && length <= self.window.longest;
         fits
@@ -129,10 +135,14 @@ impl Machine {
     /// When a target that does not fit now is looked at again: `None` if it
     /// fits, or never will.
     pub(super) fn next_window(&self, slot: Option<u32>) -> Option<Option<Moment>> {
-        let fits = match slot {
-            Some(slot) => self.slot_fits(slot),
-            None => self.fits(self.members_length()),
-        };
-        (self.mode == Mode::Running && !fits).then_some(self.window.opens_at)
+        self.window_for(match slot {
+            Some(slot) => self.layout.slots[slot as usize].length,
+            None => self.members_length(),
+        })
+    }
+
+    pub(super) fn window_for(&self, length: Duration) -> Option<Option<Moment>> {
+        let waits = self.mode == Mode::Running && !self.fits(length);
+        waits.then_some(self.window.opens_at)
     }
 }

@@ -10,6 +10,7 @@ use migrate_core::cost::{
 };
 use migrate_core::policy::CONTROL_PLANE_POOL;
 
+use super::simulate::Alone;
 use super::times::Times;
 use super::{Job, order};
 use crate::Error;
@@ -18,18 +19,20 @@ use crate::intern::Interned;
 /// How many of the busiest budgets are named.
 const BUDGETS_NAMED: usize = 3;
 
-/// With `nodes_first`, control-plane nodes go one by one before all others.
+/// With `nodes_first`, control-plane nodes go one by one before all others. So
+/// do tasks, wherever they are.
 pub(super) fn estimate(
     plan: &Plan,
     interned: &Interned<'_>,
     jobs: &[Job<'_>],
     nodes_first: bool,
-    member: Times,
+    alone: Alone<'_>,
     durations: &PhaseDurations,
     transfer: Option<(Bytes, BytesPerSecond)>,
 ) -> Result<Estimate, Error> {
     let is_first = |job: &&Job<'_>| nodes_first && job.pool == CONTROL_PLANE_POOL;
-    let mut one_by_one = vec![member.total(); plan.control_plane.len()];
+    let mut one_by_one = vec![alone.member.total(); plan.control_plane.len()];
+    one_by_one.extend(alone.tasks.iter().map(Times::total));
     one_by_one.extend(jobs.iter().filter(is_first).map(|job| job.times.total()));
     let nodes = jobs.len() as u64;
     let jobs: Vec<Job<'_>> = jobs.iter().filter(|job| !is_first(job)).copied().collect();

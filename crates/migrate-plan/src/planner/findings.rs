@@ -6,7 +6,8 @@ use std::time::Duration;
 use migrate_core::impossible::{self, codes};
 use migrate_core::preconditions::{self, CordonOwner};
 use migrate_core::{
-    ClusterModel, Finding, KubeVersion, Moment, Node, ObjectName, Plan, Policy, Severity, listed,
+    ClusterModel, Finding, KubeVersion, Moment, Node, ObjectName, Plan, Point, Policy, Severity,
+    listed,
 };
 
 use super::Job;
@@ -98,12 +99,18 @@ pub(super) fn of_windows(plan: &Plan, policy: &Policy, start: Moment) -> Option<
     }
     let longest = calendar.longest_after(start);
     let longest = longest.map_or(Duration::ZERO, |opening| opening.length());
+    let before = plan.tasks.iter();
+    let before = before.filter(|task| task.at == Point::BeforeControlPlane);
+    let before: Duration = before.map(|task| task.length).sum();
     let members: Duration = plan.control_plane.iter().map(|member| member.length).sum();
+    let members = members + before;
     let members =
         (!plan.control_plane.is_empty()).then(|| ("the control plane".to_owned(), members));
+    let tasks = plan.tasks.iter();
+    let tasks = tasks.map(|task| (task.target.to_string(), task.length));
     let slots = plan.slots.iter();
     let slots = slots.map(|slot| (format!("node {}", slot.node), slot.length));
-    let too_long = members.into_iter().chain(slots);
+    let too_long = members.into_iter().chain(slots).chain(tasks);
     let too_long: Vec<_> = too_long.filter(|(_, length)| *length > longest).collect();
     let needed = too_long.iter().map(|(_, length)| *length).max()?;
     let minutes = |length: Duration| length.as_secs().div_ceil(60);

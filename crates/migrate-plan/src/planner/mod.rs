@@ -10,10 +10,11 @@ mod times;
 use std::collections::BTreeMap;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, PhaseDurations};
+use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
 use migrate_core::{
     Action, ActionId, ClusterModel, KubeVersion, Node, Outcome, Phase, Plan, PlannedAction,
-    PlannedMember, PlannedPool, PlannedSlot, Policy, Target, content_hash,
+    PlannedMember, PlannedPool, PlannedSlot, PlannedTask, Point, Policy, Target, content_hash,
 };
 use rustc_hash::FxHashMap;
 
@@ -181,12 +182,8 @@ impl<'a> Planner<'a> {
             }
         });
         let mut commands: Vec<Command> = begins.collect();
-        if steps
-            .iter()
-            .filter(|step| step.phase == Phase::Verify)
-            .count()
-            == plan.control_plane.len() + plan.slots.len()
-        {
+        let is_last = |step: &&Step| matches!(step.phase, Phase::Verify | Phase::BackUp);
+        if steps.iter().filter(is_last).count() == plan.targets().count() {
             commands.push(Command::Finished);
         }
         Ok(Trace {
@@ -229,7 +226,12 @@ impl<'a> Planner<'a> {
         let mut machine = Machine::new(&spec, &interned);
         let start = self.model.taken_at;
         let member_times = Times::of_member(&self.durations);
-        let steps = simulate(&mut machine, start, &interned, &jobs, member_times, record);
+        let task_times = self.task_times(&plan.tasks);
+        let times = simulate::Alone {
+            member: member_times,
+            tasks: &task_times,
+        };
+        let steps = simulate(&mut machine, start, &interned, &jobs, times, record);
         plan.schedule = steps
             .iter()
             .map(|step| {
@@ -243,7 +245,7 @@ impl<'a> Planner<'a> {
             &interned,
             &jobs,
             self.policy.rollout.control_plane_nodes_first,
-            member_times,
+            times,
             &self.durations,
             self.transfer,
         )?;
@@ -287,6 +289,43 @@ impl<'a> Planner<'a> {
         }
         order::sort(&mut jobs, interned, self.policy);
         jobs
+    }
+
+    /// The second backup, then addons by their points, in the order of the
+    /// policy. None where nothing is upgraded.
+    fn tasks(&self, plan: &Plan, has_windows: bool) -> Vec<PlannedTask> {
+        if plan.is_empty() || self.way_back.is_some() {
+            return Vec::new();
+        }
+        let has_members = !plan.control_plane.is_empty();
+        let mut slots = plan.slots.iter();
+        let has_workers = slots.any(|slot| slot.pool != CONTROL_PLANE_POOL);
+        let comes_to = |point| match point {
+            Point::BeforeControlPlane => has_members,
+            Point::BeforeWorkers => has_workers,
+            _ => true,
+        };
+        let backup = has_members && self.policy.backup.after_control_plane;
+        let backup = backup.then(|| PlannedTask::new(Target::Backup, Point::AfterControlPlane));
+        let addons = self.policy.addons.iter();
+        let addons = addons.filter(|addon| comes_to(addon.at)).map(|addon| {
+            let name = addon.name.clone();
+            PlannedTask::new(Target::Addon { name }, addon.at)
+        });
+        let mut tasks: Vec<_> = backup.into_iter().chain(addons).collect();
+        tasks.sort_by_key(|task| task.at);
+        if has_windows {
+            let times = self.task_times(&tasks);
+            for (task, times) in tasks.iter_mut().zip(times) {
+                task.length = times.total();
+            }
+        }
+        tasks
+    }
+
+    fn task_times(&self, tasks: &[PlannedTask]) -> Vec<Times> {
+        let times = |task: &PlannedTask| Times::of_task(&self.durations, &task.target);
+        tasks.iter().map(times).collect()
     }
 
     /// The plan without its predictions.
@@ -371,30 +410,49 @@ impl<'a> Planner<'a> {
         plan.pools = pools;
         plan.control_plane = control_plane;
         plan.slots = slots;
+        plan.tasks = self.tasks(&plan, has_windows);
         plan.at_target = at_target;
         plan.id = plan.identity();
         Ok(plan)
     }
 }
 
-/// The target with this number: members first, then slots.
+/// The target with this number: members first, then slots, then tasks.
 fn target_of(plan: &Plan, target: u32) -> Target {
-    let target = target as usize;
-    match target.checked_sub(plan.control_plane.len()) {
-        None => Target::ControlPlane {
-            member: plan.control_plane[target].name.clone(),
+    match place(plan, target) {
+        Place::Member(at) => Target::ControlPlane {
+            member: plan.control_plane[at].name.clone(),
         },
-        Some(slot) => Target::Node {
-            pool: plan.slots[slot].pool.clone(),
-            node: plan.slots[slot].node.clone(),
+        Place::Slot(at) => Target::Node {
+            pool: plan.slots[at].pool.clone(),
+            node: plan.slots[at].node.clone(),
         },
+        Place::Task(at) => plan.tasks[at].target.clone(),
     }
 }
 
 fn from_of(plan: &Plan, target: u32) -> &KubeVersion {
-    let target = target as usize;
-    match target.checked_sub(plan.control_plane.len()) {
-        None => &plan.control_plane[target].from,
-        Some(slot) => &plan.slots[slot].from,
+    match place(plan, target) {
+        Place::Member(at) => &plan.control_plane[at].from,
+        Place::Slot(at) => &plan.slots[at].from,
+        Place::Task(_) => &plan.from,
+    }
+}
+
+/// Where in a plan a target is.
+enum Place {
+    Member(usize),
+    Slot(usize),
+    Task(usize),
+}
+
+fn place(plan: &Plan, target: u32) -> Place {
+    let at = target as usize;
+    let slot = at.checked_sub(plan.control_plane.len());
+    let task = slot.and_then(|slot| slot.checked_sub(plan.slots.len()));
+    match (slot, task) {
+        (_, Some(task)) => Place::Task(task),
+        (Some(slot), None) => Place::Slot(slot),
+        (None, None) => Place::Member(at),
     }
 }

@@ -28,6 +28,13 @@ pub(super) enum Fed {
     Uncordoned { target: u32 },
 }
 
+/// What is predicted for what is done alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Alone<'t> {
+    pub(super) member: Times,
+    pub(super) tasks: &'t [Times],
+}
+
 /// Runs `machine` until nothing more happens, and gives what it began in order.
 ///
 /// Budgets are told to have recovered at the start. A node that was cordoned
@@ -39,11 +46,9 @@ pub(super) fn simulate(
     start: Moment,
     interned: &Interned<'_>,
     jobs: &[Job<'_>],
-    member: Times,
+    alone: Alone<'_>,
     mut record: impl FnMut(Moment, Fed),
 ) -> Vec<Step> {
-    let members = machine.members();
-    let job_of = |target: u32| target.checked_sub(members).map(|slot| &jobs[slot as usize]);
     let mut steps = Vec::with_capacity(jobs.len() * 3);
     let mut ends = BinaryHeap::new();
     machine.advance(start);
@@ -66,7 +71,11 @@ pub(super) fn simulate(
     loop {
         while let Some(emit) = machine.pop() {
             if let Emit::Begin { target, phase } = emit {
-                let times = job_of(target).map_or(&member, |job| &job.times);
+                let times = match (machine.slot_of(target), machine.task_of(target)) {
+                    (Some(slot), _) => &jobs[slot as usize].times,
+                    (_, Some(task)) => &alone.tasks[task as usize],
+                    _ => &alone.member,
+                };
                 let end = now + times.of(phase);
                 ends.push(Reverse((end, steps.len(), target, phase)));
                 steps.push(Step {
@@ -92,7 +101,8 @@ pub(super) fn simulate(
         machine.advance(now);
         record(now, Fed::Ended { target, phase });
         machine.ended(target, phase, Ended::Succeeded);
-        if let Some(job) = job_of(target).filter(|job| job.node.unschedulable)
+        let job = machine.slot_of(target).map(|slot| &jobs[slot as usize]);
+        if let Some(job) = job.filter(|job| job.node.unschedulable)
             && phase == Phase::Verify
         {
             record(now, Fed::Uncordoned { target });

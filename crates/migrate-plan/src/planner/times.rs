@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use migrate_core::cost::PhaseDurations;
-use migrate_core::{Phase, Role};
+use migrate_core::{Phase, Role, Target};
 
 use crate::intern::Interned;
 
@@ -26,6 +26,20 @@ impl Times {
             drain: Duration::ZERO,
             upgrade: whole_millis(durations.control_plane_member),
             verify: whole_millis(durations.verify.saturating_add(durations.settle)),
+            confirm: Duration::ZERO,
+            hold: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn of_task(durations: &PhaseDurations, target: &Target) -> Self {
+        let (upgrade, verify) = match target {
+            Target::Backup => (durations.backup, Duration::ZERO),
+            _ => (durations.addon, durations.verify),
+        };
+        Self {
+            drain: Duration::ZERO,
+            upgrade: whole_millis(upgrade),
+            verify: whole_millis(verify),
             confirm: Duration::ZERO,
             hold: Duration::ZERO,
         }
@@ -74,7 +88,7 @@ impl Times {
     pub(super) fn of(&self, phase: Phase) -> Duration {
         match phase {
             Phase::Drain => self.drain,
-            Phase::Upgrade => self.upgrade,
+            Phase::Upgrade | Phase::BackUp => self.upgrade,
             Phase::Confirm => self.confirm,
             _ => self.verify,
         }

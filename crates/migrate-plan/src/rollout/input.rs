@@ -207,7 +207,10 @@ impl fmt::Display for StopReason {
                 target,
                 phase,
                 reason,
-            } => write!(f, "{target} failed in {phase}: {reason}"),
+            } => match target {
+                Target::Backup => write!(f, "the {target} failed: {reason}"),
+                _ => write!(f, "{target} failed in {phase}: {reason}"),
+            },
             Self::TooManyFailed {
                 target,
                 phase,

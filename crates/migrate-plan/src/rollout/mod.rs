@@ -49,6 +49,10 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 /// - Aborted ([`Input::Aborted`]), it begins nothing but what is left of a target
 ///   whose upgrade was begun, whatever the windows say; neither a canary nor a
 ///   failure holds anything up, and it ends in [`StopReason::Aborted`].
+/// - The tasks of the plan are done in their order, each alone, at their points:
+///   an addon to the end of its verification. One that fails stops the rollout,
+///   whatever policy says. Those after all nodes are left out if a node was; a
+///   node that was gone and comes back after them is upgraded all the same.
 /// - A node passes drain, upgrade and verify in this order; of one target no
 ///   two actions run at once; a completed action is never begun again.
 /// - It ends. Every target is done or given up, or there is a
@@ -154,7 +158,8 @@ impl Rollout {
     }
 
     /// For every target with a phase that has not begun: the next such phase,
-    /// and the one thing it waits on. Members first, then nodes in plan order.
+    /// and the one thing it waits on. Members first, then nodes in plan order,
+    /// then tasks.
     pub fn waiting(&self) -> Vec<Waiting> {
         let retries = self.machine.retries();
         let entry = |target| {
@@ -168,7 +173,8 @@ impl Rollout {
         (0..self.machine.targets()).filter_map(entry).collect()
     }
 
-    /// Where every target stands, members first, then nodes in plan order.
+    /// Where every target stands, members first, then nodes in plan order, then
+    /// tasks.
     pub fn standings(&self) -> Vec<Standing> {
         let entry = |target| Standing {
             target: self.target(target),
@@ -294,7 +300,10 @@ impl Rollout {
     }
 
     fn target(&self, target: u32) -> Target {
-        match target.checked_sub(self.machine.members()) {
+        if let Some(task) = self.machine.task_of(target) {
+            return self.names.task(task).clone();
+        }
+        match self.machine.slot_of(target) {
             None => Target::ControlPlane {
                 member: self.names.member(target).to_owned(),
             },
@@ -359,6 +368,9 @@ impl Rollout {
     fn waiting_on(&self, obstacle: Obstacle) -> WaitingOn {
         let pool_name = |pool| self.names.pool(pool).to_owned();
         match obstacle {
+            Obstacle::Before { target } => WaitingOn::Before {
+                target: self.target(target),
+            },
             Obstacle::Budget {
                 budget,
                 needed,

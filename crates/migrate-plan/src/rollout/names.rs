@@ -1,11 +1,15 @@
 //! The names behind a machine's ids.
 
+use std::collections::BTreeSet;
+
 use migrate_core::policy::CONTROL_PLANE_POOL;
-use migrate_core::{BudgetKey, ClusterModel, KubeVersion, Plan, Policy, content_hash};
+use migrate_core::{
+    BudgetKey, ClusterModel, KubeVersion, Phase, Plan, Policy, Target, content_hash,
+};
 
 use crate::Error;
 use crate::intern::Interned;
-use crate::machine::{SlotSpec, Spec};
+use crate::machine::{SlotSpec, Spec, TaskSpec};
 use crate::view::ensure_known;
 
 /// Names by id and ids by name; fixed for a rollout.
@@ -18,6 +22,9 @@ pub(super) struct Names {
     members: Vec<(String, KubeVersion)>,
     /// Versions before, by slot.
     slots: Vec<KubeVersion>,
+    tasks: Vec<Target>,
+    /// The version of a task before.
+    before: KubeVersion,
     pools: Vec<String>,
     nodes: Vec<String>,
     nodes_by_name: Vec<u32>,
@@ -53,6 +60,8 @@ impl Names {
             is_way_back: plan.way_back().is_some(),
             members: members.map(|m| (m.name.clone(), m.from.clone())).collect(),
             slots: plan.slots.iter().map(|slot| slot.from.clone()).collect(),
+            tasks: plan.tasks.iter().map(|task| task.target.clone()).collect(),
+            before: plan.from.clone(),
             pools: plan.pools.iter().map(|pool| pool.name.clone()).collect(),
             nodes_by_name: sorted_ids(&nodes),
             nodes,
@@ -100,6 +109,10 @@ impl Names {
         &self.members[member as usize].0
     }
 
+    pub(super) fn task(&self, task: u32) -> &Target {
+        &self.tasks[task as usize]
+    }
+
     pub(super) fn pool(&self, pool: u32) -> &str {
         &self.pools[pool as usize]
     }
@@ -108,7 +121,7 @@ impl Names {
     pub(super) fn from(&self, target: u32) -> &KubeVersion {
         let target = target as usize;
         match target.checked_sub(self.members.len()) {
-            Some(slot) => &self.slots[slot],
+            Some(slot) => self.slots.get(slot).unwrap_or(&self.before),
             None => &self.members[target].1,
         }
     }
@@ -151,6 +164,23 @@ pub(crate) fn spec(
             length: slot.length,
         });
     }
+    let mut tasks = Vec::with_capacity(plan.tasks.len());
+    for task in &plan.tasks {
+        let first = match &task.target {
+            Target::Addon { .. } => Phase::Upgrade,
+            Target::Backup => Phase::BackUp,
+            other => return Err(inconsistent(format!("{other} is no task"))),
+        };
+        let (at, length) = (task.at, task.length);
+        tasks.push(TaskSpec { at, first, length });
+    }
+    let in_order = plan.tasks.is_sorted_by_key(|task| task.at);
+    let targets: BTreeSet<_> = plan.tasks.iter().map(|task| &task.target).collect();
+    if !in_order || targets.len() < tasks.len() {
+        return Err(inconsistent(
+            "its tasks are out of order, or one is there twice".to_owned(),
+        ));
+    }
     let nodes_first = policy.rollout.control_plane_nodes_first;
     Ok(Spec {
         control_plane: nodes_first.then(|| pool_id(CONTROL_PLANE_POOL)).flatten(),
@@ -158,6 +188,7 @@ pub(crate) fn spec(
         member_lengths: plan.control_plane.iter().map(|m| m.length).collect(),
         members: u32::try_from(plan.control_plane.len()).unwrap_or(u32::MAX),
         slots,
+        tasks,
         widths: plan.pools.iter().map(|pool| pool.width).collect(),
         node_pools,
         node_states: model

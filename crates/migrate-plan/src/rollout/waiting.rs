@@ -23,6 +23,12 @@ pub struct Waiting {
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "on")]
 pub enum WaitingOn {
+    /// Another target that comes before it: a task, or for a task after all
+    /// others any.
+    Before {
+        /// Which.
+        target: Target,
+    },
     /// A budget that its pods count for.
     Budget {
         /// Which.
@@ -141,7 +147,7 @@ pub enum TargetState {
     Waiting,
 }
 
-/// Counts of targets: control-plane members and slots.
+/// Counts of targets: control-plane members, slots, addons and second backup.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
@@ -172,6 +178,7 @@ impl fmt::Display for Waiting {
 impl fmt::Display for WaitingOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Before { target } => write!(f, "{target} comes first"),
             Self::Budget { key, needed, free } => {
                 write!(f, "{key} has {free} free and it needs {needed}")
             }

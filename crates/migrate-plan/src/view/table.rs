@@ -113,7 +113,7 @@ impl<'p> PlanTable<'p> {
             let row = rows.entry(&action.target).or_default();
             match action.phase {
                 Phase::Drain => row.drain = Some(action.start),
-                Phase::Upgrade => row.upgrade = Some(action.start),
+                Phase::Upgrade | Phase::BackUp => row.upgrade = Some(action.start),
                 Phase::Confirm => row.confirm = Some(action.start),
                 _ => row.verify = Some(action.start),
             }
@@ -123,17 +123,21 @@ impl<'p> PlanTable<'p> {
             let target = Target::ControlPlane {
                 member: member.name.clone(),
             };
-            (target, &member.from, "")
+            (target, Some(&member.from), String::new())
         });
         let slots = self.plan.slots.iter().map(|slot| {
             let target = Target::Node {
                 pool: slot.pool.clone(),
                 node: slot.node.clone(),
             };
-            (target, &slot.from, if slot.canary { "canary" } else { "" })
+            let note = if slot.canary { "canary" } else { "" };
+            (target, Some(&slot.from), note.to_owned())
         });
+        let tasks = self.plan.tasks.iter();
+        let tasks = tasks.map(|task| (task.target.clone(), None, task.at.to_string()));
         let mut lines: Vec<_> = members
             .chain(slots)
+            .chain(tasks)
             .map(|(target, from, note)| (rows.get(&target).copied(), target, from, note))
             .collect();
         // By begin; what has no time comes last. Stable, so plan order decides.
@@ -158,11 +162,12 @@ impl<'p> PlanTable<'p> {
                 Some(Row {
                     confirm: Some(at), ..
                 }) => format!("{note}, left alone until {}", clock(at)),
-                Some(_) => note.to_owned(),
+                Some(_) => note,
             };
+            let from = from.map_or_else(|| "-".to_owned(), ToString::to_string);
             let row = row.unwrap_or_default();
             let times = [row.drain, row.upgrade, row.verify, row.end].map(time);
-            let mut line = vec![target.to_string(), pool.to_owned(), from.to_string()];
+            let mut line = vec![target.to_string(), pool.to_owned(), from];
             line.extend(times);
             line.push(note);
             table.push(line);
@@ -182,7 +187,7 @@ impl fmt::Display for PlanTable<'_> {
             columns(f, &self.pools())?;
             writeln!(f)?;
             columns(f, &self.targets())?;
-            let all = self.plan.control_plane.len() + self.plan.slots.len();
+            let all = self.plan.targets().count();
             if all > self.rows {
                 writeln!(f, "... and {} more", all - self.rows)?;
             }

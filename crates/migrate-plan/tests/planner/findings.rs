@@ -114,7 +114,7 @@ fn a_budget_that_recovers_is_only_a_warning() {
         .find(|f| f.code == "KM-PDB-003")
         .unwrap();
     assert_eq!(finding.severity, Severity::Warning);
-    assert_eq!(plan.schedule.len(), 2 * 2 + 8 * 3);
+    assert_eq!(plan.schedule.len(), 2 * 2 + 1 + 8 * 3);
     // With a pod that is down somebody has to act, and then all of it can go.
     let model = small().change(|m| {
         m.budgets[0].status.current_healthy = 2;
@@ -128,7 +128,7 @@ fn a_budget_that_recovers_is_only_a_warning() {
         (finding.code.as_str(), finding.severity),
         ("KM-PDB-003", Severity::Blocker)
     );
-    assert_eq!(plan.schedule.len(), 2 * 2 + 8 * 3);
+    assert_eq!(plan.schedule.len(), 2 * 2 + 1 + 8 * 3);
 }
 
 #[test]

@@ -11,4 +11,5 @@ mod order;
 mod run;
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks;
 mod windows;

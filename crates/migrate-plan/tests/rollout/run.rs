@@ -99,9 +99,13 @@ impl Run {
             "drain" => Phase::Drain,
             "upgrade" => Phase::Upgrade,
             "confirm" => Phase::Confirm,
+            "backup" => Phase::BackUp,
             _ => Phase::Verify,
         };
-        let target = if self
+        let mut tasks = self.plan.tasks.iter();
+        let target = if let Some(task) = tasks.find(|task| task.target.name() == name) {
+            task.target.clone()
+        } else if self
             .plan
             .control_plane
             .iter()
@@ -142,6 +146,7 @@ pub(crate) fn policy(width: &str, canary: bool, then: OnDeadline) -> Policy {
     policy.pools.max_unavailable = width.parse().unwrap();
     policy.pools.canary = canary;
     policy.deadlines.then = then;
+    policy.backup.after_control_plane = false;
     policy
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
-use migrate_core::{Action, ActionId, Moment, Phase, Target};
+use migrate_core::{Action, ActionId, Moment, Phase, Point, Target};
 use migrate_plan::{ActionResult, Command, Input, Recorded, StopReason, TargetState};
 
 use super::world::{Entry, World};
@@ -40,6 +40,8 @@ pub(crate) struct Judge {
     /// Nodes that were begun and given up, and were there.
     failed: u32,
     now: Moment,
+    /// Addons and backups that are through, by name.
+    tasks_done: BTreeSet<String>,
     paused: bool,
     stopped: bool,
     aborting: bool,
@@ -213,6 +215,10 @@ impl Judge {
                     self.in_flight.remove(&name);
                 }
             }
+            Target::Addon { .. } if action.phase != Phase::Verify => {}
+            Target::Addon { .. } | Target::Backup => {
+                self.tasks_done.insert(name);
+            }
             _ => {}
         }
     }
@@ -239,7 +245,7 @@ impl Judge {
         if self.aborting {
             // Of a target that was changed, what is left.
             let goes_on = match action.phase {
-                Phase::Drain => false,
+                Phase::Drain | Phase::BackUp => false,
                 Phase::Upgrade => self.upgrades.contains(&action.id),
                 _ => true,
             };
@@ -254,7 +260,30 @@ impl Judge {
             None,
             "two actions on {name}"
         );
+        // A task goes alone, and whatever begins comes after those before it.
+        let is_task = |target: &Target| matches!(target, Target::Addon { .. } | Target::Backup);
+        let mut others = self.running.values();
+        let alone = if is_task(&action.target) {
+            self.running.is_empty() && self.in_flight.is_empty()
+        } else {
+            !others.any(|other| is_task(&other.target))
+        };
+        assert!(alone, "{action} beside {:?}", self.running);
+        if !self.aborting {
+            let up_to = match &action.target {
+                Target::ControlPlane { .. } => Point::BeforeControlPlane,
+                Target::Node { pool, .. } if is_held(world, pool) => Point::BeforeWorkers,
+                Target::Node { .. } => Point::BeforeControlPlane,
+                _ => Point::AfterAll,
+            };
+            let tasks = world.plan.tasks.iter();
+            let before = tasks.take_while(|task| task.at <= up_to && task.target != action.target);
+            for task in before {
+                assert!(self.tasks_done.contains(task.target.name()), "{action}");
+            }
+        }
         match &action.target {
+            Target::Addon { .. } | Target::Backup => self.task_begins(world, action),
             Target::ControlPlane { .. } => {
                 if action.phase == Phase::Upgrade && self.begun.insert(action.id.clone()) {
                     let members = world.plan.control_plane.iter();
@@ -292,6 +321,45 @@ impl Judge {
             _ => unreachable!(),
         }
         self.running.insert(action.id.clone(), action.clone());
+    }
+
+    fn task_begins(&mut self, world: &World, action: &Action) {
+        let mut tasks = world.plan.tasks.iter();
+        let task = tasks.find(|task| task.target == action.target).unwrap();
+        let is_first = self.begun.insert(action.id.clone());
+        if self.aborting || !is_first || action.phase == Phase::Verify {
+            return;
+        }
+        self.ends_in_time(world, task.length);
+        if task.at == Point::BeforeControlPlane {
+            assert!(self.members_done.is_empty() && self.last_phase.is_empty());
+            return;
+        }
+        assert_eq!(self.members_done.len(), world.plan.control_plane.len());
+        if world.scenario.control_plane_nodes_first {
+            assert_eq!(self.control_plane_left(world), [""; 0], "{action}");
+        }
+        let workers = self
+            .last_phase
+            .keys()
+            .filter(|node| !node.starts_with("control-plane-"));
+        if task.at == Point::AfterAll {
+            let all = world
+                .plan
+                .slots
+                .iter()
+                .filter(|slot| self.well.contains_key(&slot.node));
+            let done = |node: &String| {
+                let replaced = self.origin.values().any(|old| old == node);
+                let phase = self.last_phase.get(node);
+                replaced || phase.is_some_and(|phase| *phase >= Phase::Verify)
+            };
+            assert!(all.clone().all(|slot| done(&slot.node)), "{action}");
+        } else if world.scenario.control_plane_nodes_first {
+            // A node that came in place of a control-plane node has another name.
+            let of_workers = |node: &&String| self.pools[*node] != CONTROL_PLANE_POOL;
+            assert_eq!(workers.filter(of_workers).count(), 0, "{action}");
+        }
     }
 
     /// What begins now and lasts for `length` does not leave its window.
@@ -374,6 +442,11 @@ impl Judge {
             );
         }
     }
+}
+
+/// Whether nodes of `pool` come after all tasks but the last.
+fn is_held(world: &World, pool: &str) -> bool {
+    pool != CONTROL_PLANE_POOL || !world.scenario.control_plane_nodes_first
 }
 
 /// Whether the first node of `pool` goes alone.

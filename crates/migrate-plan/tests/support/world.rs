@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use migrate_core::{
-    ActionId, BudgetKey, BudgetLedger, ClusterModel, Moment, OnDeadline, Outcome, Phase, Plan,
-    Policy, Target,
+    ActionId, Addon, BudgetKey, BudgetLedger, ClusterModel, Moment, OnDeadline, Outcome, Phase,
+    Plan, Point, Policy, Target,
 };
 use migrate_plan::{ActionResult, Command, Input, Planner, Recorded, Rollout, TargetState};
 
@@ -23,6 +23,8 @@ pub(crate) struct Scenario {
     /// Seconds.
     pub(crate) soak: u64,
     pub(crate) max_failed: u32,
+    /// An addon at each point, two after the control plane, and the second backup.
+    pub(crate) tasks: bool,
     /// Begins only from 9 to 11.
     pub(crate) windows: bool,
     /// Nodes and width of each pool.
@@ -385,6 +387,17 @@ fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel, Policy) {
     policy.rollout.control_plane_nodes_first = scenario.control_plane_nodes_first;
     policy.rollout.canary_soak = Duration::from_secs(scenario.soak);
     policy.rollout.max_failed_nodes = scenario.max_failed;
+    policy.backup.after_control_plane = scenario.tasks;
+    if scenario.tasks {
+        policy.addons = [
+            Addon::new("last", Point::AfterAll),
+            Addon::new("cni", Point::AfterControlPlane),
+            Addon::new("csi", Point::AfterControlPlane),
+            Addon::new("agents", Point::BeforeWorkers),
+            Addon::new("first", Point::BeforeControlPlane),
+        ]
+        .to_vec();
+    }
     if scenario.windows {
         let windows = r#"[{"from": "09:00", "to": "11:00"}]"#;
         policy.rollout.windows = serde_json::from_str(windows).unwrap();

@@ -1,5 +1,6 @@
 //! The command hook: a program of the operator's per target.
 
+mod addon;
 mod child;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use migrate_core::{
 use tokio::time::Instant;
 
 use crate::Error;
+pub use addon::AddonHook;
 pub(crate) use child::{Child, Exit};
 
 /// Upgrades nodes and control-plane members by running programs.
@@ -114,12 +116,13 @@ impl CommandHook {
         }
     }
 
-    fn start(&self, cx: &StepContext, action: &Action, phase: &str) -> Result<Child, Error> {
+    fn environment(cx: &StepContext, action: &Action, phase: &str) -> [(&'static str, String); 9] {
         let (kind, pool) = match &action.target {
+            Target::Addon { .. } => ("addon", ""),
             Target::Node { pool, .. } => ("node", pool.as_str()),
             _ => ("control-plane", ""),
         };
-        let environment = [
+        [
             ("KUBE_MIGRATE_PHASE", phase.to_owned()),
             ("KUBE_MIGRATE_ACTION_ID", action.id.to_string()),
             ("KUBE_MIGRATE_TARGET", kind.to_owned()),
@@ -129,7 +132,11 @@ impl CommandHook {
             ("KUBE_MIGRATE_TO", action.to.to_string()),
             ("KUBE_MIGRATE_RUN", cx.fence.run.clone()),
             ("KUBE_MIGRATE_EPOCH", cx.fence.epoch.to_string()),
-        ];
+        ]
+    }
+
+    fn start(&self, cx: &StepContext, action: &Action, phase: &str) -> Result<Child, Error> {
+        let environment = Self::environment(cx, action, phase);
         // A probe changes nothing, so nobody misses one that is broken off.
         Child::start(self.program(&action.target), environment, phase == "begin")
     }
@@ -171,8 +178,12 @@ impl CommandHook {
             Exit::Killed(said) => Some(failed(format!("was ended by a signal{said}"))),
             Exit::TimedOut => Some(failed(format!(
                 "did not end within {}s and was ended; make it end sooner, or give it more time \
-                 (deadlines.upgrade)",
-                self.timeout.as_secs()
+                 ({})",
+                self.timeout.as_secs(),
+                match action.target {
+                    Target::Addon { .. } => "its timeout in the policy",
+                    _ => "deadlines.upgrade",
+                }
             ))),
         };
         attempts.remove(&action.id);

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use migrate_core::{Fence, Moment, Phase, StepErrorKind};
+use migrate_core::{Addon, Fence, Moment, Phase, Point, StepErrorKind, UpgradeAddons};
 
 use super::*;
 
@@ -232,4 +232,67 @@ fn the_documented_hook_asks_again_where_ssh_has_no_connection() {
     for (phase, code) in [("begin", 0), ("begin", 3), ("probe", 20), ("probe", 75)] {
         assert_eq!(ends_with(phase, code), code, "{phase}");
     }
+}
+
+fn addon(scripts: &Scripts, apply: &str, verify: &str) -> AddonHook {
+    let mut addon = Addon::new("cni", Point::AfterControlPlane);
+    addon.apply = Some(scripts.write("apply", apply));
+    addon.verify = Some(scripts.write("verify", verify));
+    AddonHook::new(&[addon]).unwrap()
+}
+
+fn addon_action() -> Action {
+    let target = Target::Addon { name: "cni".into() };
+    let Action { from, to, .. } = action();
+    Action::new("plan", target, Phase::Upgrade, from, to)
+}
+
+#[tokio::test]
+async fn an_addon_is_applied_by_one_program_and_verified_by_another() {
+    let scripts = Scripts::new();
+    let hook = addon(
+        &scripts,
+        "if [ $KUBE_MIGRATE_PHASE = probe ]; then [ -e done ] && exit 0; exit 20; fi
+         echo $KUBE_MIGRATE_TARGET $KUBE_MIGRATE_NODE $KUBE_MIGRATE_ACTION_ID >> applied
+         touch done",
+        "echo $KUBE_MIGRATE_PHASE >> verified; cat says; exit $(cat says)",
+    );
+    let (cx, action) = (cx(), addon_action());
+    assert_eq!(
+        hook.probe(&cx, &action).await.unwrap(),
+        ActionStatus::Absent
+    );
+    hook.begin(&cx, &action).await.unwrap();
+    while hook.probe(&cx, &action).await.unwrap() == ActionStatus::Running {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let applied = "addon cni plan.addon.cni.upgrade\n";
+    assert_eq!(scripts.read("applied"), applied);
+    for (code, kind) in [
+        ("75", Some(StepErrorKind::Unavailable)),
+        ("3", Some(StepErrorKind::Permanent)),
+        ("0", None),
+    ] {
+        std::fs::write(scripts.0.path().join("says"), code).unwrap();
+        let result = hook.verify(&cx, &action).await;
+        assert_eq!(result.as_ref().err().map(|error| error.kind), kind);
+        if let Err(error) = result {
+            assert!(error.to_string().contains(&format!(": {code}")), "{error}");
+        }
+    }
+    assert_eq!(scripts.read("verified"), "verify\nverify\nverify\n");
+}
+
+#[test]
+fn an_addon_without_its_programs_is_refused_by_name() {
+    let scripts = Scripts::new();
+    let mut addon = Addon::new("cni", Point::AfterAll);
+    let refused = |addon: &Addon| AddonHook::new(&[addon.clone()]).unwrap_err().to_string();
+    addon.apply = Some(scripts.write("apply", ""));
+    let error = refused(&addon);
+    assert!(error.contains("cni") && error.contains("verify"), "{error}");
+    addon.verify = Some(scripts.write("verify", ""));
+    assert!(AddonHook::new(&[addon.clone()]).is_ok());
+    addon.undo = Some(scripts.0.path().join("none"));
+    assert!(refused(&addon).contains("none"));
 }

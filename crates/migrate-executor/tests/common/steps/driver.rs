@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use migrate_core::{
-    Action, ActionStatus, Outcome, StepContext, StepError, StepErrorKind, Target, UpgradeComponents,
+    Action, ActionStatus, Outcome, StepContext, StepError, StepErrorKind, Target, UpgradeAddons,
+    UpgradeComponents,
 };
 use tokio::time::{Instant, sleep};
 
@@ -17,6 +18,7 @@ impl Driver {
     fn with<T>(&self, target: &Target, f: impl FnOnce(&mut Machine) -> T) -> T {
         let mut world = self.0.lock();
         let machines = match target {
+            Target::Addon { .. } => &mut world.addons,
             Target::ControlPlane { .. } => &mut world.members,
             _ => &mut world.nodes,
         };
@@ -132,5 +134,22 @@ impl UpgradeComponents for Driver {
             }
             _ => ActionStatus::Absent,
         }))
+    }
+}
+
+#[async_trait]
+impl UpgradeAddons for Driver {
+    async fn verify(&self, _: &StepContext, action: &Action) -> Result<(), StepError> {
+        sleep(secs(1)).await;
+        let name = action.target.name();
+        let mut world = self.0.lock();
+        world.settle();
+        if world.faults.broken_addons.contains(name) {
+            return Err(trouble(StepErrorKind::Permanent, "no pod starts"));
+        }
+        match world.addons[name].version == world.to {
+            true => Ok(()),
+            false => Err(trouble(StepErrorKind::Unavailable, "its pods are old")),
+        }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) fn migration_with(
         Arc::new(Drainer(world.clone())),
         Arc::new(Verifier(world.clone())),
     )
+    .with_addons(Arc::new(Driver(world.clone())))
 }
 
 /// A check that finds what it is told to.
