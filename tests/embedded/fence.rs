@@ -348,6 +348,10 @@ impl ClusterAccess for Stale {
         self.access.identity().await
     }
 
+    async fn observe(&self, now: Moment) -> Result<ClusterModel, StepError> {
+        self.access.observe(now).await
+    }
+
     async fn anchor(&self) -> Result<AnchorState, StepError> {
         match self.remembered() {
             Some(state) => Ok(state),

@@ -14,6 +14,7 @@ mod holding;
 mod job;
 mod open;
 mod resumption;
+mod spread;
 mod steps;
 mod upgrade;
 mod verify;
@@ -392,6 +393,7 @@ impl Executor {
                 self.action_ended(id, ended);
             }
             Ended::Observed(round, result) => self.observed(round, &result, now),
+            Ended::Spread(result) => self.spread_seen(result, now),
             Ended::Drainer(result) => self.drainer_answered(result, now),
             Ended::Closed(result) => self.closed(result, now),
         }

@@ -8,6 +8,7 @@ use migrate_kube::Claim;
 
 use super::Executor;
 use super::open::mark_of;
+use super::spread::Moves;
 use super::verify::CheckOutput;
 use crate::report::StopCause;
 use crate::{Origin, Record, RunEnd, RunStep, StepResult};
@@ -30,6 +31,7 @@ pub(super) struct Steps {
     taken: Vec<String>,
     /// The marks on the nodes have been taken over.
     marks_taken: bool,
+    pub(super) moves: Moves,
 }
 
 impl Steps {
@@ -37,9 +39,31 @@ impl Steps {
         self.retry_at
     }
 
+    pub(super) fn is_at(&self, step: RunStep) -> bool {
+        self.current == Some(step)
+    }
+
     /// Forgets `step`, if it is under way.
     pub(super) fn leave(&mut self, step: RunStep) {
-        self.current.take_if(|current| *current == step);
+        if self.current.take_if(|current| *current == step).is_some() {
+            self.retry_at = None;
+            self.retries = 0;
+            self.is_held = false;
+        }
+    }
+
+    /// Has the current step, which only reads, taken again at `at`, unless that
+    /// was done often enough.
+    pub(super) fn try_again(&mut self, at: Moment) -> bool {
+        let again = self.retries < READ_RETRIES;
+        match again {
+            true => {
+                self.retries += 1;
+                self.retry_at = Some(at);
+            }
+            false => self.retries = 0,
+        }
+        again
     }
 }
 
@@ -66,7 +90,11 @@ impl Executor {
         }
         let given_back = self.lifting.is_empty() && !self.resumption.owes_lift();
         let rollout_is_over = state.finished && state.open.is_empty() && given_back;
-        (rollout_is_over && !state.verified).then_some(RunStep::FinalVerify)
+        match (rollout_is_over, state.verified) {
+            (false, _) => None,
+            (true, false) => Some(RunStep::FinalVerify),
+            (true, true) => state.spread.next_step(),
+        }
     }
 
     /// Announces `step`, or looks whether it is over.
@@ -76,13 +104,17 @@ impl Executor {
                 self.steps.current = Some(step);
                 self.inbox.push_back(Record::StepBegan { step });
             }
-            Some(RunStep::Prepare | RunStep::Baseline | RunStep::Claim | RunStep::TakeOver)
-                if self.steps.retry_at.is_some_and(|at| at <= now) =>
-            {
+            Some(
+                RunStep::Prepare
+                | RunStep::Baseline
+                | RunStep::Claim
+                | RunStep::TakeOver
+                | RunStep::Spread,
+            ) if self.steps.retry_at.is_some_and(|at| at <= now) => {
                 self.steps.retry_at = None;
                 self.begin_step(step);
             }
-            Some(RunStep::TakeOver) if self.steps.is_held => self.act_on_gate(now),
+            Some(_) if self.steps.is_held => self.act_on_gate(now),
             Some(RunStep::TakeOver) if self.steps.marks_taken && !self.checks.is_taking_over() => {
                 let nodes = std::mem::take(&mut self.steps.taken);
                 self.step_ended(StepResult::TakenOver { nodes });
@@ -107,12 +139,21 @@ impl Executor {
                 self.jobs.push(self.shop.claim(claim));
             }
             // It writes to nodes and gives some back, as actions do.
-            RunStep::TakeOver => self.steps.is_held = true,
+            RunStep::TakeOver | RunStep::Respread => self.steps.is_held = true,
+            RunStep::Spread => self.jobs.push(self.shop.look_at_spread()),
             RunStep::FinalVerify => {
                 let within = self.state.policy.deadlines.verify;
                 let now = self.now();
                 self.checks.add_cluster(self.state.replaced(), now, within);
             }
+        }
+    }
+
+    /// Begins the step that waited for the anchor.
+    pub(super) fn begin_held_step(&mut self) {
+        match self.steps.current {
+            Some(RunStep::Respread) => self.move_back(),
+            _ => self.jobs.push(self.shop.take_over()),
         }
     }
 
@@ -196,7 +237,7 @@ impl Executor {
     }
 
     /// Makes the end of the current step a record.
-    fn step_ended(&mut self, result: StepResult) {
+    pub(super) fn step_ended(&mut self, result: StepResult) {
         self.inbox.push_back(Record::StepEnded { result });
     }
 
@@ -229,9 +270,7 @@ impl Executor {
         now: Moment,
     ) -> Option<T> {
         let is_passing = result.as_ref().is_err_and(StepError::is_retryable);
-        if is_passing && self.steps.retries < READ_RETRIES {
-            self.steps.retries += 1;
-            self.steps.retry_at = Some(now + self.pace.retry);
+        if is_passing && self.steps.try_again(now + self.pace.retry) {
             return None;
         }
         self.steps.retries = 0;
@@ -319,7 +358,11 @@ fn event_step(step: RunStep) -> Option<Step> {
         RunStep::Prepare => Some(Step::Prepare),
         RunStep::BackUp => Some(Step::BackUp),
         RunStep::FinalVerify => Some(Step::Verify),
-        RunStep::Baseline | RunStep::Claim | RunStep::TakeOver => None,
+        RunStep::Baseline
+        | RunStep::Claim
+        | RunStep::TakeOver
+        | RunStep::Spread
+        | RunStep::Respread => None,
     }
 }
 
