@@ -12,8 +12,8 @@ use kube::Client;
 use kube::client::Body;
 use migrate_core::steps::{DrainCommands, DrainEvents};
 use migrate_core::{
-    Action, ActionStatus, Cancellation, ClusterId, Fence, MigratePods, Moment, StepContext,
-    StepError, StepInput, UpgradeComponents,
+    Action, ActionStatus, Cancellation, ClusterId, ClusterModel, Fence, MigratePods, Moment,
+    StepContext, StepError, StepInput, UpgradeComponents,
 };
 use migrate_executor::{
     AnchorState, ClusterAccess, Entry, Error, Executor, Journal, KubeAccess, MarkedNode,

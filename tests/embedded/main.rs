@@ -11,6 +11,7 @@ mod fence;
 mod gates;
 mod replay;
 mod room;
+mod spread;
 mod storm;
 mod upgrade;
 mod way_back;
