@@ -95,6 +95,8 @@ pub struct Executor {
     resumption: Resumption,
     /// The run is to be ended for good, and the journal does not say so yet.
     to_abort: bool,
+    /// Namespace and name of the pod it runs in, if it is inside the cluster.
+    own_pod: Option<(String, String)>,
     /// Why this runner may not go on, although the run has not ended.
     barred: Option<StopCause>,
     outcome: Option<StepOutcome>,

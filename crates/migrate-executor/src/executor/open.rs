@@ -71,6 +71,7 @@ impl Executor {
             planned,
             adopt,
             abort,
+            own_pod,
             pace,
         } = setup;
         let adopt = adopt && !abort;
@@ -189,6 +190,7 @@ impl Executor {
             closing: Closing::default(),
             resumption: Resumption::new(state.reopen(), anchor.paused),
             to_abort: abort,
+            own_pod,
             barred: None,
             outcome: None,
             state,

@@ -1,5 +1,6 @@
 //! The steps around the rollout.
 
+use migrate_core::preconditions::check_runner;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport, Baseline};
 use migrate_core::{
     EventKind, Finding, KubeVersion, Moment, ObjectName, Severity, Step, StepError, StepErrorKind,
@@ -158,13 +159,25 @@ impl Executor {
     }
 
     pub(super) fn prepared(&mut self, result: Result<Vec<Finding>, StepError>, now: Moment) {
-        let Some(found) = self.unless_passing(RunStep::Prepare, result, now) else {
+        let Some(mut found) = self.unless_passing(RunStep::Prepare, result, now) else {
             return;
         };
+        found.extend(self.check_runner());
         let mut findings = merged(&self.state.plan.findings, found);
         self.state.policy.mark_waived(&mut findings);
         self.announce(&findings);
         self.step_ended(StepResult::Prepared { findings });
+    }
+
+    /// Whether the run can go on once its own pod is moved.
+    fn check_runner(&self) -> Vec<Finding> {
+        let Some((namespace, name)) = &self.own_pod else {
+            return Vec::new();
+        };
+        let (model, policy) = (&self.state.model, &self.state.policy);
+        check_runner(model, policy, namespace, name, |node| {
+            self.shop.input.is_to_change(node)
+        })
     }
 
     pub(super) fn baseline_taken(&mut self, result: Result<Baseline, StepError>, now: Moment) {

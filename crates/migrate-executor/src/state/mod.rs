@@ -242,7 +242,6 @@ impl RunState {
             .iter()
             .flatten()
             .chain(self.backup.iter().flat_map(|backup| &backup.findings))
-            .chain(self.spread.findings.iter().flatten())
     }
 
     /// The target as it was planned: `target` may name a node that came in
