@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use migrate_core::steps::{BackupReport, Baseline, DrainEvents};
 use migrate_core::{
-    Action, ActionId, ActionStatus, ClusterModel, Finding, Migration, ObjectName, StepContext,
-    StepError, StepErrorKind, StepInput,
+    Action, ActionId, ActionStatus, Finding, Migration, ObjectName, StepContext, StepError,
+    StepErrorKind, StepInput,
 };
 use migrate_kube::{Claim, RunMark};
 
@@ -38,7 +38,7 @@ pub(super) enum Ended {
     Observed(u64, Result<Baseline, StepError>),
     Drainer(Result<DrainEvents, StepError>),
     /// The cluster, for how replicas stand.
-    Spread(Result<ClusterModel, StepError>),
+    Spread(Result<migrate_core::ClusterModel, StepError>),
     /// The anchor cleared, where the run is over, and the marks that are left.
     Closed(Result<Vec<MarkedNode>, StepError>),
 }

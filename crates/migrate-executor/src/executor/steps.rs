@@ -1,6 +1,5 @@
 //! The steps around the rollout.
 
-use migrate_core::preconditions::check_runner;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport, Baseline};
 use migrate_core::{
     EventKind, Finding, KubeVersion, Moment, ObjectName, Severity, Step, StepError, StepErrorKind,
@@ -171,13 +170,14 @@ impl Executor {
 
     /// Whether the run can go on once its own pod is moved.
     fn check_runner(&self) -> Vec<Finding> {
+        use migrate_core::{Node, preconditions};
+
         let Some((namespace, name)) = &self.own_pod else {
             return Vec::new();
         };
         let (model, policy) = (&self.state.model, &self.state.policy);
-        check_runner(model, policy, namespace, name, |node| {
-            self.shop.input.is_to_change(node)
-        })
+        let is_to_change = |node: &Node| self.shop.input.is_to_change(node);
+        preconditions::check_runner(model, policy, namespace, name, is_to_change)
     }
 
     pub(super) fn baseline_taken(&mut self, result: Result<Baseline, StepError>, now: Moment) {
