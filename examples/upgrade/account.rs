@@ -244,6 +244,8 @@ fn step_of(result: &StepResult) -> Option<RunStep> {
         StepResult::Claimed => RunStep::Claim,
         StepResult::TakenOver { .. } => RunStep::TakeOver,
         StepResult::Verified => RunStep::FinalVerify,
+        StepResult::Spread { .. } => RunStep::Spread,
+        StepResult::Respread { .. } => RunStep::Respread,
         _ => return None,
     })
 }

@@ -90,6 +90,10 @@ pub(crate) async fn execute(
     if let Some(node) = cli.way_back() {
         planner = planner.taking_back(node);
     }
+    let own_pod = own_pod();
+    if let Some(node) = own_pod.as_ref().and_then(|own| node_of(&model, own)) {
+        planner = planner.with_runner_on(node);
+    }
     let plan = planner.plan()?;
     show::plan(cli, &plan, &undo(cli, &plan, &env.policy))?;
     // Found by the step after the checks, and known now: no backup here proves.
@@ -110,11 +114,14 @@ pub(crate) async fn execute(
     }
 
     let progress = Progress::new(cli, plan.targets().count());
-    let setup = setup(&env, &progress, journal, plan.findings.clone())
+    let mut setup = setup(&env, &progress, journal, plan.findings.clone())
         .with_adopt(cli.adopt)
         .with_plan(plan, model, env.policy.clone());
     if cli.adopt {
         eprintln!("adopting: if somebody holds the run, its Lease is watched first");
+    }
+    if let Some((namespace, name)) = own_pod {
+        setup = setup.with_own_pod(namespace, name);
     }
     let mut executor = Executor::open(setup).await.map_err(not_opened)?;
     let report = executor.run(&env.cancel).await;
@@ -125,6 +132,19 @@ pub(crate) async fn execute(
         RunOutcome::Done | RunOutcome::NothingToDo => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+/// Namespace and name of the pod that this program runs in, as its manifest says by
+/// the downward API.
+fn own_pod() -> Option<(String, String)> {
+    let of = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Some((of("POD_NAMESPACE")?, of("POD_NAME")?))
+}
+
+fn node_of<'m>(model: &'m ClusterModel, own: &(String, String)) -> Option<&'m str> {
+    let mut pods = model.pods.iter();
+    let pod = pods.find(|pod| pod.id.namespace == own.0 && pod.id.name == own.1)?;
+    pod.node.as_deref()
 }
 
 /// What a runner over `journal` is made of; `found` is what planning has found.

@@ -12,8 +12,8 @@ use kube::Client;
 use kube::client::Body;
 use migrate_core::steps::{DrainCommands, DrainEvents};
 use migrate_core::{
-    Action, ActionStatus, Cancellation, ClusterId, Fence, MigratePods, Moment, StepContext,
-    StepError, StepInput, UpgradeComponents,
+    Action, ActionStatus, Cancellation, ClusterId, ClusterModel, Fence, MigratePods, Moment,
+    StepContext, StepError, StepInput, UpgradeComponents,
 };
 use migrate_executor::{
     AnchorState, ClusterAccess, Entry, Error, Executor, Journal, KubeAccess, MarkedNode,
@@ -346,6 +346,10 @@ impl Stale {
 impl ClusterAccess for Stale {
     async fn identity(&self) -> Result<ClusterId, StepError> {
         self.access.identity().await
+    }
+
+    async fn observe(&self, now: Moment) -> Result<ClusterModel, StepError> {
+        self.access.observe(now).await
     }
 
     async fn anchor(&self) -> Result<AnchorState, StepError> {

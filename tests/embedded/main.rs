@@ -11,6 +11,8 @@ mod fence;
 mod gates;
 mod replay;
 mod room;
+mod runner;
+mod spread;
 mod storm;
 mod upgrade;
 mod way_back;

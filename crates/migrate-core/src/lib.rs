@@ -29,7 +29,8 @@
 //! To be skipped until needed: `version/` and `skew/` (Kubernetes' own rules as
 //! data), `selector/` (its label selectors), `model/placement.rs` and
 //! `model/hosts.rs` (where pods may run), `impossible/` and `preconditions/`
-//! (checks over the model, one file each), `cost/` (formulas), `context.rs`,
+//! (checks over the model, one file each), `spread/` (how replicas stand over nodes),
+//! `cost/` (formulas), `context.rs`,
 //! `time.rs` and `hash.rs` (small tools).
 //!
 //! ```
@@ -56,6 +57,7 @@ pub mod policy;
 pub mod preconditions;
 pub mod selector;
 pub mod skew;
+pub mod spread;
 pub mod steps;
 pub mod version;
 

@@ -38,6 +38,11 @@ pub struct Setup {
     /// [`Executor::abort`](crate::Executor::abort) does: no plan is needed, none
     /// is begun, and nothing is adopted.
     pub abort: bool,
+    /// Namespace and name of the pod that this runner runs in, if it is inside the
+    /// cluster. Before the start it is checked that the run can go on once that
+    /// pod is moved (`KM-RUN-008`). Let the planner know its node, too
+    /// (`Planner::with_runner_on`).
+    pub own_pod: Option<(String, String)>,
     /// How often to look.
     pub pace: Pace,
 }
@@ -126,6 +131,7 @@ impl Setup {
             planned: None,
             adopt: false,
             abort: false,
+            own_pod: None,
             pace: Pace::default(),
         }
     }
@@ -152,6 +158,13 @@ impl Setup {
     #[must_use]
     pub fn with_abort(mut self, abort: bool) -> Self {
         self.abort = abort;
+        self
+    }
+
+    /// The pod that this runner runs in, see [`Setup::own_pod`].
+    #[must_use]
+    pub fn with_own_pod(mut self, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        self.own_pod = Some((namespace.into(), name.into()));
         self
     }
 

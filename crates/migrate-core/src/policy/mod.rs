@@ -35,6 +35,9 @@ pub struct Policy {
     pub deadlines: Deadlines,
     /// What waits for what.
     pub rollout: RolloutPolicy,
+    /// Move one pod of each workload back that a run has left on one node, after
+    /// the final verification. Off: it is only reported.
+    pub respread: bool,
     /// Codes of findings that a person accepts; each shows in every report.
     pub waive: BTreeSet<String>,
 }

@@ -15,15 +15,19 @@
 //! where it is.
 
 mod nodes;
+mod runner;
 mod skew;
 
 pub use nodes::{CordonOwner, check_nodes};
+pub use runner::check_runner;
 pub use skew::{check_kubelet, check_skew};
 
 /// Codes of the findings of this module.
 pub mod codes {
     /// Versions run together, or would on the way, that may not meet.
     pub const SKEW: &str = "KM-SKEW-001";
+    /// The run could not go on once its own pod is moved.
+    pub const RUNNER: &str = "KM-RUN-008";
     /// A node is not Ready.
     pub const NOT_READY: &str = "KM-NODE-001";
     /// A node was cordoned by someone else.

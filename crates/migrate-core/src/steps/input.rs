@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::by_node::PodsByNode;
+use crate::spread::PodMove;
 use crate::{
     Blocked, ClusterModel, Finding, KubeVersion, Moment, NeedsConsent, Node, Pod, PodId, Policy,
     Taint, WorkloadId,
@@ -180,6 +181,14 @@ pub enum DrainCommand {
         /// Node.
         node: String,
     },
+    /// Ask these pods, all of one node, to leave it. The node is not cordoned and
+    /// no other pod of it is touched; one that is gone needs nothing.
+    Move {
+        /// Node.
+        node: String,
+        /// Which.
+        pods: Vec<PodMove>,
+    },
 }
 
 /// What comes out of a drain.
@@ -201,6 +210,14 @@ pub enum DrainEvent {
         /// What went wrong, if it did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+    },
+    /// The pods of a [`DrainCommand::Move`] have left, and their workloads are as
+    /// ready as before; or not.
+    Moved {
+        /// Node.
+        node: String,
+        /// How it ended; [`DrainOutcome::Empty`] is about these pods only.
+        outcome: DrainOutcome,
     },
     /// Pods that cannot go yet, each with its reason. Sent when it changes.
     Waiting {

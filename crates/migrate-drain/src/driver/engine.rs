@@ -167,6 +167,10 @@ impl Engine {
                 self.tell(Input::NodesAdded(vec![node]));
             }
             DrainCommand::Release { node } => self.tell(Input::Release(node)),
+            DrainCommand::Move { node, pods } => {
+                self.watch();
+                self.tell(Input::Move { node, pods });
+            }
             other => tracing::warn!(?other, "a command this version does not know"),
         }
     }

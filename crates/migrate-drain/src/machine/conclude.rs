@@ -105,6 +105,11 @@ impl Drain {
         };
         match (done, drain.stage) {
             (true, Stage::Draining) if self.options.dry_run => self.conclude_dry(node),
+            // The node is not to be empty, so there is nothing to look for.
+            (true, Stage::Draining) if drain.only.is_some() => {
+                let evictions = drain.evictions;
+                self.finish(node, DrainOutcome::Empty { evictions });
+            }
             (true, Stage::Draining) if drain.retry.is_none_or(|at| at <= self.now) => {
                 drain.stage = Stage::Looking;
                 drain.retry = None;
@@ -195,7 +200,7 @@ impl Drain {
         let Some(drain) = self.nodes.get(node) else {
             return;
         };
-        if drain.cordon.at.is_none() {
+        if !drain.is_open() {
             let silent = match drain.stage {
                 Stage::New => "the first lists of the cluster's objects",
                 _ => "the answer to its cordon",

@@ -1,5 +1,6 @@
 //! What goes into the machine and what comes out of it.
 
+use migrate_core::spread::PodMove;
 use migrate_core::steps::DrainEvent;
 use migrate_core::{Blocked, DisruptionBudget, EventKind, Node, Pod, PodId, Workload, WorkloadId};
 use migrate_kube::EvictionAnswer;
@@ -150,6 +151,14 @@ pub enum Input {
         /// Nodes of its pool that are away.
         away: Vec<String>,
     },
+    /// Move these pods, all of this node, which is not cordoned for it. One that
+    /// is being moved from goes on.
+    Move {
+        /// Node.
+        node: String,
+        /// Which.
+        pods: Vec<PodMove>,
+    },
     /// A node is gone.
     NodeGone(String),
     /// A node, new or changed.
@@ -224,7 +233,7 @@ pub enum Output {
         /// mark already needs none.
         room: Option<Room>,
     },
-    /// A drain or a release ended. Never [`DrainEvent::Waiting`].
+    /// A drain, a move or a release ended. Never [`DrainEvent::Waiting`].
     Done(DrainEvent),
     /// Something happened.
     Event(EventKind),

@@ -7,7 +7,8 @@
 //!
 //! # Guarantees
 //! Whatever inputs are lost, repeated or late:
-//! * a pod is asked to go only after its node's cordon was confirmed, only
+//! * a pod is asked to go only after its node's cordon was confirmed, or because
+//!   it was named ([`Input::Move`]), only
 //!   with the uid last seen under its name, and only if every budget that
 //!   counts it, real or assumed, can spare it with what is already on its way;
 //! * every drain ends: by success, a missing consent, a refusal for good, or
@@ -21,6 +22,7 @@ mod conclude;
 mod finding;
 mod hold;
 mod io;
+mod moving;
 mod observe;
 mod options;
 mod pods;
@@ -207,9 +209,10 @@ impl Drain {
     }
 
     fn add(&mut self, node: String) {
-        if self.nodes.contains_key(&node) {
+        if self.nodes.get(&node).is_some_and(|it| it.only.is_none()) {
             return;
         }
+        self.leave_move(&node, "it is drained");
         if self.releases.contains_key(&node) {
             self.end_release(&node, Some("it is drained again".to_owned()));
         }
@@ -266,9 +269,10 @@ impl Drain {
                 self.baseline.remove(id);
             }
         }
-        self.outputs.push_back(Output::Done(DrainEvent::Drained {
-            node: node.to_owned(),
-            outcome,
+        let node = node.to_owned();
+        self.outputs.push_back(Output::Done(match drain.only {
+            None => DrainEvent::Drained { node, outcome },
+            Some(_) => DrainEvent::Moved { node, outcome },
         }));
     }
 

@@ -30,6 +30,7 @@ impl Drain {
             Input::Listed(listed) => self.listed(listed),
             Input::Looked { node, pods } => self.looked(&node, pods),
             Input::NoRoom { node, away } => self.no_room(&node, away),
+            Input::Move { node, pods } => self.begin_move(node, pods),
             Input::NodeGone(node) => self.node_gone(&node),
             Input::NodeSeen(seen) => self.node_seen(&seen),
             Input::NodesAdded(nodes) => nodes.into_iter().for_each(|node| self.add(node)),
@@ -264,6 +265,9 @@ impl Drain {
             return;
         };
         self.dirty.insert(node.name.clone());
+        if drain.only.is_some() {
+            return;
+        }
         if drain.uid.as_ref().is_some_and(|uid| *uid != node.uid) {
             // Another machine has the name: the one to be drained is gone.
             let evictions = drain.evictions;

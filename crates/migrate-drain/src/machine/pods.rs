@@ -2,10 +2,11 @@
 
 use migrate_core::steps::DrainOutcome;
 use migrate_core::{
-    Disposition, EventKind, Leave, NeedsConsent, Pod, PodId, Taint, TaintEffect, Wait, disposition,
+    Disposition, EventKind, Leave, NeedsConsent, Pod, PodId, Taint, TaintEffect, Wait, WorkloadId,
+    disposition,
 };
 
-use super::state::{PodDrain, PodState, Timer};
+use super::state::{NodeDrain, PodDrain, PodState, Timer};
 use super::{Drain, finding};
 
 /// How often pods of one controller that are bound to a node after its cordon,
@@ -18,7 +19,8 @@ impl Drain {
         let Some(pod) = self.view.pod(uid).cloned() else {
             return;
         };
-        let Some(drain) = self.nodes.get(node).filter(|d| d.cordon.at.is_some()) else {
+        let is_asked = |drain: &&NodeDrain| drain.is_open() && drain.includes(uid);
+        let Some(drain) = self.nodes.get(node).filter(is_asked) else {
             return;
         };
         if !drain.pods.contains_key(uid) {
@@ -163,7 +165,14 @@ impl Drain {
 
     /// Remembers that a workload loses a pod here, and how well it was.
     pub(super) fn touch(&mut self, node: &str, pod: &Pod) {
-        let Some(id) = &pod.workload else { return };
+        let Some(workload) = &pod.workload else {
+            return;
+        };
+        self.touch_workload(node, workload, &pod.id);
+    }
+
+    /// Remembers that `workload` loses `pod` here, and how well it was.
+    pub(super) fn touch_workload(&mut self, node: &str, id: &WorkloadId, pod: &PodId) {
         let Some(workload) = self.view.workload(id).filter(|w| w.replaces_pods()) else {
             return;
         };
@@ -174,7 +183,7 @@ impl Drain {
             drain
                 .touched
                 .entry(id.clone())
-                .or_insert_with(|| pod.id.clone());
+                .or_insert_with(|| pod.clone());
         }
     }
 }

@@ -14,6 +14,7 @@ impl Drain {
         if self.releases.contains_key(&node) {
             return;
         }
+        self.leave_move(&node, "it is given back");
         if self.nodes.contains_key(&node) {
             let reason = "it was given back during its drain".to_owned();
             self.finish(

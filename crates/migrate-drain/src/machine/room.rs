@@ -14,7 +14,6 @@ use migrate_core::{ClusterModel, Policy};
 use migrate_kube::resources::CONTROL_PLANE_LABEL;
 
 use super::Drain;
-use super::state::Stage;
 
 /// The pools of a run: which node is in which, and how many of each may be
 /// away.
@@ -121,7 +120,7 @@ impl Drain {
         let asked = self
             .nodes
             .iter()
-            .filter(|(name, drain)| drain.stage != Stage::New && pool.nodes.contains(*name))
+            .filter(|(name, drain)| drain.is_taken() && pool.nodes.contains(*name))
             .map(|(name, _)| name.clone());
         Some(Room {
             pool: Arc::clone(pool),

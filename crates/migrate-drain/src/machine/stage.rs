@@ -30,6 +30,7 @@ impl Drain {
             return self.give_up(node);
         }
         match drain.stage {
+            Stage::New if self.synced && drain.only.is_some() => self.open_move(node),
             Stage::New if self.synced => self.assess(node),
             Stage::Cordoning if drain.retry.is_some_and(|at| at <= self.now) => {
                 self.ask_cordon(node);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use migrate_core::spread::PodMove;
 use migrate_core::{Blocked, BudgetKey, Moment, PodId, WorkloadId};
 
 use super::io::RequestId;
@@ -36,6 +37,9 @@ pub(super) struct NodeDrain {
     pub(super) look_failures: u32,
     /// Next try of the cordon or of the look, while one waits.
     pub(super) retry: Option<Moment>,
+    /// The only pods that are asked to go, from a node that stays in use; `None`
+    /// in a drain.
+    pub(super) only: Option<Vec<PodMove>>,
 }
 
 /// What a drain is doing.
@@ -171,7 +175,25 @@ impl NodeDrain {
             waiting: Waiting::default(),
             look_failures: 0,
             retry: None,
+            only: None,
         }
+    }
+
+    /// Whether `uid` is among the pods that are to go, as far as that was said.
+    pub(super) fn includes(&self, uid: &str) -> bool {
+        let only = self.only.as_ref();
+        only.is_none_or(|pods| pods.iter().any(|one| one.pod.uid == uid))
+    }
+
+    /// Whether pods of it are looked at: its cordon was confirmed, or it needs
+    /// none.
+    pub(super) fn is_open(&self) -> bool {
+        self.cordon.at.is_some() || (self.only.is_some() && self.is_cordoned())
+    }
+
+    /// Whether a cordon of it was asked for.
+    pub(super) fn is_taken(&self) -> bool {
+        self.only.is_none() && self.stage != Stage::New
     }
 
     /// Whether pods may be asked to go.

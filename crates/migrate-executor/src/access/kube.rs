@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use kube::{Client, ResourceExt};
-use migrate_core::{ClusterId, Fence, Moment, StepError, StepInput};
+use migrate_core::{ClusterId, ClusterModel, Fence, Moment, StepError, StepInput};
 use migrate_kube::resources::Node;
 use migrate_kube::{Anchor, Claim, CordonMark, RunMark, Selection, take_over_nodes, unstamp_nodes};
 use migrate_plan::Input;
@@ -27,6 +27,10 @@ impl KubeAccess {
 impl ClusterAccess for KubeAccess {
     async fn identity(&self) -> Result<ClusterId, StepError> {
         Ok(migrate_kube::cluster_id(&self.client).await?)
+    }
+
+    async fn observe(&self, now: Moment) -> Result<ClusterModel, StepError> {
+        Ok(migrate_kube::observe(&self.client, now).await?)
     }
 
     async fn anchor(&self) -> Result<AnchorState, StepError> {

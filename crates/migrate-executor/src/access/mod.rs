@@ -34,6 +34,14 @@ pub trait ClusterAccess: Send + Sync {
     /// As of the trait.
     async fn identity(&self) -> Result<ClusterId, StepError>;
 
+    /// The cluster as it is at `now`, as a plan is made from it. Asked after the
+    /// final verification, for how replicas stand over nodes.
+    ///
+    /// # Errors
+    /// What may pass is asked again, five times in a row. After that, and at once
+    /// for every other kind, the report says that nobody has looked.
+    async fn observe(&self, now: Moment) -> Result<ClusterModel, StepError>;
+
     /// The anchor as it is now; all empty where there is none.
     ///
     /// # Errors

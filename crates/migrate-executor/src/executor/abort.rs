@@ -46,7 +46,7 @@ impl Executor {
     /// That the run is ended for good is durable, and the rollout knows of it.
     pub(super) fn aborted(&mut self) {
         self.checks.leave_cluster();
-        self.steps.leave(RunStep::FinalVerify);
+        self.leave_the_end();
         self.give_back();
     }
 

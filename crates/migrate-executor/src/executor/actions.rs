@@ -203,6 +203,7 @@ impl Executor {
                 self.take_check_outputs(outputs);
                 self.drains.release_later(node, now + self.pace.retry);
             }
+            DrainEvent::Moved { node, outcome } => self.moved(node, &outcome),
             DrainEvent::Waiting { node, pods } => self.waits.pods_wait(&node, &pods),
             _ => {}
         }
@@ -226,7 +227,10 @@ impl Executor {
             reason: reason.to_owned(),
             retryable: false,
         };
-        self.drained(node, outcome);
+        match self.steps.moves_from(&node) {
+            true => self.moved(node, &outcome),
+            false => self.drained(node, outcome),
+        }
     }
 
     fn drained(&mut self, node: String, outcome: DrainOutcome) {

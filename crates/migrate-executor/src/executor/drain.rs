@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
+use migrate_core::spread::PodMove;
 use migrate_core::steps::{DrainCommand, DrainEvent, DrainEvents};
 use migrate_core::{Moment, StepError};
 
@@ -50,6 +51,18 @@ impl DrainLink {
         self.ask(DrainCommand::Drain { node });
     }
 
+    /// Asks to move these pods off `node`, and waits as for a drain.
+    pub(super) fn move_pods(&mut self, node: String, pods: Vec<PodMove>, give_up: Moment) {
+        self.give_up.insert(node.clone(), give_up);
+        self.ask(DrainCommand::Move { node, pods });
+    }
+
+    /// Leaves off, with everything that was asked for and not answered: the
+    /// drainer stops where it is.
+    pub(super) fn hang_up(&mut self) {
+        *self = Self::new();
+    }
+
     /// Asks to give `node` back.
     pub(super) fn release(&mut self, node: String) {
         self.give_up.remove(&node);
@@ -58,7 +71,10 @@ impl DrainLink {
 
     /// Asks for `command`, now or once there is a line.
     fn ask(&mut self, command: DrainCommand) {
-        let (DrainCommand::Drain { node } | DrainCommand::Release { node }) = &command else {
+        let (DrainCommand::Drain { node }
+        | DrainCommand::Release { node }
+        | DrainCommand::Move { node, .. }) = &command
+        else {
             return;
         };
         self.later.remove(node);

@@ -1,5 +1,5 @@
-//! The gate before every action, and before nodes are taken over: the kill
-//! switch and the epoch on the anchor.
+//! The gate before every action, before nodes are taken over and before pods are
+//! moved back: the kill switch and the epoch on the anchor.
 
 use migrate_core::{Moment, StepError};
 use migrate_plan::Input;
@@ -95,7 +95,7 @@ impl Executor {
         }
         if self.steps.is_held && self.state.stop.is_none() {
             self.steps.is_held = false;
-            self.jobs.push(self.shop.take_over());
+            self.begin_held_step();
             return;
         }
         if self.resumption.let_go() {

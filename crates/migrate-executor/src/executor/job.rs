@@ -38,6 +38,8 @@ pub(super) enum Ended {
     /// The number of the observation that was asked for.
     Observed(u64, Result<Baseline, StepError>),
     Drainer(Result<DrainEvents, StepError>),
+    /// The cluster, for how replicas stand.
+    Spread(Result<migrate_core::ClusterModel, StepError>),
     /// The anchor cleared, where the run is over, and the marks that are left.
     Closed(Result<Vec<MarkedNode>, StepError>),
 }
@@ -146,6 +148,12 @@ impl Workshop {
             let observed = shop.migration.verify.observe(&shop.cx);
             Ended::Observed(round, shop.asked(observed).await)
         })
+    }
+
+    pub(super) fn look_at_spread(&self) -> Job {
+        let shop = self.clone();
+        let now = self.cx.clock.now();
+        Box::pin(async move { Ended::Spread(shop.asked(shop.access.observe(now)).await) })
     }
 
     pub(super) fn drainer(&self, commands: migrate_core::steps::DrainCommands) -> Job {

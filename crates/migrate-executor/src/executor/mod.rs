@@ -15,6 +15,7 @@ mod holding;
 mod job;
 mod open;
 mod resumption;
+mod spread;
 mod steps;
 mod upgrade;
 mod verify;
@@ -95,6 +96,8 @@ pub struct Executor {
     resumption: Resumption,
     /// The run is to be ended for good, and the journal does not say so yet.
     to_abort: bool,
+    /// Namespace and name of the pod it runs in, if it is inside the cluster.
+    own_pod: Option<(String, String)>,
     /// Why this runner may not go on, although the run has not ended.
     barred: Option<StopCause>,
     outcome: Option<StepOutcome>,
@@ -394,6 +397,7 @@ impl Executor {
                 self.action_ended(id, ended);
             }
             Ended::Observed(round, result) => self.observed(round, &result, now),
+            Ended::Spread(result) => self.spread_seen(result, now),
             Ended::Drainer(result) => self.drainer_answered(result, now),
             Ended::Closed(result) => self.closed(result, now),
         }

@@ -72,6 +72,7 @@ impl Executor {
             planned,
             adopt,
             abort,
+            own_pod,
             pace,
         } = setup;
         let adopt = adopt && !abort;
@@ -191,6 +192,7 @@ impl Executor {
             closing: Closing::default(),
             resumption: Resumption::new(state.reopen(), anchor.paused),
             to_abort: abort,
+            own_pod,
             barred: None,
             outcome: None,
             state,

@@ -6,6 +6,7 @@ use migrate_kube::Claim;
 
 use super::Executor;
 use super::open::mark_of;
+use super::spread::Moves;
 use super::verify::CheckOutput;
 use crate::report::StopCause;
 use crate::{Origin, Record, RunEnd, RunStep, StepResult};
@@ -28,6 +29,7 @@ pub(super) struct Steps {
     taken: Vec<String>,
     /// The marks on the nodes have been taken over.
     marks_taken: bool,
+    pub(super) moves: Moves,
 }
 
 impl Steps {
@@ -35,9 +37,31 @@ impl Steps {
         self.retry_at
     }
 
+    pub(super) fn is_at(&self, step: RunStep) -> bool {
+        self.current == Some(step)
+    }
+
     /// Forgets `step`, if it is under way.
     pub(super) fn leave(&mut self, step: RunStep) {
-        self.current.take_if(|current| *current == step);
+        if self.current.take_if(|current| *current == step).is_some() {
+            self.retry_at = None;
+            self.retries = 0;
+            self.is_held = false;
+        }
+    }
+
+    /// Has the current step, which only reads, taken again at `at`, unless that
+    /// was done often enough.
+    pub(super) fn try_again(&mut self, at: Moment) -> bool {
+        let again = self.retries < READ_RETRIES;
+        match again {
+            true => {
+                self.retries += 1;
+                self.retry_at = Some(at);
+            }
+            false => self.retries = 0,
+        }
+        again
     }
 }
 
@@ -64,7 +88,11 @@ impl Executor {
         }
         let given_back = self.lifting.is_empty() && !self.resumption.owes_lift();
         let rollout_is_over = state.finished && state.open.is_empty() && given_back;
-        (rollout_is_over && !state.verified).then_some(RunStep::FinalVerify)
+        match (rollout_is_over, state.verified) {
+            (false, _) => None,
+            (true, false) => Some(RunStep::FinalVerify),
+            (true, true) => state.spread.next_step(),
+        }
     }
 
     /// Announces `step`, or looks whether it is over.
@@ -74,13 +102,17 @@ impl Executor {
                 self.steps.current = Some(step);
                 self.inbox.push_back(Record::StepBegan { step });
             }
-            Some(RunStep::Prepare | RunStep::Baseline | RunStep::Claim | RunStep::TakeOver)
-                if self.steps.retry_at.is_some_and(|at| at <= now) =>
-            {
+            Some(
+                RunStep::Prepare
+                | RunStep::Baseline
+                | RunStep::Claim
+                | RunStep::TakeOver
+                | RunStep::Spread,
+            ) if self.steps.retry_at.is_some_and(|at| at <= now) => {
                 self.steps.retry_at = None;
                 self.begin_step(step);
             }
-            Some(RunStep::TakeOver) if self.steps.is_held => self.act_on_gate(now),
+            Some(_) if self.steps.is_held => self.act_on_gate(now),
             Some(RunStep::TakeOver) if self.steps.marks_taken && !self.checks.is_taking_over() => {
                 let nodes = std::mem::take(&mut self.steps.taken);
                 self.step_ended(StepResult::TakenOver { nodes });
@@ -105,7 +137,8 @@ impl Executor {
                 self.jobs.push(self.shop.claim(claim));
             }
             // It writes to nodes and gives some back, as actions do.
-            RunStep::TakeOver => self.steps.is_held = true,
+            RunStep::TakeOver | RunStep::Respread => self.steps.is_held = true,
+            RunStep::Spread => self.jobs.push(self.shop.look_at_spread()),
             RunStep::FinalVerify => {
                 let within = self.state.policy.deadlines.verify;
                 let now = self.now();
@@ -114,14 +147,35 @@ impl Executor {
         }
     }
 
+    /// Begins the step that waited for the anchor.
+    pub(super) fn begin_held_step(&mut self) {
+        match self.steps.current {
+            Some(RunStep::Respread) => self.move_back(),
+            _ => self.jobs.push(self.shop.take_over()),
+        }
+    }
+
     pub(super) fn prepared(&mut self, result: Result<Vec<Finding>, StepError>, now: Moment) {
-        let Some(found) = self.unless_passing(RunStep::Prepare, result, now) else {
+        let Some(mut found) = self.unless_passing(RunStep::Prepare, result, now) else {
             return;
         };
+        found.extend(self.check_runner());
         let mut findings = merged(&self.state.plan.findings, found);
         self.state.policy.mark_waived(&mut findings);
         self.announce(&findings);
         self.step_ended(StepResult::Prepared { findings });
+    }
+
+    /// Whether the run can go on once its own pod is moved.
+    fn check_runner(&self) -> Vec<Finding> {
+        use migrate_core::{Node, preconditions};
+
+        let Some((namespace, name)) = &self.own_pod else {
+            return Vec::new();
+        };
+        let (model, policy) = (&self.state.model, &self.state.policy);
+        let is_to_change = |node: &Node| self.shop.input.is_to_change(node);
+        preconditions::check_runner(model, policy, namespace, name, is_to_change)
     }
 
     pub(super) fn baseline_taken(&mut self, result: Result<Baseline, StepError>, now: Moment) {
@@ -211,9 +265,7 @@ impl Executor {
         now: Moment,
     ) -> Option<T> {
         let is_passing = result.as_ref().is_err_and(StepError::is_retryable);
-        if is_passing && self.steps.retries < READ_RETRIES {
-            self.steps.retries += 1;
-            self.steps.retry_at = Some(now + self.pace.retry);
+        if is_passing && self.steps.try_again(now + self.pace.retry) {
             return None;
         }
         self.steps.retries = 0;
@@ -287,7 +339,11 @@ fn event_step(step: RunStep) -> Option<Step> {
         RunStep::Prepare => Some(Step::Prepare),
         RunStep::BackUp => Some(Step::BackUp),
         RunStep::FinalVerify => Some(Step::Verify),
-        RunStep::Baseline | RunStep::Claim | RunStep::TakeOver => None,
+        RunStep::Baseline
+        | RunStep::Claim
+        | RunStep::TakeOver
+        | RunStep::Spread
+        | RunStep::Respread => None,
     }
 }
 

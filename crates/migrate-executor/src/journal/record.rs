@@ -1,7 +1,9 @@
 //! What a journal holds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use migrate_core::spread::PodMove;
 use migrate_core::steps::{BackupReport, Baseline, DrainOutcome};
 use migrate_core::{Action, ClusterId, ClusterModel, Finding, Moment, Plan, Policy};
 use migrate_plan::Input;
@@ -164,8 +166,13 @@ pub enum RunStep {
     Claim,
     /// Take over what an earlier run left on the nodes.
     TakeOver,
-    /// Verify the whole cluster after the last node.
+    /// Verify the whole cluster after the last node, and once more after pods were
+    /// moved back.
     FinalVerify,
+    /// Look how replicas stand over nodes.
+    Spread,
+    /// Move pods back that the last such look named.
+    Respread,
 }
 
 impl fmt::Display for RunStep {
@@ -177,6 +184,8 @@ impl fmt::Display for RunStep {
             Self::Claim => "claim",
             Self::TakeOver => "take over",
             Self::FinalVerify => "final verification",
+            Self::Spread => "look at the spread",
+            Self::Respread => "respread",
         })
     }
 }
@@ -210,6 +219,21 @@ pub enum StepResult {
     },
     /// [`RunStep::FinalVerify`].
     Verified,
+    /// [`RunStep::Spread`].
+    Spread {
+        /// What is crowded.
+        findings: Vec<Finding>,
+        /// The pods to be moved back: decided once in a run, and durable before
+        /// any of them is asked to go.
+        moves: Vec<PodMove>,
+    },
+    /// [`RunStep::Respread`].
+    Respread {
+        /// Evictions the API accepted, as far as this runner saw them.
+        evictions: u32,
+        /// By node, why pods of it did not go or were not replaced.
+        left: BTreeMap<String, String>,
+    },
 }
 
 /// How a run ended.

@@ -149,6 +149,7 @@ impl Report {
     ) -> Self {
         let ended_at = state.end.as_ref().map_or(now, |(at, _)| *at);
         let mut findings: Vec<Finding> = state.findings().cloned().collect();
+        findings.extend(state.spread.findings.iter().flatten().cloned());
         let cordons = match cordons {
             Some(marks) => marks
                 .iter()

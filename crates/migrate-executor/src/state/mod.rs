@@ -1,6 +1,7 @@
 //! What a run knows: a fold over its journal.
 
 mod seen;
+mod spread;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use migrate_core::{
 use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetState, WaitingOn};
 
 pub(crate) use self::seen::{Seen, budget_gone, budget_seen, node_seen};
+use self::spread::Spread;
 use crate::report::{StopCause, Wait};
 use crate::{Entry, Error, Origin, Record, RunEnd, RunOpened, RunStep, StepResult, WaitReason};
 
@@ -41,6 +43,7 @@ pub(crate) struct RunState {
     pub(crate) epoch: u64,
     pub(crate) taken_over: Option<Vec<String>>,
     pub(crate) verified: bool,
+    pub(crate) spread: Spread,
 
     pub(crate) rollout: Rollout,
     /// When the rollout began, and when its last action ended.
@@ -119,6 +122,7 @@ impl RunState {
             epoch: 0,
             taken_over: None,
             verified: false,
+            spread: Spread::default(),
             rollout,
             started_at: None,
             last_end: None,
@@ -324,6 +328,12 @@ impl RunState {
             StepResult::Claimed => self.claimed = true,
             StepResult::TakenOver { nodes } => self.taken_over = Some(nodes),
             StepResult::Verified => self.verified = true,
+            StepResult::Spread { findings, moves } => self.spread.looked(findings, moves),
+            StepResult::Respread { evictions, left } => {
+                self.evictions = self.evictions.saturating_add(evictions);
+                self.spread.moved(left);
+                self.verified = false;
+            }
         }
     }
 

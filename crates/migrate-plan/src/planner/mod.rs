@@ -50,6 +50,7 @@ pub struct Planner<'a> {
     model_hash: Option<String>,
     parent: Option<&'a Plan>,
     way_back: Option<&'a str>,
+    runner_on: Option<&'a str>,
 }
 
 /// A plan, and the run of the rollout that it was made by.
@@ -90,6 +91,7 @@ impl<'a> Planner<'a> {
             model_hash: None,
             parent: None,
             way_back: None,
+            runner_on: None,
         }
     }
 
@@ -99,6 +101,15 @@ impl<'a> Planner<'a> {
     #[must_use]
     pub fn taking_back(mut self, node: &'a str) -> Self {
         self.way_back = Some(node);
+        self
+    }
+
+    /// Puts `node`, where the runner's own pod is, at the end of the order: of
+    /// all workers, or of all control-plane nodes. The order is one of priority,
+    /// so a node that is held up by something else may still begin later.
+    #[must_use]
+    pub fn with_runner_on(mut self, node: &'a str) -> Self {
+        self.runner_on = Some(node);
         self
     }
 
@@ -287,7 +298,7 @@ impl<'a> Planner<'a> {
                 });
             }
         }
-        order::sort(&mut jobs, interned, self.policy);
+        order::sort(&mut jobs, interned, self.policy, self.runner_on);
         jobs
     }
 

@@ -14,8 +14,14 @@ use crate::intern::Interned;
 ///
 /// Control-plane nodes first, then canaries, then by the load of the busiest
 /// budget a node touches (all pods of it that have to move, times how long each
-/// holds it, over what it allows), then the longest node first, then by name.
-pub(super) fn sort(jobs: &mut [Job<'_>], interned: &Interned<'_>, policy: &Policy) {
+/// holds it, over what it allows), then the longest node first, then by name. The
+/// node `runner_on` goes last, and is the canary only where it is alone.
+pub(super) fn sort(
+    jobs: &mut [Job<'_>],
+    interned: &Interned<'_>,
+    policy: &Policy,
+    runner_on: Option<&str>,
+) {
     let loads = budget_loads(jobs, interned);
     let bottleneck = |job: &Job<'_>| {
         let budgets = interned
@@ -28,7 +34,7 @@ pub(super) fn sort(jobs: &mut [Job<'_>], interned: &Interned<'_>, policy: &Polic
             .unwrap_or_default()
     };
     if policy.pools.canary {
-        name_canaries(jobs);
+        name_canaries(jobs, runner_on);
     }
     jobs.sort_by_cached_key(|job| {
         let after_control_plane = job.node.role != Role::ControlPlane;
@@ -36,6 +42,7 @@ pub(super) fn sort(jobs: &mut [Job<'_>], interned: &Interned<'_>, policy: &Polic
         let length = Reverse(job.times.total());
         (
             after_control_plane,
+            runner_on == Some(job.node.name.as_str()),
             !job.canary,
             load,
             length,
@@ -67,11 +74,17 @@ pub(super) fn budget_work(jobs: &[Job<'_>], interned: &Interned<'_>) -> Vec<Dura
 
 /// One worker of each pool: one that can go at all, best one that is cordoned
 /// already and so takes nothing away, then the one that tells soonest.
-fn name_canaries(jobs: &mut [Job<'_>]) {
+fn name_canaries(jobs: &mut [Job<'_>], runner_on: Option<&str>) {
     let mut best: BTreeMap<&str, usize> = BTreeMap::new();
     let rank = |job: &Job<'_>| {
         let cannot_go = job.impossible || !job.node.ready;
-        (cannot_go, !job.node.unschedulable, job.times.total())
+        let is_own = runner_on == Some(job.node.name.as_str());
+        (
+            is_own,
+            cannot_go,
+            !job.node.unschedulable,
+            job.times.total(),
+        )
     };
     for (at, job) in jobs
         .iter()

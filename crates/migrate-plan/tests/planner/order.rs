@@ -147,3 +147,18 @@ fn the_trace_replays() {
     assert_eq!(replayed, trace.commands);
     assert_eq!(trace.commands.len(), trace.plan.schedule.len() + 1);
 }
+
+#[test]
+fn the_node_of_the_runner_is_the_last_of_all_workers_and_no_canary() {
+    let (model, policy) = (small().build(), Policy::default());
+    for own in ["general-1", "batch-2"] {
+        let planner = Planner::new(&model, &policy, version(NEW)).with_runner_on(own);
+        let plan = planner.plan().unwrap();
+        let last = plan.slots.last().unwrap();
+        assert_eq!((last.node.as_str(), last.canary), (own, false));
+        assert_eq!(plan.slots.iter().filter(|slot| slot.canary).count(), 2);
+    }
+    let lonely = Cluster::new().member("m").pool("general", 1).build();
+    let planner = Planner::new(&lonely, &policy, version(NEW)).with_runner_on("general-1");
+    assert!(planner.plan().unwrap().slots[0].canary, "it has no other");
+}

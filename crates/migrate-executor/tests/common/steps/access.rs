@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use migrate_core::{BudgetKey, ClusterId, Fence, Moment, StepError, StepErrorKind, StepInput};
+use migrate_core::{
+    BudgetKey, ClusterId, ClusterModel, Fence, Moment, StepError, StepErrorKind, StepInput,
+};
 use migrate_executor::{AnchorState, ClusterAccess, MarkedNode};
 use migrate_kube::{Claim, Holder, RunMark};
 use migrate_plan::Input;
@@ -22,6 +24,10 @@ pub(crate) struct Access(pub(crate) World);
 impl ClusterAccess for Access {
     async fn identity(&self) -> Result<ClusterId, StepError> {
         Ok(self.0.lock().id.clone())
+    }
+
+    async fn observe(&self, _: Moment) -> Result<ClusterModel, StepError> {
+        Ok(self.0.model())
     }
 
     async fn anchor(&self) -> Result<AnchorState, StepError> {

@@ -2,6 +2,7 @@
 
 mod asking;
 mod ending;
+mod moving;
 mod room;
 
 use std::time::Duration;
