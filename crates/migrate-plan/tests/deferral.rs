@@ -65,6 +65,7 @@ impl Run {
             ready,
             unschedulable: false,
             kubelet_version: version(OLD),
+            uid: None,
         })
     }
 

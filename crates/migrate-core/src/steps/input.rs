@@ -238,6 +238,12 @@ pub enum DrainOutcome {
         /// Whether trying again may help.
         retryable: bool,
     },
+    /// The node is not there any more, or another machine has its name by now.
+    /// Nothing is known of that one: it may have pods, and is not cordoned.
+    NodeGone {
+        /// Evictions the API accepted before.
+        evictions: u32,
+    },
     /// It was not begun: the last look before the cordon showed that as many
     /// nodes of its pool are away as may be. Nothing was changed.
     NoRoom {

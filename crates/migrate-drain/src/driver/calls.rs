@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use kube::Client;
 use migrate_core::{Fence, PodId};
 use migrate_kube::{
-    Error, EvictOptions, Restored, Selection, cordon, cordon_if, evict, list, resources,
+    Error, EvictOptions, Restored, Selection, cordon, cordon_if, evict, get, list, resources,
     restore_cordon,
 };
 
@@ -19,8 +19,8 @@ use crate::machine::{Failure, Input, RequestId, Room};
 pub(super) enum Reply {
     /// An input as it is.
     Input(Box<Input>),
-    /// The pods of a node, to be seen through the lens first.
-    Pods(String, Result<Pods, Failure>),
+    /// The pods of a node and then the node, to be seen through the lens first.
+    Looked(String, Result<(Pods, Option<resources::Node>), Failure>),
 }
 
 impl From<Input> for Reply {
@@ -147,12 +147,18 @@ impl Calls {
         })
     }
 
+    /// Reads the pods of a node, and after them the node itself: pods of a
+    /// machine that had only its name say nothing about it.
     pub(super) fn look(&self, node: String) -> BoxFuture<'static, Reply> {
         let client = self.client.clone();
         async move {
             let selection = Selection::all().fields(format!("spec.nodeName={node}"));
-            let pods = list::<resources::Pod>(&client, &selection).await;
-            Reply::Pods(node, pods.map_err(|error| failure(&error)))
+            let seen = async {
+                let pods = list::<resources::Pod>(&client, &selection).await?;
+                Ok::<_, Error>((pods, get::<resources::Node>(&client, &node).await?))
+            };
+            let seen = seen.await.map_err(|error| failure(&error));
+            Reply::Looked(node, seen)
         }
         .boxed()
     }

@@ -12,7 +12,7 @@ use migrate_core::{EventKind, StepContext};
 
 use super::calls::{Calls, Reply};
 use super::feed::{Change, Feed, feed};
-use super::lens::Lens;
+use super::lens::{Lens, seen_now};
 use super::writes::{Write, Writes, Written};
 use crate::machine::{Drain, Input, Output, RequestId};
 
@@ -174,9 +174,14 @@ impl Engine {
     fn replied(&mut self, reply: Reply) {
         let input = match reply {
             Reply::Input(input) => *input,
-            Reply::Pods(node, pods) => Input::Looked {
+            Reply::Looked(node, Ok((pods, seen))) => {
+                self.tell(seen_now(&node, seen));
+                let pods = Ok(self.lens.all(pods));
+                Input::Looked { node, pods }
+            }
+            Reply::Looked(node, Err(failure)) => Input::Looked {
                 node,
-                pods: pods.map(|pods| self.lens.all(pods)),
+                pods: Err(failure),
             },
         };
         if let Input::Answer { request, .. } = &input {

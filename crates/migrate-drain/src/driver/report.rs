@@ -79,6 +79,9 @@ impl fmt::Display for DrainReport {
                 DrainOutcome::NoRoom { pool, away } => {
                     write!(f, "not begun, pool {pool} is full with {}", away.join(", "))?
                 }
+                DrainOutcome::NodeGone { .. } => f.write_str(
+                    "gone during its drain; drain what has its name now, if anything does",
+                )?,
                 other => write!(f, "{other:?}")?,
             }
         }

@@ -239,6 +239,24 @@ impl Drain {
         self.finish(node, DrainOutcome::Deadline { blocked, remaining });
     }
 
+    /// The machine that was to be drained is not there any more. That empties
+    /// nothing: who has its name by now was neither cordoned nor looked at.
+    pub(super) fn lost(&mut self, node: &str) {
+        let Some(drain) = self.nodes.get(node) else {
+            return;
+        };
+        let evictions = drain.evictions;
+        let asked = drain.stage != Stage::New && !self.options.dry_run;
+        self.away.remove(node);
+        if asked {
+            // A cordon goes by name, and may have reached the next machine.
+            self.outputs.push_back(Output::RestoreCordon {
+                node: node.to_owned(),
+            });
+        }
+        self.finish(node, DrainOutcome::NodeGone { evictions });
+    }
+
     // Telling.
 
     pub(super) fn say_waiting(&mut self, node: &str, on: Option<String>) {

@@ -265,11 +265,8 @@ impl Drain {
         };
         self.dirty.insert(node.name.clone());
         if drain.uid.as_ref().is_some_and(|uid| *uid != node.uid) {
-            // Another machine has the name: the one to be drained is gone.
-            let evictions = drain.evictions;
-            self.away.remove(&node.name);
-            self.finish(&node.name, DrainOutcome::Empty { evictions });
-            return;
+            // Another machine has the name.
+            return self.lost(&node.name);
         }
         if node.unschedulable {
             drain.cordon.seen = true;
@@ -284,10 +281,7 @@ impl Drain {
         }
         self.dirty.insert(name.to_owned());
         self.away.remove(name);
-        if let Some(drain) = self.nodes.get(name) {
-            let evictions = drain.evictions;
-            self.finish(name, DrainOutcome::Empty { evictions });
-        }
+        self.lost(name);
         if self.releases.contains_key(name) {
             self.release_gone(name);
         }

@@ -190,9 +190,7 @@ impl Drain {
             return;
         };
         if failure.not_found {
-            let evictions = drain.evictions;
-            self.away.remove(node);
-            return self.finish(node, DrainOutcome::Empty { evictions });
+            return self.lost(node);
         }
         if !failure.retryable {
             let reason = format!("cordon: {}", failure.reason);

@@ -237,7 +237,18 @@ impl Executor {
             return;
         };
         let result = drain_result(&outcome);
-        self.inbox.push_back(Record::DrainEnded { node, outcome });
+        let is_gone = matches!(outcome, DrainOutcome::NodeGone { .. });
+        self.inbox.push_back(Record::DrainEnded {
+            node: node.clone(),
+            outcome,
+        });
+        if is_gone {
+            // The rollout may not have heard of it yet. What has the name now is
+            // seen in the look that follows.
+            self.inbox.push_back(Record::Input {
+                input: Input::NodeGone { node },
+            });
+        }
         self.action_ended(id, Some(result));
     }
 
@@ -318,6 +329,9 @@ fn drain_result(outcome: &DrainOutcome) -> ActionResult {
             )
         }
         DrainOutcome::Failed { reason, retryable } => failed(*retryable, reason.clone()),
+        DrainOutcome::NodeGone { .. } => ActionResult::Skipped {
+            reason: "its node is gone".to_owned(),
+        },
         DrainOutcome::NoRoom { away, .. } => ActionResult::Deferred { away: away.clone() },
         _ => failed(
             false,

@@ -1,6 +1,7 @@
 //! How drains begin and end.
 
 use super::*;
+use crate::machine::Listed;
 
 #[test]
 fn consent_is_asked_before_anything_is_changed() {
@@ -207,25 +208,44 @@ fn a_cordon_that_fails_is_tried_again_or_reported() {
     ));
 }
 
+/// A machine that is gone is not drained, and a cordon that went by its name may
+/// have reached the next one.
 #[test]
-fn a_node_that_goes_away_is_drained() {
+fn a_node_that_goes_away_is_gone_and_not_empty() {
+    let mut anew = Node::new("a", "v1.36.3".parse().unwrap());
+    anew.uid = "another machine".into();
+    let anew = Seen::new(anew, 0);
+    let restore = Output::RestoreCordon { node: "a".into() };
+    for lost in [
+        Input::NodeGone("a".into()),
+        Input::NodeSeen(anew.clone()),
+        Input::Listed(Listed::Nodes(vec![anew])),
+        Input::Listed(Listed::Nodes(Vec::new())),
+    ] {
+        let mut story = Story::new(options()).with_web(1, [pod("w-1", "a")]);
+        let (request, _) = asked(&story.begin("a")).remove(0);
+        let outputs = story.tell(lost);
+        assert_eq!(
+            outcome(&outputs),
+            Some(DrainOutcome::NodeGone { evictions: 0 })
+        );
+        assert!(outputs.contains(&Output::Abandon { request }));
+        assert_eq!(outputs.first(), Some(&restore), "{outputs:?}");
+    }
+    // Its cordon found nobody.
     let mut story = Story::new(options()).with_web(1, [pod("w-1", "a")]);
-    let (request, _) = asked(&story.begin("a")).remove(0);
-    let outputs = story.tell(Input::NodeGone("a".into()));
+    story.tell(Input::Synced);
+    story.tell(Input::NodesAdded(vec!["a".into()]));
+    let mut failure = Failure::permanent("no such node");
+    failure.not_found = true;
+    let outputs = story.tell(Input::CordonFailed {
+        node: "a".into(),
+        failure,
+    });
     assert_eq!(
         outcome(&outputs),
-        Some(DrainOutcome::Empty { evictions: 0 })
+        Some(DrainOutcome::NodeGone { evictions: 0 })
     );
-    assert!(outputs.contains(&Output::Abandon { request }));
-    let mut story = Story::new(options()).with_web(1, [pod("w-1", "a")]);
-    story.begin("a");
-    let mut other = Node::new("a", "v1.36.3".parse().unwrap());
-    other.uid = "another machine".into();
-    let outputs = story.tell(Input::NodeSeen(Seen::new(other, 0)));
-    assert!(matches!(
-        outcome(&outputs),
-        Some(DrainOutcome::Empty { .. })
-    ));
 }
 
 #[test]
