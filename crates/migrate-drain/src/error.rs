@@ -1,5 +1,7 @@
 //! What a caller can act on.
 
+use migrate_core::steps::DrainFailure;
+
 use crate::DrainReport;
 
 /// Why a drain or a release did not reach its end.
@@ -13,12 +15,12 @@ pub enum Error {
     /// Some nodes are not empty: the report says who keeps them, and the cure.
     #[error("{0}")]
     NotEmpty(Box<DrainReport>),
-    /// Some nodes could not be given back: node and reason.
+    /// Some nodes could not be given back: each with its reason.
     #[error("not given back: {}; cure that and release them again", list(.0))]
-    NotReleased(Vec<(String, String)>),
+    NotReleased(Vec<(String, DrainFailure)>),
 }
 
-fn list(nodes: &[(String, String)]) -> String {
+fn list(nodes: &[(String, DrainFailure)]) -> String {
     let nodes: Vec<String> = nodes
         .iter()
         .map(|(node, reason)| format!("{node}: {reason}"))

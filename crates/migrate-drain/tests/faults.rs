@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use migrate_core::Cancellation;
-use migrate_core::steps::DrainOutcome;
+use migrate_core::steps::{DrainFailureKind, DrainOutcome};
 use migrate_drain::{Error, machine::codes};
 use migrate_sim::api::{AccessRule, Fault};
 use migrate_sim::store::{ApiError, DeleteOptions, Resource};
@@ -260,6 +260,7 @@ async fn a_missing_permission_is_named_with_the_rule_to_add() {
         let failed = matches!(
             report.nodes[&node],
             DrainOutcome::Failed {
+                kind: DrainFailureKind::Forbidden,
                 retryable: false,
                 ..
             }
@@ -293,6 +294,7 @@ async fn refused_credentials_are_tried_a_few_times_and_no_more() {
     let failed = matches!(
         report.nodes["general-2"],
         DrainOutcome::Failed {
+            kind: DrainFailureKind::Forbidden,
             retryable: false,
             ..
         }

@@ -15,7 +15,7 @@ use http::{Method, Request};
 use kube::Client;
 use kube::client::Body;
 use migrate_core::Cancellation;
-use migrate_core::steps::DrainOutcome;
+use migrate_core::steps::{DrainFailureKind, DrainOutcome};
 use migrate_drain::Drainer;
 use support::{Demo, context, policy, web};
 
@@ -106,7 +106,7 @@ async fn a_cordon_that_cannot_be_settled_is_called_unknown() {
     let started = tokio::time::Instant::now();
     let report = drainer.drain(["general-1"]).await.unwrap();
     let outcome = &report.nodes["general-1"];
-    let unknown = matches!(outcome, DrainOutcome::Failed { reason, retryable: true }
+    let unknown = matches!(outcome, DrainOutcome::Failed { kind: DrainFailureKind::CordonUnknown, reason, retryable: true }
         if reason.contains("whether the node is cordoned is unknown"));
     assert!(unknown, "{report}");
     assert!(

@@ -32,8 +32,8 @@ pub use closure::{back_up_fn, migrate_fn, prepare_fn};
 pub use error::{StepError, StepErrorKind};
 pub use input::{
     BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport, Baseline, BaselineLease,
-    BaselineNode, BaselineRollout, BaselineWorkload, DrainCommand, DrainEvent, DrainOutcome,
-    StepInput, StepReport, Verdict, VerifyScope,
+    BaselineNode, BaselineRollout, BaselineWorkload, DrainCommand, DrainEvent, DrainFailure,
+    DrainFailureKind, DrainOutcome, StepInput, StepReport, Verdict, VerifyScope,
 };
 
 use std::pin::Pin;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::Client;
+use migrate_core::steps::DrainFailureKind;
 use migrate_core::{Fence, PodId};
 use migrate_kube::{
     Error, EvictOptions, Restored, Selection, cordon, cordon_if, evict, get, list, resources,
@@ -122,7 +123,7 @@ impl Calls {
                 cordon_if(client, node, fence, &among, judge).await
             }
         };
-        let cordoned = cordoned.map_err(|error| (failure(&error), is_sure(&error)))?;
+        let cordoned = cordoned.map_err(|error| (of_node(&error), is_sure(&error)))?;
         let node = node.to_owned();
         Ok(match cordoned {
             Ok(cordoned) => Input::Cordoned {
@@ -135,7 +136,7 @@ impl Calls {
 
     async fn restore(&self, node: &str) -> Result<Input, (Failure, bool)> {
         let restored = restore_cordon(&self.client, node, &self.fence).await;
-        let still_cordoned = match restored.map_err(|error| (failure(&error), is_sure(&error)))? {
+        let still_cordoned = match restored.map_err(|error| (of_node(&error), is_sure(&error)))? {
             Restored::Released { still_cordoned } => still_cordoned,
             Restored::NodeGone => return Err((gone(), true)),
             // Never cordoned by this run: nothing to give back.
@@ -166,11 +167,27 @@ impl Calls {
 
 /// What `error` means to the machine.
 pub(super) fn failure(error: &Error) -> Failure {
-    let mut failure = match error.is_retryable() {
-        true => Failure::passing(error.to_string()),
-        false => Failure::permanent(error.to_string()),
+    if error.is_retryable() {
+        return Failure::passing(error.to_string());
+    }
+    let kind = match error {
+        Error::Forbidden { .. } | Error::Unauthorized { .. } => DrainFailureKind::Forbidden,
+        Error::OtherOwner { .. } => DrainFailureKind::OtherOwner,
+        Error::Fenced { .. } => DrainFailureKind::Superseded,
+        Error::Api { .. } | Error::Refused { .. } => DrainFailureKind::Refused,
+        _ => DrainFailureKind::Other,
     };
-    failure.not_found = matches!(error, Error::NotFound { .. });
+    Failure::permanent(kind, error.to_string())
+}
+
+/// The same of a change of a node. A Lease that is missing is no missing node.
+fn of_node(error: &Error) -> Failure {
+    let mut failure = failure(error);
+    if let Error::NotFound { call } = error
+        && call.object().kind == "Node"
+    {
+        failure.kind = DrainFailureKind::NoSuchNode;
+    }
     failure
 }
 
@@ -186,7 +203,5 @@ fn is_sure(error: &Error) -> bool {
 }
 
 fn gone() -> Failure {
-    let mut failure = Failure::permanent("the node is gone");
-    failure.not_found = true;
-    failure
+    Failure::permanent(DrainFailureKind::NoSuchNode, "the node is gone")
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use migrate_core::steps::{DrainEvent, DrainOutcome};
+use migrate_core::steps::{DrainEvent, DrainFailure, DrainFailureKind, DrainOutcome};
 
 use super::calls::Calls;
 use crate::machine::{Input, Room};
@@ -130,16 +130,23 @@ fn doubt(event: &mut DrainEvent, input: &Input) {
     match event {
         DrainEvent::Drained { outcome, .. } => {
             let (ended, retryable) = match outcome {
-                DrainOutcome::Failed { reason, retryable } => (reason.as_str(), *retryable),
+                DrainOutcome::Failed {
+                    reason, retryable, ..
+                } => (reason.as_str(), *retryable),
                 DrainOutcome::Deadline { .. } => ("not empty in time", true),
                 _ => return,
             };
             let reason = format!("{ended}; {doubt}");
-            *outcome = DrainOutcome::Failed { reason, retryable };
+            *outcome = DrainOutcome::Failed {
+                kind: DrainFailureKind::CordonUnknown,
+                reason,
+                retryable,
+            };
         }
         DrainEvent::Released { error, .. } => {
             let before = error.take().map(|error| format!("{error}; "));
-            *error = Some(format!("{}{doubt}", before.unwrap_or_default()));
+            let reason = format!("{}{doubt}", before.unwrap_or_default());
+            *error = Some(DrainFailure::new(DrainFailureKind::CordonUnknown, reason));
         }
         _ => {}
     }

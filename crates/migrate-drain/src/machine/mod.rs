@@ -39,7 +39,7 @@ pub use room::{Pools, Room};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use migrate_core::steps::{DrainEvent, DrainOutcome};
+use migrate_core::steps::{DrainEvent, DrainFailureKind, DrainOutcome};
 use migrate_core::{
     BudgetKey, BudgetLedger, BudgetView, ClusterModel, EventKind, Hosts, Moment, PodId, WorkloadId,
 };
@@ -211,7 +211,7 @@ impl Drain {
             return;
         }
         if self.releases.contains_key(&node) {
-            self.end_release(&node, Some("it is drained again".to_owned()));
+            self.fail_release(&node, DrainFailureKind::Overtaken, "it is drained again");
         }
         self.next_seq += 1;
         let deadline = self.now + self.options.drain_deadline;

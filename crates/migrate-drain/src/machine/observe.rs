@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use migrate_core::steps::DrainOutcome;
+use migrate_core::steps::DrainFailureKind;
 use migrate_core::{DisruptionBudget, EventKind, Node, Pod, Workload, WorkloadId};
 
 use super::io::{Attachment, Input, Listed, Seen};
@@ -302,13 +302,7 @@ impl Drain {
                 "someone else lifted the cordon {lifted} times; find out who (an autoscaler, a \
                  remediation controller, a person) before draining {node} again"
             );
-            self.finish(
-                node,
-                DrainOutcome::Failed {
-                    reason,
-                    retryable: false,
-                },
-            );
+            self.fail(node, DrainFailureKind::CordonLifted, reason);
         } else {
             self.ask_cordon(node);
         }

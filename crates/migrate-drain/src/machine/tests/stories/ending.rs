@@ -194,7 +194,7 @@ fn a_cordon_that_fails_is_tried_again_or_reported() {
         failure,
     });
     assert!(story.pass(1).contains(&cordons("a")));
-    let failure = Failure::permanent("forbidden; add the rule ...");
+    let failure = Failure::permanent(DrainFailureKind::Forbidden, "forbidden; add the rule ...");
     let outputs = story.tell(Input::CordonFailed {
         node: "a".into(),
         failure,
@@ -236,8 +236,7 @@ fn a_node_that_goes_away_is_gone_and_not_empty() {
     let mut story = Story::new(options()).with_web(1, [pod("w-1", "a")]);
     story.tell(Input::Synced);
     story.tell(Input::NodesAdded(vec!["a".into()]));
-    let mut failure = Failure::permanent("no such node");
-    failure.not_found = true;
+    let failure = Failure::permanent(DrainFailureKind::NoSuchNode, "no such node");
     let outputs = story.tell(Input::CordonFailed {
         node: "a".into(),
         failure,
@@ -287,7 +286,8 @@ fn downtime_is_announced_before_and_readiness_awaited_after() {
             assert_eq!(released(&story.see(tied(pod("db-0b", "a")))), Some(None));
         } else {
             let error = released(&story.pass(700)).flatten().unwrap();
-            assert!(error.contains("0 of 1 pods ready"), "{error}");
+            assert_eq!(error.kind, DrainFailureKind::NotBack);
+            assert!(error.reason.contains("0 of 1 pods ready"), "{error}");
         }
     }
 }
@@ -332,7 +332,7 @@ fn a_cordon_of_someone_else_is_kept_and_said_so() {
         still_cordoned: true,
     });
     let error = released(&outputs).flatten().unwrap();
-    assert!(error.contains("someone else keeps it cordoned"), "{error}");
+    assert_eq!(error.kind, DrainFailureKind::CordonKept, "{error}");
 }
 
 #[test]
@@ -350,8 +350,9 @@ fn watching_that_is_forbidden_fails_every_drain_with_the_rule() {
     let mut story = Story::new(options()).with_web(1, [pod("w-1", "a")]);
     story.begin("a");
     let rule = "list pods: forbidden; add the rule ...";
-    let outputs = story.tell(Input::Unobservable(Failure::permanent(rule)));
+    let outputs = story.tell(Input::Unobservable(Failure::permanent(DrainFailureKind::Forbidden, rule)));
     let failed = DrainOutcome::Failed {
+        kind: DrainFailureKind::Forbidden,
         reason: rule.into(),
         retryable: false,
     };
