@@ -8,10 +8,10 @@ use crate::DrainReport;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Someone asked to stop. Nodes may be cordoned: release them, or drain
-    /// them again.
-    #[error("stopped; cordoned nodes stay cordoned until they are released or drained again")]
-    Cancelled,
+    /// Someone asked to stop. The report says of each node how far it was: one
+    /// that may be cordoned is to be released, or drained again.
+    #[error("stopped: {0}")]
+    Cancelled(Box<DrainReport>),
     /// Some nodes are not empty: the report says who keeps them, and the cure.
     #[error("{0}")]
     NotEmpty(Box<DrainReport>),

@@ -242,6 +242,14 @@ pub enum DrainOutcome {
         /// Whether trying again may help.
         retryable: bool,
     },
+    /// Asked to stop before its end.
+    Cancelled {
+        /// Its cordon was asked for, so that it may be cordoned: release it, or
+        /// drain it again. If not, nothing was changed.
+        cordoned: bool,
+        /// Evictions the API accepted before.
+        evictions: u32,
+    },
     /// The node is not there any more, or another machine has its name by now.
     /// Nothing is known of that one: it may have pods, and is not cordoned.
     NodeGone {

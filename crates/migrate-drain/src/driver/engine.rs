@@ -7,7 +7,7 @@ use futures::future::{AbortHandle, Abortable, Aborted, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use kube::Client;
-use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent};
+use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent, DrainOutcome};
 use migrate_core::{EventKind, StepContext};
 
 use super::calls::{Calls, Reply};
@@ -32,6 +32,7 @@ pub(super) struct Engine {
     evictions: BTreeMap<RequestId, AbortHandle>,
     writes: Writes,
     ended: VecDeque<DrainEvent>,
+    untold: BTreeMap<String, DrainOutcome>,
     stopped: bool,
 }
 
@@ -70,6 +71,7 @@ impl Engine {
             evictions: BTreeMap::new(),
             writes: Writes::default(),
             ended: VecDeque::new(),
+            untold: BTreeMap::new(),
             stopped: false,
         }
     }
@@ -90,12 +92,7 @@ impl Engine {
                 return None;
             }
             match self.wait().await {
-                Woken::Cancelled => {
-                    self.tell(Input::Cancel);
-                    self.replies.clear();
-                    self.writes.finish().await;
-                    self.stopped = true;
-                }
+                Woken::Cancelled => self.cancel().await,
                 Woken::Command(Some(command)) => self.command(command),
                 Woken::Command(None) => self.commands = None,
                 Woken::Changed(inputs) => inputs.into_iter().for_each(|input| self.tell(input)),
@@ -112,6 +109,26 @@ impl Engine {
                 Woken::Time => self.tell(Input::Tick),
             }
         }
+    }
+
+    /// Ends everything, and keeps how each drain ended that is not told.
+    async fn cancel(&mut self) {
+        let unfinished = self.machine.unfinished();
+        self.untold
+            .extend(unfinished.map(|(node, outcome)| (node.to_owned(), outcome)));
+        self.tell(Input::Cancel);
+        self.replies.clear();
+        for event in self.writes.finish().await {
+            if let DrainEvent::Drained { node, outcome } = event {
+                self.untold.insert(node, outcome);
+            }
+        }
+        self.stopped = true;
+    }
+
+    /// The ends of drains that a cancellation kept from being told.
+    pub(super) fn untold(self) -> BTreeMap<String, DrainOutcome> {
+        self.untold
     }
 
     async fn wait(&mut self) -> Woken {

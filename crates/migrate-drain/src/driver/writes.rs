@@ -102,12 +102,16 @@ impl Writes {
         self.held.remove(node).unwrap_or_default()
     }
 
-    /// Waits for what is under way and begins nothing more.
-    pub(super) async fn finish(&mut self) {
+    /// Waits for what is under way and begins nothing more. Gives the ends that
+    /// were held back until then.
+    pub(super) async fn finish(&mut self) -> Vec<DrainEvent> {
         self.next.clear();
         while self.answers.next().await.is_some() {}
         self.under_way.clear();
-        self.held.clear();
+        std::mem::take(&mut self.held)
+            .into_values()
+            .flatten()
+            .collect()
     }
 
     fn start(&mut self, calls: &Calls, node: String, write: Write, settles: bool) {

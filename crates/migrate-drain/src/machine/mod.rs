@@ -44,7 +44,7 @@ use migrate_core::{
     BudgetKey, BudgetLedger, BudgetView, ClusterModel, EventKind, Hosts, Moment, PodId, WorkloadId,
 };
 
-use state::{Closed, Hold, NodeDrain, Rank, Release, Timer};
+use state::{Closed, Hold, NodeDrain, Rank, Release, Stage, Timer};
 use view::View;
 
 /// Drains of all nodes in flight, under one budget ledger.
@@ -199,6 +199,17 @@ impl Drain {
     /// Whether no node is in flight, neither draining nor being given back.
     pub fn is_idle(&self) -> bool {
         self.cancelled || (self.nodes.is_empty() && self.releases.is_empty())
+    }
+
+    /// How each drain ends if it is cancelled now.
+    pub fn unfinished(&self) -> impl Iterator<Item = (&str, DrainOutcome)> {
+        self.nodes.iter().map(|(node, drain)| {
+            let outcome = DrainOutcome::Cancelled {
+                cordoned: drain.stage != Stage::New && !self.options.dry_run,
+                evictions: drain.evictions,
+            };
+            (node.as_str(), outcome)
+        })
     }
 
     /// Every budget as it stands, ordered by key.
