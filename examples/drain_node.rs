@@ -3,11 +3,12 @@
 //! `cargo run --example drain_node -- NODE…`; give them back with `--release NODE…`.
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use migrate_drain::Drainer;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let (flags, nodes): (Vec<String>, Vec<String>) = std::env::args()
         .skip(1)
         .partition(|word| word.starts_with("--"));
@@ -18,16 +19,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let drainer = Drainer::new(client);
     if flags.iter().any(|flag| flag == "--release") {
         drainer.release(nodes).await?;
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let report = drainer.drain(nodes).await?;
-    for finding in &report.findings {
-        println!("{finding}");
-    }
-    for (node, outcome) in &report.nodes {
-        println!("{node}: {outcome:?}");
-    }
-    // The error names what keeps which pod.
-    let _all_empty = report.ensure_empty()?;
-    Ok(())
+    // Each node, who keeps it, and the cure.
+    println!("{report}");
+    Ok(match report.all_nodes_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }

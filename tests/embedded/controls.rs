@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent, DrainEvents, DrainOutcome};
+use migrate_core::steps::{
+    DrainCommand, DrainCommands, DrainEvent, DrainEvents, DrainFailure, DrainFailureKind,
+    DrainOutcome,
+};
 use migrate_core::{IntOrPercent, MigratePods, StepContext, StepError, StepInput};
 use migrate_executor::MemoryJournal;
 use migrate_kube::{cordon, restore_cordon};
@@ -156,7 +159,9 @@ impl MigratePods for NoDrain {
                 match command {
                     DrainCommand::Release { node } => {
                         let restored = restore_cordon(&client, &node, &fence).await;
-                        let error = restored.err().map(|error| error.to_string());
+                        let error = restored.err().map(|error| {
+                            DrainFailure::new(DrainFailureKind::Other, error.to_string())
+                        });
                         DrainEvent::Released { node, error }
                     }
                     DrainCommand::Drain { node } => {

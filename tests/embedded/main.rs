@@ -9,6 +9,7 @@ mod controls;
 mod crash;
 mod fence;
 mod gates;
+mod lost_nodes;
 mod replay;
 mod room;
 mod runner;

@@ -8,7 +8,8 @@
 //!   workloads without one, assumed budgets; jointly over all nodes in flight.
 //! * A node is called empty only when its evictable pods are gone, the
 //!   workloads that lost a pod are as ready as before, the volumes of the moved
-//!   pods are detached, and one more list past all caches agrees.
+//!   pods are detached, and one more list past all caches agrees. A node that is
+//!   deleted meanwhile, or made anew under its name, is not called empty.
 //! * Nothing is cordoned or evicted before consent is given to what hurts: pods
 //!   without a controller, and pods that only their node can host.
 //! * Every drain ends, by a deadline at the latest, with who blocks, counts and

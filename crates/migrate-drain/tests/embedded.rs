@@ -22,7 +22,7 @@ async fn two_nodes_of_a_busy_cluster_are_drained_within_all_budgets() {
             .drain(["general-1", "general-2"])
             .await
             .unwrap();
-        assert!(report.is_empty(), "{report}");
+        assert!(report.all_nodes_empty(), "{report}");
         assert_eq!(demo.violations(), Vec::<String>::new());
         let asked = demo.evictions();
         assert!(asked.len() > 10);
@@ -60,7 +60,7 @@ async fn negative_control_without_assumed_budgets_the_checker_objects() {
         .drain(nodes)
         .await
         .unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     assert!(!demo.violations().is_empty());
 }
 
@@ -74,7 +74,7 @@ async fn the_same_seed_gives_the_same_requests_at_the_same_times() {
             .drain(["general-3", "batch-1"])
             .await
             .unwrap();
-        assert!(report.is_empty(), "{report}");
+        assert!(report.all_nodes_empty(), "{report}");
         runs.push(format!("{:?}", demo.evictions()));
     }
     assert_eq!(runs[0], runs[1]);
@@ -91,7 +91,7 @@ async fn budgets_that_cross_on_two_nodes_do_not_lock_each_other() {
     let demo = Demo::small(4, workloads).await;
     let hosts: Vec<String> = demo.hosts("x").into_keys().collect();
     let report = demo.drainer().drain(hosts).await.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     assert_eq!(demo.violations(), Vec::<String>::new());
 }
 
@@ -144,7 +144,11 @@ async fn a_budget_that_never_has_room_is_named_with_counts_and_nothing_goes_on()
             .iter()
             .any(|f| f.code == codes::BLOCKED && f.cure.contains("replica"))
     );
-    assert!(matches!(report.ensure_empty(), Err(Error::NotEmpty(_))));
+    let pod = remaining[0].to_string();
+    let error = report.ensure_empty().unwrap_err();
+    assert!(matches!(error, Error::NotEmpty(_)));
+    let error = error.to_string();
+    assert!(error.contains(&pod) && error.contains("add a replica"), "{error}");
     assert_eq!(demo.evictions(), [], "the ledger knows without asking");
     let requests = demo.cluster.audit().len();
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -245,7 +249,7 @@ async fn volumes_of_moved_pods_are_detached_before_a_node_is_empty() {
     let demo = Demo::small(3, [db]).await;
     let node = demo.hosts("db").into_keys().next().unwrap();
     let report = demo.drainer().drain([&node]).await.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     let store = demo.cluster.store();
     let left = store
         .list(Resource::VOLUME_ATTACHMENTS, None)
@@ -277,7 +281,7 @@ async fn a_pod_that_is_bound_after_the_lists_is_found() {
     let drainer = demo.drainer();
     let (report, ()) = tokio::join!(drainer.drain(["general-1"]), late);
     let report = report.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     assert!(demo.evictions().iter().any(|(name, _, _)| name == "late"));
     assert_eq!(demo.pods_on("general-1", "late"), Vec::<String>::new());
 }
@@ -295,7 +299,7 @@ async fn pods_that_come_straight_back_do_not_loop() {
         .drain(["general-1"])
         .await
         .unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     assert_eq!(demo.evictions().len(), 2, "each slot once");
     assert!(
         report

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use migrate_core::Cancellation;
-use migrate_core::steps::DrainOutcome;
+use migrate_core::steps::{DrainFailureKind, DrainOutcome};
 use migrate_drain::{Error, machine::codes};
 use migrate_sim::api::{AccessRule, Fault};
 use migrate_sim::store::{ApiError, DeleteOptions, Resource};
@@ -74,7 +74,7 @@ async fn a_webhook_that_denies_at_first_is_asked_again_with_growing_pauses() {
         )
     });
     let report = demo.drainer().drain([&node]).await.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     let times: Vec<u64> = demo.evictions().iter().map(|(_, at, _)| *at).collect();
     let pauses: Vec<u64> = times
         .windows(2)
@@ -102,7 +102,7 @@ async fn throttling_is_not_a_budget_and_is_honoured() {
     });
     let node = demo.hosts("web").into_keys().next().unwrap();
     let report = demo.drainer().drain([&node]).await.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     let times: Vec<u64> = demo.evictions().iter().map(|(_, at, _)| *at).collect();
     assert!(
         times[1] - times[0] >= 7_000 && times[2] - times[1] >= 7_000,
@@ -115,7 +115,7 @@ async fn a_cordon_of_someone_else_stays_theirs() {
     let demo = Demo::small(3, [web(2)]).await;
     demo.set_unschedulable("general-1", true);
     let report = demo.drainer().drain(["general-1"]).await.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     demo.drainer().release(["general-1"]).await.unwrap();
     assert!(demo.unschedulable("general-1"));
 }
@@ -136,7 +136,7 @@ async fn a_cordon_that_someone_lifts_in_mid_drain_is_set_again() {
     let drainer = demo.drainer();
     let (report, ()) = tokio::join!(drainer.drain(["general-1"]), lift);
     let report = report.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     assert!(demo.unschedulable("general-1"));
     assert!(
         report
@@ -211,7 +211,7 @@ async fn answers_that_never_arrive_are_settled_by_the_watch() {
         .drain(["general-1", "general-2"])
         .await
         .unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     assert_eq!(demo.violations(), Vec::<String>::new());
 }
 
@@ -235,7 +235,7 @@ async fn an_api_that_is_away_and_watches_that_break_only_cost_time() {
     let drainer = demo.drainer();
     let (report, ()) = tokio::join!(drainer.drain(["general-1", "general-2"]), away);
     let report = report.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     assert_eq!(demo.violations(), Vec::<String>::new());
 }
 
@@ -260,6 +260,7 @@ async fn a_missing_permission_is_named_with_the_rule_to_add() {
         let failed = matches!(
             report.nodes[&node],
             DrainOutcome::Failed {
+                kind: DrainFailureKind::Forbidden,
                 retryable: false,
                 ..
             }
@@ -284,7 +285,7 @@ async fn refused_credentials_are_tried_a_few_times_and_no_more() {
     // As after the start of an API server: over after some seconds.
     refuse(3);
     let report = demo.drainer().drain(["general-1"]).await.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
 
     refuse(usize::MAX);
     let before = demo.evictions().len();
@@ -293,6 +294,7 @@ async fn refused_credentials_are_tried_a_few_times_and_no_more() {
     let failed = matches!(
         report.nodes["general-2"],
         DrainOutcome::Failed {
+            kind: DrainFailureKind::Forbidden,
             retryable: false,
             ..
         }
@@ -305,7 +307,7 @@ async fn refused_credentials_are_tried_a_few_times_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn cancelling_ends_the_stream_and_every_request() {
-    let demo = Demo::small(3, [web(3).with_budget(Budget::min_available(3))]).await;
+    let demo = Demo::small(4, [web(3).with_budget(Budget::min_available(3))]).await;
     let cancel = Cancellation::new();
     let cx = context().with_cancel(cancel.clone());
     let drainer = demo.drainer();
@@ -313,11 +315,47 @@ async fn cancelling_ends_the_stream_and_every_request() {
         tokio::time::sleep(Duration::from_secs(30)).await;
         cancel.cancel();
     };
-    let (ended, ()) = tokio::join!(drainer.drain_in(&cx, ["general-1"]), stop);
-    assert!(matches!(ended, Err(Error::Cancelled)));
+    // One is named twice, one has no pod to move.
+    let nodes = [1, 1, 2, 3, 4].map(|n| format!("general-{n}"));
+    let (ended, ()) = tokio::join!(drainer.drain_in(&cx, nodes), stop);
+    let Err(Error::Cancelled(report)) = ended else {
+        panic!("{ended:?}");
+    };
+    let cut_off = DrainOutcome::Cancelled {
+        cordoned: true,
+        evictions: 0,
+    };
+    let hosts = demo.hosts("web");
+    assert_eq!((hosts.len(), report.nodes.len()), (3, 4));
+    for (node, outcome) in &report.nodes {
+        let expected = match hosts.contains_key(node) {
+            true => cut_off.clone(),
+            false => DrainOutcome::Empty { evictions: 0 },
+        };
+        assert_eq!(*outcome, expected, "{node}");
+        assert!(demo.unschedulable(node));
+    }
     let requests = demo.cluster.audit().len();
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(demo.cluster.audit().len(), requests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cancels_before_the_start_hears_that_nothing_was_touched() {
+    let demo = Demo::small(3, [web(3)]).await;
+    let cancel = Cancellation::new();
+    cancel.cancel();
+    let cx = context().with_cancel(cancel);
+    let ended = demo.drainer().drain_in(&cx, ["general-1"]).await;
+    let Err(Error::Cancelled(report)) = ended else {
+        panic!("{ended:?}");
+    };
+    let untouched = DrainOutcome::Cancelled {
+        cordoned: false,
+        evictions: 0,
+    };
+    assert_eq!(report.nodes["general-1"], untouched);
+    assert!(!demo.unschedulable("general-1"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,7 +372,7 @@ async fn a_drain_that_is_dropped_stops_and_the_next_one_goes_on() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(demo.evictions().len(), requests, "nothing goes on");
     let report = drainer.drain(["general-1"]).await.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     assert_eq!(demo.violations(), Vec::<String>::new());
 }
 
@@ -358,6 +396,6 @@ async fn a_server_that_forbids_everything_for_a_moment_only_costs_time() {
     let drainer = demo.drainer();
     let (report, ()) = tokio::join!(drainer.drain(["general-1"]), away);
     let report = report.unwrap();
-    assert!(report.is_empty(), "{report}");
+    assert!(report.all_nodes_empty(), "{report}");
     assert_eq!(demo.violations(), Vec::<String>::new());
 }

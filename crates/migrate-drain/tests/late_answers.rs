@@ -15,8 +15,8 @@ use http::{Method, Request};
 use kube::Client;
 use kube::client::Body;
 use migrate_core::Cancellation;
-use migrate_core::steps::DrainOutcome;
-use migrate_drain::Drainer;
+use migrate_core::steps::{DrainFailureKind, DrainOutcome};
+use migrate_drain::{Drainer, Error};
 use support::{Demo, context, policy, web};
 
 /// Longer than anything here lasts.
@@ -106,7 +106,7 @@ async fn a_cordon_that_cannot_be_settled_is_called_unknown() {
     let started = tokio::time::Instant::now();
     let report = drainer.drain(["general-1"]).await.unwrap();
     let outcome = &report.nodes["general-1"];
-    let unknown = matches!(outcome, DrainOutcome::Failed { reason, retryable: true }
+    let unknown = matches!(outcome, DrainOutcome::Failed { kind: DrainFailureKind::CordonUnknown, reason, retryable: true }
         if reason.contains("whether the node is cordoned is unknown"));
     assert!(unknown, "{report}");
     assert!(
@@ -152,7 +152,14 @@ async fn a_cancelled_drain_waits_for_its_cordon_in_flight() {
         cancel.cancel();
     };
     let (ended, ()) = tokio::join!(drainer.drain_in(&cx, ["general-1"]), stop);
-    assert!(ended.is_err());
+    let Err(Error::Cancelled(report)) = ended else {
+        panic!("{ended:?}");
+    };
+    let may_be_cordoned = matches!(
+        report.nodes["general-1"],
+        DrainOutcome::Cancelled { cordoned: true, .. }
+    );
+    assert!(may_be_cordoned, "{report}");
     assert!(demo.unschedulable("general-1"), "it has arrived");
     drainer
         .with_run("run-1")

@@ -93,6 +93,14 @@ pub enum Error {
         #[source]
         source: Refused,
     },
+    /// Another run, or a drain by hand, has cordoned the node: nothing was
+    /// changed.
+    OtherOwner {
+        /// The call that was not made.
+        call: ApiCall,
+        /// Whose cordon it is.
+        owner: String,
+    },
     /// The credentials are not accepted: expired, revoked or for another cluster.
     Unauthorized {
         /// The call.
@@ -133,6 +141,7 @@ impl Error {
             | Self::Fenced { call, .. }
             | Self::Forbidden { call, .. }
             | Self::NotFound { call }
+            | Self::OtherOwner { call, .. }
             | Self::Refused { call, .. }
             | Self::Unauthorized { call, .. }
             | Self::Unreachable { call, .. } => Some(call),
@@ -154,7 +163,9 @@ impl Error {
                 code: 429 | 500.., ..
             }
             | Self::Unreachable { .. } => StepErrorKind::Unavailable,
-            Self::Conflict { .. } | Self::Fenced { .. } => StepErrorKind::Conflict,
+            Self::Conflict { .. } | Self::Fenced { .. } | Self::OtherOwner { .. } => {
+                StepErrorKind::Conflict
+            }
             Self::Deadline { .. } => StepErrorKind::Deadline,
             Self::Forbidden { .. } | Self::Unauthorized { .. } => StepErrorKind::Forbidden,
             Self::NoConfig { .. } => StepErrorKind::Invalid,
@@ -192,6 +203,10 @@ impl fmt::Display for Error {
                 write!(f, "{whose} {server} has expired ({message}); renew it")
             }
             Self::Conflict { message, .. } => write!(f, "{message}"),
+            Self::OtherOwner { owner, .. } => write!(
+                f,
+                "run {owner} has cordoned it; finish or clear that run first"
+            ),
             Self::Deadline { after, .. } => write!(
                 f,
                 "no answer within {} s; see how loaded the API server is and try again",

@@ -66,6 +66,7 @@ impl Run {
             ready,
             unschedulable: false,
             kubelet_version: version(OLD),
+            uid: None,
         })
     }
 

@@ -35,7 +35,7 @@ pub use error::{StepError, StepErrorKind};
 pub use input::{
     BACKUP_AGAIN_FAILED, BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport, Baseline,
     BaselineLease, BaselineNode, BaselineRollout, BaselineWorkload, DrainCommand, DrainEvent,
-    DrainOutcome, StepInput, StepReport, Verdict, VerifyScope,
+    DrainFailure, DrainFailureKind, DrainOutcome, StepInput, StepReport, Verdict, VerifyScope,
 };
 
 use std::pin::Pin;

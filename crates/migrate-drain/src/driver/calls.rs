@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::Client;
+use migrate_core::steps::DrainFailureKind;
 use migrate_core::{Fence, PodId};
 use migrate_kube::{
-    Error, EvictOptions, Restored, Selection, cordon, cordon_if, evict, list, resources,
+    Error, EvictOptions, Restored, Selection, cordon, cordon_if, evict, get, list, resources,
     restore_cordon,
 };
 
@@ -19,8 +20,8 @@ use crate::machine::{Failure, Input, RequestId, Room};
 pub(super) enum Reply {
     /// An input as it is.
     Input(Box<Input>),
-    /// The pods of a node, to be seen through the lens first.
-    Pods(String, Result<Pods, Failure>),
+    /// The pods of a node and then the node, to be seen through the lens first.
+    Looked(String, Result<(Pods, Option<resources::Node>), Failure>),
 }
 
 impl From<Input> for Reply {
@@ -122,7 +123,7 @@ impl Calls {
                 cordon_if(client, node, fence, &among, judge).await
             }
         };
-        let cordoned = cordoned.map_err(|error| (failure(&error), is_sure(&error)))?;
+        let cordoned = cordoned.map_err(|error| (of_node(&error), is_sure(&error)))?;
         let node = node.to_owned();
         Ok(match cordoned {
             Ok(cordoned) => Input::Cordoned {
@@ -135,7 +136,7 @@ impl Calls {
 
     async fn restore(&self, node: &str) -> Result<Input, (Failure, bool)> {
         let restored = restore_cordon(&self.client, node, &self.fence).await;
-        let still_cordoned = match restored.map_err(|error| (failure(&error), is_sure(&error)))? {
+        let still_cordoned = match restored.map_err(|error| (of_node(&error), is_sure(&error)))? {
             Restored::Released { still_cordoned } => still_cordoned,
             Restored::NodeGone => return Err((gone(), true)),
             // Never cordoned by this run: nothing to give back.
@@ -147,12 +148,18 @@ impl Calls {
         })
     }
 
+    /// Reads the pods of a node, and after them the node itself: pods of a
+    /// machine that had only its name say nothing about it.
     pub(super) fn look(&self, node: String) -> BoxFuture<'static, Reply> {
         let client = self.client.clone();
         async move {
             let selection = Selection::all().fields(format!("spec.nodeName={node}"));
-            let pods = list::<resources::Pod>(&client, &selection).await;
-            Reply::Pods(node, pods.map_err(|error| failure(&error)))
+            let seen = async {
+                let pods = list::<resources::Pod>(&client, &selection).await?;
+                Ok::<_, Error>((pods, get::<resources::Node>(&client, &node).await?))
+            };
+            let seen = seen.await.map_err(|error| failure(&error));
+            Reply::Looked(node, seen)
         }
         .boxed()
     }
@@ -160,11 +167,27 @@ impl Calls {
 
 /// What `error` means to the machine.
 pub(super) fn failure(error: &Error) -> Failure {
-    let mut failure = match error.is_retryable() {
-        true => Failure::passing(error.to_string()),
-        false => Failure::permanent(error.to_string()),
+    if error.is_retryable() {
+        return Failure::passing(error.to_string());
+    }
+    let kind = match error {
+        Error::Forbidden { .. } | Error::Unauthorized { .. } => DrainFailureKind::Forbidden,
+        Error::OtherOwner { .. } => DrainFailureKind::OtherOwner,
+        Error::Fenced { .. } => DrainFailureKind::Superseded,
+        Error::Api { .. } | Error::Refused { .. } => DrainFailureKind::Refused,
+        _ => DrainFailureKind::Other,
     };
-    failure.not_found = matches!(error, Error::NotFound { .. });
+    Failure::permanent(kind, error.to_string())
+}
+
+/// The same of a change of a node. A Lease that is missing is no missing node.
+fn of_node(error: &Error) -> Failure {
+    let mut failure = failure(error);
+    if let Error::NotFound { call } = error
+        && call.object().kind == "Node"
+    {
+        failure.kind = DrainFailureKind::NoSuchNode;
+    }
     failure
 }
 
@@ -180,7 +203,5 @@ fn is_sure(error: &Error) -> bool {
 }
 
 fn gone() -> Failure {
-    let mut failure = Failure::permanent("the node is gone");
-    failure.not_found = true;
-    failure
+    Failure::permanent(DrainFailureKind::NoSuchNode, "the node is gone")
 }

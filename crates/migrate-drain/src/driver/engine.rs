@@ -7,12 +7,12 @@ use futures::future::{AbortHandle, Abortable, Aborted, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use kube::Client;
-use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent};
+use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent, DrainOutcome};
 use migrate_core::{EventKind, StepContext};
 
 use super::calls::{Calls, Reply};
 use super::feed::{Change, Feed, feed};
-use super::lens::Lens;
+use super::lens::{Lens, seen_now};
 use super::writes::{Write, Writes, Written};
 use crate::machine::{Drain, Input, Output, RequestId};
 
@@ -32,6 +32,7 @@ pub(super) struct Engine {
     evictions: BTreeMap<RequestId, AbortHandle>,
     writes: Writes,
     ended: VecDeque<DrainEvent>,
+    untold: BTreeMap<String, DrainOutcome>,
     stopped: bool,
 }
 
@@ -70,6 +71,7 @@ impl Engine {
             evictions: BTreeMap::new(),
             writes: Writes::default(),
             ended: VecDeque::new(),
+            untold: BTreeMap::new(),
             stopped: false,
         }
     }
@@ -90,12 +92,7 @@ impl Engine {
                 return None;
             }
             match self.wait().await {
-                Woken::Cancelled => {
-                    self.tell(Input::Cancel);
-                    self.replies.clear();
-                    self.writes.finish().await;
-                    self.stopped = true;
-                }
+                Woken::Cancelled => self.cancel().await,
                 Woken::Command(Some(command)) => self.command(command),
                 Woken::Command(None) => self.commands = None,
                 Woken::Changed(inputs) => inputs.into_iter().for_each(|input| self.tell(input)),
@@ -112,6 +109,26 @@ impl Engine {
                 Woken::Time => self.tell(Input::Tick),
             }
         }
+    }
+
+    /// Ends everything, and keeps how each drain ended that is not told.
+    async fn cancel(&mut self) {
+        let unfinished = self.machine.unfinished();
+        self.untold
+            .extend(unfinished.map(|(node, outcome)| (node.to_owned(), outcome)));
+        self.tell(Input::Cancel);
+        self.replies.clear();
+        for event in self.writes.finish().await {
+            if let DrainEvent::Drained { node, outcome } = event {
+                self.untold.insert(node, outcome);
+            }
+        }
+        self.stopped = true;
+    }
+
+    /// The ends of drains that a cancellation kept from being told.
+    pub(super) fn untold(self) -> BTreeMap<String, DrainOutcome> {
+        self.untold
     }
 
     async fn wait(&mut self) -> Woken {
@@ -178,9 +195,14 @@ impl Engine {
     fn replied(&mut self, reply: Reply) {
         let input = match reply {
             Reply::Input(input) => *input,
-            Reply::Pods(node, pods) => Input::Looked {
+            Reply::Looked(node, Ok((pods, seen))) => {
+                self.tell(seen_now(&node, seen));
+                let pods = Ok(self.lens.all(pods));
+                Input::Looked { node, pods }
+            }
+            Reply::Looked(node, Err(failure)) => Input::Looked {
                 node,
-                pods: pods.map(|pods| self.lens.all(pods)),
+                pods: Err(failure),
             },
         };
         if let Input::Answer { request, .. } = &input {

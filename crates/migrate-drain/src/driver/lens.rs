@@ -400,21 +400,31 @@ fn workloads<K: ResourceExt>(
 
 /// A node whose kubelet has never reported has no version and runs nothing: it
 /// is not shown.
-fn nodes(event: WatchEvent<Node>, inputs: &mut Vec<Input>) {
-    let seen = |one: &Node| match one.to_model() {
+fn node(one: &Node) -> Option<Seen<migrate_core::Node>> {
+    match one.to_model() {
         Ok(node) if one.has_reported() => Some(Seen::new(node, version(one))),
         Ok(_) => None,
         Err(error) => {
             tracing::warn!(node = one.name_any(), %error, "left out");
             None
         }
-    };
+    }
+}
+
+/// What a read of the node `name` showed. One that is not shown has taken the
+/// place of the one that was.
+pub(super) fn seen_now(name: &str, read: Option<Node>) -> Input {
+    let seen = read.as_ref().and_then(node);
+    seen.map_or_else(|| Input::NodeGone(name.to_owned()), Input::NodeSeen)
+}
+
+fn nodes(event: WatchEvent<Node>, inputs: &mut Vec<Input>) {
     match event {
         WatchEvent::Restarted(all) => {
-            let all = all.iter().filter_map(seen).collect();
+            let all = all.iter().filter_map(node).collect();
             inputs.push(Input::Listed(Listed::Nodes(all)));
         }
-        WatchEvent::Applied(one) => inputs.extend(seen(&one).map(Input::NodeSeen)),
+        WatchEvent::Applied(one) => inputs.extend(node(&one).map(Input::NodeSeen)),
         WatchEvent::Deleted(one) => inputs.push(Input::NodeGone(one.name_any())),
         _ => {}
     }

@@ -11,15 +11,14 @@ mod writes;
 pub use rehearse::{Rehearsal, Rehearsed, Rehearser};
 pub use report::DrainReport;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use kube::Client;
-use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent, DrainEvents};
-use migrate_core::{
-    Event, EventKind, Fence, Finding, MigratePods, Policy, StepContext, StepError, StepInput,
-};
+use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent, DrainEvents, DrainOutcome};
+use migrate_core::{Event, Fence, MigratePods, Policy, StepContext, StepError, StepInput};
 use migrate_kube::TokioClock;
 
 use crate::Error;
@@ -127,8 +126,9 @@ impl Drainer {
     /// The nodes stay cordoned; [`release`](Self::release) gives them back.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] only. A node that is not empty is an `Ok` report;
-    /// [`DrainReport::ensure_empty`] makes an error of it.
+    /// [`Error::Cancelled`] only, with what became of each node until then. A node
+    /// that is not empty is an `Ok` report; [`DrainReport::ensure_empty`] makes an
+    /// error of it.
     pub async fn drain<N: Into<String>>(
         &self,
         nodes: impl IntoIterator<Item = N>,
@@ -146,28 +146,40 @@ impl Drainer {
         cx: &StepContext,
         nodes: impl IntoIterator<Item = N>,
     ) -> Result<DrainReport, Error> {
-        let findings = Arc::new(Mutex::new(Vec::new()));
-        let cx = collecting(cx, &findings);
-        let commands = nodes
-            .into_iter()
-            .map(|node| DrainCommand::Drain { node: node.into() });
-        let commands: Vec<DrainCommand> = commands.collect();
-        let wanted = commands.len();
-        let mut report = DrainReport::default();
+        let told = Arc::new(Mutex::new(DrainReport::default()));
+        let cx = collecting(cx, &told);
+        let wanted: BTreeSet<String> = nodes.into_iter().map(Into::into).collect();
+        let commands: Vec<_> = wanted
+            .iter()
+            .map(|node| DrainCommand::Drain { node: node.clone() })
+            .collect();
+        let mut ended = BTreeMap::new();
         let mut engine = self.engine(&cx, &self.policy, stream::iter(commands).boxed());
         while let Some(event) = engine.next().await {
             if let DrainEvent::Drained { node, outcome } = event {
-                report.nodes.insert(node, outcome);
+                ended.insert(node, outcome);
             }
         }
-        report.findings = findings
-            .lock()
-            .map(|mut all| std::mem::take(&mut *all))
-            .unwrap_or_default();
-        if cx.cancel.is_cancelled() && report.nodes.len() < wanted {
-            return Err(Error::Cancelled);
+        ended.extend(engine.untold());
+        let told = told.lock().map(|mut told| std::mem::take(&mut *told));
+        let mut report = told.unwrap_or_default();
+        let untouched = DrainOutcome::Cancelled {
+            cordoned: false,
+            evictions: 0,
+        };
+        report.nodes = wanted
+            .into_iter()
+            .map(|node| {
+                let outcome = ended.remove(&node);
+                (node, outcome.unwrap_or_else(|| untouched.clone()))
+            })
+            .collect();
+        let is_cut_off =
+            |outcome: &DrainOutcome| matches!(outcome, DrainOutcome::Cancelled { .. });
+        match report.nodes.values().any(is_cut_off) {
+            true => Err(Error::Cancelled(Box::new(report))),
+            false => Ok(report),
         }
-        Ok(report)
     }
 
     /// Gives `nodes` back: each gets the cordon that it had before.
@@ -271,12 +283,12 @@ impl MigratePods for Drainer {
     }
 }
 
-/// `cx`, with a copy of every finding kept.
-fn collecting(cx: &StepContext, findings: &Arc<Mutex<Vec<Finding>>>) -> StepContext {
-    let (events, findings) = (Arc::clone(&cx.events), Arc::clone(findings));
+/// `cx`, with every finding and eviction noted in `report`.
+fn collecting(cx: &StepContext, report: &Arc<Mutex<DrainReport>>) -> StepContext {
+    let (events, report) = (Arc::clone(&cx.events), Arc::clone(report));
     cx.clone().with_events(Arc::new(move |event: &Event| {
-        if let (EventKind::Found { finding }, Ok(mut all)) = (&event.kind, findings.lock()) {
-            all.push(finding.clone());
+        if let Ok(mut report) = report.lock() {
+            report.note(&event.kind);
         }
         events.emit(event);
     }))

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use migrate_core::steps::{DrainEvent, DrainOutcome};
+use migrate_core::steps::{DrainEvent, DrainFailure, DrainFailureKind, DrainOutcome};
 
 use super::calls::Calls;
 use crate::machine::{Input, Room};
@@ -102,12 +102,16 @@ impl Writes {
         self.held.remove(node).unwrap_or_default()
     }
 
-    /// Waits for what is under way and begins nothing more.
-    pub(super) async fn finish(&mut self) {
+    /// Waits for what is under way and begins nothing more. Gives the ends that
+    /// were held back until then.
+    pub(super) async fn finish(&mut self) -> Vec<DrainEvent> {
         self.next.clear();
         while self.answers.next().await.is_some() {}
         self.under_way.clear();
-        self.held.clear();
+        std::mem::take(&mut self.held)
+            .into_values()
+            .flatten()
+            .collect()
     }
 
     fn start(&mut self, calls: &Calls, node: String, write: Write, settles: bool) {
@@ -130,16 +134,23 @@ fn doubt(event: &mut DrainEvent, input: &Input) {
     match event {
         DrainEvent::Drained { outcome, .. } => {
             let (ended, retryable) = match outcome {
-                DrainOutcome::Failed { reason, retryable } => (reason.as_str(), *retryable),
+                DrainOutcome::Failed {
+                    reason, retryable, ..
+                } => (reason.as_str(), *retryable),
                 DrainOutcome::Deadline { .. } => ("not empty in time", true),
                 _ => return,
             };
             let reason = format!("{ended}; {doubt}");
-            *outcome = DrainOutcome::Failed { reason, retryable };
+            *outcome = DrainOutcome::Failed {
+                kind: DrainFailureKind::CordonUnknown,
+                reason,
+                retryable,
+            };
         }
         DrainEvent::Released { error, .. } => {
             let before = error.take().map(|error| format!("{error}; "));
-            *error = Some(format!("{}{doubt}", before.unwrap_or_default()));
+            let reason = format!("{}{doubt}", before.unwrap_or_default());
+            *error = Some(DrainFailure::new(DrainFailureKind::CordonUnknown, reason));
         }
         _ => {}
     }

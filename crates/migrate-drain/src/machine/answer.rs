@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrate_core::steps::DrainOutcome;
+use migrate_core::steps::DrainFailureKind;
 use migrate_core::{Blocked, BudgetKey, BudgetKind, EventKind, Finding, PodId};
 use migrate_kube::resources::Pod;
 use migrate_kube::{ApiCall, EvictionAnswer};
@@ -103,7 +103,7 @@ impl Drain {
             EvictionAnswer::Invalid { .. }
             | EvictionAnswer::NotSent { .. }
             | EvictionAnswer::DryRunUnsupported { .. } => {
-                self.refused_for_good(&node, &pod, &line);
+                self.refused_for_good(&node, &pod, &line, DrainFailureKind::Refused);
             }
             // An answer that this version does not know settles nothing.
             _ => self.refuse(&node, &pod, &line, Refusal::unsettled()),
@@ -148,22 +148,16 @@ impl Drain {
             self.refusals_of_rights += 1;
         }
         if self.refusals_of_rights > RIGHTS_REFUSED {
-            return self.refused_for_good(node, pod, line);
+            return self.refused_for_good(node, pod, line, DrainFailureKind::Forbidden);
         }
         self.pause(node, pod, line, backoff(self.refusals_of_rights));
     }
 
     /// Asking again is of no use, for this pod or any other.
-    fn refused_for_good(&mut self, node: &str, pod: &PodId, line: &str) {
+    fn refused_for_good(&mut self, node: &str, pod: &PodId, line: &str, kind: DrainFailureKind) {
         self.refuse(node, pod, line, Refusal::at_the_door());
         let reason = format!("eviction of {pod}: {line}");
-        self.finish(
-            node,
-            DrainOutcome::Failed {
-                reason,
-                retryable: false,
-            },
-        );
+        self.fail(node, kind, reason);
     }
 
     /// The answer came after the pod was seen to be gone.

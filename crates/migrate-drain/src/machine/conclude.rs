@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrate_core::steps::DrainOutcome;
+use migrate_core::steps::{DrainFailureKind, DrainOutcome};
 use migrate_core::{Blocked, BudgetKey, EventKind, Moment, Pod, PodId, WorkloadId};
 
 use super::io::{Failure, Output, Seen};
@@ -143,6 +143,7 @@ impl Drain {
                 refused.join(", ")
             );
             DrainOutcome::Failed {
+                kind: DrainFailureKind::WouldRefuse,
                 reason,
                 retryable: true,
             }
@@ -180,13 +181,7 @@ impl Drain {
         };
         if !failure.retryable {
             let reason = format!("list of its pods: {}", failure.reason);
-            return self.finish(
-                node,
-                DrainOutcome::Failed {
-                    reason,
-                    retryable: false,
-                },
-            );
+            return self.fail(node, failure.kind, reason);
         }
         drain.look_failures += 1;
         drain.stage = Stage::Draining;
@@ -207,13 +202,9 @@ impl Drain {
             };
             let on = drain.waiting.on.as_deref().unwrap_or(silent);
             let reason = format!("it could not begin in time: waited for {on}");
-            return self.finish(
-                node,
-                DrainOutcome::Failed {
-                    reason,
-                    retryable: true,
-                },
-            );
+            let mut failure = Failure::passing(reason);
+            failure.kind = DrainFailureKind::NotBegun;
+            return self.end_failed(node, failure);
         }
         let remaining = drain.remaining();
         let mut blocked = drain.blocked();
@@ -242,6 +233,46 @@ impl Drain {
             self.event(EventKind::Found { finding });
         }
         self.finish(node, DrainOutcome::Deadline { blocked, remaining });
+    }
+
+    /// Ends the drain of a node that cannot be done.
+    pub(super) fn fail(&mut self, node: &str, kind: DrainFailureKind, reason: impl Into<String>) {
+        self.end_failed(node, Failure::permanent(kind, reason));
+    }
+
+    /// The same, for a reason that may pass.
+    pub(super) fn end_failed(&mut self, node: &str, failure: Failure) {
+        let Failure {
+            reason,
+            kind,
+            retryable,
+        } = failure;
+        self.finish(
+            node,
+            DrainOutcome::Failed {
+                kind,
+                reason,
+                retryable,
+            },
+        );
+    }
+
+    /// The machine that was to be drained is not there any more. That empties
+    /// nothing: who has its name by now was neither cordoned nor looked at.
+    pub(super) fn lost(&mut self, node: &str) {
+        let Some(drain) = self.nodes.get(node) else {
+            return;
+        };
+        let evictions = drain.evictions;
+        let asked = drain.stage != Stage::New && !self.options.dry_run;
+        self.away.remove(node);
+        if asked {
+            // A cordon goes by name, and may have reached the next machine.
+            self.outputs.push_back(Output::RestoreCordon {
+                node: node.to_owned(),
+            });
+        }
+        self.finish(node, DrainOutcome::NodeGone { evictions });
     }
 
     // Telling.

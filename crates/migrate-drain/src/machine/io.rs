@@ -1,7 +1,7 @@
 //! What goes into the machine and what comes out of it.
 
 use migrate_core::spread::PodMove;
-use migrate_core::steps::DrainEvent;
+use migrate_core::steps::{DrainEvent, DrainFailureKind};
 use migrate_core::{Blocked, DisruptionBudget, EventKind, Node, Pod, PodId, Workload, WorkloadId};
 use migrate_kube::EvictionAnswer;
 
@@ -67,10 +67,10 @@ pub enum Listed {
 pub struct Failure {
     /// In one line, with the cure.
     pub reason: String,
+    /// What it is, for a caller that acts on it.
+    pub kind: DrainFailureKind,
     /// Whether trying again may help.
     pub retryable: bool,
-    /// The object does not exist.
-    pub not_found: bool,
 }
 
 impl Failure {
@@ -78,18 +78,23 @@ impl Failure {
     pub fn passing(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
+            kind: DrainFailureKind::Unavailable,
             retryable: true,
-            not_found: false,
         }
     }
 
-    /// A failure that trying again does not cure.
-    pub fn permanent(reason: impl Into<String>) -> Self {
+    /// A failure of `kind` that trying again does not cure.
+    pub fn permanent(kind: DrainFailureKind, reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
+            kind,
             retryable: false,
-            not_found: false,
         }
+    }
+
+    /// The node does not exist.
+    pub(super) fn is_absence(&self) -> bool {
+        self.kind == DrainFailureKind::NoSuchNode
     }
 }
 

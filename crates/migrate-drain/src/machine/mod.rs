@@ -41,12 +41,12 @@ pub use room::{Pools, Room};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use migrate_core::steps::{DrainEvent, DrainOutcome};
+use migrate_core::steps::{DrainEvent, DrainFailureKind, DrainOutcome};
 use migrate_core::{
     BudgetKey, BudgetLedger, BudgetView, ClusterModel, EventKind, Hosts, Moment, PodId, WorkloadId,
 };
 
-use state::{Closed, Hold, NodeDrain, Rank, Release, Timer};
+use state::{Closed, Hold, NodeDrain, Rank, Release, Stage, Timer};
 use view::View;
 
 /// Drains of all nodes in flight, under one budget ledger.
@@ -203,6 +203,17 @@ impl Drain {
         self.cancelled || (self.nodes.is_empty() && self.releases.is_empty())
     }
 
+    /// How each drain ends if it is cancelled now.
+    pub fn unfinished(&self) -> impl Iterator<Item = (&str, DrainOutcome)> {
+        self.nodes.iter().map(|(node, drain)| {
+            let outcome = DrainOutcome::Cancelled {
+                cordoned: drain.stage != Stage::New && !self.options.dry_run,
+                evictions: drain.evictions,
+            };
+            (node.as_str(), outcome)
+        })
+    }
+
     /// Every budget as it stands, ordered by key.
     pub fn budgets(&self) -> impl Iterator<Item = BudgetView> + '_ {
         self.ledger.accounts()
@@ -214,7 +225,7 @@ impl Drain {
         }
         self.leave_move(&node, "it is drained");
         if self.releases.contains_key(&node) {
-            self.end_release(&node, Some("it is drained again".to_owned()));
+            self.fail_release(&node, DrainFailureKind::Overtaken, "it is drained again");
         }
         self.next_seq += 1;
         let deadline = self.now + self.options.drain_deadline;

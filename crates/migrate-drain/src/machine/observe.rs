@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use migrate_core::steps::DrainOutcome;
+use migrate_core::steps::DrainFailureKind;
 use migrate_core::{DisruptionBudget, EventKind, Node, Pod, Workload, WorkloadId};
 
 use super::io::{Attachment, Input, Listed, Seen};
@@ -269,11 +269,8 @@ impl Drain {
             return;
         }
         if drain.uid.as_ref().is_some_and(|uid| *uid != node.uid) {
-            // Another machine has the name: the one to be drained is gone.
-            let evictions = drain.evictions;
-            self.away.remove(&node.name);
-            self.finish(&node.name, DrainOutcome::Empty { evictions });
-            return;
+            // Another machine has the name.
+            return self.lost(&node.name);
         }
         if node.unschedulable {
             drain.cordon.seen = true;
@@ -288,10 +285,7 @@ impl Drain {
         }
         self.dirty.insert(name.to_owned());
         self.away.remove(name);
-        if let Some(drain) = self.nodes.get(name) {
-            let evictions = drain.evictions;
-            self.finish(name, DrainOutcome::Empty { evictions });
-        }
+        self.lost(name);
         if self.releases.contains_key(name) {
             self.release_gone(name);
         }
@@ -312,13 +306,7 @@ impl Drain {
                 "someone else lifted the cordon {lifted} times; find out who (an autoscaler, a \
                  remediation controller, a person) before draining {node} again"
             );
-            self.finish(
-                node,
-                DrainOutcome::Failed {
-                    reason,
-                    retryable: false,
-                },
-            );
+            self.fail(node, DrainFailureKind::CordonLifted, reason);
         } else {
             self.ask_cordon(node);
         }

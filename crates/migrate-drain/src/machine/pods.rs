@@ -1,6 +1,6 @@
 //! The pods of a node whose cordon has been confirmed.
 
-use migrate_core::steps::DrainOutcome;
+use migrate_core::steps::DrainFailureKind;
 use migrate_core::{
     Disposition, EventKind, Leave, NeedsConsent, Pod, PodId, Taint, TaintEffect, Wait, WorkloadId,
     disposition,
@@ -151,13 +151,7 @@ impl Drain {
             .is_some_and(|d| d.pods.values().any(|record| record.since.is_some()));
         if asked {
             let reason = format!("{} came to the node during its drain, and {to}", pod.id);
-            self.finish(
-                node,
-                DrainOutcome::Failed {
-                    reason,
-                    retryable: false,
-                },
-            );
+            self.fail(node, DrainFailureKind::LateConsent, reason);
         } else {
             self.needs_consent(node, vec![(pod.id.clone(), to)]);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use migrate_core::steps::{DrainEvent, DrainOutcome};
+use migrate_core::steps::{DrainEvent, DrainFailure, DrainFailureKind};
 use migrate_core::{EventKind, WorkloadId};
 
 use super::Drain;
@@ -16,14 +16,9 @@ impl Drain {
         }
         self.leave_move(&node, "it is given back");
         if self.nodes.contains_key(&node) {
-            let reason = "it was given back during its drain".to_owned();
-            self.finish(
-                &node,
-                DrainOutcome::Failed {
-                    reason,
-                    retryable: true,
-                },
-            );
+            let mut failure = Failure::passing("it was given back during its drain");
+            failure.kind = DrainFailureKind::Overtaken;
+            self.end_failed(&node, failure);
         }
         let deadline = self.now + self.options.release_deadline;
         self.timer(deadline, Timer::Release(node.clone()));
@@ -74,12 +69,12 @@ impl Drain {
         let Some(release) = self.releases.get_mut(node) else {
             return;
         };
-        if failure.not_found {
+        if failure.is_absence() {
             return self.release_gone(node);
         }
         if !failure.retryable {
-            let error = format!("its cordon is still ours: {}", failure.reason);
-            return self.end_release(node, Some(error));
+            let reason = format!("its cordon is still ours: {}", failure.reason);
+            return self.fail_release(node, failure.kind, reason);
         }
         release.failures += 1;
         let at = now + backoff(release.failures);
@@ -89,11 +84,14 @@ impl Drain {
 
     /// The node went away: what only it could host does not come back.
     pub(super) fn release_gone(&mut self, node: &str) {
-        let lost = self.missing(node);
-        let error = lost.map(|(workload, _)| {
-            format!("the node is gone, and only it could host pods of {workload}")
-        });
-        self.end_release(node, error);
+        match self.missing(node) {
+            None => self.end_release(node, None),
+            Some((workload, _)) => {
+                let reason =
+                    format!("the node is gone, and only it could host pods of {workload}");
+                self.fail_release(node, DrainFailureKind::NoSuchNode, reason);
+            }
+        }
     }
 
     /// Looks at a node that is being given back.
@@ -104,10 +102,8 @@ impl Drain {
         let late = release.deadline <= self.now;
         let Some(still_cordoned) = release.restored else {
             if late {
-                self.end_release(
-                    node,
-                    Some("its cordon could not be given back in time".into()),
-                );
+                let reason = "its cordon could not be given back in time";
+                self.fail_release(node, DrainFailureKind::Unavailable, reason);
             } else if release.retry.take_if(|at| *at <= self.now).is_some() {
                 self.outputs.push_back(Output::RestoreCordon {
                     node: node.to_owned(),
@@ -122,15 +118,15 @@ impl Drain {
         match self.missing(node) {
             None => self.end_release(node, None),
             Some((workload, counts)) if still_cordoned => {
-                let error = format!(
+                let reason = format!(
                     "someone else keeps it cordoned, and only it can host pods of {workload} \
                      ({counts}): lift that cordon"
                 );
-                self.end_release(node, Some(error));
+                self.fail_release(node, DrainFailureKind::CordonKept, reason);
             }
             Some((workload, counts)) if late || blind => {
-                let error = format!("{workload}, which only it can host, is not back: {counts}");
-                self.end_release(node, Some(error));
+                let reason = format!("{workload}, which only it can host, is not back: {counts}");
+                self.fail_release(node, DrainFailureKind::NotBack, reason);
             }
             Some(_) => {}
         }
@@ -145,7 +141,16 @@ impl Drain {
         })
     }
 
-    pub(super) fn end_release(&mut self, node: &str, error: Option<String>) {
+    pub(super) fn fail_release(
+        &mut self,
+        node: &str,
+        kind: DrainFailureKind,
+        reason: impl Into<String>,
+    ) {
+        self.end_release(node, Some(DrainFailure::new(kind, reason)));
+    }
+
+    fn end_release(&mut self, node: &str, error: Option<DrainFailure>) {
         let Some(release) = self.releases.remove(node) else {
             return;
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use migrate_core::steps::DrainOutcome;
+use migrate_core::steps::{DrainFailureKind, DrainOutcome};
 use migrate_core::{
     Consent, Disposition, EventKind, NeedsConsent, Pod, PodId, Wait, WorkloadId, disposition,
 };
@@ -23,8 +23,7 @@ impl Drain {
             return;
         };
         if let Some(failure) = &self.blind {
-            let (reason, retryable) = (failure.reason.clone(), failure.retryable);
-            return self.finish(node, DrainOutcome::Failed { reason, retryable });
+            return self.end_failed(node, failure.clone());
         }
         if drain.deadline <= self.now {
             return self.give_up(node);
@@ -49,14 +48,8 @@ impl Drain {
     /// Decides whether the drain may begin: nothing has been changed yet.
     fn assess(&mut self, node: &str) {
         let Some(uid) = self.view.node(node).map(|node| node.uid.clone()) else {
-            let reason = format!("there is no node {node}");
-            return self.finish(
-                node,
-                DrainOutcome::Failed {
-                    reason,
-                    retryable: false,
-                },
-            );
+            let reason = format!("there is no node {node}; correct the name");
+            return self.fail(node, DrainFailureKind::NoSuchNode, reason);
         };
         let pods: Vec<Pod> = self.view.pods_on(node).cloned().collect();
         let mut consents: Vec<(PodId, NeedsConsent)> = Vec::new();
@@ -190,20 +183,12 @@ impl Drain {
         else {
             return;
         };
-        if failure.not_found {
-            let evictions = drain.evictions;
-            self.away.remove(node);
-            return self.finish(node, DrainOutcome::Empty { evictions });
+        if failure.is_absence() {
+            return self.lost(node);
         }
         if !failure.retryable {
             let reason = format!("cordon: {}", failure.reason);
-            return self.finish(
-                node,
-                DrainOutcome::Failed {
-                    reason,
-                    retryable: false,
-                },
-            );
+            return self.fail(node, failure.kind, reason);
         }
         drain.cordon.failed_at = Some(now);
         self.cordon_later(node, &failure.reason);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::{Stream, StreamExt};
 use kube::Client;
-use migrate_core::steps::{DrainCommand, DrainEvent, DrainOutcome};
+use migrate_core::steps::{DrainCommand, DrainEvent, DrainFailure, DrainOutcome};
 use migrate_core::{Fence, JobPolicy, MigratePods, Policy, StepContext, StepInput};
 use migrate_drain::Drainer;
 use migrate_kube::{TokioClock, observe};
@@ -204,7 +204,7 @@ pub(crate) async fn drained(
 /// The next end of a release.
 pub(crate) async fn released(
     events: &mut (impl Stream<Item = DrainEvent> + Unpin),
-) -> Option<(String, Option<String>)> {
+) -> Option<(String, Option<DrainFailure>)> {
     while let Some(event) = events.next().await {
         if let DrainEvent::Released { node, error } = event {
             return Some((node, error));

@@ -1,6 +1,6 @@
 //! The rollout's turn: feed it, and carry out what it begins.
 
-use migrate_core::steps::{Baseline, DrainEvent, DrainEvents, DrainOutcome};
+use migrate_core::steps::{Baseline, DrainEvent, DrainEvents, DrainFailureKind, DrainOutcome};
 use migrate_core::{
     Action, ActionId, EventKind, Finding, Moment, Outcome, Phase, StepError, Target,
 };
@@ -88,7 +88,8 @@ impl Executor {
             goes_on
         });
         for node in self.drains.late(now) {
-            self.drain_failed(node, "the drainer did not answer by its deadline");
+            let reason = "the drainer did not answer by its deadline";
+            self.drain_failed(node, DrainFailureKind::Unavailable, reason);
         }
         let job = self.drains.act(now, &self.shop);
         self.jobs.extend(job);
@@ -199,7 +200,7 @@ impl Executor {
                 node,
                 error: Some(error),
             } => {
-                let outputs = self.checks.released(&node, Some(&error), now);
+                let outputs = self.checks.released(&node, Some(&error.reason), now);
                 self.take_check_outputs(outputs);
                 self.drains.release_later(node, now + self.pace.retry);
             }
@@ -216,14 +217,15 @@ impl Executor {
             && !error.is_retryable()
         {
             for node in self.drains.drains() {
-                self.drain_failed(node, &error.to_string());
+                self.drain_failed(node, DrainFailureKind::Other, &error.to_string());
             }
         }
         self.drains.dialled(result, now + self.pace.retry);
     }
 
-    fn drain_failed(&mut self, node: String, reason: &str) {
+    fn drain_failed(&mut self, node: String, kind: DrainFailureKind, reason: &str) {
         let outcome = DrainOutcome::Failed {
+            kind,
             reason: reason.to_owned(),
             retryable: false,
         };
@@ -251,7 +253,18 @@ impl Executor {
             return;
         };
         let result = drain_result(&outcome);
-        self.inbox.push_back(Record::DrainEnded { node, outcome });
+        let is_gone = is_gone(&outcome);
+        self.inbox.push_back(Record::DrainEnded {
+            node: node.clone(),
+            outcome,
+        });
+        if is_gone {
+            // The rollout may not have heard of it yet. What has the name now is
+            // seen in the look that follows.
+            self.inbox.push_back(Record::Input {
+                input: Input::NodeGone { node },
+            });
+        }
         self.action_ended(id, Some(result));
     }
 
@@ -303,6 +316,9 @@ impl Executor {
 
 fn drain_result(outcome: &DrainOutcome) -> ActionResult {
     match outcome {
+        outcome if is_gone(outcome) => ActionResult::Skipped {
+            reason: "its node is gone".to_owned(),
+        },
         DrainOutcome::Empty { .. } => ActionResult::Succeeded(Outcome::SameNode),
         DrainOutcome::NeedsConsent { pods } => {
             let pods: Vec<_> = pods
@@ -331,7 +347,9 @@ fn drain_result(outcome: &DrainOutcome) -> ActionResult {
                 ),
             )
         }
-        DrainOutcome::Failed { reason, retryable } => failed(*retryable, reason.clone()),
+        DrainOutcome::Failed {
+            reason, retryable, ..
+        } => failed(*retryable, reason.clone()),
         DrainOutcome::NoRoom { away, .. } => ActionResult::Deferred { away: away.clone() },
         _ => failed(
             false,
@@ -339,6 +357,13 @@ fn drain_result(outcome: &DrainOutcome) -> ActionResult {
                 .to_owned(),
         ),
     }
+}
+
+/// Whether the node was gone before or during its drain: the plan had it.
+fn is_gone(outcome: &DrainOutcome) -> bool {
+    let absent = DrainFailureKind::NoSuchNode;
+    matches!(outcome, DrainOutcome::NodeGone { .. })
+        || matches!(outcome, DrainOutcome::Failed { kind, .. } if *kind == absent)
 }
 
 pub(super) fn in_one_line(findings: &[Finding]) -> String {

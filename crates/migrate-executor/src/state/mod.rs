@@ -174,18 +174,14 @@ impl RunState {
                 self.began(at, action);
             }
             Record::DrainEnded { outcome, .. } => {
-                if let DrainOutcome::Empty { evictions } = outcome {
+                if let DrainOutcome::Empty { evictions } | DrainOutcome::NodeGone { evictions } =
+                    outcome
+                {
                     self.evictions = self.evictions.saturating_add(evictions);
                 }
             }
             Record::BackedUpAgain { report } => self.second_backup = Some(report),
-            Record::Released { node } => {
-                for (target, trace) in &mut self.traces {
-                    if is_node(target, &node) {
-                        trace.cordoned = false;
-                    }
-                }
-            }
+            Record::Released { node } => self.uncordoned(&node),
             Record::Waited { target, on, since } => {
                 self.waits.push(Wait::new(target, on, since, at));
             }
@@ -340,6 +336,8 @@ impl RunState {
     fn input(&mut self, at: Moment, input: &Input) {
         self.seen.note(input);
         match input {
+            // Its cordon is gone with it.
+            Input::NodeGone { node } => self.uncordoned(node),
             Input::Started => {
                 self.started_at.get_or_insert(at);
                 self.stop = None;
@@ -357,6 +355,14 @@ impl RunState {
         }
         self.rollout.handle(at, input);
         self.tick(at);
+    }
+
+    fn uncordoned(&mut self, node: &str) {
+        for (target, trace) in &mut self.traces {
+            if is_node(target, node) {
+                trace.cordoned = false;
+            }
+        }
     }
 
     fn began(&mut self, at: Moment, action: Action) {

@@ -93,6 +93,7 @@ pub(crate) fn node_seen(node: &Node) -> Input {
         ready: node.ready,
         unschedulable: node.unschedulable,
         kubelet_version: node.kubelet_version.clone(),
+        uid: (!node.uid.is_empty()).then(|| node.uid.clone()),
     }
 }
 

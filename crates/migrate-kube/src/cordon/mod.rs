@@ -112,8 +112,9 @@ fn stamp_of(metadata: &ObjectMeta) -> u64 {
 ///   [`Anchor`]. A fence [without a Lease](Fence::without_lease) is not compared.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Fenced`]; [`Error::Conflict`] if another run has
-/// cordoned it, or if the node keeps changing; any other of [`Error`].
+/// [`Error::NotFound`]; [`Error::Fenced`]; [`Error::OtherOwner`] if another run has
+/// cordoned it; [`Error::Conflict`] if the node keeps changing; any other of
+/// [`Error`].
 pub async fn cordon(client: &Client, node: &str, fence: &Fence) -> Result<Cordoned, Error> {
     let always = None::<(_, fn(&[resources::Node]) -> Result<(), Infallible>)>;
     let Ok(cordoned) = take(client, node, fence, always).await?;
@@ -159,12 +160,9 @@ async fn take<W>(
         let mark = CordonMark::read(&seen.metadata);
         let was_unschedulable = match &mark {
             Some(mark) if mark.run != fence.run => {
-                return Err(Error::Conflict {
+                return Err(Error::OtherOwner {
                     call: call("patch", node),
-                    message: format!(
-                        "run {} has cordoned it; finish or clear that run first",
-                        mark.run
-                    ),
+                    owner: mark.run.clone(),
                 });
             }
             Some(mark) if seen.spec.unschedulable => {

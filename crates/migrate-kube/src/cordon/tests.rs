@@ -225,7 +225,7 @@ async fn another_runs_cordon_is_not_touched() {
     fixture.cordon(OTHER).await.unwrap();
     let before = fixture.node();
     let error = fixture.cordon(US).await.unwrap_err();
-    assert!(matches!(&error, Error::Conflict { message, .. } if message.contains(OTHER)));
+    assert!(matches!(&error, Error::OtherOwner { owner, .. } if owner == OTHER));
     let theirs = Restored::NotOurs {
         run: Some(OTHER.to_owned()),
     };

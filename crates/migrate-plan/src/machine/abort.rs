@@ -52,7 +52,7 @@ impl Machine {
     }
 
     /// Whether the upgrade of a target that is to begin `phase` has been tried.
-    fn is_changed(&self, target: u32, phase: Phase) -> bool {
+    pub(super) fn is_changed(&self, target: u32, phase: Phase) -> bool {
         match phase {
             Phase::Drain | Phase::BackUp => false,
             Phase::Upgrade => {

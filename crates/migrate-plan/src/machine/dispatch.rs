@@ -21,8 +21,16 @@ impl Machine {
             self.dispatch_stages();
             while let Some(slot) = self.links.pop(&mut self.due) {
                 let target = self.layout.members + slot;
-                if let State::Due(phase) = self.states[target as usize] {
-                    self.begin(target, phase);
+                match self.states[target as usize] {
+                    State::Due(phase)
+                        if self.is_lost(target) && !self.is_changed(target, phase) =>
+                    {
+                        self.put_back(slot);
+                        // The workers may have waited for it.
+                        self.dispatch_members();
+                    }
+                    State::Due(phase) => self.begin(target, phase),
+                    _ => {}
                 }
             }
             while self.stage != Stage::Members
@@ -356,6 +364,9 @@ impl Machine {
         {
             self.hold(slot);
             self.enter_flight(slot);
+        }
+        if phase == Phase::Drain {
+            self.found(target);
         }
         self.attempts[target as usize] += 1;
         self.set(target, State::Running(phase));

@@ -37,7 +37,15 @@ impl Machine {
         if self.states[target as usize] != State::Running(phase) {
             return;
         }
+        let slot = target.checked_sub(self.layout.members);
         match ended {
+            // However it ended, it was not the drain of what is there now.
+            ended if phase == Phase::Drain && self.is_lost(target) && !self.aborting => {
+                if let Ended::Deferred { away } = ended {
+                    away.into_iter().for_each(|node| self.told_away(node));
+                }
+                slot.into_iter().for_each(|slot| self.put_back(slot));
+            }
             Ended::Deferred { away } => self.deferred(target, phase, &away),
             Ended::Succeeded => self.passed(target, phase),
             Ended::Failed { retryable, reason } => self.failed(target, phase, retryable, reason),
@@ -85,22 +93,13 @@ impl Machine {
         self.leave_flight(target);
         let attempts = &mut self.attempts[target as usize];
         *attempts = attempts.saturating_sub(1);
-        if self.is_gone(target) {
-            self.reasons.insert(target, "its node is gone".to_owned());
-            self.withdraw(slot, State::Gone);
-        } else {
-            self.enqueue(slot);
-        }
+        self.enqueue(slot);
     }
 
     fn passed(&mut self, target: u32, phase: Phase) {
         self.attempts[target as usize] = 0;
         if phase == Phase::Drain {
             self.release(target - self.layout.members);
-            if self.is_gone(target) {
-                self.give_up(target, phase, true, "its node is gone".to_owned());
-                return;
-            }
             if self.aborting {
                 self.abandon(target, phase, ABORTED.to_owned());
                 return;

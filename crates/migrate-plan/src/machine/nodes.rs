@@ -15,6 +15,8 @@ const SUSPECT: u8 = 1 << 3;
 const SEEN_AWAY: u8 = 1 << 4;
 /// Not there.
 const GONE: u8 = 1 << 5;
+/// Not there, or another machine, at some time since its drain was begun.
+const LOST: u8 = 1 << 6;
 
 /// A node's share of the state.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +90,8 @@ impl Machine {
     }
 
     pub(crate) fn node_gone(&mut self, node: u32) {
-        self.reflag(node, |flags| (flags & IN_FLIGHT) | GONE);
+        self.lose(node);
+        self.reflag(node, |flags| (flags & (IN_FLIGHT | LOST)) | GONE);
         let slot = self.nodes[node as usize].slot;
         if slot != NONE && self.states[(self.layout.members + slot) as usize].is_untouched() {
             self.reasons
@@ -96,6 +99,44 @@ impl Machine {
             self.withdraw(slot, State::Gone);
         }
         self.dispatch();
+    }
+
+    /// Takes note that another machine has the name of a node. In flight, it is
+    /// not the one that is drained.
+    pub(crate) fn lose(&mut self, node: u32) {
+        self.reflag(node, |flags| match flags & IN_FLIGHT {
+            0 => flags,
+            _ => flags | LOST,
+        });
+    }
+
+    /// Whether the machine that was drained for `target` is not what its node
+    /// is now, or there is none.
+    pub(super) fn is_lost(&self, target: u32) -> bool {
+        self.has(target, LOST | GONE)
+    }
+
+    /// The drain of `target` begins: from now on it is about what is there.
+    pub(super) fn found(&mut self, target: u32) {
+        if let Some(slot) = target.checked_sub(self.layout.members) {
+            let node = self.slot_nodes[slot as usize];
+            self.reflag(node, |flags| flags & !LOST);
+        }
+    }
+
+    /// Puts a slot back whose node was lost before anything was changed there:
+    /// what came, or comes, in its place is drained like any other.
+    pub(super) fn put_back(&mut self, slot: u32) {
+        let target = self.layout.members + slot;
+        self.release(slot);
+        self.leave_flight(target);
+        self.attempts[target as usize] = 0;
+        if self.is_gone(target) {
+            self.reasons.insert(target, "its node is gone".to_owned());
+            self.withdraw(slot, State::Gone);
+        } else {
+            self.enqueue(slot);
+        }
     }
 
     /// Takes note that `count` (at least one) other nodes came in place of the
@@ -174,8 +215,12 @@ impl Machine {
     }
 
     pub(super) fn is_gone(&self, target: u32) -> bool {
+        self.has(target, GONE)
+    }
+
+    fn has(&self, target: u32, flags: u8) -> bool {
         self.slot_of(target)
-            .is_some_and(|slot| self.nodes[self.slot_nodes[slot as usize] as usize].has(GONE))
+            .is_some_and(|slot| self.nodes[self.slot_nodes[slot as usize] as usize].has(flags))
     }
 
     /// A node came back that was gone before its slot was begun.

@@ -180,6 +180,7 @@ impl<'a> Planner<'a> {
                     ready: true,
                     unschedulable: false,
                     kubelet_version: plan.to.clone(),
+                    uid: None,
                 },
             };
             Recorded::new(at, input)

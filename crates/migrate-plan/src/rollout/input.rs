@@ -40,7 +40,8 @@ pub enum Input {
     },
     /// Nothing more may be begun. What is running may end.
     Cancelled,
-    /// A node is gone.
+    /// A node is gone. If its drain runs, or its upgrade has not begun, nothing
+    /// was changed: it is left out, and drained anew should it come back.
     NodeGone {
         /// Its name.
         node: String,
@@ -56,6 +57,10 @@ pub enum Input {
         unschedulable: bool,
         /// The kubelet's version.
         kubelet_version: KubeVersion,
+        /// Its uid, if known: with another one than before, another machine has
+        /// the name, which nobody has drained.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<String>,
     },
     /// The kill switch: nothing is begun while it is on.
     Paused {

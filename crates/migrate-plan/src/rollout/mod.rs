@@ -54,7 +54,9 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 ///   whatever policy says. Those after all nodes are left out if a node was; a
 ///   node that was gone and comes back after them is upgraded all the same.
 /// - A node passes drain, upgrade and verify in this order; of one target no
-///   two actions run at once; a completed action is never begun again.
+///   two actions run at once; a completed action is never begun again, but
+///   for the drain of a node that was deleted, or made anew under its name,
+///   before its upgrade began: what has the name now is drained itself.
 /// - It ends. Every target is done or given up, or there is a
 ///   [`Command::Stop`], provided that every begun action is told to have ended
 ///   and a pause ends. If nothing runs and nothing may begin, it waits as
@@ -77,6 +79,8 @@ pub struct Rollout {
     replacements: Vec<String>,
     /// The newest node of each of those names.
     replacements_by_name: BTreeMap<String, u32>,
+    /// Uids seen since, where the model has others or none.
+    uids: BTreeMap<u32, String>,
     begun: BTreeMap<ActionId, (u32, Phase)>,
     out: VecDeque<Command>,
 }
@@ -101,6 +105,7 @@ impl Rollout {
             machine: Machine::new(&spec, &interned),
             replacements: Vec::new(),
             replacements_by_name: BTreeMap::new(),
+            uids: BTreeMap::new(),
             begun: BTreeMap::new(),
             out: VecDeque::new(),
         })
@@ -130,8 +135,10 @@ impl Rollout {
                 ready,
                 unschedulable,
                 kubelet_version,
+                uid,
             } => {
                 if let Some(node) = self.node(node) {
+                    self.identify(node, uid.as_deref());
                     let at_target =
                         !self.names.is_way_back && kubelet_version.has_reached(&self.names.to);
                     self.machine
@@ -267,6 +274,18 @@ impl Rollout {
             self.replacements_by_name
                 .extend(nodes.iter().cloned().zip(first..));
         }
+    }
+
+    /// Compares the uid of a node with the one it had.
+    fn identify(&mut self, node: u32, uid: Option<&str>) {
+        let Some(uid) = uid else { return };
+        let known = self.uids.get(&node).map(String::as_str);
+        match known.or_else(|| self.names.uid(node)) {
+            Some(known) if known == uid => return,
+            Some(_) => self.machine.lose(node),
+            None => {}
+        }
+        self.uids.insert(node, uid.to_owned());
     }
 
     /// Gives what the machine has decided its names.

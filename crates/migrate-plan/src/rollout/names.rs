@@ -28,6 +28,7 @@ pub(super) struct Names {
     pools: Vec<String>,
     nodes: Vec<String>,
     nodes_by_name: Vec<u32>,
+    uids: Vec<String>,
     budgets: Vec<BudgetKey>,
     budgets_by_key: Vec<u32>,
 }
@@ -65,6 +66,7 @@ impl Names {
             pools: plan.pools.iter().map(|pool| pool.name.clone()).collect(),
             nodes_by_name: sorted_ids(&nodes),
             nodes,
+            uids: model.nodes.iter().map(|node| node.uid.clone()).collect(),
             budgets: Vec::new(),
             budgets_by_key: Vec::new(),
         })
@@ -90,6 +92,12 @@ impl Names {
 
     pub(super) fn node_name(&self, node: u32) -> &str {
         &self.nodes[node as usize]
+    }
+
+    /// The uid that a node has in the model.
+    pub(super) fn uid(&self, node: u32) -> Option<&str> {
+        let uid = self.uids.get(node as usize)?;
+        (!uid.is_empty()).then_some(uid)
     }
 
     pub(super) fn budget(&self, key: &BudgetKey) -> Option<u32> {

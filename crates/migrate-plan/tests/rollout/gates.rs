@@ -78,6 +78,7 @@ fn a_control_plane_node_that_comes_back_holds_further_workers() {
         ready: true,
         unschedulable: false,
         kubelet_version: version(OLD),
+        uid: None,
     };
     assert_eq!(run.tell(seen), ["drain control-plane-2"]);
     assert!(run.through(&PHASES, "general-1").is_empty());

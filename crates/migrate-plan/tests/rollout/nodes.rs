@@ -4,7 +4,7 @@ use migrate_core::{OnDeadline, Outcome};
 use migrate_plan::{ActionResult, Input, WaitingOn};
 
 use crate::run::{Run, cluster, policy};
-use crate::support::{NEW, version};
+use crate::support::{NEW, OLD, version};
 
 #[test]
 fn nodes_away_count_and_come_back() {
@@ -54,6 +54,7 @@ fn nodes_that_leave_or_arrive_by_themselves_need_nothing() {
         ready: true,
         unschedulable: false,
         kubelet_version: version(NEW),
+        uid: None,
     });
     assert_eq!(run.members_done(), ["drain general-2"]);
     run.tell(Input::NodeGone {
@@ -106,4 +107,76 @@ fn nodes_that_come_back_are_not_spared_the_canary() {
         run.node("general-4", true, false).is_empty(),
         "behind the canary"
     );
+}
+
+/// What is told of `general-1`, which the model knows by another uid.
+fn anew(unschedulable: bool) -> Input {
+    Input::NodeSeen {
+        node: "general-1".into(),
+        ready: true,
+        unschedulable,
+        kubelet_version: version(OLD),
+        uid: Some("another machine".into()),
+    }
+}
+
+fn gone() -> Input {
+    Input::NodeGone {
+        node: "general-1".into(),
+    }
+}
+
+#[test]
+fn a_node_that_is_lost_during_its_drain_is_drained_anew() {
+    let model = cluster().build();
+    let skipped = || ActionResult::Skipped {
+        reason: "its node is gone".into(),
+    };
+    // Deleted, and back later: the canary is another one meanwhile.
+    let mut run = Run::started(&model, &policy("1", true, OnDeadline::Stop));
+    run.members_done();
+    assert!(run.tell(gone()).is_empty(), "its drain runs");
+    assert_eq!(
+        run.end("drain general-1", skipped()),
+        ["drain general-2"],
+        "and is no failure"
+    );
+    assert_eq!(run.rollout.progress().skipped, 1);
+    assert!(run.tell(anew(false)).is_empty());
+    assert_eq!(run.rollout.progress().skipped, 0);
+    let through = run.through(&["drain", "upgrade", "verify"], "general-2");
+    assert_eq!(through, ["drain general-1"]);
+    assert_eq!(run.ok("drain general-1"), ["upgrade general-1"]);
+
+    // Made anew before anybody looked: whatever the drain says, it was not of
+    // this machine.
+    for result in [ActionResult::Succeeded(Outcome::SameNode), skipped()] {
+        let mut run = Run::started(&model, &policy("1", true, OnDeadline::Stop));
+        run.members_done();
+        assert!(run.tell(anew(false)).is_empty());
+        assert_eq!(run.end("drain general-1", result), ["drain general-1"]);
+        assert_eq!(run.ok("drain general-1"), ["upgrade general-1"]);
+    }
+}
+
+#[test]
+fn a_node_that_is_lost_between_drain_and_upgrade_is_drained_anew() {
+    let model = cluster().build();
+    for back_at_once in [true, false] {
+        let mut run = Run::started(&model, &policy("1", true, OnDeadline::Stop));
+        run.members_done();
+        run.tell(Input::Paused { paused: true });
+        assert!(run.ok("drain general-1").is_empty());
+        let lost = if back_at_once { anew(true) } else { gone() };
+        assert!(run.tell(lost).is_empty());
+        let goes_on = run.tell(Input::Paused { paused: false });
+        let next = if back_at_once { "1" } else { "2" };
+        assert_eq!(goes_on, [format!("drain general-{next}")]);
+    }
+    // Once its upgrade runs, that is the driver's to find out.
+    let mut run = Run::started(&model, &policy("1", true, OnDeadline::Stop));
+    run.members_done();
+    run.ok("drain general-1");
+    run.tell(anew(true));
+    assert_eq!(run.ok("upgrade general-1"), ["verify general-1"]);
 }

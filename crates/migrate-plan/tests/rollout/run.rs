@@ -90,6 +90,7 @@ impl Run {
             ready,
             unschedulable,
             kubelet_version: version(OLD),
+            uid: None,
         })
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Judge {
     /// Begun and not yet verified or given up.
     in_flight: BTreeMap<String, String>,
     given_up: BTreeSet<String>,
+    /// Told to be gone since their drain began.
+    lost: BTreeSet<String>,
     /// Ready and uncordoned, as last told; absent means gone.
     well: BTreeMap<String, bool>,
     not_ready: BTreeSet<String>,
@@ -61,8 +63,13 @@ impl Judge {
             judge.pools.insert(node.name.clone(), pool);
         }
         for standing in world.rollout.standings() {
-            let aborted = StopReason::Aborted.to_string();
-            if matches!(&standing.state, TargetState::Skipped { reason } if *reason != aborted) {
+            // Nor is a node that went while it waited to be tried again.
+            let others = [
+                StopReason::Aborted.to_string(),
+                "its node is gone".to_owned(),
+            ];
+            if matches!(&standing.state, TargetState::Skipped { reason } if !others.contains(reason))
+            {
                 judge.skipped.insert(standing.target.name().to_owned());
             }
         }
@@ -95,6 +102,17 @@ impl Judge {
                     return;
                 };
                 match result {
+                    // Nothing that is there has been drained.
+                    result
+                        if action.phase == Phase::Drain
+                            && self.lost.contains(action.target.name())
+                            && !self.aborting =>
+                    {
+                        if let ActionResult::Deferred { away } = result {
+                            let _ = self.is_full(world, &action, away);
+                        }
+                        self.in_flight.remove(action.target.name());
+                    }
                     ActionResult::Succeeded(outcome) => {
                         self.completed.insert(id.clone());
                         self.succeeded(world, &action, outcome);
@@ -138,12 +156,31 @@ impl Judge {
             }
             Input::NodeGone { node } => {
                 self.well.remove(node);
+                self.lose(world, node);
             }
             Input::Paused { paused } => self.paused = *paused,
             Input::Aborted => (self.aborting, self.stopped) = (true, false),
             Input::Cancelled => self.stopped |= !self.aborting,
             Input::Started => self.stopped &= self.aborting,
             _ => {}
+        }
+    }
+
+    /// A node is gone. If it was drained and no more, what comes back is not.
+    fn lose(&mut self, world: &World, node: &str) {
+        let Some(pool) = self.in_flight.get(node).cloned() else {
+            return;
+        };
+        self.lost.insert(node.to_owned());
+        let target = Target::Node {
+            pool,
+            node: node.to_owned(),
+        };
+        let id = |phase| ActionId::new(&world.plan.id, &target, phase);
+        let is_changed = self.upgrades.contains(&id(Phase::Upgrade));
+        if !is_changed && self.completed.remove(&id(Phase::Drain)) {
+            self.last_phase.remove(node);
+            self.in_flight.remove(node);
         }
     }
 
@@ -305,6 +342,9 @@ impl Judge {
                     _ => Some(Phase::Upgrade),
                 };
                 assert_eq!(self.last_phase.get(name).copied(), before, "{action}");
+                if action.phase == Phase::Drain {
+                    self.lost.remove(name);
+                }
                 if action.phase == Phase::Drain && !self.in_flight.contains_key(name) {
                     self.drain_begins(world, pool, name);
                 } else if action.phase == Phase::Confirm {

@@ -186,6 +186,7 @@ impl World {
                     ready,
                     unschedulable,
                     kubelet_version,
+                    uid: None,
                 });
             }
             Event::NodeGone(node) => self.tell(Input::NodeGone { node }),

@@ -166,6 +166,7 @@ impl ClusterAccess for Access {
                     ready: node.ready,
                     unschedulable: node.unschedulable,
                     kubelet_version: node.kubelet_version,
+                    uid: Some(node.uid),
                 });
                 let budgets = model.budgets.into_iter().map(|budget| Input::BudgetSeen {
                     key: BudgetKey::real(budget.namespace, budget.name),

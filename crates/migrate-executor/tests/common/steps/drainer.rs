@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream;
-use migrate_core::steps::{DrainCommand, DrainCommands, DrainEvent, DrainEvents, DrainOutcome};
+use migrate_core::steps::{
+    DrainCommand, DrainCommands, DrainEvent, DrainEvents, DrainFailure, DrainFailureKind,
+    DrainOutcome,
+};
 use migrate_core::{Fence, MigratePods, StepContext, StepError, StepErrorKind, StepInput};
 use tokio::time::sleep;
 
@@ -69,6 +72,7 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
     let run = fence.run.as_str();
     if world.lock().faults.refused.contains(&node) {
         let outcome = DrainOutcome::Failed {
+            kind: DrainFailureKind::Refused,
             reason: "it is not to be touched".to_owned(),
             retryable: false,
         };
@@ -76,6 +80,7 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
     }
     if !admits(world, fence, &node) {
         let outcome = DrainOutcome::Failed {
+            kind: DrainFailureKind::Superseded,
             reason: "another runner holds the run".to_owned(),
             retryable: false,
         };
@@ -88,6 +93,7 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
         if let Some(foreign) = foreign {
             let reason = format!("run {} has cordoned it", foreign.run);
             let outcome = DrainOutcome::Failed {
+                kind: DrainFailureKind::OtherOwner,
                 reason,
                 retryable: false,
             };
@@ -110,6 +116,7 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
     sleep(secs(3)).await;
     if world.lock().faults.undrainable.contains(&node) {
         let outcome = DrainOutcome::Failed {
+            kind: DrainFailureKind::Other,
             reason: "a budget that never gives way".to_owned(),
             retryable: false,
         };
@@ -138,7 +145,8 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
 async fn release(world: &World, fence: &Fence, node: String) -> DrainEvent {
     let run = fence.run.as_str();
     if !admits(world, fence, &node) {
-        let error = Some("another runner holds the run".to_owned());
+        let kind = DrainFailureKind::Superseded;
+        let error = Some(DrainFailure::new(kind, "another runner holds the run"));
         return DrainEvent::Released { node, error };
     }
     let lifted = {

@@ -1,6 +1,7 @@
 //! How drains begin and end.
 
 use super::*;
+use crate::machine::Listed;
 
 #[test]
 fn consent_is_asked_before_anything_is_changed() {
@@ -193,7 +194,7 @@ fn a_cordon_that_fails_is_tried_again_or_reported() {
         failure,
     });
     assert!(story.pass(1).contains(&cordons("a")));
-    let failure = Failure::permanent("forbidden; add the rule ...");
+    let failure = Failure::permanent(DrainFailureKind::Forbidden, "forbidden; add the rule ...");
     let outputs = story.tell(Input::CordonFailed {
         node: "a".into(),
         failure,
@@ -207,25 +208,43 @@ fn a_cordon_that_fails_is_tried_again_or_reported() {
     ));
 }
 
+/// A machine that is gone is not drained, and a cordon that went by its name may
+/// have reached the next one.
 #[test]
-fn a_node_that_goes_away_is_drained() {
+fn a_node_that_goes_away_is_gone_and_not_empty() {
+    let mut anew = Node::new("a", "v1.36.3".parse().unwrap());
+    anew.uid = "another machine".into();
+    let anew = Seen::new(anew, 0);
+    let restore = Output::RestoreCordon { node: "a".into() };
+    for lost in [
+        Input::NodeGone("a".into()),
+        Input::NodeSeen(anew.clone()),
+        Input::Listed(Listed::Nodes(vec![anew])),
+        Input::Listed(Listed::Nodes(Vec::new())),
+    ] {
+        let mut story = Story::new(options()).with_web(1, [pod("w-1", "a")]);
+        let (request, _) = asked(&story.begin("a")).remove(0);
+        let outputs = story.tell(lost);
+        assert_eq!(
+            outcome(&outputs),
+            Some(DrainOutcome::NodeGone { evictions: 0 })
+        );
+        assert!(outputs.contains(&Output::Abandon { request }));
+        assert_eq!(outputs.first(), Some(&restore), "{outputs:?}");
+    }
+    // Its cordon found nobody.
     let mut story = Story::new(options()).with_web(1, [pod("w-1", "a")]);
-    let (request, _) = asked(&story.begin("a")).remove(0);
-    let outputs = story.tell(Input::NodeGone("a".into()));
+    story.tell(Input::Synced);
+    story.tell(Input::NodesAdded(vec!["a".into()]));
+    let failure = Failure::permanent(DrainFailureKind::NoSuchNode, "no such node");
+    let outputs = story.tell(Input::CordonFailed {
+        node: "a".into(),
+        failure,
+    });
     assert_eq!(
         outcome(&outputs),
-        Some(DrainOutcome::Empty { evictions: 0 })
+        Some(DrainOutcome::NodeGone { evictions: 0 })
     );
-    assert!(outputs.contains(&Output::Abandon { request }));
-    let mut story = Story::new(options()).with_web(1, [pod("w-1", "a")]);
-    story.begin("a");
-    let mut other = Node::new("a", "v1.36.3".parse().unwrap());
-    other.uid = "another machine".into();
-    let outputs = story.tell(Input::NodeSeen(Seen::new(other, 0)));
-    assert!(matches!(
-        outcome(&outputs),
-        Some(DrainOutcome::Empty { .. })
-    ));
 }
 
 #[test]
@@ -267,7 +286,8 @@ fn downtime_is_announced_before_and_readiness_awaited_after() {
             assert_eq!(released(&story.see(tied(pod("db-0b", "a")))), Some(None));
         } else {
             let error = released(&story.pass(700)).flatten().unwrap();
-            assert!(error.contains("0 of 1 pods ready"), "{error}");
+            assert_eq!(error.kind, DrainFailureKind::NotBack);
+            assert!(error.reason.contains("0 of 1 pods ready"), "{error}");
         }
     }
 }
@@ -351,7 +371,7 @@ fn a_cordon_of_someone_else_is_kept_and_said_so() {
         still_cordoned: true,
     });
     let error = released(&outputs).flatten().unwrap();
-    assert!(error.contains("someone else keeps it cordoned"), "{error}");
+    assert_eq!(error.kind, DrainFailureKind::CordonKept, "{error}");
 }
 
 #[test]
@@ -369,8 +389,9 @@ fn watching_that_is_forbidden_fails_every_drain_with_the_rule() {
     let mut story = Story::new(options()).with_web(1, [pod("w-1", "a")]);
     story.begin("a");
     let rule = "list pods: forbidden; add the rule ...";
-    let outputs = story.tell(Input::Unobservable(Failure::permanent(rule)));
+    let outputs = story.tell(Input::Unobservable(Failure::permanent(DrainFailureKind::Forbidden, rule)));
     let failed = DrainOutcome::Failed {
+        kind: DrainFailureKind::Forbidden,
         reason: rule.into(),
         retryable: false,
     };

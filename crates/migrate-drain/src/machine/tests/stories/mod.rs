@@ -8,7 +8,7 @@ mod room;
 use std::time::Duration;
 
 use migrate_core::model::{NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Toleration};
-use migrate_core::steps::{DrainEvent, DrainOutcome};
+use migrate_core::steps::{DrainEvent, DrainFailure, DrainFailureKind, DrainOutcome};
 use migrate_core::{
     ClusterId, ClusterModel, ControllerRef, DisruptionBudget, EventKind, IntOrPercent,
     LabelSelector, Moment, NeedsConsent, Node, Pod, PodId, Workload, WorkloadId,
@@ -223,7 +223,7 @@ fn outcome(outputs: &[Output]) -> Option<DrainOutcome> {
     })
 }
 
-fn released(outputs: &[Output]) -> Option<Option<String>> {
+fn released(outputs: &[Output]) -> Option<Option<DrainFailure>> {
     outputs.iter().find_map(|output| match output {
         Output::Done(DrainEvent::Released { error, .. }) => Some(error.clone()),
         _ => None,
