@@ -58,7 +58,7 @@ impl Drain {
     }
 
     /// What the drain still waits for, in one line.
-    fn unfinished(&self, node: &str) -> Option<String> {
+    fn left_to_do(&self, node: &str) -> Option<String> {
         let drain = self.nodes.get(node)?;
         let dry_run = self.options.dry_run;
         let left = drain.pods.values().filter(|record| match record.state {
@@ -97,7 +97,7 @@ impl Drain {
 
     /// Ends the drain if everything is done, after one more look.
     pub(super) fn conclude(&mut self, node: &str) {
-        let unfinished = self.unfinished(node);
+        let unfinished = self.left_to_do(node);
         let done = unfinished.is_none();
         self.say_waiting(node, unfinished);
         let Some(drain) = self.nodes.get_mut(node) else {
@@ -161,7 +161,7 @@ impl Drain {
             .nodes
             .get(node)
             .is_some_and(|d| d.stage == Stage::Looking);
-        if looking && self.unfinished(node).is_none() {
+        if looking && self.left_to_do(node).is_none() {
             let evictions = self.nodes.get(node).map_or(0, |d| d.evictions);
             self.finish(node, DrainOutcome::Empty { evictions });
         } else if let Some(drain) = self.nodes.get_mut(node).filter(|_| looking) {

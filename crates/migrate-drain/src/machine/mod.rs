@@ -205,7 +205,8 @@ impl Drain {
 
     /// How each drain ends if it is cancelled now.
     pub fn unfinished(&self) -> impl Iterator<Item = (&str, DrainOutcome)> {
-        self.nodes.iter().map(|(node, drain)| {
+        let drains = self.nodes.iter().filter(|(_, it)| it.only.is_none());
+        drains.map(|(node, drain)| {
             let outcome = DrainOutcome::Cancelled {
                 cordoned: drain.stage != Stage::New && !self.options.dry_run,
                 evictions: drain.evictions,

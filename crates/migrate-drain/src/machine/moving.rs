@@ -6,7 +6,7 @@
 //! is for whoever asked to look at.
 
 use migrate_core::spread::PodMove;
-use migrate_core::steps::{DrainEvent, DrainOutcome};
+use migrate_core::steps::{DrainEvent, DrainFailureKind, DrainOutcome};
 
 use super::Drain;
 use super::io::Output;
@@ -22,6 +22,7 @@ impl Drain {
         };
         if busy {
             let outcome = DrainOutcome::Failed {
+                kind: DrainFailureKind::Overtaken,
                 reason: "its node is being drained or given back".to_owned(),
                 retryable: true,
             };
@@ -64,6 +65,7 @@ impl Drain {
     pub(super) fn leave_move(&mut self, node: &str, why: &str) {
         if self.nodes.get(node).is_some_and(|it| it.only.is_some()) {
             let outcome = DrainOutcome::Failed {
+                kind: DrainFailureKind::Overtaken,
                 reason: why.to_owned(),
                 retryable: true,
             };

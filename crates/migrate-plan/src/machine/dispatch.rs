@@ -27,7 +27,7 @@ impl Machine {
                     {
                         self.put_back(slot);
                         // The workers may have waited for it.
-                        self.dispatch_members();
+                        self.dispatch_stages();
                     }
                     State::Due(phase) => self.begin(target, phase),
                     _ => {}
