@@ -65,5 +65,5 @@ pub use cordon::{
 pub use error::Error;
 pub use evict::{EvictOptions, EvictionAnswer, evict};
 pub use guard::{DryRunGuard, DryRunGuardLayer, Refused, read_only};
-pub use observe::{control_plane, observe};
+pub use observe::{Lists, control_plane, observe};
 pub use watch::{WatchEvent, Watchable, watch};

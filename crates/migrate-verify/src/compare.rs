@@ -11,7 +11,7 @@ use migrate_core::{Finding, KubeVersion, ObjectName, Role, Severity, WorkloadId}
 
 pub use settle::SETTLE;
 
-/// When a pending verdict is worth asking for again.
+/// When a pending verdict is worth asking for again, unless it is known when.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Compares `now` with `before` within `scope`.
@@ -58,14 +58,15 @@ pub fn compare(
     if check.missing.is_empty() {
         return Verdict::Pass;
     }
+    let retry_after = check.retry_after();
     Verdict::Pending {
         missing: check.missing,
-        retry_after: RETRY_AFTER,
+        retry_after,
     }
 }
 
 /// The workloads that had pods on `node` when the run was planned.
-fn workloads_of(input: &StepInput, node: &str) -> BTreeSet<WorkloadId> {
+pub(crate) fn workloads_of(input: &StepInput, node: &str) -> BTreeSet<WorkloadId> {
     let pods = input.pods_on(node).into_iter();
     pods.filter(|pod| !pod.is_daemon())
         .filter_map(|pod| pod.workload.clone())
@@ -95,7 +96,7 @@ fn nodes_wanted<'a>(
 
 /// Whether a restart of this node's kubelet takes a part of the control plane
 /// away: it ends static pods whose definition it reads differently.
-fn hosts_control_plane(input: &StepInput, before: &Baseline, node: &str) -> bool {
+pub(crate) fn hosts_control_plane(input: &StepInput, before: &Baseline, node: &str) -> bool {
     let is_labelled = || {
         let mut nodes = input.model.nodes.iter();
         nodes.any(|known| known.name == node && known.role == Role::ControlPlane)

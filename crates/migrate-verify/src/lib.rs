@@ -39,6 +39,7 @@
 
 mod baseline;
 mod compare;
+mod extent;
 mod health;
 mod signals;
 

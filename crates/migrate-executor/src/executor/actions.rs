@@ -76,7 +76,8 @@ impl Executor {
         for (id, result) in late {
             self.action_ended(id, Some(result));
         }
-        let (job, outputs) = self.checks.act(now, &self.shop);
+        let before = self.state.baseline.as_ref();
+        let (job, outputs) = self.checks.act(now, before, &self.shop);
         self.jobs.extend(job);
         self.take_check_outputs(outputs);
         self.lifting.retain(|node, until| {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use migrate_core::steps::{Baseline, BaselineLease, BaselineRollout};
 use migrate_core::{ObjectName, WorkloadId};
 
-use super::Comparison;
+use super::{Comparison, RETRY_AFTER};
 use crate::signals::SYSTEM;
 
 /// How long the control plane has to be up before anything follows.
@@ -21,6 +21,8 @@ use crate::signals::SYSTEM;
 /// back while the watch that tells them of pods is not; nothing in the API
 /// shows when it is. After this time the longest wait is over.
 pub const SETTLE: Duration = Duration::from_secs(60);
+
+const QUIET: &str = "KM-VERIFY-012";
 
 impl Comparison<'_> {
     /// The cluster has settled after the part of the control plane on `node`
@@ -63,11 +65,24 @@ impl Comparison<'_> {
                 since + SETTLE
             );
             self.miss(
-                "KM-VERIFY-012",
+                QUIET,
                 ObjectName::cluster("ControlPlane", "all members"),
                 evidence,
                 "wait; if the time never comes, compare the clocks of the control-plane nodes",
             );
+        }
+    }
+
+    /// When to look again: where only the quiet is missing, at its end.
+    pub(super) fn retry_after(&self) -> Duration {
+        let only_quiet = self.missing.iter().all(|it| it.code == QUIET);
+        match (self.now.server_time, self.now.control_plane_since) {
+            (Some(now), Some(since)) if only_quiet => {
+                // Its clock has whole seconds, and may be behind.
+                let left = (since + SETTLE).since(now).min(SETTLE);
+                left.max(RETRY_AFTER)
+            }
+            _ => RETRY_AFTER,
         }
     }
 

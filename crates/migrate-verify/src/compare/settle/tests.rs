@@ -100,6 +100,20 @@ fn kubelet_of(node: &str) -> VerifyScope {
 }
 
 #[test]
+fn where_only_the_quiet_is_missing_the_next_look_is_at_its_end() {
+    let after = |change: Change| match verdict(&member(), change) {
+        Verdict::Pending { retry_after, .. } => retry_after.as_secs(),
+        verdict => panic!("{verdict:?}"),
+    };
+    assert_eq!(after(|_, now| now.control_plane_since = Some(at(970))), 30);
+    let also_a_rollout: Change = |_, now| {
+        now.control_plane_since = Some(at(970));
+        now.rollouts[0].available = 2;
+    };
+    assert_eq!(after(also_a_rollout), 2);
+}
+
+#[test]
 fn each_thing_that_has_not_settled_is_named() {
     let table: &[(&str, Change, &[&str])] = &[
         ("settled", |_, _| {}, &[]),
