@@ -33,6 +33,22 @@ async fn checks_that_cannot_be_made_for_a_moment_are_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_gets_on_may_take_longer_than_the_deadline_of_a_verification() {
+    let run = async |shows: bool| {
+        let mut case = Case::new();
+        case.policy.deadlines.verify = secs(30);
+        case.world.lock().faults.rolling = (100, shows);
+        case.run().await
+    };
+    let report = run(true).await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    assert!(report.duration.actual > secs(200), "{report}");
+    let report = run(false).await;
+    let stopped = matches!(report.outcome, RunOutcome::Stopped { .. });
+    assert!(stopped, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hook_that_lies_is_caught_by_the_verification() {
     let mut case = Case::new();
     case.policy.deadlines.verify = secs(30);

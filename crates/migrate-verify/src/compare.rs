@@ -33,6 +33,8 @@ pub fn compare(
         daemon_sets: daemon_sets_of(now),
         missing: Vec::new(),
         lost: Vec::new(),
+        updated: 0,
+        is_rolling: false,
     };
     match scope {
         VerifyScope::ControlPlane { member } => {
@@ -58,10 +60,10 @@ pub fn compare(
     if check.missing.is_empty() {
         return Verdict::Pass;
     }
-    let retry_after = check.retry_after();
     Verdict::Pending {
+        retry_after: check.retry_after(),
+        progress: check.progress(),
         missing: check.missing,
-        retry_after,
     }
 }
 
@@ -124,6 +126,10 @@ struct Comparison<'a> {
     daemon_sets: BTreeSet<String>,
     missing: Vec<Finding>,
     lost: Vec<Finding>,
+    /// Pods of the newest template, of all rollouts.
+    updated: u64,
+    /// Whether a rollout is waited for.
+    is_rolling: bool,
 }
 
 impl Comparison<'_> {

@@ -107,10 +107,9 @@ impl Case {
     async fn read_for(&self, scope: &VerifyScope) -> BTreeSet<String> {
         self.asked.lock().unwrap().clear();
         let scopes = std::slice::from_ref(scope);
-        let looked = self
-            .health
-            .observe_for(&context(), &self.input, &self.before, scopes);
-        let _ = looked.await.unwrap();
+        let (cx, before) = (context(), &self.before);
+        let look = self.health.observe_for(&cx, &self.input, before, scopes);
+        let _ = look.await.unwrap();
         self.asked.lock().unwrap().clone()
     }
 

@@ -405,6 +405,11 @@ pub struct BaselineRollout {
     pub updated: u32,
     /// Pods that are available.
     pub available: u32,
+    /// How many pods its strategy takes or adds at once: with as many that
+    /// cannot become available it goes no further. Absent where that is not
+    /// known, or where nothing rolls.
+    #[serde(default)]
+    pub at_once: Option<u32>,
 }
 
 impl BaselineRollout {
@@ -416,6 +421,7 @@ impl BaselineRollout {
             desired,
             updated: desired,
             available: desired,
+            at_once: None,
         }
     }
 }
@@ -465,6 +471,11 @@ pub enum Verdict {
         /// When to look again.
         #[serde(skip)]
         retry_after: Duration,
+        /// Grows while something that is missing gets on, as the pods of a
+        /// rollout; 0 where nothing shows. The caller's deadline counts from the
+        /// last time that it was above all before it.
+        #[serde(skip)]
+        progress: u64,
     },
     /// Worse, and waiting will not help.
     Fail {

@@ -50,6 +50,10 @@ struct Check {
     after: u64,
     due: Moment,
     deadline: Moment,
+    /// How long it may take without getting on.
+    within: Duration,
+    /// How far it has got.
+    progress: Option<u64>,
     /// What was last missing.
     missing: Vec<Finding>,
 }
@@ -116,6 +120,8 @@ impl Checks {
             after: self.round,
             due: now,
             deadline: now + within,
+            within,
+            progress: None,
             missing: Vec::new(),
         };
         self.running.insert(key, check);
@@ -205,8 +211,10 @@ impl Checks {
                 Verdict::Pending {
                     missing,
                     retry_after,
+                    progress,
                 } => {
                     check.missing = missing;
+                    check.gets_on(progress, now);
                     check.due = now + retry_after.max(pace.verify);
                 }
                 _ => check.due = now + pace.verify,
@@ -299,11 +307,21 @@ impl Check {
         self.steps.pop_front();
         self.after = round;
         self.due = now;
+        self.progress = None;
         self.missing.clear();
         match self.steps.front()? {
             CheckStep::Compare(_) => Some(None),
             CheckStep::Release(node) => Some(Some(node.clone())),
         }
+    }
+
+    /// What gets on, as a rollout on a hundred nodes, one after the other, is
+    /// given time as long as it does.
+    fn gets_on(&mut self, progress: u64, now: Moment) {
+        if self.progress.is_some_and(|best| progress > best) {
+            self.deadline = now + self.within;
+        }
+        self.progress = self.progress.max(Some(progress));
     }
 
     fn late(&self, key: &CheckKey) -> Vec<Finding> {
@@ -370,6 +388,7 @@ fn unseen(error: &StepError, pace: &Pace) -> Verdict {
         Verdict::Pending {
             missing: vec![finding],
             retry_after: pace.retry,
+            progress: 0,
         }
     } else {
         Verdict::Fail {

@@ -98,6 +98,8 @@ pub(crate) struct Faults {
     pub(crate) preflight_away: u32,
     /// The cluster cannot be observed.
     pub(crate) unobservable: bool,
+    /// A member's agents roll out for that many looks, and whether that shows.
+    pub(crate) rolling: (u32, bool),
 }
 
 /// A node, or a control-plane member.

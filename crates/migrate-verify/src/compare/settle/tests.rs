@@ -66,6 +66,10 @@ fn verdict(scope: &VerifyScope, change: Change) -> Verdict {
     let mut before = cluster("v1.36.3", 100, 50);
     let mut now = cluster("v1.37.2", 1000, 900);
     change(&mut before, &mut now);
+    judged(scope, &before, &now)
+}
+
+fn judged(scope: &VerifyScope, before: &Baseline, now: &Baseline) -> Verdict {
     let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
     model.nodes = vec![Node::new("cp", version("v1.36.3"))];
     model.nodes[0].role = Role::ControlPlane;
@@ -74,12 +78,16 @@ fn verdict(scope: &VerifyScope, change: Change) -> Verdict {
         Arc::new(Policy::default()),
         version("v1.37.2"),
     );
-    compare(&input, scope, &before, &now)
+    compare(&input, scope, before, now)
 }
 
 /// Code and object of everything that is waited for.
 fn waits(scope: &VerifyScope, change: Change) -> Vec<String> {
-    match verdict(scope, change) {
+    named(verdict(scope, change))
+}
+
+fn named(verdict: Verdict) -> Vec<String> {
+    match verdict {
         Verdict::Pending { missing, .. } => missing
             .into_iter()
             .map(|finding| format!("{} {}", finding.code, finding.object))
@@ -292,6 +300,26 @@ fn what_was_not_so_before_is_not_asked_for() {
                 now.rollouts[0].updated = 2;
             },
         ),
+        (
+            "a pod of the old template on a node that is down since before",
+            |before, now| {
+                for state in [&mut *before, &mut *now] {
+                    node(state, "w2").ready = false;
+                    state.rollouts[0].available = 2;
+                }
+                now.rollouts[0].updated = 2;
+            },
+        ),
+        (
+            "a rollout that a pod that was not available holds up",
+            |before, now| {
+                for state in [&mut *before, &mut *now] {
+                    state.rollouts[0].available = 2;
+                    state.rollouts[0].at_once = Some(1);
+                }
+                now.rollouts[0].updated = 0;
+            },
+        ),
         ("a DaemonSet that was deleted", |_, now| {
             now.rollouts.remove(0);
             now.workloads.remove(0);
@@ -314,6 +342,53 @@ fn what_was_not_so_before_is_not_asked_for() {
     for (name, change) in table {
         assert_eq!(verdict(&member(), *change), Verdict::Pass, "{name}");
     }
+}
+
+#[test]
+fn what_holds_up_a_rollout_excuses_it_only_while_it_is_so() {
+    let proxy = ["KM-VERIFY-010 DaemonSet kube-system/kube-proxy"];
+    let table: &[(&str, Change)] = &[
+        ("it is available again", |before, now| {
+            before.rollouts[0].available = 2;
+            now.rollouts[0].at_once = Some(1);
+        }),
+        ("more may be taken at once", |before, now| {
+            before.rollouts[0].available = 2;
+            now.rollouts[0].available = 2;
+            now.rollouts[0].at_once = Some(2);
+        }),
+        ("it was available before", |_, now| {
+            now.rollouts[0].available = 2;
+            now.rollouts[0].at_once = Some(1);
+        }),
+        ("the node is Ready again", |before, _| {
+            node(before, "w2").ready = false;
+        }),
+    ];
+    for (name, change) in table {
+        let mut before = cluster("v1.36.3", 100, 50);
+        let mut now = cluster("v1.37.2", 1000, 900);
+        now.rollouts[0].updated = 2;
+        change(&mut before, &mut now);
+        assert_eq!(named(judged(&member(), &before, &now)), proxy, "{name}");
+    }
+}
+
+#[test]
+fn a_rollout_that_gets_on_is_progress_and_its_end_is_not_less() {
+    let progress = |change: Change| match verdict(&member(), change) {
+        Verdict::Pending { progress, .. } => progress,
+        verdict => panic!("{verdict:?}"),
+    };
+    assert_eq!(progress(|_, now| now.rollouts[0].updated = 1), 1 + 2);
+    assert_eq!(progress(|_, now| now.rollouts[0].updated = 2), 2 + 2);
+    let unseen: Change = |_, now| now.rollouts[0].observed = false;
+    assert_eq!(progress(unseen), 2, "its count is of the spec before");
+    assert_eq!(
+        progress(|_, now| now.leaders.clear()),
+        0,
+        "none is waited for"
+    );
 }
 
 #[test]
