@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .run(&cx, &input, &VerifyScope::cluster(), &before)
             .await?
         {
-            Verdict::Pass => break println!("as well as before"),
+            Verdict::Pass { .. } => break println!("as well as before"),
             Verdict::Pending { missing, .. } => {
                 missing.iter().for_each(|finding| println!("{finding}"));
                 tokio::time::sleep(Duration::from_secs(2)).await;

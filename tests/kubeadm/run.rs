@@ -164,7 +164,7 @@ impl VerifyMigration for Unsettled {
             } => {
                 missing.retain(|finding| !SETTLE_CODES.contains(&finding.code.as_str()));
                 match missing.is_empty() {
-                    true => Verdict::Pass,
+                    true => Verdict::passed(),
                     false => Verdict::Pending {
                         missing,
                         retry_after,

@@ -33,6 +33,7 @@ pub fn compare(
         daemon_sets: daemon_sets_of(now),
         missing: Vec::new(),
         lost: Vec::new(),
+        notes: Vec::new(),
         updated: 0,
         is_rolling: false,
     };
@@ -58,7 +59,7 @@ pub fn compare(
         };
     }
     if check.missing.is_empty() {
-        return Verdict::Pass;
+        return Verdict::Pass { notes: check.notes };
     }
     Verdict::Pending {
         retry_after: check.retry_after(),
@@ -126,6 +127,7 @@ struct Comparison<'a> {
     daemon_sets: BTreeSet<String>,
     missing: Vec<Finding>,
     lost: Vec<Finding>,
+    notes: Vec<Finding>,
     /// Pods of the newest template, of all rollouts.
     updated: u64,
     /// Whether a rollout is waited for.
@@ -136,6 +138,12 @@ impl Comparison<'_> {
     fn miss(&mut self, code: &str, object: ObjectName, evidence: String, cure: &str) {
         let finding = Finding::new(code, Severity::Blocker, object, evidence, cure);
         self.missing.push(finding);
+    }
+
+    fn note(&mut self, code: &str, id: &WorkloadId, evidence: String, cure: &str) {
+        let object = ObjectName::namespaced(&id.kind, &id.namespace, &id.name);
+        let finding = Finding::new(code, Severity::Warning, object, evidence, cure);
+        self.notes.push(finding);
     }
 
     fn cluster(&mut self, replaced: &BTreeMap<String, BTreeSet<String>>) {
@@ -217,28 +225,38 @@ impl Comparison<'_> {
     fn workloads(&mut self, ids: &BTreeSet<WorkloadId>) {
         let now: BTreeMap<&WorkloadId, &BaselineWorkload> =
             self.now.workloads.iter().map(|w| (&w.id, w)).collect();
-        let worse: Vec<(WorkloadId, String)> = self
-            .before
-            .workloads
-            .iter()
-            .filter(|before| ids.contains(&before.id))
-            .filter_map(|before| {
-                // Deleted meanwhile: not ours to blame.
-                let now = now.get(&before.id)?;
-                let wanted = before.available.min(now.replicas);
-                let evidence = if now.available < wanted {
-                    format!("{} pods are available, {wanted} were before", now.available)
-                } else if before.observed && !now.observed {
-                    "how many pods are available is not known: its status is of an older spec"
-                        .to_owned()
-                } else {
-                    return None;
-                };
-                Some((before.id.clone(), evidence))
-            })
-            .collect();
-        for (id, evidence) in worse {
-            let object = ObjectName::namespaced(id.kind, id.namespace, id.name);
+        let all = self.before.workloads.iter();
+        for before in all.filter(|before| ids.contains(&before.id)) {
+            let id = &before.id;
+            let Some(now) = now.get(id) else {
+                // Not ours to blame, unless nobody did it. Empty ReplicaSets come
+                // and go.
+                if before.replicas > 0 {
+                    let evidence =
+                        format!("it is gone, and wanted {} pods before", before.replicas);
+                    let cure = "nothing, if somebody deleted it; else create it again";
+                    self.note("KM-VERIFY-016", id, evidence, cure);
+                }
+                continue;
+            };
+            let wanted = before.available.min(now.replicas);
+            let evidence = if now.available < wanted {
+                format!("{} pods are available, {wanted} were before", now.available)
+            } else if before.observed && !now.observed {
+                "how many pods are available is not known: its status is of an older spec"
+                    .to_owned()
+            } else {
+                if now.replicas < before.replicas {
+                    let evidence = format!(
+                        "it wants {} pods, and wanted {} before",
+                        now.replicas, before.replicas
+                    );
+                    let cure = "nothing, if somebody or an autoscaler scaled it down";
+                    self.note("KM-VERIFY-017", id, evidence, cure);
+                }
+                continue;
+            };
+            let object = ObjectName::namespaced(&id.kind, &id.namespace, &id.name);
             let cure = "look at its pods that are not Ready and at their events";
             self.miss("KM-VERIFY-004", object, evidence, cure);
         }

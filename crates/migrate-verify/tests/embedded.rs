@@ -85,7 +85,7 @@ async fn codes(client: &Client, before: &Baseline, now: &Baseline) -> Vec<String
         member: "control-plane".into(),
     };
     match ClusterHealth::new(client.clone()).compare(&input, &scope, before, now) {
-        Verdict::Pass => Vec::new(),
+        Verdict::Pass { .. } => Vec::new(),
         Verdict::Pending { missing, .. } => missing.into_iter().map(|found| found.code).collect(),
         verdict => panic!("{verdict:?}"),
     }
@@ -210,7 +210,7 @@ async fn after_member(client: &Client, before: &Baseline) -> (Vec<String>, u64) 
         Verdict::Pending {
             missing, progress, ..
         } => (missing.into_iter().map(|it| it.code).collect(), progress),
-        Verdict::Pass => (Vec::new(), 0),
+        Verdict::Pass { .. } => (Vec::new(), 0),
         verdict => panic!("{verdict:?}"),
     }
 }

@@ -161,7 +161,7 @@ async fn a_look_at_a_part_says_what_one_at_the_whole_says() {
     for scope in case.scopes() {
         let [part, whole] = case.verdicts(&scope).await;
         assert_eq!(part, whole, "{scope:?}");
-        assert_eq!(part, Verdict::Pass, "{scope:?}");
+        assert_eq!(part, Verdict::passed(), "{scope:?}");
     }
     let before = case.before.nodes.get_mut(&case.node).unwrap();
     assert_eq!(before.daemons, ["agents/log", "kube-system/kube-proxy"]);
@@ -172,6 +172,6 @@ async fn a_look_at_a_part_says_what_one_at_the_whole_says() {
     for scope in case.scopes() {
         let [part, whole] = case.verdicts(&scope).await;
         assert_eq!(part, whole, "{scope:?}");
-        assert_ne!(part, Verdict::Pass, "{scope:?}");
+        assert_ne!(part, Verdict::passed(), "{scope:?}");
     }
 }

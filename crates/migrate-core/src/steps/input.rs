@@ -463,7 +463,11 @@ impl BaselineWorkload {
 #[must_use = "an unread verdict protects nothing"]
 pub enum Verdict {
     /// As well as before, at the target.
-    Pass,
+    Pass {
+        /// What passed and a person may want to know all the same, as a workload
+        /// that somebody has deleted.
+        notes: Vec<Finding>,
+    },
     /// Not yet; waiting may help.
     Pending {
         /// What is missing.
@@ -482,4 +486,11 @@ pub enum Verdict {
         /// What is worse.
         findings: Vec<Finding>,
     },
+}
+
+impl Verdict {
+    /// As well as before, and nothing to say about it.
+    pub fn passed() -> Self {
+        Self::Pass { notes: Vec::new() }
+    }
 }

@@ -67,6 +67,8 @@ enum CheckStep {
 
 /// What to do, or what came of a verification.
 pub(super) enum CheckOutput {
+    /// What passed, and the report is to tell.
+    Noted(Vec<Finding>),
     Release(String),
     Passed(CheckKey),
     Failed(CheckKey, Vec<Finding>),
@@ -197,13 +199,18 @@ impl Checks {
                 Err(error) => unseen(error, pace),
             };
             match verdict {
-                Verdict::Pass => match check.advance(self.round, now) {
-                    Some(release) => outputs.extend(release.map(CheckOutput::Release)),
-                    None => {
-                        ended.push(key.clone());
-                        outputs.push(CheckOutput::Passed(key.clone()));
+                Verdict::Pass { notes } => {
+                    if !notes.is_empty() {
+                        outputs.push(CheckOutput::Noted(notes));
                     }
-                },
+                    match check.advance(self.round, now) {
+                        Some(release) => outputs.extend(release.map(CheckOutput::Release)),
+                        None => {
+                            ended.push(key.clone());
+                            outputs.push(CheckOutput::Passed(key.clone()));
+                        }
+                    }
+                }
                 Verdict::Fail { findings } => {
                     ended.push(key.clone());
                     outputs.push(CheckOutput::Failed(key.clone(), findings));

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use migrate_core::{
-    ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, IntOrPercent,
-    KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Policy, Role, Workload, WorkloadId,
+    ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, Finding,
+    IntOrPercent, KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Policy, Role, Workload,
+    WorkloadId,
 };
 use migrate_executor::AnchorState;
 use migrate_kube::Holder;
@@ -100,6 +101,8 @@ pub(crate) struct Faults {
     pub(crate) unobservable: bool,
     /// A member's agents roll out for that many looks, and whether that shows.
     pub(crate) rolling: (u32, bool),
+    /// A verification that passes notes it.
+    pub(crate) noted: Vec<Finding>,
 }
 
 /// A node, or a control-plane member.

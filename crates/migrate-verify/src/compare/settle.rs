@@ -191,6 +191,14 @@ impl Comparison<'_> {
                     evidence,
                     "look at its pods that are not available and at their events",
                 );
+            } else if now.updated < now.desired && is_held_up(before, now) {
+                let evidence = format!(
+                    "pods that were not available before hold up its rollout: of {} pods {} are of \
+                     the newest template",
+                    now.desired, now.updated
+                );
+                let cure = "bring back the nodes of these pods, or delete the nodes";
+                self.note("KM-VERIFY-018", &before.id, evidence, cure);
             }
         }
     }

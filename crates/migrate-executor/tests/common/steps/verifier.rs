@@ -84,7 +84,8 @@ impl VerifyMigration for Verifier {
             _ => unreachable!(),
         };
         if is_well {
-            return Verdict::Pass;
+            let notes = self.0.lock().faults.noted.clone();
+            return Verdict::Pass { notes };
         }
         let object = ObjectName::cluster("Scope", format!("{scope:?}"));
         let finding = Finding::new(

@@ -92,7 +92,7 @@ fn named(verdict: Verdict) -> Vec<String> {
             .into_iter()
             .map(|finding| format!("{} {}", finding.code, finding.object))
             .collect(),
-        Verdict::Pass => Vec::new(),
+        Verdict::Pass { .. } => Vec::new(),
         verdict => panic!("{verdict:?}"),
     }
 }
@@ -340,7 +340,22 @@ fn what_was_not_so_before_is_not_asked_for() {
         }),
     ];
     for (name, change) in table {
-        assert_eq!(verdict(&member(), *change), Verdict::Pass, "{name}");
+        let passed = verdict(&member(), *change);
+        assert!(matches!(passed, Verdict::Pass { .. }), "{name}: {passed:?}");
+    }
+}
+
+#[test]
+fn a_rollout_that_is_held_up_passes_with_a_note() {
+    let held_up: Change = |before, now| {
+        before.rollouts[0].available = 2;
+        now.rollouts[0].available = 2;
+        now.rollouts[0].at_once = Some(1);
+        now.rollouts[0].updated = 0;
+    };
+    match verdict(&member(), held_up) {
+        Verdict::Pass { notes } => assert_eq!(notes[0].code, "KM-VERIFY-018"),
+        verdict => panic!("{verdict:?}"),
     }
 }
 
@@ -417,7 +432,7 @@ fn a_baseline_of_an_older_journal_is_read_and_asks_for_what_it_knew() {
         Arc::new(Policy::default()),
         version("v1.37.2"),
     );
-    assert_eq!(compare(&input, &member(), &old, &now), Verdict::Pass);
+    assert_eq!(compare(&input, &member(), &old, &now), Verdict::passed());
     assert_eq!(
         compare(&input, &kubelet_of("cp"), &old, &now),
         Verdict::Pass
