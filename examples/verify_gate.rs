@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cluster = SimCluster::demo(7).await?;
     let client = cluster.client();
     let clock = TokioClock::starting_at(Moment::from_millis(cluster.now_ms()));
-    let cx = StepContext::new(Arc::new(clock), Fence::new("gate", 1));
+    let cx = StepContext::new(Arc::new(clock), Fence::without_lease("gate"));
 
     let health = ClusterHealth::new(client.clone());
     let before = health.observe(&cx).await?;
