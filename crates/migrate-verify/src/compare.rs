@@ -4,10 +4,13 @@ mod node;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use migrate_core::steps::{Baseline, BaselineWorkload, StepInput, Verdict, VerifyScope};
-use migrate_core::{Finding, KubeVersion, ObjectName, Role, Severity, WorkloadId};
+use migrate_core::{
+    ClusterId, ClusterModel, Finding, KubeVersion, ObjectName, Role, Severity, WorkloadId,
+};
 
 pub use settle::SETTLE;
 
@@ -66,6 +69,18 @@ pub fn compare(
         progress: check.progress(),
         missing: check.missing,
     }
+}
+
+/// Compares the whole cluster `now` with `before`, whatever the versions: for who
+/// has these two alone.
+///
+/// Nodes that were replaced on purpose are missed; [`compare`] can be told.
+pub fn compare_baselines(before: &Baseline, now: &Baseline) -> Verdict {
+    let model = ClusterModel::new(ClusterId::new(""), now.taken_at);
+    // Whatever runs is newer.
+    let target = KubeVersion::new(0, 0, 0);
+    let input = StepInput::new(Arc::new(model), Arc::default(), target);
+    compare(&input, &VerifyScope::cluster(), before, now)
 }
 
 /// The workloads that had pods on `node` when the run was planned.

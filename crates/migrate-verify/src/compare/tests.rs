@@ -200,6 +200,21 @@ fn who_scales_down_or_deletes_meanwhile_is_not_blamed_on_the_upgrade_and_told() 
     assert_eq!(noted(&all, &now), gone);
 }
 
+#[test]
+fn two_baselines_are_compared_whatever_their_versions() {
+    let (old, new) = (cluster("v1.36.3"), cluster("v1.37.2"));
+    let (old, new) = (baseline(&old, true), baseline(&new, true));
+    assert_eq!(compare_baselines(&old, &new), Verdict::passed());
+    assert_eq!(compare_baselines(&new, &old), Verdict::passed());
+    let mut worse = new.clone();
+    worse.workloads[1].available -= 1;
+    let verdict = compare_baselines(&old, &worse);
+    assert!(matches!(verdict, Verdict::Pending { .. }), "{verdict:?}");
+    worse.nodes.clear();
+    let verdict = compare_baselines(&old, &worse);
+    assert!(matches!(verdict, Verdict::Fail { .. }), "{verdict:?}");
+}
+
 /// What a status says of `web`, whose three pods are Ready, before and now.
 fn of_status(before: Option<u32>, now: Option<u32>) -> Vec<String> {
     let seen = |at: &str, available| {
