@@ -1,5 +1,6 @@
 //! Making a client, and reading through it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::Uri;
@@ -133,7 +134,32 @@ pub async fn list<K>(client: &Client, selection: &Selection) -> Result<Vec<K>, E
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let path = K::url_path(&(), selection.namespace.as_deref());
+    list_of(client, &(), selection).await
+}
+
+/// As [`list`], of a kind that may have no type here.
+///
+/// # Errors
+/// As [`list`].
+pub async fn list_of<K>(
+    client: &Client,
+    kind: &K::DynamicType,
+    selection: &Selection,
+) -> Result<Vec<K>, Error>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let path = K::url_path(kind, selection.namespace.as_deref());
+    let owned = |text: Cow<'_, str>| text.into_owned();
+    let mut call = ApiCall::dynamic(
+        "list",
+        owned(K::group(kind)),
+        owned(K::kind(kind)),
+        owned(K::plural(kind)),
+    );
+    if let Some(namespace) = &selection.namespace {
+        call = call.within(namespace);
+    }
     let first = ListParams {
         label_selector: selection.labels.clone(),
         field_selector: selection.fields.clone(),
@@ -144,10 +170,7 @@ where
     let mut params = first.clone();
     let mut items = Vec::new();
     loop {
-        let mut call = ApiCall::new::<K>("list");
-        if let Some(namespace) = &selection.namespace {
-            call = call.within(namespace);
-        }
+        let call = call.clone();
         let request = match Request::new(&path).list(&params) {
             Ok(request) => request,
             Err(error) => return Err(call.failed(kube::Error::BuildRequest(error))),

@@ -55,7 +55,8 @@ mod watch;
 pub use anchor::{Anchor, Claim, Holder, RunMark};
 pub use call::ApiCall;
 pub use client::{
-    READ_DEADLINE, Selection, cluster_id, connect, get, list, server_version, within_deadline,
+    READ_DEADLINE, Selection, cluster_id, connect, get, list, list_of, server_version,
+    within_deadline,
 };
 pub use clock::TokioClock;
 pub use cordon::{
