@@ -265,7 +265,8 @@ pub enum VerifyScope {
         /// Node.
         node: String,
     },
-    /// The workloads that had pods on a node, after its cordon was lifted.
+    /// The workloads that had pods on a node when the run was planned, after its
+    /// cordon was lifted.
     WorkloadsOf {
         /// Node.
         node: String,
