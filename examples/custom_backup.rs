@@ -65,7 +65,7 @@ async fn main() -> Result<(), StepError> {
     let model = ClusterModel::new(ClusterId::new("demo"), Moment::EPOCH);
     let target = KubeVersion::new(1, 37, 2);
     let input = StepInput::new(Arc::new(model), Arc::new(Policy::default()), target);
-    let cx = StepContext::new(Arc::new(|| Moment::EPOCH), Fence::new("example", 1));
+    let cx = StepContext::new(Arc::new(|| Moment::EPOCH), Fence::without_lease("example"));
     for step in steps {
         let report = step.run(&cx, &input).await?;
         println!("{:?}", report.proof);

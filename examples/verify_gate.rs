@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cluster = SimCluster::demo(7).await?;
     let client = cluster.client();
     let clock = TokioClock::starting_at(Moment::from_millis(cluster.now_ms()));
-    let cx = StepContext::new(Arc::new(clock), Fence::new("gate", 1));
+    let cx = StepContext::new(Arc::new(clock), Fence::without_lease("gate"));
 
     let health = ClusterHealth::new(client.clone());
     let before = health.observe(&cx).await?;
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .run(&cx, &input, &VerifyScope::cluster(), &before)
             .await?
         {
-            Verdict::Pass => break println!("as well as before"),
+            Verdict::Pass { .. } => break println!("as well as before"),
             Verdict::Pending { missing, .. } => {
                 missing.iter().for_each(|finding| println!("{finding}"));
                 tokio::time::sleep(Duration::from_secs(2)).await;

@@ -139,6 +139,16 @@ impl VerifyMigration for Unsettled {
         self.0.observe(cx).await
     }
 
+    async fn observe_for(
+        &self,
+        cx: &StepContext,
+        input: &StepInput,
+        before: &Baseline,
+        scopes: &[VerifyScope],
+    ) -> Result<Baseline, StepError> {
+        self.0.observe_for(cx, input, before, scopes).await
+    }
+
     fn compare(
         &self,
         input: &StepInput,
@@ -150,13 +160,15 @@ impl VerifyMigration for Unsettled {
             Verdict::Pending {
                 mut missing,
                 retry_after,
+                progress,
             } => {
                 missing.retain(|finding| !SETTLE_CODES.contains(&finding.code.as_str()));
                 match missing.is_empty() {
-                    true => Verdict::Pass,
+                    true => Verdict::passed(),
                     false => Verdict::Pending {
                         missing,
                         retry_after,
+                        progress,
                     },
                 }
             }

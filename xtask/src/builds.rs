@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::process::{cargo, output, run};
+use crate::testbed::in_ci;
 
 /// What k8s-openapi has types for: the libraries must build whichever of them
 /// a binary chooses.
@@ -32,10 +33,17 @@ pub(crate) fn check() -> Result<(), String> {
 }
 
 fn oldest_rust() -> Result<(), String> {
-    // A machine without rustup has no second toolchain either.
+    // A machine without rustup has no second toolchain either: in CI that is a
+    // failure, as everything is that cannot run.
     let installed = output(Command::new("rustup").args(["toolchain", "list"])).unwrap_or_default();
     let Some(toolchain) = toolchain(&installed, OLDEST_RUST) else {
-        println!("skipped: toolchain {OLDEST_RUST} is not installed");
+        let missing = format!("toolchain {OLDEST_RUST} is not installed");
+        if in_ci() {
+            return Err(format!(
+                "{missing}; rustup toolchain install {OLDEST_RUST} --profile minimal"
+            ));
+        }
+        println!("skipped: {missing}");
         return Ok(());
     };
     println!("cargo +{OLDEST_RUST} check --workspace");

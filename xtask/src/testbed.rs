@@ -69,6 +69,6 @@ pub(crate) fn build_or_skip() -> Result<(), String> {
     }
 }
 
-fn in_ci() -> bool {
+pub(crate) fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
 }

@@ -69,10 +69,12 @@ pub struct Pace {
     pub probe: Duration,
     /// The longest wait for one answer of a driver, the verifier or the
     /// cluster, 60 s. What was done without an answer is found out by the next
-    /// look.
+    /// look. An observation that took longer is given twice as long the next
+    /// time, up to five times this.
     pub answer: Duration,
     /// Between two observations for a verification, 2 s, unless the verifier
-    /// asks for more.
+    /// asks for more, or the last one took more than half of it: the API is
+    /// left in peace for twice as long as that took, up to `answer`.
     pub verify: Duration,
     /// Between two looks at the anchor while paused or while the cluster does
     /// not answer, 5 s; also before trying again what could not be reached.

@@ -10,8 +10,8 @@ use common::case::{Case, position, step_until};
 use common::journal::Full;
 use common::law::{assert_replay_law, intents};
 use common::secs;
-use migrate_core::{Cancellation, OnDeadline, Phase};
-use migrate_executor::{Executor, Position, RunOutcome, StopCause};
+use migrate_core::{Cancellation, Finding, ObjectName, OnDeadline, Phase, Severity};
+use migrate_executor::{Executor, Position, RunOutcome, StepOutcome, StopCause};
 
 #[tokio::test(start_paused = true)]
 async fn checks_that_cannot_be_made_for_a_moment_are_made_again() {
@@ -30,6 +30,44 @@ async fn checks_that_cannot_be_made_for_a_moment_are_made_again() {
         "{report}"
     );
     assert_eq!(case.effects(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_gets_on_may_take_longer_than_the_deadline_of_a_verification() {
+    let run = async |shows: bool| {
+        let mut case = Case::new();
+        case.policy.deadlines.verify = secs(30);
+        case.world.lock().faults.rolling = (100, shows);
+        case.run().await
+    };
+    let report = run(true).await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    assert!(report.duration.actual > secs(200), "{report}");
+    let report = run(false).await;
+    let stopped = matches!(report.outcome, RunOutcome::Stopped { .. });
+    assert!(stopped, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_verifications_note_is_in_the_report_once_and_as_it_was_last() {
+    let case = Case::new();
+    let note = |evidence: &str| {
+        let object = ObjectName::namespaced("Deployment", "shop", "web");
+        Finding::new("KM-VERIFY-017", Severity::Warning, object, evidence, "")
+    };
+    case.world.lock().faults.noted = vec![note("it wants 2")];
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    while !executor.report().findings.contains(&note("it wants 2")) {
+        let step = executor.step().await.unwrap();
+        assert!(!matches!(step, StepOutcome::Done(_)), "{step:?}");
+    }
+    drop(executor);
+    case.world.lock().faults.noted = vec![note("it wants 0")];
+    let report = case.run().await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    let noted = report.findings.into_iter();
+    let noted: Vec<_> = noted.filter(|it| it.code == "KM-VERIFY-017").collect();
+    assert_eq!(noted, [note("it wants 0")]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,7 +55,8 @@ mod watch;
 pub use anchor::{Anchor, Claim, Holder, RunMark};
 pub use call::ApiCall;
 pub use client::{
-    READ_DEADLINE, Selection, cluster_id, connect, get, list, server_version, within_deadline,
+    READ_DEADLINE, Selection, cluster_id, connect, get, list, list_of, server_version,
+    within_deadline,
 };
 pub use clock::TokioClock;
 pub use cordon::{
@@ -65,5 +66,5 @@ pub use cordon::{
 pub use error::Error;
 pub use evict::{EvictOptions, EvictionAnswer, evict};
 pub use guard::{DryRunGuard, DryRunGuardLayer, Refused, read_only};
-pub use observe::{control_plane, observe};
+pub use observe::{Lists, control_plane, observe};
 pub use watch::{WatchEvent, Watchable, watch};

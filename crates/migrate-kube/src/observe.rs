@@ -2,7 +2,7 @@
 
 use kube::Client;
 use migrate_core::model::ControlPlaneMember;
-use migrate_core::{ClusterModel, KubeVersion, Moment};
+use migrate_core::{ClusterId, ClusterModel, KubeVersion, Moment};
 
 use crate::client::{cluster_id, list, server_version};
 use crate::resources::{
@@ -37,19 +37,21 @@ const UNSEEN_MEMBER: &str = "control-plane";
 /// the object that cannot be read; any other of [`Error`].
 pub async fn observe(client: &Client, now: Moment) -> Result<ClusterModel, Error> {
     let all = Selection::all();
-    let (
+    let mut lists = Lists::default();
+    let (cluster, version);
+    (
         cluster,
         version,
-        nodes,
-        pods,
-        budgets,
-        deployments,
-        replica_sets,
-        stateful_sets,
-        daemon_sets,
-        jobs,
-        claims,
-        volumes,
+        lists.nodes,
+        lists.pods,
+        lists.budgets,
+        lists.deployments,
+        lists.replica_sets,
+        lists.stateful_sets,
+        lists.daemon_sets,
+        lists.jobs,
+        lists.claims,
+        lists.volumes,
     ) = futures::try_join!(
         cluster_id(client),
         server_version(client),
@@ -64,47 +66,89 @@ pub async fn observe(client: &Client, now: Moment) -> Result<ClusterModel, Error
         list::<PersistentVolumeClaim>(client, &all),
         list::<PersistentVolume>(client, &all),
     )?;
-    let mut resolver = Resolver::new();
-    for replica_set in &replica_sets {
-        resolver.see_replica_set(replica_set);
-    }
-    for claim in &claims {
-        resolver.see_claim(claim);
-    }
-    for volume in &volumes {
-        resolver.see_volume(volume);
-    }
+    lists.to_model(cluster, &version, now)
+}
 
-    let mut model = ClusterModel::new(cluster, now);
-    model.control_plane = control_plane(&pods, &version);
-    for node in &nodes {
-        if node.has_reported() {
-            model.nodes.push(node.to_model()?);
-        } else {
-            tracing::warn!(
-                node = node.metadata.name,
-                "left out: its kubelet has never reported"
-            );
+/// What a model is made of; for who reads less than [`observe`] does, what was
+/// not read stays empty.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "each is what its type says")]
+pub struct Lists {
+    pub nodes: Vec<Node>,
+    pub pods: Vec<Pod>,
+    pub budgets: Vec<PodDisruptionBudget>,
+    pub deployments: Vec<Deployment>,
+    pub replica_sets: Vec<ReplicaSet>,
+    pub stateful_sets: Vec<StatefulSet>,
+    pub daemon_sets: Vec<DaemonSet>,
+    pub jobs: Vec<Job>,
+    pub claims: Vec<PersistentVolumeClaim>,
+    pub volumes: Vec<PersistentVolume>,
+}
+
+impl Lists {
+    /// The model of `cluster`, whose API reports `version`, at `now`; see
+    /// [`observe`].
+    ///
+    /// # Errors
+    /// [`Error::Decode`] naming the object that cannot be read.
+    pub fn to_model(
+        &self,
+        cluster: ClusterId,
+        version: &KubeVersion,
+        now: Moment,
+    ) -> Result<ClusterModel, Error> {
+        let mut resolver = Resolver::new();
+        for replica_set in &self.replica_sets {
+            resolver.see_replica_set(replica_set);
         }
+        for claim in &self.claims {
+            resolver.see_claim(claim);
+        }
+        for volume in &self.volumes {
+            resolver.see_volume(volume);
+        }
+
+        let mut model = ClusterModel::new(cluster, now);
+        model.control_plane = control_plane(&self.pods, version);
+        for node in &self.nodes {
+            if node.has_reported() {
+                model.nodes.push(node.to_model()?);
+            } else {
+                tracing::warn!(
+                    node = node.metadata.name,
+                    "left out: its kubelet has never reported"
+                );
+            }
+        }
+        model.pods = self
+            .pods
+            .iter()
+            .map(|pod| pod.to_model(&resolver))
+            .collect();
+        model.budgets = self
+            .budgets
+            .iter()
+            .map(PodDisruptionBudget::to_model)
+            .collect();
+        model
+            .workloads
+            .extend(self.deployments.iter().map(Deployment::to_model));
+        model
+            .workloads
+            .extend(self.stateful_sets.iter().map(StatefulSet::to_model));
+        model
+            .workloads
+            .extend(self.daemon_sets.iter().map(DaemonSet::to_model));
+        model.workloads.extend(self.jobs.iter().map(Job::to_model));
+        let alone = self
+            .replica_sets
+            .iter()
+            .filter(|replica_set| replica_set.deployment().is_none());
+        model.workloads.extend(alone.map(ReplicaSet::to_model));
+        model.sort();
+        Ok(model)
     }
-    model.pods = pods.iter().map(|pod| pod.to_model(&resolver)).collect();
-    model.budgets = budgets.iter().map(PodDisruptionBudget::to_model).collect();
-    model
-        .workloads
-        .extend(deployments.iter().map(Deployment::to_model));
-    model
-        .workloads
-        .extend(stateful_sets.iter().map(StatefulSet::to_model));
-    model
-        .workloads
-        .extend(daemon_sets.iter().map(DaemonSet::to_model));
-    model.workloads.extend(jobs.iter().map(Job::to_model));
-    let alone = replica_sets
-        .iter()
-        .filter(|replica_set| replica_set.deployment().is_none());
-    model.workloads.extend(alone.map(ReplicaSet::to_model));
-    model.sort();
-    Ok(model)
 }
 
 /// The control-plane members among `pods`; `version` is what the API reports.

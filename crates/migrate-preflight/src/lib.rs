@@ -32,7 +32,7 @@
 //! let clock = Arc::new(TokioClock::system());
 //! let model = observe(&client, clock.now()).await?;
 //! let input = StepInput::new(Arc::new(model), Arc::new(Policy::default()), "1.37".parse()?);
-//! let cx = StepContext::new(clock, Fence::new("look", 1));
+//! let cx = StepContext::new(clock, Fence::without_lease("look"));
 //! let report = migrate_preflight::Preflight::new(client).run(&cx, &input).await?;
 //! for finding in &report.findings {
 //!     println!("{finding}");

@@ -428,6 +428,12 @@ async fn other_actors_are_found_by_name_image_and_object() {
         .resources()
         .find(|resource| resource.kind == "MachineHealthCheck")
         .unwrap();
+    // It is behind more than a page of paused ones.
+    for index in 0..600 {
+        let paused = json!({ "cluster.x-k8s.io/paused": "" });
+        let paused = health_check(&format!("paused-{index}"), paused);
+        cluster.store().create(resource, paused).unwrap();
+    }
     cluster
         .store()
         .create(resource, health_check("workers", json!({})))

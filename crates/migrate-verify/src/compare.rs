@@ -4,14 +4,17 @@ mod node;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use migrate_core::steps::{Baseline, BaselineWorkload, StepInput, Verdict, VerifyScope};
-use migrate_core::{Finding, KubeVersion, ObjectName, Role, Severity, WorkloadId};
+use migrate_core::{
+    ClusterId, ClusterModel, Finding, KubeVersion, ObjectName, Role, Severity, WorkloadId,
+};
 
 pub use settle::SETTLE;
 
-/// When a pending verdict is worth asking for again.
+/// When a pending verdict is worth asking for again, unless it is known when.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Compares `now` with `before` within `scope`.
@@ -33,6 +36,9 @@ pub fn compare(
         daemon_sets: daemon_sets_of(now),
         missing: Vec::new(),
         lost: Vec::new(),
+        notes: Vec::new(),
+        updated: 0,
+        is_rolling: false,
     };
     match scope {
         VerifyScope::ControlPlane { member } => {
@@ -56,16 +62,29 @@ pub fn compare(
         };
     }
     if check.missing.is_empty() {
-        return Verdict::Pass;
+        return Verdict::Pass { notes: check.notes };
     }
     Verdict::Pending {
+        retry_after: check.retry_after(),
+        progress: check.progress(),
         missing: check.missing,
-        retry_after: RETRY_AFTER,
     }
 }
 
+/// Compares the whole cluster `now` with `before`, whatever the versions: for who
+/// has these two alone.
+///
+/// Nodes that were replaced on purpose are missed; [`compare`] can be told.
+pub fn compare_baselines(before: &Baseline, now: &Baseline) -> Verdict {
+    let model = ClusterModel::new(ClusterId::new(""), now.taken_at);
+    // Whatever runs is newer.
+    let target = KubeVersion::new(0, 0, 0);
+    let input = StepInput::new(Arc::new(model), Arc::default(), target);
+    compare(&input, &VerifyScope::cluster(), before, now)
+}
+
 /// The workloads that had pods on `node` when the run was planned.
-fn workloads_of(input: &StepInput, node: &str) -> BTreeSet<WorkloadId> {
+pub(crate) fn workloads_of(input: &StepInput, node: &str) -> BTreeSet<WorkloadId> {
     let pods = input.pods_on(node).into_iter();
     pods.filter(|pod| !pod.is_daemon())
         .filter_map(|pod| pod.workload.clone())
@@ -95,7 +114,7 @@ fn nodes_wanted<'a>(
 
 /// Whether a restart of this node's kubelet takes a part of the control plane
 /// away: it ends static pods whose definition it reads differently.
-fn hosts_control_plane(input: &StepInput, before: &Baseline, node: &str) -> bool {
+pub(crate) fn hosts_control_plane(input: &StepInput, before: &Baseline, node: &str) -> bool {
     let is_labelled = || {
         let mut nodes = input.model.nodes.iter();
         nodes.any(|known| known.name == node && known.role == Role::ControlPlane)
@@ -123,12 +142,23 @@ struct Comparison<'a> {
     daemon_sets: BTreeSet<String>,
     missing: Vec<Finding>,
     lost: Vec<Finding>,
+    notes: Vec<Finding>,
+    /// Pods of the newest template, of all rollouts.
+    updated: u64,
+    /// Whether a rollout is waited for.
+    is_rolling: bool,
 }
 
 impl Comparison<'_> {
     fn miss(&mut self, code: &str, object: ObjectName, evidence: String, cure: &str) {
         let finding = Finding::new(code, Severity::Blocker, object, evidence, cure);
         self.missing.push(finding);
+    }
+
+    fn note(&mut self, code: &str, id: &WorkloadId, evidence: String, cure: &str) {
+        let object = ObjectName::namespaced(&id.kind, &id.namespace, &id.name);
+        let finding = Finding::new(code, Severity::Warning, object, evidence, cure);
+        self.notes.push(finding);
     }
 
     fn cluster(&mut self, replaced: &BTreeMap<String, BTreeSet<String>>) {
@@ -210,28 +240,38 @@ impl Comparison<'_> {
     fn workloads(&mut self, ids: &BTreeSet<WorkloadId>) {
         let now: BTreeMap<&WorkloadId, &BaselineWorkload> =
             self.now.workloads.iter().map(|w| (&w.id, w)).collect();
-        let worse: Vec<(WorkloadId, String)> = self
-            .before
-            .workloads
-            .iter()
-            .filter(|before| ids.contains(&before.id))
-            .filter_map(|before| {
-                // Deleted meanwhile: not ours to blame.
-                let now = now.get(&before.id)?;
-                let wanted = before.available.min(now.replicas);
-                let evidence = if now.available < wanted {
-                    format!("{} pods are available, {wanted} were before", now.available)
-                } else if before.observed && !now.observed {
-                    "how many pods are available is not known: its status is of an older spec"
-                        .to_owned()
-                } else {
-                    return None;
-                };
-                Some((before.id.clone(), evidence))
-            })
-            .collect();
-        for (id, evidence) in worse {
-            let object = ObjectName::namespaced(id.kind, id.namespace, id.name);
+        let all = self.before.workloads.iter();
+        for before in all.filter(|before| ids.contains(&before.id)) {
+            let id = &before.id;
+            let Some(now) = now.get(id) else {
+                // Not ours to blame, unless nobody did it. Empty ReplicaSets come
+                // and go.
+                if before.replicas > 0 {
+                    let evidence =
+                        format!("it is gone, and wanted {} pods before", before.replicas);
+                    let cure = "nothing, if somebody deleted it; else create it again";
+                    self.note("KM-VERIFY-016", id, evidence, cure);
+                }
+                continue;
+            };
+            let wanted = before.available.min(now.replicas);
+            let evidence = if now.available < wanted {
+                format!("{} pods are available, {wanted} were before", now.available)
+            } else if before.observed && !now.observed {
+                "how many pods are available is not known: its status is of an older spec"
+                    .to_owned()
+            } else {
+                if now.replicas < before.replicas {
+                    let evidence = format!(
+                        "it wants {} pods, and wanted {} before",
+                        now.replicas, before.replicas
+                    );
+                    let cure = "nothing, if somebody or an autoscaler scaled it down";
+                    self.note("KM-VERIFY-017", id, evidence, cure);
+                }
+                continue;
+            };
+            let object = ObjectName::namespaced(&id.kind, &id.namespace, &id.name);
             let cure = "look at its pods that are not Ready and at their events";
             self.miss("KM-VERIFY-004", object, evidence, cure);
         }

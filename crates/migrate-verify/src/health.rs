@@ -4,14 +4,17 @@ use async_trait::async_trait;
 use kube::Client;
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
 use migrate_core::{StepContext, StepError, StepErrorKind, StepInput, VerifyMigration};
-use migrate_kube::{Error, observe};
+use migrate_kube::Error;
 
+use crate::extent::{Extent, read};
 use crate::signals::{Signals, knock};
 use crate::{baseline, compare};
 
 /// Observes a cluster's health and compares it with a baseline.
 ///
-/// Sends only reads: paged lists, a few short ones, and `GET /readyz`.
+/// Sends only reads: lists and `GET /readyz`. `observe` reads every node, pod
+/// and controller; `observe_for` of a node its own pods, of workloads their
+/// namespaces, and of the control plane every node and `kube-system`.
 ///
 /// # Errors
 /// An observation that is refused (403) is worth making again, as is one that
@@ -27,21 +30,35 @@ impl ClusterHealth {
     pub fn new(client: Client) -> Self {
         Self { client }
     }
-}
 
-#[async_trait]
-impl VerifyMigration for ClusterHealth {
-    async fn observe(&self, cx: &StepContext) -> Result<Baseline, StepError> {
+    async fn look(&self, cx: &StepContext, extent: &Extent) -> Result<Baseline, StepError> {
         let ((ready, time), model, signals) = futures::try_join!(
             knock(&self.client),
-            observe(&self.client, cx.clock.now()),
-            Signals::read(&self.client),
+            read(&self.client, extent, cx.clock.now()),
+            Signals::read(&self.client, extent),
         )
         .map_err(unobserved)?;
         let mut seen = baseline(&model, ready);
         seen.server_time = time;
         signals.record(&mut seen);
         Ok(seen)
+    }
+}
+
+#[async_trait]
+impl VerifyMigration for ClusterHealth {
+    async fn observe(&self, cx: &StepContext) -> Result<Baseline, StepError> {
+        self.look(cx, &Extent::whole()).await
+    }
+
+    async fn observe_for(
+        &self,
+        cx: &StepContext,
+        input: &StepInput,
+        before: &Baseline,
+        scopes: &[VerifyScope],
+    ) -> Result<Baseline, StepError> {
+        self.look(cx, &Extent::of(input, before, scopes)).await
     }
 
     fn compare(

@@ -26,24 +26,47 @@
 //! use std::sync::Arc;
 //! use migrate_core::{Fence, StepContext, VerifyMigration};
 //! use migrate_kube::TokioClock;
-//! use migrate_verify::ClusterHealth;
+//! use migrate_verify::{ClusterHealth, Verdict, compare_baselines};
 //!
 //! let health = ClusterHealth::new(kube::Client::try_default().await?);
-//! let cx = StepContext::new(Arc::new(TokioClock::system()), Fence::new("look", 1));
-//! let baseline = health.observe(&cx).await?;
-//! let poorly = baseline.workloads.iter().filter(|w| w.available < w.replicas);
-//! println!("{} workloads are not whole even now", poorly.count());
+//! let cx = StepContext::new(Arc::new(TokioClock::system()), Fence::without_lease("look"));
+//! let before = health.observe(&cx).await?;
+//! // ... change what you like ...
+//! let later = health.observe(&cx).await?;
+//! match compare_baselines(&before, &later) {
+//!     Verdict::Pass { notes } => println!("as well as before, {} notes", notes.len()),
+//!     Verdict::Pending { missing: worse, .. } | Verdict::Fail { findings: worse } => {
+//!         worse.iter().for_each(|finding| println!("{finding}"));
+//!     }
+//!     _ => {}
+//! }
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! With a target version, [`VerifyMigration::run`] looks and compares at once,
+//! also a single node or the workloads it hosted.
+//!
+//! # What it needs to be allowed
+//! `list` on nodes, pods, deployments, replicasets, statefulsets and daemonsets;
+//! `get` on `/readyz` and `/version`. With `list` on leases
+//! (`coordination.k8s.io`) and csinodes (`storage.k8s.io`) it asks more.
+//!
+//! # Costs
+//! `observe` reads every node, pod and controller once, in pages of 500: 300
+//! pages of pods at 150,000. A look at one node reads its pods alone, one at its
+//! workloads the namespaces these are in. Nothing is kept between looks.
+//!
+//! [`VerifyMigration::run`]: migrate_core::VerifyMigration::run
 
 mod baseline;
 mod compare;
+mod extent;
 mod health;
 mod signals;
 
 pub use baseline::baseline;
-pub use compare::{RETRY_AFTER, SETTLE, compare};
+pub use compare::{RETRY_AFTER, SETTLE, compare, compare_baselines};
 pub use health::ClusterHealth;
 
 #[doc(no_inline)]

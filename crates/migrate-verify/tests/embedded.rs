@@ -85,7 +85,7 @@ async fn codes(client: &Client, before: &Baseline, now: &Baseline) -> Vec<String
         member: "control-plane".into(),
     };
     match ClusterHealth::new(client.clone()).compare(&input, &scope, before, now) {
-        Verdict::Pass => Vec::new(),
+        Verdict::Pass { .. } => Vec::new(),
         Verdict::Pending { missing, .. } => missing.into_iter().map(|found| found.code).collect(),
         verdict => panic!("{verdict:?}"),
     }
@@ -191,4 +191,86 @@ async fn a_server_that_refuses_or_fails_is_looked_at_again() {
     cluster.api().set_faults(|_| Fault::Refuse);
     let error = health.observe(&context()).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
+}
+
+/// What is missing after a control-plane member, and how far rollouts are.
+async fn after_member(client: &Client, before: &Baseline) -> (Vec<String>, u64) {
+    let model = migrate_kube::observe(client, Moment::EPOCH).await.unwrap();
+    let target = model.control_plane[0].version.clone();
+    let input = StepInput::new(Arc::new(model), Arc::new(Policy::default()), target);
+    let member = VerifyScope::ControlPlane {
+        member: "control-plane".into(),
+    };
+    let health = ClusterHealth::new(client.clone());
+    match health
+        .run(&context(), &input, &member, before)
+        .await
+        .unwrap()
+    {
+        Verdict::Pending {
+            missing, progress, ..
+        } => (missing.into_iter().map(|it| it.code).collect(), progress),
+        Verdict::Pass { .. } => (Vec::new(), 0),
+        verdict => panic!("{verdict:?}"),
+    }
+}
+
+/// kube-proxy on 120 nodes, given a new template as `kubeadm upgrade apply` does.
+/// Gives how far its rollout is at each look until the verification passes.
+async fn rolled_on_120_nodes(down: Option<&str>) -> Vec<u64> {
+    let cluster = SimCluster::builder()
+        .nodes(Pool::new("general", 120))
+        .workload(Workload::daemon_set("kube-system", "kube-proxy"))
+        .start()
+        .await
+        .unwrap();
+    let settled = cluster.wait_until_settled(Duration::from_secs(600)).await;
+    settled.unwrap();
+    if let Some(node) = down {
+        cluster.set_node_fault(node, NodeFault::Dead);
+        sleep(Duration::from_secs(120)).await;
+    }
+    let client = cluster.client();
+    let before = look(&client).await;
+    let template =
+        json!({ "spec": { "template": { "metadata": { "annotations": { "v": "2" } } } } });
+    let proxies = kube::Api::<kube::core::DynamicObject>::namespaced_with(
+        client.clone(),
+        "kube-system",
+        &kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
+            "apps",
+            "v1",
+            "DaemonSet",
+        )),
+    );
+    let patch = kube::api::Patch::Merge(template);
+    let params = kube::api::PatchParams::default();
+    proxies.patch("kube-proxy", &params, &patch).await.unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let (missing, progress) = after_member(&client, &before).await;
+        if missing.is_empty() {
+            return seen;
+        }
+        assert!(seen.len() < 400, "{missing:?} after {seen:?}");
+        // A pod that came between two lists is missed, and no rollout.
+        if missing.iter().any(|code| code == "KM-VERIFY-010") {
+            seen.push(progress);
+        }
+        sleep(Duration::from_secs(20)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_on_many_nodes_shows_how_it_gets_on() {
+    let seen = rolled_on_120_nodes(None).await;
+    assert!(seen.len() > 10, "{seen:?}");
+    assert!(seen.is_sorted(), "{seen:?}");
+    assert!(seen.last() > Some(&100), "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_down_since_before_does_not_hold_up_the_run() {
+    let seen = rolled_on_120_nodes(Some("general-7")).await;
+    assert!(seen.len() < 3, "{seen:?}");
 }

@@ -292,7 +292,8 @@ pub struct Deadlines {
     /// One node or control-plane member: from begin to success.
     #[serde(with = "seconds")]
     pub upgrade: Duration,
-    /// One node: until it and its workloads are as well as before.
+    /// One node or member: until it and its workloads are as well as before;
+    /// from the last progress, while a rollout is waited for.
     #[serde(with = "seconds")]
     pub verify: Duration,
     /// What then.

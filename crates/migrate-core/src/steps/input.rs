@@ -369,7 +369,8 @@ pub enum VerifyScope {
         /// Node.
         node: String,
     },
-    /// The workloads that had pods on a node, after its cordon was lifted.
+    /// The workloads that had pods on a node when the run was planned, after its
+    /// cordon was lifted.
     WorkloadsOf {
         /// Node.
         node: String,
@@ -509,6 +510,11 @@ pub struct BaselineRollout {
     pub updated: u32,
     /// Pods that are available.
     pub available: u32,
+    /// How many pods its strategy takes or adds at once: with as many that
+    /// cannot become available it goes no further. Absent where that is not
+    /// known, or where nothing rolls.
+    #[serde(default)]
+    pub at_once: Option<u32>,
 }
 
 impl BaselineRollout {
@@ -520,6 +526,7 @@ impl BaselineRollout {
             desired,
             updated: desired,
             available: desired,
+            at_once: None,
         }
     }
 }
@@ -561,7 +568,11 @@ impl BaselineWorkload {
 #[must_use = "an unread verdict protects nothing"]
 pub enum Verdict {
     /// As well as before, at the target.
-    Pass,
+    Pass {
+        /// What passed and a person may want to know all the same, as a workload
+        /// that somebody has deleted.
+        notes: Vec<Finding>,
+    },
     /// Not yet; waiting may help.
     Pending {
         /// What is missing.
@@ -569,10 +580,22 @@ pub enum Verdict {
         /// When to look again.
         #[serde(skip)]
         retry_after: Duration,
+        /// Grows while something that is missing gets on, as the pods of a
+        /// rollout; 0 where nothing shows. The caller's deadline counts from the
+        /// last time that it was above all before it.
+        #[serde(skip)]
+        progress: u64,
     },
     /// Worse, and waiting will not help.
     Fail {
         /// What is worse.
         findings: Vec<Finding>,
     },
+}
+
+impl Verdict {
+    /// As well as before, and nothing to say about it.
+    pub fn passed() -> Self {
+        Self::Pass { notes: Vec::new() }
+    }
 }

@@ -76,7 +76,8 @@ impl Executor {
         for (id, result) in late {
             self.action_ended(id, Some(result));
         }
-        let (job, outputs) = self.checks.act(now, &self.shop);
+        let before = self.state.baseline.as_ref();
+        let (job, outputs) = self.checks.act(now, before, &self.shop);
         self.jobs.extend(job);
         self.take_check_outputs(outputs);
         self.lifting.retain(|node, until| {
@@ -283,9 +284,19 @@ impl Executor {
         self.take_check_outputs(outputs);
     }
 
+    /// Makes what is new of `notes` a record.
+    fn noted(&mut self, mut notes: Vec<Finding>) {
+        notes.retain(|note| !self.state.is_noted(note));
+        if !notes.is_empty() {
+            self.announce(&notes);
+            self.inbox.push_back(Record::Noted { findings: notes });
+        }
+    }
+
     fn take_check_outputs(&mut self, outputs: Vec<CheckOutput>) {
         for output in outputs {
             match output {
+                CheckOutput::Noted(notes) => self.noted(notes),
                 CheckOutput::Release(node) => self.drains.release(node),
                 CheckOutput::Passed(CheckKey::Action(id)) => {
                     let result = ActionResult::Succeeded(Outcome::SameNode);

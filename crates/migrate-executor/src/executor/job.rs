@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use migrate_core::steps::{BackupReport, Baseline, DrainEvents};
+use migrate_core::steps::{BackupReport, Baseline, DrainEvents, VerifyScope};
 use migrate_core::{
     Action, ActionId, ActionStatus, Finding, Migration, ObjectName, Outcome, Phase, StepContext,
     StepError, StepErrorKind, StepInput, Target, UpgradeAddons, UpgradeComponents,
@@ -142,11 +142,19 @@ impl Workshop {
         })
     }
 
-    pub(super) fn observe(&self, round: u64) -> Job {
+    /// Observes what is to be compared with `before` within `scopes`.
+    pub(super) fn observe(
+        &self,
+        round: u64,
+        before: Arc<Baseline>,
+        scopes: Vec<VerifyScope>,
+        within: Duration,
+    ) -> Job {
         let shop = self.clone();
         Box::pin(async move {
-            let observed = shop.migration.verify.observe(&shop.cx);
-            Ended::Observed(round, shop.asked(observed).await)
+            let verify = &shop.migration.verify;
+            let observed = verify.observe_for(&shop.cx, &shop.input, &before, &scopes);
+            Ended::Observed(round, limited(within, api(), observed).await)
         })
     }
 
@@ -201,8 +209,12 @@ impl Workshop {
         &self,
         question: impl Future<Output = Result<T, StepError>>,
     ) -> Result<T, StepError> {
-        limited(self.answer, ObjectName::cluster("Cluster", "API"), question).await
+        limited(self.answer, api(), question).await
     }
+}
+
+fn api() -> ObjectName {
+    ObjectName::cluster("Cluster", "API")
 }
 
 fn action_name(action: &Action) -> ObjectName {

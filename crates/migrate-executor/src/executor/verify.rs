@@ -3,6 +3,7 @@
 //! One observation serves every verification that waits for one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
@@ -12,6 +13,10 @@ use migrate_core::{
 
 use super::job::{Job, Workshop};
 use crate::Pace;
+
+/// How many times [`Pace::answer`] an observation may take in the end: enough
+/// for the pages of a very large cluster, and no reason to hang.
+const LONGEST: u32 = 5;
 
 /// What a verification is for.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -30,7 +35,12 @@ pub(super) struct Checks {
     running: BTreeMap<CheckKey, Check>,
     /// Counts observations asked for.
     round: u64,
-    observing: bool,
+    /// When the observation that is under way was asked for.
+    observing: Option<Moment>,
+    /// None is asked for before: they are not to be a burden on the API.
+    rests_until: Moment,
+    /// For how long the next one is waited for, once one took too long.
+    patience: Option<Duration>,
 }
 
 struct Check {
@@ -40,6 +50,10 @@ struct Check {
     after: u64,
     due: Moment,
     deadline: Moment,
+    /// How long it may take without getting on.
+    within: Duration,
+    /// How far it has got.
+    progress: Option<u64>,
     /// What was last missing.
     missing: Vec<Finding>,
 }
@@ -53,6 +67,8 @@ enum CheckStep {
 
 /// What to do, or what came of a verification.
 pub(super) enum CheckOutput {
+    /// What passed, and the report is to tell.
+    Noted(Vec<Finding>),
     Release(String),
     Passed(CheckKey),
     Failed(CheckKey, Vec<Finding>),
@@ -106,6 +122,8 @@ impl Checks {
             after: self.round,
             due: now,
             deadline: now + within,
+            within,
+            progress: None,
             missing: Vec::new(),
         };
         self.running.insert(key, check);
@@ -123,8 +141,14 @@ impl Checks {
             .any(|key| matches!(key, CheckKey::TakeOver(_)))
     }
 
-    /// Asks for an observation if one is due, and gives up what is late.
-    pub(super) fn act(&mut self, now: Moment, shop: &Workshop) -> (Option<Job>, Vec<CheckOutput>) {
+    /// Asks for an observation if one is due, of what is being compared with
+    /// `before`, and gives up what is late.
+    pub(super) fn act(
+        &mut self,
+        now: Moment,
+        before: Option<&Arc<Baseline>>,
+        shop: &Workshop,
+    ) -> (Option<Job>, Vec<CheckOutput>) {
         let mut outputs = Vec::new();
         self.running.retain(|key, check| {
             let goes_on = check.deadline > now;
@@ -133,15 +157,17 @@ impl Checks {
             }
             goes_on
         });
-        let wanted = self
-            .running
-            .values()
-            .any(|check| check.compares().is_some() && check.due <= now);
-        let job = (wanted && !self.observing).then(|| {
-            self.observing = true;
-            self.round += 1;
-            shop.observe(self.round)
-        });
+        let comparing = self.running.values().filter(|c| c.compares().is_some());
+        let wanted = now >= self.rests_until && comparing.clone().any(|check| check.due <= now);
+        let scopes = comparing.filter_map(|check| check.compares().cloned());
+        let job = before
+            .filter(|_| wanted && self.observing.is_none())
+            .map(|before| {
+                self.observing = Some(now);
+                self.round += 1;
+                let patience = self.patience.unwrap_or(shop.answer);
+                shop.observe(self.round, Arc::clone(before), scopes.collect(), patience)
+            });
         (job, outputs)
     }
 
@@ -155,7 +181,7 @@ impl Checks {
         now: Moment,
         pace: &Pace,
     ) -> Vec<CheckOutput> {
-        self.observing = false;
+        self.rest(result, now, pace);
         let mut outputs = Vec::new();
         let mut ended = Vec::new();
         for (key, check) in &mut self.running {
@@ -173,13 +199,18 @@ impl Checks {
                 Err(error) => unseen(error, pace),
             };
             match verdict {
-                Verdict::Pass => match check.advance(self.round, now) {
-                    Some(release) => outputs.extend(release.map(CheckOutput::Release)),
-                    None => {
-                        ended.push(key.clone());
-                        outputs.push(CheckOutput::Passed(key.clone()));
+                Verdict::Pass { notes } => {
+                    if !notes.is_empty() {
+                        outputs.push(CheckOutput::Noted(notes));
                     }
-                },
+                    match check.advance(self.round, now) {
+                        Some(release) => outputs.extend(release.map(CheckOutput::Release)),
+                        None => {
+                            ended.push(key.clone());
+                            outputs.push(CheckOutput::Passed(key.clone()));
+                        }
+                    }
+                }
                 Verdict::Fail { findings } => {
                     ended.push(key.clone());
                     outputs.push(CheckOutput::Failed(key.clone(), findings));
@@ -187,8 +218,10 @@ impl Checks {
                 Verdict::Pending {
                     missing,
                     retry_after,
+                    progress,
                 } => {
                     check.missing = missing;
+                    check.gets_on(progress, now);
                     check.due = now + retry_after.max(pace.verify);
                 }
                 _ => check.due = now + pace.verify,
@@ -198,6 +231,20 @@ impl Checks {
             self.running.remove(&key);
         }
         outputs
+    }
+
+    /// Leaves the API in peace for twice as long as an observation took. One
+    /// that had no answer in time is given more of it.
+    fn rest(&mut self, result: &Result<Baseline, StepError>, now: Moment, pace: &Pace) {
+        let Some(asked) = self.observing.take() else {
+            return;
+        };
+        let took = now.since(asked);
+        self.rests_until = now + (took * 2).min(pace.answer);
+        let patience = self.patience.unwrap_or(pace.answer);
+        if took >= patience && result.is_err() {
+            self.patience = Some((patience * 2).min(pace.answer * LONGEST));
+        }
     }
 
     /// Takes note that `node` is in use again, or why not.
@@ -236,7 +283,9 @@ impl Checks {
         self.running
             .values()
             .map(|check| match check.compares() {
-                Some(_) if !self.observing => check.due.min(check.deadline),
+                Some(_) if self.observing.is_none() => {
+                    check.due.max(self.rests_until).min(check.deadline)
+                }
                 _ => check.deadline,
             })
             .min()
@@ -265,11 +314,21 @@ impl Check {
         self.steps.pop_front();
         self.after = round;
         self.due = now;
+        self.progress = None;
         self.missing.clear();
         match self.steps.front()? {
             CheckStep::Compare(_) => Some(None),
             CheckStep::Release(node) => Some(Some(node.clone())),
         }
+    }
+
+    /// What gets on, as a rollout on a hundred nodes, one after the other, is
+    /// given time as long as it does.
+    fn gets_on(&mut self, progress: u64, now: Moment) {
+        if self.progress.is_some_and(|best| progress > best) {
+            self.deadline = now + self.within;
+        }
+        self.progress = self.progress.max(Some(progress));
     }
 
     fn late(&self, key: &CheckKey) -> Vec<Finding> {
@@ -336,6 +395,7 @@ fn unseen(error: &StepError, pace: &Pace) -> Verdict {
         Verdict::Pending {
             missing: vec![finding],
             retry_after: pace.retry,
+            progress: 0,
         }
     } else {
         Verdict::Fail {

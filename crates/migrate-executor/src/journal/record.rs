@@ -92,6 +92,11 @@ pub enum Record {
         /// Since when; until the time of the entry.
         since: Moment,
     },
+    /// A verification passed with something to tell.
+    Noted {
+        /// What a person may want to know.
+        findings: Vec<Finding>,
+    },
     /// The run ended. What follows belongs to a later run.
     RunEnded {
         /// How.

@@ -71,6 +71,8 @@ pub(crate) struct RunState {
     pub(crate) seen: Seen,
     pub(crate) evictions: u32,
     pub(crate) waits: Vec<Wait>,
+    /// What verifications passed and noted.
+    pub(crate) noted: Vec<Finding>,
     /// Phases by the target as planned: when each was first begun, and when it
     /// last ended.
     pub(crate) spans: BTreeMap<(Target, Phase), (Moment, Option<Moment>)>,
@@ -140,6 +142,7 @@ impl RunState {
             seen,
             evictions: 0,
             waits: Vec::new(),
+            noted: Vec::new(),
             spans: BTreeMap::new(),
         })
     }
@@ -184,6 +187,14 @@ impl RunState {
             Record::Released { node } => self.uncordoned(&node),
             Record::Waited { target, on, since } => {
                 self.waits.push(Wait::new(target, on, since, at));
+            }
+            Record::Noted { findings } => {
+                // A workload may shrink once more: the newest counts.
+                let like =
+                    |old: &Finding, new: &Finding| old.code == new.code && old.object == new.object;
+                let noted = &mut self.noted;
+                noted.retain(|old| !findings.iter().any(|new| like(old, new)));
+                noted.extend(findings);
             }
             Record::RunEnded { end } => {
                 if let RunEnd::Stopped { cause } = &end {
@@ -241,7 +252,13 @@ impl RunState {
         let second = self.second_backup.iter().flat_map(|again| &again.findings);
         let is_new = move |finding: &&Finding| !first().any(|known| known == *finding);
         let prepared = self.prepared.iter().flatten();
-        prepared.chain(first()).chain(second.filter(is_new))
+        let backups = first().chain(second.filter(is_new));
+        prepared.chain(backups).chain(&self.noted)
+    }
+
+    /// Whether a verification has noted this already.
+    pub(crate) fn is_noted(&self, note: &Finding) -> bool {
+        self.noted.contains(note)
     }
 
     /// The target as it was planned: `target` may name a node that came in

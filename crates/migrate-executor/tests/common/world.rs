@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use migrate_core::{
-    Addon, ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget,
+    Addon, ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, Finding,
     IntOrPercent, KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Point, Policy, Role,
     Workload, WorkloadId,
 };
@@ -104,6 +104,10 @@ pub(crate) struct Faults {
     pub(crate) preflight_away: u32,
     /// The cluster cannot be observed.
     pub(crate) unobservable: bool,
+    /// A member's agents roll out for that many looks, and whether that shows.
+    pub(crate) rolling: (u32, bool),
+    /// A verification that passes notes it.
+    pub(crate) noted: Vec<Finding>,
 }
 
 /// A node, or a control-plane member.

@@ -1,11 +1,11 @@
 //! Others that move pods, or reboot or delete nodes, at the same time.
 
 use futures::TryFutureExt;
-use kube::api::{ListParams, ObjectMeta};
+use kube::Client;
+use kube::api::ObjectMeta;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::{Api, Client};
 use migrate_core::{Finding, ObjectName, Severity};
-use migrate_kube::{ApiCall, Error, Selection, list};
+use migrate_kube::{ApiCall, Error, Selection, list, list_of};
 
 use super::{Answer, codes, names};
 use crate::objects::{CronJob, DaemonSet, Deployment, PodTemplate};
@@ -205,15 +205,10 @@ pub(crate) async fn orders(client: &Client) -> Answer {
 async fn active(client: &Client, order: &Order, version: &str) -> Result<Option<Finding>, Error> {
     let kind = GroupVersionKind::gvk(order.group, version, order.kind);
     let resource = ApiResource::from_gvk_with_plural(&kind, order.plural);
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let call = ApiCall::dynamic("list", order.group, order.kind, order.plural);
-    // The first page is enough to know that there are some.
-    let objects = match api.list(&ListParams::default().limit(100)).await {
-        Ok(page) => page.items,
-        Err(error) => match call.failed(error) {
-            Error::NotFound { .. } => return Ok(None),
-            error => return Err(error),
-        },
+    let all = Selection::all();
+    let objects = match list_of::<DynamicObject>(client, &resource, &all).await {
+        Err(Error::NotFound { .. }) => return Ok(None),
+        objects => objects?,
     };
     let active: Vec<&ObjectMeta> = objects
         .iter()

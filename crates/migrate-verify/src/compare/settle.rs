@@ -11,7 +11,7 @@ use std::time::Duration;
 use migrate_core::steps::{Baseline, BaselineLease, BaselineRollout};
 use migrate_core::{ObjectName, WorkloadId};
 
-use super::Comparison;
+use super::{Comparison, RETRY_AFTER};
 use crate::signals::SYSTEM;
 
 /// How long the control plane has to be up before anything follows.
@@ -21,6 +21,8 @@ use crate::signals::SYSTEM;
 /// back while the watch that tells them of pods is not; nothing in the API
 /// shows when it is. After this time the longest wait is over.
 pub const SETTLE: Duration = Duration::from_secs(60);
+
+const QUIET: &str = "KM-VERIFY-012";
 
 impl Comparison<'_> {
     /// The cluster has settled after the part of the control plane on `node`
@@ -63,11 +65,32 @@ impl Comparison<'_> {
                 since + SETTLE
             );
             self.miss(
-                "KM-VERIFY-012",
+                QUIET,
                 ObjectName::cluster("ControlPlane", "all members"),
                 evidence,
                 "wait; if the time never comes, compare the clocks of the control-plane nodes",
             );
+        }
+    }
+
+    /// When to look again: where only the quiet is missing, at its end.
+    pub(super) fn retry_after(&self) -> Duration {
+        let only_quiet = self.missing.iter().all(|it| it.code == QUIET);
+        match (self.now.server_time, self.now.control_plane_since) {
+            (Some(now), Some(since)) if only_quiet => {
+                // Its clock has whole seconds, and may be behind.
+                let left = (since + SETTLE).since(now).min(SETTLE);
+                left.max(RETRY_AFTER)
+            }
+            _ => RETRY_AFTER,
+        }
+    }
+
+    /// How far rollouts are that are waited for.
+    pub(super) fn progress(&self) -> u64 {
+        match self.is_rolling {
+            true => self.updated,
+            false => 0,
         }
     }
 
@@ -128,17 +151,34 @@ impl Comparison<'_> {
         })
     }
 
+    /// Nodes that were not Ready before and are not now: no pod of theirs can
+    /// be replaced.
+    fn down(&self) -> u32 {
+        let nodes = self.before.nodes.iter().filter(|(_, before)| !before.ready);
+        let is_down = |name: &String| self.now.nodes.get(name).is_some_and(|now| !now.ready);
+        let down = nodes.filter(|(name, _)| is_down(name)).count();
+        u32::try_from(down).unwrap_or(u32::MAX)
+    }
+
     /// Each rollout is as far as it was before.
     fn rollouts(&mut self, in_flight: &BTreeSet<String>) {
         let now: BTreeMap<&WorkloadId, &BaselineRollout> =
             self.now.rollouts.iter().map(|r| (&r.id, r)).collect();
+        let down = self.down();
         for before in &self.before.rollouts {
             // Deleted meanwhile: not ours to blame.
             let Some(now) = now.get(&before.id) else {
                 continue;
             };
-            let away = away(self.before, &before.id, in_flight);
-            if let Some(evidence) = not_rolled_out(before, now, away) {
+            if now.observed {
+                self.updated += u64::from(now.updated);
+            }
+            let out = Out {
+                away: away(self.before, &before.id, in_flight),
+                down,
+            };
+            if let Some(evidence) = not_rolled_out(before, now, &out) {
+                self.is_rolling = true;
                 let WorkloadId {
                     kind,
                     namespace,
@@ -151,6 +191,14 @@ impl Comparison<'_> {
                     evidence,
                     "look at its pods that are not available and at their events",
                 );
+            } else if now.updated < now.desired && is_held_up(before, now) {
+                let evidence = format!(
+                    "pods that were not available before hold up its rollout: of {} pods {} are of \
+                     the newest template",
+                    now.desired, now.updated
+                );
+                let cure = "bring back the nodes of these pods, or delete the nodes";
+                self.note("KM-VERIFY-018", &before.id, evidence, cure);
             }
         }
     }
@@ -174,21 +222,39 @@ fn away(before: &Baseline, id: &WorkloadId, in_flight: &BTreeSet<String>) -> u32
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// What is missing, beyond what was missing before and the `away` pods.
-fn not_rolled_out(before: &BaselineRollout, now: &BaselineRollout, away: u32) -> Option<String> {
+/// Pods that a rollout cannot have.
+struct Out {
+    /// Not available, on nodes in flight.
+    away: u32,
+    /// On nodes that are down since before.
+    down: u32,
+}
+
+/// What is missing, beyond what was missing before and the pods that are `out`.
+fn not_rolled_out(before: &BaselineRollout, now: &BaselineRollout, out: &Out) -> Option<String> {
     if before.observed && !now.observed {
         return Some("its controller has not seen its newest spec yet".to_owned());
     }
     let lacked = |count: u32| before.desired.saturating_sub(count);
     let lacks = |count: u32| now.desired.saturating_sub(count);
-    let is_behind = lacks(now.updated) > lacked(before.updated)
-        || lacks(now.available) > lacked(before.available).saturating_add(away);
+    let is_behind = lacks(now.updated) > lacked(before.updated).saturating_add(out.down)
+        && !is_held_up(before, now)
+        || lacks(now.available) > lacked(before.available).saturating_add(out.away);
     is_behind.then(|| {
         format!(
             "of {} pods {} are of the newest template and {} are available",
             now.desired, now.updated, now.available
         )
     })
+}
+
+/// Whether what was not available before, and is not now, keeps a rollout from
+/// going on: its controller counts such pods among those it may take at once.
+fn is_held_up(before: &BaselineRollout, now: &BaselineRollout) -> bool {
+    let has_too_few =
+        |it: &BaselineRollout, limit| it.desired.saturating_sub(it.available) >= limit;
+    let limit = now.at_once;
+    limit.is_some_and(|limit| has_too_few(before, limit) && has_too_few(now, limit))
 }
 
 #[cfg(test)]

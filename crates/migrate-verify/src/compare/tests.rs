@@ -162,14 +162,57 @@ fn a_node_that_is_gone_at_the_end_is_missed_unless_others_came_in_its_place() {
 }
 
 #[test]
-fn who_scales_down_or_deletes_meanwhile_is_not_blamed_on_the_upgrade() {
+fn who_scales_down_or_deletes_meanwhile_is_not_blamed_on_the_upgrade_and_told() {
+    let noted = |scope: &VerifyScope, now: &ClusterModel| {
+        let before = cluster("v1.36.3");
+        let model = Arc::new(before.clone());
+        let input = StepInput::new(model, Arc::new(Policy::default()), version("v1.37.2"));
+        match compare(
+            &input,
+            scope,
+            &baseline(&before, true),
+            &baseline(now, true),
+        ) {
+            Verdict::Pass { notes } => {
+                let notes = notes.iter();
+                notes
+                    .map(|note| format!("{} {}: {}", note.code, note.object, note.evidence))
+                    .collect::<Vec<_>>()
+            }
+            verdict => panic!("{verdict:?}"),
+        }
+    };
+    let all = VerifyScope::cluster();
+    let of_node = VerifyScope::WorkloadsOf { node: "a".into() };
     let mut now = cluster("v1.37.2");
+    assert!(noted(&all, &now).is_empty());
     now.pods.retain(|pod| pod.id.name != "web-3");
     now.workloads[1].replicas = 2;
-    assert!(codes(&VerifyScope::cluster(), &now, true).is_empty());
-    now.workloads.remove(1);
+    let shrunk = ["KM-VERIFY-017 Deployment shop/web: it wants 2 pods, and wanted 3 before"];
+    assert_eq!(noted(&all, &now), shrunk);
+    assert_eq!(noted(&of_node, &now), shrunk);
     now.pods.retain(|pod| !pod.id.name.starts_with("web"));
-    assert!(codes(&VerifyScope::cluster(), &now, true).is_empty());
+    now.workloads[1].replicas = 0;
+    let to_zero = ["KM-VERIFY-017 Deployment shop/web: it wants 0 pods, and wanted 3 before"];
+    assert_eq!(noted(&all, &now), to_zero);
+    now.workloads.remove(1);
+    let gone = ["KM-VERIFY-016 Deployment shop/web: it is gone, and wanted 3 pods before"];
+    assert_eq!(noted(&all, &now), gone);
+}
+
+#[test]
+fn two_baselines_are_compared_whatever_their_versions() {
+    let (old, new) = (cluster("v1.36.3"), cluster("v1.37.2"));
+    let (old, new) = (baseline(&old, true), baseline(&new, true));
+    assert_eq!(compare_baselines(&old, &new), Verdict::passed());
+    assert_eq!(compare_baselines(&new, &old), Verdict::passed());
+    let mut worse = new.clone();
+    worse.workloads[1].available -= 1;
+    let verdict = compare_baselines(&old, &worse);
+    assert!(matches!(verdict, Verdict::Pending { .. }), "{verdict:?}");
+    worse.nodes.clear();
+    let verdict = compare_baselines(&old, &worse);
+    assert!(matches!(verdict, Verdict::Fail { .. }), "{verdict:?}");
 }
 
 /// What a status says of `web`, whose three pods are Ready, before and now.
@@ -187,7 +230,7 @@ fn of_status(before: Option<u32>, now: Option<u32>) -> Vec<String> {
     let before = baseline(&seen("v1.36.3", before), true);
     let now = baseline(&seen("v1.37.2", now), true);
     match compare(&input, &VerifyScope::cluster(), &before, &now) {
-        Verdict::Pass => Vec::new(),
+        Verdict::Pass { .. } => Vec::new(),
         Verdict::Pending { missing, .. } => missing.into_iter().map(|f| f.evidence).collect(),
         verdict => panic!("{verdict:?}"),
     }

@@ -11,8 +11,10 @@ use kube::core::Request;
 use migrate_core::Moment;
 use migrate_core::steps::{Baseline, BaselineLease, BaselineRollout};
 use migrate_kube::resources::{CONTROL_PLANE_LABEL, Deployment};
-use migrate_kube::{ApiCall, Error, READ_DEADLINE, Selection, list, within_deadline};
+use migrate_kube::{ApiCall, Error, READ_DEADLINE, Selection, within_deadline};
 use serde::de::DeserializeOwned;
+
+use crate::extent::{Extent, list_each};
 
 use resources::{Conditioned, CsiNode, DaemonSet, Items, Lease, deployment};
 
@@ -37,16 +39,23 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Reads them, all kinds at the same time. Leases and CSINodes, as many as
-    /// nodes, come in pages; the other lists are short by their nature.
+    /// Reads what `extent` says, all kinds at the same time. Leases and
+    /// CSINodes, as many as nodes, come in pages; the other lists are short by
+    /// their nature.
     ///
     /// Leases and CSINodes that the API does not have, or that may not be read,
     /// are left out: what is absent from a baseline is never asked for.
-    pub(crate) async fn read(client: &Client) -> Result<Self, Error> {
-        let all = Selection::all();
+    pub(crate) async fn read(client: &Client, extent: &Extent) -> Result<Self, Error> {
+        let csi_nodes = optional(list_each::<CsiNode>(client, extent.named_after_nodes()));
+        if !extent.has_control_plane() {
+            let mut signals = Self::default();
+            signals.see_drivers(csi_nodes.await?);
+            return Ok(signals);
+        }
+        let leases = [SYSTEM, NODE_LEASES].map(|namespace| Selection::all().within(namespace));
         let (leases, csi_nodes, api_servers, nodes, daemon_sets, deployments) = futures::try_join!(
-            optional(list::<Lease>(client, &all)),
-            optional(list::<CsiNode>(client, &all)),
+            optional(list_each::<Lease>(client, leases.to_vec())),
+            csi_nodes,
             short::<Conditioned>(client, "", "Pod", "pods", Some(SYSTEM), API_SERVERS),
             short::<Conditioned>(client, "", "Node", "nodes", None, CONTROL_PLANE_LABEL),
             short::<DaemonSet>(client, "apps", "DaemonSet", "daemonsets", Some(SYSTEM), ""),
@@ -63,12 +72,7 @@ impl Signals {
         for lease in &leases {
             signals.see_lease(lease);
         }
-        for node in csi_nodes {
-            let drivers = node.spec.drivers.unwrap_or_default();
-            let drivers = drivers.into_iter().map(|driver| driver.name).collect();
-            let name = node.metadata.name.unwrap_or_default();
-            signals.csi_drivers.insert(name, drivers);
-        }
+        signals.see_drivers(csi_nodes);
         // Where it does not run in pods its nodes say nothing about it.
         let nodes = nodes.iter().filter(|_| !api_servers.is_empty());
         signals.control_plane_since = api_servers
@@ -80,6 +84,15 @@ impl Signals {
         signals.rollouts = daemon_sets.iter().map(DaemonSet::to_baseline).collect();
         signals.rollouts.extend(deployments.iter().map(deployment));
         Ok(signals)
+    }
+
+    fn see_drivers(&mut self, csi_nodes: Vec<CsiNode>) {
+        for node in csi_nodes {
+            let drivers = node.spec.drivers.unwrap_or_default();
+            let drivers = drivers.into_iter().map(|driver| driver.name).collect();
+            let name = node.metadata.name.unwrap_or_default();
+            self.csi_drivers.insert(name, drivers);
+        }
     }
 
     fn see_lease(&mut self, lease: &Lease) {

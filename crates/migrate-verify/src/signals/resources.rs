@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use kube::Resource;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope, ObjectMeta};
-use migrate_core::WorkloadId;
 use migrate_core::steps::{BaselineLease, BaselineRollout};
+use migrate_core::{IntOrPercent, WorkloadId};
 use migrate_kube::resources::{DaemonSetStatus, has_seen};
 use serde::Deserialize;
 
@@ -63,9 +63,27 @@ struct DaemonSetSpec {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct UpdateStrategy {
     r#type: String,
+    rolling_update: Option<RollingUpdate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RollingUpdate {
+    max_unavailable: Option<IntOrPercent>,
+    max_surge: Option<IntOrPercent>,
+}
+
+impl RollingUpdate {
+    /// Nodes worked on at once, of `desired`; one of the two is zero.
+    fn at_once(&self, desired: u32) -> u32 {
+        let resolve = |limit: Option<IntOrPercent>| limit.map(|limit| limit.resolve_up(desired));
+        resolve(self.max_unavailable)
+            .max(resolve(self.max_surge))
+            .map_or(1, |limit| limit.max(1))
+    }
 }
 
 /// Anything with conditions that say since when they are so.
@@ -164,8 +182,11 @@ impl DaemonSet {
         let mut rollout = BaselineRollout::done(id("DaemonSet", &self.metadata), desired);
         rollout.observed = has_seen(status.observed_generation, &self.metadata);
         rollout.available = status.number_available;
-        if self.spec.update_strategy.r#type != "OnDelete" {
+        let strategy = &self.spec.update_strategy;
+        if strategy.r#type != "OnDelete" {
             rollout.updated = status.updated_number_scheduled;
+            let rolling = strategy.rolling_update.as_ref();
+            rollout.at_once = Some(rolling.map_or(1, |rolling| rolling.at_once(desired)));
         }
         rollout
     }
@@ -218,8 +239,15 @@ mod tests {
         expected.observed = false;
         expected.updated = 1;
         expected.available = 2;
+        expected.at_once = Some(1);
         assert_eq!(rolling.to_baseline(), expected);
+        let mut by_percent = daemon_set("RollingUpdate");
+        by_percent["spec"]["updateStrategy"]["rollingUpdate"] =
+            json!({ "maxUnavailable": 0, "maxSurge": "34%" });
+        let by_percent = from_value::<DaemonSet>(by_percent).unwrap();
+        assert_eq!(by_percent.to_baseline().at_once, Some(2));
         expected.updated = 3;
+        expected.at_once = None;
         let by_hand = from_value::<DaemonSet>(daemon_set("OnDelete")).unwrap();
         assert_eq!(by_hand.to_baseline(), expected);
     }

@@ -17,7 +17,11 @@ use crate::Error;
 ///
 /// # Guarantees
 /// * `append` writes one line and then waits until file and, for a new file,
-///   folder are on disk. It blocks its thread for that time.
+///   folder are on disk. It blocks its thread for that time, a few milliseconds
+///   on a local disk, on purpose: the run does nothing until the entry is
+///   durable, and an append that a dropped future left to another thread could
+///   still write when the entry is appended once more. Give a runtime that has
+///   other work a second thread, or the run a runtime of its own.
 /// * The file is readable by its owner only (0600 on Unix): it holds the
 ///   model of the cluster.
 /// * A last line that a crash left incomplete is cut off, for the effect it

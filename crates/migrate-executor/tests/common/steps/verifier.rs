@@ -51,9 +51,18 @@ impl VerifyMigration for Verifier {
                 .get(name)
                 .is_some_and(|n| n.kubelet_version == input.target)
         };
+        let mut progress = 0;
         let is_well = match scope {
             VerifyScope::ControlPlane { member } => {
-                now.control_plane.get(member) == Some(&input.target)
+                let mut world = self.0.lock();
+                let (left, shows) = &mut world.faults.rolling;
+                *left = left.saturating_sub(1);
+                progress = if *shows {
+                    u64::from(u32::MAX - *left)
+                } else {
+                    0
+                };
+                now.control_plane.get(member) == Some(&input.target) && *left == 0
             }
             VerifyScope::Node { node } => node_is_well(node),
             VerifyScope::WorkloadsOf { node } => {
@@ -75,7 +84,8 @@ impl VerifyMigration for Verifier {
             _ => unreachable!(),
         };
         if is_well {
-            return Verdict::Pass;
+            let notes = self.0.lock().faults.noted.clone();
+            return Verdict::Pass { notes };
         }
         let object = ObjectName::cluster("Scope", format!("{scope:?}"));
         let finding = Finding::new(
@@ -88,6 +98,7 @@ impl VerifyMigration for Verifier {
         Verdict::Pending {
             missing: vec![finding],
             retry_after: secs(0),
+            progress,
         }
     }
 }

@@ -43,7 +43,7 @@ fn codes(change: fn(&mut Option<BaselineNode>, &mut BaselineNode)) -> Vec<String
     let scope = VerifyScope::Node { node: "w".into() };
     match compare(&input, &scope, &before, &now) {
         Verdict::Pending { missing, .. } => missing.into_iter().map(|found| found.code).collect(),
-        Verdict::Pass => Vec::new(),
+        Verdict::Pass { .. } => Vec::new(),
         verdict => panic!("{verdict:?}"),
     }
 }

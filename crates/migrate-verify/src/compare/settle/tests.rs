@@ -66,6 +66,10 @@ fn verdict(scope: &VerifyScope, change: Change) -> Verdict {
     let mut before = cluster("v1.36.3", 100, 50);
     let mut now = cluster("v1.37.2", 1000, 900);
     change(&mut before, &mut now);
+    judged(scope, &before, &now)
+}
+
+fn judged(scope: &VerifyScope, before: &Baseline, now: &Baseline) -> Verdict {
     let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
     model.nodes = vec![Node::new("cp", version("v1.36.3"))];
     model.nodes[0].role = Role::ControlPlane;
@@ -74,17 +78,21 @@ fn verdict(scope: &VerifyScope, change: Change) -> Verdict {
         Arc::new(Policy::default()),
         version("v1.37.2"),
     );
-    compare(&input, scope, &before, &now)
+    compare(&input, scope, before, now)
 }
 
 /// Code and object of everything that is waited for.
 fn waits(scope: &VerifyScope, change: Change) -> Vec<String> {
-    match verdict(scope, change) {
+    named(verdict(scope, change))
+}
+
+fn named(verdict: Verdict) -> Vec<String> {
+    match verdict {
         Verdict::Pending { missing, .. } => missing
             .into_iter()
             .map(|finding| format!("{} {}", finding.code, finding.object))
             .collect(),
-        Verdict::Pass => Vec::new(),
+        Verdict::Pass { .. } => Vec::new(),
         verdict => panic!("{verdict:?}"),
     }
 }
@@ -97,6 +105,20 @@ fn member() -> VerifyScope {
 
 fn kubelet_of(node: &str) -> VerifyScope {
     VerifyScope::Node { node: node.into() }
+}
+
+#[test]
+fn where_only_the_quiet_is_missing_the_next_look_is_at_its_end() {
+    let after = |change: Change| match verdict(&member(), change) {
+        Verdict::Pending { retry_after, .. } => retry_after.as_secs(),
+        verdict => panic!("{verdict:?}"),
+    };
+    assert_eq!(after(|_, now| now.control_plane_since = Some(at(970))), 30);
+    let also_a_rollout: Change = |_, now| {
+        now.control_plane_since = Some(at(970));
+        now.rollouts[0].available = 2;
+    };
+    assert_eq!(after(also_a_rollout), 2);
 }
 
 #[test]
@@ -278,6 +300,26 @@ fn what_was_not_so_before_is_not_asked_for() {
                 now.rollouts[0].updated = 2;
             },
         ),
+        (
+            "a pod of the old template on a node that is down since before",
+            |before, now| {
+                for state in [&mut *before, &mut *now] {
+                    node(state, "w2").ready = false;
+                    state.rollouts[0].available = 2;
+                }
+                now.rollouts[0].updated = 2;
+            },
+        ),
+        (
+            "a rollout that a pod that was not available holds up",
+            |before, now| {
+                for state in [&mut *before, &mut *now] {
+                    state.rollouts[0].available = 2;
+                    state.rollouts[0].at_once = Some(1);
+                }
+                now.rollouts[0].updated = 0;
+            },
+        ),
         ("a DaemonSet that was deleted", |_, now| {
             now.rollouts.remove(0);
             now.workloads.remove(0);
@@ -298,8 +340,70 @@ fn what_was_not_so_before_is_not_asked_for() {
         }),
     ];
     for (name, change) in table {
-        assert_eq!(verdict(&member(), *change), Verdict::Pass, "{name}");
+        let passed = verdict(&member(), *change);
+        assert!(matches!(passed, Verdict::Pass { .. }), "{name}: {passed:?}");
     }
+}
+
+#[test]
+fn a_rollout_that_is_held_up_passes_with_a_note() {
+    let held_up: Change = |before, now| {
+        before.rollouts[0].available = 2;
+        now.rollouts[0].available = 2;
+        now.rollouts[0].at_once = Some(1);
+        now.rollouts[0].updated = 0;
+    };
+    match verdict(&member(), held_up) {
+        Verdict::Pass { notes } => assert_eq!(notes[0].code, "KM-VERIFY-018"),
+        verdict => panic!("{verdict:?}"),
+    }
+}
+
+#[test]
+fn what_holds_up_a_rollout_excuses_it_only_while_it_is_so() {
+    let proxy = ["KM-VERIFY-010 DaemonSet kube-system/kube-proxy"];
+    let table: &[(&str, Change)] = &[
+        ("it is available again", |before, now| {
+            before.rollouts[0].available = 2;
+            now.rollouts[0].at_once = Some(1);
+        }),
+        ("more may be taken at once", |before, now| {
+            before.rollouts[0].available = 2;
+            now.rollouts[0].available = 2;
+            now.rollouts[0].at_once = Some(2);
+        }),
+        ("it was available before", |_, now| {
+            now.rollouts[0].available = 2;
+            now.rollouts[0].at_once = Some(1);
+        }),
+        ("the node is Ready again", |before, _| {
+            node(before, "w2").ready = false;
+        }),
+    ];
+    for (name, change) in table {
+        let mut before = cluster("v1.36.3", 100, 50);
+        let mut now = cluster("v1.37.2", 1000, 900);
+        now.rollouts[0].updated = 2;
+        change(&mut before, &mut now);
+        assert_eq!(named(judged(&member(), &before, &now)), proxy, "{name}");
+    }
+}
+
+#[test]
+fn a_rollout_that_gets_on_is_progress_and_its_end_is_not_less() {
+    let progress = |change: Change| match verdict(&member(), change) {
+        Verdict::Pending { progress, .. } => progress,
+        verdict => panic!("{verdict:?}"),
+    };
+    assert_eq!(progress(|_, now| now.rollouts[0].updated = 1), 1 + 2);
+    assert_eq!(progress(|_, now| now.rollouts[0].updated = 2), 2 + 2);
+    let unseen: Change = |_, now| now.rollouts[0].observed = false;
+    assert_eq!(progress(unseen), 2, "its count is of the spec before");
+    assert_eq!(
+        progress(|_, now| now.leaders.clear()),
+        0,
+        "none is waited for"
+    );
 }
 
 #[test]
@@ -328,7 +432,7 @@ fn a_baseline_of_an_older_journal_is_read_and_asks_for_what_it_knew() {
         Arc::new(Policy::default()),
         version("v1.37.2"),
     );
-    assert_eq!(compare(&input, &member(), &old, &now), Verdict::Pass);
+    assert_eq!(compare(&input, &member(), &old, &now), Verdict::passed());
     assert_eq!(
         compare(&input, &kubelet_of("cp"), &old, &now),
         Verdict::Pass
