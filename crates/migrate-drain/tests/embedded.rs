@@ -148,7 +148,10 @@ async fn a_budget_that_never_has_room_is_named_with_counts_and_nothing_goes_on()
     let error = report.ensure_empty().unwrap_err();
     assert!(matches!(error, Error::NotEmpty(_)));
     let error = error.to_string();
-    assert!(error.contains(&pod) && error.contains("add a replica"), "{error}");
+    assert!(
+        error.contains(&pod) && error.contains("add a replica"),
+        "{error}"
+    );
     assert_eq!(demo.evictions(), [], "the ledger knows without asking");
     let requests = demo.cluster.audit().len();
     tokio::time::sleep(Duration::from_secs(600)).await;

@@ -286,7 +286,9 @@ pub enum DrainOutcome {
 }
 
 /// What kept a drain or a release from its end, for callers that act on it.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub enum DrainFailureKind {

@@ -174,8 +174,7 @@ impl Drainer {
                 (node, outcome.unwrap_or_else(|| untouched.clone()))
             })
             .collect();
-        let is_cut_off =
-            |outcome: &DrainOutcome| matches!(outcome, DrainOutcome::Cancelled { .. });
+        let is_cut_off = |outcome: &DrainOutcome| matches!(outcome, DrainOutcome::Cancelled { .. });
         match report.nodes.values().any(is_cut_off) {
             true => Err(Error::Cancelled(Box::new(report))),
             false => Ok(report),

@@ -89,7 +89,8 @@ impl fmt::Display for Told<'_> {
             DrainOutcome::Empty { evictions } => write!(f, "empty after {evictions} evictions"),
             DrainOutcome::NeedsConsent { pods } => {
                 f.write_str("not begun, someone has to agree:")?;
-                pods.iter().try_for_each(|(pod, to)| write!(f, " {pod} ({to})"))?;
+                pods.iter()
+                    .try_for_each(|(pod, to)| write!(f, " {pod} ({to})"))?;
                 f.write_str("; agree in the policy (consent), or move them by hand")
             }
             DrainOutcome::Deadline { blocked, remaining } => {
@@ -114,10 +115,12 @@ impl fmt::Display for Told<'_> {
             DrainOutcome::NoRoom { pool, away } => {
                 write!(f, "not begun, pool {pool} is full with {}", away.join(", "))
             }
-            DrainOutcome::NodeGone { .. } => f.write_str(
-                "gone during its drain; drain what has its name now, if anything does",
-            ),
-            DrainOutcome::Cancelled { cordoned: false, .. } => f.write_str("not begun"),
+            DrainOutcome::NodeGone { .. } => {
+                f.write_str("gone during its drain; drain what has its name now, if anything does")
+            }
+            DrainOutcome::Cancelled {
+                cordoned: false, ..
+            } => f.write_str("not begun"),
             DrainOutcome::Cancelled {
                 cordoned: true,
                 evictions,
@@ -164,7 +167,11 @@ mod tests {
         }
         assert_eq!(report.evictions(), 3, "also on nodes that are not empty");
         let error = report.ensure_empty().unwrap_err().to_string();
-        for word in ["shop/sick (", "shop/stuck (still there)", "look for finalizers"] {
+        for word in [
+            "shop/sick (",
+            "shop/stuck (still there)",
+            "look for finalizers",
+        ] {
             assert!(error.contains(word), "{error}");
         }
         assert_eq!(error.matches("shop/sick").count(), 1, "{error}");

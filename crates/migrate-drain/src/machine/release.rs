@@ -87,8 +87,7 @@ impl Drain {
         match self.missing(node) {
             None => self.end_release(node, None),
             Some((workload, _)) => {
-                let reason =
-                    format!("the node is gone, and only it could host pods of {workload}");
+                let reason = format!("the node is gone, and only it could host pods of {workload}");
                 self.fail_release(node, DrainFailureKind::NoSuchNode, reason);
             }
         }

@@ -435,7 +435,7 @@ fn a_baseline_of_an_older_journal_is_read_and_asks_for_what_it_knew() {
     assert_eq!(compare(&input, &member(), &old, &now), Verdict::passed());
     assert_eq!(
         compare(&input, &kubelet_of("cp"), &old, &now),
-        Verdict::Pass
+        Verdict::passed()
     );
     let whole = cluster("v1.36.3", 100, 50);
     let text = serde_json::to_string(&whole).unwrap();

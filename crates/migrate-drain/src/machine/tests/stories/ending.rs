@@ -389,7 +389,10 @@ fn watching_that_is_forbidden_fails_every_drain_with_the_rule() {
     let mut story = Story::new(options()).with_web(1, [pod("w-1", "a")]);
     story.begin("a");
     let rule = "list pods: forbidden; add the rule ...";
-    let outputs = story.tell(Input::Unobservable(Failure::permanent(DrainFailureKind::Forbidden, rule)));
+    let outputs = story.tell(Input::Unobservable(Failure::permanent(
+        DrainFailureKind::Forbidden,
+        rule,
+    )));
     let failed = DrainOutcome::Failed {
         kind: DrainFailureKind::Forbidden,
         reason: rule.into(),
