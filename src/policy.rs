@@ -50,6 +50,12 @@ mod tests {
             window.contains("line 2") && window.contains("as 22:00"),
             "{window}"
         );
+        let none = policy_from_toml("[deadlines]\nrequest = 0\n").unwrap_err();
+        let none = none.to_string();
+        assert!(
+            none.contains("request = 0") && none.contains("1 to 31536000 seconds"),
+            "{none}"
+        );
         let bad = policy_from_toml("[pools]\nmax-unavailable = 'many'\n").unwrap_err();
         assert!(bad.to_string().contains("line 2"), "{bad}");
     }

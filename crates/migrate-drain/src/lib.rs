@@ -45,10 +45,22 @@
 //! slower, never wrong: each attempt has a deadline, after which its outcome is
 //! unknown and settled by the watch.
 //!
+//! # Caveats
+//! Budgets are joint over the nodes of one call of [`Drainer::drain`] or
+//! [`MigratePods::migrate`](migrate_core::MigratePods::migrate). Two calls at once,
+//! in one program or two, have a ledger each: PodDisruptionBudgets hold all the
+//! same, for the API server counts those, but each call spends an assumed budget
+//! once.
+//!
+//! Futures and streams are polled inside a tokio runtime with its time enabled
+//! (`enable_time`); elsewhere they panic. Nothing is spawned on it.
+//!
 //! # What it needs to be allowed
 //! `list` and `watch` on nodes, pods, poddisruptionbudgets, deployments,
 //! replicasets, statefulsets, persistentvolumes, persistentvolumeclaims and
-//! volumeattachments; `get` and `patch` on nodes; `create` on pods/eviction.
+//! volumeattachments; `get` and `patch` on nodes; `create` on pods/eviction. In a
+//! run, whose fence has an epoch above 0, also `get` on the Lease
+//! `kube-system/kube-migrate`.
 
 pub mod machine;
 

@@ -39,6 +39,9 @@
 //! # }
 //! ```
 //!
+//! Its futures are polled inside a tokio runtime with its time enabled
+//! (`enable_time`); elsewhere they panic.
+//!
 //! A reconcile loop calls [`Executor::step`] instead, which returns after about
 //! a second.
 

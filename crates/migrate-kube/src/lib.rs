@@ -15,6 +15,10 @@
 //! * [`Error`]: by what a caller can do, with the missing RBAC rule spelled out.
 //! * [`TokioClock`]: the clock of a run.
 //!
+//! Requests have deadlines and watches pauses: futures and streams are polled
+//! inside a tokio runtime with its time enabled (`enable_time`), elsewhere they
+//! panic. Nothing is spawned on it but what kube's own client needs.
+//!
 //! No TLS is chosen here: enable a TLS feature of kube in the program. No
 //! version feature of k8s-openapi matters.
 //!

@@ -21,6 +21,9 @@
 //! * [`compare`] is pure: a verdict can be made again from a recorded
 //!   observation.
 //!
+//! Requests have deadlines: futures are polled inside a tokio runtime with its
+//! time enabled (`enable_time`), elsewhere they panic. [`compare`] needs none.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;

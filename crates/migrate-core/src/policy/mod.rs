@@ -230,7 +230,10 @@ pub struct RolloutPolicy {
     /// How long a verified canary is left alone with the new version before it
     /// is verified once more. No other worker begins meanwhile. Zero: the others
     /// of its pool follow at once.
-    #[serde(with = "seconds")]
+    #[serde(
+        serialize_with = "seconds::serialize",
+        deserialize_with = "seconds::deserialize_or_none"
+    )]
     pub canary_soak: Duration,
     /// How many nodes may fail and be skipped before one more stops the run.
     /// Counts where [`Deadlines::then`] says [`OnDeadline::Skip`].
@@ -275,7 +278,8 @@ pub enum OnDeadline {
     Stop,
 }
 
-/// How long to wait for what, in whole seconds in the serde form.
+/// How long to wait for what; in the serde form whole seconds, from one to a
+/// year's.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -316,14 +320,41 @@ impl Default for Deadlines {
 mod seconds {
     use std::time::Duration;
 
+    use serde::de::{Error, Unexpected};
     use serde::{Deserialize, Deserializer, Serializer};
 
+    /// More is a slip of the hand, and sums of what a clock can hold overflow.
+    const YEAR: u64 = 365 * 24 * 60 * 60;
+
+    /// Rounded up, so that a part of a second does not come back as none.
     pub(super) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_u64(value.as_secs())
+        let rest = u64::from(value.subsec_nanos() > 0);
+        s.serialize_u64(value.as_secs().saturating_add(rest))
     }
 
+    /// A time to wait that has to be there.
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-        u64::deserialize(d).map(Duration::from_secs)
+        bounded(d, 1, "1 to 31536000 seconds (a year)")
+    }
+
+    /// One that may be left out.
+    pub(super) fn deserialize_or_none<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Duration, D::Error> {
+        bounded(d, 0, "0 to 31536000 seconds (a year)")
+    }
+
+    fn bounded<'de, D: Deserializer<'de>>(
+        d: D,
+        least: u64,
+        expected: &'static str,
+    ) -> Result<Duration, D::Error> {
+        let seconds = u64::deserialize(d)?;
+        if (least..=YEAR).contains(&seconds) {
+            return Ok(Duration::from_secs(seconds));
+        }
+        let found = Unexpected::Unsigned(seconds);
+        Err(D::Error::invalid_value(found, &expected))
     }
 }
 
@@ -339,6 +370,23 @@ mod tests {
             Policy::default()
         );
         assert!(serde_json::from_str::<Policy>(r#"{"max-unavailble": 1}"#).is_err());
+    }
+
+    #[test]
+    fn times_are_from_one_second_to_a_year() {
+        let read = |json: &str| serde_json::from_str::<Policy>(json);
+        for (seconds, is_time) in [("0", false), ("1", true), ("31536000", true)] {
+            let json = format!(r#"{{"deadlines": {{"request": {seconds}}}}}"#);
+            assert_eq!(read(&json).is_ok(), is_time, "{json}");
+        }
+        let json = r#"{"deadlines": {"drain": 31536001}}"#;
+        let error = read(json).unwrap_err().to_string();
+        assert!(error.contains("1 to 31536000 seconds"), "{error}");
+        assert!(read(r#"{"rollout": {"canary-soak": 0}}"#).is_ok());
+        let mut hasty = Policy::default();
+        hasty.deadlines.request = Duration::from_millis(1500);
+        let back = read(&serde_json::to_string(&hasty).unwrap()).unwrap();
+        assert_eq!(back.deadlines.request, Duration::from_secs(2));
     }
 
     #[test]

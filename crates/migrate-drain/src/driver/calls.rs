@@ -65,7 +65,9 @@ impl Calls {
             Write::Cordon(Some(_)) => 3,
             Write::Cordon(None) | Write::Restore => 2,
         };
-        let limit = calls.deadline * (requests + u32::from(self.fence.epoch > 0));
+        let limit = calls
+            .deadline
+            .saturating_mul(requests + u32::from(self.fence.epoch > 0));
         async move {
             let answer = async {
                 match &write {

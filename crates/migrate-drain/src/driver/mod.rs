@@ -42,6 +42,9 @@ const STANDALONE: &str = migrate_kube::DRAINED_BY_HAND;
 /// the end of the drain says that the cordon is unknown.
 ///
 /// # Caveats
+/// Budgets are joint over the nodes of one call; two calls at once spend an
+/// assumed budget twice.
+///
 /// Dropping it leaves cordons as they are, and what was sent may still arrive:
 /// a dropped drain is continued by draining the node once more, or undone by
 /// releasing it. After a deadline the API may still carry out an eviction whose
@@ -123,7 +126,11 @@ impl Drainer {
 
     /// Drains `nodes` under one ledger until each is empty or cannot be.
     ///
-    /// The nodes stay cordoned; [`release`](Self::release) gives them back.
+    /// The nodes stay cordoned; [`release`](Self::release) gives them back. One that
+    /// is named twice is drained once.
+    ///
+    /// # Caveats
+    /// Another call at the same time has a ledger of its own: name all nodes in one.
     ///
     /// # Errors
     /// [`Error::Cancelled`] only, with what became of each node until then. A node
