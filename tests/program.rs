@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -269,7 +270,8 @@ fn status_tells_what_the_journal_knows() {
 }
 
 /// The API server is away, as while it is upgraded: a run that goes on waits
-/// for it, and goes on as soon as it is there.
+/// for it, also while it refuses everybody at first, and goes on as soon as it
+/// knows us.
 #[test]
 fn a_run_that_goes_on_waits_for_the_api_server() {
     let away = Away::new();
@@ -277,17 +279,19 @@ fn a_run_that_goes_on_waits_for_the_api_server() {
     let (mut child, mut lines) = away.waiting(&journal, &["--wait", "10m"]);
     let server = TcpListener::bind(away.address).unwrap();
     std::thread::spawn(move || {
+        let mut first = None;
         for stream in server.incoming() {
-            refuse(stream.unwrap());
+            // One look is several requests; the next one comes after two seconds.
+            let began = *first.get_or_insert_with(Instant::now);
+            let is_cold = began.elapsed() < Duration::from_secs(1);
+            refuse(stream.unwrap(), if is_cold { COLD } else { STRANGER });
         }
     });
     assert!(!child.wait().unwrap().success());
     let mut said = String::new();
     lines.read_to_string(&mut said).unwrap();
-    assert!(
-        said.contains("forbidden") && !said.contains("waited"),
-        "{said}"
-    );
+    let is_final = said.contains("not you") && !said.contains("waited");
+    assert!(is_final && !said.contains("forbidden"), "{said}");
 }
 
 #[test]
@@ -416,15 +420,20 @@ impl Away {
     }
 }
 
-/// Answers every request of a connection with 403.
-fn refuse(mut stream: TcpStream) {
+/// What an API server answers that has just started, and what it answers to one
+/// whom it does not know.
+const COLD: (u16, &str) = (403, "Forbidden");
+const STRANGER: (u16, &str) = (401, "Unauthorized");
+
+/// Answers a connection's request with this.
+fn refuse(mut stream: TcpStream, (code, reason): (u16, &str)) {
     let body = json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
-        "reason": "Forbidden", "message": "not you",
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+        "reason": reason, "message": "not you",
     })
     .to_string();
     let answer = format!(
-        "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+        "HTTP/1.1 {code} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n{body}",
         body.len()
     );

@@ -12,11 +12,15 @@ use crate::progress::human;
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long a refusal may pass: an API server that has just started refuses what
+/// it allowed before until its authorizer has caught up.
+const WARMS_UP: Duration = Duration::from_secs(60);
 /// Between two lines that say that it still waits.
 const SAY: Duration = Duration::from_secs(30);
 
 /// Observes the cluster; for a run that goes on, an API server that is out of
-/// reach is waited for, for `patience` at the longest.
+/// reach is waited for, for `patience` at the longest, and one that has just
+/// started.
 pub(crate) async fn observed(
     client: &kube::Client,
     clock: &dyn Clock,
@@ -25,13 +29,21 @@ pub(crate) async fn observed(
 ) -> Result<ClusterModel, Failure> {
     let began = clock.now();
     let mut say_at = began;
+    let mut refused_since = None;
     loop {
         let error = match observe(client, clock.now()).await {
             Ok(model) => return Ok(model),
             Err(error) => error,
         };
         let waited = clock.now().since(began);
-        let Some(patience) = patience.filter(|_| error.is_retryable()) else {
+        let may_pass = if matches!(error, Error::Forbidden { .. }) {
+            let since = *refused_since.get_or_insert(clock.now());
+            clock.now() < since + WARMS_UP
+        } else {
+            refused_since = None;
+            error.is_retryable()
+        };
+        let Some(patience) = patience.filter(|_| may_pass) else {
             return Err(error.into());
         };
         if waited >= patience {

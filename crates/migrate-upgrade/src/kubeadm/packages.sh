@@ -76,6 +76,18 @@ installed_version() {
     if [[ $line == 'installed '* ]]; then echo "${line#installed }"; fi
 }
 
+# little_room: to be appended to what failed: where packages are written, and
+# the room there is less than one of kubelet or kubeadm takes.
+little_room() {
+    local place free
+    for place in /usr /var/cache/apt /var/lib/apt /var/lib/dpkg; do
+        free=$(df --output=avail --block-size=1M "$place" 2> /dev/null | tail -n 1) || continue
+        if [[ $free =~ ^\ *[0-9]+$ ]] && [ "$free" -lt 200 ]; then
+            printf '; %s has %d MiB free, make room there' "$place" "$free"
+        fi
+    done
+}
+
 # A reboot in the middle of dpkg leaves work that apt refuses to go on without.
 finish_interrupted() {
     local states
@@ -84,7 +96,7 @@ finish_interrupted() {
     if grep -q '^.[UFWt]' <<< "$states" || [ -n "$(ls -A /var/lib/dpkg/updates 2> /dev/null || true)" ]; then
         once_unlocked env DEBIAN_FRONTEND=noninteractive dpkg --configure -a \
             --force-confdef --force-confold \
-            || die "$RETRY" 'an interrupted dpkg could not be finished (dpkg --configure -a)'
+            || die "$RETRY" "an interrupted dpkg could not be finished (dpkg --configure -a)$(little_room)"
     fi
 }
 
@@ -122,7 +134,7 @@ install_packages() {
     fi
     if [ "${#specs[@]}" -gt 0 ]; then
         plan=$(apt_get --simulate "${APT_ALLOWS[@]}" install "${specs[@]}") \
-            || die "$RETRY" "apt-get cannot install ${specs[*]}"
+            || die "$RETRY" "apt-get cannot install ${specs[*]}$(little_room)"
         while read -r verb name rest; do
             case $verb in
                 Remv) die "$FINAL" "installing ${specs[*]} would remove $name; resolve that by hand" ;;
@@ -136,7 +148,7 @@ install_packages() {
         done <<< "$plan"
         if ! apt_get "${APT_ALLOWS[@]}" install "${specs[@]}"; then
             hold_again
-            die "$RETRY" "apt-get could not install ${specs[*]}"
+            die "$RETRY" "apt-get could not install ${specs[*]}$(little_room)"
         fi
     fi
     hold_again

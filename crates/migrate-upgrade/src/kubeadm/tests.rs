@@ -322,6 +322,29 @@ async fn packages_that_are_missing_or_drag_others_along_are_final() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_named_and_cured() {
+    let worker = Node::new(false);
+    worker.write("cluster-version", "v1.37.2");
+    worker.write("apt-fails", "");
+    worker.write("free", "  3");
+    let (retryable, reason) = worker.failure(&node()).await;
+    assert!(retryable, "{reason}");
+    for words in [
+        "apt-get could not install kubeadm=1.37.2-2.1; /var/lib/dpkg has 3 MiB free, make room there",
+        "No space left on device",
+    ] {
+        assert!(reason.contains(words), "{reason}");
+    }
+    assert_eq!(worker.read("held"), "kubeadm\nkubelet\n");
+    // With room the disk is not what is told.
+    worker.write("free", " 4000");
+    let (_, reason) = worker.failure(&node()).await;
+    assert!(!reason.contains("make room"), "{reason}");
+    std::fs::remove_file(worker.path("apt-fails")).unwrap();
+    assert_eq!(worker.upgrade(&node()).await, DONE, "{}", worker.log());
+}
+
+#[tokio::test]
 async fn failures_of_kubeadm_say_what_they_are() {
     let rolled_back = "couldn't upgrade control plane. kubeadm has tried to recover everything \
                        into the earlier state. Errors faced: static Pod hash did not change";

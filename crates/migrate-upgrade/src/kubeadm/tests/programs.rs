@@ -41,6 +41,9 @@ const PROGRAMS: [(&str, &str); 14] = [
                     if [ "$simulate" ]; then
                         echo "Inst ${spec%%=*} [old] (${spec#*=} x)"
                         cat "$w/drags" 2> /dev/null
+                    elif [ -e "$w/apt-fails" ]; then
+                        echo 'dpkg: error: failed to write: No space left on device' >&2
+                        exit 100
                     else
                         echo "${spec#*=}" > "$w/installed/${spec%%=*}"
                         # As dpkg may: the hold is gone.
@@ -61,6 +64,10 @@ const PROGRAMS: [(&str, &str); 14] = [
             showhold) cat "$w/held" ;;
             hold) echo "$2" >> "$w/held"; sort -u -o "$w/held" "$w/held" ;;
         esac"#,
+    ),
+    (
+        "df",
+        r#"echo Avail; if [ "${*: -1}" = /var/lib/dpkg ]; then cat "$w/free"; else echo '  5000'; fi"#,
     ),
     (
         "dpkg",
