@@ -11,7 +11,7 @@ pub(super) fn write(bin: &Path) {
     }
 }
 
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 15] = [
     (
         "apt-get",
         r#"
