@@ -81,6 +81,20 @@ pub(crate) struct Cli {
         requires = "kubeadm"
     )]
     pub(crate) ignore_preflight_errors: Vec<String>,
+    /// Folder of patches on every node, an absolute path: what `kubeadm init` and
+    /// `join` were given as --patches.
+    #[arg(long, global = true, value_name = "FOLDER", requires = "kubeadm")]
+    pub(crate) kubeadm_patches: Option<String>,
+    /// Phases of `kubeadm upgrade` to leave out, separated by commas, such as
+    /// addon/coredns.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PHASES",
+        value_delimiter = ',',
+        requires = "kubeadm"
+    )]
+    pub(crate) kubeadm_skip_phases: Vec<String>,
     /// Socket of an HAProxy before the API servers, from which each is taken
     /// while it is changed; once for each instance.
     #[arg(long, global = true, value_name = "SOCKET", requires_all = ["kubeadm", "haproxy_backend"])]

@@ -235,7 +235,12 @@ fn kubeadm(
     shell: Arc<dyn NodeShell>,
     balancer: Option<Arc<dyn ApiServerBackend>>,
 ) -> Kubeadm {
-    let driver = Kubeadm::new(shell).with_ignored_preflight_errors(&cli.ignore_preflight_errors);
+    let mut driver = Kubeadm::new(shell)
+        .with_ignored_preflight_errors(&cli.ignore_preflight_errors)
+        .with_skipped_phases(&cli.kubeadm_skip_phases);
+    if let Some(folder) = &cli.kubeadm_patches {
+        driver = driver.with_patches(folder);
+    }
     match balancer {
         Some(balancer) => driver.with_api_server_backend(balancer),
         None => driver,

@@ -82,6 +82,10 @@ pub struct Kubeadm {
 #[derive(Clone, Debug)]
 struct Options {
     ignored: Vec<String>,
+    /// Phases of `kubeadm upgrade` that are left out.
+    skipped: Vec<String>,
+    /// A folder on the nodes; empty for none.
+    patches: String,
     revision: String,
     control_plane: Duration,
     node: Duration,
@@ -95,6 +99,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             ignored: Vec::new(),
+            skipped: Vec::new(),
+            patches: String::new(),
             revision: String::new(),
             control_plane: Duration::from_secs(40 * 60),
             node: Duration::from_secs(20 * 60),
@@ -138,6 +144,31 @@ impl Kubeadm {
         checks: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
         self.options.ignored = checks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Phases of `kubeadm upgrade` to leave out (`--skip-phases`), such as
+    /// `addon/coredns`. On a node where `kubeadm upgrade node` runs, those that
+    /// only `kubeadm upgrade apply` has (`upload-config`, `bootstrap-token` and
+    /// what is in them) are not named. What is left out is the caller's to do:
+    /// without `control-plane` or `kubelet-config` an upgrade that comes to its
+    /// end may still count as failed.
+    #[must_use]
+    pub fn with_skipped_phases(
+        mut self,
+        phases: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.options.skipped = phases.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The folder of patches on every node (`--patches`), an absolute path: what
+    /// `kubeadm init` and `join` were given, without which kubeadm writes
+    /// manifests and the kubelet's configuration unpatched. A node without it is
+    /// not upgraded.
+    #[must_use]
+    pub fn with_patches(mut self, folder: impl Into<String>) -> Self {
+        self.options.patches = folder.into();
         self
     }
 
@@ -193,6 +224,7 @@ impl Kubeadm {
         let common = |last: &str| format!("{FILES}\n{COMMON}\n{PACKAGES}\n{last}");
         let seconds = |duration: Duration| duration.as_secs().to_string();
         let ignored = options.ignored.join(",");
+        let skipped = options.skipped.join(",");
         let (script, limit) = match &action.target {
             Target::ControlPlane { .. } if action.is_way_back() => {
                 return Err(Error::BadAction {
@@ -204,7 +236,8 @@ impl Kubeadm {
             Target::ControlPlane { member } => (
                 Script::new(common(CONTROL_PLANE) + "\ncontrol_plane \"$@\"\n")
                     .args([&self.layout.root, &target, &options.revision])
-                    .args([member, &ignored, &seconds(options.api)]),
+                    .args([member, &ignored, &skipped, &options.patches])
+                    .arg(seconds(options.api)),
                 options.control_plane,
             ),
             _ if action.is_way_back() => (
@@ -216,7 +249,8 @@ impl Kubeadm {
             _ => (
                 Script::new(common(NODE) + "\nnode \"$@\"\n")
                     .args([&self.layout.root, &target, &options.revision])
-                    .args([&ignored, &seconds(options.kubelet)]),
+                    .args([&ignored, &skipped, &options.patches])
+                    .arg(seconds(options.kubelet)),
                 options.node,
             ),
         };

@@ -1,10 +1,12 @@
-# node ROOT TARGET REVISION IGNORED KUBELET-PATIENCE
+# node ROOT TARGET REVISION IGNORED SKIPPED PATCHES KUBELET-PATIENCE
 #
 # The kubelet's configuration, then kubelet and kubectl. The node is drained.
 node() {
-    local root=$1 target=$2 revision=$3 ignored=$4 patience=$5
+    local root=$1 target=$2 revision=$3 ignored=$4 skipped=$5 patience=$7
     local kubernetes=$root/etc/kubernetes component image
+    local patches=${6:+$root$6}
     local -a options=()
+    require_patches "$patches"
     save_node "$root/var/lib/kubelet"
     update_lists
     install_packages "$target" "$revision" '' kubeadm
@@ -15,7 +17,7 @@ node() {
                 'upgrade this control plane before its kubelet'
         done
     else
-        if [ -n "$ignored" ]; then options+=("--ignore-preflight-errors=$ignored"); fi
+        kubeadm_options node "$ignored" "$skipped" "$patches"
         kubeadm upgrade node "${options[@]}" || die "$KUBEADM" "kubeadm upgrade node exited with $?"
     fi
     install_packages "$target" "$revision" '' kubelet kubectl

@@ -11,7 +11,7 @@ pub(super) fn write(bin: &Path) {
     }
 }
 
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 15] = [
     (
         "apt-get",
         r#"
@@ -35,13 +35,13 @@ const PROGRAMS: [(&str, &str); 13] = [
                     fi
                     if [ "$simulate" ]; then
                         echo "Inst ${spec%%=*} [old] (${spec#*=} x)"
-                        cat "$w/drags" 2> /dev/null
                     else
                         echo "${spec#*=}" > "$w/installed/${spec%%=*}"
                         # As dpkg may: the hold is gone.
                         sed -i "/^${spec%%=*}$/d" "$w/held"
                     fi
-                done ;;
+                done
+                if [ "$simulate" ]; then cat "$w/drags" 2> /dev/null; fi ;;
             download) : > "${words[1]/=/_}.deb" ;;
         esac
         exit 0"#,
@@ -60,7 +60,8 @@ const PROGRAMS: [(&str, &str); 13] = [
     (
         "dpkg",
         r#"if [ "$1" = --compare-versions ]; then exec /usr/bin/dpkg "$@"; fi
-        if [ "$1 $2" = '--configure -a' ]; then rm "$w/unfinished"; fi"#,
+        if [ "$1 $2" = '--configure -a' ]; then rm "$w/unfinished"; fi
+        if [ "$1" = --verify ]; then cat "$w/verify" 2> /dev/null; exit 2; fi"#,
     ),
     (
         "dpkg-deb",
@@ -82,6 +83,7 @@ const PROGRAMS: [(&str, &str); 13] = [
         r#"version=v$(cut -d - -f 1 "$w/installed/kubeadm")
         case $1 in
             version) echo "$version"; exit ;;
+            certs) exit 1 ;;
             config)
                 grep -q 'kubernetesVersion: v1.37.2' "$5" || exit 1
                 for image in kube-apiserver:v1.37.2 kube-proxy:v1.37.2 etcd:3.7 coredns:v9; do
@@ -102,8 +104,14 @@ const PROGRAMS: [(&str, &str); 13] = [
     (
         "kubectl",
         r#"case "$*" in
+            *'--raw /version'*)
+                echo "$*" >> "$w/kubectl-calls"
+                cat "$w/etcd-version" ;;
             *--raw*) [ ! -e "$w/api-is-down" ] || { echo "$w: refused" >&2; exit 1; } ;;
             *'get pods'*) cat "$w/servers" 2> /dev/null ;;
+            *'get configmap kubelet-config'*) cat "$w/kubelet-config" 2> /dev/null ;;
+            *'get configmap coredns'*) echo configmap/coredns ;;
+            *'get deployments'*) echo 'coredns r.local/coredns/coredns:v1.12.1 ' ;;
             *'get configmap'*jsonpath*)
                 printf 'apiVersion: x\nkubernetesVersion: %s\nnetworking: {}\n' "$(< "$w/cluster-version")" ;;
         esac
@@ -121,6 +129,11 @@ const PROGRAMS: [(&str, &str); 13] = [
             *) echo "$*" >> "$w/systemctl-calls" ;;
         esac"#,
     ),
+    (
+        "containerd",
+        r#"echo "containerd github.com/containerd/containerd $(cat "$w/containerd" 2> /dev/null || echo 2.1.4) abc""#,
+    ),
+    ("date", r#"cat "$w/clock" 2> /dev/null || echo 0"#),
     ("journalctl", "echo 'the journal of the kubelet'"),
     (
         "crictl",
