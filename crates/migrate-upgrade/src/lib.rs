@@ -41,7 +41,7 @@ mod unit;
 pub use balancer::{ApiServerBackend, ApiServerHook, Haproxy, Standing};
 pub use error::Error;
 pub use hook::CommandHook;
-pub use kubeadm::{ImagePull, Kubeadm, Readiness, Undo};
+pub use kubeadm::{Cleaned, ImagePull, Kubeadm, Readiness, Undo};
 pub use shell::{JobShell, Local, NodeShell, PerNode, Script, ScriptOutput, Ssh};
 pub use simulated::SimulatedDriver;
 

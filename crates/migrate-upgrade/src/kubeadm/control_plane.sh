@@ -8,6 +8,7 @@ control_plane() {
     local patches=${7:+$root$7}
     local -a options=()
     require_patches "$patches"
+    note_backups "$kubernetes"
     restore_lost_manifests "$kubernetes" "$mark"
     [ -e "$kubernetes/manifests/kube-apiserver.yaml" ] \
         || die "$FINAL" "no kube-apiserver in $kubernetes/manifests: this is no control plane of kubeadm"
@@ -21,6 +22,7 @@ control_plane() {
         apply) kubeadm upgrade apply -y "v$target" "${options[@]}" ;;
         node) kubeadm upgrade node "${options[@]}" ;;
     esac || die "$KUBEADM" "kubeadm upgrade $mode exited with $?"
+    record_backups "$kubernetes"
     rm -f "$mark"
     sync "${mark%/*}"
 }

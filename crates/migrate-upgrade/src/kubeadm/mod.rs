@@ -1,5 +1,6 @@
 //! The driver of clusters made by kubeadm, on nodes with apt and systemd.
 
+mod backups;
 mod etcd;
 mod image_pull;
 mod installed;
@@ -18,6 +19,7 @@ use migrate_core::{
     Action, ActionStatus, KubeVersion, Phase, StepContext, StepError, Target, UpgradeComponents,
 };
 
+pub use backups::Cleaned;
 pub use image_pull::ImagePull;
 pub use readiness::Readiness;
 pub use undo::Undo;
@@ -221,7 +223,10 @@ impl Kubeadm {
             ),
         })?;
         let options = &self.options;
-        let common = |last: &str| format!("{FILES}\n{COMMON}\n{PACKAGES}\n{last}");
+        let common = |last: &str| {
+            let record = backups::RECORD;
+            format!("{FILES}\n{COMMON}\n{PACKAGES}\n{record}\n{last}")
+        };
         let seconds = |duration: Duration| duration.as_secs().to_string();
         let ignored = options.ignored.join(",");
         let skipped = options.skipped.join(",");

@@ -7,6 +7,7 @@ node() {
     local patches=${6:+$root$6}
     local -a options=()
     require_patches "$patches"
+    note_backups "$kubernetes"
     save_node "$root/var/lib/kubelet"
     update_lists
     install_packages "$target" "$revision" '' kubeadm
@@ -24,6 +25,7 @@ node() {
     systemctl daemon-reload
     systemctl restart kubelet
     await_kubelet "$root/var/lib/kubelet/config.yaml" "$patience"
+    record_backups "$kubernetes"
 }
 
 # save_node KUBELET-FOLDER: what a way back needs, as the first attempt of this

@@ -8,6 +8,7 @@ use super::*;
 use crate::Local;
 use crate::unit::tests::check;
 
+mod backups;
 mod options;
 mod programs;
 mod surveyed;
@@ -422,6 +423,8 @@ fn the_shell_text_is_well_formed() {
         ("images", include_str!("images.sh")),
         ("survey", survey::SURVEY),
         ("member", member::MEMBER),
+        ("record", super::backups::RECORD),
+        ("clean", super::backups::CLEAN),
         ("etcd", etcd::SCRIPT),
     ] {
         check(&cp.path(name), text);

@@ -92,6 +92,11 @@ const PROGRAMS: [(&str, &str); 15] = [
                 exit ;;
         esac
         echo "$*" >> "$w/kubeadm-calls"
+        if [ -e "$w/kubeadm-backs-up" ]; then
+            for kind in backup-manifests backup-etcd; do
+                mkdir -p "$w/root/etc/kubernetes/tmp/kubeadm-$kind-$(< "$w/kubeadm-backs-up")"
+            done
+        fi
         if [ -e "$w/kubeadm-uploads" ]; then echo "$version" > "$w/cluster-version"; fi
         if [ -e "$w/kubeadm-fails" ]; then cat "$w/kubeadm-fails" >&2; exit 1; fi
         for manifest in "$w"/root/etc/kubernetes/manifests/*.yaml; do
