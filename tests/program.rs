@@ -192,6 +192,39 @@ fn a_dry_run_of_the_demo_says_which_pods_would_go() {
     assert!(pods.iter().any(|pod| pod["result"]["result"] == "allowed"));
 }
 
+/// Only runs that the journal says are over, and have been for long enough.
+#[tokio::test]
+async fn cleaning_up_goes_by_the_journal() {
+    let cluster = SimCluster::builder().nodes(Pool::control_plane(1));
+    let cluster = cluster.start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (address, _server) = serve(cluster.api().clone()).await;
+    kubeconfig(folder.path(), &address);
+    let journal = folder.path().join("demo.journal");
+    let ran = demo(folder.path(), &["--journal", journal.to_str().unwrap()]);
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    // Nobody is reached this way.
+    std::fs::write(folder.path().join("ssh"), "Host *\n  ProxyCommand false\n").unwrap();
+    let said = async |journal: &str, arguments: &[&str]| {
+        let mut command = tokio::process::Command::from(program());
+        command.args(["clean", "--kubeconfig", "kubeconfig", "--journal", journal]);
+        command.args(arguments).current_dir(folder.path());
+        let output = command.output().await.unwrap();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        (output.status.success(), said)
+    };
+    let kubeadm = ["--kubeadm", "--ssh-config", "ssh"];
+    let (is_well, no_driver) = said("demo.journal", &[]).await;
+    assert!(!is_well && no_driver.contains("--kubeadm"), "{no_driver}");
+    let (is_well, none) = said("none.journal", &kubeadm).await;
+    assert!(!is_well && none.contains("no such journal"), "{none}");
+    let keep = |time| [&kubeadm[..], &["--keep", time]].concat();
+    let (is_well, young) = said("demo.journal", &keep("900000h")).await;
+    assert!(is_well && young.contains("no run in"), "{young}");
+    let (is_well, asked) = said("demo.journal", &keep("0s")).await;
+    assert!(!is_well && asked.contains("KM-KUBEADM-027"), "{asked}");
+}
+
 #[test]
 fn flags_for_a_real_cluster_do_not_start_the_demo() {
     for arguments in [&["--cluster-id", "x"][..], &["abort"]] {

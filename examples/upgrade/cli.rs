@@ -81,6 +81,20 @@ pub(crate) struct Cli {
         requires = "kubeadm"
     )]
     pub(crate) ignore_preflight_errors: Vec<String>,
+    /// Folder of patches on every node, an absolute path: what `kubeadm init` and
+    /// `join` were given as --patches.
+    #[arg(long, global = true, value_name = "FOLDER", requires = "kubeadm")]
+    pub(crate) kubeadm_patches: Option<String>,
+    /// Phases of `kubeadm upgrade` to leave out, separated by commas, such as
+    /// addon/coredns.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PHASES",
+        value_delimiter = ',',
+        requires = "kubeadm"
+    )]
+    pub(crate) kubeadm_skip_phases: Vec<String>,
     /// Socket of an HAProxy before the API servers, from which each is taken
     /// while it is changed; once for each instance.
     #[arg(long, global = true, value_name = "SOCKET", requires_all = ["kubeadm", "haproxy_backend"])]
@@ -177,6 +191,14 @@ pub(crate) enum Command {
     /// nodes that were not changed are given back, and the report says where
     /// everything stands. Needs the flags of its driver, as the run did.
     Abort,
+    /// Remove from the nodes what kubeadm has put aside in runs of this journal
+    /// that are over and verified, but never the newest: it is the only way back
+    /// there. Needs --kubeadm and its flags.
+    Clean {
+        /// How long ago these runs must have ended.
+        #[arg(long, value_name = "TIME", default_value = "168h", value_parser = patience::duration)]
+        keep: Duration,
+    },
     /// Take one node back to the older kubelet that --to names: drain it, put
     /// back what its upgrade has saved on it, verify, give it back. The control
     /// plane stays.
@@ -195,7 +217,7 @@ impl Cli {
     pub(crate) fn changes_something(&self) -> bool {
         let changes = matches!(
             self.command(),
-            Command::Run | Command::Abort | Command::Rollback { .. }
+            Command::Run | Command::Abort | Command::Clean { .. } | Command::Rollback { .. }
         );
         changes && !self.dry_run
     }
@@ -217,7 +239,13 @@ impl Cli {
             || self.control_plane_hook.is_some()
             || self.adopt
             || self.way_back().is_some()
-            || self.command() == Command::Abort
+            || !self.needs_target()
+    }
+
+    /// Whether a version to reach has to be named: not for what only ends, or
+    /// cleans up after, a run.
+    pub(crate) fn needs_target(&self) -> bool {
+        !matches!(self.command(), Command::Abort | Command::Clean { .. })
     }
 
     /// Whether to use the embedded cluster.

@@ -14,6 +14,7 @@
 mod abort;
 mod account;
 mod backup;
+mod clean;
 mod cli;
 mod demo;
 mod failure;

@@ -24,7 +24,7 @@ use crate::account::Account;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
-use crate::{abort, nodes, patience, show};
+use crate::{abort, clean, nodes, patience, show};
 
 /// Upgrades the cluster that the kubeconfig names.
 pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
@@ -45,7 +45,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     if cli.command() == Command::Status {
         return status(cli, &client).await;
     }
-    if target.is_none() && cli.command() != Command::Abort {
+    if target.is_none() && cli.needs_target() {
         return Err(no_target());
     }
     let mut env = Environment {
@@ -78,8 +78,15 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         env.kubeadm = Some(driver);
     }
     let cluster = model.cluster.clone();
-    if cli.command() == Command::Abort {
-        return abort::execute(cli, env, &model, &journal_path(cli, &cluster)?).await;
+    match cli.command() {
+        Command::Abort => {
+            return abort::execute(cli, env, &model, &journal_path(cli, &cluster)?).await;
+        }
+        Command::Clean { keep } => {
+            let path = journal_path(cli, &cluster)?;
+            return clean::execute(cli, env, &model, &path, keep).await;
+        }
+        _ => {}
     }
     run::execute(cli, env, target.ok_or_else(no_target)?, model, || {
         let path = journal_path(cli, &cluster)?;
@@ -239,7 +246,12 @@ fn kubeadm(
     shell: Arc<dyn NodeShell>,
     balancer: Option<Arc<dyn ApiServerBackend>>,
 ) -> Kubeadm {
-    let driver = Kubeadm::new(shell).with_ignored_preflight_errors(&cli.ignore_preflight_errors);
+    let mut driver = Kubeadm::new(shell)
+        .with_ignored_preflight_errors(&cli.ignore_preflight_errors)
+        .with_skipped_phases(&cli.kubeadm_skip_phases);
+    if let Some(folder) = &cli.kubeadm_patches {
+        driver = driver.with_patches(folder);
+    }
     match balancer {
         Some(balancer) => driver.with_api_server_backend(balancer),
         None => driver,

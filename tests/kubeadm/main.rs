@@ -5,7 +5,7 @@
 //! * `lane.rs` is the claim; `controls.rs` takes single protections away, and
 //!   `by_hand.rs` does the same by the documented procedure; `ha/` is the claim
 //!   for three control planes behind a load balancer; `job.rs` is the way to a node
-//!   through a Job alone; `way_back.rs` takes nodes back.
+//!   through a Job alone; `way_back.rs` takes nodes back; `survey.rs` looks at nodes.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
 
@@ -26,6 +26,7 @@ mod observe;
 mod real;
 mod run;
 mod shop;
+mod survey;
 mod watched;
 mod way_back;
 

@@ -30,6 +30,38 @@ manifest_lines() {
     done
 }
 
+# kube_system ARGUMENT...: kubectl as the administrator; `kubernetes` is the
+# caller's.
+kube_system() {
+    kubectl --kubeconfig "$kubernetes/admin.conf" --request-timeout=10s -n kube-system "$@"
+}
+
+# require_patches FOLDER: without it kubeadm would not even begin.
+require_patches() {
+    [ -z "$1" ] || [ -d "$1" ] || die "$FINAL" "the folder of patches $1 is not on this node:" \
+        'put it there, the same as on the other nodes'
+}
+
+# kubeadm_options MODE IGNORED SKIPPED PATCHES: sets `options` of its caller. A
+# phase that `kubeadm upgrade node` does not have, it refuses.
+kubeadm_options() {
+    local mode=$1 ignored=$2 patches=$4 phase
+    local -a phases=() left=()
+    IFS=, read -r -a phases <<< "$3"
+    for phase in "${phases[@]}"; do
+        case $mode/$phase in
+            node/upload-config* | node/bootstrap-token) ;;
+            *) left+=("$phase") ;;
+        esac
+    done
+    options=()
+    if [ -n "$ignored" ]; then options+=("--ignore-preflight-errors=$ignored"); fi
+    if [ "${#left[@]}" -gt 0 ]; then
+        options+=("--skip-phases=$(IFS=, && echo "${left[*]}")")
+    fi
+    if [ -n "$patches" ]; then options+=("--patches=$patches"); fi
+}
+
 # manifest_flag MANIFEST NAME: the first value of one of its flags.
 manifest_flag() {
     sed -n "/^ *- --$2=/{s/^ *- --$2=//;s/,.*//;p;q}" "$1"

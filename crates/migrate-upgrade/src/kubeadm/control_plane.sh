@@ -1,26 +1,29 @@
-# control_plane ROOT TARGET REVISION NODE IGNORED API-PATIENCE
+# control_plane ROOT TARGET REVISION NODE IGNORED SKIPPED PATCHES API-PATIENCE
 #
 # The kubeadm package, then `kubeadm upgrade apply` or `upgrade node`. Running
 # it again after any interruption goes on where it stopped.
 control_plane() {
-    local root=$1 target=$2 revision=$3 node=$4 ignored=$5 patience=$6
+    local root=$1 target=$2 revision=$3 node=$4 ignored=$5 skipped=$6 patience=$8
     local kubernetes=$root/etc/kubernetes mark=$KUBE_MIGRATE_STATE/kubeadm mode
+    local patches=${7:+$root$7}
     local -a options=()
+    require_patches "$patches"
+    note_backups "$kubernetes"
     restore_lost_manifests "$kubernetes" "$mark"
     [ -s "$kubernetes/manifests/kube-apiserver.yaml" ] \
         || die "$FINAL" "no kube-apiserver in $kubernetes/manifests: this is no control plane of kubeadm"
     save_node "$root/var/lib/kubelet"
     update_lists
-    install_packages "$target" "$revision" 'kubelet kubernetes-cni containerd containerd.io cri-o runc' \
-        kubeadm
+    install_packages "$target" "$revision" "$BEFORE_DRAIN_UNTOUCHED" kubeadm
     choose "$kubernetes" "$target" "$node" "$mark" "$patience"
     echo "kube-migrate: kubeadm upgrade $mode"
     put "$mark" "$mode $target"
-    if [ -n "$ignored" ]; then options+=("--ignore-preflight-errors=$ignored"); fi
+    kubeadm_options "$mode" "$ignored" "$skipped" "$patches"
     case $mode in
         apply) kubeadm upgrade apply -y "v$target" "${options[@]}" ;;
         node) kubeadm upgrade node "${options[@]}" ;;
     esac || die "$KUBEADM" "kubeadm upgrade $mode exited with $?"
+    record_backups "$kubernetes"
     rm -f "$mark"
     sync "${mark%/*}"
 }
@@ -48,10 +51,6 @@ restore_lost_manifests() {
             sync "$kubernetes/manifests"
         fi
     done
-}
-
-kube_system() {
-    kubectl --kubeconfig "$kubernetes/admin.conf" --request-timeout=10s -n kube-system "$@"
 }
 
 # choose KUBERNETES TARGET NODE MARK PATIENCE: sets `mode` of its caller.

@@ -1,5 +1,6 @@
 //! The driver of clusters made by kubeadm, on nodes with apt and systemd.
 
+mod backups;
 mod etcd;
 mod image_pull;
 mod installed;
@@ -18,6 +19,7 @@ use migrate_core::{
     Action, ActionStatus, KubeVersion, Phase, StepContext, StepError, Target, UpgradeComponents,
 };
 
+pub use backups::Cleaned;
 pub use image_pull::ImagePull;
 pub use readiness::Readiness;
 pub use undo::Undo;
@@ -84,6 +86,10 @@ pub struct Kubeadm {
 #[derive(Clone, Debug)]
 struct Options {
     ignored: Vec<String>,
+    /// Phases of `kubeadm upgrade` that are left out.
+    skipped: Vec<String>,
+    /// A folder on the nodes; empty for none.
+    patches: String,
     revision: String,
     control_plane: Duration,
     node: Duration,
@@ -98,6 +104,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             ignored: Vec::new(),
+            skipped: Vec::new(),
+            patches: String::new(),
             revision: String::new(),
             control_plane: Duration::from_secs(40 * 60),
             node: Duration::from_secs(20 * 60),
@@ -142,6 +150,31 @@ impl Kubeadm {
         checks: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
         self.options.ignored = checks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Phases of `kubeadm upgrade` to leave out (`--skip-phases`), such as
+    /// `addon/coredns`. On a node where `kubeadm upgrade node` runs, those that
+    /// only `kubeadm upgrade apply` has (`upload-config`, `bootstrap-token` and
+    /// what is in them) are not named. What is left out is the caller's to do:
+    /// without `control-plane` or `kubelet-config` an upgrade that comes to its
+    /// end may still count as failed.
+    #[must_use]
+    pub fn with_skipped_phases(
+        mut self,
+        phases: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.options.skipped = phases.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The folder of patches on every node (`--patches`), an absolute path: what
+    /// `kubeadm init` and `join` were given, without which kubeadm writes
+    /// manifests and the kubelet's configuration unpatched. A node without it is
+    /// not upgraded.
+    #[must_use]
+    pub fn with_patches(mut self, folder: impl Into<String>) -> Self {
+        self.options.patches = folder.into();
         self
     }
 
@@ -194,10 +227,14 @@ impl Kubeadm {
             ),
         })?;
         let options = &self.options;
-        let common = |last: &str| format!("{FILES}\n{COMMON}\n{PACKAGES}\n{SAVED}\n{last}");
+        let common = |last: &str| {
+            let record = backups::RECORD;
+            format!("{FILES}\n{COMMON}\n{PACKAGES}\n{SAVED}\n{record}\n{last}")
+        };
         let on_node = format!("{}\n{MEMBER}\n{NODE}", etcd::SCRIPT);
         let seconds = |duration: Duration| duration.as_secs().to_string();
         let ignored = options.ignored.join(",");
+        let skipped = options.skipped.join(",");
         let (script, limit) = match &action.target {
             Target::ControlPlane { .. } if action.is_way_back() => {
                 return Err(Error::BadAction {
@@ -209,7 +246,8 @@ impl Kubeadm {
             Target::ControlPlane { member } => (
                 Script::new(common(CONTROL_PLANE) + "\ncontrol_plane \"$@\"\n")
                     .args([&self.layout.root, &target, &options.revision])
-                    .args([member, &ignored, &seconds(options.api)]),
+                    .args([member, &ignored, &skipped, &options.patches])
+                    .arg(seconds(options.api)),
                 options.control_plane,
             ),
             _ if action.is_way_back() => (
@@ -221,7 +259,7 @@ impl Kubeadm {
             _ => (
                 Script::new(common(&on_node) + "\nnode \"$@\"\n")
                     .args([&self.layout.root, &target, &options.revision])
-                    .arg(&ignored)
+                    .args([&ignored, &skipped, &options.patches])
                     .args([options.kubelet, options.api, options.quiet].map(seconds)),
                 options.node,
             ),

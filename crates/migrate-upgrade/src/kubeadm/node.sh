@@ -1,11 +1,14 @@
-# node ROOT TARGET REVISION IGNORED KUBELET-PATIENCE API-PATIENCE QUIET
+# node ROOT TARGET REVISION IGNORED SKIPPED PATCHES KUBELET-PATIENCE API-PATIENCE QUIET
 #
 # The kubelet's configuration, then the kubelet, and kubectl where it is. The
 # node is drained.
 node() {
-    local root=$1 target=$2 revision=$3 ignored=$4 patience=$5 api=$6 quiet=$7
+    local root=$1 target=$2 revision=$3 ignored=$4 skipped=$5 patience=$7 api=$8 quiet=$9
     local kubernetes=$root/etc/kubernetes component image
+    local patches=${6:+$root$6}
     local -a options=()
+    require_patches "$patches"
+    note_backups "$kubernetes"
     save_node "$root/var/lib/kubelet"
     update_lists
     install_packages "$target" "$revision" '' kubeadm
@@ -16,12 +19,13 @@ node() {
                 'upgrade this control plane before its kubelet'
         done
     else
-        if [ -n "$ignored" ]; then options+=("--ignore-preflight-errors=$ignored"); fi
+        kubeadm_options node "$ignored" "$skipped" "$patches"
         kubeadm upgrade node "${options[@]}" || die "$KUBEADM" "kubeadm upgrade node exited with $?"
     fi
     # shellcheck disable=SC2046 # names of packages are words
     install_packages "$target" "$revision" '' $(present kubelet kubectl)
     restart_kubelet "$root" "$patience" "$api" "$quiet"
+    record_backups "$kubernetes"
 }
 
 # restart_kubelet ROOT KUBELET-PATIENCE API-PATIENCE QUIET

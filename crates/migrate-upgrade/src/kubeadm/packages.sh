@@ -3,6 +3,9 @@
 # What apt may do beyond installing.
 APT_ALLOWS=(--allow-change-held-packages)
 
+# What runs below the pods of a node that is not drained.
+readonly BEFORE_DRAIN_UNTOUCHED='kubelet kubernetes-cni containerd containerd.io cri-o runc'
+
 apt_get() {
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1 \
         apt-get -q -y -o DPkg::Lock::Timeout=300 \

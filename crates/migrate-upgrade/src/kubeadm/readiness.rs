@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
-use migrate_core::{Finding, KubeVersion, ObjectName, Severity};
+use migrate_core::{Clock, Finding, KubeVersion, Moment, ObjectName, Severity};
 
 use super::{COMMON, FILES, Kubeadm, PACKAGES, release};
 use crate::{Error, Script};
@@ -93,12 +93,12 @@ impl Kubeadm {
         script: &Script,
         read: impl Fn(&str, &[&str], &mut Readiness),
     ) -> Readiness {
-        let (answers, findings) = self.answers(nodes, script).await;
+        let (answers, findings) = self.answers(nodes, script, &|| Moment::EPOCH).await;
         let mut readiness = Readiness {
             findings,
             ..Readiness::default()
         };
-        for (node, text) in answers {
+        for Answer { node, text, .. } in answers {
             for line in text.lines() {
                 let words: Vec<&str> = line.split_whitespace().collect();
                 read(&node, &words, &mut readiness);
@@ -113,19 +113,26 @@ impl Kubeadm {
         &self,
         nodes: &[String],
         script: &Script,
-    ) -> (Vec<(String, String)>, Vec<Finding>) {
-        let mut asked = futures::stream::iter(nodes.to_vec())
+        clock: &dyn Clock,
+    ) -> (Vec<Answer>, Vec<Finding>) {
+        let mut all = futures::stream::iter(nodes.to_vec())
             .map(|node| async move {
                 let limit = self.options.preparation;
+                let asked = clock.now();
                 let answer = self.shell.run(&node, script, limit).await;
-                (node, answer)
+                (node, answer, asked, clock.now())
             })
             .buffered(WIDTH);
         let (mut answers, mut findings) = (Vec::new(), Vec::new());
-        while let Some((node, answer)) = asked.next().await {
+        while let Some((node, answer, asked, answered)) = all.next().await {
             match answer {
                 Ok(output) => {
-                    answers.push((node.clone(), output.stdout));
+                    answers.push(Answer {
+                        node: node.clone(),
+                        text: output.stdout,
+                        asked,
+                        answered,
+                    });
                     if output.code != 0 {
                         let said = output.stderr.trim().to_owned();
                         findings.push(no_answer(&Error::BadAnswer { node, said }));
@@ -136,6 +143,16 @@ impl Kubeadm {
         }
         (answers, findings)
     }
+}
+
+/// What a node has printed.
+pub(super) struct Answer {
+    pub(super) node: String,
+    pub(super) text: String,
+    /// When it was asked.
+    pub(super) asked: Moment,
+    /// When the answer was there.
+    pub(super) answered: Moment,
 }
 
 impl Readiness {

@@ -8,7 +8,10 @@ use super::*;
 use crate::Local;
 use crate::unit::tests::check;
 
+mod backups;
+mod options;
 mod programs;
+mod surveyed;
 mod trouble;
 mod way_back;
 
@@ -451,26 +454,6 @@ async fn packages_and_images_are_looked_for_before_the_start() {
     assert!(pulled.is_ready(), "{:?}", pulled.findings);
 }
 
-#[tokio::test]
-async fn a_survey_reads_a_node_and_reports_one_that_does_not_answer() {
-    let cp = Node::new(true);
-    cp.write(
-        "root/etc/kubernetes/scheduler.conf",
-        "    server: https://balancer.invalid:6443\n",
-    );
-    cp.write(
-        "root/etc/kubernetes/manifests/kube-scheduler.yaml",
-        "  - image: r.local/kube-scheduler:v1.37.2\n",
-    );
-    let nodes = [CP.to_owned(), "elsewhere".to_owned()];
-    let found = cp.driver.survey(&nodes, &"v1.34.2".parse().unwrap()).await;
-    let codes: Vec<&str> = found.iter().map(|f| f.code.as_str()).collect();
-    // The kubeadm of this node knows nothing of certificates.
-    let of_node = ["KM-KUBEADM-011", "KM-KUBEADM-008", "KM-KUBEADM-010"];
-    assert_eq!(codes[0], "KM-KUBEADM-003", "{found:?}");
-    assert_eq!(codes[1..], of_node, "{found:?}");
-}
-
 #[test]
 fn the_shell_text_is_well_formed() {
     let cp = Node::new(true);
@@ -485,6 +468,8 @@ fn the_shell_text_is_well_formed() {
         ("images", include_str!("images.sh")),
         ("survey", survey::SURVEY),
         ("member", member::MEMBER),
+        ("record", super::backups::RECORD),
+        ("clean", super::backups::CLEAN),
         ("etcd", etcd::SCRIPT),
     ] {
         check(&cp.path(name), text);

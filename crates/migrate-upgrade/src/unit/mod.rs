@@ -19,6 +19,8 @@
 //!                           ended well
 //! RUN/ACTION/before/        what a way back needs
 //! RUN/ACTION/held           the packages that were held before
+//! RUN/ACTION/backups        what it has made kubeadm put aside, once it has
+//!                           succeeded; backups-before, what was there before
 //! ```
 //!
 //! Files are written beside their place, synced and moved; `exit` is the last.
@@ -247,7 +249,7 @@ pub(crate) fn unreadable(node: &str, problem: &str, output: &ScriptOutput) -> Er
 
 /// `text` as a word that is safe in file and unit names, different for
 /// different texts.
-fn token(text: &str) -> String {
+pub(crate) fn token(text: &str) -> String {
     const LONGEST: usize = 150;
     let mut token = String::new();
     for byte in text.bytes() {

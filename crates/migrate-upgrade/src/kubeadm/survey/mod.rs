@@ -2,30 +2,64 @@
 
 mod judge;
 mod read;
+mod releases;
 
 use async_trait::async_trait;
 use migrate_core::{
-    Finding, KubeVersion, PrepareEnvironment, StepContext, StepError, StepInput, StepReport,
+    Clock, Finding, KubeVersion, PrepareEnvironment, StepContext, StepError, StepInput, StepReport,
 };
 
-use super::{COMMON, Kubeadm};
+use super::{COMMON, Kubeadm, PACKAGES, release};
 use crate::{Error, Script};
+use judge::{Asked, Window, judge};
 use read::Survey;
 
 pub(super) const SURVEY: &str = include_str!("survey.sh");
 
 impl Kubeadm {
     /// Looks at `nodes` for what an upgrade to `target` could trip over:
-    /// cgroup v1, and on control-plane nodes certificates, room for kubeadm's
-    /// copy of etcd, manifests of several versions and where components find
-    /// their API server. Changes nothing; one script on each node. A node that
-    /// does not answer is a finding.
-    pub async fn survey(&self, nodes: &[String], target: &KubeVersion) -> Vec<Finding> {
-        let script =
-            Script::new(format!("{COMMON}\n{SURVEY}\nsurvey \"$@\"\n")).arg(&self.layout.root);
-        let (answers, mut findings) = self.answers(nodes, &script).await;
-        for (node, text) in answers {
-            findings.extend(judge::judge(&node, &Survey::read(&text), target));
+    ///
+    /// * everywhere cgroup v1, feature gates and flags of the kubelet that are
+    ///   gone, an old containerd, a clock that is apart from `clock`, what the
+    ///   packages bring along, a folder of patches that is missing;
+    /// * on control-plane nodes certificates, room for kubeadm's copy of etcd,
+    ///   manifests of several versions and where components find their API
+    ///   server;
+    /// * of the cluster, read on a control-plane node, feature gates and flags
+    ///   in its configuration that are gone, the version of an external etcd,
+    ///   and a CoreDNS that is not kubeadm's.
+    ///
+    /// Changes nothing; one script on each node, which takes apt's lists as they
+    /// are. A node that does not answer is a finding. What concerns the cluster
+    /// is found once. `clock` tells the time of day.
+    pub async fn survey(
+        &self,
+        nodes: &[String],
+        target: &KubeVersion,
+        clock: &dyn Clock,
+    ) -> Vec<Finding> {
+        let options = &self.options;
+        let script = Script::new(format!("{COMMON}\n{PACKAGES}\n{SURVEY}\nsurvey \"$@\"\n"))
+            .arg(&self.layout.root)
+            .arg(release(target).unwrap_or_else(|| target.to_string()))
+            .args([&options.revision, &options.patches]);
+        let asked = Asked {
+            target,
+            skipped: &options.skipped,
+            ignored: &options.ignored,
+        };
+        let (answers, mut findings) = self.answers(nodes, &script, clock).await;
+        for answer in answers {
+            let survey = Survey::read(&answer.text);
+            let window = Window {
+                asked: answer.asked,
+                answered: answer.answered,
+            };
+            for finding in judge(&answer.node, &survey, window, asked) {
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
         }
         findings
     }
@@ -46,7 +80,7 @@ impl PrepareEnvironment for Kubeadm {
         let nodes = input.model.nodes.iter().filter(is_concerned);
         let names: Vec<String> = nodes.map(|node| node.name.clone()).collect();
         let cancelled = std::pin::pin!(cx.cancel.cancelled());
-        let survey = std::pin::pin!(self.survey(&names, &input.target));
+        let survey = std::pin::pin!(self.survey(&names, &input.target, &*cx.clock));
         match futures::future::select(cancelled, survey).await {
             futures::future::Either::Left(_) => Err(Error::Cancelled.into()),
             futures::future::Either::Right((findings, _)) => Ok(StepReport::new(findings)),

@@ -23,6 +23,60 @@ pub(super) struct Survey {
     pub(super) free_kib: Option<u64>,
     /// Certificates that are there; absent where kubeadm did not tell.
     pub(super) certificates: Option<Vec<Certificate>>,
+    /// `featureGates` of the kubelet's file on the node, YAML.
+    pub(super) own_gates: String,
+    /// File and flag of what the kubelet is started with; a value only of
+    /// `--feature-gates`.
+    pub(super) kubelet_flags: Vec<(String, String)>,
+    /// Version of containerd, if there is one.
+    pub(super) containerd: Option<String>,
+    /// The folder of patches that is not there.
+    pub(super) patches_missing: Option<String>,
+    /// What the packages of the target bring along.
+    pub(super) packages: Packages,
+    /// The node's clock when the script began and ended, milliseconds.
+    pub(super) clock: Vec<i64>,
+    /// What is the same on every control plane.
+    pub(super) cluster: Cluster,
+}
+
+/// What apt would do beyond kubeadm, kubelet and kubectl.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Packages {
+    /// Packages that change too, with their versions as apt names them.
+    pub(super) along: Vec<(String, String)>,
+    /// Files of those that somebody has changed.
+    pub(super) changed: Vec<String>,
+    /// Packages that would be removed.
+    pub(super) removed: Vec<String>,
+    /// Packages that kubeadm alone would change, before the node is drained.
+    pub(super) early: Vec<String>,
+    /// What apt says if it cannot.
+    pub(super) refused: Option<String>,
+}
+
+/// What the API tells; absent where it did not.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Cluster {
+    /// `ClusterConfiguration`, YAML.
+    pub(super) kubeadm_config: Option<String>,
+    /// `featureGates` of `kube-system/kubelet-config`, YAML.
+    pub(super) kubelet_gates: Option<String>,
+    /// Whether there is a `ConfigMap` `coredns`.
+    pub(super) has_corefile: Option<bool>,
+    /// Deployments that are labelled as the cluster's DNS.
+    pub(super) dns: Option<Vec<Deployment>>,
+    /// Address of each member of an external etcd, and its version.
+    pub(super) etcd: Vec<(String, String)>,
+}
+
+/// A Deployment of the cluster's DNS.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Deployment {
+    pub(super) name: String,
+    pub(super) image: String,
+    /// `app.kubernetes.io/managed-by`, empty if it has none.
+    pub(super) managed_by: String,
 }
 
 /// A certificate, as `kubeadm certs check-expiration -o json` has it.
@@ -44,26 +98,67 @@ impl Survey {
         let mut read = Self::default();
         for line in text.lines() {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-            let pair = || {
-                let (name, value) = rest.split_once(' ')?;
-                Some((name.to_owned(), value.to_owned()))
-            };
+            let value = || rest.to_owned();
+            let packages = &mut read.packages;
             match word {
-                "cgroup" => read.cgroup = rest.to_owned(),
+                "cgroup" => read.cgroup = value(),
                 "fail-cgroup-v1" => read.accepts_cgroup_v1 = rest == "false",
-                "manifest" => read.manifests.extend(pair()),
-                "server" => read.servers.extend(pair()),
+                "manifest" => read.manifests.extend(pair(rest)),
+                "server" => read.servers.extend(pair(rest)),
                 "address" => read
                     .addresses
                     .extend(rest.split_whitespace().map(str::to_owned)),
                 "etcd-kib" => read.etcd_kib = rest.parse().ok(),
                 "free-kib" => read.free_kib = rest.parse().ok(),
                 "certificates" => read.certificates = certificates(rest),
-                _ => {}
+                "kubelet-gates" => add_line(&mut read.own_gates, rest),
+                "kubelet-flag" => read.kubelet_flags.extend(pair(rest)),
+                "containerd" => read.containerd = Some(value()),
+                "patches-missing" => read.patches_missing = Some(value()),
+                "package" => packages.along.extend(pair(rest)),
+                "package-changed" => packages.changed.extend(pair(rest).map(|(_, file)| file)),
+                "package-removed" => packages.removed.push(value()),
+                "package-early" => packages.early.push(value()),
+                "packages-refused" => packages.refused = Some(value()),
+                "clock" => read.clock.extend(rest.parse::<i64>()),
+                _ => read.cluster.read(word, rest),
             }
         }
         read
     }
+}
+
+impl Cluster {
+    fn read(&mut self, word: &str, rest: &str) {
+        match word {
+            "kubeadm-config" => add_line(self.kubeadm_config.get_or_insert_default(), rest),
+            "kubelet-config" => add_line(self.kubelet_gates.get_or_insert_default(), rest),
+            "coredns-config" => self.has_corefile = Some(!rest.is_empty()),
+            "coredns" => self.dns.get_or_insert_default().extend(deployment(rest)),
+            "etcd-version" => self.etcd.extend(pair(rest)),
+            _ => {}
+        }
+    }
+}
+
+fn pair(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once(' ')?;
+    Some((name.to_owned(), value.to_owned()))
+}
+
+fn add_line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+/// The line that only says that an answer begins is none.
+fn deployment(line: &str) -> Option<Deployment> {
+    let mut words = line.split(' ').map(str::to_owned);
+    Some(Deployment {
+        name: words.next().filter(|name| !name.is_empty())?,
+        image: words.next()?,
+        managed_by: words.next().unwrap_or_default(),
+    })
 }
 
 fn certificates(json: &str) -> Option<Vec<Certificate>> {

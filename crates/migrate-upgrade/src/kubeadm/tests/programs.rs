@@ -40,7 +40,6 @@ const PROGRAMS: [(&str, &str); 15] = [
                     fi
                     if [ "$simulate" ]; then
                         echo "Inst ${spec%%=*} [old] (${spec#*=} x)"
-                        cat "$w/drags" 2> /dev/null
                     elif [ -e "$w/apt-fails" ]; then
                         echo 'dpkg: error: failed to write: No space left on device' >&2
                         exit 100
@@ -49,7 +48,8 @@ const PROGRAMS: [(&str, &str); 15] = [
                         # As dpkg may: the hold is gone.
                         sed -i "/^${spec%%=*}$/d" "$w/held"
                     fi
-                done ;;
+                done
+                if [ "$simulate" ]; then cat "$w/drags" 2> /dev/null; fi ;;
             download) : > "${words[1]/=/_}.deb" ;;
         esac
         exit 0"#,
@@ -78,7 +78,8 @@ const PROGRAMS: [(&str, &str); 15] = [
                 exit 2
             fi
             rm "$w/unfinished"
-        fi"#,
+        fi
+        if [ "$1" = --verify ]; then cat "$w/verify" 2> /dev/null; exit 2; fi"#,
     ),
     // Nobody waits here, and after a while whoever was at work is done.
     (
@@ -106,6 +107,7 @@ const PROGRAMS: [(&str, &str); 15] = [
         r#"version=v$(cut -d - -f 1 "$w/installed/kubeadm")
         case $1 in
             version) echo "$version"; exit ;;
+            certs) exit 1 ;;
             config)
                 grep -q 'kubernetesVersion: v1.37.2' "$5" || exit 1
                 for image in kube-apiserver:v1.37.2 kube-proxy:v1.37.2 etcd:3.7 coredns:v9; do
@@ -114,6 +116,11 @@ const PROGRAMS: [(&str, &str); 15] = [
                 exit ;;
         esac
         echo "$*" >> "$w/kubeadm-calls"
+        if [ -e "$w/kubeadm-backs-up" ]; then
+            for kind in backup-manifests backup-etcd; do
+                mkdir -p "$w/root/etc/kubernetes/tmp/kubeadm-$kind-$(< "$w/kubeadm-backs-up")"
+            done
+        fi
         if [ -e "$w/kubeadm-uploads" ]; then echo "$version" > "$w/cluster-version"; fi
         if [ -e "$w/kubeadm-fails" ]; then cat "$w/kubeadm-fails" >&2; exit 1; fi
         for manifest in "$w"/root/etc/kubernetes/manifests/*.yaml; do
@@ -126,8 +133,14 @@ const PROGRAMS: [(&str, &str); 15] = [
     (
         "kubectl",
         r#"case "$*" in
+            *'--raw /version'*)
+                echo "$*" >> "$w/kubectl-calls"
+                cat "$w/etcd-version" ;;
             *--raw*) [ ! -e "$w/api-is-down" ] || { echo "$w: refused" >&2; exit 1; } ;;
             *'get pods'*) cat "$w/servers" 2> /dev/null ;;
+            *'get configmap kubelet-config'*) cat "$w/kubelet-config" 2> /dev/null ;;
+            *'get configmap coredns'*) echo configmap/coredns ;;
+            *'get deployments'*) echo 'coredns r.local/coredns/coredns:v1.12.1 ' ;;
             *'get configmap'*jsonpath*)
                 printf 'apiVersion: x\nkubernetesVersion: %s\nnetworking: {}\n' "$(< "$w/cluster-version")" ;;
         esac
@@ -145,6 +158,11 @@ const PROGRAMS: [(&str, &str); 15] = [
             *) echo "$*" >> "$w/systemctl-calls" ;;
         esac"#,
     ),
+    (
+        "containerd",
+        r#"echo "containerd github.com/containerd/containerd $(cat "$w/containerd" 2> /dev/null || echo 2.1.4) abc""#,
+    ),
+    ("date", r#"cat "$w/clock" 2> /dev/null || echo 0"#),
     ("journalctl", "echo 'the journal of the kubelet'"),
     (
         "crictl",

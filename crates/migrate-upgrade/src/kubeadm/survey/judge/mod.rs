@@ -1,10 +1,16 @@
 //! What a survey means for an upgrade. Pure.
 
+mod addons;
+mod machine;
+mod settings;
+
 use std::collections::BTreeSet;
 
+use migrate_core::version::MinorVersion;
 use migrate_core::{Finding, KubeVersion, ObjectName, Severity};
 
 use super::read::{Certificate, Survey};
+pub(super) use machine::Window;
 
 const EXPIRED: &str = "KM-KUBEADM-004";
 const EXPIRING: &str = "KM-KUBEADM-005";
@@ -21,18 +27,51 @@ const DAY_SECONDS: i64 = 24 * 60 * 60;
 /// The first minor whose kubelet refuses cgroup v1 by itself.
 const REFUSES_CGROUP_V1: (u32, u32) = (1, 35);
 
-/// The findings of one node.
-pub(super) fn judge(node: &str, survey: &Survey, target: &KubeVersion) -> Vec<Finding> {
+/// What an upgrade is asked to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) target: &'a KubeVersion,
+    /// Phases of kubeadm that are skipped.
+    pub(super) skipped: &'a [String],
+    /// Checks of kubeadm that may fail.
+    pub(super) ignored: &'a [String],
+}
+
+impl Asked<'_> {
+    fn minor(&self) -> MinorVersion {
+        self.target.minor_version()
+    }
+
+    /// Whether a phase `outer`, or `outer/inner`, is left out.
+    fn skips(&self, outer: &str, inner: &str) -> bool {
+        let both = format!("{outer}/{inner}");
+        let mut skipped = self.skipped.iter();
+        skipped.any(|phase| *phase == both || phase == outer)
+    }
+
+    /// Whether a check of `kubeadm upgrade apply` may fail; kubeadm compares
+    /// names in lower case.
+    fn ignores(&self, check: &str) -> bool {
+        let is_named =
+            |name: &String| name.eq_ignore_ascii_case("all") || name.eq_ignore_ascii_case(check);
+        self.skips("preflight", "") || self.ignored.iter().any(is_named)
+    }
+}
+
+/// The findings of one node; `asked_at` is when it was asked and answered, by
+/// our own clock.
+pub(super) fn judge(
+    node: &str,
+    survey: &Survey,
+    asked_at: Window,
+    asked: Asked<'_>,
+) -> Vec<Finding> {
     let finding = |code, severity, evidence: String, cure: &str| {
-        Finding::new(
-            code,
-            severity,
-            ObjectName::cluster("Node", node),
-            evidence,
-            cure,
-        )
+        on_node(node, code, severity, evidence, cure)
     };
-    let mut found = Vec::new();
+    let target = asked.target;
+    let mut found = machine::judge(node, survey, asked_at, asked);
+    found.extend(settings::of_node(node, survey, asked));
     if refuses_cgroup(survey, target) {
         found.push(finding(
             CGROUP_V1,
@@ -48,6 +87,8 @@ pub(super) fn judge(node: &str, survey: &Survey, target: &KubeVersion) -> Vec<Fi
     if survey.manifests.is_empty() {
         return found;
     }
+    found.extend(settings::of_cluster(node, &survey.cluster, asked));
+    found.extend(addons::judge(&survey.cluster, asked));
     match &survey.certificates {
         Some(all) => {
             for certificate in all {
@@ -116,6 +157,17 @@ pub(super) fn judge(node: &str, survey: &Survey, target: &KubeVersion) -> Vec<Fi
         }
     }
     found
+}
+
+fn on_node(
+    node: &str,
+    code: &str,
+    severity: Severity,
+    evidence: String,
+    cure: impl Into<String>,
+) -> Finding {
+    let object = ObjectName::cluster("Node", node);
+    Finding::new(code, severity, object, evidence, cure)
 }
 
 fn refuses_cgroup(survey: &Survey, target: &KubeVersion) -> bool {

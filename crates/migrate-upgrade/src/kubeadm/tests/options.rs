@@ -1,0 +1,62 @@
+//! What is handed on to kubeadm.
+
+use super::*;
+
+impl Node {
+    fn with(self, change: impl FnOnce(Kubeadm) -> Kubeadm) -> Self {
+        let driver = change(self.driver.clone());
+        Self { driver, ..self }
+    }
+}
+
+#[tokio::test]
+async fn phases_and_patches_are_handed_on_as_they_are() {
+    let phases = ["addon/coredns", "upload-config/kubeadm", "bootstrap-token"];
+    let odd = "/etc/patches of $(touch pwned) `id`";
+    let options = |driver: Kubeadm| driver.with_skipped_phases(phases).with_patches(odd);
+    for (is_first, action, calls) in [
+        (
+            true,
+            member(),
+            "upgrade apply -y v1.37.2 --skip-phases=addon/coredns,upload-config/kubeadm,bootstrap-token",
+        ),
+        // kubeadm refuses a phase it does not have.
+        (false, member(), "upgrade node --skip-phases=addon/coredns"),
+        (false, node(), "upgrade node --skip-phases=addon/coredns"),
+    ] {
+        let is_member = matches!(action.target, Target::ControlPlane { .. });
+        let it = Node::new(is_member).with(options);
+        let folder = it.path(&format!("root{odd}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        if !is_first {
+            it.write("cluster-version", "v1.37.2");
+        }
+        assert_eq!(it.upgrade(&action).await, DONE, "{}", it.log());
+        let patches = folder.display();
+        assert_eq!(
+            it.read("kubeadm-calls"),
+            format!("{calls} --patches={patches}\n")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_node_without_the_folder_of_patches_is_not_touched() {
+    for (is_member, action) in [(true, member()), (false, node())] {
+        let it = Node::new(is_member).with(|driver| driver.with_patches("/etc/patches"));
+        let (retryable, reason) = it.failure(&action).await;
+        assert!(
+            !retryable && reason.contains("/etc/patches is not on"),
+            "{reason}"
+        );
+        assert_eq!(it.read("kubeadm-calls"), "");
+        assert_eq!(it.read("installed/kubeadm").trim(), "1.36.3-1.1");
+        let target = "v1.37.2".parse().unwrap();
+        let nodes = [CP.to_owned()];
+        let found = it.driver.survey(&nodes, &target, &|| Moment::EPOCH).await;
+        assert!(
+            found.iter().any(|f| f.code == "KM-KUBEADM-026"),
+            "{found:?}"
+        );
+    }
+}
