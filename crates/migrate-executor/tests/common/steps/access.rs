@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use migrate_core::{BudgetKey, ClusterId, Fence, Moment, StepError, StepErrorKind, StepInput};
+use migrate_core::{
+    BudgetKey, ClusterId, Fence, Moment, Phase, StepError, StepErrorKind, StepInput,
+};
 use migrate_executor::{AnchorState, ClusterAccess, MarkedNode};
 use migrate_kube::{Claim, Holder, RunMark};
 use migrate_plan::Input;
@@ -145,6 +147,9 @@ impl ClusterAccess for Access {
                     sleep(secs(1)).await;
                 }
                 let model = world.model();
+                let mut inner = world.lock();
+                inner.unlooked.retain(|_, phase| *phase != Phase::Drain);
+                drop(inner);
                 let nodes = model.nodes.into_iter().map(|node| Input::NodeSeen {
                     node: node.name,
                     ready: node.ready,
