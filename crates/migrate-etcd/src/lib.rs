@@ -5,12 +5,13 @@
 //! * the file appears under its final name only when it is complete, its
 //!   SHA-256 trailer matches its bytes, and file and folder are on disk;
 //! * it is readable by its owner only (0600): it holds every Secret;
-//! * on an error, a cancellation or a full disk nothing is left behind;
+//! * on an error, a cancellation or a full disk nothing is left behind, and what
+//!   a process that was killed has left goes with the next backup into its folder;
 //! * a member that stops sending, or sends without getting on, is given up
 //!   after [`SnapshotBackup::with_stall`]: a stalled reader stops the member's writes.
 //!
 //! Other providers of backups write their files with [`PartFile`], which keeps
-//! the first two of these.
+//! all of these but the last.
 //!
 //! The level reached is [`BackupProof::Unproven`]: complete, but neither
 //! compared with the live members nor restored, so its report carries the
@@ -39,6 +40,7 @@
 //!   without the feature is refused, never contacted in the clear.
 
 mod error;
+mod leftover;
 mod member;
 mod part_file;
 mod snapshot;

@@ -8,6 +8,7 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
 use crate::Error;
+use crate::leftover;
 
 /// A file that is written under another name and renamed when it is whole.
 ///
@@ -18,8 +19,13 @@ use crate::Error;
 /// * It is readable by its owner only (0600 on Unix) from the beginning.
 /// * Dropped before `commit`, or when `commit` fails, nothing is left behind; so
 ///   too if a future of this type is dropped before it is ready, except that a
-///   `commit` goes on to its end. A process that is killed leaves a file whose
-///   name ends in `.part`.
+///   `commit` goes on to its end.
+/// * What a process that was killed has left is removed by the next one that
+///   begins a file in the same folder: files whose names end in
+///   `.kube-migrate.part` and that nobody has locked. A file is locked while it is
+///   written, and the lock goes with the process. On a network folder whose
+///   locks do not reach other hosts, give each host a folder of its own. (Unix
+///   only, and only where the file system has locks; elsewhere they stay.)
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -34,8 +40,9 @@ use crate::Error;
 /// ```
 #[derive(Debug)]
 pub struct PartFile {
-    file: File,
+    // Dropped in this order: the part is taken away while it is still locked.
     names: Names,
+    file: File,
     replaces: bool,
 }
 
@@ -57,7 +64,7 @@ impl PartFile {
     /// [`Error::DiskFull`] or [`Error::File`] if the folder does not take it.
     pub async fn create(folder: &Path, name: &str) -> Result<Self, Error> {
         // One name for all writers: the second one sees the first.
-        let part = folder.join(format!("{name}.part"));
+        let part = folder.join(format!("{name}{}", leftover::SUFFIX));
         Self::begin(folder, part, name, false).await
     }
 
@@ -69,8 +76,9 @@ impl PartFile {
     /// [`Error::DiskFull`] or [`Error::File`] if the folder does not take it;
     /// [`Error::Exists`] if this process is writing the same file already.
     pub async fn replace(folder: &Path, name: &str) -> Result<Self, Error> {
-        // What a killed process left must not be in the way for ever.
-        let part = folder.join(format!("{name}.{}.part", std::process::id()));
+        // Each writer has its own, so that none is in the way of another.
+        let writer = std::process::id();
+        let part = folder.join(format!("{name}.{writer}{}", leftover::SUFFIX));
         Self::begin(folder, part, name, true).await
     }
 
@@ -86,20 +94,15 @@ impl PartFile {
         in_one_piece(path.clone(), move || {
             if let Some(folder) = part.parent() {
                 fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
+                leftover::remove_all(folder);
             }
-            let mut options = fs::OpenOptions::new();
-            options.write(true).create_new(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let file = options
-                .open(&part)
-                .map_err(|error| Error::file(&part, error))?;
+            let file = leftover::create(&part).map_err(|error| Error::file(&part, error))?;
             let names = Names { part, path };
             // Only now: another writer may have been renaming its part.
             names.refuse_taken(replaces)?;
             Ok(Self {
-                file: File::from_std(file),
                 names,
+                file: File::from_std(file),
                 replaces,
             })
         })
@@ -134,11 +137,14 @@ impl PartFile {
     /// put on disk, the file has its name all the same.
     pub async fn commit(mut self) -> Result<PathBuf, Error> {
         self.settle().await?;
-        let Self {
-            names, replaces, ..
-        } = self;
-        let path = names.path.clone();
+        let path = self.names.path.clone();
         in_one_piece(path.clone(), move || {
+            // All of it goes along: the part stays locked until it has its name.
+            let Self {
+                names,
+                file: _locked,
+                replaces,
+            } = self;
             names.refuse_taken(replaces)?;
             fs::rename(&names.part, &path).map_err(|error| Error::file(&names.part, error))?;
             if let Some(folder) = path.parent() {
@@ -200,7 +206,7 @@ mod tests {
         let names = || names(folder.path());
         let mut dropped = PartFile::create(folder.path(), "a.db").await.unwrap();
         dropped.write(b"half").await.unwrap();
-        assert_eq!(names(), ["a.db.part"]);
+        assert_eq!(names(), ["a.db.kube-migrate.part"]);
         drop(dropped);
         assert!(names().is_empty());
 
@@ -230,8 +236,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
         fs::write(&path, "old").unwrap();
-        // Left by a process that was killed.
-        fs::write(folder.path().join("a.json.part"), "ha").unwrap();
         let mut file = PartFile::replace(folder.path(), "a.json").await.unwrap();
         file.write(b"new").await.unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");

@@ -10,7 +10,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::journal::{Crashing, Moment};
+use common::journal::{Crashing, Moment, Watched};
 use common::law::{assert_replay_law, intents};
 use common::steps::{Access, context, migration};
 use common::subject::{Run, Subject, run};
@@ -53,6 +53,7 @@ impl Case {
 impl Subject for Case {
     fn setup(&self, journal: Box<dyn Journal>, first: bool) -> Setup {
         let access = Arc::new(Access(self.world.clone()));
+        let journal = Box::new(Watched(journal, self.world.clone()));
         let setup = Setup::with_access(access, migration(&self.world), journal, context("run-1"));
         if !first {
             return setup;

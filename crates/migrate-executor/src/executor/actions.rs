@@ -29,6 +29,9 @@ impl Executor {
         }
         self.view
             .open(self.shop.access.as_ref(), &self.shop.input, now);
+        if self.view.is_synced() {
+            self.looks.nodes_seen();
+        }
         let news = self.view.news(now, &self.state.seen);
         self.inbox
             .extend(news.into_iter().map(|input| Record::Input { input }));
@@ -52,7 +55,11 @@ impl Executor {
         match &self.state.stop {
             // Nodes are given back first, which somebody may hold.
             Some(StopReason::Aborted) if self.resumption.owes_lift() => self.act_on_gate(now),
-            // What is under way goes on to its end first.
+            // What is under way goes on to its end first, also what a runner that
+            // is gone has begun.
+            Some(_) if !self.resumed.is_empty() || self.looks.is_anything_absent() => {
+                self.act_on_gate(now);
+            }
             Some(reason) if self.state.open.is_empty() && self.lifting.is_empty() => {
                 let reason = reason.clone();
                 self.view.close();
@@ -155,6 +162,7 @@ impl Executor {
 
     /// The end of an action is durable, and the rollout knows of it.
     pub(super) fn action_is_over(&mut self, action: Action, result: &ActionResult) {
+        self.looks.seen(&action.id);
         let error = match result {
             ActionResult::Deferred { away } => Some(format!(
                 "put off: its pool is full with {}",
@@ -278,6 +286,11 @@ impl Executor {
         let Some(before) = self.state.baseline.clone() else {
             return;
         };
+        if result.is_ok() {
+            self.checks
+                .told_by(round)
+                .for_each(|id| self.looks.seen(id));
+        }
         let outputs = self
             .checks
             .observed(round, result, &before, &self.shop, now, &self.pace);

@@ -47,7 +47,11 @@ impl Gate {
 impl Executor {
     /// Looks at the anchor if an action waits for it, or a pause for its end.
     pub(super) fn act_on_gate(&mut self, now: Moment) {
-        let waiting = self.resumed.len() + self.state.due.len();
+        let mut waiting = self.resumed.len();
+        if self.looks.are_over() {
+            self.resumed.append(&mut self.looks.absent);
+            waiting = self.resumed.len() + self.state.due.len();
+        }
         let wanted =
             waiting > 0 || self.state.paused || self.resumption.owes_lift() || self.steps.is_held;
         let held_by_us = self.gate.asked_to_pause && self.state.paused;
@@ -101,14 +105,14 @@ impl Executor {
         if self.resumption.let_go() {
             self.lift();
         }
-        if self.state.stop.is_some() {
-            return;
-        }
         let resumed = covered.min(self.resumed.len());
         for _ in 0..resumed {
             if let Some(action) = self.resumed.pop_front() {
                 self.begin_action(action, true);
             }
+        }
+        if self.state.stop.is_some() {
+            return;
         }
         let due = self.state.due.iter().take(covered - resumed).cloned();
         self.inbox

@@ -13,6 +13,7 @@ mod drain;
 mod gate;
 mod holding;
 mod job;
+mod looks;
 mod open;
 mod resumption;
 mod spread;
@@ -29,7 +30,7 @@ use std::fmt;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use migrate_core::steps::DrainEvent;
-use migrate_core::{Action, Cancellation, Moment, StepError};
+use migrate_core::{Action, ActionStatus, Cancellation, Moment, StepError};
 use migrate_plan::{Input, Progress};
 use tokio::time::Instant;
 
@@ -38,6 +39,7 @@ use self::drain::DrainLink;
 use self::gate::Gate;
 use self::holding::{Holding, unless_lapsed};
 use self::job::{Ended, Job, Workshop};
+use self::looks::Looks;
 use self::resumption::Resumption;
 use self::steps::Steps;
 use self::upgrade::Upgrades;
@@ -63,8 +65,8 @@ use crate::{Entry, Error, Journal, Pace, Record};
 ///   newer one and begun, this one changes no node and begins no action any more;
 ///   evictions that are under way then may still arrive.
 /// * Dropping the executor at any await is safe: opening the journal again goes
-///   on, and nothing is done twice. Actions that had begun are looked at before
-///   anything is done to their targets.
+///   on, and nothing is done twice. Actions that had begun are all looked at
+///   before anything begins.
 /// * It works only while [`step`](Self::step) or [`run`](Self::run) is polled,
 ///   and starts no task. What drivers began on nodes goes on without it.
 pub struct Executor {
@@ -84,8 +86,9 @@ pub struct Executor {
     view: View,
     gate: Gate,
     holding: Holding,
-    /// Begun by a runner that is gone, to be looked at.
+    /// Begun by a runner that is gone, to be taken up once nobody holds the run.
     resumed: VecDeque<Action>,
+    looks: Looks,
     drains: DrainLink,
     upgrades: Upgrades,
     checks: Checks,
@@ -393,6 +396,16 @@ impl Executor {
                 self.action_ended(id, ended);
             }
             Ended::Probed(id, result) => {
+                if result.is_ok() {
+                    self.looks.seen(&id);
+                }
+                if matches!(result, Ok(ActionStatus::Absent))
+                    && !self.looks.are_over()
+                    && let Some(action) = self.upgrades.put_back(&id)
+                {
+                    self.looks.absent.push_back(action);
+                    return;
+                }
                 let ended = self.upgrades.probed(&id, result, now, &self.pace);
                 self.action_ended(id, ended);
             }

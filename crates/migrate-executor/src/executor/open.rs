@@ -16,6 +16,7 @@ use super::drain::DrainLink;
 use super::gate::Gate;
 use super::holding::Holding;
 use super::job::Workshop;
+use super::looks::Looks;
 use super::resumption::Resumption;
 use super::steps::Steps;
 use super::upgrade::Upgrades;
@@ -184,6 +185,7 @@ impl Executor {
             gate: Gate::default(),
             holding,
             resumed: state.open.values().cloned().collect(),
+            looks: Looks::new(&state.open),
             drains: DrainLink::new(),
             upgrades: Upgrades::default(),
             checks: Checks::default(),

@@ -101,6 +101,12 @@ impl Upgrades {
         (jobs, late)
     }
 
+    /// Leaves `id` to be taken on later, of which nothing was found so far.
+    pub(super) fn put_back(&mut self, id: &ActionId) -> Option<Action> {
+        self.running.get(id).filter(|upgrade| !upgrade.tried)?;
+        self.running.remove(id).map(|upgrade| upgrade.action)
+    }
+
     /// Takes the answer to a begin. An error leaves open whether it began.
     pub(super) fn begun(
         &mut self,

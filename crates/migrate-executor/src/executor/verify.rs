@@ -171,6 +171,18 @@ impl Checks {
         (job, outputs)
     }
 
+    /// The actions that the observation `round` tells about.
+    pub(super) fn told_by(&self, round: u64) -> impl Iterator<Item = &ActionId> {
+        self.running
+            .iter()
+            .filter_map(move |(key, check)| match key {
+                CheckKey::Action(id) if check.compares().is_some() && check.after < round => {
+                    Some(id)
+                }
+                _ => None,
+            })
+    }
+
     /// Compares an observation with the baseline, for everyone it tells about.
     pub(super) fn observed(
         &mut self,

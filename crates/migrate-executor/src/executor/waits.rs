@@ -148,6 +148,7 @@ impl Executor {
         for (node, budgets) in &self.waits.blocked {
             reasons.extend(budgets.iter().map(|budget| WaitReason::new(node, budget)));
         }
+        reasons.extend(self.unlooked());
         reasons.extend(self.state.obstacles());
         reasons
     }

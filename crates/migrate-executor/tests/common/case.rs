@@ -6,6 +6,7 @@ use migrate_core::{Cancellation, ClusterModel, Migration, Policy, StepContext};
 use migrate_executor::{Executor, MemoryJournal, Position, Report, Setup};
 use migrate_plan::Planner;
 
+use super::journal::Watched;
 use super::steps::{Access, context, migration};
 use super::world::World;
 
@@ -62,7 +63,7 @@ impl Case {
         Setup::with_access(
             Arc::new(Access(self.world.clone())),
             self.migration.clone(),
-            Box::new(self.journal.clone()),
+            Box::new(Watched(Box::new(self.journal.clone()), self.world.clone())),
             self.context.clone(),
         )
     }

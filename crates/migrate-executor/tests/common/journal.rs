@@ -1,11 +1,15 @@
 //! Journals that fail on purpose.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use migrate_executor::{Entry, Error, Journal};
+use migrate_executor::{Entry, Error, Journal, Record};
+use migrate_plan::Input;
+
+use super::world::World;
 
 /// The moment of a crash, as seen from one record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,6 +71,52 @@ impl<J: Journal> Journal for Full<J> {
             return Err(io_error("no space left on device"));
         }
         self.inner.append(entry).await
+    }
+}
+
+/// Tells the world what is open when it is read, and what begins after that.
+pub(crate) struct Watched(pub(crate) Box<dyn Journal>, pub(crate) World);
+
+#[async_trait]
+impl Journal for Watched {
+    fn place(&self) -> String {
+        self.0.place()
+    }
+
+    async fn load(&mut self) -> Result<Vec<Entry>, Error> {
+        let entries = self.0.load().await?;
+        let mut open = BTreeMap::new();
+        for entry in &entries {
+            match &entry.record {
+                Record::RunOpened(_) => open.clear(),
+                Record::Intent { action } => {
+                    open.insert(action.id.to_string(), action.phase);
+                }
+                record => forget_ended(&mut open, record),
+            }
+        }
+        self.1.lock().unlooked = open;
+        Ok(entries)
+    }
+
+    async fn append(&mut self, entry: &Entry) -> Result<(), Error> {
+        {
+            let mut world = self.1.lock();
+            match &entry.record {
+                Record::Intent { action } => world.begins(action.id.as_str()),
+                record => forget_ended(&mut world.unlooked, record),
+            }
+        }
+        self.0.append(entry).await
+    }
+}
+
+fn forget_ended<T>(open: &mut BTreeMap<String, T>, record: &Record) {
+    if let Record::Input {
+        input: Input::ActionEnded { id, .. },
+    } = record
+    {
+        open.remove(id.as_str());
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use migrate_core::{
     Addon, ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, Finding,
-    IntOrPercent, KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Point, Policy, Role,
+    IntOrPercent, KubeVersion, LabelSelector, Moment, Node, Phase, Pod, PodId, Point, Policy, Role,
     Workload, WorkloadId,
 };
 use migrate_executor::AnchorState;
@@ -36,6 +36,8 @@ pub(crate) struct Inner {
     pub(crate) crash_after: Option<usize>,
     /// How the world misbehaves.
     pub(crate) faults: Faults,
+    /// Open in the journal when it was last opened, and not looked at since.
+    pub(crate) unlooked: BTreeMap<String, Phase>,
     pub(crate) to: KubeVersion,
     /// Pods that left their node and run elsewhere.
     pub(crate) displaced: u32,
@@ -80,6 +82,8 @@ pub(crate) struct Faults {
     /// Nodes that the driver deletes once their upgrade is over, for one with
     /// `-new` to its name.
     pub(crate) replaced: BTreeSet<String>,
+    /// Nobody answers what has become of the upgrade.
+    pub(crate) unprobed: BTreeSet<String>,
     /// Upgrades that never end.
     pub(crate) stuck: BTreeSet<String>,
     /// Begins that never return.
@@ -179,6 +183,7 @@ impl World {
             broken: Vec::new(),
             crash_after: None,
             faults: Faults::default(),
+            unlooked: BTreeMap::new(),
             to: version("v1.37.1"),
             displaced: 0,
             widths: widths.map(|(pool, width)| (pool.to_owned(), width)).into(),
@@ -289,6 +294,15 @@ impl Inner {
             }
         }
         self.broken.extend(broken);
+    }
+
+    /// Takes note of something that begins.
+    pub(crate) fn begins(&mut self, what: &str) {
+        let unlooked: Vec<_> = self.unlooked.keys().collect();
+        if !unlooked.is_empty() {
+            self.broken
+                .push(format!("{what} begins before a look at {unlooked:?}"));
+        }
     }
 
     /// Lets finished upgrades take effect.

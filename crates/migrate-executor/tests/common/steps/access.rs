@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use migrate_core::{
-    BudgetKey, ClusterId, ClusterModel, Fence, Moment, StepError, StepErrorKind, StepInput,
+    BudgetKey, ClusterId, ClusterModel, Fence, Moment, Phase, StepError, StepErrorKind, StepInput,
 };
 use migrate_executor::{AnchorState, ClusterAccess, MarkedNode};
 use migrate_kube::{Claim, Holder, RunMark};
@@ -161,6 +161,9 @@ impl ClusterAccess for Access {
                     sleep(secs(1)).await;
                 }
                 let model = world.model();
+                let mut inner = world.lock();
+                inner.unlooked.retain(|_, phase| *phase != Phase::Drain);
+                drop(inner);
                 let nodes = model.nodes.into_iter().map(|node| Input::NodeSeen {
                     node: node.name,
                     ready: node.ready,

@@ -84,11 +84,10 @@ impl UpgradeComponents for Driver {
         });
         if let Some((effect, unfit)) = effect {
             if unfit {
-                self.0
-                    .lock()
-                    .broken
-                    .push(format!("{name} is changed while in use"));
+                let broken = format!("{name} is changed while in use");
+                self.0.lock().broken.push(broken);
             }
+            self.0.lock().begins(&effect);
             self.0.effect(effect).await;
         } else {
             // Harmless, for it is idempotent; but nobody looked.
@@ -108,6 +107,10 @@ impl UpgradeComponents for Driver {
         let name = action.target.name();
         {
             let mut world = self.0.lock();
+            if world.faults.unprobed.contains(name) {
+                return Err(trouble(StepErrorKind::Unavailable, "no way to the node"));
+            }
+            world.unlooked.remove(action.id.as_str());
             world.settle();
             let is_there = world
                 .nodes

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use migrate_core::steps::{Baseline, BaselineNode, Verdict, VerifyScope};
 use migrate_core::{
-    Finding, ObjectName, Severity, StepContext, StepError, StepErrorKind, StepInput,
+    Finding, ObjectName, Phase, Severity, StepContext, StepError, StepErrorKind, StepInput,
     VerifyMigration,
 };
 use tokio::time::sleep;
@@ -24,6 +24,8 @@ impl VerifyMigration for Verifier {
             return Err(trouble(StepErrorKind::Unavailable, "no answer"));
         }
         world.settle();
+        let looks = |phase: Phase| matches!(phase, Phase::Verify | Phase::Confirm);
+        world.unlooked.retain(|_, phase| !looks(*phase));
         let mut baseline = Baseline::default();
         for (name, member) in &world.members {
             baseline
