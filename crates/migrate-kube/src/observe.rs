@@ -2,7 +2,7 @@
 
 use kube::Client;
 use migrate_core::model::ControlPlaneMember;
-use migrate_core::{ClusterModel, KubeVersion, Moment};
+use migrate_core::{ClusterModel, KubeVersion, Moment, Workload};
 
 use crate::client::{cluster_id, list, server_version};
 use crate::resources::{
@@ -103,6 +103,7 @@ pub async fn observe(client: &Client, now: Moment) -> Result<ClusterModel, Error
         .iter()
         .filter(|replica_set| replica_set.deployment().is_none());
     model.workloads.extend(alone.map(ReplicaSet::to_model));
+    model.workloads.extend(Workload::count(&model.pods));
     model.sort();
     Ok(model)
 }

@@ -10,6 +10,7 @@ mod times;
 use std::collections::BTreeMap;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, PhaseDurations};
+use migrate_core::impossible::check_unknown;
 use migrate_core::skew::PathError;
 use migrate_core::{
     Action, ActionId, ClusterModel, KubeVersion, Node, Outcome, Phase, Plan, PlannedAction,
@@ -216,6 +217,7 @@ impl<'a> Planner<'a> {
             &interned,
             drains,
         ));
+        found.extend(check_unknown(self.model, self.policy, drains));
         findings::believe(&found, &mut interned);
         let jobs = self.jobs(&interned);
         let mut plan = self.outline(&jobs)?;
