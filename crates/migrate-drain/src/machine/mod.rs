@@ -18,6 +18,7 @@
 mod answer;
 mod ask;
 mod conclude;
+mod counted;
 mod finding;
 mod hold;
 mod io;
@@ -71,6 +72,10 @@ pub struct Drain {
     away: BTreeMap<String, BTreeMap<WorkloadId, u32>>,
     /// Ready pods of each touched workload when it was first touched.
     baseline: BTreeMap<WorkloadId, u32>,
+    /// Pods that each counted workload wants.
+    wanted: BTreeMap<WorkloadId, u32>,
+    /// Uids of the pods of each that were asked to go.
+    owed: BTreeMap<WorkloadId, BTreeSet<String>>,
     holds: BTreeMap<String, Hold>,
 
     requests: BTreeMap<RequestId, Request>,
@@ -126,6 +131,8 @@ impl Drain {
             releases: BTreeMap::new(),
             away: BTreeMap::new(),
             baseline: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            owed: BTreeMap::new(),
             holds: BTreeMap::new(),
             requests: BTreeMap::new(),
             throttled_until: None,
@@ -160,6 +167,9 @@ impl Drain {
             let seen = healthy.get(&workload.id).copied().unwrap_or(0);
             let ready = workload.ready.min(seen);
             self.ready_before.insert(workload.id.clone(), ready);
+            if workload.id.is_counted() {
+                self.wanted.insert(workload.id.clone(), workload.replicas);
+            }
         }
         let mut hosts = Hosts::of(before);
         for pod in &before.pods {
