@@ -53,6 +53,39 @@ async fn without_assumed_budgets_they_are_broken() {
     assert!(violations(&rig, drainer).await.contains(&"I1"));
 }
 
+/// A controller whose objects nobody reads shows in its pods alone.
+#[tokio::test(start_paused = true)]
+async fn without_assumed_budgets_pods_of_an_unknown_controller_go_together() {
+    let scenario = || {
+        Scenario::new("v1.36.3")
+            .with_pool(Pool::control_plane(1))
+            .with_pool(Pool::new("general", 4))
+            .with_workload(Workload::replication_controller("shop", "legacy", 8))
+    };
+    let mut rig = Rig::start(1, scenario()).await;
+    rig.policy.assumed_budgets.enabled = false;
+    let drainer = Arc::new(rig.drainer());
+    assert!(violations(&rig, drainer).await.contains(&"I1"));
+
+    let rig = Rig::start(1, scenario()).await;
+    let planned = rig.planned().await;
+    let named = |code: &str| {
+        let mut found = planned.1.findings.iter().filter(|found| found.code == code);
+        found.any(|found| found.object.to_string() == "ReplicationController shop/legacy")
+    };
+    assert!(named("KM-POD-006"), "{:?}", planned.1.findings);
+    let (journal, drainer) = (Box::new(MemoryJournal::new()), Arc::new(rig.drainer()));
+    let report = rig.run(journal, drainer, &planned).await.unwrap();
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|found| found.code == "KM-POD-006")
+    );
+    assert!(rig.broken().is_empty(), "{:?}", rig.broken());
+    assert!(rig.unfinished_nodes().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_drain_nodes_change_under_their_pods() {
     let rig = Rig::start(1, crowded()).await;

@@ -9,7 +9,7 @@ use migrate_core::NeedsConsent;
 use migrate_core::steps::DrainOutcome;
 use migrate_drain::{Error, machine::codes};
 use migrate_sim::store::Resource;
-use migrate_sim::{Budget, VolumeReach, Workload};
+use migrate_sim::{Budget, Spread, VolumeReach, Workload};
 use serde_json::json;
 use support::{Demo, context, drain, drained, policy, release, released, web};
 
@@ -61,6 +61,41 @@ async fn negative_control_without_assumed_budgets_the_checker_objects() {
         .await
         .unwrap();
     assert!(report.all_nodes_empty(), "{report}");
+    assert!(!demo.violations().is_empty());
+}
+
+/// Six pods of a controller whose objects nobody reads, on three nodes.
+async fn legacy() -> (Demo, Vec<String>) {
+    let pods = Workload::replication_controller("shop", "legacy", 6).with_spread(Spread::Node);
+    let demo = Demo::small(3, [pods]).await;
+    let nodes: Vec<String> = demo.hosts("legacy").into_keys().take(2).collect();
+    (demo, nodes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_controller_that_is_not_read_have_an_assumed_budget() {
+    let (demo, nodes) = legacy().await;
+    let report = demo.drainer().drain(nodes.clone()).await.unwrap();
+    assert!(report.is_empty(), "{report}");
+    assert_eq!(demo.violations(), Vec::<String>::new());
+    assert!(demo.evictions().len() >= 4);
+    for node in &nodes {
+        assert_eq!(demo.pods_on(node, "legacy"), Vec::<String>::new());
+    }
+    let store = demo.cluster.store();
+    let pods = store.list(Resource::PODS, Some("shop"));
+    let ready = pods.filter(|pod| pod.is_ready());
+    assert_eq!(ready.count(), 6, "each replacement is awaited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn negative_control_without_it_they_go_together_and_the_checker_objects() {
+    let (demo, nodes) = legacy().await;
+    let mut careless = policy();
+    careless.assumed_budgets.enabled = false;
+    let drainer = demo.drainer().with_policy(careless);
+    let report = drainer.drain(nodes).await.unwrap();
+    assert!(report.is_empty(), "{report}");
     assert!(!demo.violations().is_empty());
 }
 

@@ -2,7 +2,7 @@
 
 use kube::Client;
 use migrate_core::model::ControlPlaneMember;
-use migrate_core::{ClusterId, ClusterModel, KubeVersion, Moment};
+use migrate_core::{ClusterId, ClusterModel, KubeVersion, Moment, Workload};
 
 use crate::client::{cluster_id, list, server_version};
 use crate::resources::{
@@ -146,6 +146,7 @@ impl Lists {
             .iter()
             .filter(|replica_set| replica_set.deployment().is_none());
         model.workloads.extend(alone.map(ReplicaSet::to_model));
+        model.workloads.extend(Workload::count(&model.pods));
         model.sort();
         Ok(model)
     }

@@ -165,6 +165,7 @@ pub fn is_settled(store: &Store) -> bool {
     let workloads = [
         (Resource::DEPLOYMENTS, "readyReplicas"),
         (Resource::REPLICA_SETS, "readyReplicas"),
+        (Resource::REPLICATION_CONTROLLERS, "readyReplicas"),
         (Resource::STATEFUL_SETS, "readyReplicas"),
     ];
     let are_observed = |object: &Object| {

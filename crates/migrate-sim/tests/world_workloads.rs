@@ -375,8 +375,7 @@ async fn three_nodes(workload: Workload) -> SimCluster {
     let builder = SimCluster::builder()
         .nodes(Pool::new("general", 3).with_zones(ZONES))
         .workload(workload);
-    let cluster = settled(builder).await;
-    cluster
+    settled(builder).await
 }
 
 async fn set_image(cluster: &SimCluster, kind: &str, name: &str, image: &str) {

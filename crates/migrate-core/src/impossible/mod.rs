@@ -18,6 +18,9 @@ mod budgets;
 mod cure;
 mod movers;
 mod pods;
+mod unknown;
+
+pub use unknown::check_unknown;
 
 use crate::{ClusterModel, Finding, Node, Policy, listed};
 use movers::Movers;
@@ -50,6 +53,10 @@ pub mod codes {
     pub const JOB: &str = "KM-POD-004";
     /// The only replica is moved.
     pub const SINGLE_REPLICA: &str = "KM-POD-005";
+    /// What a controller wants is not known: its pods are counted.
+    pub const COUNTED: &str = "KM-POD-006";
+    /// Nobody waits for what a controller that is not known makes of a pod.
+    pub const NOT_KEPT: &str = "KM-POD-007";
 }
 
 /// What makes an upgrade of every node of `model` impossible, or hurt.
@@ -71,6 +78,7 @@ pub fn check_nodes(
     let movers = Movers::of(model, policy, drains, |_| true);
     let mut findings = budgets::check(model, policy, &movers, |_| true);
     findings.extend(pods::check(model, policy, &movers));
+    findings.extend(unknown::check(model, policy, &movers));
     sorted(findings)
 }
 

@@ -94,7 +94,8 @@ pub struct Pod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<ControllerRef>,
     /// The workload that keeps its number up, e.g. the Deployment above the
-    /// ReplicaSet; absent for bare pods and unknown controllers.
+    /// ReplicaSet; absent for bare pods, and for those of a controller that is
+    /// not read and does not keep them running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<WorkloadId>,
     /// Phase.
@@ -159,6 +160,11 @@ impl Pod {
     /// Whether it has ended (Succeeded or Failed).
     pub fn is_finished(&self) -> bool {
         matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+
+    /// Whether its controller counts it: neither finished nor terminating.
+    pub fn is_wanted(&self) -> bool {
+        self.deletion.is_none() && !self.is_finished()
     }
 
     /// Whether it does a step of an upgrade on its node: the pod of a Job with

@@ -5,7 +5,17 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::{ControllerRef, Pod};
 use crate::{IntOrPercent, LabelSelector};
+
+/// Kinds of Kubernetes' own whose objects are read.
+const READ: [&str; 5] = [
+    "DaemonSet",
+    "Deployment",
+    "Job",
+    "ReplicaSet",
+    "StatefulSet",
+];
 
 /// Names a controller that keeps pods running.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -13,7 +23,8 @@ use crate::{IntOrPercent, LabelSelector};
 pub struct WorkloadId {
     /// Namespace.
     pub namespace: String,
-    /// Kind: Deployment, StatefulSet, DaemonSet, ReplicaSet, Job.
+    /// Kind: Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, or that of a
+    /// [counted](Self::counted) one.
     pub kind: String,
     /// Name.
     pub name: String,
@@ -32,6 +43,24 @@ impl WorkloadId {
             name: name.into(),
         }
     }
+
+    /// The workload of a controller of pods in `namespace` whose kind is none of
+    /// those that are read. It has that kind, e.g. `CloneSet`, with its group
+    /// where the kind alone would name another: `StatefulSet.apps.kruise.io`.
+    pub fn counted(namespace: impl Into<String>, controller: &ControllerRef) -> Self {
+        let ControllerRef { group, kind, .. } = controller;
+        let kind = match READ.contains(&kind.as_str()) {
+            true => format!("{kind}.{group}"),
+            false => kind.clone(),
+        };
+        Self::new(kind, namespace, &controller.name)
+    }
+
+    /// Whether its object is not read: how many pods it wants shows in its pods
+    /// alone ([`Workload::count`]).
+    pub fn is_counted(&self) -> bool {
+        !READ.contains(&self.kind.as_str())
+    }
 }
 
 impl fmt::Display for WorkloadId {
@@ -49,9 +78,10 @@ pub struct Workload {
     pub id: WorkloadId,
     /// Uid.
     pub uid: String,
-    /// Wanted: `spec.replicas`, a DaemonSet's desired number, a Job's parallelism.
+    /// Wanted: `spec.replicas`, a DaemonSet's desired number, a Job's parallelism,
+    /// the pods that a counted one has.
     pub replicas: u32,
-    /// Ready now, as its status says.
+    /// Ready now, as its status says; of a counted one, all.
     pub ready: u32,
     /// Available now, as its status says: Ready for `minReadySeconds`. Absent
     /// where nobody knows, as while that status is of an older spec.
@@ -70,6 +100,29 @@ impl Workload {
             ready: replicas,
             available: None,
         }
+    }
+
+    /// The [counted](WorkloadId::is_counted) workloads of `pods`, sorted. Each
+    /// wants the pods that neither have finished nor are terminating, and nobody
+    /// says that one of them is not ready. Linear in the pods.
+    pub fn count(pods: &[Pod]) -> Vec<Self> {
+        let mut counted: BTreeMap<&WorkloadId, Self> = BTreeMap::new();
+        for pod in pods.iter().filter(|pod| pod.is_wanted()) {
+            let Some(id) = pod.workload.as_ref().filter(|id| id.is_counted()) else {
+                continue;
+            };
+            let workload = counted.entry(id).or_insert_with(|| {
+                let mut workload = Self::new(id.clone(), 0);
+                workload.uid = pod
+                    .controller
+                    .as_ref()
+                    .map_or_else(String::new, |c| c.uid.clone());
+                workload
+            });
+            workload.replicas += 1;
+            workload.ready += 1;
+        }
+        counted.into_values().collect()
     }
 
     /// Whether replacements appear when its pods are evicted: every kind but
@@ -160,7 +213,7 @@ impl DisruptionBudget {
     }
 
     /// Whether it guards `pod`: same namespace and the selector matches.
-    pub fn matches(&self, pod: &super::Pod) -> bool {
+    pub fn matches(&self, pod: &Pod) -> bool {
         self.namespace == pod.id.namespace && self.selects(&pod.labels)
     }
 

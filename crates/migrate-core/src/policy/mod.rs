@@ -134,7 +134,8 @@ impl PoolPolicy {
 ///
 /// Most outages in practice are pods without a budget that all sit on the next
 /// node, so every Deployment, ReplicaSet and StatefulSet with two or more replicas is
-/// treated as if it had one.
+/// treated as if it had one, and so is every other controller that keeps two or
+/// more pods running ([`WorkloadId::is_counted`](crate::WorkloadId::is_counted)).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]

@@ -172,7 +172,11 @@ impl Drain {
         match self.options.dry_run {
             // Nothing is spent, so every pod is asked for on its own.
             true => self.ledger.blocked(uid).map_or(Ok(()), Err),
-            false => self.ledger.hold(uid),
+            false => {
+                self.ledger.hold(uid)?;
+                self.owe(pod);
+                Ok(())
+            }
         }
     }
 

@@ -19,6 +19,7 @@
 mod answer;
 mod ask;
 mod conclude;
+mod counted;
 mod finding;
 mod hold;
 mod io;
@@ -73,6 +74,10 @@ pub struct Drain {
     away: BTreeMap<String, BTreeMap<WorkloadId, u32>>,
     /// Ready pods of each touched workload when it was first touched.
     baseline: BTreeMap<WorkloadId, u32>,
+    /// Pods that each counted workload wants.
+    wanted: BTreeMap<WorkloadId, u32>,
+    /// Uids of the pods of each that were asked to go.
+    owed: BTreeMap<WorkloadId, BTreeSet<String>>,
     holds: BTreeMap<String, Hold>,
 
     requests: BTreeMap<RequestId, Request>,
@@ -128,6 +133,8 @@ impl Drain {
             releases: BTreeMap::new(),
             away: BTreeMap::new(),
             baseline: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            owed: BTreeMap::new(),
             holds: BTreeMap::new(),
             requests: BTreeMap::new(),
             throttled_until: None,
@@ -162,6 +169,9 @@ impl Drain {
             let seen = healthy.get(&workload.id).copied().unwrap_or(0);
             let ready = workload.ready.min(seen);
             self.ready_before.insert(workload.id.clone(), ready);
+            if workload.id.is_counted() {
+                self.wanted.insert(workload.id.clone(), workload.replicas);
+            }
         }
         let mut hosts = Hosts::of(before);
         for pod in &before.pods {

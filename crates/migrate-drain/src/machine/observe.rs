@@ -100,6 +100,7 @@ impl Drain {
                 all.iter().for_each(|seen| self.node_seen(seen));
             }
             Listed::Pods(all) => {
+                self.count_listed(&all);
                 let listed: BTreeSet<&str> =
                     all.iter().map(|seen| seen.value.id.uid.as_str()).collect();
                 for id in self.view.pod_ids() {
@@ -127,16 +128,13 @@ impl Drain {
 
     pub(super) fn pod_seen(&mut self, seen: Seen<Pod>) {
         let pod = seen.value.clone();
-        let PodNews::Changed {
-            replaced,
-            workload_before,
-        } = self.view.see_pod(seen)
-        else {
+        let PodNews::Changed { replaced, before } = self.view.see_pod(seen) else {
             return;
         };
         if let Some(replaced) = replaced {
             self.pod_left(&replaced);
         }
+        self.count_pod(before.as_deref(), Some(&pod));
         self.ledger.observe_pod(&pod);
         if pod.deletion.is_some() {
             // The pod's own state says it now. A hold on top would be
@@ -145,6 +143,7 @@ impl Drain {
             self.holds.remove(&pod.id.uid);
         }
         self.changed_accounts.insert(pod.id.namespace.clone());
+        let workload_before = before.and_then(|before| before.workload);
         for workload in [&pod.workload, &workload_before].into_iter().flatten() {
             self.workload_moved(workload);
         }
@@ -161,6 +160,7 @@ impl Drain {
     /// The pod is not in the cluster any more.
     pub(super) fn pod_left(&mut self, pod: &Pod) {
         let uid = &pod.id.uid;
+        self.count_pod(Some(pod), None);
         self.changed_accounts.insert(pod.id.namespace.clone());
         if let Some(workload) = &pod.workload {
             self.workload_moved(workload);

@@ -19,6 +19,8 @@ pub(super) struct View {
     by_node: BTreeMap<String, BTreeSet<String>>,
     by_namespace: BTreeMap<String, BTreeSet<String>>,
     healthy: BTreeMap<WorkloadId, u32>,
+    /// Pods of counted workloads that they want.
+    wanted: BTreeMap<WorkloadId, u32>,
     gone: BTreeSet<String>,
     gone_in_order: VecDeque<String>,
     budgets: BTreeMap<(String, String), Slot<DisruptionBudget>>,
@@ -54,8 +56,8 @@ pub(super) enum PodNews {
     Changed {
         /// The pod that had the same name until now, and is therefore gone.
         replaced: Option<Box<Pod>>,
-        /// The workload it was of before.
-        workload_before: Option<WorkloadId>,
+        /// The same pod as it was seen last.
+        before: Option<Box<Pod>>,
     },
 }
 
@@ -67,6 +69,7 @@ impl View {
             by_node: BTreeMap::new(),
             by_namespace: BTreeMap::new(),
             healthy: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             gone: BTreeSet::new(),
             gone_in_order: VecDeque::new(),
             budgets: BTreeMap::new(),
@@ -101,6 +104,11 @@ impl View {
         self.healthy.get(workload).copied().unwrap_or(0)
     }
 
+    /// Pods of a counted workload that neither have finished nor are terminating.
+    pub(super) fn wanted(&self, workload: &WorkloadId) -> u32 {
+        self.wanted.get(workload).copied().unwrap_or(0)
+    }
+
     pub(super) fn see_pod(&mut self, seen: Seen<Pod>) -> PodNews {
         let id = seen.value.id.clone();
         if self.gone.contains(&id.uid) {
@@ -127,12 +135,9 @@ impl View {
             }
             _ => None,
         };
-        let workload_before = self.drop_pod(&id.uid).and_then(|old| old.workload);
+        let before = self.drop_pod(&id.uid).map(Box::new);
         self.insert_pod(seen);
-        PodNews::Changed {
-            replaced,
-            workload_before,
-        }
+        PodNews::Changed { replaced, before }
     }
 
     /// Takes the pod out for good.
@@ -170,8 +175,13 @@ impl View {
         let namespace = pod.id.namespace.clone();
         let in_namespace = self.by_namespace.entry(namespace).or_default();
         in_namespace.insert(uid.clone());
-        if let (Some(workload), true) = (&pod.workload, pod.is_healthy()) {
-            *self.healthy.entry(workload.clone()).or_default() += 1;
+        if let Some(workload) = &pod.workload {
+            if pod.is_healthy() {
+                *self.healthy.entry(workload.clone()).or_default() += 1;
+            }
+            if workload.is_counted() && pod.is_wanted() {
+                *self.wanted.entry(workload.clone()).or_default() += 1;
+            }
         }
         self.pods.insert(uid, seen);
     }
@@ -186,12 +196,12 @@ impl View {
             forget_in(&mut self.by_node, node, uid);
         }
         forget_in(&mut self.by_namespace, &pod.id.namespace, uid);
-        if let (Some(workload), true) = (&pod.workload, pod.is_healthy()) {
-            if let Some(count) = self.healthy.get_mut(workload) {
-                *count = count.saturating_sub(1);
+        if let Some(workload) = &pod.workload {
+            if pod.is_healthy() {
+                one_less(&mut self.healthy, workload);
             }
-            if self.healthy(workload) == 0 {
-                self.healthy.remove(workload);
+            if workload.is_counted() && pod.is_wanted() {
+                one_less(&mut self.wanted, workload);
             }
         }
         Some(pod)
@@ -302,6 +312,15 @@ impl View {
         let uids = self.by_namespace.get(&pod.id.namespace);
         let neighbours = uids.into_iter().flatten();
         only_host(pod, nodes, neighbours.filter_map(|uid| self.pod(uid)))
+    }
+}
+
+fn one_less(counts: &mut BTreeMap<WorkloadId, u32>, workload: &WorkloadId) {
+    if let Some(count) = counts.get_mut(workload) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(workload);
+        }
     }
 }
 

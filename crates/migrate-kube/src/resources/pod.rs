@@ -63,6 +63,8 @@ pub struct PodSpec {
     /// Spread constraints.
     #[serde(deserialize_with = "meta::nullable")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// What its kubelet does with containers that end; absent means `Always`.
+    pub restart_policy: Option<String>,
     /// Grace period.
     pub termination_grace_period_seconds: Option<i64>,
     /// Priority.
@@ -147,6 +149,13 @@ impl Pod {
         super::annotation(&self.metadata, MIRROR_ANNOTATION).is_some()
     }
 
+    /// Whether it is to run for ever. One that is not may end well any time, and
+    /// its controller need not make another.
+    pub fn is_kept_running(&self) -> bool {
+        let policy = self.spec.restart_policy.as_deref();
+        policy.is_none_or(|policy| policy == "Always")
+    }
+
     /// The claims it mounts, ephemeral ones included.
     pub fn claims(&self) -> impl Iterator<Item = String> + '_ {
         self.spec.volumes.iter().filter_map(|volume| {
@@ -173,7 +182,8 @@ impl Pod {
         pod.workload = pod
             .controller
             .as_ref()
-            .and_then(|controller| resolver.workload(&pod.id.namespace, controller));
+            .and_then(|controller| resolver.workload(&pod.id.namespace, controller))
+            .filter(|id| !id.is_counted() || self.is_kept_running());
         pod.phase = phase(&self.status.phase);
         pod.ready = self.is_ready();
         pod.deletion = deletion_of(&self.metadata);

@@ -74,8 +74,9 @@ impl Resolver {
     }
 
     /// The workload behind a pod's direct controller: the Deployment above a
-    /// ReplicaSet, else the controller itself if it is of a kind that the model
-    /// knows.
+    /// ReplicaSet, else the controller itself; a controller whose objects are
+    /// not read, e.g. a ReplicationController, is a workload that is
+    /// [counted](WorkloadId::counted). A node controls only its static pods.
     pub fn workload(&self, namespace: &str, controller: &ControllerRef) -> Option<WorkloadId> {
         let own = || {
             Some(WorkloadId::new(
@@ -87,7 +88,8 @@ impl Resolver {
         match (controller.group.as_str(), controller.kind.as_str()) {
             ("apps", "ReplicaSet") => self.deployments.get(&controller.uid).cloned().or_else(own),
             ("apps", "DaemonSet" | "StatefulSet") | ("batch", "Job") => own(),
-            _ => None,
+            ("", "Node") => None,
+            _ => Some(WorkloadId::counted(namespace, controller)),
         }
     }
 

@@ -205,7 +205,16 @@ fn pods_of_other_controllers() {
         assert_eq!(workload(group, kind).as_deref(), Some(kind));
     }
     assert_eq!(workload("v1", "Node"), None);
-    assert_eq!(workload("example.com/v1", "StatefulSet"), None);
+    // Whose objects are not read.
+    for (group, kind, named) in [
+        ("v1", "ReplicationController", "ReplicationController"),
+        ("apps.kruise.io/v1alpha1", "CloneSet", "CloneSet"),
+        // Never taken for the one of `apps`.
+        ("example.com/v1", "StatefulSet", "StatefulSet.example.com"),
+        ("batch.volcano.sh/v1alpha1", "Job", "Job.batch.volcano.sh"),
+    ] {
+        assert_eq!(workload(group, kind).as_deref(), Some(named));
+    }
 
     let bare: Pod = read(json!({
         "metadata": { "name": "p", "namespace": "ns", "uid": "u", "ownerReferences": [
@@ -215,6 +224,24 @@ fn pods_of_other_controllers() {
     let bare = bare.to_model(&resolver);
     assert!(bare.controller.is_none() && bare.workload.is_none() && bare.node.is_none());
     assert_eq!((bare.phase, bare.grace_seconds), (PodPhase::Pending, 30));
+}
+
+#[test]
+fn pods_of_a_controller_that_is_not_read_are_its_own_only_if_it_keeps_them_running() {
+    let workload = |group, kind, policy: Value| {
+        let pod: Pod = read(json!({
+            "metadata": { "name": "p", "namespace": "ns", "uid": "u",
+                          "ownerReferences": owner(group, kind, "o", "u-o") },
+            "spec": { "restartPolicy": policy },
+        }));
+        pod.to_model(&Resolver::new()).workload
+    };
+    let of_pipeline = |policy| workload("tekton.dev/v1", "TaskRun", policy);
+    assert_eq!(of_pipeline(json!("Never")), None);
+    assert_eq!(of_pipeline(json!("OnFailure")), None);
+    assert!(of_pipeline(json!("Always")).is_some());
+    assert!(of_pipeline(Value::Null).is_some());
+    assert!(workload("batch/v1", "Job", json!("Never")).is_some());
 }
 
 #[test]

@@ -221,6 +221,11 @@ impl<'m> Budget<'m> {
         // does so while a rollout has more pods than wanted.
         self.may_block =
             self.allowed == 0 || counted <= self.desired || self.expected <= self.desired;
+        // Nobody tells a run when pods of a controller that is not read are back:
+        // there the drain alone decides when one may go.
+        if matches!(self.source, BudgetSource::Assumed(workload) if workload.id.is_counted()) {
+            self.allowed = self.allowed.max(self.steady);
+        }
     }
 
     fn balance(&mut self) {

@@ -119,6 +119,28 @@ fn any_assumed() -> impl Strategy<Value = AssumedBudgetPolicy> {
     })
 }
 
+/// Nobody tells a run when the pods of a controller that is not read are back.
+#[test]
+fn a_degraded_workload_that_is_counted_is_left_to_the_drain() {
+    for (kind, allowed) in [("Deployment", 0), ("CloneSet", 1)] {
+        let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+        let id = WorkloadId::new(kind, "ns", "web");
+        model.nodes.push(Node::new("n", "1.36.0".parse().unwrap()));
+        model.workloads.push(Workload::new(id.clone(), 3));
+        for name in ["a", "b", "c"] {
+            let mut pod = Pod::new(PodId::new("ns", name, name), "n");
+            pod.workload = Some(id.clone());
+            pod.ready = name != "a";
+            model.pods.push(pod);
+        }
+        model.sort();
+        let policy = Policy::default();
+        let interned = Interned::new(&model, &policy);
+        let all: Vec<u32> = interned.budgets.iter().map(|one| one.allowed).collect();
+        assert_eq!(all, [allowed], "{kind}");
+    }
+}
+
 proptest! {
     #[test]
     fn budgets_of_pods_are_those_of_the_ledger(

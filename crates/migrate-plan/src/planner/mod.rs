@@ -10,6 +10,7 @@ mod times;
 use std::collections::BTreeMap;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, PhaseDurations};
+use migrate_core::impossible::check_unknown;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
 use migrate_core::{
@@ -225,6 +226,7 @@ impl<'a> Planner<'a> {
             &interned,
             drains,
         ));
+        found.extend(check_unknown(self.model, self.policy, drains));
         findings::believe(&found, &mut interned);
         let jobs = self.jobs(&interned);
         let mut plan = self.outline(&jobs)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::RuleChecker;
+use super::owned::has_foreign_owner;
 use super::state::{controller_kind, is_evictable, is_healthy, key, version};
 use crate::object::{
     at, controller_of, int_at, int_or_percent, is_finished, is_terminating, labels, namespace,
@@ -26,6 +27,7 @@ impl RuleChecker {
             // Deletion and new creation under the same name, seen as one.
             self.pod_left(&old);
         }
+        self.owned.seen(pod);
         let starts_to_go = is_terminating(pod)
             && before.is_some_and(|old| uid(&old) == uid(pod) && is_healthy(&old));
         if starts_to_go && is_evictable(pod) {
@@ -35,6 +37,7 @@ impl RuleChecker {
 
     pub(super) fn pod_left(&mut self, pod: &Value) {
         self.arrived.remove(uid(pod));
+        self.owned.left(pod);
         self.component_gone(pod);
         if is_evictable(pod) && !node_name(pod).is_empty() {
             let end = (key(pod), version(pod));
@@ -89,7 +92,7 @@ impl RuleChecker {
 
     fn check_assumed(&self, pod: &Value) -> Option<String> {
         let controller = controller_of(pod)?;
-        let wanted = self.replicas_of(namespace(pod), controller)?;
+        let wanted = self.wanted_of(pod, controller)?;
         let settings = &self.settings;
         if wanted < 2 || settings.nothing_assumed_in.contains(namespace(pod)) {
             return None;
@@ -119,7 +122,7 @@ impl RuleChecker {
         let mut controllers: BTreeMap<&str, usize> = BTreeMap::new();
         for member in members {
             if let Some(controller) = controller_of(member) {
-                let wanted = self.replicas_of(namespace(member), controller).unwrap_or(0);
+                let wanted = self.wanted_of(member, controller).unwrap_or(0);
                 controllers.insert(str_at(controller, &["uid"]), wanted);
             }
         }
@@ -132,11 +135,14 @@ impl RuleChecker {
         usize::try_from(needed).unwrap_or(0)
     }
 
-    fn replicas_of(&self, namespace: &str, controller: &Value) -> Option<usize> {
+    /// How many pods the controller of `pod` wants.
+    fn wanted_of(&self, pod: &Value, controller: &Value) -> Option<usize> {
+        if has_foreign_owner(pod) {
+            return Some(self.owned.most(str_at(controller, &["uid"])));
+        }
         let kind = str_at(controller, &["kind"]);
-        let object = self
-            .state
-            .get(kind, namespace, str_at(controller, &["name"]))?;
+        let name = str_at(controller, &["name"]);
+        let object = self.state.get(kind, namespace(pod), name)?;
         usize::try_from(int_at(object, &["spec", "replicas"]).unwrap_or(1)).ok()
     }
 }

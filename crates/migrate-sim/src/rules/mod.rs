@@ -15,6 +15,11 @@
 //!
 //! Healthy means Ready and not terminating.
 //!
+//! **Whose pods (I1).** How many pods a workload wants is what its ReplicaSet or
+//! StatefulSet says. Of any other controller nothing is seen but its pods: it wants
+//! as many, to be kept running, as it ever had at one time, neither terminating nor
+//! finished.
+//!
 //! **Whose eviction (I1).** Pods are told apart by uid: an eviction excuses the pod
 //! that had the name then, and none that has the name later. So whoever tells of
 //! an eviction has to know the uid, as the `preconditions` of its request name it.
@@ -43,6 +48,7 @@
 
 mod budgets;
 mod nodes;
+mod owned;
 mod probe;
 mod skew;
 mod state;
@@ -55,6 +61,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::nodes::{Taking, Written};
+use self::owned::Owned;
 use self::skew::Running;
 use self::state::State;
 use crate::api::DEFAULT_LATENCY;
@@ -138,6 +145,8 @@ pub struct RuleChecker {
     /// Cordoned nodes, and the resourceVersion since which the run has them, or
     /// else somebody.
     taken: BTreeMap<String, u64>,
+    /// Pods of controllers of which nothing else is seen.
+    owned: Owned,
     /// Pods by uid, and the resourceVersion that first showed them on a node.
     arrived: BTreeMap<String, u64>,
     /// Nodes that were taken from a full pool, as it looked.
@@ -160,6 +169,7 @@ impl RuleChecker {
             now_ms: 0,
             not_ready: BTreeMap::new(),
             taken: BTreeMap::new(),
+            owned: Owned::default(),
             arrived: BTreeMap::new(),
             takings: Vec::new(),
             written: Vec::new(),

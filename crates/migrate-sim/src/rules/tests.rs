@@ -92,6 +92,43 @@ fn one_eviction_is_fine_a_second_one_breaks_the_assumed_budget() {
     assert_eq!(rules(checker), ["I1"]);
 }
 
+/// A pod of a CloneSet, of which the checker sees nothing.
+fn cloned(name: &str, rv: u64) -> Value {
+    let mut pod = pod(name, "a", rv);
+    pod["metadata"]["ownerReferences"][0] = json!({
+        "apiVersion": "apps.kruise.io/v1alpha1", "kind": "CloneSet", "name": "shop", "uid": "clones", "controller": true,
+    });
+    pod
+}
+
+#[test]
+fn a_controller_that_is_not_seen_wants_the_pods_that_it_had() {
+    let gone = |how_many: u64, replaced: bool, restart: &str| {
+        let mut checker = cluster();
+        for name in ["c-1", "c-2", "c-3"] {
+            let mut pod = cloned(name, 5);
+            pod["spec"]["restartPolicy"] = json!(restart);
+            checker.applied("Pod", &pod);
+        }
+        for index in 1..=how_many {
+            let name = format!("c-{index}");
+            let mut pod = cloned(&name, 10 + 10 * index);
+            pod["spec"]["restartPolicy"] = json!(restart);
+            checker.eviction_accepted(&format!("uid-{name}"));
+            checker.applied("Pod", &terminating(pod, 11 + 10 * index));
+            if replaced {
+                checker.applied("Pod", &cloned(&format!("d-{index}"), 12 + 10 * index));
+            }
+        }
+        rules(checker)
+    };
+    assert!(gone(1, false, "Always").is_empty());
+    assert_eq!(gone(2, false, "Always"), ["I1"]);
+    assert!(gone(3, true, "Always").is_empty());
+    // What runs to an end needs no other in its place.
+    assert!(gone(3, false, "Never").is_empty());
+}
+
 #[test]
 fn a_real_budget_decides_where_there_is_one() {
     let mut checker = cluster();

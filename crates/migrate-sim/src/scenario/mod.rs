@@ -24,7 +24,7 @@
 //! taints = []                        # as in a Node
 //!
 //! [[workloads]]
-//! kind = "deployment"                # statefulset, daemonset, job, pod
+//! kind = "deployment"                # statefulset, daemonset, replicationcontroller, job, pod
 //! namespace = "shop"                 # made when it is not there
 //! name = "cart"
 //! copies = 1                         # more: cart-1, cart-2, ...

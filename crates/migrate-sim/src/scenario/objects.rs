@@ -196,6 +196,10 @@ fn controllers(workload: &Workload, name: &str) -> Vec<Value> {
             apps("StatefulSet", spec)
         }
         WorkloadKind::DaemonSet => apps("DaemonSet", json!({"selector": selector, "template": template})),
+        WorkloadKind::ReplicationController => vec![json!({
+            "apiVersion": "v1", "kind": "ReplicationController", "metadata": metadata,
+            "spec": {"replicas": workload.replicas, "selector": labels, "template": template},
+        })],
         WorkloadKind::Job => vec![json!({
             "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata,
             "spec": {"completions": workload.replicas, "parallelism": workload.replicas, "template": template},

@@ -89,6 +89,9 @@ pub enum WorkloadKind {
     StatefulSet,
     /// A DaemonSet.
     DaemonSet,
+    /// A ReplicationController: a controller that an upgrade does not know, like
+    /// those of operators.
+    ReplicationController,
     /// A Job.
     Job,
     /// Bare pods, without any controller.
@@ -165,6 +168,20 @@ impl Workload {
         replicas: u32,
     ) -> Self {
         Self::new(WorkloadKind::StatefulSet, namespace, name, replicas)
+    }
+
+    /// A ReplicationController of this many pods.
+    pub fn replication_controller(
+        namespace: impl Into<String>,
+        name: impl Into<String>,
+        replicas: u32,
+    ) -> Self {
+        Self::new(
+            WorkloadKind::ReplicationController,
+            namespace,
+            name,
+            replicas,
+        )
     }
 
     /// A DaemonSet on every node, whatever its taints.

@@ -43,6 +43,9 @@ impl World {
             queue.insert(Work::ReplicaSet(key));
             queue_owner(queue, object);
             self.scale_changed(change);
+        } else if object.resource == Resource::REPLICATION_CONTROLLERS {
+            queue.insert(Work::ReplicationController(key));
+            self.scale_changed(change);
         } else if object.resource == Resource::STATEFUL_SETS {
             queue.insert(Work::StatefulSet(key));
             self.scale_changed(change);
@@ -161,6 +164,7 @@ fn queue_owner(queue: &mut std::collections::BTreeSet<Work>, object: &Object) {
     let work = match str_at(owner, &["kind"]) {
         "Deployment" => Work::Deployment(key),
         "ReplicaSet" => Work::ReplicaSet(key),
+        "ReplicationController" => Work::ReplicationController(key),
         "StatefulSet" => Work::StatefulSet(key),
         "DaemonSet" => Work::DaemonSet(key),
         "Job" => Work::Job(key),

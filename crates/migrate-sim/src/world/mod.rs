@@ -38,7 +38,7 @@ use self::volumes::Volumes;
 use self::work::{Timer, TimerId, Timers, Work};
 use self::workload::job::Jobs;
 use self::workload::{daemonset, deployment, replicaset, statefulset};
-use crate::store::{Change, ChangeKind, Store};
+use crate::store::{Change, ChangeKind, Resource, Store};
 
 /// Everything that acts in the cluster besides its users.
 #[derive(Debug)]
@@ -178,7 +178,10 @@ impl World {
             Work::Volume(volume) => self.volumes.sync_volume(cx, &volume),
             Work::Pod(pod) => self.kubelets.sync_pod(cx, &pod),
             Work::Deployment(key) => deployment::sync(cx, &key),
-            Work::ReplicaSet(key) => replicaset::sync(cx, &key),
+            Work::ReplicaSet(key) => replicaset::sync(cx, Resource::REPLICA_SETS, &key),
+            Work::ReplicationController(key) => {
+                replicaset::sync(cx, Resource::REPLICATION_CONTROLLERS, &key);
+            }
             Work::StatefulSet(key) => statefulset::sync(cx, &key),
             Work::DaemonSet(key) => daemonset::sync(cx, &key),
             Work::Job(key) => self.jobs.sync(cx, &key),

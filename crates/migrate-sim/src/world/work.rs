@@ -84,6 +84,7 @@ pub(crate) enum Work {
     Pod(Key),
     Deployment(Key),
     ReplicaSet(Key),
+    ReplicationController(Key),
     StatefulSet(Key),
     DaemonSet(Key),
     Job(Key),

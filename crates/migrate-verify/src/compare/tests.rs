@@ -277,6 +277,34 @@ fn devices_and_huge_pages_are_looked_at_and_ordinary_resources_are_not() {
     assert!(baseline(&model, true).unready_members.contains("cp"));
 }
 
+/// It wants the pods that it has.
+#[test]
+fn a_controller_that_is_not_read_is_judged_by_its_pods() {
+    let with = |ready: &[bool]| {
+        let mut model = cluster("v1.37.2");
+        for (index, ready) in ready.iter().enumerate() {
+            let mut pod = pod("CloneSet", "legacy", &format!("legacy-{index}"), "a");
+            pod.ready = *ready;
+            model.pods.push(pod);
+        }
+        model.workloads.extend(Workload::count(&model.pods));
+        model.sort();
+        model
+    };
+    let before = with(&[true, true]);
+    let target = version("v1.37.2");
+    let input = StepInput::new(Arc::new(before.clone()), Arc::default(), target);
+    let passes = |ready: &[bool]| {
+        let (before, now) = (baseline(&before, true), baseline(&with(ready), true));
+        let scope = VerifyScope::WorkloadsOf { node: "a".into() };
+        let verdict = compare(&input, &scope, &before, &now);
+        matches!(verdict, Verdict::Pass { .. })
+    };
+    assert!(passes(&[true, true]));
+    assert!(!passes(&[true, false]), "a pod that is there is not ready");
+    assert!(passes(&[true]), "scaled down");
+}
+
 proptest! {
     /// Losing any pods never passes, having more than before always does.
     #[test]

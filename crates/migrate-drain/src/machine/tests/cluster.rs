@@ -158,8 +158,7 @@ impl Cluster {
             all.push(self.node_seen(&name));
         }
         for app in self.apps.clone() {
-            let workload = self.workload(&app);
-            all.push(Input::WorkloadSeen(Seen::new(workload, self.version)));
+            all.extend(self.workload(&app));
         }
         all.extend(self.all_pods().into_iter().map(Input::PodSeen));
         for budget in self.budgets.clone().into_values() {
@@ -195,11 +194,13 @@ impl Cluster {
         u32::try_from(healthy.count()).unwrap()
     }
 
-    fn workload(&mut self, app: &App) -> Workload {
+    /// What a watch shows of its object, if there is one.
+    fn workload(&mut self, app: &App) -> Option<Input> {
         self.bump();
         let mut workload = Workload::new(app.id.clone(), app.replicas);
         workload.ready = self.healthy(&app.id);
-        workload
+        let seen = Input::WorkloadSeen(Seen::new(workload, self.version));
+        (!app.id.is_counted()).then_some(seen)
     }
 
     // The API.
@@ -308,10 +309,8 @@ impl Cluster {
         for app in self.apps.clone() {
             self.replace(&app);
             self.schedule(&app);
-            let workload = self.workload(&app);
-            let version = self.version;
-            self.changes
-                .push(Input::WorkloadSeen(Seen::new(workload, version)));
+            let seen = self.workload(&app);
+            self.changes.extend(seen);
         }
         for name in self.budgets.clone().into_keys() {
             self.budget(&name);

@@ -71,7 +71,11 @@ pub(super) fn run(world: &World, options: Options) -> Run {
     let mut cluster = Cluster::new(world.seed, world.nodes);
     for (index, (replicas, budget, sticky, tolerates, claims)) in world.apps.iter().enumerate() {
         let app = App {
-            id: WorkloadId::new("Deployment", "ns", format!("app{index}")),
+            // Half of them by a controller whose objects nobody reads.
+            id: match index % 2 {
+                0 => WorkloadId::new("Deployment", "ns", format!("app{index}")),
+                _ => WorkloadId::new("CloneSet", "ns", format!("app{index}")),
+            },
             replicas: *replicas,
             sticky: *sticky,
             tolerates: *tolerates,

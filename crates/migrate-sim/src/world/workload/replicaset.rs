@@ -1,4 +1,4 @@
-//! ReplicaSets: as many pods as asked for.
+//! ReplicaSets and ReplicationControllers: as many pods as asked for.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use crate::store::{Object, Resource};
 use crate::world::context::Context;
 use crate::world::work::{Key, Work};
 
-/// Looks at one ReplicaSet.
-pub(crate) fn sync(cx: &mut Context<'_>, key: &Key) {
-    let Some(set) = cx.get(Resource::REPLICA_SETS, key) else {
+/// Looks at one ReplicaSet or ReplicationController.
+pub(crate) fn sync(cx: &mut Context<'_>, resource: &'static Resource, key: &Key) {
+    let Some(set) = cx.get(resource, key) else {
         return;
     };
     if !is_terminating(&set.json) {
@@ -20,11 +20,15 @@ pub(crate) fn sync(cx: &mut Context<'_>, key: &Key) {
     let pods = active_pods(cx, set.uid());
     let readiness = Readiness::of(pods.iter().map(|pod| &pod.json), &set.json, cx.now);
     if let Some(at) = readiness.next_at {
-        cx.again_at(at, Work::ReplicaSet(key.clone()));
+        let again = match resource == Resource::REPLICA_SETS {
+            true => Work::ReplicaSet(key.clone()),
+            false => Work::ReplicationController(key.clone()),
+        };
+        cx.again_at(at, again);
     }
     let count = i64::try_from(pods.len()).unwrap_or(i64::MAX);
     let generation = set.generation();
-    cx.modify(Resource::REPLICA_SETS, key, |set| {
+    cx.modify(resource, key, |set| {
         set_counts(
             set,
             &[

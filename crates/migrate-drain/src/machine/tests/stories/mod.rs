@@ -1,6 +1,7 @@
 //! Single stories, each a rule of its own.
 
 mod asking;
+mod counted;
 mod ending;
 mod moving;
 mod room;
