@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use migrate_core::{ActionId, Phase, Target};
 use migrate_executor::{Entry, Record, RunStep, StepResult};
-use migrate_plan::Input;
 use migrate_sim::rules::RuleSettings;
 use migrate_sim::{Budget, Pool, Scenario, Workload};
 use migrate_testbed::{AuditLog, ControlPlane, Identity, skip_or_fail};
@@ -110,7 +109,7 @@ async fn a_killed_program_goes_on_where_it_was() {
     assert!(changes.values().all(|&times| times == 1), "{changes:?}");
     assert_begun_once(&bench);
     seen.journal.read();
-    assert_announced_once(&seen.journal.entries);
+    program::assert_announced_once(&seen.journal.entries);
 }
 
 /// Whether a run has come to a point.
@@ -313,26 +312,6 @@ fn assert_begun_once(bench: &Bench) {
         NODES + 1,
         "one action for each node and the control plane"
     );
-}
-
-/// No action is announced again once it has ended.
-fn assert_announced_once(entries: &[Entry]) {
-    let mut ended = Vec::new();
-    for entry in entries {
-        match &entry.record {
-            Record::Intent { action } => {
-                assert!(
-                    !ended.contains(&action.id),
-                    "{} was announced again",
-                    action.id
-                );
-            }
-            Record::Input {
-                input: Input::ActionEnded { id, .. },
-            } => ended.push(id.clone()),
-            _ => {}
-        }
-    }
 }
 
 /// What all runs of the program said.

@@ -35,10 +35,10 @@ pub(crate) async fn observed(
             Ok(model) => return Ok(model),
             Err(error) => error,
         };
-        let waited = clock.now().since(began);
+        let now = clock.now();
+        let waited = now.since(began);
         let may_pass = if matches!(error, Error::Forbidden { .. }) {
-            let since = *refused_since.get_or_insert(clock.now());
-            clock.now() < since + WARMS_UP
+            now < *refused_since.get_or_insert(now) + WARMS_UP
         } else {
             refused_since = None;
             error.is_retryable()
@@ -49,8 +49,8 @@ pub(crate) async fn observed(
         if waited >= patience {
             return Err(gave_up(&error, waited));
         }
-        if clock.now() >= say_at {
-            say_at = clock.now() + SAY;
+        if now >= say_at {
+            say_at = now + SAY;
             eprintln!(
                 "{error}; an unfinished run is to go on: waiting, {} of at most {}",
                 human(waited),

@@ -99,7 +99,7 @@ fn print_phases(report: &Report) {
     }
 }
 
-async fn is_at_the_target(cluster: &KubeadmCluster) {
+pub(crate) async fn is_at_the_target(cluster: &KubeadmCluster) {
     let client = cluster.client();
     let version = client.apiserver_version().await.unwrap();
     assert_eq!(version.git_version, TARGET);

@@ -5,7 +5,9 @@
 //! * `lane.rs` is the claim; `controls.rs` takes single protections away, and
 //!   `by_hand.rs` does the same by the documented procedure; `ha/` is the claim
 //!   for three control planes behind a load balancer; `job.rs` is the way to a node
-//!   through a Job alone; `way_back.rs` takes nodes back; `survey.rs` looks at nodes.
+//!   through a Job alone; `survey.rs` looks at nodes.
+//! * `trials.rs` is the program (`rig.rs`) killed, aborted and in trouble, and
+//!   nodes that go back; its stages are in `kills.rs`, `way_back.rs`, `troubles.rs`.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
 
@@ -19,14 +21,18 @@ mod by_hand;
 mod controls;
 mod ha;
 mod job;
+mod kills;
 mod lane;
 mod load;
 mod observe;
 #[path = "../real/mod.rs"]
 mod real;
+mod rig;
 mod run;
 mod shop;
 mod survey;
+mod trials;
+mod troubles;
 mod watched;
 mod way_back;
 

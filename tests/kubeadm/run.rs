@@ -19,8 +19,8 @@ use migrate_testbed::KubeadmCluster;
 use migrate_upgrade::{ApiServerBackend, Kubeadm, NodeShell, Ssh};
 use migrate_verify::ClusterHealth;
 
+use crate::TARGET;
 use crate::real::run::{NoBackup, NoDrain, policy};
-use crate::{BEFORE, TARGET};
 
 /// Accepts what the shop needs: the Job starts anew, the ledger is down.
 pub(crate) const POLICY: &str = r#"
@@ -70,24 +70,12 @@ impl Way {
 
 /// Upgrades the cluster to [`TARGET`] and gives the report.
 pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
-    run(cluster, way, TARGET, None).await
-}
-
-/// Takes one node back to [`BEFORE`] and gives the report.
-pub(crate) async fn take_back(cluster: &KubeadmCluster, way: Way, node: &str) -> Report {
-    run(cluster, way, BEFORE, Some(node)).await
-}
-
-async fn run(cluster: &KubeadmCluster, way: Way, to: &str, back: Option<&str>) -> Report {
     let client = cluster.client();
     let policy = policy(POLICY);
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     let model = observe(&client, clock.now()).await.unwrap();
-    let mut planner = Planner::new(&model, &policy, to.parse().unwrap())
+    let planner = Planner::new(&model, &policy, TARGET.parse().unwrap())
         .with_durations(PhaseDurations::kubeadm());
-    if let Some(node) = back {
-        planner = planner.taking_back(node);
-    }
     let plan = planner.plan().unwrap();
     let mut driver = Kubeadm::new(way.shell).with_ignored_preflight_errors(["SystemVerification"]);
     if let Some(balancer) = way.balancer {
@@ -98,10 +86,8 @@ async fn run(cluster: &KubeadmCluster, way: Way, to: &str, back: Option<&str>) -
         .iter()
         .map(|node| node.name().to_owned())
         .collect();
-    if back.is_none() {
-        let ready = driver.pre_pull(&names, &TARGET.parse().unwrap()).await;
-        assert!(ready.is_ready(), "{:?}", ready.findings);
-    }
+    let ready = driver.pre_pull(&names, &TARGET.parse().unwrap()).await;
+    assert!(ready.is_ready(), "{:?}", ready.findings);
     let migration = Migration::new(
         Arc::new(Preflight::new(client.clone())),
         Arc::new(NoBackup),

@@ -1,74 +1,128 @@
-//! Single nodes go back to the older release and come again, with requests on
-//! the cluster all the time.
+//! Runs that are ended for good in the middle, and nodes that go back, each by
+//! the program.
 
-use std::time::Duration;
+use migrate_core::Phase;
+use migrate_testbed::Node;
+use tokio::time::Instant;
 
-use migrate_executor::{Report, RunOutcome};
-use migrate_testbed::{KubeadmCluster, Node};
+use crate::kills::KUBELET_CHANGED;
+use crate::real::program::Ended;
+use crate::rig::{Place, Rig, Sign};
+use crate::{BEFORE, TARGET, figure};
 
-use crate::run::{Way, take_back, upgrade};
-use crate::shop::{self, WORKLOADS};
-use crate::{BEFORE, TARGET, watched};
-
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
 const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "ten minutes; part of cargo xtask extended"]
-async fn nodes_go_back_and_come_again_and_nobody_notices() {
-    let Some((cluster, shop)) = watched::open(&WORKLOADS).await else {
-        return;
-    };
-    let done = |report: &Report| {
-        assert_eq!(report.outcome, RunOutcome::Done, "{report}");
-        assert_eq!(report.cordons, Vec::<String>::new(), "{report}");
-    };
-    let nodes: Vec<&Node> = cluster.nodes().iter().collect();
-    let (member, worker) = (nodes[0], nodes[1]);
-    let configs = [config(member).await, config(worker).await];
-    let way = || Way::protected(&cluster);
-    done(&upgrade(&cluster, way()).await);
-    shop.await_whole(&cluster.client()).await;
-
-    let work = async {
-        // A worker, then the node of the control plane, which stays.
-        for (node, config_before) in nodes.iter().zip(&configs).rev() {
-            let report = take_back(&cluster, way(), node.name()).await;
-            println!("{report}");
-            done(&report);
-            assert_eq!(kubelet(&cluster, node.name()).await, BEFORE);
-            assert_eq!(config(node).await, *config_before);
-            let held = node.run(&["apt-mark", "showhold"]).await.unwrap();
-            assert_eq!(held.stdout, b"kubeadm\nkubectl\nkubelet\n");
-        }
-        let version = cluster.client().apiserver_version().await.unwrap();
-        assert_eq!(version.git_version, TARGET);
-        // Both come again, in one run.
-        let report = upgrade(&cluster, way()).await;
-        println!("{report}");
-        done(&report);
-        assert_eq!(report.targets.len(), 2, "{report}");
-    };
-    let seen = watched::watch("way-back", &cluster, &shop, PATIENCE, work).await;
-    for node in &nodes {
-        assert_eq!(kubelet(&cluster, node.name()).await, TARGET);
+/// The kubelet's configuration of every node.
+pub(crate) async fn configs(rig: &Rig) -> Vec<String> {
+    let mut found = Vec::new();
+    for index in 0..rig.cluster.nodes().len() {
+        found.push(config(rig, index).await);
     }
-    seen.tallies.assert_unfailing(&shop);
+    found
 }
 
-async fn kubelet(cluster: &KubeadmCluster, name: &str) -> String {
-    let nodes = shop::items(&cluster.client(), "/api/v1/nodes").await;
-    let mut of_name = nodes
-        .into_iter()
-        .filter(|node| node["metadata"]["name"] == name);
-    let node = of_name.next().unwrap();
-    node["status"]["nodeInfo"]["kubeletVersion"]
-        .as_str()
-        .unwrap()
-        .to_owned()
+/// After a whole run: a worker, another one while the first is old again, and
+/// the kubelet of the control plane's node, of which the rest stays.
+pub(crate) async fn nodes_go_back(rig: &mut Rig, configs: &[String]) {
+    take_back(rig, 2, &configs[2]).await;
+    assert_eq!(rig.kubelets().await, [TARGET, TARGET, BEFORE]);
+    take_back(rig, 1, &configs[1]).await;
+    assert_eq!(rig.kubelets().await, [TARGET, BEFORE, BEFORE]);
+    take_back(rig, 0, &configs[0]).await;
+    assert_eq!(rig.kubelets().await, [BEFORE; 3]);
+    let version = rig.cluster.client().apiserver_version().await.unwrap();
+    assert_eq!(version.git_version, TARGET);
+    // That versions go back is all there is to be seen.
+    let broken = rig.broken_rules().await;
+    println!("{broken:#?}");
+    assert!(broken.iter().all(|rule| rule.starts_with("I6")));
 }
 
-async fn config(node: &Node) -> String {
-    let output = node.run(&["cat", CONFIG]).await.unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
+/// In the step of the control plane: it is brought to its end, and that is all.
+pub(crate) async fn abort_in_the_control_plane(rig: &mut Rig) {
+    abort(rig, "member").await;
+    assert_eq!(rig.kubelets().await, [BEFORE; 3]);
+    let version = rig.cluster.client().apiserver_version().await.unwrap();
+    assert_eq!(version.git_version, TARGET);
+}
+
+/// In the drain of a worker, with the control plane and its node done: it is
+/// given back as it was.
+pub(crate) async fn abort_in_a_drain(rig: &mut Rig) {
+    rig.begin();
+    let sign = Sign::Leaving(Place::Worker(0));
+    rig.comes_to("the drain of a worker", sign).await;
+    abort(rig, "drain").await;
+    assert_eq!(rig.kubelets().await, [TARGET, BEFORE, BEFORE]);
+}
+
+/// In the step of the first worker of a run under way: it is brought to its end
+/// and given back.
+pub(crate) async fn abort_in_a_kubelet(rig: &mut Rig) {
+    let place = Place::Worker(0);
+    let sign = Sign::Step(place, KUBELET_CHANGED);
+    rig.comes_to("the kubelet of a worker", sign).await;
+    let name = rig.node(place).unwrap().name().to_owned();
+    abort(rig, "kubelet").await;
+    let nodes = rig.cluster.nodes().iter();
+    let is_done = |node: &Node| node.is_control_plane() || node.name() == name;
+    let expected = nodes.map(|node| if is_done(node) { TARGET } else { BEFORE });
+    assert_eq!(rig.kubelets().await, expected.collect::<Vec<_>>());
+}
+
+/// Ends the runner under way and aborts its run.
+async fn abort(rig: &mut Rig, name: &str) {
+    rig.kill().await;
+    let began = Instant::now();
+    let ended = rig.run(&["abort"]).await;
+    figure(
+        &format!("way-back.abort-{name}"),
+        began.elapsed().as_secs_f64(),
+        "s",
+    );
+    is_well(rig, &ended).await;
+    let said = ended.said();
+    assert!(said.contains("outcome    aborted"), "{said}");
+    let go_on = format!("To go on with all of it: upgrade --to {TARGET}");
+    assert!(said.contains(&go_on), "{said}");
+    rig.journal.read();
+    let was_verified = rig.has_begun(Phase::Verify, Place::Worker(0));
+    assert_eq!(was_verified, name == "kubelet", "{said}");
+}
+
+/// Takes the node of an index back, with the packages and the configuration
+/// that it had.
+async fn take_back(rig: &Rig, index: usize, config_before: &str) {
+    let node = &rig.cluster.nodes()[index];
+    let began = Instant::now();
+    let ended = rig.run(&["rollback", node.name(), "--to", BEFORE]).await;
+    figure(
+        &format!("way-back.rollback-{}", node.name()),
+        began.elapsed().as_secs_f64(),
+        "s",
+    );
+    is_well(rig, &ended).await;
+    assert_eq!(config(rig, index).await, config_before);
+    let held = node.run(&["apt-mark", "showhold"]).await.unwrap();
+    assert_eq!(held.stdout, b"kubeadm\nkubectl\nkubelet\n");
+    let kubeadm = node.run(&["kubeadm", "version", "-o", "short"]).await;
+    let kubeadm = String::from_utf8_lossy(&kubeadm.unwrap().stdout).into_owned();
+    let expected = if node.is_control_plane() {
+        TARGET
+    } else {
+        BEFORE
+    };
+    assert_eq!(kubeadm.trim(), expected);
+}
+
+/// Ended well, and nothing is left of it in the cluster.
+async fn is_well(rig: &Rig, ended: &Ended) {
+    println!("{}", ended.said());
+    assert!(ended.status.success(), "{}\n{}", ended.said(), rig.log());
+    rig.is_given_back().await;
+}
+
+async fn config(rig: &Rig, index: usize) -> String {
+    let output = rig.cluster.nodes()[index].run(&["cat", CONFIG]).await;
+    String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
 }

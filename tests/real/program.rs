@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use migrate_executor::Entry;
+use migrate_executor::{Entry, Record};
+use migrate_plan::Input;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -106,7 +107,12 @@ impl Bench {
 
 /// Waits for the end of a run.
 pub(crate) async fn finish(command: &mut Command) -> Ended {
-    let output = tokio::time::timeout(PATIENCE, command.output());
+    finish_within(command, PATIENCE).await
+}
+
+/// Waits for the end of a run that may take as long as this.
+pub(crate) async fn finish_within(command: &mut Command, patience: Duration) -> Ended {
+    let output = tokio::time::timeout(patience, command.output());
     let output = output.await.expect("the program to end").unwrap();
     Ended {
         status: output.status,
@@ -185,6 +191,26 @@ impl JournalTail {
             let json = line.splitn(2, |byte| *byte == b' ').nth(1).unwrap();
             self.entries
                 .extend(serde_json::from_slice::<Entry>(json).ok());
+        }
+    }
+}
+
+/// No action is announced again once it has ended.
+pub(crate) fn assert_announced_once(entries: &[Entry]) {
+    let mut ended = Vec::new();
+    for entry in entries {
+        match &entry.record {
+            Record::Intent { action } => {
+                assert!(
+                    !ended.contains(&action.id),
+                    "{} was announced again",
+                    action.id
+                );
+            }
+            Record::Input {
+                input: Input::ActionEnded { id, .. },
+            } => ended.push(id.clone()),
+            _ => {}
         }
     }
 }

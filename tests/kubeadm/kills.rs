@@ -1,0 +1,115 @@
+//! The program is killed (SIGKILL) at named points of one upgrade of real
+//! nodes, and the same command goes on each time.
+
+use migrate_core::Phase;
+use migrate_executor::{Record, RunStep};
+use tokio::time::Instant;
+
+use crate::lane::is_at_the_target;
+use crate::real::program::assert_announced_once;
+use crate::rig::{Place, Rig, Sign};
+use crate::{TARGET, figure};
+
+/// The kubelet's program has changed since the step began.
+pub(crate) const KUBELET_CHANGED: &str =
+    r#"[ -n "$(find /usr/bin/kubelet -cnewer "$folder/args")" ]"#;
+
+/// Where the program is killed, in the order in which a run comes there.
+const POINTS: [(&str, Sign); 11] = [
+    (
+        "apt of the control plane",
+        Sign::Step(Place::Member, "pgrep -x 'apt-get|dpkg'"),
+    ),
+    (
+        "before the swap of etcd",
+        Sign::Step(
+            Place::Member,
+            r#"grep -qF 'Preparing for "etcd" upgrade' "$log""#,
+        ),
+    ),
+    (
+        "swap of etcd",
+        Sign::Step(
+            Place::Member,
+            r#"grep -qF 'manifests/etcd.yaml" and backing up' "$log""#,
+        ),
+    ),
+    (
+        "swap of the API server",
+        Sign::Step(
+            Place::Member,
+            r#"grep -qF 'manifests/kube-apiserver.yaml" and backing up' "$log""#,
+        ),
+    ),
+    (
+        "upload-config",
+        Sign::Step(Place::Member, r#"grep -qF '[upload-config]' "$log""#),
+    ),
+    (
+        "kubelet of the control plane's node",
+        Sign::Step(Place::MemberNode, KUBELET_CHANGED),
+    ),
+    ("drain of a worker", Sign::Leaving(Place::Worker(0))),
+    (
+        "kubelet of that worker",
+        Sign::Step(Place::Worker(0), KUBELET_CHANGED),
+    ),
+    (
+        "between its kubelet and its verification",
+        Sign::Step(Place::Worker(0), r#"[ -e "$folder/exit" ]"#),
+    ),
+    (
+        "its verification",
+        Sign::Journal(|rig| rig.has_begun(Phase::Verify, Place::Worker(0))),
+    ),
+    (
+        "before the final verification",
+        Sign::Journal(|rig| {
+            rig.entries().iter().any(|entry| {
+                let step = RunStep::FinalVerify;
+                matches!(entry.record, Record::StepBegan { step: begun } if begun == step)
+            })
+        }),
+    ),
+];
+
+/// The whole upgrade of a fresh cluster, killed at every point.
+pub(crate) async fn a_killed_program_goes_on(rig: &mut Rig) {
+    let began = Instant::now();
+    for (name, sign) in POINTS {
+        rig.begin();
+        rig.comes_to(name, sign).await;
+        rig.kill().await;
+        let at = began.elapsed().as_secs();
+        let records = rig.journal.entries.len();
+        println!("killed at {name:?}, {at} s in, {records} records");
+    }
+    let ended = rig.run(&["--to", TARGET]).await;
+    println!("{}", ended.said());
+    assert!(ended.status.success(), "{}\n{}", ended.said(), rig.log());
+    figure("kills.upgrade", began.elapsed().as_secs_f64(), "s");
+    figure("kills.met-no-api", rig.met_no_api as f64, "1");
+    let again = rig.run(&["--to", TARGET]).await;
+    assert!(
+        again.status.success() && again.out.contains("nothing to do"),
+        "{}",
+        again.said()
+    );
+
+    is_at_the_target(&rig.cluster).await;
+    rig.is_given_back().await;
+    // One unit for each action, which ended well: the member, and every node.
+    let attempts = rig.attempts().await;
+    println!("{attempts:#?}");
+    assert_eq!(attempts.len(), 1 + rig.cluster.nodes().len());
+    assert!(attempts.values().all(|codes| *codes == ["0"]));
+    for node in rig.cluster.nodes() {
+        for package in ["kubeadm", "kubelet", "kubectl"] {
+            let times = rig.upgrades_of(node, package).await;
+            assert_eq!(times, 1, "{package} on {}", node.name());
+        }
+    }
+    rig.journal.read();
+    assert_announced_once(&rig.journal.entries);
+    assert_eq!(rig.broken_rules().await, Vec::<String>::new());
+}

@@ -1,0 +1,386 @@
+//! The program at work on a cluster of real nodes, as a process of its own, and
+//! what is to be seen of its run from outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use migrate_core::{ActionId, Phase, Target};
+use migrate_executor::{Entry, Record};
+use migrate_plan::{ActionResult, Input};
+use migrate_testbed::{KubeadmCluster, Node};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+use crate::lane::broken_rules;
+use crate::real::cluster::{anchored_run, kubelets, marks};
+use crate::real::observer::Observer;
+use crate::real::program::{self, Bench, Ended, JournalTail};
+use crate::run::POLICY;
+use crate::shop::{self, Shop, WORKLOADS};
+use crate::{BEFORE, TARGET, watched};
+
+/// No run, and no way to a point of one, takes longer.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// Between two looks at a run.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Before each script of a [`Sign::Step`]: `$folder` is the attempt that was
+/// begun last on the node, of the run and the kind that are meant.
+const STEP: &str = "read -r _ folder < /var/lib/kube-migrate/current\n\
+                    [[ $folder == */\"$1\"/*.$2.* ]]\nlog=$folder/log\n";
+
+/// A cluster with a small shop, and the program before it.
+pub(crate) struct Rig {
+    pub(crate) cluster: KubeadmCluster,
+    pub(crate) journal: JournalTail,
+    shop: Shop,
+    bench: Bench,
+    policy: PathBuf,
+    observer: Observer,
+    running: Option<Child>,
+    /// How long the log was when it began.
+    said: usize,
+    /// How often a run was started anew because it met no API.
+    pub(crate) met_no_api: usize,
+}
+
+/// What somebody sees of a run who is not the runner.
+#[derive(Clone, Copy)]
+pub(crate) enum Sign {
+    /// This of its records.
+    Journal(fn(&Rig) -> bool),
+    /// A script that ends well on the node of a step; see [`STEP`].
+    Step(Place, &'static str),
+    /// A pod of the shop that leaves a node.
+    Leaving(Place),
+}
+
+/// One of the places to which a run comes.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// The control plane's member.
+    Member,
+    /// The member's node: its kubelet.
+    MemberNode,
+    /// A worker, in the order of the run.
+    Worker(usize),
+}
+
+impl Rig {
+    pub(crate) async fn start() -> Option<Self> {
+        let (cluster, shop) = watched::open(&WORKLOADS[..3]).await?;
+        let bench = Bench::new();
+        Some(Self {
+            journal: JournalTail::new(bench.path("journal")),
+            policy: bench.write("policy.toml", POLICY),
+            observer: Observer::start(cluster.client()).await,
+            cluster,
+            shop,
+            bench,
+            running: None,
+            said: 0,
+            met_no_api: 0,
+        })
+    }
+
+    /// The program over the ways of an ssh configuration.
+    pub(crate) fn over(&self, ssh_config: &Path, words: &[&str]) -> Command {
+        let mut command = self.bench.program(self.cluster.kubeconfig_path());
+        command.args(["--kubeadm", "--yes", "--journal", "journal"]);
+        command.args(["--ignore-preflight-errors", "SystemVerification"]);
+        command.arg("--policy").arg(&self.policy);
+        command.arg("--ssh-config").arg(ssh_config).args(words);
+        command
+    }
+
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        self.over(&self.cluster.ssh_config(), words)
+    }
+
+    /// Runs the program to its end.
+    pub(crate) async fn run(&self, words: &[&str]) -> Ended {
+        self.finish(self.command(words)).await
+    }
+
+    pub(crate) async fn finish(&self, mut command: Command) -> Ended {
+        program::finish_within(&mut command, PATIENCE).await
+    }
+
+    /// Begins the upgrade, or goes on with it.
+    pub(crate) fn begin(&mut self) {
+        self.said = self.log().len();
+        let child = program::start(&self.bench, &mut self.command(&["--to", TARGET]));
+        self.running = Some(child);
+    }
+
+    /// Waits until the run that was begun has come to a point.
+    pub(crate) async fn comes_to(&mut self, name: &str, sign: Sign) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.shows(sign).await {
+            self.goes_on(name).await;
+            assert!(
+                Instant::now() < deadline,
+                "it never came to {name:?}\n{}",
+                self.log()
+            );
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits for the end of the run that was begun: whether it ended well, and
+    /// what it has said.
+    pub(crate) async fn ends(&mut self) -> (bool, String) {
+        let mut child = self.running.take().unwrap();
+        let status = tokio::time::timeout(PATIENCE, child.wait()).await;
+        let status = status.expect("the run to end").unwrap();
+        self.journal.read();
+        (status.success(), self.log()[self.said..].to_owned())
+    }
+
+    /// Ends the runner as nobody can help it.
+    pub(crate) async fn kill(&mut self) {
+        let mut child = self.running.take().unwrap();
+        child.kill().await.unwrap();
+        self.journal.read();
+    }
+
+    /// One that starts while the control plane changes may lose the API
+    /// between its first look and the opening of its run: it says so and ends.
+    async fn goes_on(&mut self, name: &str) {
+        let Some(status) = self.running.as_mut().unwrap().try_wait().unwrap() else {
+            return;
+        };
+        let log = self.log();
+        let error = log.lines().last().unwrap_or_default();
+        let away = ["shutting down", "out of reach", "no answer within"];
+        assert!(
+            !status.success() && away.iter().any(|text| error.contains(text)),
+            "it ended before {name:?}: {status}\n{log}"
+        );
+        println!("started again: {error}");
+        self.met_no_api += 1;
+        self.begin();
+    }
+
+    async fn shows(&mut self, sign: Sign) -> bool {
+        self.journal.read();
+        match sign {
+            Sign::Journal(told) => told(self),
+            Sign::Step(place, script) => {
+                let (Some(run), Some(node)) = (self.run_id(), self.node(place)) else {
+                    return false;
+                };
+                let kind = match place {
+                    Place::Member => "cp",
+                    _ => "node",
+                };
+                let script = format!("{STEP}{script}");
+                let words = ["bash", "-euo", "pipefail", "-c", &script, "look", run, kind];
+                let output = node.output(&words).await;
+                output.is_ok_and(|output| output.status.success())
+            }
+            Sign::Leaving(place) => {
+                let Some(node) = self.node(place) else {
+                    return false;
+                };
+                let path = "/api/v1/namespaces/default/pods";
+                let client = self.cluster.client();
+                let pods = crate::real::cluster::list(&client, path).await;
+                pods.unwrap_or_default().iter().any(|pod| {
+                    pod["spec"]["nodeName"] == node.name()
+                        && !pod["metadata"]["deletionTimestamp"].is_null()
+                })
+            }
+        }
+    }
+
+    /// What the last run has written down.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        let all = &self.journal.entries;
+        let opened = |entry: &Entry| matches!(entry.record, Record::RunOpened(_));
+        let from = all.iter().rposition(opened).unwrap_or(all.len());
+        &all[from..]
+    }
+
+    fn run_id(&self) -> Option<&str> {
+        match &self.entries().first()?.record {
+            Record::RunOpened(opened) => Some(&opened.run),
+            _ => None,
+        }
+    }
+
+    /// The node of a place, once the run has come there.
+    pub(crate) fn node(&self, place: Place) -> Option<&Node> {
+        let name = match place {
+            Place::Member | Place::MemberNode => return self.cluster.nodes().first(),
+            Place::Worker(index) => {
+                let mut workers: Vec<&str> = Vec::new();
+                for action in intents(self.entries()) {
+                    let name = action.1.name();
+                    let is_new = action.0 == Phase::Drain && !workers.contains(&name);
+                    if is_new && !self.cluster.node(name).unwrap().is_control_plane() {
+                        workers.push(name);
+                    }
+                }
+                *workers.get(index)?
+            }
+        };
+        self.cluster.node(name)
+    }
+
+    /// Whether a phase of a node was begun.
+    pub(crate) fn has_begun(&self, phase: Phase, place: Place) -> bool {
+        let Some(node) = self.node(place) else {
+            return false;
+        };
+        intents(self.entries()).any(|(begun, target)| {
+            begun == phase && matches!(target, Target::Node { .. }) && target.name() == node.name()
+        })
+    }
+
+    /// Why actions of the last run have failed.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let reason = |entry: &Entry| match &entry.record {
+            Record::Input {
+                input:
+                    Input::ActionEnded {
+                        result: ActionResult::Failed { reason, .. },
+                        ..
+                    },
+            } => Some(reason.clone()),
+            _ => None,
+        };
+        self.entries().iter().filter_map(reason).collect()
+    }
+
+    /// What all runs have said so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.bench.path("log")).unwrap_or_default()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        self.bench.write(name, text)
+    }
+
+    /// Versions of the kubelets, by the order of the nodes.
+    pub(crate) async fn kubelets(&self) -> Vec<String> {
+        let found = kubelets(&self.cluster.client()).await;
+        let nodes = self.cluster.nodes().iter();
+        nodes.map(|node| found[node.name()].clone()).collect()
+    }
+
+    /// No run is under way, and no node is cordoned or marked by one.
+    pub(crate) async fn is_given_back(&self) {
+        let client = self.cluster.client();
+        assert_eq!(anchored_run(&client).await, None, "the anchor");
+        for node in shop::items(&client, "/api/v1/nodes").await {
+            let name = &node["metadata"]["name"];
+            assert!(
+                node["spec"]["unschedulable"].is_null(),
+                "{name} is cordoned"
+            );
+            assert_eq!(marks(&node), Vec::<String>::new(), "{name}");
+        }
+        self.shop.await_whole(&client).await;
+    }
+
+    /// No step has ever been begun on a node.
+    pub(crate) async fn is_untouched(&self) {
+        let begun = "! ls -d /var/lib/kube-migrate/*/*/[0-9]* 2> /dev/null";
+        for node in self.cluster.nodes() {
+            node.script(begun).await.unwrap();
+        }
+        assert!(self.kubelets().await.iter().all(|is| is == BEFORE));
+        self.is_given_back().await;
+    }
+
+    /// Attempts of all steps on the nodes by node and action, with their exit
+    /// codes.
+    pub(crate) async fn attempts(&self) -> BTreeMap<String, Vec<String>> {
+        let script = "cd /var/lib/kube-migrate\nfor f in */*/[0-9]*; do\n\
+                      echo \"$f $(cat \"$f/exit\" 2> /dev/null || echo none)\"; done";
+        let mut found = BTreeMap::new();
+        for node in self.cluster.nodes() {
+            let said = node.script(script).await.unwrap();
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            for line in said.lines() {
+                let (folder, code) = line.split_once(' ').unwrap();
+                let (action, _) = folder.rsplit_once('/').unwrap();
+                let key = format!("{} {action}", node.name());
+                found
+                    .entry(key)
+                    .or_insert_with(Vec::new)
+                    .push(code.to_owned());
+            }
+        }
+        found
+    }
+
+    /// How often apt has upgraded a package on a node.
+    pub(crate) async fn upgrades_of(&self, node: &Node, package: &str) -> usize {
+        let old = BEFORE.trim_start_matches('v');
+        let new = TARGET.trim_start_matches('v');
+        let said = node
+            .run(&["cat", "/var/log/apt/history.log"])
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let change = format!("{package}:amd64 ({old}-1.1, {new}-1.1)");
+        said.matches(&change).count()
+    }
+
+    /// What was wrong since the last time, as watches and the journal show it.
+    pub(crate) async fn broken_rules(&mut self) -> Vec<String> {
+        self.journal.read();
+        let next = Observer::start(self.cluster.client()).await;
+        let observer = std::mem::replace(&mut self.observer, next);
+        let mut broken = broken_rules(&observer.changes().await);
+        broken.extend(half_done(&self.journal.entries));
+        broken
+    }
+}
+
+/// Announced actions in their order.
+fn intents(entries: &[Entry]) -> impl Iterator<Item = (Phase, &Target)> {
+    entries.iter().filter_map(|entry| match &entry.record {
+        Record::Intent { action } => Some((action.phase, &action.target)),
+        _ => None,
+    })
+}
+
+/// Where two targets were between the beginning of their upgrade and the end of
+/// their verification at once.
+fn half_done(entries: &[Entry]) -> Vec<String> {
+    let mut open: BTreeSet<String> = BTreeSet::new();
+    let mut verifications: BTreeMap<&ActionId, String> = BTreeMap::new();
+    let mut found = Vec::new();
+    for entry in entries {
+        match &entry.record {
+            Record::Intent { action } => match action.phase {
+                Phase::Upgrade => {
+                    open.insert(action.target.to_string());
+                    if open.len() > 1 {
+                        found.push(format!("half done at once: {open:?}"));
+                    }
+                }
+                Phase::Verify => {
+                    verifications.insert(&action.id, action.target.to_string());
+                }
+                _ => {}
+            },
+            Record::Input {
+                input:
+                    Input::ActionEnded {
+                        id,
+                        result: ActionResult::Succeeded(_),
+                    },
+            } => {
+                if let Some(target) = verifications.get(id) {
+                    open.remove(target);
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
