@@ -278,7 +278,7 @@ fn status_tells_what_the_journal_knows() {
     for says in [
         "run        demo-3",
         "steps      prepare, baseline, back up, claim",
-        "targets    18 of 18 done",
+        "targets    19 of 19 done",
         "waited     ",
         "end        done",
     ] {
@@ -294,7 +294,7 @@ fn status_tells_what_the_journal_knows() {
     let said = text(&output.stdout);
     for says in [
         "run        run-7",
-        "targets    0 of 2 done",
+        "targets    0 of 3 done",
         "end        not ended",
     ] {
         assert!(said.contains(says), "{says}: {said}");

@@ -358,14 +358,15 @@ async fn the_report_is_data_and_text() {
         "v1.36.4 -> v1.37.1",
         "predicted",
         "T = N·D/S",
-        "9 done",
+        // Two members, seven nodes and the second backup.
+        "10 done",
     ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
     assert!(report.duration.actual > secs(100));
-    let members = report.phases.iter().filter(|row| row.pool.is_none());
-    let members: Vec<Phase> = members.map(|row| row.phase).collect();
-    assert_eq!(members, [Phase::Upgrade, Phase::Verify]);
+    let alone = report.phases.iter().filter(|row| row.pool.is_none());
+    let alone: Vec<Phase> = alone.map(|row| row.phase).collect();
+    assert_eq!(alone, [Phase::Upgrade, Phase::Verify, Phase::BackUp]);
     let nodes = report.phases.iter().filter(|row| row.phase == Phase::Drain);
     let nodes: u32 = nodes.map(|row| row.targets).sum();
     assert_eq!(

@@ -190,7 +190,10 @@ impl Machine {
             if phase == Phase::Drain {
                 self.release(slot);
             }
-            self.leave_flight(target);
+            // A canary that is confirmed has left before.
+            if phase != Phase::Confirm {
+                self.leave_flight(target);
+            }
             self.suspect(self.slot_nodes[slot as usize]);
         }
         self.reasons.insert(target, reason);

@@ -195,6 +195,15 @@ fn no_canary_is_waited_for() {
     assert_eq!(run.fail("confirm general-1", false), [STOP]);
     let phase = Phase::Confirm;
     assert_eq!(run.state("general-1"), TargetState::Failed { phase });
+    // One whose node goes meanwhile is not in flight any more.
+    let mut run = Run::started(&model, &policy);
+    run.members_done();
+    run.through(&PHASES, "general-1");
+    run.wait();
+    let node = "general-1".to_owned();
+    run.tell(Input::NodeGone { node });
+    assert!(run.abort().is_empty());
+    assert_eq!(run.fail("confirm general-1", false), [STOP]);
 }
 
 #[test]

@@ -287,12 +287,12 @@ async fn an_addon_is_applied_by_one_program_and_verified_by_another() {
 fn an_addon_without_its_programs_is_refused_by_name() {
     let scripts = Scripts::new();
     let mut addon = Addon::new("cni", Point::AfterAll);
-    let refused = |addon: &Addon| AddonHook::new(&[addon.clone()]).unwrap_err().to_string();
+    let refused = |addon: &Addon| AddonHook::new(std::slice::from_ref(addon)).unwrap_err().to_string();
     addon.apply = Some(scripts.write("apply", ""));
     let error = refused(&addon);
     assert!(error.contains("cni") && error.contains("verify"), "{error}");
     addon.verify = Some(scripts.write("verify", ""));
-    assert!(AddonHook::new(&[addon.clone()]).is_ok());
+    assert!(AddonHook::new(std::slice::from_ref(&addon)).is_ok());
     addon.undo = Some(scripts.0.path().join("none"));
     assert!(refused(&addon).contains("none"));
 }
