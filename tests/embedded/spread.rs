@@ -326,7 +326,7 @@ async fn a_budget_that_is_spent_meanwhile_is_waited_for_and_the_control_breaks_i
         let other = slow.into_values().flatten();
         let other = other
             .filter(|pod| !moves.contains(&pod.uid))
-            .last()
+            .next_back()
             .unwrap();
         let answer = evict(&rig.cluster.client(), &other, &EvictOptions::default()).await;
         assert!(matches!(answer, EvictionAnswer::Accepted), "{answer:?}");

@@ -98,8 +98,10 @@ fn nothing_is_moved_that_stood_so_before_or_is_not_whole_or_needs_consent() {
     let mut short = model(&["a", "a"]);
     short.workloads[0].replicas = 3;
     assert_eq!(moves(&spread, &short), None, "a pod is missing");
-    let mut strict = Consent::default();
-    strict.empty_dir = false;
+    let strict = Consent {
+        empty_dir: false,
+        ..Consent::default()
+    };
     let mut now = model(&["a", "a"]);
     for pod in &mut now.pods {
         pod.empty_dir = true;

@@ -26,7 +26,7 @@ const ONE: DrainOutcome = DrainOutcome::Empty { evictions: 1 };
 #[test]
 fn only_the_named_pod_goes_and_its_node_is_not_cordoned() {
     let (first, second) = (pod("w-1", "a"), pod("w-2", "a"));
-    let mut story = Story::new(options()).with_web(2, [first.clone(), second.clone()]);
+    let mut story = Story::new(options()).with_web(2, [first.clone(), second]);
     assert_eq!(story.tell(a_move(&[&first])), [], "nothing is known yet");
     let outputs = story.tell(Input::Synced);
     assert_eq!(asked(&outputs).len(), 1, "{outputs:?}");
@@ -86,7 +86,7 @@ fn a_pod_that_is_gone_is_not_replaced_by_another_but_its_workload_is_waited_for(
     story.drain = Drain::new(options()).with_baseline(&before);
     story.node("a", false);
     story.web(2);
-    story.see(second.clone());
+    story.see(second);
     story.tell(Input::Synced);
     let outputs = story.tell(a_move(&[&first]));
     assert_eq!((asked(&outputs), moved(&outputs)), (vec![], None));
