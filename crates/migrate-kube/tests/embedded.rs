@@ -340,7 +340,7 @@ async fn cordon_and_anchor_come_and_go() {
     assert!(unschedulable().await);
     let by_hand = Fence::without_lease("run-2");
     let error = cordon(&client, &node.name, &by_hand).await.unwrap_err();
-    assert!(matches!(error, Error::Conflict { .. }), "{error}");
+    assert!(matches!(error, Error::OtherOwner { .. }), "{error}");
     let next = Anchor::claim(&client, &claim, Moment::EPOCH).await.unwrap();
     let stale = restore_cordon(&client, &node.name, &ours).await;
     assert!(matches!(

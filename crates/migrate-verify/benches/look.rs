@@ -103,8 +103,7 @@ impl Meter {
 
 fn load(pods: usize) -> Result<Store, Error> {
     let mut store = Store::new(1, DEFAULT_START_MS);
-    let namespaces = (0..NAMESPACES).map(namespace);
-    for name in namespaces.chain(["kube-system".to_owned(), "kube-node-lease".to_owned()]) {
+    for name in (0..NAMESPACES).map(namespace) {
         store.create(
             Resource::NAMESPACES,
             json!({ "metadata": { "name": name } }),

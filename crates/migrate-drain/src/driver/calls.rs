@@ -21,7 +21,10 @@ pub(super) enum Reply {
     /// An input as it is.
     Input(Box<Input>),
     /// The pods of a node and then the node, to be seen through the lens first.
-    Looked(String, Result<(Pods, Option<resources::Node>), Failure>),
+    Looked(
+        String,
+        Result<(Pods, Option<Box<resources::Node>>), Failure>,
+    ),
 }
 
 impl From<Input> for Reply {
@@ -158,7 +161,8 @@ impl Calls {
             let selection = Selection::all().fields(format!("spec.nodeName={node}"));
             let seen = async {
                 let pods = list::<resources::Pod>(&client, &selection).await?;
-                Ok::<_, Error>((pods, get::<resources::Node>(&client, &node).await?))
+                let node = get::<resources::Node>(&client, &node).await?;
+                Ok::<_, Error>((pods, node.map(Box::new)))
             };
             let seen = seen.await.map_err(|error| failure(&error));
             Reply::Looked(node, seen)

@@ -113,9 +113,9 @@ impl Engine {
 
     /// Ends everything, and keeps how each drain ended that is not told.
     async fn cancel(&mut self) {
-        let unfinished = self.machine.unfinished();
+        let cut_off = self.machine.cut_off();
         self.untold
-            .extend(unfinished.map(|(node, outcome)| (node.to_owned(), outcome)));
+            .extend(cut_off.map(|(node, outcome)| (node.to_owned(), outcome)));
         self.tell(Input::Cancel);
         self.replies.clear();
         for event in self.writes.finish().await {
@@ -196,7 +196,7 @@ impl Engine {
         let input = match reply {
             Reply::Input(input) => *input,
             Reply::Looked(node, Ok((pods, seen))) => {
-                self.tell(seen_now(&node, seen));
+                self.tell(seen_now(&node, seen.as_deref()));
                 let pods = Ok(self.lens.all(pods));
                 Input::Looked { node, pods }
             }

@@ -413,8 +413,8 @@ fn node(one: &Node) -> Option<Seen<migrate_core::Node>> {
 
 /// What a read of the node `name` showed. One that is not shown has taken the
 /// place of the one that was.
-pub(super) fn seen_now(name: &str, read: Option<Node>) -> Input {
-    let seen = read.as_ref().and_then(node);
+pub(super) fn seen_now(name: &str, read: Option<&Node>) -> Input {
+    let seen = read.and_then(node);
     seen.map_or_else(|| Input::NodeGone(name.to_owned()), Input::NodeSeen)
 }
 

@@ -214,7 +214,7 @@ impl Drain {
     }
 
     /// How each drain ends if it is cancelled now.
-    pub fn unfinished(&self) -> impl Iterator<Item = (&str, DrainOutcome)> {
+    pub fn cut_off(&self) -> impl Iterator<Item = (&str, DrainOutcome)> {
         let drains = self.nodes.iter().filter(|(_, it)| it.only.is_none());
         drains.map(|(node, drain)| {
             let outcome = DrainOutcome::Cancelled {

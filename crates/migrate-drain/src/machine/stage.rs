@@ -23,7 +23,8 @@ impl Drain {
             return;
         };
         if let Some(failure) = &self.blind {
-            return self.end_failed(node, failure.clone());
+            let failure = failure.clone();
+            return self.end_failed(node, failure);
         }
         if drain.deadline <= self.now {
             return self.give_up(node);

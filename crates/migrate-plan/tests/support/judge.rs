@@ -166,7 +166,8 @@ impl Judge {
         }
     }
 
-    /// A node is gone. If it was drained and no more, what comes back is not.
+    /// A node is gone. Unless its drain runs or its upgrade was begun, it is in
+    /// flight no more, and what comes back has not been drained.
     fn lose(&mut self, world: &World, node: &str) {
         let Some(pool) = self.in_flight.get(node).cloned() else {
             return;
@@ -177,8 +178,9 @@ impl Judge {
             node: node.to_owned(),
         };
         let id = |phase| ActionId::new(&world.plan.id, &target, phase);
-        let is_changed = self.upgrades.contains(&id(Phase::Upgrade));
-        if !is_changed && self.completed.remove(&id(Phase::Drain)) {
+        let drain = id(Phase::Drain);
+        if !self.running.contains_key(&drain) && !self.upgrades.contains(&id(Phase::Upgrade)) {
+            self.completed.remove(&drain);
             self.last_phase.remove(node);
             self.in_flight.remove(node);
         }
