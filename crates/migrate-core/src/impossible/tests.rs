@@ -436,7 +436,7 @@ fn pods_that_only_their_node_can_host_may_be_more_than_a_budget_lets_be_down() {
     };
     let mut policy = Policy::default();
     policy.consent.downtime = true;
-    let mut codes = |allowed: Option<i32>, tied: &[&str]| {
+    let codes = |allowed: Option<i32>, tied: &[&str]| {
         let mut cluster = Cluster::new(2).deployment("db", &[true; 4]);
         if let Some(allowed) = allowed {
             cluster = cluster.budget("db", "db", |budget| {

@@ -1,6 +1,8 @@
 //! An etcd member that does as it is told: the gRPC over HTTP/2 of the three
 //! calls that a backup makes.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

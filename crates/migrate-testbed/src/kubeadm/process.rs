@@ -8,10 +8,10 @@ use crate::{Error, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A shell script that writes its own process id to a file and goes on.
+/// A shell script that writes its own process id to a file and goes on. It has
+/// no child before `script` makes one: [`child_of`] would take it for that.
 pub(super) fn announced(file: &Path, script: &str) -> String {
-    let file = file.display();
-    format!("echo $$ > '{file}.new' && mv '{file}.new' '{file}' && {script}")
+    format!("echo $$ > '{}' && {script}", file.display())
 }
 
 /// The process id that an [`announced`] script has written.
@@ -20,7 +20,8 @@ pub(super) async fn announced_pid(file: &Path) -> Result<u32, Error> {
     let what = format!("{} to be written", file.display());
     eventually(&what, PATIENCE, || {
         let text = fs::read_to_string(file);
-        let read = text.map(|text| text.trim().parse().unwrap_or(0));
+        let whole = |text: String| text.strip_suffix('\n')?.parse().ok();
+        let read = text.map(|text| whole(text).unwrap_or(0));
         pid = *read.as_ref().unwrap_or(&0);
         async move { read.map(|pid| pid != 0) }
     })

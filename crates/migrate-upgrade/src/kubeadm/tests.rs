@@ -467,7 +467,7 @@ fn the_shell_text_is_well_formed() {
         ("resolve", include_str!("resolve.sh")),
         ("images", include_str!("images.sh")),
         ("survey", survey::SURVEY),
-        ("member", member::MEMBER),
+        ("member", MEMBER),
         ("record", super::backups::RECORD),
         ("clean", super::backups::CLEAN),
         ("etcd", etcd::SCRIPT),
