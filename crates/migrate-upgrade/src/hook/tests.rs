@@ -287,7 +287,11 @@ async fn an_addon_is_applied_by_one_program_and_verified_by_another() {
 fn an_addon_without_its_programs_is_refused_by_name() {
     let scripts = Scripts::new();
     let mut addon = Addon::new("cni", Point::AfterAll);
-    let refused = |addon: &Addon| AddonHook::new(std::slice::from_ref(addon)).unwrap_err().to_string();
+    let refused = |addon: &Addon| {
+        AddonHook::new(std::slice::from_ref(addon))
+            .unwrap_err()
+            .to_string()
+    };
     addon.apply = Some(scripts.write("apply", ""));
     let error = refused(&addon);
     assert!(error.contains("cni") && error.contains("verify"), "{error}");
