@@ -323,11 +323,8 @@ async fn a_budget_that_is_spent_meanwhile_is_waited_for_and_the_control_breaks_i
             .map(|it| it.1)
             .collect();
         let slow = shop(&rig).await.remove("slow").unwrap();
-        let other = slow.into_values().flatten();
-        let other = other
-            .filter(|pod| !moves.contains(&pod.uid))
-            .next_back()
-            .unwrap();
+        let mut others = slow.into_values().flatten();
+        let other = others.rfind(|pod| !moves.contains(&pod.uid)).unwrap();
         let answer = evict(&rig.cluster.client(), &other, &EvictOptions::default()).await;
         assert!(matches!(answer, EvictionAnswer::Accepted), "{answer:?}");
         pause(&rig.cluster.client(), false).await;

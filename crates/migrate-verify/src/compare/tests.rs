@@ -206,7 +206,7 @@ fn two_baselines_are_compared_whatever_their_versions() {
     let (old, new) = (baseline(&old, true), baseline(&new, true));
     assert_eq!(compare_baselines(&old, &new), Verdict::passed());
     assert_eq!(compare_baselines(&new, &old), Verdict::passed());
-    let mut worse = new.clone();
+    let mut worse = new;
     worse.workloads[1].available -= 1;
     let verdict = compare_baselines(&old, &worse);
     assert!(matches!(verdict, Verdict::Pending { .. }), "{verdict:?}");
