@@ -22,7 +22,6 @@ use crate::{TARGET, figure, job, watched};
 const PATIENCE: Duration = Duration::from_secs(12 * 60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "eight minutes; part of cargo xtask extended"]
 async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     let began = Instant::now();
     let Some((cluster, shop)) = watched::open(&WORKLOADS).await else {

@@ -147,7 +147,7 @@ async fn a_cordon_that_someone_lifts_in_mid_drain_is_set_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_deleted_meanwhile_is_drained() {
+async fn a_node_that_is_deleted_meanwhile_is_gone_and_not_empty() {
     let demo = Demo::small(3, [web(3).with_budget(Budget::min_available(3))]).await;
     let delete = async {
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -162,7 +162,7 @@ async fn a_node_that_is_deleted_meanwhile_is_drained() {
     let report = report.unwrap();
     assert_eq!(
         report.nodes["general-1"],
-        DrainOutcome::Empty { evictions: 0 }
+        DrainOutcome::NodeGone { evictions: 0 }
     );
 }
 

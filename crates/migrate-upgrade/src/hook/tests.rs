@@ -134,7 +134,7 @@ async fn a_hook_that_is_not_ready_to_begin_is_asked_again() {
 #[tokio::test]
 async fn putting_off_and_doing_have_one_timeout() {
     let scripts = Scripts::new();
-    let limit = Duration::from_millis(400);
+    let limit = Duration::from_secs(2);
     let busy = "[ $KUBE_MIGRATE_PHASE = probe ] && exit 20; echo busy; exit 75";
     let hook = scripts.hook(busy).with_timeout(limit);
     let error = run(&hook).await.unwrap_err();
