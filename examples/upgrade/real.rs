@@ -71,6 +71,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     if cli.kubeadm {
         let driver = Arc::new(kubeadm(
             cli,
+            &policy,
             nodes::ways(cli, &env.client, &model)?,
             balancer,
         ));
@@ -243,12 +244,22 @@ fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Fai
 
 fn kubeadm(
     cli: &Cli,
+    policy: &Policy,
     shell: Arc<dyn NodeShell>,
     balancer: Option<Arc<dyn ApiServerBackend>>,
 ) -> Kubeadm {
     let mut driver = Kubeadm::new(shell)
         .with_ignored_preflight_errors(&cli.ignore_preflight_errors)
         .with_skipped_phases(&cli.kubeadm_skip_phases);
+    // A step ends before the run gives the action up: it would go on with nobody
+    // to watch it, its API server out of the load balancer.
+    let patience = policy.deadlines.upgrade;
+    let limit = patience
+        .saturating_sub(Duration::from_secs(60))
+        .max(patience / 2);
+    driver = driver
+        .with_control_plane_timeout(limit)
+        .with_node_timeout(limit);
     if let Some(folder) = &cli.kubeadm_patches {
         driver = driver.with_patches(folder);
     }

@@ -20,18 +20,19 @@ use crate::Error;
 /// Between two looks at the kill switch.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// The checks of step 1, and then the images of every node that is to be
-/// changed ([`Kubeadm::pre_pull`]).
+/// The checks of step 1, and then packages and images of every node that is to
+/// be changed: that apt has the packages ([`Kubeadm::resolve`]), and the images
+/// pulled ([`Kubeadm::pre_pull`]).
 ///
 /// # Guarantees
-/// No node is asked for images before every check has been made and no blocker
+/// No node is asked for either before every check has been made and no blocker
 /// is left that the policy does not waive, while the anchor names another run,
 /// or while the kill switch on it is pulled: that is waited for. Nor in a dry
-/// run or on the way back of a node. Nothing but images is put on a node.
+/// run or on the way back of a node. Nothing but package lists and images is put on a node.
 ///
 /// # Errors
 /// Those of the checks. `Conflict` while another run is under way, and those of
-/// reading the anchor. What keeps a node from having its images is a finding.
+/// reading the anchor. What a node lacks is a finding.
 pub struct ImagePull {
     driver: Kubeadm,
     client: Client,
@@ -96,13 +97,17 @@ impl ImagePull {
             return Ok(Vec::new());
         }
         self.let_go(cx).await?;
-        let found = self.driver.pre_pull(&names, &input.target).await.findings;
+        // A node without the packages has no kubeadm to name its images.
+        let mut found = self.driver.resolve(&names, &input.target).await.findings;
+        if found.is_empty() {
+            found = self.driver.pre_pull(&names, &input.target).await.findings;
+        }
         let count = names.len() as u64;
         cx.emit(EventKind::Progress {
             step: Step::Prepare,
             done: count,
             of: Some(count),
-            unit: "nodes asked for their images".to_owned(),
+            unit: "nodes asked for packages and images".to_owned(),
         });
         Ok(found)
     }

@@ -4,6 +4,8 @@ resolve_all() {
     shift 2
     update_lists
     for package in "$@"; do
+        # It is left out where it is not installed.
+        if [ "$package" = kubectl ] && [ -z "$(installed_version kubectl)" ]; then continue; fi
         version=$(newest_version "$package" "$target" "$revision")
         if [ -n "$version" ]; then
             echo "package $package $version"

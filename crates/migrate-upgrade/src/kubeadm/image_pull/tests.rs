@@ -13,13 +13,27 @@ use super::*;
 use crate::{NodeShell, Script, ScriptOutput};
 
 #[derive(Default)]
-struct Nodes(Mutex<Vec<String>>);
+struct Nodes {
+    asked: Mutex<Vec<String>>,
+    has_packages: bool,
+}
 
 #[async_trait]
 impl NodeShell for Nodes {
-    async fn run(&self, node: &str, _: &Script, _: Duration) -> Result<ScriptOutput, Error> {
-        self.0.lock().unwrap().push(node.to_owned());
-        Ok(ScriptOutput::new(0, "missing r.local/etcd:3.7\n", ""))
+    async fn run(&self, node: &str, script: &Script, _: Duration) -> Result<ScriptOutput, Error> {
+        let is_about_packages = script.text().ends_with("resolve_all \"$@\"\n");
+        let what = if is_about_packages {
+            "packages"
+        } else {
+            "images"
+        };
+        self.asked.lock().unwrap().push(format!("{node} {what}"));
+        let said = match (is_about_packages, self.has_packages) {
+            (true, true) => "package kubelet 1.37.2-1.1\n",
+            (true, false) => "missing kubelet 1.36.3-1.1\n",
+            _ => "missing r.local/etcd:3.7\n",
+        };
+        Ok(ScriptOutput::new(0, said, ""))
     }
 }
 
@@ -54,6 +68,16 @@ async fn prepare(
     codes: &[&'static str],
     change: impl FnOnce(&mut StepInput, &mut Vec<Finding>),
 ) -> (Result<Vec<String>, StepError>, Vec<String>, u32) {
+    prepare_on(true, readings, codes, change).await
+}
+
+/// The same on nodes whose apt may lack the packages.
+async fn prepare_on(
+    has_packages: bool,
+    readings: Vec<Value>,
+    codes: &[&'static str],
+    change: impl FnOnce(&mut StepInput, &mut Vec<Finding>),
+) -> (Result<Vec<String>, StepError>, Vec<String>, u32) {
     let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
     for (name, version) in [("cp-1", "v1.36.3"), ("w-1", "v1.36.3"), ("w-2", "v1.37.2")] {
         model.nodes.push(Node::new(name, version.parse().unwrap()));
@@ -69,14 +93,17 @@ async fn prepare(
         let findings = codes.iter().map(|code| blocker(code)).collect();
         Box::pin(async move { Ok(StepReport::new(findings)) })
     }));
-    let nodes = Arc::new(Nodes::default());
+    let nodes = Arc::new(Nodes {
+        has_packages,
+        ..Nodes::default()
+    });
     let (client, read) = api(readings);
     let driver = Kubeadm::new(Arc::clone(&nodes) as Arc<dyn NodeShell>);
     let step = ImagePull::new(driver, client, [check]).with_findings(known);
     let cx = StepContext::new(Arc::new(|| Moment::EPOCH), Fence::new("run-1", 1));
     let report = step.run(&cx, &input).await;
     let found = report.map(|report| report.findings.into_iter().map(|f| f.code).collect());
-    let asked = nodes.0.lock().unwrap().clone();
+    let asked = nodes.asked.lock().unwrap().clone();
     (found, asked, read.load(Ordering::SeqCst))
 }
 
@@ -92,7 +119,13 @@ async fn images_come_after_the_checks_and_on_nodes_to_be_changed_only() {
         found.unwrap(),
         ["KM-WAIVED-001", "KM-KUBEADM-002", "KM-KUBEADM-002"]
     );
-    assert_eq!(asked, ["cp-1", "w-1"]);
+    let (packages, images) = asked.split_at(2);
+    assert_eq!(packages, ["cp-1 packages", "w-1 packages"]);
+    assert_eq!(images, ["cp-1 images", "w-1 images"]);
+    // Where packages are missing there is no kubeadm to ask for images.
+    let (found, asked, _) = prepare_on(false, vec![free()], &[], |_, _| {}).await;
+    assert_eq!(found.unwrap(), ["KM-KUBEADM-001", "KM-KUBEADM-001"]);
+    assert_eq!(asked, ["cp-1 packages", "w-1 packages"]);
 }
 
 #[tokio::test]
