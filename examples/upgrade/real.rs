@@ -71,7 +71,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     if cli.kubeadm {
         let driver = Arc::new(kubeadm(
             cli,
-            &policy,
+            &env.policy,
             nodes::ways(cli, &env.client, &model)?,
             balancer,
         ));
