@@ -45,7 +45,7 @@ pub(crate) async fn execute(
     let journal = Box::new(FileJournal::open(path)?);
     if let Some(driver) = &env.kubeadm {
         let place = migrate_executor::Journal::place(&*journal);
-        nodes::put_back_members(driver, model, &env, &place).await?;
+        nodes::put_back_members(cli, driver, model, &env, &place).await?;
     }
     let progress = Progress::new(cli, model.control_plane.len() + model.nodes.len());
     let setup = run::setup(&env, &progress, journal, Vec::new()).with_abort(true);

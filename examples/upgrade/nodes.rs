@@ -52,14 +52,27 @@ fn by_job(named: &[String], model: &ClusterModel) -> Result<Vec<String>, Failure
 /// No API server stays out of its load balancer because a run was given up. One
 /// that another runner may have taken out just now is left to it: a member goes
 /// back under the epoch of the last holder, and only if the anchor names this
-/// `journal`, whose runner is gone, or nobody.
+/// `journal`, whose runner is gone, or nobody. Nor while the anchor is paused: a
+/// load balancer is for who pulled that switch to change.
 pub(crate) async fn put_back_members(
+    cli: &Cli,
     driver: &Kubeadm,
     model: &ClusterModel,
     env: &Environment,
     journal: &str,
 ) -> Result<(), Failure> {
+    if cli.haproxy_backend.is_none() && cli.api_server_hook.is_none() {
+        return Ok(());
+    }
     let anchor = Anchor::read(&env.client).await?;
+    if anchor.paused {
+        eprintln!(
+            "  an API server that an earlier run has left out of its load balancer stays out while \
+             the anchor is paused; the next action on its node puts it back, and so does the next \
+             start of this program"
+        );
+        return Ok(());
+    }
     if !anchor.names_no_other(journal) {
         return Ok(());
     }

@@ -110,7 +110,7 @@ pub(crate) async fn execute(
     let journal = journal()?;
     confirm(cli, &plan)?;
     if let Some(driver) = &env.kubeadm {
-        nodes::put_back_members(driver, &model, &env, &journal.place()).await?;
+        nodes::put_back_members(cli, driver, &model, &env, &journal.place()).await?;
     }
 
     let progress = Progress::new(cli, plan.targets().count());

@@ -45,10 +45,12 @@ pub(crate) fn small() -> Scenario {
 
 impl Rig {
     pub(crate) async fn start(seed: u64, scenario: Scenario) -> Self {
+        Self::judged_by(RuleSettings::default(), seed, scenario).await
+    }
+
+    pub(crate) async fn judged_by(settings: RuleSettings, seed: u64, scenario: Scenario) -> Self {
         let cluster = SimCluster::builder().seed(seed).scenario(scenario);
-        let (cluster, probe) = RuleProbe::start(RuleSettings::default(), cluster)
-            .await
-            .unwrap();
+        let (cluster, probe) = RuleProbe::start(settings, cluster).await.unwrap();
         let clock = TokioClock::starting_at(Moment::from_millis(cluster.now_ms()));
         Self {
             cluster,

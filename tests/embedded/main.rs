@@ -9,6 +9,7 @@ mod controls;
 mod crash;
 mod fence;
 mod gates;
+mod looks;
 mod lost_nodes;
 mod replay;
 mod room;

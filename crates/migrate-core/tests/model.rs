@@ -82,7 +82,10 @@ fn model() -> ClusterModel {
     toleration.effect = Some(TaintEffect::NoExecute);
     pod.placement.tolerations.push(toleration);
     model.pods.push(pod);
-    model.workloads.push(Workload::new(web, 3));
+    let mut web = Workload::new(web, 3);
+    web.available = Some(3);
+    web.min_ready_seconds = 10;
+    model.workloads.push(web);
 
     let mut budget = DisruptionBudget::new("shop", "web", selector);
     budget.min_available = Some("50%".parse().unwrap());

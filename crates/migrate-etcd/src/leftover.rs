@@ -47,12 +47,16 @@ pub(crate) fn remove_all(folder: &Path) {
 }
 
 fn remove(part: &Path) {
-    let Ok(file) = OpenOptions::new().write(true).open(part) else {
-        return;
-    };
+    if let Ok(file) = OpenOptions::new().write(true).open(part) {
+        remove_if_left(&file, part);
+    }
+}
+
+/// Removes `file`, which was at `part` a moment ago.
+fn remove_if_left(file: &File, part: &Path) {
     // Its writer may have been quicker and given it its name, and another one may
     // have begun a file here since. Nobody takes away a file that we have locked.
-    if file.try_lock().is_ok() && is_at(&file, part) == Some(true) {
+    if file.try_lock().is_ok() && is_at(file, part) == Some(true) {
         let _ = fs::remove_file(part);
     }
 }
@@ -113,6 +117,19 @@ mod tests {
         remove_all(folder.path());
         kept.remove(0);
         assert_eq!(names(), kept);
+    }
+
+    #[test]
+    fn who_begins_a_file_in_the_place_of_one_just_finished_keeps_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = folder.path().join("a.db.kube-migrate.part");
+        let finished = create(&part).unwrap();
+        let found = OpenOptions::new().write(true).open(&part).unwrap();
+        fs::rename(&part, folder.path().join("a.db")).unwrap();
+        drop(finished);
+        fs::write(&part, "of the next one, who is about to lock it").unwrap();
+        remove_if_left(&found, &part);
+        assert!(part.exists());
     }
 
     /// Beginning and clearing at once: who has begun a file keeps it.

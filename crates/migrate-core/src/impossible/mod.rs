@@ -2,8 +2,9 @@
 //!
 //! A drain that can never end is found here and not in the middle of an
 //! upgrade: budgets that no pod can ever leave, budgets that no pod can leave
-//! as long as the application is as it is, and pods that need a person's word
-//! before they may be moved.
+//! as long as the application is as it is, pods that need a person's word
+//! before they may be moved, and pods that a verification may not live to see
+//! available.
 //!
 //! # Guarantees
 //! A blocker about a budget is a proof: with the pods' health as it is, the
@@ -14,6 +15,7 @@
 //! A sick pod is taken to stay sick, and its replacement to be just as sick.
 //! Capacity is not judged here.
 
+mod available;
 mod budgets;
 mod cure;
 mod movers;
@@ -57,6 +59,8 @@ pub mod codes {
     pub const COUNTED: &str = "KM-POD-006";
     /// Nobody waits for what a controller that is not known makes of a pod.
     pub const NOT_KEPT: &str = "KM-POD-007";
+    /// Pods are available too late for a verification.
+    pub const LATE: &str = "KM-POD-008";
 }
 
 /// What makes an upgrade of every node of `model` impossible, or hurt.
@@ -75,8 +79,9 @@ pub fn check_nodes(
     policy: &Policy,
     drains: impl Fn(&Node) -> bool,
 ) -> Vec<Finding> {
-    let movers = Movers::of(model, policy, drains, |_| true);
+    let movers = Movers::of(model, policy, &drains, |_| true);
     let mut findings = budgets::check(model, policy, &movers, |_| true);
+    findings.extend(available::check(model, policy, drains));
     findings.extend(pods::check(model, policy, &movers));
     findings.extend(unknown::check(model, policy, &movers));
     sorted(findings)

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::NodeSelectorTerm;
 use crate::{
-    ClusterId, ControllerRef, DisruptionBudget, IntOrPercent, LabelSelector, Moment, Pod, PodId,
-    PodPhase, Severity, UnhealthyPodPolicy, Workload, WorkloadId,
+    ClusterId, ControllerRef, DisruptionBudget, IntOrPercent, LabelSelector, Moment, ObjectName,
+    Pod, PodId, PodPhase, Severity, UnhealthyPodPolicy, Workload, WorkloadId,
 };
 
 /// A cluster of as many nodes as it is given pods.
@@ -390,6 +390,39 @@ fn pods_that_do_not_simply_move() {
         ]
     );
     assert!(findings[1].cure.contains("accepts"), "{}", findings[1]);
+}
+
+#[test]
+fn pods_that_a_verification_may_not_live_to_see_available() {
+    let mut policy = Policy::default();
+    policy.deadlines.verify = std::time::Duration::from_secs(300);
+    let mut cluster = Cluster::new(2).deployment("web", &[true, true]);
+    let mut found = |seconds, on: &[&str]| {
+        cluster.0.workloads[0].min_ready_seconds = seconds;
+        let findings = check_nodes(&cluster.0, &policy, |node| on.contains(&&*node.name));
+        let mut findings = findings.into_iter();
+        findings.find(|finding| finding.code == codes::LATE)
+    };
+    assert_eq!(found(299, &["n0"]), None);
+    assert_eq!(found(300, &[]), None);
+    let late = found(300, &["n1"]).unwrap();
+    assert_eq!(late.severity, Severity::Warning);
+    assert_eq!(
+        late.object,
+        ObjectName::namespaced("Deployment", "shop", "web")
+    );
+    assert!(
+        late.cure.contains("raise deadlines.verify above 300 s"),
+        "{late}"
+    );
+    // A policy that does not wait at all says nothing of pods that do not either.
+    policy.deadlines.verify = std::time::Duration::ZERO;
+    cluster.0.workloads[0].min_ready_seconds = 0;
+    assert!(
+        !check(&cluster.0, &policy)
+            .iter()
+            .any(|finding| finding.code == codes::LATE)
+    );
 }
 
 proptest! {

@@ -87,6 +87,14 @@ pub struct Workload {
     /// where nobody knows, as while that status is of an older spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available: Option<u32>,
+    /// `minReadySeconds`: how long a pod must be Ready to count as available.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_ready_seconds: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
 }
 
 impl Workload {
@@ -99,6 +107,7 @@ impl Workload {
             replicas,
             ready: replicas,
             available: None,
+            min_ready_seconds: 0,
         }
     }
 

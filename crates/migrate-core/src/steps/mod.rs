@@ -200,7 +200,7 @@ pub trait VerifyMigration: Send + Sync {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Migration {
-    /// Step 1; several may look at different things.
+    /// Step 1; several may look at different things: push further ones.
     pub prepare: Vec<Arc<dyn PrepareEnvironment>>,
     /// Step 2.
     pub back_up: Arc<dyn BackUpData>,
@@ -238,13 +238,6 @@ impl Migration {
     #[must_use]
     pub fn with_addons(mut self, addons: Arc<dyn UpgradeAddons>) -> Self {
         self.addons = Some(addons);
-        self
-    }
-
-    /// Adds a further check to step 1.
-    #[must_use]
-    pub fn and_prepare(mut self, prepare: Arc<dyn PrepareEnvironment>) -> Self {
-        self.prepare.push(prepare);
         self
     }
 }

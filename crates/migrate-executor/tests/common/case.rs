@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use migrate_core::{Cancellation, ClusterModel, Migration, Policy, StepContext};
-use migrate_executor::{Executor, MemoryJournal, Position, Report, Setup};
+use migrate_executor::{Executor, MemoryJournal, Position, Report, RunOutcome, Setup};
 use migrate_plan::Planner;
 
 use super::journal::Watched;
+use super::law::assert_replay_law;
 use super::steps::{Access, context, migration};
 use super::world::World;
 
@@ -71,6 +72,14 @@ impl Case {
     pub(crate) async fn run(&self) -> Report {
         let mut executor = Executor::open(self.setup()).await.unwrap();
         executor.run(&Cancellation::new()).await.unwrap()
+    }
+
+    /// Opens the journal, and is done in the end without anything broken.
+    pub(crate) async fn assert_arrives(&self) {
+        let report = self.run().await;
+        assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+        self.assert_unbroken();
+        assert_replay_law(&self.journal.entries());
     }
 
     pub(crate) fn effects(&self) -> Vec<String> {

@@ -41,8 +41,8 @@ pub use storage::{
     VolumeAttachmentSpec, VolumeAttachmentStatus, VolumeNodeAffinity, VolumeSpec,
 };
 pub use workload::{
-    DaemonSet, DaemonSetStatus, Deployment, Job, JobSpec, JobStatus, ReplicaSet, ReplicaStatus,
-    ReplicasSpec, StatefulSet,
+    DaemonSet, DaemonSetSpec, DaemonSetStatus, Deployment, Job, JobSpec, JobStatus, ReplicaSet,
+    ReplicaStatus, ReplicasSpec, StatefulSet,
 };
 
 use serde::{Deserialize, Serialize};

@@ -342,6 +342,13 @@ fn workloads_say_how_many_pods_they_want() {
         ]
     };
     assert_eq!(available(2), [Some(2); 3]);
+    let waits = json!({ "metadata": meta, "spec": { "minReadySeconds": 30 }, "status": {} });
+    let waits = [
+        read::<Deployment>(waits.clone()).to_model(),
+        read::<StatefulSet>(waits.clone()).to_model(),
+        read::<DaemonSet>(waits).to_model(),
+    ];
+    assert_eq!(waits.map(|model| model.min_ready_seconds), [30; 3]);
     assert_eq!(available(1), [None; 3]);
 
     let job = |spec: Value, condition: &str| {

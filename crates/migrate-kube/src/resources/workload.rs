@@ -13,6 +13,8 @@ use super::{Condition, controller_of, has_seen, is_true, meta, resource};
 pub struct ReplicasSpec {
     /// Wanted; absent is 1.
     pub replicas: Option<u32>,
+    /// How long a pod must be ready to be available; absent is 0.
+    pub min_ready_seconds: u32,
     /// Whether a Deployment's rollout is paused.
     pub paused: bool,
 }
@@ -61,6 +63,7 @@ macro_rules! replicated {
                 let mut workload = workload(kind, &self.metadata, wanted, status.ready_replicas);
                 workload.available = has_seen(status.observed_generation, &self.metadata)
                     .then_some(status.available_replicas);
+                workload.min_ready_seconds = self.spec.min_ready_seconds;
                 workload
             }
         }
@@ -94,8 +97,18 @@ pub struct DaemonSet {
     /// Metadata.
     #[serde(deserialize_with = "meta::slim")]
     pub metadata: ObjectMeta,
+    /// Spec.
+    pub spec: DaemonSetSpec,
     /// Status.
     pub status: DaemonSetStatus,
+}
+
+/// What is read of a DaemonSet's spec.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSetSpec {
+    /// How long a pod must be ready to be available; absent is 0.
+    pub min_ready_seconds: u32,
 }
 
 /// What is read of a DaemonSet's status.
@@ -130,6 +143,7 @@ impl DaemonSet {
         let mut workload = workload("DaemonSet", &self.metadata, wanted, status.number_ready);
         workload.available =
             has_seen(status.observed_generation, &self.metadata).then_some(status.number_available);
+        workload.min_ready_seconds = self.spec.min_ready_seconds;
         workload
     }
 }

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use futures::future::{Either, select};
 use kube::Client;
 use migrate_core::{
-    EventKind, Finding, ObjectName, Policy, PrepareEnvironment, Severity, Step, StepContext,
-    StepError, StepErrorKind, StepInput, StepReport,
+    EventKind, Finding, ObjectName, PrepareEnvironment, Step, StepContext, StepError,
+    StepErrorKind, StepInput, StepReport,
 };
 use migrate_kube::{Anchor, anchor};
 
@@ -120,9 +120,9 @@ impl PrepareEnvironment for ImagePull {
         for check in &self.checks {
             findings.extend(check.run(cx, input).await?.findings);
         }
-        let mut all = self.known.iter().chain(&findings);
-        let is_held_back = all.any(|finding| blocks(finding, &input.policy));
-        if is_held_back || input.dry_run || input.way_back.is_some() {
+        let mut all: Vec<Finding> = self.known.iter().chain(&findings).cloned().collect();
+        input.policy.mark_waived(&mut all);
+        if all.iter().any(Finding::blocks) || input.dry_run || input.way_back.is_some() {
             return Ok(StepReport::new(findings));
         }
         let (cancelled, pull) = (pin!(cx.cancel.cancelled()), pin!(self.pull(cx, input)));
@@ -134,10 +134,6 @@ impl PrepareEnvironment for ImagePull {
             }
         }
     }
-}
-
-fn blocks(finding: &Finding, policy: &Policy) -> bool {
-    finding.severity == Severity::Blocker && !policy.waive.contains(&finding.code)
 }
 
 impl fmt::Debug for ImagePull {

@@ -73,7 +73,7 @@ impl VerifyMigration for Verifier {
             VerifyScope::Cluster { replaced } => {
                 let has_successors = |name: &String| {
                     let others = replaced.get(name);
-                    others.is_some_and(|others| others.iter().all(is_there))
+                    others.is_some_and(|others| !others.is_empty() && others.iter().all(is_there))
                 };
                 let mut all = before.nodes.keys();
                 all.all(|name| is_there(name) || has_successors(name))

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use http::{Request, Response};
 use kube::client::Body;
 use migrate_core::steps::prepare_fn;
-use migrate_core::{ClusterId, ClusterModel, Fence, Moment, Node};
+use migrate_core::{ClusterId, ClusterModel, Fence, Moment, Node, Policy, Severity};
 use serde_json::{Value, json};
 
 use super::*;

@@ -2,21 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod cluster;
+mod kubeadm;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
+use cluster::{kubeconfig, serve};
 use migrate_core::{ClusterId, ClusterModel, ControlPlaneMember, Moment, Node, Policy};
 use migrate_executor::{Entry, FileJournal, Journal, Origin, Record, RunOpened};
 use migrate_plan::Planner;
-use migrate_sim::api::ApiServer;
 use migrate_sim::{Pool, SimCluster};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
 /// The example that cargo has built beside this test.
 fn program() -> Command {
@@ -134,36 +133,6 @@ async fn a_plan_and_a_dry_run_foretell_the_waiver_that_a_run_needs() {
         let waived = said(&[what, "--waive", "KM-BACKUP-001"]).await;
         assert!(!waived.contains(line), "{waived}");
     }
-}
-
-/// Serves `api` on a port of this machine until dropped.
-async fn serve(api: ApiServer) -> (SocketAddr, JoinSet<()>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            let service = TowerToHyperService::new(api.clone());
-            connections.spawn(async move {
-                let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                // A client that goes away ends it; that is all.
-                let _ = served.await;
-            });
-        }
-    });
-    (address, tasks)
-}
-
-/// A file `kubeconfig` for the API server at `address`.
-fn kubeconfig(folder: &Path, address: &SocketAddr) {
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
-        "users": [{"name": "c", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
-    });
-    std::fs::write(folder.join("kubeconfig"), config.to_string()).unwrap();
 }
 
 #[test]

@@ -1,0 +1,243 @@
+//! A run of `--kubeadm` as far as it goes without machines: the way to the nodes
+//! is a stub that notes who is asked for what.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use migrate_sim::{Pool, SimCluster};
+use serde_json::json;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+use crate::cluster::{kubeconfig, serve};
+use crate::program;
+
+/// Answers as a node that is well and has all images, or with the file `survey`.
+const SSH: &str = r#"#!/bin/sh
+script=$(cat)
+while [ "$1" != -- ]; do shift; done
+case $script in
+    *'survey "$@"'*) what=survey answer=$(cat survey) ;;
+    *'pull_images "$@"'*) what=images answer= ;;
+    *'outside "$@"'*) what=outside answer=in ;;
+    *) what=other answer= ;;
+esac
+echo "$what $2" >> asked
+echo 'kube-migrate: begun'
+echo "$answer"
+"#;
+
+/// One control-plane node and two workers, an etcd that hangs up, and the
+/// program's folder.
+struct Rig {
+    folder: tempfile::TempDir,
+    cluster: SimCluster,
+    etcd: String,
+    _served: [JoinSet<()>; 2],
+}
+
+impl Rig {
+    async fn start() -> Self {
+        let cluster = SimCluster::builder()
+            .nodes(Pool::control_plane(1))
+            .nodes(Pool::new("general", 2));
+        let cluster = cluster.start().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (address, api) = serve(cluster.api().clone()).await;
+        kubeconfig(folder.path(), &address);
+        let etcd = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", etcd.local_addr().unwrap());
+        let asked = folder.path().join("asked");
+        let mut hangs_up = JoinSet::new();
+        hangs_up.spawn(async move {
+            while let Ok((stream, _)) = etcd.accept().await {
+                drop(stream);
+                let mut asked = std::fs::OpenOptions::new()
+                    .append(true)
+                    .open(&asked)
+                    .unwrap();
+                asked.write_all(b"etcd\n").unwrap();
+            }
+        });
+        let rig = Self {
+            folder,
+            cluster,
+            etcd: endpoint,
+            _served: [api, hangs_up],
+        };
+        std::fs::create_dir(rig.path("bin")).unwrap();
+        for (name, text) in [("bin/ssh", SSH), ("balancer", "#!/bin/sh\n")] {
+            std::fs::write(rig.path(name), text).unwrap();
+            let executable = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(rig.path(name), executable).unwrap();
+        }
+        for name in ["asked", "survey"] {
+            std::fs::write(rig.path(name), "").unwrap();
+        }
+        rig
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The program at work, to be killed when this is dropped.
+    fn upgrade(&self) -> Child {
+        let path = std::env::var_os("PATH").unwrap();
+        let paths = [self.path("bin")]
+            .into_iter()
+            .chain(std::env::split_paths(&path));
+        let mut command = Command::from(program());
+        command
+            .args([
+                "--kubeconfig",
+                "kubeconfig",
+                "--to",
+                "v1.37.2",
+                "--kubeadm",
+                "--yes",
+            ])
+            .args([
+                "--waive",
+                "KM-BACKUP-001",
+                "--api-server-hook",
+                "./balancer",
+            ])
+            .args(["--etcd", &self.etcd, "--backup-dir", "backups"])
+            .current_dir(self.folder.path())
+            .env("PATH", std::env::join_paths(paths).unwrap())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command.spawn().unwrap()
+    }
+
+    /// Who was asked for what so far, in order; those asked side by side sorted.
+    fn asked(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("asked")).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let kind = |line: &String| line.split(' ').next().map(str::to_owned);
+        for group in lines.chunk_by_mut(|a, b| kind(a) == kind(b)) {
+            group.sort();
+        }
+        lines.dedup_by(|a, b| a == b && a == "etcd");
+        lines
+    }
+
+    /// Waits until as many as `count` were asked.
+    async fn asked_until(&self, count: usize) -> Vec<String> {
+        let wait = async {
+            loop {
+                let asked = self.asked();
+                if asked.len() >= count {
+                    return asked;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(60);
+        let asked = tokio::time::timeout(limit, wait).await;
+        asked.unwrap_or_else(|_| panic!("only {:?}", self.asked()))
+    }
+
+    async fn call(&self, method: &str, path: &str, body: serde_json::Value) {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(
+                "content-type",
+                match method {
+                    "PATCH" => "application/merge-patch+json",
+                    _ => "application/json",
+                },
+            )
+            .body(body.to_string().into_bytes())
+            .unwrap();
+        self.cluster.client().request_text(request).await.unwrap();
+    }
+}
+
+/// What is asked of `nodes`, side by side.
+fn each<'a>(what: &'a str, nodes: &'a [String]) -> impl Iterator<Item = String> + 'a {
+    nodes.iter().map(move |node| format!("{what} {node}"))
+}
+
+async fn nodes(rig: &Rig) -> Vec<String> {
+    let client = rig.cluster.client();
+    let model = migrate_kube::observe(&client, migrate_core::Moment::EPOCH);
+    let nodes = model.await.unwrap().nodes.into_iter();
+    nodes.map(|node| node.name).collect()
+}
+
+#[tokio::test]
+async fn members_are_put_back_then_nodes_surveyed_then_images_pulled_then_etcd_saved() {
+    let rig = Rig::start().await;
+    let all = nodes(&rig).await;
+    let expected: Vec<String> = each("outside", &all[..1])
+        .chain(each("survey", &all))
+        .chain(each("images", &all))
+        .chain(["etcd".to_owned()])
+        .collect();
+    let child = rig.upgrade();
+    assert_eq!(rig.asked_until(expected.len()).await, expected);
+    drop(child);
+    assert!(
+        !rig.path("backups")
+            .read_dir()
+            .is_ok_and(|left| left.count() > 0)
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_fit_keeps_images_and_backup_back() {
+    let rig = Rig::start().await;
+    std::fs::write(rig.path("survey"), "cgroup tmpfs\n").unwrap();
+    let output = rig.upgrade().wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("KM-KUBEADM-009"), "{said}");
+    let all = nodes(&rig).await;
+    let expected: Vec<String> = each("outside", &all[..1])
+        .chain(each("survey", &all))
+        .collect();
+    assert_eq!(rig.asked(), expected);
+}
+
+/// The kill switch: nobody but who pulled it touches nodes or load balancer.
+#[tokio::test]
+async fn while_the_anchor_is_paused_nodes_are_looked_at_only() {
+    let rig = Rig::start().await;
+    let all = nodes(&rig).await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+    let pause = |paused: &str| json!({ "kube-migrate.dev/pause": paused });
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": { "name": "kube-migrate", "namespace": "kube-system",
+                      "annotations": pause("true") },
+    });
+    rig.call("POST", leases, lease).await;
+    let mut child = rig.upgrade();
+    let mut said = tokio::io::BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    // It says so when it has come to the images.
+    while !text.contains("nothing begins until the anchor is let go") {
+        let read = tokio::io::AsyncBufReadExt::read_line(&mut said, &mut text).await;
+        assert!(read.unwrap() > 0, "{text}");
+    }
+    assert!(
+        text.contains("stays out while the anchor is paused"),
+        "{text}"
+    );
+    let surveyed: Vec<String> = each("survey", &all).collect();
+    assert_eq!(rig.asked(), surveyed);
+
+    let let_go = json!({ "metadata": { "annotations": pause("false") } });
+    rig.call("PATCH", &format!("{leases}/kube-migrate"), let_go)
+        .await;
+    let expected: Vec<String> = surveyed.into_iter().chain(each("images", &all)).collect();
+    let asked = rig.asked_until(expected.len()).await;
+    assert_eq!(asked[..expected.len()], expected);
+}
