@@ -16,7 +16,11 @@ async fn recorded_inputs_give_the_recorded_actions() {
     let journal = MemoryJournal::new();
     run_to(RunOutcome::Done, &rig, &journal, &planned).await;
     let actions = obeys_the_replay_law(journal.entries()).unwrap();
-    assert_eq!(actions, 2 + 1 + 5 * 3, "a member, the second backup, five nodes");
+    assert_eq!(
+        actions,
+        2 + 1 + 5 * 3,
+        "a member, the second backup, five nodes"
+    );
 }
 
 /// One run of a journal.
