@@ -21,6 +21,7 @@ while [ "$1" != -- ]; do shift; done
 case $script in
     *'survey "$@"'*) what=survey answer=$(cat survey) ;;
     *'pull_images "$@"'*) what=images answer= ;;
+    *'resolve_all "$@"'*) what=packages answer= ;;
     *'outside "$@"'*) what=outside answer=in ;;
     *) what=other answer= ;;
 esac
@@ -173,11 +174,12 @@ async fn nodes(rig: &Rig) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn members_are_put_back_then_nodes_surveyed_then_images_pulled_then_etcd_saved() {
+async fn members_are_put_back_then_nodes_surveyed_and_prepared_then_etcd_saved() {
     let rig = Rig::start().await;
     let all = nodes(&rig).await;
     let expected: Vec<String> = each("outside", &all[..1])
         .chain(each("survey", &all))
+        .chain(each("packages", &all))
         .chain(each("images", &all))
         .chain(["etcd".to_owned()])
         .collect();
@@ -237,7 +239,8 @@ async fn while_the_anchor_is_paused_nodes_are_looked_at_only() {
     let let_go = json!({ "metadata": { "annotations": pause("false") } });
     rig.call("PATCH", &format!("{leases}/kube-migrate"), let_go)
         .await;
-    let expected: Vec<String> = surveyed.into_iter().chain(each("images", &all)).collect();
+    let prepared = each("packages", &all).chain(each("images", &all));
+    let expected: Vec<String> = surveyed.into_iter().chain(prepared).collect();
     let asked = rig.asked_until(expected.len()).await;
     assert_eq!(asked[..expected.len()], expected);
 }

@@ -162,7 +162,7 @@ async fn no_image_is_pulled_while_another_run_is_under_way() {
 async fn no_image_is_pulled_while_the_run_is_paused() {
     let (found, asked, read) = prepare(vec![paused(), paused(), free()], &[], |_, _| {}).await;
     assert_eq!(found.unwrap().len(), 2);
-    assert_eq!((asked.len(), read), (2, 3));
+    assert_eq!((asked.len(), read), (4, 3));
 
     let held = tokio::time::timeout(
         Duration::from_secs(3600),
