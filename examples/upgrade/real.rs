@@ -229,8 +229,7 @@ fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Fai
             // nothing goes on changing a node that counts as failed; unless
             // this process is killed: then only a timeout of the hook's own
             // ends it.
-            let patience = policy.deadlines.upgrade;
-            let timeout = (patience / 2).max(patience.saturating_sub(Duration::from_secs(30)));
+            let timeout = before_the_deadline(policy, Duration::from_secs(30));
             let hook = CommandHook::new(node, control_plane)?;
             Ok(Arc::new(hook.with_timeout(timeout)))
         }
@@ -267,6 +266,12 @@ fn kubeadm(
         Some(balancer) => driver.with_api_server_backend(balancer),
         None => driver,
     }
+}
+
+/// So much earlier than a run gives an upgrade up, or at half of that time.
+fn before_the_deadline(policy: &Policy, margin: Duration) -> Duration {
+    let patience = policy.deadlines.upgrade;
+    patience.saturating_sub(margin).max(patience / 2)
 }
 
 fn balancer(cli: &Cli) -> Result<Option<Arc<dyn ApiServerBackend>>, Failure> {

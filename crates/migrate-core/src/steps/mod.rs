@@ -24,18 +24,22 @@
 //! said at each trait.
 
 mod addon;
+mod backup;
 mod by_node;
 mod closure;
+mod drain;
 mod error;
 mod input;
+mod verify;
 
 pub use addon::{AddonFn, UpgradeAddons, addon_fn};
+pub use backup::{BACKUP_AGAIN_FAILED, BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
 pub use closure::{back_up_fn, migrate_fn, prepare_fn};
+pub use drain::{DrainCommand, DrainEvent, DrainFailure, DrainFailureKind, DrainOutcome};
 pub use error::{StepError, StepErrorKind};
-pub use input::{
-    BACKUP_AGAIN_FAILED, BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport, Baseline,
-    BaselineLease, BaselineNode, BaselineRollout, BaselineWorkload, DrainCommand, DrainEvent,
-    DrainFailure, DrainFailureKind, DrainOutcome, StepInput, StepReport, Verdict, VerifyScope,
+pub use input::{StepInput, StepReport};
+pub use verify::{
+    Baseline, BaselineLease, BaselineNode, BaselineRollout, BaselineWorkload, Verdict, VerifyScope,
 };
 
 use std::pin::Pin;

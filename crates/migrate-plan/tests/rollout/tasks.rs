@@ -1,23 +1,16 @@
 //! Addons and the second backup: what is done between members and nodes.
 
-use migrate_core::{Addon, OnDeadline, Point, Policy};
+use migrate_core::{OnDeadline, Policy};
 use migrate_plan::{Input, Planner, Rollout, WaitingOn};
 
 use crate::run::{Run, cluster, policy};
-use crate::support::{Cluster, NEW, version};
+use crate::support::{Cluster, NEW, addons, version};
 
 /// CSI is listed before CNI at another point, and one at each further point.
 fn with_tasks(then: OnDeadline) -> Policy {
     let mut policy = policy("1", false, then);
     policy.backup.after_control_plane = true;
-    policy.addons = [
-        Addon::new("last", Point::AfterAll),
-        Addon::new("cni", Point::AfterControlPlane),
-        Addon::new("csi", Point::AfterControlPlane),
-        Addon::new("agents", Point::BeforeWorkers),
-        Addon::new("first", Point::BeforeControlPlane),
-    ]
-    .to_vec();
+    policy.addons = addons();
     policy
 }
 

@@ -6,8 +6,9 @@ pub(crate) mod judge;
 pub(crate) mod world;
 
 use migrate_core::{
-    ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, IntOrPercent,
-    KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Role, Workload, WorkloadId,
+    Addon, ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget,
+    IntOrPercent, KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Point, Role, Workload,
+    WorkloadId,
 };
 
 pub(crate) const OLD: &str = "v1.36.3";
@@ -142,4 +143,15 @@ impl Random {
     pub(crate) fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }
+}
+
+/// An addon at each point, two at one of them, listed in no order.
+pub(crate) fn addons() -> Vec<Addon> {
+    vec![
+        Addon::new("last", Point::AfterAll),
+        Addon::new("cni", Point::AfterControlPlane),
+        Addon::new("csi", Point::AfterControlPlane),
+        Addon::new("agents", Point::BeforeWorkers),
+        Addon::new("first", Point::BeforeControlPlane),
+    ]
 }

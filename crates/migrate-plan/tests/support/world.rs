@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use migrate_core::{
-    ActionId, Addon, BudgetKey, BudgetLedger, ClusterModel, Moment, OnDeadline, Outcome, Phase,
-    Plan, Point, Policy, Target,
+    ActionId, BudgetKey, BudgetLedger, ClusterModel, Moment, OnDeadline, Outcome, Phase, Plan,
+    Policy, Target,
 };
 use migrate_plan::{ActionResult, Command, Input, Planner, Recorded, Rollout, TargetState};
 
-use super::{Cluster, NEW, OLD, Random, version};
+use super::{Cluster, NEW, OLD, Random, addons, version};
 
 /// What kind of cluster and what kind of day.
 #[derive(Clone, Debug)]
@@ -390,14 +390,7 @@ fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel, Policy) {
     policy.rollout.max_failed_nodes = scenario.max_failed;
     policy.backup.after_control_plane = scenario.tasks;
     if scenario.tasks {
-        policy.addons = [
-            Addon::new("last", Point::AfterAll),
-            Addon::new("cni", Point::AfterControlPlane),
-            Addon::new("csi", Point::AfterControlPlane),
-            Addon::new("agents", Point::BeforeWorkers),
-            Addon::new("first", Point::BeforeControlPlane),
-        ]
-        .to_vec();
+        policy.addons = addons();
     }
     if scenario.windows {
         let windows = r#"[{"from": "09:00", "to": "11:00"}]"#;

@@ -1,0 +1,82 @@
+//! What step 2 hands back.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Finding;
+
+/// Code of the finding that a backup is not proven.
+pub const BACKUP_UNPROVEN: &str = "KM-BACKUP-001";
+/// Code of the finding that the backup after the control plane has failed.
+pub const BACKUP_AGAIN_FAILED: &str = "KM-BACKUP-002";
+
+/// How far a backup has been proven.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub enum BackupProof {
+    /// There is none: somebody else is said to have one.
+    None,
+    /// Complete and its own checksum holds; nobody has compared or restored it.
+    Unproven,
+    /// Its hash equals the live members'.
+    Proven,
+    /// Proven, restored and booted.
+    Restored,
+}
+
+/// A file of a backup.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct BackupArtifact {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its bytes in hex.
+    pub sha256: String,
+}
+
+impl BackupArtifact {
+    /// A file of `bytes` bytes at `path`.
+    pub fn new(path: impl Into<PathBuf>, bytes: u64, sha256: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            bytes,
+            sha256: sha256.into(),
+        }
+    }
+}
+
+/// What a backup provider has to say.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+#[must_use = "an unread report is not actionable"]
+pub struct BackupReport {
+    /// Level of proof reached.
+    pub proof: BackupProof,
+    /// What was written.
+    pub artifacts: Vec<BackupArtifact>,
+    /// Findings; a backup that is not proven carries a blocker to be waived.
+    pub findings: Vec<Finding>,
+}
+
+impl BackupReport {
+    /// A report without findings.
+    pub fn new(proof: BackupProof, artifacts: Vec<BackupArtifact>) -> Self {
+        Self {
+            proof,
+            artifacts,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Adds a finding.
+    pub fn with_finding(mut self, finding: Finding) -> Self {
+        self.findings.push(finding);
+        self
+    }
+}
