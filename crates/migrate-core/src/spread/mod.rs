@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterModel, Consent, Disposition, Finding, Node, ObjectName, Pod, PodId, Severity,
-    WorkloadId, disposition, only_host,
+    ClusterModel, Consent, Disposition, Finding, Hosts, Node, ObjectName, Pod, PodId, Severity,
+    WorkloadId, disposition,
 };
 
 /// Code of the finding that all replicas of a workload stand on one node.
@@ -106,7 +106,15 @@ impl Crowded {
 /// with a pod on another node is not, whatever its state: it is on its way.
 ///
 /// Both models are sorted, as observing a cluster leaves them.
-pub fn crowded(before: &ClusterModel, now: &ClusterModel, consent: &Consent) -> Vec<Crowded> {
+///
+/// Cost: what [`Hosts`] costs, and a look at every node for each pod of a
+/// crowded workload.
+pub fn crowded<'a>(
+    before: &ClusterModel,
+    now: &'a ClusterModel,
+    consent: &Consent,
+) -> Vec<Crowded> {
+    let mut hosts = Hosts::of(now);
     let stood = nodes_of_workloads(before);
     let by_workload = live_pods(now);
     let judged = by_workload.into_iter().filter_map(|(id, pods)| {
@@ -118,26 +126,27 @@ pub fn crowded(before: &ClusterModel, now: &ClusterModel, consent: &Consent) -> 
             return None;
         }
         let is_other = |node: &&Node| node.name != first && node.ready && !node.unschedulable;
-        let hosts = |pod: &Pod| {
-            let others = now.nodes.iter().filter(is_other);
-            let others = others.filter(|node| pod.placement.admits(node)).count();
-            match only_host(pod, now.nodes.iter(), now.pods.iter()) {
-                Some(_) => 0,
-                None => others,
+        let mut others_of = |pod: &'a Pod| match hosts.only_host(pod) {
+            Some(_) => 0,
+            None => {
+                let others = now.nodes.iter().filter(is_other);
+                others.filter(|node| pod.placement.admits(node)).count()
             }
         };
-        let others = pods.iter().map(|pod| hosts(pod)).max().unwrap_or(0);
+        let pods: Vec<(&Pod, usize)> = pods.into_iter().map(|pod| (pod, others_of(pod))).collect();
+        let others = pods.iter().map(|(_, others)| *others).max().unwrap_or(0);
         if others == 0 {
             return None;
         }
         let nodes_before = stood.get(id).map_or(0, BTreeSet::len);
         let is_whole = healthy == pods.len() && healthy >= workload.replicas as usize;
-        let may_move =
-            |pod: &&&Pod| hosts(pod) > 0 && disposition(pod, consent, None) == Disposition::Evict;
+        let may_move = |(pod, others): &&(&Pod, usize)| {
+            *others > 0 && disposition(pod, consent, None) == Disposition::Evict
+        };
         let cheapest = pods
             .iter()
             .filter(may_move)
-            .min_by_key(|pod| (pod.priority, &pod.id.name));
+            .min_by_key(|(pod, _)| (pod.priority, &pod.id.name));
         Some(Crowded {
             workload: id.clone(),
             node: first.to_owned(),
@@ -146,7 +155,7 @@ pub fn crowded(before: &ClusterModel, now: &ClusterModel, consent: &Consent) -> 
             others: count(others),
             movable: cheapest
                 .filter(|_| is_whole && nodes_before > 1)
-                .map(|pod| pod.id.clone()),
+                .map(|(pod, _)| pod.id.clone()),
         })
     });
     judged.collect()
