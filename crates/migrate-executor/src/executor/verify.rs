@@ -246,15 +246,20 @@ impl Checks {
     }
 
     /// Leaves the API in peace for twice as long as an observation took. One
-    /// that had no answer in time is given more of it.
+    /// that had no answer in time is given more of it; one that was refused was no
+    /// burden, and is asked for again at the usual pace.
     fn rest(&mut self, result: &Result<Baseline, StepError>, now: Moment, pace: &Pace) {
         let Some(asked) = self.observing.take() else {
             return;
         };
         let took = now.since(asked);
-        self.rests_until = now + (took * 2).min(pace.answer);
         let patience = self.patience.unwrap_or(pace.answer);
-        if took >= patience && result.is_err() {
+        let is_late = took >= patience;
+        if result.is_err() && !is_late {
+            return;
+        }
+        self.rests_until = now + (took * 2).min(pace.answer);
+        if result.is_err() {
             self.patience = Some((patience * 2).min(pace.answer * LONGEST));
         }
     }
