@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use kube::api::{Api, DeleteParams, ListParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use migrate_drain::Drainer;
 use migrate_testbed::KubeadmCluster;
 
 use crate::lane::broken_rules;
 use crate::real::run::policy;
 use crate::run::{POLICY, Way, upgrade};
-use crate::shop::{Kind, Shop, WORKLOADS, Workload};
+use crate::shop::{Kind, WORKLOADS, Workload};
 use crate::watched;
 
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
@@ -46,7 +44,7 @@ async fn moved_without_a_hook_or_a_budget_requests_fail() {
         "it has no preStop hook"
     );
 
-    spread(&cluster, &shop).await;
+    shop.spread(&cluster.client()).await;
     policy.assumed_budgets.enabled = false;
     let work = move_workers(&cluster, drainer().with_policy(policy));
     let seen = watched::watch("no-assumed-budgets", &cluster, &shop, PATIENCE, work).await;
@@ -92,16 +90,4 @@ async fn move_workers(cluster: &KubeadmCluster, drainer: Drainer) {
         let _empty = report.ensure_empty().unwrap();
         drainer.release([worker.name()]).await.unwrap();
     }
-}
-
-/// Makes every pod of the shop anew, so that replicas are spread again.
-async fn spread(cluster: &KubeadmCluster, shop: &Shop) {
-    let pod = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
-    let pods: Api<DynamicObject> = Api::namespaced_with(cluster.client(), "default", &pod);
-    for workload in &shop.workloads {
-        let of = ListParams::default().labels(&format!("app={}", workload.name));
-        let deleting = DeleteParams::default();
-        pods.delete_collection(&deleting, &of).await.unwrap();
-    }
-    shop.await_whole(&cluster.client()).await;
 }

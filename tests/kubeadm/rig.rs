@@ -329,14 +329,21 @@ impl Rig {
         said.matches(&change).count()
     }
 
+    /// Every worker has pods again, of which the one that came last has none.
+    /// What was seen before is judged, and what the test does is not.
+    pub(crate) async fn spread(&mut self) {
+        assert_eq!(self.broken_rules().await, Vec::<String>::new());
+        self.shop.spread(&self.cluster.client()).await;
+        self.broken_rules().await;
+    }
+
     /// What was wrong since the last time, as watches and the journal show it.
     pub(crate) async fn broken_rules(&mut self) -> Vec<String> {
         self.journal.read();
         let next = Observer::start(self.cluster.client()).await;
         let observer = std::mem::replace(&mut self.observer, next);
-        let mut broken = broken_rules(&observer.changes().await);
-        broken.extend(half_done(&self.journal.entries));
-        broken
+        let broken = broken_rules(&observer.changes().await);
+        [broken, half_done(&self.journal.entries)].concat()
     }
 }
 

@@ -20,11 +20,14 @@ async fn killed_taken_back_aborted_and_troubled_it_arrives() {
     way_back::nodes_go_back(&mut rig, &configs).await;
 
     let began = Instant::now();
+    rig.spread().await;
     way_back::abort_in_a_drain(&mut rig).await;
+    rig.spread().await;
     rig.begin();
     troubles::kubelet_killed_and_frozen(&mut rig).await;
     troubles::disk_full(&mut rig).await;
     way_back::abort_in_a_kubelet(&mut rig).await;
+    rig.spread().await;
     troubles::no_sudo_any_more(&mut rig).await;
     troubles::rebooted(&mut rig).await;
     figure("trials.again", began.elapsed().as_secs_f64(), "s");

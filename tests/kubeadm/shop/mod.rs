@@ -6,6 +6,8 @@ mod objects;
 use std::time::Duration;
 
 use kube::Client;
+use kube::api::{Api, DeleteParams, ListParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use migrate_testbed::{KubeadmCluster, eventually};
 use serde_json::Value;
 
@@ -126,6 +128,18 @@ impl Shop {
     /// The workloads to which no request may fail.
     pub(crate) fn replicated(&self) -> impl Iterator<Item = &Workload> {
         self.workloads.iter().filter(|one| one.is_replicated())
+    }
+
+    /// Makes every pod anew, so that replicas are spread again.
+    pub(crate) async fn spread(&self, client: &Client) {
+        let pod = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
+        let pods: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &pod);
+        for workload in &self.workloads {
+            let of = ListParams::default().labels(&format!("app={}", workload.name));
+            let deleting = DeleteParams::default();
+            pods.delete_collection(&deleting, &of).await.unwrap();
+        }
+        self.await_whole(client).await;
     }
 
     /// Waits until every workload has its replicas, and none too many.
