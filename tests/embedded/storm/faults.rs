@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use migrate_kube::anchor;
 use migrate_kube::resources::Pod;
-use migrate_sim::api::{Fault, RequestInfo};
+use migrate_sim::api::{Contended, Fault, RequestInfo};
 use migrate_sim::store::{ApiError, Resource};
 use migrate_sim::{NodeFault, SimCluster, annotations};
 use serde_json::json;
@@ -116,10 +116,12 @@ impl Faults {
             return Fault::Pass;
         }
         if request.subresource == "eviction" && dice.chance(self.eviction_errors) {
-            return match dice.below(4) {
+            return match dice.below(6) {
                 0 => answer(500, "InternalError"),
                 1 => answer(429, "TooManyRequests"),
                 2 => answer(503, "ServiceUnavailable"),
+                3 => Fault::Contend(Contended::Budget),
+                4 => Fault::Contend(Contended::Pod),
                 _ => Fault::DropAnswer,
             };
         }

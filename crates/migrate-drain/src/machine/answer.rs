@@ -91,6 +91,9 @@ impl Drain {
                 self.refuse(&node, &pod, &line, Refusal::at_the_door());
                 self.tell_once(&node, &pod, finding::webhook(&pod, &line));
             }
+            EvictionAnswer::Contended { .. } => {
+                self.refuse(&node, &pod, &line, Refusal::at_the_door());
+            }
             EvictionAnswer::Unavailable { .. } | EvictionAnswer::Unknown { .. } => {
                 self.refuse(&node, &pod, &line, Refusal::unsettled());
             }

@@ -41,6 +41,12 @@ pub enum EvictionAnswer {
         /// When to ask again.
         retry_after: Duration,
     },
+    /// Others wrote the pod or its budget between each of the server's reads
+    /// and its write, until its tries were spent. Nothing was evicted or spent.
+    Contended {
+        /// The server's words; they name the object.
+        message: String,
+    },
     /// An admission webhook with side effects stands before evictions, so that
     /// the server cannot say what it would answer. Only said to a dry run.
     DryRunUnsupported {
@@ -147,6 +153,9 @@ impl fmt::Display for EvictionAnswer {
                 budget.as_deref().unwrap_or("of the pod"),
                 retry_after.as_secs()
             ),
+            Self::Contended { message } => {
+                write!(f, "others wrote faster than the server could: {message}")
+            }
             Self::DryRunUnsupported { webhook } => {
                 write!(f, "admission webhook {webhook} takes no dry runs")
             }
@@ -209,6 +218,9 @@ pub(super) fn interpret(pod: &PodId, reply: &Reply) -> EvictionAnswer {
         403 => forbidden(&status),
         404 if is_about(&status, pod) => EvictionAnswer::Gone,
         409 if message.contains("UID in") => EvictionAnswer::OtherPod,
+        // The uid is our only precondition; the versions that did not match are
+        // the server's own, in 20 tries half a second apart.
+        409 => EvictionAnswer::Contended { message },
         400 | 405 | 406 | 413 | 415 | 422 => EvictionAnswer::Invalid { message },
         401 => EvictionAnswer::Unauthorized { message },
         429 => match cause(&status, BUDGET_CAUSE) {

@@ -136,9 +136,10 @@ async fn success_and_disappearance() {
     let raced = status(409, "Conflict", "the object has been modified", json!({}));
     let answer = answer(409, None, raced).await;
     assert!(
-        matches!(answer, EvictionAnswer::Unavailable { code: 409, .. }),
+        matches!(answer, EvictionAnswer::Contended { .. }),
         "{answer}"
     );
+    assert!(!answer.may_have_spent_budget() && !answer.may_have_evicted());
 }
 
 #[tokio::test]

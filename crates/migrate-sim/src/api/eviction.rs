@@ -1,13 +1,16 @@
 //! `POST pods/{name}/eviction`: a deletion that disruption budgets can refuse.
 //!
 //! The order of the checks is that of the real handler. Everything happens
-//! under one lock of the store, so its retries on conflicts have no
-//! counterpart here.
+//! under one lock of the store, so that nobody writes in between by chance; that
+//! somebody does until the handler's tries are spent is a fault
+//! ([`Fault::Contend`](super::Fault::Contend)).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Contended;
 use super::request::delete_options;
 use crate::object::{
     Condition, condition, int_at, is_finished, is_ready, set_at, set_condition, str_at,
@@ -21,7 +24,11 @@ const MAX_DISRUPTED_PODS: usize = 2_000;
 /// Seconds a client is told to wait while a budget is not yet observed.
 const RETRY_AFTER_SECONDS: u32 = 10;
 
-/// Evicts a pod; `query_dry_run` is the `dryRun` of the query.
+/// How long the handler goes on trying: 20 times, half a second apart.
+pub(super) const TRIES: Duration = Duration::from_millis(9_500);
+
+/// Evicts a pod; `query_dry_run` is the `dryRun` of the query, `contended` what
+/// others write all the while.
 ///
 /// A failed uid or resourceVersion precondition still costs the budget one
 /// disruption, as it does on the real server: the budget is debited first.
@@ -34,6 +41,7 @@ pub(super) fn evict(
     name: &str,
     body: &[u8],
     query_dry_run: bool,
+    contended: Option<Contended>,
 ) -> Result<(), ApiError> {
     let options = read(name, body, query_dry_run)?;
     store.check_namespace(Resource::PODS, namespace, name)?;
@@ -41,13 +49,25 @@ pub(super) fn evict(
         .get(Resource::PODS, namespace, name)
         .cloned()
         .ok_or_else(|| ApiError::not_found(Resource::PODS, name))?;
-    if pod.is_terminating() || is_finished(&pod.json) || pod.phase() == "Pending" {
+    // Only then does the handler name a version of its own, and can miss it.
+    let pod_is_contended = contended == Some(Contended::Pod) && options.resource_version.is_none();
+    if pod.is_terminating() || is_finished(&pod.json) {
+        return delete(store, &pod, &options);
+    }
+    if pod.phase() == "Pending" {
+        if pod_is_contended {
+            return Err(outrun(Resource::PODS, name));
+        }
         return delete(store, &pod, &options);
     }
     match budgets_of(store, &pod).as_slice() {
         [] => {}
-        [budget] if unready_pod_may_go(&pod, budget) => {}
-        [budget] => debit(store, &pod, budget, options.dry_run)?,
+        [budget] if unready_pod_may_go(&pod, budget) => {
+            if pod_is_contended {
+                return Err(not_observed(&budget.name));
+            }
+        }
+        [budget] => debit(store, &pod, budget, options.dry_run, contended)?,
         [..] => {
             return Err(ApiError::Other {
                 code: 500,
@@ -121,17 +141,33 @@ fn unready_pod_may_go(pod: &Object, budget: &Object) -> bool {
     str_at(&budget.json, &["spec", "unhealthyPodEvictionPolicy"]) == "AlwaysAllow" || enough_healthy
 }
 
+/// The tries are spent: each found a version newer than the one it had read.
+fn outrun(resource: &'static Resource, name: &str) -> ApiError {
+    let message = "the object has been modified; please apply your changes to the latest version and try again";
+    ApiError::conflict(resource, name, message)
+}
+
+fn not_observed(budget: &str) -> ApiError {
+    ApiError::DisruptionBudget {
+        cause: format!("The disruption budget {budget} is still being processed by the server."),
+        retry_after_seconds: Some(RETRY_AFTER_SECONDS),
+    }
+}
+
 /// Checks the budget and takes one disruption from it.
-fn debit(store: &mut Store, pod: &Object, budget: &Object, dry_run: bool) -> Result<(), ApiError> {
+fn debit(
+    store: &mut Store,
+    pod: &Object,
+    budget: &Object,
+    dry_run: bool,
+    contended: Option<Contended>,
+) -> Result<(), ApiError> {
     let status = &budget.json["status"];
     let name = budget.name.as_str();
     let allowed = int_at(status, &["disruptionsAllowed"]).unwrap_or_default();
     let observed = status["observedGeneration"].as_u64().unwrap_or_default();
     if observed < budget.generation() {
-        return Err(ApiError::DisruptionBudget {
-            cause: format!("The disruption budget {name} is still being processed by the server."),
-            retry_after_seconds: Some(RETRY_AFTER_SECONDS),
-        });
+        return Err(not_observed(name));
     }
     let forbidden = |message: &str| ApiError::Forbidden {
         resource: Resource::POD_DISRUPTION_BUDGETS,
@@ -159,6 +195,9 @@ fn debit(store: &mut Store, pod: &Object, budget: &Object, dry_run: bool) -> Res
     }
     if dry_run {
         return Ok(());
+    }
+    if contended == Some(Contended::Budget) {
+        return Err(outrun(Resource::POD_DISRUPTION_BUDGETS, name));
     }
     let now = store.now_ms();
     let timestamp = store.timestamp();

@@ -24,6 +24,19 @@ pub enum Fault {
     Answer(ApiError),
     /// If it is a watch, it ends after this time.
     CloseWatch(Duration),
+    /// If it is an eviction, others write this object between each of the
+    /// handler's reads and its write, until its tries are spent.
+    Contend(Contended),
+}
+
+/// What others write faster than the eviction handler can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Contended {
+    /// The status of the budget, as evictions of many pods at once do.
+    Budget,
+    /// The pod, as its kubelet does while the pod starts.
+    Pod,
 }
 
 /// Decides about each request, in the order in which they arrive.

@@ -35,7 +35,7 @@ use tokio::sync::watch as signal;
 pub use self::access::AccessRule;
 pub use self::audit::AuditEntry;
 pub use self::body::ResponseBody;
-pub use self::fault::Fault;
+pub use self::fault::{Contended, Fault};
 pub use self::route::RequestInfo;
 
 use self::fault::Faults;

@@ -23,7 +23,8 @@ use super::route::{RequestInfo, Route, verb};
 use super::watch::Watch;
 use super::write::Target;
 use super::{
-    ApiServer, Fault, Settings, access, discovery, eviction, lock, request, subresource, write,
+    ApiServer, Contended, Fault, Settings, access, discovery, eviction, lock, request, subresource,
+    write,
 };
 use crate::object::items_at;
 use crate::store::{ApiError, Object, Resource, Store, encode};
@@ -63,6 +64,8 @@ struct Call {
     body: Bytes,
     /// See [`AuditEntry::evicted_uid`].
     evicted_uid: String,
+    /// What others write faster, if it is an eviction.
+    contended: Option<Contended>,
 }
 
 /// What a request is answered with.
@@ -92,6 +95,9 @@ impl ApiServer {
             _ => there,
         };
         pause(&mut outage, arrival).await?;
+        if let Fault::Contend(contended) = fault {
+            call.contended = Some(contended);
+        }
         let mut answer = match fault {
             Fault::Answer(ref error) => Answer::error(error),
             _ => self
@@ -99,7 +105,12 @@ impl ApiServer {
                 .unwrap_or_else(|error| Answer::error(&error)),
         };
         self.record(&call, sent_ms, answer.code);
-        pause(&mut outage, settings.latency - there).await?;
+        let back = settings.latency - there;
+        let tries = match (call.contended, answer.code) {
+            (Some(_), 409) => eviction::TRIES,
+            _ => Duration::ZERO,
+        };
+        pause(&mut outage, back + tries).await?;
         match (fault, &mut answer.body) {
             (Fault::DropAnswer, _) => return Err(reset()),
             (Fault::CloseWatch(after), AnswerBody::Watch(watch)) => watch.close_after(after),
@@ -236,6 +247,7 @@ impl Call {
             content_type: header(header::CONTENT_TYPE),
             body,
             evicted_uid: String::new(),
+            contended: None,
         }
     }
 
@@ -295,7 +307,8 @@ impl Call {
             ("", &Method::DELETE) => write::delete(store, target, query, &self.body)
                 .map(|answer| Answer::json(200, &answer)),
             ("eviction", &Method::POST) if resource == Resource::PODS => {
-                eviction::evict(store, namespace, name, &self.body, query.is_dry_run()?)
+                let dry_run = query.is_dry_run()?;
+                eviction::evict(store, namespace, name, &self.body, dry_run, self.contended)
                     .map(|()| Answer::json(201, &eviction::accepted()))
             }
             ("binding", &Method::POST) if resource == Resource::PODS => {

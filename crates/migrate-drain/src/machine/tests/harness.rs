@@ -316,7 +316,7 @@ impl Harness {
             return Some(self.cluster.evict(pod));
         }
         let text = || "fault".to_owned();
-        Some(match self.noise.below(7) {
+        Some(match self.noise.below(8) {
             0 => EvictionAnswer::WebhookDenied {
                 webhook: "w".into(),
                 message: text(),
@@ -341,6 +341,7 @@ impl Harness {
                     message: text(),
                 }
             }
+            6 => EvictionAnswer::Contended { message: text() },
             // No answer ever: only where inputs may be lost.
             _ if self.world.lost > 0 => return None,
             _ => EvictionAnswer::WebhookUnavailable {
