@@ -3,22 +3,9 @@
 
 mod common;
 
-use common::{add_budget, add_pod, evict, pod, send, server, stored};
-use migrate_sim::api::ApiServer;
+use common::{add_budget, add_pod, budget, evict, is_leaving, pod, pod_json, send, server};
 use migrate_sim::store::Resource;
 use serde_json::{Value, json};
-
-fn pod_json(server: &ApiServer, name: &str) -> Value {
-    stored(server, Resource::PODS, name)
-}
-
-fn budget(server: &ApiServer, name: &str) -> Value {
-    stored(server, Resource::POD_DISRUPTION_BUDGETS, name)
-}
-
-fn is_leaving(server: &ApiServer, name: &str) -> bool {
-    pod_json(server, name)["metadata"]["deletionTimestamp"].is_string()
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_without_budget_gets_its_grace_and_the_condition() {

@@ -5,23 +5,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{add_budget, add_pod, evict, pod, send, server, stored};
+use common::{add_budget, add_pod, budget, evict, is_leaving, pod, pod_json, send, server};
 use migrate_sim::api::{ApiServer, Contended, Fault};
-use migrate_sim::store::Resource;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-
-fn pod_json(server: &ApiServer, name: &str) -> Value {
-    stored(server, Resource::PODS, name)
-}
-
-fn budget(server: &ApiServer, name: &str) -> Value {
-    stored(server, Resource::POD_DISRUPTION_BUDGETS, name)
-}
-
-fn is_leaving(server: &ApiServer, name: &str) -> bool {
-    pod_json(server, name)["metadata"]["deletionTimestamp"].is_string()
-}
 
 /// Evictions meet `contended` from now on.
 fn contend(server: &ApiServer, contended: Contended) {

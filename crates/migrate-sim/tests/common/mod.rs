@@ -145,3 +145,16 @@ pub fn stored(server: &ApiServer, resource: &Resource, name: &str) -> Value {
         .map(|o| o.json.clone())
         .unwrap_or_default()
 }
+
+pub fn pod_json(server: &ApiServer, name: &str) -> Value {
+    stored(server, Resource::PODS, name)
+}
+
+pub fn budget(server: &ApiServer, name: &str) -> Value {
+    stored(server, Resource::POD_DISRUPTION_BUDGETS, name)
+}
+
+/// Whether the pod is being deleted.
+pub fn is_leaving(server: &ApiServer, name: &str) -> bool {
+    pod_json(server, name)["metadata"]["deletionTimestamp"].is_string()
+}
