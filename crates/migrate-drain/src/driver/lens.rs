@@ -266,8 +266,9 @@ impl Lens {
                     .filter(|key| !listed.contains(*key))
                     .cloned()
                     .collect();
-                gone.into_iter()
-                    .for_each(|key| self.lose_claim(key, inputs));
+                for key in gone {
+                    self.lose_claim(key, inputs);
+                }
                 for claim in all {
                     self.see_claim(claim, &mut changed, inputs);
                 }
