@@ -23,7 +23,7 @@ impl Unsure {
     pub(super) fn insert(&mut self, uid: String, pod: Pod) {
         self.remove(&uid);
         if let Some(owner) = controller_of(&pod.metadata) {
-            let of_owner = self.by_owner.entry(owner.uid.clone()).or_default();
+            let of_owner = self.by_owner.entry(owner.uid).or_default();
             of_owner.insert(uid.clone());
         }
         for key in claims_of(&pod) {
