@@ -73,6 +73,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             |_, _| Box::pin(async { Ok(()) }),
         )),
         kubeadm: None,
+        hooks: Vec::new(),
         cancel: Cancellation::new(),
         run: format!("demo-{}", cli.seed),
     };

@@ -10,8 +10,8 @@ use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport};
 use migrate_core::{
     Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterId, Finding, KubeVersion,
-    ObjectName, Policy, Severity, StepContext, StepError, StepErrorKind, StepInput,
-    UpgradeComponents,
+    ObjectName, Policy, PrepareEnvironment, Severity, StepContext, StepError, StepErrorKind,
+    StepInput, UpgradeComponents,
 };
 use migrate_etcd::{Member, SnapshotBackup, Tls};
 use migrate_executor::{FileJournal, Journal};
@@ -35,10 +35,11 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let back_up = back_up(cli)?;
     let balancer = balancer(cli)?;
     let addons = Arc::new(AddonHook::new(&policy.addons)?);
+    let mut hooks = vec![Arc::clone(&addons) as Arc<dyn PrepareEnvironment>];
     let upgrade = match cli.kubeadm {
         // Which way to a node is known when the nodes are.
         true => Arc::new(NoDriver),
-        false => upgrade(cli, &policy)?,
+        false => upgrade(cli, &policy, &mut hooks)?,
     };
     let client = client(cli).await?;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
@@ -61,6 +62,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         upgrade,
         addons,
         kubeadm: None,
+        hooks,
         cancel: stop_on_ctrl_c(),
     };
     let goes_on = cli.changes_something() && {
@@ -222,7 +224,12 @@ fn back_up(cli: &Cli) -> Result<Arc<dyn BackUpData>, Failure> {
     Ok(Arc::new(SnapshotBackup::new(member, &cli.backup_dir)))
 }
 
-fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Failure> {
+/// The driver of the flags; a hook is also to be asked first.
+fn upgrade(
+    cli: &Cli,
+    policy: &Policy,
+    hooks: &mut Vec<Arc<dyn PrepareEnvironment>>,
+) -> Result<Arc<dyn UpgradeComponents>, Failure> {
     match (&cli.node_hook, &cli.control_plane_hook) {
         (Some(node), Some(control_plane)) => {
             // Ended by the driver before the run gives the action up, so that
@@ -231,7 +238,9 @@ fn upgrade(cli: &Cli, policy: &Policy) -> Result<Arc<dyn UpgradeComponents>, Fai
             // ends it.
             let timeout = before_the_deadline(policy, Duration::from_secs(30));
             let hook = CommandHook::new(node, control_plane)?;
-            Ok(Arc::new(hook.with_timeout(timeout)))
+            let hook = Arc::new(hook.with_timeout(timeout));
+            hooks.push(Arc::clone(&hook) as Arc<dyn PrepareEnvironment>);
+            Ok(hook)
         }
         // Looking needs no driver.
         (None, None) if !cli.changes_something() => Ok(Arc::new(NoDriver)),

@@ -42,6 +42,8 @@ pub(crate) struct Environment {
     pub(crate) addons: Arc<dyn UpgradeAddons>,
     /// The same driver, where it is kubeadm's: it also looks at the nodes first.
     pub(crate) kubeadm: Option<Arc<Kubeadm>>,
+    /// Programs of the operator's that are asked before anything starts.
+    pub(crate) hooks: Vec<Arc<dyn PrepareEnvironment>>,
     pub(crate) cancel: Cancellation,
     pub(crate) run: String,
 }
@@ -169,7 +171,7 @@ pub(crate) fn setup(
         }
         None => preflight,
     };
-    let migration = Migration::new(
+    let mut migration = Migration::new(
         prepare,
         Arc::clone(&env.back_up),
         Arc::clone(&env.upgrade),
@@ -177,6 +179,7 @@ pub(crate) fn setup(
         Arc::new(ClusterHealth::new(client.clone())),
     )
     .with_addons(Arc::clone(&env.addons));
+    migration.prepare.extend(env.hooks.iter().cloned());
     Setup::new(client, migration, journal, context)
 }
 

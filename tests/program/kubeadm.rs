@@ -6,12 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use migrate_sim::api::Loopback;
 use migrate_sim::{Pool, SimCluster};
 use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
-use crate::cluster::{kubeconfig, serve};
+use crate::cluster::kubeconfig;
 use crate::program;
 
 /// Answers as a node that is well and has all images, or with the file `survey`.
@@ -36,7 +37,8 @@ struct Rig {
     folder: tempfile::TempDir,
     cluster: SimCluster,
     etcd: String,
-    _served: [JoinSet<()>; 2],
+    _server: Loopback,
+    _etcd: JoinSet<()>,
 }
 
 impl Rig {
@@ -46,8 +48,8 @@ impl Rig {
             .nodes(Pool::new("general", 2));
         let cluster = cluster.start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (address, api) = serve(cluster.api().clone()).await;
-        kubeconfig(folder.path(), &address);
+        let server = cluster.api().listen().await.unwrap();
+        kubeconfig(folder.path(), &server.address());
         let etcd = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", etcd.local_addr().unwrap());
         let asked = folder.path().join("asked");
@@ -66,7 +68,8 @@ impl Rig {
             folder,
             cluster,
             etcd: endpoint,
-            _served: [api, hangs_up],
+            _server: server,
+            _etcd: hangs_up,
         };
         std::fs::create_dir(rig.path("bin")).unwrap();
         for (name, text) in [("bin/ssh", SSH), ("balancer", "#!/bin/sh\n")] {

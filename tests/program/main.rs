@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use cluster::{kubeconfig, serve};
+use cluster::kubeconfig;
 use migrate_core::{ClusterId, ClusterModel, ControlPlaneMember, Moment, Node, Policy};
 use migrate_executor::{Entry, FileJournal, Journal, Origin, Record, RunOpened};
 use migrate_plan::Planner;
@@ -110,8 +110,8 @@ async fn a_plan_and_a_dry_run_foretell_the_waiver_that_a_run_needs() {
         .nodes(Pool::new("general", 2));
     let cluster = cluster.start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let (address, _server) = serve(cluster.api().clone()).await;
-    kubeconfig(folder.path(), &address);
+    let server = cluster.api().listen().await.unwrap();
+    kubeconfig(folder.path(), &server.address());
     let said = async |arguments: &[&str]| {
         let mut command = tokio::process::Command::from(program());
         command.args(["--kubeconfig", "kubeconfig", "--to", "v1.37.2"]);
@@ -166,8 +166,8 @@ async fn cleaning_up_goes_by_the_journal() {
     let cluster = SimCluster::builder().nodes(Pool::control_plane(1));
     let cluster = cluster.start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let (address, _server) = serve(cluster.api().clone()).await;
-    kubeconfig(folder.path(), &address);
+    let server = cluster.api().listen().await.unwrap();
+    kubeconfig(folder.path(), &server.address());
     let journal = folder.path().join("demo.journal");
     let ran = demo(folder.path(), &["--journal", journal.to_str().unwrap()]);
     assert!(ran.status.success(), "{}", text(&ran.stderr));

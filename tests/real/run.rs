@@ -11,7 +11,7 @@ use migrate_core::steps::{
 };
 use migrate_core::{
     BackUpData, Cancellation, Clock, Fence, MigratePods, Migration, Policy, StepContext, StepError,
-    StepInput,
+    StepInput, UpgradeComponents,
 };
 use migrate_executor::{Executor, Journal, Pace, Report, Setup};
 use migrate_kube::{TokioClock, observe};
@@ -47,14 +47,16 @@ pub(crate) async fn upgrade_to(plane: &ControlPlane, target: &str, parts: Parts)
     let target = target.parse().unwrap();
     let plan = Planner::new(&model, &parts.policy, target).plan().unwrap();
     let hook = plane.hook_program();
-    let migration = Migration::new(
+    let hook = Arc::new(CommandHook::new(hook, hook).unwrap());
+    let mut migration = Migration::new(
         Arc::new(Preflight::new(client.clone())),
         parts.back_up,
-        Arc::new(CommandHook::new(hook, hook).unwrap()),
+        Arc::clone(&hook) as Arc<dyn UpgradeComponents>,
         parts.migrate,
         Arc::new(ClusterHealth::new(client.clone())),
     )
     .with_addons(Arc::new(AddonHook::new(&parts.policy.addons).unwrap()));
+    migration.prepare.push(hook);
     let context = StepContext::new(clock, Fence::without_lease(parts.run));
     let mut pace = Pace::default();
     // Nothing here takes as long as on machines.

@@ -2,22 +2,32 @@
 
 use migrate_testbed::{Binaries, Error, KubeadmCluster, Release};
 
-/// [`build`], with the older releases if wanted.
+/// Finds or builds everything the tests need, with the older releases if wanted, saying what it does.
 pub(crate) fn build_all(extended: bool) -> Result<(), String> {
+    build(extended).map_err(|error| error.to_string())
+}
+
+/// As [`build_all`], but a machine without Go only loses the tests that need a real control plane, except in CI.
+pub(crate) fn build_or_skip(extended: bool) -> Result<(), String> {
+    match build(extended) {
+        Err(error @ Error::NoPrograms { .. }) if !in_ci() => {
+            println!("tests on a real control plane are skipped: {error}");
+            Ok(())
+        }
+        built => built.map_err(|error| error.to_string()),
+    }
+}
+
+fn build(extended: bool) -> Result<(), Error> {
     if extended {
         ensure(Release::EXTENDED)?;
     }
-    build()
-}
-
-/// Finds or builds everything the ordinary tests need, saying what it does.
-pub(crate) fn build() -> Result<(), String> {
     ensure(Release::TESTED)?;
     nodes()
 }
 
 /// Finds or builds what the nodes of a kubeadm cluster need.
-fn nodes() -> Result<(), String> {
+fn nodes() -> Result<(), Error> {
     let Some((first, others)) = Release::TESTED.split_first() else {
         return Ok(());
     };
@@ -31,19 +41,17 @@ fn nodes() -> Result<(), String> {
             println!("tests on real nodes are skipped: {error}");
             Ok(())
         }
-        Err(error) => Err(error.to_string()),
-        Ok(()) => Ok(()),
+        built => built,
     }
 }
 
 /// Finds or builds the binaries of `releases`.
-fn ensure(releases: &[Release]) -> Result<(), String> {
+fn ensure(releases: &[Release]) -> Result<(), Error> {
     for release in releases {
-        let found = Binaries::find_or_build(release.minor, &|progress| println!("{progress}"));
-        let binaries = found.map_err(|error| error.to_string())?;
+        let binaries = Binaries::find_or_build(release.minor, &|progress| println!("{progress}"))?;
         println!(
             "control plane {} with etcd {}: {}",
-            binaries.kubernetes,
+            binaries.release.kubernetes,
             release.etcd,
             binaries
                 .kube_apiserver
@@ -53,20 +61,6 @@ fn ensure(releases: &[Release]) -> Result<(), String> {
         );
     }
     Ok(())
-}
-
-/// As [`build`], but a machine without Go only loses the tests that need a
-/// real control plane, except in CI.
-pub(crate) fn build_or_skip() -> Result<(), String> {
-    let first = Release::TESTED.first().map_or(0, |release| release.minor);
-    match Binaries::find_or_build(first, &|progress| println!("{progress}")) {
-        Err(error @ Error::NoPrograms { .. }) if !in_ci() => {
-            println!("tests on a real control plane are skipped: {error}");
-            Ok(())
-        }
-        Err(error) => Err(error.to_string()),
-        Ok(_) => build(),
-    }
 }
 
 pub(crate) fn in_ci() -> bool {

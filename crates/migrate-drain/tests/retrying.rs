@@ -12,18 +12,13 @@ mod support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use kube::{Client, Config};
 use migrate_core::{Event, EventKind};
 use migrate_drain::Drainer;
-use migrate_sim::api::{ApiServer, Fault};
+use migrate_sim::api::Fault;
 use migrate_sim::store::ApiError;
 use migrate_sim::{Budget, Times, Workload};
 use support::{Demo, context, policy, scenario};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 
 /// Everything within a tenth of a second: this test runs in real time.
 fn quick() -> Times {
@@ -38,25 +33,6 @@ fn quick() -> Times {
     times
 }
 
-/// Serves `api` on a port of this machine until dropped.
-async fn serve(api: ApiServer) -> (String, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            let service = TowerToHyperService::new(api.clone());
-            connections.spawn(async move {
-                // A fault of the cluster ends the connection; that is all.
-                let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                let _ = served.await;
-            });
-        }
-    });
-    (address, tasks)
-}
-
 #[tokio::test]
 async fn a_client_that_retries_is_slower_never_wrong() {
     let one = Budget::max_unavailable(1);
@@ -65,8 +41,8 @@ async fn a_client_that_retries_is_slower_never_wrong() {
         Workload::deployment("shop", "cart", 4),
     ];
     let demo = Demo::of(scenario(3, workloads), 3, quick()).await;
-    let (address, _server) = serve(demo.cluster.api().clone()).await;
-    let client = Client::try_from(Config::new(address.parse().unwrap())).unwrap();
+    let server = demo.cluster.api().listen().await.unwrap();
+    let client = Client::try_from(Config::new(server.url().parse().unwrap())).unwrap();
 
     // Evictions fail for two seconds, in which the client goes on by itself
     // until each attempt's deadline; later every third loses its answer.

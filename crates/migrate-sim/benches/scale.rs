@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion};
 use futures::TryStreamExt;
+use http::header::ACCEPT;
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -30,6 +31,9 @@ const PODS_PER_NODE: usize = 30;
 const WATCHERS: usize = 100;
 const CHANGES: usize = 10_000;
 const EVICTIONS: usize = 5_000;
+/// What a reader of whole objects accepts, and one of their metadata.
+const FULL: &str = "application/json";
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 fn main() -> Result<(), Error> {
     let pods = std::env::var("SIM_BENCH_PODS")
@@ -50,12 +54,18 @@ async fn one_off(pods: usize) -> Result<ApiServer, Error> {
     memory("memory_loaded", pods);
 
     let start = Instant::now();
-    let bytes = list_all(&server).await?;
+    let bytes = list_all(&server, FULL).await?;
     figure("list_first", start, pods, "us/pod");
     println!("figure pod_size {} bytes", bytes / pods);
     let start = Instant::now();
-    black_box(list_all(&server).await?);
+    black_box(list_all(&server, FULL).await?);
     figure("list_again", start, pods, "us/pod");
+    for name in ["list_metadata_first", "list_metadata_again"] {
+        let start = Instant::now();
+        black_box(list_all(&server, METADATA).await?);
+        figure(name, start, pods, "us/pod");
+    }
+    memory("memory_listed", pods);
     let start = Instant::now();
     let listed: Api<Pod> = Api::all(server.client());
     let mut page = ListParams::default().limit(500);
@@ -74,28 +84,15 @@ async fn one_off(pods: usize) -> Result<ApiServer, Error> {
     }
     figure("list_typed_client", start, names.len(), "us/pod");
 
-    let now = server.shared().lock().resource_version();
-    let watchers: Vec<_> = (0..WATCHERS)
-        .map(|_| tokio::spawn(watch(server.clone(), now, 3 * CHANGES)))
-        .collect();
-    let start = Instant::now();
-    for chunk in names[..CHANGES.min(names.len())].chunks(100) {
-        let mut store = server.shared().lock();
-        for (namespace, name) in chunk {
-            store.modify(Resource::PODS, namespace, name, |pod| {
-                pod["status"]["podIP"] = "10.9.9.9".into()
-            })?;
-        }
-        drop(store);
-        tokio::task::yield_now().await;
+    for (accept, name, volume) in [
+        (FULL, "fan_out", "fan_out_volume"),
+        (METADATA, "fan_out_metadata", "fan_out_metadata_volume"),
+    ] {
+        let start = Instant::now();
+        let sent = fan_out(&server, &names, accept).await?;
+        figure(name, start, WATCHERS * CHANGES, "us/event");
+        println!("figure {volume} {} MB", sent / 1_000_000);
     }
-    figure("modify_watched", start, CHANGES, "us/change");
-    let mut sent = 0;
-    for watcher in watchers {
-        sent += watcher.await??;
-    }
-    figure("fan_out", start, WATCHERS * CHANGES, "us/event");
-    println!("figure fan_out_volume {} MB", sent / 1_000_000);
 
     let start = Instant::now();
     for (namespace, name) in names.iter().rev().take(EVICTIONS) {
@@ -107,17 +104,51 @@ async fn one_off(pods: usize) -> Result<ApiServer, Error> {
     Ok(server)
 }
 
+/// Changes pods while watchers look on; the bytes that these have read.
+async fn fan_out(
+    server: &ApiServer,
+    names: &[(String, String)],
+    accept: &'static str,
+) -> Result<usize, Error> {
+    let now = server.shared().lock().resource_version();
+    let watchers: Vec<_> = (0..WATCHERS)
+        .map(|_| tokio::spawn(watch(server.clone(), accept, now, 3 * CHANGES)))
+        .collect();
+    // Another value each time: what changes nothing is no change.
+    let address = format!("10.9.9.9 at {now}");
+    let start = Instant::now();
+    for chunk in names[..CHANGES.min(names.len())].chunks(100) {
+        let mut store = server.shared().lock();
+        for (namespace, name) in chunk {
+            store.modify(Resource::PODS, namespace, name, |pod| {
+                pod["status"]["podIP"] = address.clone().into();
+            })?;
+        }
+        drop(store);
+        tokio::task::yield_now().await;
+    }
+    figure("modify_watched", start, CHANGES, "us/change");
+    let mut sent = 0;
+    for watcher in watchers {
+        sent += watcher.await??;
+    }
+    Ok(sent)
+}
+
 fn repeatable(runtime: &Runtime, server: &ApiServer) {
     let mut criterion = Criterion::default()
         .sample_size(20)
         .measurement_time(Duration::from_secs(3));
     let path = "/api/v1/namespaces/ns-001/pods?limit=500";
     criterion.bench_function("page_of_500", |b| {
-        b.iter(|| runtime.block_on(get(server, path)))
+        b.iter(|| runtime.block_on(get(server, path, FULL)))
+    });
+    criterion.bench_function("metadata_page_of_500", |b| {
+        b.iter(|| runtime.block_on(get(server, path, METADATA)))
     });
     criterion.bench_function("pods_of_a_node", |b| {
         let path = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-00042";
-        b.iter(|| runtime.block_on(get(server, path)));
+        b.iter(|| runtime.block_on(get(server, path, FULL)));
     });
     let mut count = 0_u64;
     criterion.bench_function("modify", |b| {
@@ -140,8 +171,9 @@ fn repeatable(runtime: &Runtime, server: &ApiServer) {
     criterion.final_summary();
 }
 
-async fn get(server: &ApiServer, path: &str) -> Result<usize, Error> {
-    let request = http::Request::get(path).body(Body::empty())?;
+async fn get(server: &ApiServer, path: &str, accept: &str) -> Result<usize, Error> {
+    let request = http::Request::get(path).header(ACCEPT, accept);
+    let request = request.body(Body::empty())?;
     Ok(server
         .clone()
         .oneshot(request)
@@ -154,11 +186,12 @@ async fn get(server: &ApiServer, path: &str) -> Result<usize, Error> {
 }
 
 /// Bytes of all pods, in pages of 500.
-async fn list_all(server: &ApiServer) -> Result<usize, Error> {
+async fn list_all(server: &ApiServer, accept: &str) -> Result<usize, Error> {
     let mut bytes = 0;
     let mut token = String::new();
     loop {
         let page = http::Request::get(format!("/api/v1/pods?limit=500&continue={token}"))
+            .header(ACCEPT, accept)
             .body(Body::empty())?;
         let mut body = server.clone().oneshot(page).await?.into_body();
         let mut head = None;
@@ -179,8 +212,14 @@ async fn list_all(server: &ApiServer) -> Result<usize, Error> {
 }
 
 /// Reads a watch from behind a version until it has seen so many pieces; their bytes.
-async fn watch(server: ApiServer, version: u64, pieces: usize) -> Result<usize, Error> {
+async fn watch(
+    server: ApiServer,
+    accept: &str,
+    version: u64,
+    pieces: usize,
+) -> Result<usize, Error> {
     let request = http::Request::get(format!("/api/v1/pods?watch=1&resourceVersion={version}"))
+        .header(ACCEPT, accept)
         .body(Body::empty())?;
     let body = server
         .oneshot(request)

@@ -9,6 +9,10 @@ use crate::store::ApiError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimError {
+    /// The API could not be served on a port of this machine.
+    #[cfg(feature = "loopback")]
+    #[error("no port of 127.0.0.1 can be had for the API: {0}; see what this system allows")]
+    Listen(#[source] std::io::Error),
     /// The scenario cannot be read or makes no sense.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),

@@ -33,7 +33,7 @@ async fn hooks_upgrade_nodes_and_the_control_plane() {
         .unwrap();
     available(&plane, "web", 4).await;
     let client = plane.client();
-    let from = plane.binaries().await.kubernetes;
+    let from = plane.binaries().await.release.kubernetes;
     assert_eq!(kubelet(&client, "node-1").await, format!("v{from}"));
 
     // The control plane: absent, begun, running, there; begun again: no harm.

@@ -6,12 +6,13 @@ use kube::ResourceExt;
 use migrate_core::WorkloadId;
 use migrate_kube::resources::{
     Deployment, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget,
-    ReplicaSet, Resolver, StatefulSet, VolumeAttachment, controller_of,
+    ReplicaSet, Resolver, StatefulSet, VolumeAttachment,
 };
 use migrate_kube::{Error, WatchEvent};
 
 use super::calls::failure;
 use super::feed::{Change, KINDS, Kind};
+use super::unsure::{ClaimKey, Unsure};
 use crate::machine::{Attachment, Input, Listed, Seen};
 
 /// Pods as the API has them.
@@ -28,11 +29,13 @@ const LATER_REFUSALS: u32 = 8;
 pub(super) struct Lens {
     resolver: Resolver,
     replica_sets: BTreeMap<String, ReplicaSet>,
-    claims: BTreeMap<(String, String), PersistentVolumeClaim>,
+    claims: BTreeMap<ClaimKey, PersistentVolumeClaim>,
+    /// Claims by the volume that they name.
+    claims_of: BTreeMap<String, BTreeSet<ClaimKey>>,
     volumes: BTreeMap<String, PersistentVolume>,
     /// Pods whose place in the model depends on objects that may still come
-    /// or change, by uid.
-    unsure: BTreeMap<String, Pod>,
+    /// or change.
+    unsure: Unsure,
     /// Pod events that wait for the first lists of what pods need.
     early: Vec<WatchEvent<Pod>>,
     listed: BTreeSet<Kind>,
@@ -197,12 +200,6 @@ impl Lens {
         Seen::new(pod.to_model(&self.resolver), version(pod))
     }
 
-    /// Shows the pods again whose place may have changed.
-    fn again(&self, concerned: impl Fn(&Pod) -> bool, inputs: &mut Vec<Input>) {
-        let pods = self.unsure.values().filter(|pod| concerned(pod));
-        inputs.extend(pods.map(|pod| Input::PodSeen(self.place(pod))));
-    }
-
     fn replica_sets(&mut self, event: WatchEvent<ReplicaSet>, inputs: &mut Vec<Input>) {
         self.note(Kind::ReplicaSets, &event);
         let mut changed = BTreeSet::new();
@@ -246,12 +243,8 @@ impl Lens {
             }
             _ => {}
         }
-        if !changed.is_empty() {
-            let concerned = |pod: &Pod| {
-                controller_of(&pod.metadata).is_some_and(|owner| changed.contains(&owner.uid))
-            };
-            self.again(concerned, inputs);
-        }
+        let concerned = self.unsure.of_owners(&changed);
+        inputs.extend(concerned.map(|pod| Input::PodSeen(self.place(pod))));
     }
 
     fn replica_set(&mut self, one: ReplicaSet, changed: &mut BTreeSet<String>) {
@@ -265,73 +258,121 @@ impl Lens {
     fn claims(&mut self, event: WatchEvent<PersistentVolumeClaim>, inputs: &mut Vec<Input>) {
         self.note(Kind::Claims, &event);
         let mut changed = BTreeSet::new();
-        let mut see = |lens: &mut Self, claim: PersistentVolumeClaim| {
-            let key = (claim.namespace().unwrap_or_default(), claim.name_any());
-            if lens.resolver.see_claim(&claim) {
-                changed.insert(key.clone());
-                if let Some(volume) = claim.spec.volume_name.clone() {
-                    let (namespace, name) = key.clone();
-                    inputs.push(Input::ClaimSeen {
-                        namespace,
-                        name,
-                        volume,
-                    });
-                }
-            }
-            lens.claims.insert(key, claim);
-        };
         match event {
             WatchEvent::Restarted(all) => {
-                for (_, old) in std::mem::take(&mut self.claims) {
-                    self.resolver.forget_claim(&old);
+                let listed: BTreeSet<ClaimKey> = all.iter().map(key).collect();
+                let known = self.claims.keys();
+                let gone: Vec<ClaimKey> = known
+                    .filter(|key| !listed.contains(*key))
+                    .cloned()
+                    .collect();
+                for key in gone {
+                    self.lose_claim(key, inputs);
                 }
-                all.into_iter().for_each(|claim| see(self, claim));
+                for claim in all {
+                    self.see_claim(claim, &mut changed, inputs);
+                }
             }
-            WatchEvent::Applied(claim) => see(self, claim),
-            WatchEvent::Deleted(claim) => {
-                self.resolver.forget_claim(&claim);
-                let key = (claim.namespace().unwrap_or_default(), claim.name_any());
-                self.claims.remove(&key);
-            }
+            WatchEvent::Applied(claim) => self.see_claim(claim, &mut changed, inputs),
+            WatchEvent::Deleted(claim) => self.lose_claim(key(&claim), inputs),
             _ => {}
         }
-        if !changed.is_empty() {
-            let concerned = |pod: &Pod| {
-                let namespace = pod.namespace().unwrap_or_default();
-                pod.claims()
-                    .any(|claim| changed.contains(&(namespace.clone(), claim)))
-            };
-            self.again(concerned, inputs);
+        self.show_with(&changed, inputs);
+    }
+
+    fn see_claim(
+        &mut self,
+        claim: PersistentVolumeClaim,
+        changed: &mut BTreeSet<ClaimKey>,
+        inputs: &mut Vec<Input>,
+    ) {
+        let key = key(&claim);
+        if self.resolver.see_claim(&claim) {
+            if let Some(volume) = claim.spec.volume_name.clone() {
+                let (namespace, name) = key.clone();
+                inputs.push(Input::ClaimSeen {
+                    namespace,
+                    name,
+                    volume,
+                });
+            }
+            changed.insert(key.clone());
+        }
+        if let Some(old) = self.claims.remove(&key) {
+            self.unlink(&key, &old);
+        }
+        if let Some(volume) = &claim.spec.volume_name {
+            let of_volume = self.claims_of.entry(volume.clone()).or_default();
+            of_volume.insert(key.clone());
+        }
+        self.claims.insert(key, claim);
+    }
+
+    fn lose_claim(&mut self, key: ClaimKey, inputs: &mut Vec<Input>) {
+        let Some(old) = self.claims.remove(&key) else {
+            return;
+        };
+        self.resolver.forget_claim(&old);
+        self.unlink(&key, &old);
+        let (namespace, name) = key;
+        inputs.push(Input::ClaimGone { namespace, name });
+    }
+
+    fn unlink(&mut self, key: &ClaimKey, claim: &PersistentVolumeClaim) {
+        let Some(volume) = &claim.spec.volume_name else {
+            return;
+        };
+        if let Some(claims) = self.claims_of.get_mut(volume) {
+            claims.remove(key);
+            if claims.is_empty() {
+                self.claims_of.remove(volume);
+            }
         }
     }
 
     fn volumes(&mut self, event: WatchEvent<PersistentVolume>, inputs: &mut Vec<Input>) {
         self.note(Kind::Volumes, &event);
-        let mut changed = false;
+        let mut changed = BTreeSet::new();
         match event {
             WatchEvent::Restarted(all) => {
-                for (_, old) in std::mem::take(&mut self.volumes) {
-                    self.resolver.forget_volume(&old);
+                let old = std::mem::take(&mut self.volumes);
+                let listed: BTreeSet<String> = all.iter().map(ResourceExt::name_any).collect();
+                for (_, gone) in old.iter().filter(|(name, _)| !listed.contains(*name)) {
+                    self.resolver.forget_volume(gone);
                 }
                 for volume in all {
-                    changed |= self.resolver.see_volume(&volume);
-                    self.volumes.insert(volume.name_any(), volume);
+                    self.see_volume(volume, &mut changed);
                 }
             }
-            WatchEvent::Applied(volume) => {
-                changed = self.resolver.see_volume(&volume);
-                self.volumes.insert(volume.name_any(), volume);
-            }
+            WatchEvent::Applied(volume) => self.see_volume(volume, &mut changed),
             WatchEvent::Deleted(volume) => {
                 self.resolver.forget_volume(&volume);
                 self.volumes.remove(&volume.name_any());
             }
             _ => {}
         }
-        if changed {
-            self.again(|pod| pod.claims().next().is_some(), inputs);
-        }
+        self.show_with(&changed, inputs);
     }
+
+    /// Notes the claims of a volume that is elsewhere now.
+    fn see_volume(&mut self, volume: PersistentVolume, changed: &mut BTreeSet<ClaimKey>) {
+        let name = volume.name_any();
+        if self.resolver.see_volume(&volume) {
+            let claims = self.claims_of.get(&name).into_iter().flatten();
+            changed.extend(claims.cloned());
+        }
+        self.volumes.insert(name, volume);
+    }
+
+    /// Shows the pods with these claims again: their place may have changed.
+    fn show_with(&self, claims: &BTreeSet<ClaimKey>, inputs: &mut Vec<Input>) {
+        let concerned = self.unsure.with_claims(claims);
+        inputs.extend(concerned.map(|pod| Input::PodSeen(self.place(pod))));
+    }
+}
+
+fn key(claim: &PersistentVolumeClaim) -> ClaimKey {
+    (claim.namespace().unwrap_or_default(), claim.name_any())
 }
 
 fn version(object: &impl ResourceExt) -> u64 {
@@ -429,3 +470,6 @@ fn nodes(event: WatchEvent<Node>, inputs: &mut Vec<Input>) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ mod feed;
 mod lens;
 mod rehearse;
 mod report;
+mod unsure;
 mod writes;
 
 pub use rehearse::{Rehearsal, Rehearsed, Rehearser};

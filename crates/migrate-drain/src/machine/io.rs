@@ -122,8 +122,15 @@ pub enum Input {
         /// It had been cordoned by someone else before us.
         was_unschedulable: bool,
     },
-    /// A claim is bound to a volume. Remembered also when the claim goes: one
-    /// made for a pod goes with it, and its volume is still to be detached.
+    /// A claim is gone. What it was bound to is remembered: one made for a pod
+    /// goes with it, and its volume is still to be detached.
+    ClaimGone {
+        /// Namespace.
+        namespace: String,
+        /// The claim's name.
+        name: String,
+    },
+    /// A claim is bound to a volume.
     ClaimSeen {
         /// Namespace.
         namespace: String,

@@ -29,6 +29,7 @@ mod options;
 mod pods;
 mod release;
 mod room;
+mod slots;
 mod stage;
 mod state;
 #[cfg(test)]

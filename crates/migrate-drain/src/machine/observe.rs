@@ -15,6 +15,7 @@ impl Drain {
         match input {
             Input::Answer { request, answer } => self.answered(request, answer),
             Input::Cancel => self.cancel(),
+            Input::ClaimGone { namespace, name } => self.view.lose_claim(namespace, name),
             Input::ClaimSeen {
                 namespace,
                 name,
@@ -32,15 +33,18 @@ impl Drain {
             Input::NoRoom { node, away } => self.no_room(&node, away),
             Input::Move { node, pods } => self.begin_move(node, pods),
             Input::NodeGone(node) => self.node_gone(&node),
+            Input::NodeSeen(seen) if self.view.is_past_node(&seen) => {}
             Input::NodeSeen(seen) => self.node_seen(&seen),
             Input::NodesAdded(nodes) => nodes.into_iter().for_each(|node| self.add(node)),
             Input::PdbGone { namespace, name } => self.budget_gone(&namespace, &name),
+            Input::PdbSeen(seen) if self.view.is_past_budget(&seen) => {}
             Input::PdbSeen(seen) => self.budget_seen(&seen),
             Input::PodGone(id) => {
                 if let Some(pod) = self.view.lose_pod(&id.uid) {
                     self.pod_left(&pod);
                 }
             }
+            Input::PodSeen(seen) if self.view.is_past_pod(&seen) => {}
             Input::PodSeen(seen) => self.pod_seen(seen),
             Input::Release(node) => self.release(node),
             Input::Restored {
@@ -62,6 +66,7 @@ impl Drain {
             Input::VolumeDetached { name } => self.detached(&name),
             Input::VolumeSeen(attachment) => self.attached(attachment),
             Input::WorkloadGone(id) => self.workload_gone(&id),
+            Input::WorkloadSeen(seen) if self.view.is_past_workload(&seen) => {}
             Input::WorkloadSeen(seen) => self.workload_seen(&seen),
         }
     }
@@ -87,6 +92,7 @@ impl Drain {
                         self.budget_gone(&namespace, &name);
                     }
                 }
+                self.view.budgets_listed();
                 all.iter().for_each(|seen| self.budget_seen(seen));
             }
             Listed::Nodes(all) => {
@@ -97,6 +103,7 @@ impl Drain {
                         self.node_gone(&name);
                     }
                 }
+                self.view.nodes_listed();
                 all.iter().for_each(|seen| self.node_seen(seen));
             }
             Listed::Pods(all) => {
@@ -110,6 +117,7 @@ impl Drain {
                         self.pod_left(&pod);
                     }
                 }
+                self.view.pods_listed();
                 all.into_iter().for_each(|seen| self.pod_seen(seen));
             }
             Listed::Workloads { kind, all } => {
@@ -119,6 +127,7 @@ impl Drain {
                         self.workload_gone(&id);
                     }
                 }
+                self.view.workloads_listed(&kind);
                 all.iter().for_each(|seen| self.workload_seen(seen));
             }
         }

@@ -1,16 +1,19 @@
 //! What the machine has seen of the cluster.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use migrate_core::{DisruptionBudget, Node, Pod, PodId, Workload, WorkloadId, only_host};
 
 use super::io::{Attachment, Seen};
-
-/// Uids of pods that are gone, so that a late sighting does not bring them
-/// back. Bounded: the oldest are dropped.
-const TOMBSTONES: usize = 16_384;
+use super::slots::{Graves, Slots};
 
 /// The newest known state of every object, with the indexes a drain needs.
+///
+/// What is gone is remembered, so that a late sighting does not bring it back:
+/// [`TOMBSTONES`](super::slots::TOMBSTONES) of each kind, the oldest forgotten
+/// first. An event about a forgotten one is known by its version, see
+/// [`Graves`]; a list, or a look at a node, is taken as it is: it says what is
+/// there, and the events after it what has changed since.
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pods: BTreeMap<String, Seen<Pod>>,
@@ -21,30 +24,29 @@ pub(super) struct View {
     healthy: BTreeMap<WorkloadId, u32>,
     /// Pods of counted workloads that they want.
     wanted: BTreeMap<WorkloadId, u32>,
+    /// Uids of pods that are gone.
     gone: BTreeSet<String>,
-    gone_in_order: VecDeque<String>,
-    budgets: BTreeMap<(String, String), Slot<DisruptionBudget>>,
-    workloads: BTreeMap<WorkloadId, Slot<Workload>>,
-    nodes: BTreeMap<String, Slot<Node>>,
-    /// Volume by namespace and claim.
-    claims: BTreeMap<(String, String), String>,
+    graves: Graves<String>,
+    budgets: Slots<(String, String), DisruptionBudget>,
+    /// By kind, since each kind has a watch of its own.
+    workloads: BTreeMap<String, Slots<WorkloadId, Workload>>,
+    nodes: Slots<String, Node>,
+    /// Volume by namespace and claim; also of claims that are gone, while they
+    /// are remembered.
+    claims: BTreeMap<(String, String), Claim>,
+    claims_gone: Graves<(String, String)>,
+    /// How many claims have gone.
+    claims_lost: u64,
     attachments: BTreeMap<String, Attachment>,
     attached_to: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// An object by name. The version outlives the object, so that a late
-/// sighting does not bring it back.
+/// What a claim is bound to.
 #[derive(Clone, Debug)]
-struct Slot<T> {
-    value: Option<T>,
-    version: u64,
-}
-
-impl<T> Slot<T> {
-    /// Whether a sighting at `version` is not from the past.
-    fn admits(&self, version: u64) -> bool {
-        version == 0 || version > self.version || (version == self.version && self.value.is_some())
-    }
+struct Claim {
+    volume: String,
+    /// The number of its going; `None` while it is there.
+    gone: Option<u64>,
 }
 
 /// What the sighting of a pod meant.
@@ -71,11 +73,13 @@ impl View {
             healthy: BTreeMap::new(),
             wanted: BTreeMap::new(),
             gone: BTreeSet::new(),
-            gone_in_order: VecDeque::new(),
-            budgets: BTreeMap::new(),
+            graves: Graves::new(),
+            budgets: Slots::new(),
             workloads: BTreeMap::new(),
-            nodes: BTreeMap::new(),
+            nodes: Slots::new(),
             claims: BTreeMap::new(),
+            claims_gone: Graves::new(),
+            claims_lost: 0,
             attachments: BTreeMap::new(),
             attached_to: BTreeMap::new(),
         }
@@ -120,7 +124,7 @@ impl View {
             let late = seen.version != 0 && seen.version < known.version;
             if late && known.value.id.uid != id.uid {
                 // It had the name before the one we know.
-                self.bury(id.uid);
+                self.bury(id.uid, seen.version);
                 return PodNews::Nothing;
             }
             if late || known.value == seen.value {
@@ -130,8 +134,7 @@ impl View {
         let replaced = match self.names.get(&name) {
             Some(uid) if *uid != id.uid => {
                 let uid = uid.clone();
-                self.bury(uid.clone());
-                self.drop_pod(&uid).map(Box::new)
+                self.lose_pod(&uid).map(Box::new)
             }
             _ => None,
         };
@@ -142,7 +145,8 @@ impl View {
 
     /// Takes the pod out for good.
     pub(super) fn lose_pod(&mut self, uid: &str) -> Option<Pod> {
-        self.bury(uid.to_owned());
+        let version = self.pods.get(uid).map_or(0, |seen| seen.version);
+        self.bury(uid.to_owned(), version);
         self.drop_pod(uid)
     }
 
@@ -152,14 +156,22 @@ impl View {
         self.drop_pod(uid)
     }
 
-    fn bury(&mut self, uid: String) {
-        if self.gone.insert(uid.clone()) {
-            self.gone_in_order.push_back(uid);
-        }
-        while self.gone_in_order.len() > TOMBSTONES {
-            if let Some(oldest) = self.gone_in_order.pop_front() {
-                self.gone.remove(&oldest);
-            }
+    /// Every pod has been listed: what was forgotten before says nothing of the
+    /// events that follow.
+    pub(super) fn pods_listed(&mut self) {
+        self.graves.forget_reach();
+    }
+
+    /// Whether an event shows a pod that is gone and forgotten.
+    pub(super) fn is_past_pod(&self, seen: &Seen<Pod>) -> bool {
+        !self.pods.contains_key(&seen.value.id.uid) && self.graves.reach(seen.version)
+    }
+
+    fn bury(&mut self, uid: String, version: u64) {
+        if self.gone.insert(uid.clone())
+            && let Some((oldest, _)) = self.graves.bury(uid, version)
+        {
+            self.gone.remove(&oldest);
         }
     }
 
@@ -211,61 +223,112 @@ impl View {
 
     /// True when it says something new.
     pub(super) fn see_budget(&mut self, seen: &Seen<DisruptionBudget>) -> bool {
-        let key = (seen.value.namespace.clone(), seen.value.name.clone());
-        see(&mut self.budgets, key, seen)
+        self.budgets.see(key_of(&seen.value), seen)
     }
 
     pub(super) fn lose_budget(&mut self, namespace: &str, name: &str) -> bool {
-        lose(&mut self.budgets, &(namespace.to_owned(), name.to_owned()))
+        let key = (namespace.to_owned(), name.to_owned());
+        self.budgets.lose(&key)
+    }
+
+    /// As [`pods_listed`](Self::pods_listed).
+    pub(super) fn budgets_listed(&mut self) {
+        self.budgets.listed();
+    }
+
+    pub(super) fn is_past_budget(&self, seen: &Seen<DisruptionBudget>) -> bool {
+        self.budgets.is_past(&key_of(&seen.value), seen.version)
     }
 
     pub(super) fn budget_names(&self) -> Vec<(String, String)> {
-        present(&self.budgets).map(|(key, _)| key.clone()).collect()
+        self.budgets.present().map(|(key, _)| key.clone()).collect()
     }
 
     // Workloads.
 
     pub(super) fn workload(&self, id: &WorkloadId) -> Option<&Workload> {
-        self.workloads.get(id).and_then(|slot| slot.value.as_ref())
+        self.workloads.get(&id.kind)?.get(id)
     }
 
     pub(super) fn see_workload(&mut self, seen: &Seen<Workload>) -> bool {
-        see(&mut self.workloads, seen.value.id.clone(), seen)
+        let id = &seen.value.id;
+        let of_kind = self.workloads.entry(id.kind.clone());
+        of_kind.or_insert_with(Slots::new).see(id.clone(), seen)
     }
 
     pub(super) fn lose_workload(&mut self, id: &WorkloadId) -> bool {
-        lose(&mut self.workloads, id)
+        let of_kind = self.workloads.get_mut(&id.kind);
+        of_kind.is_some_and(|slots| slots.lose(id))
+    }
+
+    /// As [`pods_listed`](Self::pods_listed).
+    pub(super) fn workloads_listed(&mut self, kind: &str) {
+        if let Some(of_kind) = self.workloads.get_mut(kind) {
+            of_kind.listed();
+        }
+    }
+
+    pub(super) fn is_past_workload(&self, seen: &Seen<Workload>) -> bool {
+        let id = &seen.value.id;
+        let of_kind = self.workloads.get(&id.kind);
+        of_kind.is_some_and(|slots| slots.is_past(id, seen.version))
     }
 
     pub(super) fn workloads_of_kind(&self, kind: &str) -> Vec<WorkloadId> {
-        present(&self.workloads)
-            .filter(|(id, _)| id.kind == kind)
-            .map(|(id, _)| id.clone())
-            .collect()
+        let of_kind = self.workloads.get(kind).into_iter();
+        let present = of_kind.flat_map(Slots::present);
+        present.map(|(id, _)| id.clone()).collect()
     }
 
     // Nodes.
 
     pub(super) fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(name).and_then(|slot| slot.value.as_ref())
+        self.nodes.get(&name.to_owned())
     }
 
     pub(super) fn node_names(&self) -> Vec<String> {
-        present(&self.nodes).map(|(name, _)| name.clone()).collect()
+        self.nodes.present().map(|(name, _)| name.clone()).collect()
     }
 
     pub(super) fn see_node(&mut self, seen: &Seen<Node>) -> bool {
-        see(&mut self.nodes, seen.value.name.clone(), seen)
+        self.nodes.see(seen.value.name.clone(), seen)
     }
 
     pub(super) fn lose_node(&mut self, name: &str) -> bool {
-        lose(&mut self.nodes, &name.to_owned())
+        self.nodes.lose(&name.to_owned())
+    }
+
+    /// As [`pods_listed`](Self::pods_listed).
+    pub(super) fn nodes_listed(&mut self) {
+        self.nodes.listed();
+    }
+
+    pub(super) fn is_past_node(&self, seen: &Seen<Node>) -> bool {
+        self.nodes.is_past(&seen.value.name, seen.version)
     }
 
     // Volumes.
 
     pub(super) fn see_claim(&mut self, namespace: String, name: String, volume: String) {
-        self.claims.insert((namespace, name), volume);
+        let claim = Claim { volume, gone: None };
+        self.claims.insert((namespace, name), claim);
+    }
+
+    /// The claim is gone; what it was bound to is remembered for the pod that had
+    /// it, for as long as others are.
+    pub(super) fn lose_claim(&mut self, namespace: String, name: String) {
+        let key = (namespace, name);
+        let Some(claim) = self.claims.get_mut(&key).filter(|one| one.gone.is_none()) else {
+            return;
+        };
+        self.claims_lost += 1;
+        claim.gone = Some(self.claims_lost);
+        if let Some((oldest, number)) = self.claims_gone.bury(key, self.claims_lost)
+            // One that came back since has another number, or none.
+            && self.claims.get(&oldest).is_some_and(|one| one.gone == Some(number))
+        {
+            self.claims.remove(&oldest);
+        }
     }
 
     /// The volumes that a pod's claims are bound to.
@@ -273,7 +336,7 @@ impl View {
         let key = |claim: &String| (pod.id.namespace.clone(), claim.clone());
         let claims = pod.claims.iter().map(key);
         claims
-            .filter_map(|key| self.claims.get(&key).cloned())
+            .filter_map(|key| self.claims.get(&key).map(|claim| claim.volume.clone()))
             .collect()
     }
 
@@ -308,7 +371,7 @@ impl View {
     /// Why only the pod's own node can host it, if that can be proved.
     pub(super) fn only_host(&self, uid: &str) -> Option<String> {
         let pod = self.pod(uid)?;
-        let nodes = present(&self.nodes).map(|(_, node)| node);
+        let nodes = self.nodes.present().map(|(_, node)| node);
         let uids = self.by_namespace.get(&pod.id.namespace);
         let neighbours = uids.into_iter().flatten();
         only_host(pod, nodes, neighbours.filter_map(|uid| self.pod(uid)))
@@ -333,35 +396,86 @@ fn forget_in(index: &mut BTreeMap<String, BTreeSet<String>>, key: &str, member: 
     }
 }
 
-/// Takes note of an object by name; true when it says something new.
-fn see<K: Ord, T: Clone + PartialEq>(
-    slots: &mut BTreeMap<K, Slot<T>>,
-    key: K,
-    seen: &Seen<T>,
-) -> bool {
-    let slot = slots.entry(key).or_insert(Slot {
-        value: None,
-        version: 0,
-    });
-    if !slot.admits(seen.version) {
-        return false;
-    }
-    slot.version = slot.version.max(seen.version);
-    let news = slot.value.as_ref() != Some(&seen.value);
-    if news {
-        slot.value = Some(seen.value.clone());
-    }
-    news
+fn key_of(budget: &DisruptionBudget) -> (String, String) {
+    (budget.namespace.clone(), budget.name.clone())
 }
 
-fn lose<K: Ord, T>(slots: &mut BTreeMap<K, Slot<T>>, key: &K) -> bool {
-    slots
-        .get_mut(key)
-        .is_some_and(|slot| slot.value.take().is_some())
-}
+#[cfg(test)]
+mod tests {
+    use super::super::slots::TOMBSTONES;
+    use super::*;
 
-fn present<K, T>(slots: &BTreeMap<K, Slot<T>>) -> impl Iterator<Item = (&K, &T)> + Clone {
-    slots
-        .iter()
-        .filter_map(|(key, slot)| slot.value.as_ref().map(|value| (key, value)))
+    const MANY: u64 = 2 * TOMBSTONES as u64;
+
+    fn pod(uid: u64, version: u64) -> Seen<Pod> {
+        let name = uid.to_string();
+        Seen::new(Pod::new(PodId::new("shop", &name, &name), "n-1"), version)
+    }
+
+    fn all_gone() -> View {
+        let mut view = View::new();
+        for number in 1..=MANY {
+            view.see_pod(pod(number, number));
+            view.lose_pod(&number.to_string());
+        }
+        view
+    }
+
+    #[test]
+    fn pods_that_are_gone_are_bounded_and_none_comes_back() {
+        let mut view = all_gone();
+        assert_eq!(view.gone.len(), TOMBSTONES);
+        for number in 1..=MANY {
+            let late = pod(number, number);
+            let past = view.is_past_pod(&late);
+            assert!(
+                past || matches!(view.see_pod(late), PodNews::Nothing),
+                "{number}"
+            );
+        }
+        assert!(view.pod_ids().is_empty());
+        assert!(!view.is_past_pod(&pod(MANY + 1, MANY + 1)), "a new one");
+        view.see_pod(pod(MANY + 1, MANY + 1));
+        // What follows a list may be older than what was seen before it: an API
+        // server that lags must not hide a pod for good.
+        let lost = view.miss_pod(&(MANY + 1).to_string());
+        assert!(lost.is_some());
+        view.pods_listed();
+        assert!(!view.is_past_pod(&pod(MANY + 1, 1)));
+    }
+
+    #[test]
+    fn a_claim_that_is_gone_tells_its_volume_until_many_others_have_gone() {
+        let mut view = View::new();
+        let key = |number: u64| ("shop".to_owned(), format!("c-{number}"));
+        let mut with_claim = pod(1, 1).value;
+        with_claim.claims = vec!["c-0".to_owned()];
+        let see = |view: &mut View, number: u64| {
+            let (namespace, name) = key(number);
+            view.see_claim(namespace, name, format!("v-{number}"));
+        };
+        let lose = |view: &mut View, number: u64| {
+            let (namespace, name) = key(number);
+            view.lose_claim(namespace, name);
+        };
+        see(&mut view, 0);
+        lose(&mut view, 0);
+        lose(&mut view, 0);
+        for number in 1..TOMBSTONES as u64 {
+            see(&mut view, number);
+            lose(&mut view, number);
+        }
+        assert_eq!(view.volumes_of(&with_claim), ["v-0"]);
+        see(&mut view, TOMBSTONES as u64);
+        lose(&mut view, TOMBSTONES as u64);
+        assert_eq!(view.volumes_of(&with_claim), Vec::<String>::new());
+        assert_eq!(view.claims.len(), TOMBSTONES);
+        // One that is there is not forgotten, however many go.
+        see(&mut view, 0);
+        for number in 1..=MANY {
+            see(&mut view, number);
+            lose(&mut view, number);
+        }
+        assert_eq!(view.volumes_of(&with_claim), ["v-0"]);
+    }
 }

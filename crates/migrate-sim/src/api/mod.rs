@@ -3,6 +3,8 @@
 //! [`ApiServer`] is a [`tower::Service`] over [`http::Request`], so it stands
 //! where a network connection would: [`ApiServer::client`] gives a
 //! [`kube::Client`] whose requests, pages and watches are those of a real one.
+//! With the feature `loopback`, `ApiServer::listen` serves it on a port too, for
+//! other processes.
 //!
 //! Not there: server-side apply (415), protobuf, tables, conversion between
 //! API versions, admission plugins other than namespaces and default
@@ -15,6 +17,8 @@ mod discovery;
 mod eviction;
 mod fault;
 mod filter;
+#[cfg(feature = "loopback")]
+mod loopback;
 mod outage;
 mod patch;
 mod query;
@@ -36,6 +40,8 @@ pub use self::access::AccessRule;
 pub use self::audit::AuditEntry;
 pub use self::body::ResponseBody;
 pub use self::fault::{Contended, Fault};
+#[cfg(feature = "loopback")]
+pub use self::loopback::Loopback;
 pub use self::route::RequestInfo;
 
 use self::fault::Faults;

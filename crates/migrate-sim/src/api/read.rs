@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::body::Pieces;
 use super::filter::Filter;
 use super::query::Query;
-use crate::store::{ApiError, Object, Resource, Store, encode};
+use crate::store::{ApiError, Object, Resource, Store, encode, encode_metadata};
 
 /// How objects are shown, as the `Accept` header asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
     /// As they are.
     Full,
-    /// `PartialObjectMetadata` only; encoded for each request.
+    /// `PartialObjectMetadata` only.
     Metadata,
 }
 
@@ -35,7 +35,7 @@ impl View {
     pub(super) fn bytes(self, object: &Object) -> Bytes {
         match self {
             Self::Full => object.bytes(),
-            Self::Metadata => self.bytes_of(&object.json),
+            Self::Metadata => object.metadata_bytes(),
         }
     }
 
@@ -43,11 +43,7 @@ impl View {
     pub(super) fn bytes_of(self, json: &Value) -> Bytes {
         match self {
             Self::Full => encode(json),
-            Self::Metadata => encode(&json!({
-                "kind": "PartialObjectMetadata",
-                "apiVersion": "meta.k8s.io/v1",
-                "metadata": json["metadata"],
-            })),
+            Self::Metadata => encode_metadata(json),
         }
     }
 

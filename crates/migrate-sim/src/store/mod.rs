@@ -30,8 +30,8 @@ use serde_json::{Value, json};
 
 pub use self::delete::{DeleteOptions, Deleted, Propagation};
 pub use self::error::{ApiError, Cause};
-pub(crate) use self::object::encode;
 pub use self::object::{Change, ChangeKind, Object};
+pub(crate) use self::object::{encode, encode_metadata};
 pub use self::resource::Resource;
 pub use self::shared::{Shared, StoreGuard};
 

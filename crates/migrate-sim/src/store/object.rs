@@ -25,6 +25,7 @@ pub struct Object {
     /// The object as JSON, with `apiVersion` and `kind`.
     pub json: Value,
     bytes: OnceLock<Bytes>,
+    metadata_bytes: OnceLock<Bytes>,
 }
 
 /// What happened to an object.
@@ -73,12 +74,22 @@ impl Object {
             rv,
             json,
             bytes: OnceLock::new(),
+            metadata_bytes: OnceLock::new(),
         }
     }
 
     /// The JSON text of this version; made once, shared by every reader.
     pub fn bytes(&self) -> Bytes {
         self.bytes.get_or_init(|| encode(&self.json)).clone()
+    }
+
+    /// The JSON text of this version as `PartialObjectMetadata`; made once, shared
+    /// by every reader.
+    pub fn metadata_bytes(&self) -> Bytes {
+        let bytes = self
+            .metadata_bytes
+            .get_or_init(|| encode_metadata(&self.json));
+        bytes.clone()
     }
 
     /// `metadata.uid`.
@@ -168,8 +179,43 @@ impl Ord for ByKey {
     }
 }
 
+/// JSON text of the `PartialObjectMetadata` of an object.
+pub(crate) fn encode_metadata(object: &Value) -> Bytes {
+    let mut text =
+        br#"{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":"#.to_vec();
+    text.extend_from_slice(&encode(&object["metadata"]));
+    text.push(b'}');
+    Bytes::from(text)
+}
+
 /// JSON text of a value.
 pub(crate) fn encode(value: &Value) -> Bytes {
     // Serialising a `Value` cannot fail: its keys are strings and its numbers finite.
     Bytes::from(serde_json::to_vec(value).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn metadata_is_encoded_once_and_is_all_there_is() {
+        let json = json!({
+            "apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": "n-1"},
+            "metadata": {"name": "web", "namespace": "shop", "labels": {"a": "\"b\""}},
+        });
+        let pod = Object::new(Resource::PODS, 7, json);
+        let first = pod.metadata_bytes();
+        let read: Value = serde_json::from_slice(&first).unwrap();
+        assert_eq!(
+            read,
+            json!({
+                "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                "metadata": pod.json["metadata"],
+            })
+        );
+        assert_eq!(first.as_ptr(), pod.metadata_bytes().as_ptr());
+    }
 }

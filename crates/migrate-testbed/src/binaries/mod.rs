@@ -3,13 +3,13 @@
 mod golang;
 mod node;
 mod source;
+mod version;
 
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use golang::Go;
@@ -23,19 +23,20 @@ pub(crate) use node::NodeBinaries;
 /// Where the programs of one release are.
 ///
 /// Each program is looked for on its own, in this order:
-/// 1. in the folder `KUBEBUILDER_ASSETS`; programs of Kubernetes count only if
-///    `kube-apiserver --version` there is of the minor version asked for;
-/// 2. in the cache, `${KUBE_MIGRATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kube-migrate}/testbed`,
-///    by exact version;
+/// 1. in the folder `KUBEBUILDER_ASSETS`;
+/// 2. in the cache, `${KUBE_MIGRATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kube-migrate}/testbed`;
 /// 3. else it is built with Go 1.26 or newer from Go modules, into the cache.
+///
+/// # Guarantees
+/// Every program of Kubernetes and of etcd is of exactly the version in
+/// [`release`](Self::release): it was run and has said so. So was what else
+/// comes from `KUBEBUILDER_ASSETS`; what has no way to say it is not taken from
+/// there.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Binaries {
     /// The release these programs belong to.
     pub release: Release,
-    /// Version of the Kubernetes programs without `v`; differs from
-    /// `release.kubernetes` where `KUBEBUILDER_ASSETS` holds another patch.
-    pub kubernetes: String,
     /// etcd.
     pub etcd: PathBuf,
     /// etcdctl.
@@ -91,27 +92,16 @@ impl Binaries {
     pub fn find_or_build(minor: u32, progress: &dyn Fn(&Progress)) -> Result<Self, Error> {
         let release = Release::of_minor(minor)?;
         let search = Search::from_env()?;
-        let (
-            kubernetes,
-            [
-                kube_apiserver,
-                kube_controller_manager,
-                kube_scheduler,
-                kubectl,
-            ],
-        ) = {
-            let from_assets = search.assets_version(minor);
-            let source = Source::kubernetes(release.kubernetes);
-            let use_assets = from_assets.is_some();
-            let programs = search.all(&source, use_assets, progress)?;
-            let version = from_assets.unwrap_or_else(|| release.kubernetes.to_owned());
-            (version, programs)
-        };
-        let [etcd, etcdctl] = search.all(&Source::etcd(release.etcd), true, progress)?;
-        let [kwok] = search.all(&Source::kwok(KWOK), true, progress)?;
+        let [
+            kube_apiserver,
+            kube_controller_manager,
+            kube_scheduler,
+            kubectl,
+        ] = search.all(&Source::kubernetes(release.kubernetes), progress)?;
+        let [etcd, etcdctl] = search.all(&Source::etcd(release.etcd), progress)?;
+        let [kwok] = search.all(&Source::kwok(KWOK), progress)?;
         Ok(Self {
             release,
-            kubernetes,
             etcd,
             etcdctl,
             kube_apiserver,
@@ -171,28 +161,13 @@ impl Search {
         })
     }
 
-    /// The version of the assets' kube-apiserver if it is of this minor.
-    fn assets_version(&self, minor: u32) -> Option<String> {
-        let server = self.assets.as_ref()?.join("kube-apiserver");
-        let output = Command::new(server).arg("--version").output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        let version = text.trim().strip_prefix("Kubernetes v")?;
-        let same = version.split('.').nth(1)? == minor.to_string();
-        same.then(|| version.to_owned())
-    }
-
     /// All programs of a source, in the order the source lists them.
     fn all<const N: usize>(
         &self,
         source: &Source<N>,
-        use_assets: bool,
         progress: &dyn Fn(&Progress),
     ) -> Result<[PathBuf; N], Error> {
-        let look = || {
-            source
-                .programs()
-                .map(|program| self.find(source, program, use_assets))
-        };
+        let look = || source.programs().map(|program| self.find(source, program));
         let mut found = look();
         if found.iter().any(Option::is_none) {
             self.build(source, &found, progress)?;
@@ -203,23 +178,30 @@ impl Search {
         if let Some((program, _)) = missing.first() {
             return Err(Error::Build {
                 what: source.describe(program),
-                log: "the Go tool reported success but left no program".to_owned(),
+                log: "the Go tool reported success but left no program that says this version"
+                    .to_owned(),
             });
         }
         Ok(found.map(Option::unwrap_or_default))
     }
 
-    fn find<const N: usize>(
-        &self,
-        source: &Source<N>,
-        program: &str,
-        use_assets: bool,
-    ) -> Option<PathBuf> {
-        let assets = self.assets.iter().filter(|_| use_assets).cloned();
-        assets
-            .chain([self.cache.join(source.folder())])
-            .map(|folder| folder.join(program))
-            .find(|path| path.is_file())
+    fn find<const N: usize>(&self, source: &Source<N>, program: &str) -> Option<PathBuf> {
+        let from_assets = self.assets.iter().map(|folder| folder.join(program));
+        from_assets
+            .filter(|path| version::is_said(source, program, path))
+            .chain(self.cached(source, program))
+            .next()
+    }
+
+    /// The program in the cache, if it is what its folder says: what people have
+    /// put there or a disk has lost is built anew.
+    fn cached<const N: usize>(&self, source: &Source<N>, program: &str) -> Option<PathBuf> {
+        let path = self.cache.join(source.folder()).join(program);
+        let right = match source.says_version_when_built() {
+            true => version::is_said(source, program, &path),
+            false => path.is_file(),
+        };
+        right.then_some(path)
     }
 
     fn build<const N: usize>(
@@ -248,7 +230,7 @@ impl Search {
         }
         // Whoever held the lock may have built them.
         let still_missing: Vec<_> = missing()
-            .filter(|program| !folder.join(program).is_file())
+            .filter(|program| self.cached(source, program).is_none())
             .collect();
         if still_missing.is_empty() {
             return Ok(());
@@ -259,6 +241,7 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
     use std::sync::Mutex;
 
     use super::*;
@@ -273,12 +256,18 @@ case "$1 $2" in
     build*)
         for word in "$@"; do
             case "$word" in */fails) echo "no such package" >&2; exit 1 ;; esac
-            [ "$previous" = -o ] && printf part > "$word" && sleep 0.2 && printf ial >> "$word"
+            if [ "$previous" = -o ]; then
+                printf '#!/bin/sh\n' > "$word"; sleep 0.2
+                echo "echo etcd Version: 3.6.16" >> "$word"; chmod 755 "$word"
+            fi
             previous=$word
         done
         echo built >> "$here/builds" ;;
 esac
 "#;
+
+    /// What the stand-in has built when it is complete.
+    const WHOLE: &str = "#!/bin/sh\necho etcd Version: 3.6.16\n";
 
     /// Written by another process: while this one has a file open for writing
     /// and forks in another thread, the file cannot be run.
@@ -306,16 +295,14 @@ esac
         let said = Mutex::new(Vec::new());
         let build = || {
             let progress = |progress: &Progress| said.lock().unwrap().push(progress.to_string());
-            let programs = search
-                .all(&Source::etcd("3.6.16"), true, &progress)
-                .unwrap();
+            let programs = search.all(&Source::etcd("3.6.16"), &progress).unwrap();
             programs.map(|path| fs::read_to_string(path).unwrap())
         };
         let found = std::thread::scope(|scope| {
             let builders = [scope.spawn(build), scope.spawn(build)];
             builders.map(|builder| builder.join().unwrap())
         });
-        assert_eq!(found, [["partial", "partial"], ["partial", "partial"]]);
+        assert_eq!(found, [[WHOLE, WHOLE], [WHOLE, WHOLE]]);
         let builds = fs::read_to_string(folder.path().join("builds")).unwrap();
         assert_eq!(
             builds.lines().count(),
@@ -341,7 +328,7 @@ esac
             go: PathBuf::from("go"),
         };
         let progress = |progress: &Progress| println!("{progress}");
-        let found = search.all(&Source::etcd("3.6.16"), true, &progress);
+        let found = search.all(&Source::etcd("3.6.16"), &progress);
         let [etcd, etcdctl] = found.unwrap();
         for (program, argument) in [(etcd, "--version"), (etcdctl, "version")] {
             let output = Command::new(program).arg(argument).output().unwrap();
@@ -355,12 +342,12 @@ esac
         let folder = tempfile::tempdir().unwrap();
         let search = search(folder.path());
         let source = Source::<1>::kwok("0.8.0").with_program("fails");
-        let error = search.all(&source, true, &|_| {}).unwrap_err().to_string();
+        let error = search.all(&source, &|_| {}).unwrap_err().to_string();
         assert!(
             error.contains("fails 0.8.0") && error.contains("no such package"),
             "{error}"
         );
-        assert!(search.find(&source, "fails", true).is_none());
+        assert!(search.find(&source, "fails").is_none());
     }
 
     #[test]
@@ -368,7 +355,7 @@ esac
         let folder = tempfile::tempdir().unwrap();
         let mut search = search(folder.path());
         let error = |search: &Search| {
-            let missing = search.all(&Source::etcd("3.6.16"), true, &|_| {});
+            let missing = search.all(&Source::etcd("3.6.16"), &|_| {});
             missing.unwrap_err().to_string()
         };
         search.go = folder.path().join("no-such-go");
@@ -383,26 +370,70 @@ esac
         assert!(error(&search).contains("its Go is too old (go1.25.9)"));
     }
 
-    #[test]
-    fn assets_count_for_their_own_minor_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut search = search(folder.path());
-        let assets = folder.path().join("assets");
+    /// A folder of assets with a server of 1.36.3 and an etcd of another release.
+    fn with_assets(folder: &Path) -> Search {
+        let mut search = search(folder);
+        let assets = folder.join("assets");
+        let server = "#!/bin/sh\necho Kubernetes v1.36.3\n";
+        executable(&assets.join("kube-apiserver"), server);
         executable(
-            &assets.join("kube-apiserver"),
-            "#!/bin/sh\necho Kubernetes v1.36.9\n",
+            &assets.join("etcd"),
+            "#!/bin/sh\necho etcd Version: 3.6.1\n",
         );
-        executable(&assets.join("etcd"), "");
-        search.assets = Some(assets.clone());
-        assert_eq!(search.assets_version(36).as_deref(), Some("1.36.9"));
-        assert_eq!(search.assets_version(37), None);
-        executable(&search.cache.join("k8s-v1.36.3/kube-apiserver"), "");
-        let server = |use_assets| {
+        search.assets = Some(assets);
+        search
+    }
+
+    #[test]
+    fn assets_count_for_their_very_release_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let search = with_assets(folder.path());
+        let server = |version| search.find(&Source::kubernetes(version), "kube-apiserver");
+        let assets = search.assets.clone().unwrap();
+        assert!(server("1.36.3").unwrap().starts_with(&assets));
+        for other in ["1.36.30", "1.36.2", "1.37.2", "1.36", "6.3"] {
+            assert_eq!(server(other), None, "{other}");
+        }
+        let [etcd, etcdctl] = search.all(&Source::etcd("3.6.16"), &|_| {}).unwrap();
+        assert!(etcd.starts_with(&search.cache) && etcdctl.starts_with(&search.cache));
+        // What cannot say its version is not taken from there.
+        executable(&assets.join("loopback"), "");
+        assert!(
             search
-                .find(&Source::kubernetes("1.36.3"), "kube-apiserver", use_assets)
-                .unwrap()
-        };
-        assert!(server(true).starts_with(&assets));
-        assert!(server(false).starts_with(&search.cache));
+                .find(&Source::cni_plugins("1.9.1"), "loopback")
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn what_the_cache_has_under_a_wrong_version_is_built_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let search = search(folder.path());
+        let source = Source::etcd("3.6.16");
+        let cached = search.cache.join(source.folder());
+        executable(
+            &cached.join("etcd"),
+            "#!/bin/sh\necho etcd Version: 3.5.9\n",
+        );
+        executable(&cached.join("etcdctl"), WHOLE);
+        let found = search.all(&source, &|_| {}).unwrap();
+        assert_eq!(
+            found.map(|path| fs::read_to_string(path).unwrap()),
+            [WHOLE, WHOLE]
+        );
+        let builds = fs::read_to_string(folder.path().join("builds")).unwrap();
+        assert_eq!(builds.lines().count(), 1, "etcdctl was right");
+    }
+
+    #[test]
+    fn a_build_that_says_another_version_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let search = search(folder.path());
+        let error = search.all(&Source::etcd("3.6.17"), &|_| {}).unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.contains("etcd 3.6.17") && said.contains("says this version"),
+            "{said}"
+        );
     }
 }

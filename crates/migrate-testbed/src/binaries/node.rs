@@ -25,20 +25,19 @@ pub(crate) struct NodeBinaries {
 }
 
 impl NodeBinaries {
-    /// As [`Binaries::find_or_build`]; the rest is never taken from
-    /// `KUBEBUILDER_ASSETS`, which holds none of it.
+    /// As [`Binaries::find_or_build`].
     pub(crate) fn find_or_build(minor: u32, progress: &dyn Fn(&Progress)) -> Result<Self, Error> {
         let release = Release::of_minor(minor)?;
         let search = Search::from_env()?;
         let control_plane = Binaries::find_or_build(minor, progress)?;
         let node = Source::kubernetes_node(release.kubernetes);
-        let [kubeadm, kubelet, kube_proxy] = search.all(&node, false, progress)?;
+        let [kubeadm, kubelet, kube_proxy] = search.all(&node, progress)?;
         let kubeadm_parts = release.kubeadm.ok_or(Error::UnknownMinor { minor })?;
         let coredns = Source::coredns(kubeadm_parts.coredns);
-        let [coredns] = search.all(&coredns, false, progress)?;
+        let [coredns] = search.all(&coredns, progress)?;
         let etcd = Source::etcd(kubeadm_parts.etcd);
-        let [etcd, etcdctl] = search.all(&etcd, false, progress)?;
-        let cni_plugins = search.all(&Source::cni_plugins(CNI_PLUGINS), false, progress)?;
+        let [etcd, etcdctl] = search.all(&etcd, progress)?;
+        let cni_plugins = search.all(&Source::cni_plugins(CNI_PLUGINS), progress)?;
         Ok(Self {
             control_plane,
             kubeadm,

@@ -129,6 +129,25 @@ impl<const N: usize> Source<N> {
         format!("{program} {}", self.version)
     }
 
+    /// What makes a program print its version; `None` for network plugins,
+    /// which have no such flag.
+    pub(super) fn version_arguments(&self, program: &str) -> Option<&'static [&'static str]> {
+        match (self.kind, program) {
+            (Kind::CniPlugins, _) => None,
+            (Kind::CoreDns, _) => Some(&["-version"]),
+            (Kind::Etcd, "etcdctl") => Some(&["version"]),
+            (Kind::Kubernetes, "kubeadm") => Some(&["version", "-o", "short"]),
+            (Kind::Kubernetes, "kubectl") => Some(&["version", "--client"]),
+            (Kind::Etcd | Kind::Kubernetes | Kind::Kwok, _) => Some(&["--version"]),
+        }
+    }
+
+    /// Whether what is built here says the version it is built from: others'
+    /// release scripts set it, or their source names it later than the tag.
+    pub(super) fn says_version_when_built(&self) -> bool {
+        matches!(self.kind, Kind::Etcd | Kind::Kubernetes)
+    }
+
     /// Import path of a program's package.
     pub(super) fn package(&self, program: &str) -> String {
         match (self.kind, program) {

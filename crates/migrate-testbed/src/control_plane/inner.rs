@@ -76,7 +76,7 @@ impl Inner {
             scheduler: pki.kubeconfig(&Identity::new("system:kube-scheduler"))?,
             kwok: pki.kubeconfig(&Identity::master("testbed:kwok"))?,
         };
-        let stages = kwok::stages(&binaries.kubernetes, options.pod_ready_after);
+        let stages = kwok::stages(binaries.release.kubernetes, options.pod_ready_after);
         for (name, text) in [("audit.yaml", audit::POLICY), ("kwok.yaml", &stages)] {
             fs::write(run_dir.path().join(name), text)
                 .map_err(Error::io(format!("writing {name}")))?;
@@ -160,8 +160,8 @@ impl Inner {
 
     pub(crate) async fn swap_to(&self, target: Binaries) -> Result<Swap, Error> {
         let mut components = self.components.lock().await;
-        let from = components.binaries.kubernetes.clone();
-        let to = target.kubernetes.clone();
+        let from = components.binaries.release.kubernetes;
+        let to = target.release.kubernetes;
         let begun = Instant::now();
         let mut api_away = Duration::ZERO;
         if from != to || !components.are_all_there() {
@@ -181,8 +181,8 @@ impl Inner {
             self.start_controllers(&mut components)?;
         }
         Ok(Swap {
-            from,
-            to,
+            from: from.to_owned(),
+            to: to.to_owned(),
             api_away,
             total: begun.elapsed(),
         })

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use super::call::{Answer, Call, Phase, Target};
 use super::node;
 use crate::control_plane::{Inner, client};
-use crate::{Binaries, Error};
+use crate::{Binaries, Error, Release};
 
 /// The memory of the hooks of one control plane.
 pub(super) struct Actions {
@@ -193,9 +193,13 @@ impl Actions {
             version: version.to_owned(),
         };
         let minor = version.split('.').nth(1).and_then(|text| text.parse().ok());
-        let binaries = self.inner.find(minor.ok_or_else(unknown)?).await?;
-        let same = format!("v{}", binaries.kubernetes) == version;
-        same.then_some(binaries).ok_or_else(unknown)
+        let release = minor.and_then(|minor| Release::of_minor(minor).ok());
+        match release {
+            Some(release) if format!("v{}", release.kubernetes) == version => {
+                self.inner.find(release.minor).await
+            }
+            _ => Err(unknown()),
+        }
     }
 
     async fn client(&self) -> Result<&kube::Client, Error> {

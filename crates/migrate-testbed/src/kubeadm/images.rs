@@ -53,7 +53,7 @@ impl Images {
         rootfs: &Path,
     ) -> Result<Self, Error> {
         let folder = cached_in()?;
-        let version = format!("v{}", binaries.control_plane.kubernetes);
+        let version = format!("v{}", binaries.control_plane.release.kubernetes);
         let program = |name: &str, tag: &str, path: &Path| {
             let inside = format!("usr/local/bin/{name}");
             let image = Image::new(name, tag, [format!("/{inside}")]).with(&inside, path);

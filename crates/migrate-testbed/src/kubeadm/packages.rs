@@ -23,7 +23,7 @@ pub(super) fn write(releases: &[NodeBinaries], folder: &Path) -> Result<(), Erro
     fs::create_dir_all(folder).map_err(Error::io("making the folder of packages"))?;
     let mut index = String::new();
     for release in releases {
-        let version = package_version(&release.control_plane.kubernetes);
+        let version = package_version(release.control_plane.release.kubernetes);
         let cni = Package::new("kubernetes-cni", &cni_version(&version));
         let cni = release.cni_plugins.iter().fold(cni, |package, path| {
             let name = path.file_name().unwrap_or_default();

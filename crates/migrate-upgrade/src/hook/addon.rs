@@ -68,6 +68,12 @@ impl AddonHook {
         self
     }
 
+    /// The addons by name, and what applies each.
+    pub(super) fn appliers(&self) -> impl Iterator<Item = (&String, &CommandHook)> {
+        let addons = self.addons.iter();
+        addons.map(|(name, programs)| (name, &programs.apply))
+    }
+
     fn programs(&self, action: &Action) -> Result<&Programs, Error> {
         let name = action.target.name();
         self.addons.get(name).ok_or_else(|| Error::BadHook {

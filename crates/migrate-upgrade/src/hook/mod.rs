@@ -2,6 +2,7 @@
 
 mod addon;
 mod child;
+mod examine;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,11 @@ pub(crate) use child::{Child, Exit};
 /// `probe` looks at the target and says where the action stands: 0 =
 /// succeeded, 10 = running, 20 = absent (never begun), 75 = failed, trying
 /// again may help, anything else = failed for good. It changes nothing.
+///
+/// As a part of step 1 ([`PrepareEnvironment`](migrate_core::PrepareEnvironment))
+/// it probes all targets once before anything starts; a probe that is asked of
+/// an action nobody has begun, under an id no run uses, says 20, or 0 where the
+/// target is at the version.
 ///
 /// # Guarantees
 /// `begin` of this driver returns at once; the program runs on beside it. One

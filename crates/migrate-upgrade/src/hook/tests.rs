@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use migrate_core::{Addon, Fence, Moment, Phase, Point, StepErrorKind, UpgradeAddons};
+use migrate_core::{
+    Addon, ClusterId, ClusterModel, ControlPlaneMember, Fence, Finding, Moment, Node, Phase, Point,
+    Policy, PrepareEnvironment, Severity, StepErrorKind, StepInput, UpgradeAddons,
+};
 
 use super::*;
 
@@ -299,4 +302,128 @@ fn an_addon_without_its_programs_is_refused_by_name() {
     assert!(AddonHook::new(std::slice::from_ref(&addon)).is_ok());
     addon.undo = Some(scripts.0.path().join("none"));
     assert!(refused(&addon).contains("none"));
+}
+
+/// Two members and `workers` nodes, one of each at the target already.
+fn input(workers: usize) -> StepInput {
+    let version = |text: &str| text.parse::<migrate_core::KubeVersion>().unwrap();
+    let (from, to) = (version("v1.36.3"), version("v1.37.2"));
+    let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+    let member =
+        |name, version: &migrate_core::KubeVersion| ControlPlaneMember::new(name, version.clone());
+    model.control_plane = vec![member("cp-1", &from), member("cp-2", &to)];
+    let nodes = (1..=workers).map(|number| Node::new(format!("w-{number:02}"), from.clone()));
+    model.nodes = nodes.chain([Node::new("w-at", to.clone())]).collect();
+    StepInput::new(Arc::new(model), Arc::new(Policy::default()), to)
+}
+
+async fn examined(hook: &dyn PrepareEnvironment, input: &StepInput) -> Vec<Finding> {
+    hook.run(&cx(), input).await.unwrap().findings
+}
+
+#[tokio::test]
+async fn every_target_to_be_changed_is_probed_before_the_start() {
+    let scripts = Scripts::new();
+    let hook = scripts.hook(
+        "echo $KUBE_MIGRATE_PHASE $KUBE_MIGRATE_TARGET $KUBE_MIGRATE_NODE >> asked
+         case $KUBE_MIGRATE_NODE in w-01) exit 0 ;; esac
+         exit 20",
+    );
+    assert_eq!(examined(&hook, &input(2)).await, []);
+    let asked = scripts.read("asked");
+    let mut asked: Vec<&str> = asked.lines().collect();
+    asked.sort_unstable();
+    let expected = [
+        "probe control-plane cp-1",
+        "probe node w-01",
+        "probe node w-02",
+    ];
+    assert_eq!(asked, expected);
+
+    // One node goes back: it alone, although it has reached the target.
+    let back = input(2).with_way_back(Some("w-at"));
+    assert_eq!(examined(&hook, &back).await, []);
+    assert_eq!(
+        scripts.read("asked").lines().last(),
+        Some("probe node w-at")
+    );
+    let asked = scripts.read("asked");
+    assert_eq!(asked.lines().count(), expected.len() + 1);
+
+    assert_eq!(examined(&hook, &input(2).with_dry_run(true)).await, []);
+    assert_eq!(scripts.read("asked"), asked, "a dry run calls no hook");
+}
+
+#[tokio::test]
+async fn a_hook_that_does_not_answer_keeps_a_run_from_starting() {
+    let scripts = Scripts::new();
+    let body = "case $KUBE_MIGRATE_NODE in
+             cp-1) exit 20 ;;
+             w-01) echo no route; exit 255 ;;
+             w-02) exit 10 ;;
+             w-03) exit 75 ;;
+             w-04) sleep 1000 ;;
+         esac
+         exit 20";
+    let hook = scripts.hook(body);
+    let hook = hook.with_probe_timeout(Duration::from_millis(500));
+    let found = examined(&hook, &input(5)).await;
+    let told: Vec<_> = found
+        .iter()
+        .map(|finding| (finding.code.as_str(), finding.severity))
+        .collect();
+    let expected = [
+        ("KM-HOOK-005", Severity::Blocker),
+        ("KM-HOOK-006", Severity::Warning),
+    ];
+    assert_eq!(told, expected, "{found:?}");
+    let broken = &found[0].evidence;
+    for part in ["node w-01, node w-04 (of 5)", "exited with 255: no route"] {
+        assert!(broken.contains(part), "{broken}");
+    }
+    let odd = &found[1].evidence;
+    assert!(odd.contains("node w-02, node w-03 (of 5)"), "{odd}");
+    assert!(found[0].object.name.ends_with("/hook"), "{}", found[0]);
+
+    // Taken away since it was named.
+    std::fs::remove_file(scripts.0.path().join("hook")).unwrap();
+    let found = examined(&hook, &input(1)).await;
+    assert_eq!(found.len(), 2, "one for each of the two programs");
+    assert!(
+        found[0].to_string().contains("cannot be started"),
+        "{}",
+        found[0]
+    );
+}
+
+/// Each of a thousand could take thirty seconds.
+#[tokio::test]
+async fn a_hook_that_is_broken_is_not_asked_about_every_node() {
+    let scripts = Scripts::new();
+    let hook = scripts.hook("echo x >> asked; [ $KUBE_MIGRATE_TARGET = node ] || exit 20; exit 1");
+    let found = examined(&hook, &input(60)).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    let evidence = &found[0].evidence;
+    assert!(evidence.contains("of 8 asked, of 60 in all"), "{evidence}");
+    let asked = scripts.read("asked").lines().count();
+    assert!((9..=17).contains(&asked), "{asked} with those under way");
+}
+
+#[tokio::test]
+async fn an_addon_is_probed_too_and_a_cancelled_run_asks_no_more() {
+    let scripts = Scripts::new();
+    let hook = addon(&scripts, "exit $(cat says)", "touch verified");
+    for (says, expected) in [("20", None), ("0", None), ("3", Some("KM-HOOK-005"))] {
+        std::fs::write(scripts.0.path().join("says"), says).unwrap();
+        let found = examined(&hook, &input(0)).await;
+        let code = found.first().map(|finding| finding.code.as_str());
+        assert_eq!(code, expected, "{found:?}");
+    }
+    assert!(!scripts.0.path().join("verified").exists());
+
+    let hangs = scripts.hook("exec sleep 1000");
+    let cancel = migrate_core::Cancellation::new();
+    cancel.cancel();
+    let error = PrepareEnvironment::run(&hangs, &cx().with_cancel(cancel), &input(1)).await;
+    assert_eq!(error.unwrap_err().kind, StepErrorKind::Cancelled);
 }

@@ -35,19 +35,29 @@ pull_images() {
     done <<< "$images"
 }
 
-# The installed kubeadm if it is the target's, or one unpacked beside it.
+# The installed kubeadm if it is the target's, or one unpacked beside it. The
+# lists of packages are brought up to date only if those there will not do: that
+# takes a while, and `resolve_all` may have done it a moment ago.
 target_kubeadm() {
     local work=$1 target=$2 version
     if [ "$(kubeadm version -o short 2> /dev/null || true)" = "v$target" ]; then
         command -v kubeadm
         return
     fi
-    update_lists
-    version=$(resolve kubeadm "$target" "$3")
-    (cd "$work" && apt_get download "kubeadm=$version" >&2) \
-        || die "$RETRY" "the package kubeadm $version cannot be downloaded"
+    version=$(newest_version kubeadm "$target" "$3")
+    if [ -z "$version" ] || ! download "$work" "kubeadm=$version"; then
+        update_lists
+        version=$(resolve kubeadm "$target" "$3")
+        download "$work" "kubeadm=$version" \
+            || die "$RETRY" "the package kubeadm $version cannot be downloaded"
+    fi
     dpkg-deb --extract "$work"/kubeadm_*.deb "$work/package"
     echo "$work/package/usr/bin/kubeadm"
+}
+
+# download FOLDER PACKAGE=VERSION: into that folder.
+download() {
+    (cd "$1" && apt_get download "$2" >&2)
 }
 
 present_images() {

@@ -9,6 +9,7 @@ use crate::Local;
 use crate::unit::tests::check;
 
 mod backups;
+mod lists;
 mod options;
 mod programs;
 mod surveyed;

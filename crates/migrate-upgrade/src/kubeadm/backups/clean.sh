@@ -2,7 +2,7 @@
 # runs have made kubeadm put aside, SECONDS after it was, except the newest of
 # its kind. Exit codes: those of lock_node, 11 a step is going on.
 clean() {
-    local state=$1 tmp=$5/etc/kubernetes/tmp keep=$6 run record name age
+    local state=$1 tmp=$5/etc/kubernetes/tmp keep=$6 run record name age there
     lock_node "$1" "$2" "$3" "$4"
     shift 6
     if ! (flock -n 9) 9>> "$state/step.lock"; then
@@ -15,7 +15,9 @@ clean() {
             age=$(($(date +%s) - $(stat --format=%Y "$record")))
             # Only names of this form: nothing else can be meant.
             while read -r name; do
-                if ! backups_in "$tmp" | grep -Fxq -- "$name"; then continue; fi
+                # No pipe: `grep -q` leaves it at once, whose writer then fails.
+                there=$(backups_in "$tmp")
+                if ! grep -Fxq -- "$name" <<< "$there"; then continue; fi
                 if [ "$age" -lt "$keep" ]; then
                     echo "kept $name it is too young"
                 elif [ "$name" = "$(newest_like "$tmp" "$name")" ]; then

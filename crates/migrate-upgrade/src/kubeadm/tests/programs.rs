@@ -28,6 +28,8 @@ const PROGRAMS: &[(&str, &str)] = &[
         done
         case ${words[0]} in
             update)
+                echo updated >> "$w/updates"
+                if [ -e "$w/newly-available" ]; then mv "$w/newly-available" "$w/available"; fi
                 if [ -e "$w/lists-are-busy" ]; then
                     echo 'E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7' >&2
                     exit 100
@@ -50,7 +52,11 @@ const PROGRAMS: &[(&str, &str)] = &[
                     fi
                 done
                 if [ "$simulate" ]; then cat "$w/drags" 2> /dev/null; fi ;;
-            download) : > "${words[1]/=/_}.deb" ;;
+            download)
+                if ! grep -qx -- "${words[1]#*=}" "$w/downloadable" 2> /dev/null && [ -e "$w/downloadable" ]; then
+                    exit 100
+                fi
+                : > "${words[1]/=/_}.deb" ;;
         esac
         exit 0"#,
     ),
