@@ -2,19 +2,22 @@
 
 mod estimate;
 mod findings;
+mod measured;
 mod order;
 mod path;
+mod rehearsal;
 mod simulate;
 mod times;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, PhaseDurations};
 use migrate_core::impossible::check_unknown;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
 use migrate_core::{
-    Action, ActionId, ClusterModel, KubeVersion, Node, Outcome, Phase, Plan, PlannedAction,
+    Action, ActionId, ClusterModel, KubeVersion, Moment, Node, Outcome, Phase, Plan, PlannedAction,
     PlannedMember, PlannedPool, PlannedSlot, PlannedTask, Point, Policy, Target, content_hash,
 };
 use rustc_hash::FxHashMap;
@@ -23,7 +26,10 @@ use crate::intern::Interned;
 use crate::machine::Machine;
 use crate::rollout::spec;
 use crate::{ActionResult, Command, Error, Input, Recorded};
-use simulate::{Fed, Step, simulate};
+use measured::Means;
+pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
+pub use rehearsal::{Difference, Timeline, rehearse};
+use simulate::{Fed, Step, predicted, simulate};
 use times::Times;
 
 /// Makes plans.
@@ -47,6 +53,7 @@ pub struct Planner<'a> {
     policy: &'a Policy,
     target: KubeVersion,
     durations: PhaseDurations,
+    measured: Option<Means>,
     transfer: Option<(Bytes, BytesPerSecond)>,
     model_hash: Option<String>,
     parent: Option<&'a Plan>,
@@ -88,6 +95,7 @@ impl<'a> Planner<'a> {
             policy,
             target,
             durations: PhaseDurations::default(),
+            measured: None,
             transfer: None,
             model_hash: None,
             parent: None,
@@ -118,6 +126,17 @@ impl<'a> Planner<'a> {
     #[must_use]
     pub fn with_durations(mut self, durations: PhaseDurations) -> Self {
         self.durations = durations;
+        self
+    }
+
+    /// Predicts with what was measured before, in the place of the durations of
+    /// the same phases: the mean of a pool, or of all workers for a pool that was
+    /// never measured; what was never measured at all keeps its duration. Drains
+    /// are stretched so that their mean is what was measured; how they differ
+    /// within a pool is still told by the pods of each node.
+    #[must_use]
+    pub fn with_measured(mut self, measured: &Measured) -> Self {
+        self.measured = Some(Means::of(measured));
         self
     }
 
@@ -206,10 +225,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn run(
-        &self,
-        record: impl FnMut(migrate_core::Moment, Fed),
-    ) -> Result<(Plan, Vec<Step>), Error> {
+    fn run(&self, record: impl FnMut(Moment, Fed)) -> Result<(Plan, Vec<Step>), Error> {
         self.model.ensure_known()?;
         match self.way_back {
             Some(node) => path::check_way_back(self.model, node, &self.target)?,
@@ -239,21 +255,15 @@ impl<'a> Planner<'a> {
         })?;
         let mut machine = Machine::new(&spec, &interned);
         let start = self.model.taken_at;
-        let member_times = Times::of_member(&self.durations);
+        let member_times = self.member_times();
         let task_times = self.task_times(&plan.tasks);
         let times = simulate::Alone {
             member: member_times,
             tasks: &task_times,
         };
-        let steps = simulate(&mut machine, start, &interned, &jobs, times, record);
-        plan.schedule = steps
-            .iter()
-            .map(|step| {
-                let target = target_of(&plan, step.target);
-                let (begin, end) = (step.begin.since(start), step.end.since(start));
-                PlannedAction::new(target, step.phase, begin, end)
-            })
-            .collect();
+        let lasts = predicted(&jobs, times);
+        let steps = simulate(&mut machine, start, self.model, &interned, lasts, record);
+        plan.schedule = schedule(&plan, start, &steps);
         plan.estimate = estimate::estimate(
             &plan,
             &interned,
@@ -301,6 +311,9 @@ impl<'a> Planner<'a> {
                 });
             }
         }
+        if let Some(means) = &self.measured {
+            apply(means, &mut jobs);
+        }
         order::sort(&mut jobs, interned, self.policy, self.runner_on);
         jobs
     }
@@ -338,8 +351,25 @@ impl<'a> Planner<'a> {
     }
 
     fn task_times(&self, tasks: &[PlannedTask]) -> Vec<Times> {
-        let times = |task: &PlannedTask| Times::of_task(&self.durations, &task.target);
+        let times = |task: &PlannedTask| {
+            let times = Times::of_task(&self.durations, &task.target);
+            match TargetKind::of(&task.target) {
+                Some(kind) => self.as_measured(times, &kind),
+                None => times,
+            }
+        };
         tasks.iter().map(times).collect()
+    }
+
+    fn member_times(&self) -> Times {
+        self.as_measured(Times::of_member(&self.durations), &TargetKind::Members)
+    }
+
+    fn as_measured(&self, times: Times, kind: &TargetKind) -> Times {
+        match &self.measured {
+            Some(means) => times.measured(|phase| means.mean(kind, phase)),
+            None => times,
+        }
     }
 
     /// The plan without its predictions.
@@ -354,7 +384,7 @@ impl<'a> Planner<'a> {
             *size += 1;
         }
         let has_windows = !self.policy.rollout.calendar().is_always_open();
-        let member_times = Times::of_member(&self.durations);
+        let member_times = self.member_times();
         let pools: Vec<PlannedPool> = sizes
             .iter()
             .map(|(name, size)| {
@@ -451,6 +481,36 @@ fn from_of(plan: &Plan, target: u32) -> &KubeVersion {
         Place::Slot(at) => &plan.slots[at].from,
         Place::Task(_) => &plan.from,
     }
+}
+
+/// Puts what was measured of each pool in the place of what is predicted.
+fn apply(means: &Means, jobs: &mut [Job<'_>]) {
+    let mut drains: BTreeMap<String, (u32, Duration)> = BTreeMap::new();
+    for job in jobs.iter() {
+        let (nodes, predicted) = drains.entry(job.pool.to_owned()).or_default();
+        *nodes += 1;
+        *predicted = predicted.saturating_add(job.times.of(Phase::Drain));
+    }
+    for job in jobs {
+        let pool = job.pool.to_owned();
+        let (nodes, predicted) = drains.get(&pool).copied().unwrap_or_default();
+        let kind = TargetKind::Nodes { pool };
+        job.times = job.times.measured(|phase| means.mean(&kind, phase));
+        if let Some(mean) = means.mean(&kind, Phase::Drain) {
+            let total = mean.saturating_mul(nodes);
+            job.times.scale_drain(total, predicted, mean);
+        }
+    }
+}
+
+/// What was begun, from the start on.
+fn schedule(plan: &Plan, start: Moment, steps: &[Step]) -> Vec<PlannedAction> {
+    let planned = steps.iter().map(|step| {
+        let target = target_of(plan, step.target);
+        let (begin, end) = (step.begin.since(start), step.end.since(start));
+        PlannedAction::new(target, step.phase, begin, end)
+    });
+    planned.collect()
 }
 
 /// Where in a plan a target is.

@@ -18,7 +18,7 @@ use crate::intern::Interned;
 use crate::machine::{Cause, Emit, Ended, Halt, Machine, Mode, Obstacle, State};
 pub use input::{ActionResult, Command, Input, Recorded, StopReason};
 use names::Names;
-pub(crate) use names::spec;
+pub(crate) use names::{checked_spec, spec};
 pub use replay::replay;
 pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 

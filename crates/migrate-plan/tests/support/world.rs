@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use migrate_core::{
     ActionId, BudgetKey, BudgetLedger, ClusterModel, Moment, OnDeadline, Outcome, Phase, Plan,
-    Policy, Target,
+    PlannedAction, Policy, Target,
 };
-use migrate_plan::{ActionResult, Command, Input, Planner, Recorded, Rollout, TargetState};
+use migrate_plan::{
+    ActionResult, Command, Input, Measured, Planner, Recorded, Rollout, TargetState, Timeline,
+};
 
 use super::{Cluster, NEW, OLD, Random, addons, version};
 
@@ -362,6 +364,53 @@ impl World {
             Entry::Out(..) => None,
         };
         self.log.iter().filter_map(of).collect()
+    }
+
+    /// Every action from its begin to its end, in the order of the begins.
+    pub(crate) fn timeline(&self) -> Timeline {
+        let start = self.model.taken_at;
+        let mut actions: Vec<PlannedAction> = Vec::new();
+        let mut running: BTreeMap<ActionId, usize> = BTreeMap::new();
+        for entry in &self.log {
+            match entry {
+                Entry::Out(at, Command::Begin { action }) => {
+                    let begin = at.since(start);
+                    running.insert(action.id.clone(), actions.len());
+                    let target = action.target.clone();
+                    actions.push(PlannedAction::new(target, action.phase, begin, begin));
+                }
+                Entry::In(Recorded {
+                    at,
+                    input: Input::ActionEnded { id, .. },
+                }) => {
+                    if let Some(place) = running.remove(id) {
+                        actions[place].end = at.since(start);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Timeline::new(actions)
+    }
+
+    /// What each action took, in the order of the ends.
+    pub(crate) fn measured(&self) -> Measured {
+        let actions = self.timeline().actions;
+        let ends = self.log.iter().filter_map(|entry| match entry {
+            Entry::In(Recorded {
+                input: Input::ActionEnded { id, .. },
+                ..
+            }) => {
+                let of =
+                    |it: &&PlannedAction| ActionId::new(&self.plan.id, &it.target, it.phase) == *id;
+                actions.iter().find(of)
+            }
+            _ => None,
+        });
+        let took = ends.map(|it| (it.target.clone(), it.phase, it.end - it.start));
+        let mut seen = BTreeSet::new();
+        let first = took.filter(|it| seen.insert((it.0.clone(), it.1)));
+        Measured::of_run(self.model.taken_at, first)
     }
 
     pub(crate) fn commands(&self) -> Vec<Command> {
