@@ -32,7 +32,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u32, 1, 2, 99]),
     );
     let abort = prop::option::weighted(0.3, 0..60u64);
-    (shape, day, gates, any::<[bool; 7]>(), abort).prop_map(
+    (shape, day, gates, any::<[bool; 8]>(), abort).prop_map(
         |(
             (seed, members, control_plane_nodes, pools, workloads),
             (retry, fail, replace, defer, noise),
@@ -52,6 +52,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 pools,
                 workloads,
                 canary: flags[0],
+                runner: flags[7],
                 skip: flags[1],
                 retry,
                 fail,

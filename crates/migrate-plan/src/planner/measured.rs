@@ -9,6 +9,8 @@ use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{DocumentError, Moment, Phase, Target};
 use serde::{Deserialize, Serialize};
 
+use super::Job;
+
 const WHAT: &str = "record of measured durations";
 
 /// Version of the JSON form of [`Measured`]. A reader refuses a newer one.
@@ -241,6 +243,26 @@ impl Means {
 const fn any_worker() -> TargetKind {
     TargetKind::Nodes {
         pool: String::new(),
+    }
+}
+
+/// Puts what was measured of each pool in the place of what is predicted.
+pub(super) fn apply(means: &Means, jobs: &mut [Job<'_>]) {
+    let mut drains: BTreeMap<String, (u32, Duration)> = BTreeMap::new();
+    for job in jobs.iter() {
+        let (nodes, predicted) = drains.entry(job.pool.to_owned()).or_default();
+        *nodes += 1;
+        *predicted = predicted.saturating_add(job.times.of(Phase::Drain));
+    }
+    for job in jobs {
+        let pool = job.pool.to_owned();
+        let (nodes, predicted) = drains.get(&pool).copied().unwrap_or_default();
+        let kind = TargetKind::Nodes { pool };
+        job.times = job.times.measured(|phase| means.mean(&kind, phase));
+        if let Some(mean) = means.mean(&kind, Phase::Drain) {
+            let total = mean.saturating_mul(nodes);
+            job.times.scale_drain(total, predicted, mean);
+        }
     }
 }
 

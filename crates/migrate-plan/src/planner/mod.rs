@@ -7,18 +7,18 @@ mod order;
 mod path;
 mod rehearsal;
 mod simulate;
+mod targets;
 mod times;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, PhaseDurations};
 use migrate_core::impossible::check_unknown;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
 use migrate_core::{
-    Action, ActionId, ClusterModel, KubeVersion, Moment, Node, Outcome, Phase, Plan, PlannedAction,
-    PlannedMember, PlannedPool, PlannedSlot, PlannedTask, Point, Policy, Target, content_hash,
+    Action, ActionId, ClusterModel, KubeVersion, Moment, Node, Outcome, Phase, Plan, PlannedMember,
+    PlannedPool, PlannedSlot, PlannedTask, Point, Policy, Target, content_hash,
 };
 use rustc_hash::FxHashMap;
 
@@ -30,6 +30,7 @@ use measured::Means;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
 pub use rehearsal::{Difference, Timeline, rehearse};
 use simulate::{Fed, Step, predicted, simulate};
+use targets::{from_of, schedule, target_of};
 use times::Times;
 
 /// Makes plans.
@@ -113,9 +114,10 @@ impl<'a> Planner<'a> {
         self
     }
 
-    /// Puts `node`, where the runner's own pod is, at the end of the order: of
-    /// all workers, or of all control-plane nodes. The order is one of priority,
-    /// so a node that is held up by something else may still begin later.
+    /// Puts `node`, where the runner's own pod is, at the end: it begins once all
+    /// other workers, or all other control-plane nodes, are done or given up, and
+    /// none of them begins while it is in work. Told that the pod is elsewhere
+    /// ([`Input::RunnerSeen`]), the rollout has that node wait instead.
     #[must_use]
     pub fn with_runner_on(mut self, node: &'a str) -> Self {
         self.runner_on = Some(node);
@@ -312,7 +314,7 @@ impl<'a> Planner<'a> {
             }
         }
         if let Some(means) = &self.measured {
-            apply(means, &mut jobs);
+            measured::apply(means, &mut jobs);
         }
         order::sort(&mut jobs, interned, self.policy, self.runner_on);
         jobs
@@ -407,6 +409,7 @@ impl<'a> Planner<'a> {
                 let node = &job.node.name;
                 let mut slot = PlannedSlot::new(name, job.pool, node, from.clone());
                 slot.canary = job.canary;
+                slot.hosts_runner = self.runner_on == Some(node.as_str());
                 if has_windows {
                     slot.length = job.times.total();
                 }
@@ -458,75 +461,5 @@ impl<'a> Planner<'a> {
         plan.at_target = at_target;
         plan.id = plan.identity();
         Ok(plan)
-    }
-}
-
-/// The target with this number: members first, then slots, then tasks.
-fn target_of(plan: &Plan, target: u32) -> Target {
-    match place(plan, target) {
-        Place::Member(at) => Target::ControlPlane {
-            member: plan.control_plane[at].name.clone(),
-        },
-        Place::Slot(at) => Target::Node {
-            pool: plan.slots[at].pool.clone(),
-            node: plan.slots[at].node.clone(),
-        },
-        Place::Task(at) => plan.tasks[at].target.clone(),
-    }
-}
-
-fn from_of(plan: &Plan, target: u32) -> &KubeVersion {
-    match place(plan, target) {
-        Place::Member(at) => &plan.control_plane[at].from,
-        Place::Slot(at) => &plan.slots[at].from,
-        Place::Task(_) => &plan.from,
-    }
-}
-
-/// Puts what was measured of each pool in the place of what is predicted.
-fn apply(means: &Means, jobs: &mut [Job<'_>]) {
-    let mut drains: BTreeMap<String, (u32, Duration)> = BTreeMap::new();
-    for job in jobs.iter() {
-        let (nodes, predicted) = drains.entry(job.pool.to_owned()).or_default();
-        *nodes += 1;
-        *predicted = predicted.saturating_add(job.times.of(Phase::Drain));
-    }
-    for job in jobs {
-        let pool = job.pool.to_owned();
-        let (nodes, predicted) = drains.get(&pool).copied().unwrap_or_default();
-        let kind = TargetKind::Nodes { pool };
-        job.times = job.times.measured(|phase| means.mean(&kind, phase));
-        if let Some(mean) = means.mean(&kind, Phase::Drain) {
-            let total = mean.saturating_mul(nodes);
-            job.times.scale_drain(total, predicted, mean);
-        }
-    }
-}
-
-/// What was begun, from the start on.
-fn schedule(plan: &Plan, start: Moment, steps: &[Step]) -> Vec<PlannedAction> {
-    let planned = steps.iter().map(|step| {
-        let target = target_of(plan, step.target);
-        let (begin, end) = (step.begin.since(start), step.end.since(start));
-        PlannedAction::new(target, step.phase, begin, end)
-    });
-    planned.collect()
-}
-
-/// Where in a plan a target is.
-enum Place {
-    Member(usize),
-    Slot(usize),
-    Task(usize),
-}
-
-fn place(plan: &Plan, target: u32) -> Place {
-    let at = target as usize;
-    let slot = at.checked_sub(plan.control_plane.len());
-    let task = slot.and_then(|slot| slot.checked_sub(plan.slots.len()));
-    match (slot, task) {
-        (_, Some(task)) => Place::Task(task),
-        (Some(slot), None) => Place::Slot(slot),
-        (None, None) => Place::Member(at),
     }
 }

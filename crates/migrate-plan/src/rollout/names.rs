@@ -182,6 +182,7 @@ pub(crate) fn spec(
             node,
             pool,
             canary: slot.canary,
+            hosts_runner: slot.hosts_runner,
             length: slot.length,
         });
     }

@@ -34,6 +34,8 @@ pub(crate) struct Scenario {
     /// Replicas, and allowance of a real budget if it has one.
     pub(crate) workloads: Vec<(usize, Option<i32>)>,
     pub(crate) canary: bool,
+    /// The runner is on one of the nodes; where there is noise, it also moves.
+    pub(crate) runner: bool,
     pub(crate) skip: bool,
     /// Chances in per cent, per action or per event.
     pub(crate) retry: u64,
@@ -84,6 +86,7 @@ enum Event {
     NodeGone(String),
     Budget(BudgetKey, u32),
     Pause(bool),
+    Runner(String),
     Cancel,
     Start,
 }
@@ -92,7 +95,11 @@ impl World {
     pub(crate) fn new(scenario: Scenario) -> Self {
         let mut random = Random(scenario.seed);
         let (model, policy) = cluster(&scenario, &mut random);
-        let planner = Planner::new(&model, &policy, version(NEW));
+        let mut planner = Planner::new(&model, &policy, version(NEW));
+        if scenario.runner {
+            let place = random.below(model.nodes.len() as u64) as usize;
+            planner = planner.with_runner_on(&model.nodes[place].name);
+        }
         let plan = planner.plan().unwrap();
         let rollout = Rollout::new(&plan, &model, &policy).unwrap();
         let ledger = BudgetLedger::from_model(&model, policy.assumed_budgets.clone());
@@ -194,6 +201,7 @@ impl World {
             Event::NodeGone(node) => self.tell(Input::NodeGone { node }),
             Event::Budget(key, allowed) => self.tell(Input::BudgetSeen { key, allowed }),
             Event::Pause(paused) => self.tell(Input::Paused { paused }),
+            Event::Runner(node) => self.tell(Input::RunnerSeen { node: Some(node) }),
             Event::Cancel => self.tell(Input::Cancelled),
             Event::Start => self.tell(Input::Started),
         }
@@ -292,6 +300,10 @@ impl World {
             .name
             .clone();
         let later = 1 + self.random.below(400_000);
+        if self.scenario.runner && self.random.percent(20) {
+            self.at(0, Event::Runner(node));
+            return;
+        }
         match self.random.below(7) {
             0 | 1 => {
                 self.at(0, Event::Node(node.clone(), false, false));
@@ -325,6 +337,8 @@ impl World {
     }
 
     fn tell(&mut self, input: Input) {
+        // What a timer decided before is no answer to it.
+        self.poll();
         self.rollout.handle(self.now, &input);
         self.log.push(Entry::In(Recorded::new(self.now, input)));
         self.poll();

@@ -12,7 +12,7 @@ pub use difference::Difference;
 
 use super::measured::{Means, Measured, TargetKind};
 use super::simulate::{Lasts, simulate};
-use super::{schedule, target_of};
+use super::targets::{schedule, target_of};
 use crate::Error;
 use crate::intern::Interned;
 use crate::machine::Machine;
