@@ -158,6 +158,10 @@ pub(crate) struct Cli {
     /// Seed of the demo's cluster.
     #[arg(long, global = true, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Predict from what an earlier run took: what it printed with --json, or
+    /// the `measured` of that alone.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) durations: Option<PathBuf>,
     /// Bytes each node has to move, for T = N·D/S.
     #[arg(
         long,

@@ -34,6 +34,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         ));
     }
     let mut policy = real::policy(cli)?;
+    let measured = real::measured(cli)?;
     // What a person would accept here: the dump is only a dump.
     policy.waive.insert(BACKUP_UNPROVEN.to_owned());
     policy.consent.bare_pods = true;
@@ -63,6 +64,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         ))),
         policy,
         durations: durations(&Times::default()),
+        measured,
         back_up: Arc::new(ObjectDump::new(cli.backup_dir.clone(), move || {
             dump(&dumped)
         })),

@@ -16,6 +16,7 @@ use migrate_core::{
 use migrate_etcd::{Member, SnapshotBackup, Tls};
 use migrate_executor::{FileJournal, Journal};
 use migrate_kube::{Anchor, TokioClock};
+use migrate_plan::Measured;
 use migrate_upgrade::{
     AddonHook, ApiServerBackend, ApiServerHook, CommandHook, Haproxy, Kubeadm, NodeShell,
 };
@@ -31,6 +32,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     // Everything that can be wrong with the flags is found before the cluster
     // is asked anything.
     let policy = policy(cli)?;
+    let measured = measured(cli)?;
     let target = cli.to.as_deref().map(target).transpose()?;
     let back_up = back_up(cli)?;
     let balancer = balancer(cli)?;
@@ -58,6 +60,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             true => PhaseDurations::kubeadm(),
             false => PhaseDurations::default(),
         },
+        measured,
         back_up,
         upgrade,
         addons,
@@ -168,6 +171,23 @@ pub(crate) fn policy(cli: &Cli) -> Result<Policy, Failure> {
     };
     policy.waive.extend(cli.waive.iter().cloned());
     Ok(policy)
+}
+
+/// What an earlier run took, if a file says so: one line of it may be what such a
+/// run has printed, among others.
+pub(crate) fn measured(cli: &Cli) -> Result<Option<Measured>, Failure> {
+    let Some(path) = &cli.durations else {
+        return Ok(None);
+    };
+    let text = text(path)?;
+    let printed = |line: &str| {
+        let mut document: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(document.get_mut("measured")?.take().to_string())
+    };
+    let printed = text.lines().rev().find_map(printed);
+    let measured = Measured::from_json(printed.as_deref().unwrap_or(&text));
+    let measured = measured.map_err(|error| Failure::new(path.display(), error))?;
+    Ok(Some(measured))
 }
 
 /// The version asked for.

@@ -19,7 +19,7 @@ use migrate_executor::{
     adoptable_model,
 };
 use migrate_kube::DRAINED_BY_HAND;
-use migrate_plan::Planner;
+use migrate_plan::{Measured, Planner};
 use migrate_preflight::Preflight;
 use migrate_upgrade::{ImagePull, Kubeadm};
 use migrate_verify::ClusterHealth;
@@ -36,6 +36,8 @@ pub(crate) struct Environment {
     pub(crate) policy: Policy,
     /// How long the phases are expected to last.
     pub(crate) durations: PhaseDurations,
+    /// What an earlier run took, in the place of these.
+    pub(crate) measured: Option<Measured>,
     pub(crate) back_up: Arc<dyn BackUpData>,
     pub(crate) upgrade: Arc<dyn UpgradeComponents>,
     /// What upgrades the addons of the policy.
@@ -89,6 +91,9 @@ pub(crate) async fn execute(
     let mut planner = Planner::new(&model, &env.policy, target.clone())
         .with_durations(env.durations.clone())
         .with_transfer(rate.0, rate.1);
+    if let Some(measured) = &env.measured {
+        planner = planner.with_measured(measured);
+    }
     if let Some(node) = cli.way_back() {
         planner = planner.taking_back(node);
     }

@@ -47,6 +47,7 @@ pub(crate) fn will_need(cli: &Cli, code: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The report; for programs also what the next run can be predicted from.
 pub(crate) fn report(cli: &Cli, report: &Report) -> Result<(), Failure> {
     let mut report = report.clone();
     for wait in &mut report.waits {
@@ -55,7 +56,8 @@ pub(crate) fn report(cli: &Cli, report: &Report) -> Result<(), Failure> {
         }
     }
     if cli.json {
-        return json("report", &report);
+        json("report", &report)?;
+        return json("measured", &report.measured());
     }
     writeln!(std::io::stdout().lock(), "{report}")?;
     Ok(())

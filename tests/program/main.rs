@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod cluster;
+mod durations;
 mod kubeadm;
 
 use std::io::{BufRead, BufReader, Read, Write};

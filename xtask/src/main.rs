@@ -21,7 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Fail if a pure crate depends on a Kubernetes client, a runtime or sockets.
+    /// Fail if a pure crate or module reaches for a Kubernetes client, a runtime,
+    /// sockets, files or a clock.
     Boundaries,
     /// Check licences and sources of dependencies (installs cargo-deny if needed).
     Deny,

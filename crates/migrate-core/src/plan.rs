@@ -237,6 +237,10 @@ pub struct PlannedSlot {
     /// First of its pool, alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub canary: bool,
+    /// The runner's own pod was on it: last of all workers, or of all
+    /// control-plane nodes, and alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hosts_runner: bool,
     /// How long it is predicted to take, where the policy has windows or
     /// blackouts: it does not begin unless so much is left (milliseconds in JSON).
     #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
@@ -257,6 +261,7 @@ impl PlannedSlot {
             node: node.into(),
             from,
             canary: false,
+            hosts_runner: false,
             length: Duration::ZERO,
         }
     }

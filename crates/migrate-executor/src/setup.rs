@@ -40,7 +40,8 @@ pub struct Setup {
     pub abort: bool,
     /// Namespace and name of the pod that this runner runs in, if it is inside the
     /// cluster. Before the start it is checked that the run can go on once that
-    /// pod is moved (`KM-RUN-008`). Let the planner know its node, too
+    /// pod is moved (`KM-RUN-008`), and at each opening the rollout is told which
+    /// node it is on: that one goes last. Let the planner know its node, too
     /// (`Planner::with_runner_on`).
     pub own_pod: Option<(String, String)>,
     /// How often to look.

@@ -47,7 +47,10 @@ mod rollout;
 mod view;
 
 pub use error::Error;
-pub use planner::{Planner, Trace};
+pub use planner::{
+    Difference, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner, TargetKind,
+    Timeline, Trace, rehearse,
+};
 pub use rollout::{
     ActionResult, Command, Input, Progress, Recorded, Rollout, Standing, StopReason, TargetState,
     Waiting, WaitingOn, replay,

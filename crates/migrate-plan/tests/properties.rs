@@ -4,8 +4,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use migrate_core::Phase;
-use migrate_plan::{Command, Input, Recorded, Rollout, StopReason, TargetState, replay};
+use migrate_plan::{Command, Input, Recorded, Rollout, StopReason, TargetState, rehearse, replay};
 use proptest::prelude::*;
 use support::judge::Judge;
 use support::world::{Scenario, World};
@@ -30,7 +32,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u32, 1, 2, 99]),
     );
     let abort = prop::option::weighted(0.3, 0..60u64);
-    (shape, day, gates, any::<[bool; 7]>(), abort).prop_map(
+    (shape, day, gates, any::<[bool; 8]>(), abort).prop_map(
         |(
             (seed, members, control_plane_nodes, pools, workloads),
             (retry, fail, replace, defer, noise),
@@ -50,6 +52,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 pools,
                 workloads,
                 canary: flags[0],
+                runner: flags[7],
                 skip: flags[1],
                 retry,
                 fail,
@@ -152,6 +155,29 @@ proptest! {
         prop_assert!(world.rollout.is_finished());
         prop_assert_eq!(world.rollout.progress().done as usize, targets);
     }
+
+    /// The replay law of the planner: what the actions of a run took is all that a
+    /// rehearsal needs to begin the same, in the same order, at the same time.
+    #[test]
+    fn measured_durations_rehearse_every_good_day(scenario in scenario()) {
+        let mut world = World::new(Scenario {
+            retry: 0,
+            fail: 0,
+            replace: 0,
+            defer: 0,
+            noise: 0,
+            budget_status: false,
+            abort: None,
+            punctual: true,
+            workloads: scenario.workloads.iter().map(|(n, b)| (*n, b.map(|b| b.max(1)))).collect(),
+            ..scenario
+        });
+        world.run();
+        let run = world.timeline();
+        let rehearsal = rehearse(&world.model, &world.policy, &world.plan, &world.measured()).unwrap();
+        prop_assert_eq!(rehearsal.differences(&run, Duration::ZERO), []);
+    }
+
     /// What has no time in a schedule has a reason among the findings.
     #[test]
     fn what_cannot_begin_has_a_blocker(scenario in scenario()) {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use kube::{Client, ResourceExt};
 use migrate_core::{ClusterId, ClusterModel, Fence, Moment, StepError, StepInput};
-use migrate_kube::resources::Node;
+use migrate_kube::resources::{Node, Pod};
 use migrate_kube::{Anchor, Claim, CordonMark, RunMark, Selection, take_over_nodes, unstamp_nodes};
 use migrate_plan::Input;
 
@@ -59,6 +59,15 @@ impl ClusterAccess for KubeAccess {
             anchor.clear(&self.client).await?;
         }
         Ok(())
+    }
+
+    async fn node_of_pod(&self, namespace: &str, name: &str) -> Result<Option<String>, StepError> {
+        // A list, for which there is a permission anyhow.
+        let of_name = format!("metadata.name={name}");
+        let selection = Selection::all().within(namespace).fields(of_name).unpaged();
+        let pods = migrate_kube::list::<Pod>(&self.client, &selection).await?;
+        let node = pods.into_iter().find_map(|pod| pod.spec.node_name);
+        Ok(node.filter(|node| !node.is_empty()))
     }
 
     async fn marked_nodes(&self) -> Result<Vec<MarkedNode>, StepError> {

@@ -84,6 +84,17 @@ pub trait ClusterAccess: Send + Sync {
     /// journal again clears it.
     async fn clear(&self, fence: &Fence) -> Result<(), StepError>;
 
+    /// The node that the pod `namespace/name` is on; `None` for a pod that is not
+    /// there, or on no node yet, and where nothing is known of pods.
+    ///
+    /// # Errors
+    /// Asked when a run is opened for whoever runs in that pod: none but what may
+    /// pass by itself is tried again.
+    async fn node_of_pod(&self, namespace: &str, name: &str) -> Result<Option<String>, StepError> {
+        let _ = (namespace, name);
+        Ok(None)
+    }
+
     /// The nodes that any run of ours has cordoned and not given back.
     ///
     /// # Errors

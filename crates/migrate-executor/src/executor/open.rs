@@ -153,6 +153,14 @@ impl Executor {
                 state
             }
         };
+        let mut inbox = VecDeque::new();
+        if let Some((namespace, name)) = own_pod.as_ref().filter(|_| !nothing_to_do) {
+            let node = once_warm(cx, pause, || access.node_of_pod(namespace, name)).await?;
+            // No runner comes from nowhere: where nothing is known, the plan is
+            // right.
+            let news = node.and_then(|node| state.runner_on(Some(node)));
+            inbox.extend(news.map(|input| Record::Input { input }));
+        }
         context.fence = Fence::new(state.run.clone(), epoch);
         let mut holding = Holding::new(pace.lease, lapsed);
         if state.claimed {
@@ -177,7 +185,7 @@ impl Executor {
             place,
             next_seq,
             last_at,
-            inbox: VecDeque::new(),
+            inbox,
             pending: None,
             jobs: FuturesUnordered::new(),
             steps: Steps::default(),

@@ -2,12 +2,14 @@
 
 mod outcome;
 mod phases;
+mod recorded;
 mod standing;
 mod table;
 
 pub(crate) use outcome::api_older;
 pub use outcome::{RunOutcome, Stop, StopCause};
 pub use phases::PhaseTimes;
+pub use recorded::RecordedRun;
 pub use standing::{Position, TargetStanding};
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use migrate_core::cost::TermKind;
 use migrate_core::steps::BackupReport;
 use migrate_core::{ClusterId, DocumentError, Finding, KubeVersion, Moment, ObjectName, Severity};
+use migrate_plan::Measured;
 use serde::{Deserialize, Serialize};
 
 use crate::MarkedNode;
@@ -136,6 +139,18 @@ impl Report {
     /// [`DocumentError::Invalid`] for what is no report.
     pub fn from_json(json: &str) -> Result<Self, DocumentError> {
         DocumentError::read("report", REPORT_SCHEMA, json)
+    }
+
+    /// What the phases of this run took, for planning the next one
+    /// ([`Planner::with_measured`](migrate_plan::Planner::with_measured)); what
+    /// failed counts like the rest. What each single action took is known to the
+    /// journal ([`RecordedRun::measured`]).
+    #[must_use]
+    pub fn measured(&self) -> Measured {
+        let rows = self.phases.iter();
+        rows.fold(Measured::default(), |measured, row| {
+            measured.with_phase(row.kind(), row.phase, row.targets, row.actual)
+        })
     }
 
     /// The report of `state`. `cordons` are the marks on the nodes where the

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use migrate_core::{Phase, Target};
+use migrate_plan::TargetKind;
 use serde::{Deserialize, Serialize};
 
 use crate::state::RunState;
@@ -32,6 +33,18 @@ pub struct PhaseTimes {
     /// What they took, each from its first beginning to its last end, pauses
     /// before a retry included.
     pub actual: Duration,
+}
+
+impl PhaseTimes {
+    /// Of which targets it is.
+    pub fn kind(&self) -> TargetKind {
+        match &self.pool {
+            Some(pool) => TargetKind::Nodes { pool: pool.clone() },
+            None if self.addons => TargetKind::Addons,
+            None if self.phase == Phase::BackUp => TargetKind::Backup,
+            None => TargetKind::Members,
+        }
+    }
 }
 
 /// Members first, then pools by name, phases in their order. What has never

@@ -55,6 +55,8 @@ pub(crate) struct RunState {
     pub(crate) open: BTreeMap<ActionId, Action>,
     /// How many intents each action had.
     attempts: BTreeMap<ActionId, u32>,
+    /// The planned node that the runner's own pod is on, as the rollout knows it.
+    pub(crate) runner: Option<String>,
     pub(crate) paused: bool,
     pub(crate) stop: Option<StopReason>,
     pub(crate) finished: bool,
@@ -107,6 +109,9 @@ impl RunState {
             .map(|(target, from)| (target, Trace::new(from.clone())))
             .collect();
         let seen = Seen::of(&opened.model, &rollout);
+        let mut slots = opened.plan.slots.iter();
+        let runner = slots.find(|slot| slot.hosts_runner);
+        let runner = runner.map(|slot| slot.node.clone());
         Ok(Self {
             run: opened.run,
             cluster: opened.cluster,
@@ -131,6 +136,7 @@ impl RunState {
             due: VecDeque::new(),
             open: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            runner,
             paused: false,
             stop: None,
             finished: false,
@@ -277,6 +283,14 @@ impl RunState {
         replaced
     }
 
+    /// What the rollout is to be told of a runner whose pod is on `node`, if it
+    /// does not know that: of nodes that are not in the plan it need not know.
+    pub(crate) fn runner_on(&self, node: Option<String>) -> Option<Input> {
+        let is_planned = |node: &String| self.plan.slots.iter().any(|slot| slot.node == *node);
+        let node = node.filter(is_planned);
+        (node != self.runner).then_some(Input::RunnerSeen { node })
+    }
+
     /// Whether `action` had been tried before its last intent.
     pub(crate) fn is_retry(&self, action: &Action) -> bool {
         self.attempts
@@ -361,6 +375,7 @@ impl RunState {
             }
             Input::ActionEnded { id, result } => self.ended(at, id, result),
             Input::Paused { paused } => self.paused = *paused,
+            Input::RunnerSeen { node } => self.runner.clone_from(node),
             Input::Aborted => {
                 self.aborting = true;
                 // What is under way is brought to its end, whatever it was that

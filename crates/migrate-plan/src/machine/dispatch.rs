@@ -33,6 +33,7 @@ impl Machine {
                     _ => {}
                 }
             }
+            self.wake_runner();
             while self.stage != Stage::Members
                 && self.is_window_open()
                 && let Some(Reverse(pool)) = self.dirty.pop()
@@ -147,7 +148,7 @@ impl Machine {
 
     /// Whether slots of `pool` may begin as far as other pools go.
     pub(super) fn may_begin(&self, pool: u32) -> bool {
-        if self.is_task_in_work() {
+        if self.is_task_in_work() || self.runner_in_work(pool).is_some() {
             return false;
         }
         let held = self.control_plane_left > 0 || !self.soaking.is_empty();
@@ -162,6 +163,8 @@ impl Machine {
             .find(|slot| layout.slots[**slot as usize].canary);
         match planned {
             None => self.lift_gate(pool),
+            // It goes last, also where it was planned to go first.
+            Some(&slot) if self.runner == Some(slot) => self.send_next_canary(pool),
             Some(&slot) if self.states[(layout.members + slot) as usize] == State::Gated => {
                 self.send_canary(pool, slot);
             }
@@ -174,11 +177,13 @@ impl Machine {
         self.enqueue(slot);
     }
 
-    fn send_next_canary(&mut self, pool: u32) {
+    pub(super) fn send_next_canary(&mut self, pool: u32) {
         let layout = self.layout.clone();
         let is_gated =
             |slot: &&u32| self.states[(layout.members + **slot) as usize] == State::Gated;
-        match layout.slots_of(pool).iter().find(is_gated) {
+        let gated = || layout.slots_of(pool).iter().filter(is_gated);
+        let other = gated().find(|slot| self.runner != Some(**slot));
+        match other.or_else(|| gated().next()) {
             Some(&slot) => self.send_canary(pool, slot),
             None => self.pools[pool as usize].gate = Gate::Wanted,
         }
@@ -270,6 +275,11 @@ impl Machine {
                 break;
             };
             from = slot + 1;
+            if self.waits_as_runner(slot) {
+                self.unqueue(slot);
+                self.set(self.layout.members + slot, State::HostsRunner);
+                continue;
+            }
             if !self.slot_fits(slot) {
                 self.unqueue(slot);
                 self.lay_aside(slot);
@@ -291,7 +301,9 @@ impl Machine {
                 break;
             };
             let target = self.layout.members + slot;
-            if !self.is_ready(slot) {
+            if self.waits_as_runner(slot) {
+                self.set(target, State::HostsRunner);
+            } else if !self.is_ready(slot) {
                 self.set(target, State::NotReady);
             } else if !self.slot_fits(slot) {
                 self.lay_aside(slot);

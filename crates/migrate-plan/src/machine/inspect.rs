@@ -28,6 +28,10 @@ pub(crate) enum Obstacle {
     ControlPlaneNode {
         slot: u32,
     },
+    /// So many others of its group come before the runner's node.
+    HostsRunner {
+        left: u32,
+    },
     NodeAway {
         pool: u32,
     },
@@ -198,6 +202,14 @@ impl Machine {
         }
         if self.is_task_in_work() {
             return self.comes_first();
+        }
+        if let Some(runner) = self.runner_in_work(id) {
+            let target = self.layout.members + runner;
+            return Some(Obstacle::Before { target });
+        }
+        if self.waits_as_runner(slot) {
+            let left = self.others_left(slot);
+            return self.permission().or(Some(Obstacle::HostsRunner { left }));
         }
         if !self.may_begin(id) {
             let soaking = self.soaking.keys().next();

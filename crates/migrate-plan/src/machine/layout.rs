@@ -19,6 +19,8 @@ pub(crate) struct SlotSpec {
     pub(crate) pool: u32,
     /// First of its pool, alone.
     pub(crate) canary: bool,
+    /// The runner's own pod is on its node.
+    pub(crate) hosts_runner: bool,
     /// Predicted, where there are windows.
     pub(crate) length: Duration,
 }

@@ -16,6 +16,7 @@ mod inspect;
 mod layout;
 mod nodes;
 mod queue;
+mod runner;
 mod state;
 mod tasks;
 mod window;
@@ -126,6 +127,10 @@ pub(crate) struct Machine {
     /// Control-plane nodes that are neither done nor given up, where they come
     /// before the workers.
     control_plane_left: u32,
+    /// Slots that are neither done nor given up.
+    slots_left: u32,
+    /// The slot whose node the runner's own pod is on.
+    runner: Option<u32>,
     /// Canaries between their verification and its confirmation, and when each
     /// has soaked.
     soaking: BTreeMap<u32, Moment>,
@@ -195,6 +200,10 @@ impl Machine {
             control_plane_left: layout.control_plane.map_or(0, |pool| {
                 u32::try_from(layout.slots_of(pool).len()).unwrap_or(NONE)
             }),
+            slots_left: u32::try_from(slots).unwrap_or(u32::MAX),
+            runner: (0..)
+                .zip(&spec.slots)
+                .find_map(|(slot, spec)| spec.hosts_runner.then_some(slot)),
             soaking: BTreeMap::new(),
             failed: 0,
             tried_before: BTreeSet::new(),
@@ -333,6 +342,11 @@ impl Machine {
             }
         }
         if let Some(slot) = self.slot_of(target) {
+            self.slots_left = self.slots_left + u32::from(from.is_over()) - u32::from(to.is_over());
+            if self.runner == Some(slot) && from.is_busy() && !to.is_busy() {
+                // None of its group was let begin beside it.
+                self.mark_all_dirty();
+            }
             if self.layout.is_control_plane(slot) {
                 self.control_plane_left =
                     self.control_plane_left + u32::from(from.is_over()) - u32::from(to.is_over());

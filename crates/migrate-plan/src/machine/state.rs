@@ -13,6 +13,8 @@ pub(crate) enum State {
     Parked { lane: u32 },
     /// Waits for its own node to be Ready.
     NotReady,
+    /// Hosts the runner, and waits for all others of its group.
+    HostsRunner,
     /// Fits into no window of the coming year.
     TooLong,
     /// The next phase may begin at once.
@@ -84,7 +86,11 @@ impl State {
 
     /// Nothing has been done to it yet.
     pub(crate) fn is_untouched(self) -> bool {
-        self.is_candidate() || matches!(self, Self::Gated | Self::NotReady | Self::TooLong)
+        self.is_candidate()
+            || matches!(
+                self,
+                Self::Gated | Self::NotReady | Self::HostsRunner | Self::TooLong
+            )
     }
 
     pub(crate) fn is_over(self) -> bool {

@@ -2,9 +2,12 @@
 
 mod estimate;
 mod findings;
+mod measured;
 mod order;
 mod path;
+mod rehearsal;
 mod simulate;
+mod targets;
 mod times;
 
 use std::collections::BTreeMap;
@@ -14,8 +17,8 @@ use migrate_core::impossible::check_unknown;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
 use migrate_core::{
-    Action, ActionId, ClusterModel, KubeVersion, Node, Outcome, Phase, Plan, PlannedAction,
-    PlannedMember, PlannedPool, PlannedSlot, PlannedTask, Point, Policy, Target, content_hash,
+    Action, ActionId, ClusterModel, KubeVersion, Moment, Node, Outcome, Phase, Plan, PlannedMember,
+    PlannedPool, PlannedSlot, PlannedTask, Point, Policy, Target, content_hash,
 };
 use rustc_hash::FxHashMap;
 
@@ -23,7 +26,11 @@ use crate::intern::Interned;
 use crate::machine::Machine;
 use crate::rollout::spec;
 use crate::{ActionResult, Command, Error, Input, Recorded};
-use simulate::{Fed, Step, simulate};
+use measured::Means;
+pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
+pub use rehearsal::{Difference, Timeline, rehearse};
+use simulate::{Fed, Step, predicted, simulate};
+use targets::{from_of, schedule, target_of};
 use times::Times;
 
 /// Makes plans.
@@ -47,6 +54,7 @@ pub struct Planner<'a> {
     policy: &'a Policy,
     target: KubeVersion,
     durations: PhaseDurations,
+    measured: Option<Means>,
     transfer: Option<(Bytes, BytesPerSecond)>,
     model_hash: Option<String>,
     parent: Option<&'a Plan>,
@@ -88,6 +96,7 @@ impl<'a> Planner<'a> {
             policy,
             target,
             durations: PhaseDurations::default(),
+            measured: None,
             transfer: None,
             model_hash: None,
             parent: None,
@@ -105,9 +114,10 @@ impl<'a> Planner<'a> {
         self
     }
 
-    /// Puts `node`, where the runner's own pod is, at the end of the order: of
-    /// all workers, or of all control-plane nodes. The order is one of priority,
-    /// so a node that is held up by something else may still begin later.
+    /// Puts `node`, where the runner's own pod is, at the end: it begins once all
+    /// other workers, or all other control-plane nodes, are done or given up, and
+    /// none of them begins while it is in work. Told that the pod is elsewhere
+    /// ([`Input::RunnerSeen`]), the rollout has that node wait instead.
     #[must_use]
     pub fn with_runner_on(mut self, node: &'a str) -> Self {
         self.runner_on = Some(node);
@@ -118,6 +128,17 @@ impl<'a> Planner<'a> {
     #[must_use]
     pub fn with_durations(mut self, durations: PhaseDurations) -> Self {
         self.durations = durations;
+        self
+    }
+
+    /// Predicts with what was measured before, in the place of the durations of
+    /// the same phases: the mean of a pool, or of all workers for a pool that was
+    /// never measured; what was never measured at all keeps its duration. Drains
+    /// are stretched so that their mean is what was measured; how they differ
+    /// within a pool is still told by the pods of each node.
+    #[must_use]
+    pub fn with_measured(mut self, measured: &Measured) -> Self {
+        self.measured = Some(Means::of(measured));
         self
     }
 
@@ -206,10 +227,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn run(
-        &self,
-        record: impl FnMut(migrate_core::Moment, Fed),
-    ) -> Result<(Plan, Vec<Step>), Error> {
+    fn run(&self, record: impl FnMut(Moment, Fed)) -> Result<(Plan, Vec<Step>), Error> {
         self.model.ensure_known()?;
         match self.way_back {
             Some(node) => path::check_way_back(self.model, node, &self.target)?,
@@ -239,21 +257,15 @@ impl<'a> Planner<'a> {
         })?;
         let mut machine = Machine::new(&spec, &interned);
         let start = self.model.taken_at;
-        let member_times = Times::of_member(&self.durations);
+        let member_times = self.member_times();
         let task_times = self.task_times(&plan.tasks);
         let times = simulate::Alone {
             member: member_times,
             tasks: &task_times,
         };
-        let steps = simulate(&mut machine, start, &interned, &jobs, times, record);
-        plan.schedule = steps
-            .iter()
-            .map(|step| {
-                let target = target_of(&plan, step.target);
-                let (begin, end) = (step.begin.since(start), step.end.since(start));
-                PlannedAction::new(target, step.phase, begin, end)
-            })
-            .collect();
+        let lasts = predicted(&jobs, times);
+        let steps = simulate(&mut machine, start, self.model, &interned, lasts, record);
+        plan.schedule = schedule(&plan, start, &steps);
         plan.estimate = estimate::estimate(
             &plan,
             &interned,
@@ -301,6 +313,9 @@ impl<'a> Planner<'a> {
                 });
             }
         }
+        if let Some(means) = &self.measured {
+            measured::apply(means, &mut jobs);
+        }
         order::sort(&mut jobs, interned, self.policy, self.runner_on);
         jobs
     }
@@ -338,8 +353,25 @@ impl<'a> Planner<'a> {
     }
 
     fn task_times(&self, tasks: &[PlannedTask]) -> Vec<Times> {
-        let times = |task: &PlannedTask| Times::of_task(&self.durations, &task.target);
+        let times = |task: &PlannedTask| {
+            let times = Times::of_task(&self.durations, &task.target);
+            match TargetKind::of(&task.target) {
+                Some(kind) => self.as_measured(times, &kind),
+                None => times,
+            }
+        };
         tasks.iter().map(times).collect()
+    }
+
+    fn member_times(&self) -> Times {
+        self.as_measured(Times::of_member(&self.durations), &TargetKind::Members)
+    }
+
+    fn as_measured(&self, times: Times, kind: &TargetKind) -> Times {
+        match &self.measured {
+            Some(means) => times.measured(|phase| means.mean(kind, phase)),
+            None => times,
+        }
     }
 
     /// The plan without its predictions.
@@ -354,7 +386,7 @@ impl<'a> Planner<'a> {
             *size += 1;
         }
         let has_windows = !self.policy.rollout.calendar().is_always_open();
-        let member_times = Times::of_member(&self.durations);
+        let member_times = self.member_times();
         let pools: Vec<PlannedPool> = sizes
             .iter()
             .map(|(name, size)| {
@@ -377,6 +409,7 @@ impl<'a> Planner<'a> {
                 let node = &job.node.name;
                 let mut slot = PlannedSlot::new(name, job.pool, node, from.clone());
                 slot.canary = job.canary;
+                slot.hosts_runner = self.runner_on == Some(node.as_str());
                 if has_windows {
                     slot.length = job.times.total();
                 }
@@ -428,45 +461,5 @@ impl<'a> Planner<'a> {
         plan.at_target = at_target;
         plan.id = plan.identity();
         Ok(plan)
-    }
-}
-
-/// The target with this number: members first, then slots, then tasks.
-fn target_of(plan: &Plan, target: u32) -> Target {
-    match place(plan, target) {
-        Place::Member(at) => Target::ControlPlane {
-            member: plan.control_plane[at].name.clone(),
-        },
-        Place::Slot(at) => Target::Node {
-            pool: plan.slots[at].pool.clone(),
-            node: plan.slots[at].node.clone(),
-        },
-        Place::Task(at) => plan.tasks[at].target.clone(),
-    }
-}
-
-fn from_of(plan: &Plan, target: u32) -> &KubeVersion {
-    match place(plan, target) {
-        Place::Member(at) => &plan.control_plane[at].from,
-        Place::Slot(at) => &plan.slots[at].from,
-        Place::Task(_) => &plan.from,
-    }
-}
-
-/// Where in a plan a target is.
-enum Place {
-    Member(usize),
-    Slot(usize),
-    Task(usize),
-}
-
-fn place(plan: &Plan, target: u32) -> Place {
-    let at = target as usize;
-    let slot = at.checked_sub(plan.control_plane.len());
-    let task = slot.and_then(|slot| slot.checked_sub(plan.slots.len()));
-    match (slot, task) {
-        (_, Some(task)) => Place::Task(task),
-        (Some(slot), None) => Place::Slot(slot),
-        (None, None) => Place::Member(at),
     }
 }

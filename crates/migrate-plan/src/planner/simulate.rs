@@ -2,8 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
-use migrate_core::{Moment, Phase};
+use migrate_core::{ClusterModel, Moment, Phase};
 
 use super::Job;
 use super::times::Times;
@@ -28,6 +29,14 @@ pub(super) enum Fed {
     Uncordoned { target: u32 },
 }
 
+/// How long an action lasts. Of those that end at one moment, that with the
+/// lowest rank ends first, then that which was begun first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lasts {
+    pub(super) length: Duration,
+    pub(super) rank: usize,
+}
+
 /// What is predicted for what is done alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Alone<'t> {
@@ -35,7 +44,26 @@ pub(super) struct Alone<'t> {
     pub(super) tasks: &'t [Times],
 }
 
-/// Runs `machine` until nothing more happens, and gives what it began in order.
+/// What is predicted for each action.
+pub(super) fn predicted<'a>(
+    jobs: &'a [Job<'_>],
+    alone: Alone<'a>,
+) -> impl Fn(&Machine, u32, Phase) -> Lasts {
+    move |machine, target, phase| {
+        let times = match (machine.slot_of(target), machine.task_of(target)) {
+            (Some(slot), _) => &jobs[slot as usize].times,
+            (_, Some(task)) => &alone.tasks[task as usize],
+            _ => &alone.member,
+        };
+        Lasts {
+            length: times.of(phase),
+            rank: 0,
+        }
+    }
+}
+
+/// Runs `machine`, which stands for the cluster of `model`, until nothing more
+/// happens, and gives what it began in order.
 ///
 /// Budgets are told to have recovered at the start. A node that was cordoned
 /// before is taken to be uncordoned once it has been verified: whose cordon it
@@ -44,12 +72,12 @@ pub(super) struct Alone<'t> {
 pub(super) fn simulate(
     machine: &mut Machine,
     start: Moment,
+    model: &ClusterModel,
     interned: &Interned<'_>,
-    jobs: &[Job<'_>],
-    alone: Alone<'_>,
+    lasts: impl Fn(&Machine, u32, Phase) -> Lasts,
     mut record: impl FnMut(Moment, Fed),
 ) -> Vec<Step> {
-    let mut steps = Vec::with_capacity(jobs.len() * 3);
+    let mut steps = Vec::with_capacity(machine.targets() as usize * 3);
     let mut ends = BinaryHeap::new();
     machine.advance(start);
     for (id, budget) in (0..).zip(&interned.budgets) {
@@ -71,13 +99,9 @@ pub(super) fn simulate(
     loop {
         while let Some(emit) = machine.pop() {
             if let Emit::Begin { target, phase } = emit {
-                let times = match (machine.slot_of(target), machine.task_of(target)) {
-                    (Some(slot), _) => &jobs[slot as usize].times,
-                    (_, Some(task)) => &alone.tasks[task as usize],
-                    _ => &alone.member,
-                };
-                let end = now + times.of(phase);
-                ends.push(Reverse((end, steps.len(), target, phase)));
+                let Lasts { length, rank } = lasts(machine, target, phase);
+                let end = now + length;
+                ends.push(Reverse((end, rank, steps.len(), target, phase)));
                 steps.push(Step {
                     target,
                     phase,
@@ -94,19 +118,19 @@ pub(super) fn simulate(
             machine.advance(now);
             continue;
         }
-        let Some(Reverse((end, _, target, phase))) = ends.pop() else {
+        let Some(Reverse((end, _, _, target, phase))) = ends.pop() else {
             return steps;
         };
         now = end;
         machine.advance(now);
         record(now, Fed::Ended { target, phase });
         machine.ended(target, phase, Ended::Succeeded);
-        let job = machine.slot_of(target).map(|slot| &jobs[slot as usize]);
-        if let Some(job) = job.filter(|job| job.node.unschedulable)
+        let node = machine.slot_of(target).map(|slot| machine.node_in(slot));
+        if let Some(node) = node.filter(|node| model.nodes[*node as usize].unschedulable)
             && phase == Phase::Verify
         {
             record(now, Fed::Uncordoned { target });
-            machine.node_seen(job.id, true, false, true);
+            machine.node_seen(node, true, false, true);
         }
     }
 }

@@ -85,6 +85,23 @@ impl Times {
         }
     }
 
+    /// With what was measured in the place of what is predicted, but for the
+    /// drain of a node, which depends on its pods.
+    pub(super) fn measured(mut self, mean: impl Fn(Phase) -> Option<Duration>) -> Self {
+        let upgrade = mean(Phase::Upgrade).or_else(|| mean(Phase::BackUp));
+        self.upgrade = upgrade.unwrap_or(self.upgrade);
+        self.verify = mean(Phase::Verify).unwrap_or(self.verify);
+        self.confirm = mean(Phase::Confirm).unwrap_or(self.confirm);
+        self
+    }
+
+    /// Lengthens or shortens the drain as `total` of all drains of a pool is to
+    /// `predicted`; each is `mean` where nothing was predicted.
+    pub(super) fn scale_drain(&mut self, total: Duration, predicted: Duration, mean: Duration) {
+        self.drain = scaled(self.drain, total, predicted).unwrap_or(mean);
+        self.hold = scaled(self.hold, total, predicted).unwrap_or(self.hold);
+    }
+
     pub(super) fn of(&self, phase: Phase) -> Duration {
         match phase {
             Phase::Drain => self.drain,
@@ -100,6 +117,15 @@ impl Times {
             .saturating_add(self.upgrade)
             .saturating_add(self.verify)
     }
+}
+
+/// `part` · `to` / `from`, in whole milliseconds, rounded up.
+fn scaled(part: Duration, to: Duration, from: Duration) -> Option<Duration> {
+    let product = part.as_millis().saturating_mul(to.as_millis());
+    let millis = product.checked_add(from.as_millis().checked_sub(1)?)? / from.as_millis();
+    Some(Duration::from_millis(
+        u64::try_from(millis).unwrap_or(u64::MAX),
+    ))
 }
 
 fn sum(parts: [Duration; 3]) -> Duration {

@@ -67,6 +67,14 @@ pub enum Input {
         /// On or off.
         paused: bool,
     },
+    /// The runner's own pod is on this node: that one goes last of its group,
+    /// whatever the plan says, and the one before no longer. What has begun goes on.
+    RunnerSeen {
+        /// The node; absent for a runner that is outside the cluster, or on a
+        /// node that is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+    },
     /// Begin. Told again after a [`Command::Stop`], the rollout goes on where
     /// it stands: what had failed is tried again.
     Started,

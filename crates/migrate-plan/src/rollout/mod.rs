@@ -18,7 +18,7 @@ use crate::intern::Interned;
 use crate::machine::{Cause, Emit, Ended, Halt, Machine, Mode, Obstacle, State};
 pub use input::{ActionResult, Command, Input, Recorded, StopReason};
 use names::Names;
-pub(crate) use names::spec;
+pub(crate) use names::{checked_spec, spec};
 pub use replay::replay;
 pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 
@@ -39,6 +39,10 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 ///   the budget allows at once. The hold ends with the drain.
 /// - A drain that was begun and then put off ([`ActionResult::Deferred`]) waits
 ///   as if it had never begun.
+/// - The node that the runner's own pod is on begins after all other workers, or
+///   all other control-plane nodes where these come first, are done or given up,
+///   and none of them begins while it is in work. It is the one the plan names,
+///   until [`Input::RunnerSeen`] names another.
 /// - The canary of a pool goes alone, to the end of its verification. Where
 ///   policy names a soak time, it is then left alone for so long and verified
 ///   once more ([`Phase::Confirm`]), and no other worker begins meanwhile.
@@ -146,6 +150,11 @@ impl Rollout {
                 }
             }
             Input::Paused { paused } => self.machine.pause(*paused),
+            Input::RunnerSeen { node } => {
+                let node = node.as_deref().and_then(|node| self.node(node));
+                let slot = node.and_then(|node| self.machine.slot_of_node(node));
+                self.machine.runner_seen(slot);
+            }
             Input::Started => self.machine.start(),
         }
         self.fetch();
@@ -201,6 +210,7 @@ impl Rollout {
                 | State::Queued
                 | State::Parked { .. }
                 | State::NotReady
+                | State::HostsRunner
                 | State::TooLong => TargetState::Waiting,
             },
         };
@@ -409,6 +419,7 @@ impl Rollout {
             Obstacle::ControlPlaneNode { slot } => WaitingOn::ControlPlaneNode {
                 node: self.node_name(self.machine.node_in(slot)).to_owned(),
             },
+            Obstacle::HostsRunner { left } => WaitingOn::HostsRunner { left },
             Obstacle::NodeAway { pool } => WaitingOn::NodeAway {
                 pool: pool_name(pool),
                 nodes: self

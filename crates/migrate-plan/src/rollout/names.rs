@@ -135,6 +135,19 @@ impl Names {
     }
 }
 
+/// Puts a plan into ids that belongs to `model` and `policy`.
+///
+/// # Errors
+/// As [`Rollout::new`](crate::Rollout::new).
+pub(crate) fn checked_spec(
+    plan: &Plan,
+    model: &ClusterModel,
+    policy: &Policy,
+) -> Result<Spec, Error> {
+    let names = Names::new(plan, model, policy)?;
+    spec(plan, model, policy, |name| names.node(name))
+}
+
 /// Puts the plan into ids; `node` finds a node of the model by name.
 pub(crate) fn spec(
     plan: &Plan,
@@ -169,6 +182,7 @@ pub(crate) fn spec(
             node,
             pool,
             canary: slot.canary,
+            hosts_runner: slot.hosts_runner,
             length: slot.length,
         });
     }

@@ -23,8 +23,8 @@ pub struct Waiting {
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "on")]
 pub enum WaitingOn {
-    /// Another target that comes before it: a task, or for a task after all
-    /// others any.
+    /// Another target that comes before it: a task, the runner's node while it is
+    /// in work, or for a task after all others any.
     Before {
         /// Which.
         target: Target,
@@ -54,6 +54,12 @@ pub enum WaitingOn {
     ControlPlaneNode {
         /// The first that is left.
         node: String,
+    },
+    /// All other workers, or control-plane nodes where these come first: the
+    /// runner's own pod is on its node.
+    HostsRunner {
+        /// How many of them are neither done nor given up.
+        left: u32,
     },
     /// Nodes that are cordoned or not Ready take every slot of its pool.
     NodeAway {
@@ -187,6 +193,10 @@ impl fmt::Display for WaitingOn {
             }
             Self::ControlPlane { member } => write!(f, "control plane {member} comes first"),
             Self::ControlPlaneNode { node } => write!(f, "control-plane node {node} comes first"),
+            Self::HostsRunner { left } => write!(
+                f,
+                "the runner's own pod is on it, so it goes last and {left} others come first"
+            ),
             Self::NodeAway { pool, nodes } => write!(
                 f,
                 "every slot of pool {pool} is taken by nodes that are cordoned or not Ready: {}",

@@ -4,6 +4,7 @@
 
 mod documents;
 mod findings;
+mod measured;
 mod order;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,6 +1,6 @@
 //! What a plan has first, and how long it takes.
 
-use migrate_core::{Phase, Plan, Policy, Target};
+use migrate_core::{Phase, Plan, PlannedAction, Policy, Target};
 use migrate_plan::{PlanTable, Planner, replay};
 
 use crate::support::{Cluster, NEW, OLD, version};
@@ -157,6 +157,11 @@ fn the_node_of_the_runner_is_the_last_of_all_workers_and_no_canary() {
         let last = plan.slots.last().unwrap();
         assert_eq!((last.node.as_str(), last.canary), (own, false));
         assert_eq!(plan.slots.iter().filter(|slot| slot.canary).count(), 2);
+        // Not only in priority: there is room for it beside others.
+        let of_own = |it: &&PlannedAction| it.target.name() == own;
+        let begin = plan.schedule.iter().filter(of_own).map(|it| it.start).min();
+        let others = plan.schedule.iter().filter(|it| !of_own(it));
+        assert_eq!(begin, others.map(|it| it.end).max());
     }
     let lonely = Cluster::new().member("m").pool("general", 1).build();
     let planner = Planner::new(&lonely, &policy, version(NEW)).with_runner_on("general-1");

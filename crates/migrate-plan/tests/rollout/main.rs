@@ -9,6 +9,7 @@ mod gates;
 mod nodes;
 mod order;
 mod run;
+mod runner;
 #[path = "../support/mod.rs"]
 mod support;
 mod tasks;

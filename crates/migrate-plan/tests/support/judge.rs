@@ -1,5 +1,7 @@
 //! Judges a rollout from its log.
 
+mod groups;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -33,6 +35,9 @@ pub(crate) struct Judge {
     verified_pools: BTreeSet<String>,
     /// Their canary is verified and not confirmed.
     soaking: BTreeSet<String>,
+    /// As last seen: a node that others were put off for may be there all the same.
+    gone: BTreeSet<String>,
+    runner: Option<String>,
     begun: BTreeSet<ActionId>,
     /// Begun before the run was aborted.
     upgrades: BTreeSet<ActionId>,
@@ -62,6 +67,10 @@ impl Judge {
             let pool = world.policy.pools.pool_of(node).to_owned();
             judge.pools.insert(node.name.clone(), pool);
         }
+        let mut slots = world.plan.slots.iter();
+        judge.runner = slots
+            .find(|slot| slot.hosts_runner)
+            .map(|slot| slot.node.clone());
         for standing in world.rollout.standings() {
             // Nor is a node that went while it waited to be tried again.
             let others = [
@@ -148,6 +157,7 @@ impl Judge {
                 ..
             } if self.pools.contains_key(node) => {
                 self.seen_since_begin.insert(node.clone());
+                self.gone.remove(node);
                 self.not_ready.remove(node);
                 if !ready {
                     self.not_ready.insert(node.clone());
@@ -156,9 +166,11 @@ impl Judge {
             }
             Input::NodeGone { node } => {
                 self.well.remove(node);
+                self.gone.insert(node.clone());
                 self.lose(world, node);
             }
             Input::Paused { paused } => self.paused = *paused,
+            Input::RunnerSeen { node } => self.runner.clone_from(node),
             Input::Aborted => (self.aborting, self.stopped) = (true, false),
             Input::Cancelled => self.stopped |= !self.aborting,
             Input::Started => self.stopped &= self.aborting,
@@ -417,22 +429,6 @@ impl Judge {
         );
     }
 
-    /// Control-plane nodes that are there and not through, or in work.
-    fn control_plane_left(&self, world: &World) -> Vec<String> {
-        let slots = world.plan.slots.iter();
-        let planned = slots.filter(|slot| slot.pool == CONTROL_PLANE_POOL);
-        let is_over = |node: &String| {
-            self.last_phase.get(node) == Some(&Phase::Verify)
-                || !self.well.contains_key(node)
-                || self.given_up.contains(node)
-                || self.origin.values().any(|replaced| replaced == node)
-        };
-        let left = planned.map(|slot| &slot.node).filter(|node| !is_over(node));
-        let in_work = self.in_flight.iter();
-        let in_work = in_work.filter(|(_, pool)| *pool == CONTROL_PLANE_POOL);
-        left.chain(in_work.map(|(node, _)| node)).cloned().collect()
-    }
-
     fn drain_begins(&mut self, world: &World, pool: &str, node: &str) {
         assert!(!self.given_up.contains(node), "{node} was given up");
         assert!(!self.not_ready.contains(node), "{node} is not Ready");
@@ -452,6 +448,7 @@ impl Judge {
             let left = self.control_plane_left(world);
             assert!(left.is_empty(), "{node} before {left:?}");
         }
+        self.runner_goes_last(world, pool, node);
         // The canary goes alone, and soaks alone.
         if pool != CONTROL_PLANE_POOL {
             assert!(self.soaking.is_empty(), "{node} beside {:?}", self.soaking);

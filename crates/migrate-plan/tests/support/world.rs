@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use migrate_core::{
     ActionId, BudgetKey, BudgetLedger, ClusterModel, Moment, OnDeadline, Outcome, Phase, Plan,
-    Policy, Target,
+    PlannedAction, Policy, Target,
 };
-use migrate_plan::{ActionResult, Command, Input, Planner, Recorded, Rollout, TargetState};
+use migrate_plan::{
+    ActionResult, Command, Input, Measured, Planner, Recorded, Rollout, TargetState, Timeline,
+};
 
 use super::{Cluster, NEW, OLD, Random, addons, version};
 
@@ -32,6 +34,8 @@ pub(crate) struct Scenario {
     /// Replicas, and allowance of a real budget if it has one.
     pub(crate) workloads: Vec<(usize, Option<i32>)>,
     pub(crate) canary: bool,
+    /// The runner is on one of the nodes; where there is noise, it also moves.
+    pub(crate) runner: bool,
     pub(crate) skip: bool,
     /// Chances in per cent, per action or per event.
     pub(crate) retry: u64,
@@ -82,6 +86,7 @@ enum Event {
     NodeGone(String),
     Budget(BudgetKey, u32),
     Pause(bool),
+    Runner(String),
     Cancel,
     Start,
 }
@@ -90,7 +95,11 @@ impl World {
     pub(crate) fn new(scenario: Scenario) -> Self {
         let mut random = Random(scenario.seed);
         let (model, policy) = cluster(&scenario, &mut random);
-        let planner = Planner::new(&model, &policy, version(NEW));
+        let mut planner = Planner::new(&model, &policy, version(NEW));
+        if scenario.runner {
+            let place = random.below(model.nodes.len() as u64) as usize;
+            planner = planner.with_runner_on(&model.nodes[place].name);
+        }
         let plan = planner.plan().unwrap();
         let rollout = Rollout::new(&plan, &model, &policy).unwrap();
         let ledger = BudgetLedger::from_model(&model, policy.assumed_budgets.clone());
@@ -192,6 +201,7 @@ impl World {
             Event::NodeGone(node) => self.tell(Input::NodeGone { node }),
             Event::Budget(key, allowed) => self.tell(Input::BudgetSeen { key, allowed }),
             Event::Pause(paused) => self.tell(Input::Paused { paused }),
+            Event::Runner(node) => self.tell(Input::RunnerSeen { node: Some(node) }),
             Event::Cancel => self.tell(Input::Cancelled),
             Event::Start => self.tell(Input::Started),
         }
@@ -290,6 +300,10 @@ impl World {
             .name
             .clone();
         let later = 1 + self.random.below(400_000);
+        if self.scenario.runner && self.random.percent(20) {
+            self.at(0, Event::Runner(node));
+            return;
+        }
         match self.random.below(7) {
             0 | 1 => {
                 self.at(0, Event::Node(node.clone(), false, false));
@@ -323,6 +337,8 @@ impl World {
     }
 
     fn tell(&mut self, input: Input) {
+        // What a timer decided before is no answer to it.
+        self.poll();
         self.rollout.handle(self.now, &input);
         self.log.push(Entry::In(Recorded::new(self.now, input)));
         self.poll();
@@ -362,6 +378,53 @@ impl World {
             Entry::Out(..) => None,
         };
         self.log.iter().filter_map(of).collect()
+    }
+
+    /// Every action from its begin to its end, in the order of the begins.
+    pub(crate) fn timeline(&self) -> Timeline {
+        let start = self.model.taken_at;
+        let mut actions: Vec<PlannedAction> = Vec::new();
+        let mut running: BTreeMap<ActionId, usize> = BTreeMap::new();
+        for entry in &self.log {
+            match entry {
+                Entry::Out(at, Command::Begin { action }) => {
+                    let begin = at.since(start);
+                    running.insert(action.id.clone(), actions.len());
+                    let target = action.target.clone();
+                    actions.push(PlannedAction::new(target, action.phase, begin, begin));
+                }
+                Entry::In(Recorded {
+                    at,
+                    input: Input::ActionEnded { id, .. },
+                }) => {
+                    if let Some(place) = running.remove(id) {
+                        actions[place].end = at.since(start);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Timeline::new(actions)
+    }
+
+    /// What each action took, in the order of the ends.
+    pub(crate) fn measured(&self) -> Measured {
+        let actions = self.timeline().actions;
+        let ends = self.log.iter().filter_map(|entry| match entry {
+            Entry::In(Recorded {
+                input: Input::ActionEnded { id, .. },
+                ..
+            }) => {
+                let of =
+                    |it: &&PlannedAction| ActionId::new(&self.plan.id, &it.target, it.phase) == *id;
+                actions.iter().find(of)
+            }
+            _ => None,
+        });
+        let took = ends.map(|it| (it.target.clone(), it.phase, it.end - it.start));
+        let mut seen = BTreeSet::new();
+        let first = took.filter(|it| seen.insert((it.0.clone(), it.1)));
+        Measured::of_run(self.model.taken_at, first)
     }
 
     pub(crate) fn commands(&self) -> Vec<Command> {

@@ -1,9 +1,13 @@
-//! The guard of the pure crates.
+//! The guard of the pure crates, and of pure modules in others.
+
+mod modules;
+mod source;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::process::{cargo, output};
+use source::is_of_name;
 
 /// Crates whose decisions must run anywhere, also where there is no cluster.
 const PURE: &[&str] = &["migrate-core", "migrate-plan"];
@@ -31,14 +35,17 @@ const FORBIDDEN: &[&str] = &[
 /// it. All of it, and another name for it, would hide the rest.
 const FORBIDDEN_IN_STD: &[&str] = &["*", "as", "fs", "net", "os", "process"];
 
-/// Fails, naming the crates, if a pure crate depends on something forbidden, or
-/// reaches for files, sockets or processes.
+/// Fails, naming the crates and modules, if a pure crate depends on something
+/// forbidden or reaches for files, sockets or processes, or a pure module names
+/// what asks, waits or knows the time.
 pub(crate) fn check() -> Result<(), String> {
     let mut broken = Vec::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for pure in PURE {
-        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
-        let sources = crates.join(pure).join("src");
-        in_std(&sources, &mut broken).map_err(|error| format!("{}: {error}", sources.display()))?;
+        for (path, text) in sources(&root.join("crates").join(pure).join("src"))? {
+            let found = named_in_std(&source::code(&text), FORBIDDEN_IN_STD).into_iter();
+            broken.extend(found.map(|name| format!("{} uses {name} of std", path.display())));
+        }
         let mut tree = cargo();
         tree.args(["tree", "--edges", "normal,build", "--prefix", "none"])
             .args(["--format", "{lib}", "--all-features", "--package", pure]);
@@ -49,36 +56,37 @@ pub(crate) fn check() -> Result<(), String> {
         });
         broken.extend(found.map(|name| format!("{pure} depends on {name}")));
     }
+    modules::check(&root, &mut broken)?;
     if broken.is_empty() {
-        println!("pure crates are pure: {}", PURE.join(", "));
+        println!("pure crates and modules are pure: {}", PURE.join(", "));
         Ok(())
     } else {
         Err(format!("{} (see docs/architecture.md)", broken.join("; ")))
     }
 }
 
-fn in_std(folder: &Path, broken: &mut Vec<String>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            in_std(&path, broken)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(&path)?;
-            let found = named_in_std(&text).into_iter();
-            broken.extend(found.map(|name| format!("{} uses {name} of std", path.display())));
-        }
+/// The Rust sources at `path`, a file or a folder, with their text, by path.
+fn sources(path: &Path) -> Result<Vec<(PathBuf, String)>, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    if !path.is_dir() {
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        return Ok(vec![(path.to_owned(), text)]);
     }
-    Ok(())
+    let entries = std::fs::read_dir(path).map_err(failed)?;
+    let entries: Result<Vec<_>, _> = entries.map(|entry| entry.map(|it| it.path())).collect();
+    let mut entries = entries.map_err(failed)?;
+    entries.sort();
+    let is_source = |path: &PathBuf| path.is_dir() || path.extension().is_some_and(|it| it == "rs");
+    let mut found = Vec::new();
+    for entry in entries.into_iter().filter(is_source) {
+        found.extend(sources(&entry)?);
+    }
+    Ok(found)
 }
 
-/// What of [`FORBIDDEN_IN_STD`] the source `text` names, by path or in a group
-/// of imports. Line comments do not count.
-fn named_in_std(text: &str) -> BTreeSet<&'static str> {
-    let code: Vec<&str> = text
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect();
-    let code = code.join("\n");
+/// What of `forbidden` a source names of `std`, by path or in a group of imports;
+/// `code` is without its comments.
+fn named_in_std(code: &str, forbidden: &[&'static str]) -> BTreeSet<&'static str> {
     let paths = code.match_indices("std").filter_map(|(at, std)| {
         let begins = !code[..at].ends_with(is_of_name);
         let rest = &code[at + std.len()..];
@@ -90,7 +98,7 @@ fn named_in_std(text: &str) -> BTreeSet<&'static str> {
             None => vec![first_name(rest)],
         })
         .collect();
-    let forbidden = FORBIDDEN_IN_STD.iter().copied();
+    let forbidden = forbidden.iter().copied();
     forbidden.filter(|name| named.contains(name)).collect()
 }
 
@@ -126,17 +134,16 @@ fn first_name(path: &str) -> &str {
     &path[..end]
 }
 
-fn is_of_name(sign: char) -> bool {
-    sign.is_alphanumeric() || sign == '_'
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn files_and_sockets_are_noticed_however_they_are_imported() {
-        let found = |text| named_in_std(text).into_iter().collect::<Vec<_>>();
+        let found = |text| {
+            let named = named_in_std(&source::code(text), FORBIDDEN_IN_STD);
+            named.into_iter().collect::<Vec<_>>()
+        };
         assert_eq!(found("let text = std::fs::read(path)?;"), ["fs"]);
         assert_eq!(found("use std::{fs, net};"), ["fs", "net"]);
         assert_eq!(found("use std::{fmt, fs as files};"), ["fs"]);
@@ -152,6 +159,7 @@ mod tests {
         let harmless = "use std::{collections::{fs, net}, fmt};\n\
                         use other_std::fs; // std::fs\n\
                         std::iter::once(fs); std::osmosis();";
-        assert_eq!(named_in_std(harmless), BTreeSet::new());
+        let named = named_in_std(&source::code(harmless), FORBIDDEN_IN_STD);
+        assert_eq!(named, BTreeSet::new());
     }
 }

@@ -1,0 +1,75 @@
+//! Predictions from what an earlier run took.
+
+use serde_json::{Value, json};
+
+use crate::{demo, text};
+
+/// What a run prints is what the next one is predicted from.
+#[test]
+fn durations_of_an_earlier_run_are_what_is_predicted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("earlier.json");
+    let with_file = |arguments: &[&str]| {
+        let durations = ["--json", "--durations", file.to_str().unwrap()];
+        let output = demo(folder.path(), &[arguments, &durations].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let document = |said: &str, name: &str| -> Value {
+        let lines = said.lines().map(|line| serde_json::from_str(line).unwrap());
+        let mut found = lines.filter_map(|line: Value| line.get(name).cloned());
+        found
+            .next()
+            .unwrap_or_else(|| panic!("no {name} in {said}"))
+    };
+    let hour = json!({
+        "of": {"kind": "members"}, "phase": "upgrade", "targets": 2, "totalMillis": 7_200_000,
+    });
+    std::fs::write(&file, json!({"schema": 1, "phases": [hour]}).to_string()).unwrap();
+    let ran = with_file(&[]);
+    let report = document(&ran, "report");
+    let phases = report["phases"].as_array().unwrap();
+    let is_of_members = |row: &&Value| row["pool"].is_null() && row["phase"] == "upgrade";
+    let members = phases.iter().find(is_of_members).unwrap();
+    assert_eq!(members["predicted"]["secs"], 3 * 3_600, "{members}");
+    assert!(
+        members["actual"]["secs"].as_u64() < Some(3_600),
+        "{members}"
+    );
+
+    std::fs::write(&file, &ran).unwrap();
+    let plan = document(&with_file(&["plan"]), "plan");
+    let measured = document(&ran, "measured");
+    let of_members = measured["phases"].as_array().unwrap();
+    let of_members = of_members.iter().find(|row| row["of"]["kind"] == "members");
+    let mean = of_members.unwrap()["totalMillis"]
+        .as_u64()
+        .unwrap()
+        .div_ceil(3);
+    let first = &plan["schedule"][0];
+    assert_eq!(
+        (&first["start"], &first["end"]),
+        (&json!(0), &json!(mean)),
+        "{first}"
+    );
+
+    for (content, says) in [
+        (
+            r#"{"schema": 2, "phases": []}"#,
+            "use the release that wrote it",
+        ),
+        ("{}", "this is not a record of measured durations"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let output = demo(
+            folder.path(),
+            &["plan", "--durations", file.to_str().unwrap()],
+        );
+        let error = text(&output.stderr);
+        assert!(!output.status.success(), "{content}");
+        assert!(
+            error.contains("earlier.json") && error.contains(says),
+            "{error}"
+        );
+    }
+}
