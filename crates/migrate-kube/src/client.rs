@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use http::Uri;
 use kube::api::ListParams;
-use kube::client::ClientBuilder;
-use kube::core::{ObjectList, Request, Resource};
+use kube::client::{Body, ClientBuilder};
+use kube::core::response::StatusDetails;
+use kube::core::{ObjectList, Request, Resource, Status};
 use kube::{Api, Client, Config};
 use migrate_core::{ClusterId, KubeVersion};
 use serde::Deserialize;
@@ -16,7 +17,8 @@ use tower::util::MapErrLayer;
 
 use crate::error::{OnTheWay, chain};
 use crate::resources::Namespace;
-use crate::{ApiCall, Error};
+use crate::retry::named_pause;
+use crate::{ApiCall, Error, Retries};
 
 /// How long one read may take.
 pub const READ_DEADLINE: Duration = Duration::from_secs(30);
@@ -137,6 +139,21 @@ where
     list_of(client, &(), selection).await
 }
 
+/// As [`list`], each of whose pages is tried again by itself.
+///
+/// # Errors
+/// As [`list`].
+pub async fn list_retried<K>(
+    client: &Client,
+    selection: &Selection,
+    retries: &Retries,
+) -> Result<Vec<K>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    pages(client, &(), selection, retries).await
+}
+
 /// As [`list`], of a kind that may have no type here.
 ///
 /// # Errors
@@ -145,6 +162,18 @@ pub async fn list_of<K>(
     client: &Client,
     kind: &K::DynamicType,
     selection: &Selection,
+) -> Result<Vec<K>, Error>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    pages(client, kind, selection, &Retries::none()).await
+}
+
+async fn pages<K>(
+    client: &Client,
+    kind: &K::DynamicType,
+    selection: &Selection,
+    retries: &Retries,
 ) -> Result<Vec<K>, Error>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
@@ -170,13 +199,8 @@ where
     let mut params = first.clone();
     let mut items = Vec::new();
     loop {
-        let call = call.clone();
-        let request = match Request::new(&path).list(&params) {
-            Ok(request) => request,
-            Err(error) => return Err(call.failed(kube::Error::BuildRequest(error))),
-        };
-        let answer = client.request::<ObjectList<K>>(request);
-        match within_deadline(call, READ_DEADLINE, answer).await {
+        let page = retries.run(|| read::<ObjectList<K>>(client, &call, &path, &params));
+        match page.await {
             Ok(page) => {
                 items.extend(page.items);
                 match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -234,12 +258,54 @@ pub async fn server_version(client: &Client) -> Result<KubeVersion, Error> {
     }
 
     let call = ApiCall::path("/version");
-    let request = Request::new("/version").list(&ListParams::default());
+    let info = read::<Info>(client, &call, "/version", &ListParams::default()).await?;
+    Ok(info.git_version)
+}
+
+/// What a list at `path` answers, or any other `GET` there: one request.
+///
+/// # Errors
+/// Any of [`Error`]; [`Error::Deadline`] if it takes longer than 30 s.
+pub async fn read<T: DeserializeOwned>(
+    client: &Client,
+    call: &ApiCall,
+    path: &str,
+    params: &ListParams,
+) -> Result<T, Error> {
+    let request = Request::new(path).list(params);
     let request = request.map_err(|error| call.clone().failed(kube::Error::BuildRequest(error)))?;
-    let info = client.request::<Info>(request);
-    within_deadline(call, READ_DEADLINE, info)
-        .await
-        .map(|info| info.git_version)
+    within_deadline(call.clone(), READ_DEADLINE, answer(client, request)).await
+}
+
+/// As [`Client::request`], which loses the `Retry-After` of an answer.
+async fn answer<T: DeserializeOwned>(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+) -> Result<T, kube::Error> {
+    let (head, body) = client.send(request.map(Body::from)).await?.into_parts();
+    let body = body.collect_bytes().await?;
+    if !head.status.is_client_error() && !head.status.is_server_error() {
+        return serde_json::from_slice(&body).map_err(kube::Error::SerdeError);
+    }
+    // Not every failure is a `Status`: a proxy answers in text.
+    let mut status = serde_json::from_slice::<Status>(&body).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(&body);
+        Status::failure(text.trim(), "").with_code(head.status.as_u16())
+    });
+    if let Some(pause) = named_pause(&head.headers) {
+        let details = status.details.get_or_insert_with(|| StatusDetails {
+            name: String::new(),
+            group: String::new(),
+            kind: String::new(),
+            uid: String::new(),
+            causes: Vec::new(),
+            retry_after_seconds: 0,
+        });
+        if details.retry_after_seconds == 0 {
+            details.retry_after_seconds = pause.as_secs().try_into().unwrap_or(u32::MAX);
+        }
+    }
+    Err(kube::Error::Api(status.boxed()))
 }
 
 /// Awaits the answer to `call` for `deadline` at the most.

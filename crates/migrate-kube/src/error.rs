@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use kube::config::{InferConfigError, KubeconfigError};
+use kube::core::Status;
 use migrate_core::{ObjectName, StepError, StepErrorKind};
 use tower::BoxError;
 
@@ -24,6 +25,8 @@ pub enum Error {
         code: u16,
         /// The server's words.
         message: String,
+        /// How long the server asks to be left alone, if it says so.
+        retry_after: Option<Duration>,
     },
     /// A certificate is past its end: renew it.
     CertificateExpired {
@@ -157,7 +160,7 @@ impl Error {
         )
     }
 
-    fn kind(&self) -> StepErrorKind {
+    pub(crate) fn kind(&self) -> StepErrorKind {
         match self {
             Self::Api {
                 code: 429 | 500.., ..
@@ -296,6 +299,11 @@ impl From<Error> for StepError {
     }
 }
 
+fn named_pause(status: &Status) -> Option<Duration> {
+    let seconds = status.details.as_ref()?.retry_after_seconds;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+}
+
 /// What the failure of `call` means.
 pub(crate) fn classify(call: ApiCall, error: kube::Error) -> Error {
     match error {
@@ -310,6 +318,7 @@ pub(crate) fn classify(call: ApiCall, error: kube::Error) -> Error {
                     call,
                     code,
                     message,
+                    retry_after: named_pause(&status),
                 },
             }
         }

@@ -9,6 +9,7 @@
 //!   they are and what was before, and never lift another's.
 //! * [`observe`](observe()): the cluster as a [`ClusterModel`](migrate_core::ClusterModel);
 //!   [`list`], [`get`] and [`watch`](watch()): the parts it is made of.
+//! * [`Retries`]: reads that are tried again, each by itself.
 //! * [`resources`]: slim types with only the fields that are read.
 //! * [`anchor`]: which run is under way, who holds it, and the switch that pauses
 //!   it.
@@ -52,6 +53,7 @@ mod evict;
 mod guard;
 mod observe;
 mod patch;
+mod retry;
 #[cfg(test)]
 mod testing;
 mod watch;
@@ -59,8 +61,8 @@ mod watch;
 pub use anchor::{Anchor, Claim, Holder, RunMark};
 pub use call::ApiCall;
 pub use client::{
-    READ_DEADLINE, Selection, cluster_id, connect, get, list, list_of, server_version,
-    within_deadline,
+    READ_DEADLINE, Selection, cluster_id, connect, get, list, list_of, list_retried, read,
+    server_version, within_deadline,
 };
 pub use clock::TokioClock;
 pub use cordon::{
@@ -70,5 +72,6 @@ pub use cordon::{
 pub use error::Error;
 pub use evict::{EvictOptions, EvictionAnswer, evict};
 pub use guard::{DryRunGuard, DryRunGuardLayer, Refused, read_only};
-pub use observe::{Lists, control_plane, observe};
+pub use observe::{Lists, control_plane, observe, observe_retried};
+pub use retry::Retries;
 pub use watch::{WatchEvent, Watchable, watch};

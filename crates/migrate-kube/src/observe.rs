@@ -4,12 +4,12 @@ use kube::Client;
 use migrate_core::model::ControlPlaneMember;
 use migrate_core::{ClusterId, ClusterModel, KubeVersion, Moment, Workload};
 
-use crate::client::{cluster_id, list, server_version};
+use crate::client::{cluster_id, list_retried, server_version};
 use crate::resources::{
     DaemonSet, Deployment, Job, Node, PersistentVolume, PersistentVolumeClaim, Pod,
     PodDisruptionBudget, ReplicaSet, Resolver, StatefulSet,
 };
-use crate::{Error, Selection};
+use crate::{Error, Retries, Selection};
 
 /// Label of the API servers' pods, and its value.
 const COMPONENT: (&str, &str) = ("component", "kube-apiserver");
@@ -36,6 +36,18 @@ const UNSEEN_MEMBER: &str = "control-plane";
 /// [`Error::Forbidden`] naming the rule that is missing; [`Error::Decode`] naming
 /// the object that cannot be read; any other of [`Error`].
 pub async fn observe(client: &Client, now: Moment) -> Result<ClusterModel, Error> {
+    observe_retried(client, now, &Retries::none()).await
+}
+
+/// As [`observe`], each of whose requests is tried again by itself.
+///
+/// # Errors
+/// As [`observe`].
+pub async fn observe_retried(
+    client: &Client,
+    now: Moment,
+    retries: &Retries,
+) -> Result<ClusterModel, Error> {
     let all = Selection::all();
     let mut lists = Lists::default();
     let (cluster, version);
@@ -53,18 +65,18 @@ pub async fn observe(client: &Client, now: Moment) -> Result<ClusterModel, Error
         lists.claims,
         lists.volumes,
     ) = futures::try_join!(
-        cluster_id(client),
-        server_version(client),
-        list::<Node>(client, &all),
-        list::<Pod>(client, &all),
-        list::<PodDisruptionBudget>(client, &all),
-        list::<Deployment>(client, &all),
-        list::<ReplicaSet>(client, &all),
-        list::<StatefulSet>(client, &all),
-        list::<DaemonSet>(client, &all),
-        list::<Job>(client, &all),
-        list::<PersistentVolumeClaim>(client, &all),
-        list::<PersistentVolume>(client, &all),
+        retries.run(|| cluster_id(client)),
+        retries.run(|| server_version(client)),
+        list_retried::<Node>(client, &all, retries),
+        list_retried::<Pod>(client, &all, retries),
+        list_retried::<PodDisruptionBudget>(client, &all, retries),
+        list_retried::<Deployment>(client, &all, retries),
+        list_retried::<ReplicaSet>(client, &all, retries),
+        list_retried::<StatefulSet>(client, &all, retries),
+        list_retried::<DaemonSet>(client, &all, retries),
+        list_retried::<Job>(client, &all, retries),
+        list_retried::<PersistentVolumeClaim>(client, &all, retries),
+        list_retried::<PersistentVolume>(client, &all, retries),
     )?;
     lists.to_model(cluster, &version, now)
 }

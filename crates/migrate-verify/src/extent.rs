@@ -12,7 +12,7 @@ use kube::core::Resource;
 use migrate_core::steps::{Baseline, StepInput, VerifyScope};
 use migrate_core::{ClusterId, ClusterModel, Moment};
 use migrate_kube::resources::{DaemonSet, Deployment, Node, Pod, ReplicaSet, StatefulSet};
-use migrate_kube::{Error, Lists, Selection, list, server_version};
+use migrate_kube::{Error, Lists, Retries, Selection, list_retried, server_version};
 use serde::de::DeserializeOwned;
 
 use crate::compare::{hosts_control_plane, workloads_of};
@@ -109,12 +109,13 @@ impl Extent {
 }
 
 /// The part of the cluster's model that `extent` says. All kinds are listed at
-/// the same time; what health does not depend on, as volumes and budgets, is
+/// the same time, each tried again by itself; what health does not depend on, as volumes and budgets, is
 /// left out.
 pub(crate) async fn read(
     client: &Client,
     extent: &Extent,
     now: Moment,
+    retries: &Retries,
 ) -> Result<ClusterModel, Error> {
     let everywhere = [Selection::all()];
     let namespaced = extent.namespaced();
@@ -134,13 +135,13 @@ pub(crate) async fn read(
         lists.stateful_sets,
         lists.daemon_sets,
     ) = futures::try_join!(
-        server_version(client),
-        list_each::<Node>(client, extent.nodes()),
-        list_each::<Pod>(client, pods),
-        list_each::<Deployment>(client, namespaced.clone()),
-        list_each::<ReplicaSet>(client, namespaced.clone()),
-        list_each::<StatefulSet>(client, namespaced.clone()),
-        list_each::<DaemonSet>(client, everywhere.to_vec()),
+        retries.run(|| server_version(client)),
+        list_each::<Node>(client, extent.nodes(), retries),
+        list_each::<Pod>(client, pods, retries),
+        list_each::<Deployment>(client, namespaced.clone(), retries),
+        list_each::<ReplicaSet>(client, namespaced.clone(), retries),
+        list_each::<StatefulSet>(client, namespaced.clone(), retries),
+        list_each::<DaemonSet>(client, everywhere.to_vec(), retries),
     )?;
     // A pod of one of the nodes may be in one of the namespaces.
     let key = |pod: &Pod| (pod.metadata.namespace.clone(), pod.metadata.name.clone());
@@ -156,12 +157,13 @@ pub(crate) async fn read(
 pub(crate) async fn list_each<K>(
     client: &Client,
     selections: Vec<Selection>,
+    retries: &Retries,
 ) -> Result<Vec<K>, Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
     let lists: Vec<Vec<K>> = stream::iter(selections)
-        .map(|selection| async move { list(client, &selection).await })
+        .map(|selection| async move { list_retried(client, &selection, retries).await })
         .buffered(AT_ONCE)
         .try_collect()
         .await?;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use kube::Client;
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
 use migrate_core::{StepContext, StepError, StepErrorKind, StepInput, VerifyMigration};
-use migrate_kube::Error;
+use migrate_kube::{Error, Retries};
 
 use crate::extent::{Extent, read};
 use crate::signals::{Signals, knock};
@@ -15,6 +15,9 @@ use crate::{baseline, compare};
 /// Sends only reads: lists and `GET /readyz`. `observe` reads every node, pod
 /// and controller; `observe_for` of a node its own pods, of workloads their
 /// namespaces, and of the control plane every node and `kube-system`.
+///
+/// Each read is tried again by itself ([`Retries`]): an observation of many reads
+/// comes through where some of them fail.
 ///
 /// # Errors
 /// An observation that is refused (403) is worth making again, as is one that
@@ -32,10 +35,11 @@ impl ClusterHealth {
     }
 
     async fn look(&self, cx: &StepContext, extent: &Extent) -> Result<Baseline, StepError> {
+        let retries = Retries::until(&cx.cancel);
         let ((ready, time), model, signals) = futures::try_join!(
-            knock(&self.client),
-            read(&self.client, extent, cx.clock.now()),
-            Signals::read(&self.client, extent),
+            retries.run(|| knock(&self.client)),
+            read(&self.client, extent, cx.clock.now(), &retries),
+            Signals::read(&self.client, extent, &retries),
         )
         .map_err(unobserved)?;
         let mut seen = baseline(&model, ready);

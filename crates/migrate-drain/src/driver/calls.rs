@@ -8,8 +8,8 @@ use kube::Client;
 use migrate_core::steps::DrainFailureKind;
 use migrate_core::{Fence, PodId};
 use migrate_kube::{
-    Error, EvictOptions, Restored, Selection, cordon, cordon_if, evict, get, list, resources,
-    restore_cordon,
+    Error, EvictOptions, Restored, Retries, Selection, cordon, cordon_if, evict, get, list_retried,
+    resources, restore_cordon,
 };
 
 use super::lens::Pods;
@@ -154,14 +154,18 @@ impl Calls {
     }
 
     /// Reads the pods of a node, and after them the node itself: pods of a
-    /// machine that had only its name say nothing about it.
+    /// machine that had only its name say nothing about it. Each read is tried
+    /// again by itself; dropping the future ends it.
     pub(super) fn look(&self, node: String) -> BoxFuture<'static, Reply> {
         let client = self.client.clone();
         async move {
             let selection = Selection::all().fields(format!("spec.nodeName={node}"));
             let seen = async {
-                let pods = list::<resources::Pod>(&client, &selection).await?;
-                let node = get::<resources::Node>(&client, &node).await?;
+                let retries = Retries::default();
+                let pods = list_retried::<resources::Pod>(&client, &selection, &retries).await?;
+                let node = retries
+                    .run(|| get::<resources::Node>(&client, &node))
+                    .await?;
                 Ok::<_, Error>((pods, node.map(Box::new)))
             };
             let seen = seen.await.map_err(|error| failure(&error));

@@ -5,12 +5,16 @@ use futures::stream::BoxStream;
 use kube::{Client, ResourceExt};
 use migrate_core::{ClusterId, ClusterModel, Fence, Moment, StepError, StepInput};
 use migrate_kube::resources::{Node, Pod};
-use migrate_kube::{Anchor, Claim, CordonMark, RunMark, Selection, take_over_nodes, unstamp_nodes};
+use migrate_kube::{
+    Anchor, Claim, CordonMark, Retries, RunMark, Selection, list_retried, observe_retried,
+    take_over_nodes, unstamp_nodes,
+};
 use migrate_plan::Input;
 
 use super::{AnchorState, ClusterAccess, MarkedNode, changes};
 
-/// A cluster behind a `kube::Client`.
+/// A cluster behind a `kube::Client`. Looks that are many reads try each of
+/// them again by itself; the executor limits how long that may take.
 #[derive(Clone)]
 pub struct KubeAccess {
     client: Client,
@@ -30,7 +34,7 @@ impl ClusterAccess for KubeAccess {
     }
 
     async fn observe(&self, now: Moment) -> Result<ClusterModel, StepError> {
-        Ok(migrate_kube::observe(&self.client, now).await?)
+        Ok(observe_retried(&self.client, now, &Retries::default()).await?)
     }
 
     async fn anchor(&self) -> Result<AnchorState, StepError> {
@@ -71,7 +75,8 @@ impl ClusterAccess for KubeAccess {
     }
 
     async fn marked_nodes(&self) -> Result<Vec<MarkedNode>, StepError> {
-        let nodes = migrate_kube::list::<Node>(&self.client, &Selection::all()).await?;
+        let retries = Retries::default();
+        let nodes = list_retried::<Node>(&self.client, &Selection::all(), &retries).await?;
         let mut marked: Vec<_> = nodes
             .iter()
             .filter_map(|node| {

@@ -8,13 +8,14 @@ pub use answer::EvictionAnswer;
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
 use migrate_core::PodId;
 use serde::Serialize;
 
+use crate::retry::named_pause;
 use crate::{ApiCall, resources};
 
 /// How to ask for an eviction.
@@ -172,13 +173,7 @@ fn request(pod: &PodId, options: &EvictOptions) -> Result<Request<Body>, String>
 
 async fn read(response: Response<Body>) -> Result<Reply, kube::Error> {
     let code = response.status().as_u16();
-    let seconds = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    let retry_after = seconds
-        .and_then(|text| text.parse().ok())
-        .map(Duration::from_secs);
+    let retry_after = named_pause(response.headers());
     let body = response.into_body().collect_bytes().await?.to_vec();
     Ok(Reply {
         code,

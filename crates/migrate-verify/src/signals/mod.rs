@@ -7,11 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::Client;
 use kube::api::ListParams;
-use kube::core::Request;
 use migrate_core::Moment;
 use migrate_core::steps::{Baseline, BaselineLease, BaselineRollout};
 use migrate_kube::resources::{CONTROL_PLANE_LABEL, Deployment};
-use migrate_kube::{ApiCall, Error, READ_DEADLINE, Selection, within_deadline};
+use migrate_kube::{ApiCall, Error, READ_DEADLINE, Retries, Selection, within_deadline};
 use serde::de::DeserializeOwned;
 
 use crate::extent::{Extent, list_each};
@@ -45,28 +44,27 @@ impl Signals {
     ///
     /// Leases and CSINodes that the API does not have, or that may not be read,
     /// are left out: what is absent from a baseline is never asked for.
-    pub(crate) async fn read(client: &Client, extent: &Extent) -> Result<Self, Error> {
-        let csi_nodes = optional(list_each::<CsiNode>(client, extent.named_after_nodes()));
+    pub(crate) async fn read(
+        client: &Client,
+        extent: &Extent,
+        retries: &Retries,
+    ) -> Result<Self, Error> {
+        let csi_nodes = extent.named_after_nodes();
+        let csi_nodes = optional(list_each::<CsiNode>(client, csi_nodes, retries));
         if !extent.has_control_plane() {
             let mut signals = Self::default();
             signals.see_drivers(csi_nodes.await?);
             return Ok(signals);
         }
         let leases = [SYSTEM, NODE_LEASES].map(|namespace| Selection::all().within(namespace));
+        let short = Short { client, retries };
         let (leases, csi_nodes, api_servers, nodes, daemon_sets, deployments) = futures::try_join!(
-            optional(list_each::<Lease>(client, leases.to_vec())),
+            optional(list_each::<Lease>(client, leases.to_vec(), retries)),
             csi_nodes,
-            short::<Conditioned>(client, "", "Pod", "pods", Some(SYSTEM), API_SERVERS),
-            short::<Conditioned>(client, "", "Node", "nodes", None, CONTROL_PLANE_LABEL),
-            short::<DaemonSet>(client, "apps", "DaemonSet", "daemonsets", Some(SYSTEM), ""),
-            short::<Deployment>(
-                client,
-                "apps",
-                "Deployment",
-                "deployments",
-                Some(SYSTEM),
-                DNS
-            ),
+            short.list::<Conditioned>(("", "Pod", "pods"), Some(SYSTEM), API_SERVERS),
+            short.list::<Conditioned>(("", "Node", "nodes"), None, CONTROL_PLANE_LABEL),
+            short.list::<DaemonSet>(("apps", "DaemonSet", "daemonsets"), Some(SYSTEM), ""),
+            short.list::<Deployment>(("apps", "Deployment", "deployments"), Some(SYSTEM), DNS),
         )?;
         let mut signals = Self::default();
         for lease in &leases {
@@ -164,34 +162,40 @@ async fn optional<T>(read: impl Future<Output = Result<Vec<T>, Error>>) -> Resul
     }
 }
 
-/// A list that is short whatever the size of the cluster, in one answer.
-async fn short<T: DeserializeOwned>(
-    client: &Client,
-    group: &'static str,
-    kind: &'static str,
-    resource: &'static str,
-    namespace: Option<&str>,
-    labels: &str,
-) -> Result<Vec<T>, Error> {
-    let mut call = ApiCall::dynamic("list", group, kind, resource);
-    let mut path = match group {
-        "" => "/api/v1".to_owned(),
-        group => format!("/apis/{group}/v1"),
-    };
-    if let Some(namespace) = namespace {
-        call = call.within(namespace);
-        path += &format!("/namespaces/{namespace}");
+/// Reads lists that are short whatever the size of the cluster, in one answer.
+#[derive(Clone, Copy)]
+struct Short<'a> {
+    client: &'a Client,
+    retries: &'a Retries,
+}
+
+impl Short<'_> {
+    /// `kind` is group, kind and resource.
+    async fn list<T: DeserializeOwned>(
+        self,
+        (group, kind, resource): (&'static str, &'static str, &'static str),
+        namespace: Option<&str>,
+        labels: &str,
+    ) -> Result<Vec<T>, Error> {
+        let mut call = ApiCall::dynamic("list", group, kind, resource);
+        let mut path = match group {
+            "" => "/api/v1".to_owned(),
+            group => format!("/apis/{group}/v1"),
+        };
+        if let Some(namespace) = namespace {
+            call = call.within(namespace);
+            path += &format!("/namespaces/{namespace}");
+        }
+        path += &format!("/{resource}");
+        let params = ListParams {
+            label_selector: (!labels.is_empty()).then(|| labels.to_owned()),
+            ..ListParams::default()
+        };
+        let items = self
+            .retries
+            .run(|| migrate_kube::read::<Items<T>>(self.client, &call, &path, &params));
+        Ok(items.await?.items.unwrap_or_default())
     }
-    path += &format!("/{resource}");
-    let params = ListParams {
-        label_selector: (!labels.is_empty()).then(|| labels.to_owned()),
-        ..ListParams::default()
-    };
-    let request = Request::new(path).list(&params);
-    let request = request.map_err(|error| call.clone().failed(kube::Error::BuildRequest(error)))?;
-    let answer = client.request::<Items<T>>(request);
-    let items = within_deadline(call, READ_DEADLINE, answer).await?;
-    Ok(items.items.unwrap_or_default())
 }
 
 #[cfg(test)]
