@@ -47,6 +47,7 @@ mod rollout;
 mod view;
 
 pub use error::Error;
+pub use machine::NODE_GONE;
 pub use planner::{Planner, Trace};
 pub use rollout::{
     ActionResult, Command, Input, Progress, Recorded, Rollout, Standing, StopReason, TargetState,
