@@ -47,6 +47,7 @@ mod rollout;
 mod view;
 
 pub use error::Error;
+pub use machine::NODE_GONE;
 pub use planner::{
     Difference, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner, TargetKind,
     Timeline, Trace, rehearse,

@@ -26,6 +26,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u64, 30]),
         prop::sample::select(vec![0u64, 0, 20]),
         prop::sample::select(vec![0u64, 10, 40]),
+        prop::sample::select(vec![0u64, 0, 20]),
     );
     let gates = (
         prop::sample::select(vec![0u64, 0, 30, 600]),
@@ -35,7 +36,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     (shape, day, gates, any::<[bool; 8]>(), abort).prop_map(
         |(
             (seed, members, control_plane_nodes, pools, workloads),
-            (retry, fail, replace, defer, noise),
+            (retry, fail, replace, defer, noise, lose),
             (soak, max_failed),
             flags,
             abort,
@@ -59,6 +60,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 replace,
                 defer,
                 noise,
+                lose,
                 budget_status: flags[2],
                 punctual: flags[3],
                 abort,
@@ -75,7 +77,8 @@ proptest! {
     })]
 
     /// Rules and termination, with failures, retries, replaced machines,
-    /// pauses, cancellations, flapping and vanishing nodes, aborted or not.
+    /// pauses, cancellations, flapping and vanishing nodes, nodes made anew, actions
+    /// that are too late, aborted or not.
     #[test]
     fn every_run_keeps_the_rules_and_ends(scenario in scenario()) {
         let mut world = World::new(scenario);
@@ -144,6 +147,7 @@ proptest! {
             fail: 0,
             defer: 0,
             noise: 0,
+            lose: 0,
             abort: None,
             workloads: scenario.workloads.iter().map(|(n, b)| (*n, b.map(|b| b.max(1)))).collect(),
             ..scenario

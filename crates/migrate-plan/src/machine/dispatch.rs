@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use migrate_core::{Phase, Point};
 
+use super::lost::NODE_GONE;
 use super::queue::NONE;
 use super::{Emit, Gate, Halt, Machine, Mode, Stage, State};
 
@@ -19,13 +20,13 @@ impl Machine {
     pub(super) fn dispatch(&mut self) {
         if self.mode == Mode::Running && !self.paused {
             self.dispatch_stages();
-            while let Some(slot) = self.links.pop(&mut self.due) {
+            while self.mode == Mode::Running
+                && let Some(slot) = self.links.pop(&mut self.due)
+            {
                 let target = self.layout.members + slot;
                 match self.states[target as usize] {
-                    State::Due(phase)
-                        if self.is_lost(target) && !self.is_changed(target, phase) =>
-                    {
-                        self.put_back(slot);
+                    State::Due(phase) if self.is_moot(target, phase) => {
+                        self.moot(slot, phase, NODE_GONE);
                         // The workers may have waited for it.
                         self.dispatch_stages();
                     }
@@ -34,7 +35,8 @@ impl Machine {
                 }
             }
             self.wake_runner();
-            while self.stage != Stage::Members
+            while self.mode == Mode::Running
+                && self.stage != Stage::Members
                 && self.is_window_open()
                 && let Some(Reverse(pool)) = self.dirty.pop()
             {

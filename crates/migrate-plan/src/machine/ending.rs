@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use migrate_core::{OnDeadline, Phase};
 
-use super::{ABORTED, Cause, Emit, Halt, Machine, Mode, State, next_phase};
+use super::{ABORTED, Cause, Emit, Halt, Machine, Mode, NODE_GONE, State, next_phase};
 
 /// How often an action is tried before it has failed for good.
 const MAX_ATTEMPTS: u8 = 3;
@@ -20,6 +20,10 @@ pub(crate) enum Ended {
     Deferred {
         away: Vec<u32>,
     },
+    /// Not begun: its time was over.
+    TooLate,
+    /// Not begun: what was drained is not there.
+    NotDrained,
     Succeeded,
     Failed {
         retryable: bool,
@@ -37,25 +41,44 @@ impl Machine {
         if self.states[target as usize] != State::Running(phase) {
             return;
         }
-        let slot = target.checked_sub(self.layout.members);
-        match ended {
+        match (ended, self.slot_of(target)) {
             // However it ended, it was not the drain of what is there now.
-            ended if phase == Phase::Drain && self.is_lost(target) && !self.aborting => {
+            (ended, Some(slot))
+                if phase == Phase::Drain && self.is_lost(target) && !self.aborting =>
+            {
                 if let Ended::Deferred { away } = ended {
                     away.into_iter().for_each(|node| self.told_away(node));
                 }
-                slot.into_iter().for_each(|slot| self.put_back(slot));
+                self.moot(slot, phase, NODE_GONE);
             }
+            (Ended::NotDrained, Some(slot)) => self.moot(slot, phase, NODE_GONE),
+            // Nor did it fail there.
+            (Ended::Failed { .. }, Some(slot)) if self.is_made_anew(target, phase) => {
+                self.moot(slot, phase, NODE_GONE);
+            }
+            (ended, _) => self.ended_there(target, phase, ended),
+        }
+        self.dispatch();
+    }
+
+    /// Takes note of an end that is about what is there now.
+    fn ended_there(&mut self, target: u32, phase: Phase, ended: Ended) {
+        match ended {
             Ended::Deferred { away } => self.deferred(target, phase, &away),
             Ended::Succeeded => self.passed(target, phase),
             Ended::Failed { retryable, reason } => self.failed(target, phase, retryable, reason),
             Ended::Skipped { reason } if self.aborting => self.abandon(target, phase, reason),
             Ended::Skipped { reason } => self.give_up(target, phase, true, reason),
+            Ended::TooLate => self.too_late(target, phase),
+            // A member or a task is not drained.
+            Ended::NotDrained => {
+                let reason = "it is not drained, and nothing drains it".to_owned();
+                self.failed(target, phase, false, reason);
+            }
         }
-        self.dispatch();
     }
 
-    fn failed(&mut self, target: u32, phase: Phase, retryable: bool, reason: String) {
+    pub(super) fn failed(&mut self, target: u32, phase: Phase, retryable: bool, reason: String) {
         let attempts = self.attempts[target as usize];
         let is_left = self.aborting && phase.changes_nothing();
         if retryable && attempts < MAX_ATTEMPTS && !self.is_gone(target) && !is_left {
@@ -105,6 +128,9 @@ impl Machine {
                 return;
             }
         }
+        if phase != Phase::Drain {
+            self.found(target);
+        }
         if let Some(next) = next_phase(phase) {
             self.become_due(target, next);
         } else if self.go_on_to_further_node(target) {
@@ -114,10 +140,20 @@ impl Machine {
             self.through(target);
             self.mark_all_dirty();
         } else {
-            self.leave_flight(target);
-            match self.slot_of(target) {
-                Some(slot) if self.soaks(slot) => self.soak(slot),
-                _ => self.through(target),
+            let soaking = self.slot_of(target).filter(|slot| self.soaks(*slot));
+            match soaking {
+                // There is nothing to be confirmed.
+                Some(slot) if self.is_planned(slot) && self.is_gone(target) => {
+                    self.moot(slot, phase, NODE_GONE);
+                }
+                Some(slot) => {
+                    self.leave_flight(target);
+                    self.soak(slot);
+                }
+                None => {
+                    self.leave_flight(target);
+                    self.through(target);
+                }
             }
         }
     }
@@ -146,7 +182,7 @@ impl Machine {
     /// wait for control-plane nodes, and a canary that failed after its drain
     /// says that the others would too: these stop the rollout, whatever policy
     /// says.
-    fn give_up(&mut self, target: u32, phase: Phase, skip: bool, reason: String) {
+    pub(super) fn give_up(&mut self, target: u32, phase: Phase, skip: bool, reason: String) {
         let slot = self.slot_of(target);
         let canary = slot.is_some_and(|slot| self.is_canary(slot));
         let changed = !phase.changes_nothing();
@@ -178,6 +214,10 @@ impl Machine {
                 reason,
             });
             return;
+        }
+        // Left out until it comes back, if it does.
+        if let Some(slot) = slot.filter(|slot| gone && self.is_planned(*slot)) {
+            return self.moot(slot, phase, &reason);
         }
         self.failed += u32::from(!gone);
         self.abandon(target, phase, reason);

@@ -143,11 +143,7 @@ impl Machine {
     ) -> Option<(Phase, Obstacle)> {
         let slot = self.slot_of(target);
         let task = self.task_of(target);
-        let first = match (slot, task) {
-            (Some(_), _) => Phase::Drain,
-            (_, Some(task)) => self.layout.tasks[task as usize].first,
-            _ => Phase::Upgrade,
-        };
+        let first = self.first_phase(target);
         if let Some(task) = task.filter(|_| self.state(target).is_untouched()) {
             return Some((first, self.task_obstacle(task)?));
         }
@@ -180,6 +176,15 @@ impl Machine {
                 Some((first, obstacle.or_else(window)?))
             }
             (state, Some(slot)) => Some((first, self.slot_obstacle(slot, state)?)),
+        }
+    }
+
+    /// The phase that `target` begins with.
+    pub(super) fn first_phase(&self, target: u32) -> Phase {
+        match (self.slot_of(target), self.task_of(target)) {
+            (Some(_), _) => Phase::Drain,
+            (_, Some(task)) => self.layout.tasks[task as usize].first,
+            _ => Phase::Upgrade,
         }
     }
 

@@ -14,6 +14,7 @@ mod dispatch;
 mod ending;
 mod inspect;
 mod layout;
+mod lost;
 mod nodes;
 mod queue;
 mod runner;
@@ -34,6 +35,7 @@ pub(crate) use ending::Ended;
 pub(crate) use inspect::Obstacle;
 use layout::Layout;
 pub(crate) use layout::{SlotSpec, Spec, TaskSpec};
+pub use lost::NODE_GONE;
 use nodes::{Node, READY};
 use queue::{Links, NONE, Queue};
 pub(crate) use state::{Cause, Emit, Halt, Mode, State, next_phase};
@@ -139,6 +141,8 @@ pub(crate) struct Machine {
     /// Targets that had failed after their drain when the rollout was started
     /// again.
     tried_before: BTreeSet<u32>,
+    /// How often slots went the whole way again after their upgrade was begun.
+    made_anew: BTreeMap<u32, u8>,
     nodes: Vec<Node>,
     slot_nodes: Vec<u32>,
     /// Further nodes that came in place of a slot's node, still to be verified.
@@ -207,6 +211,7 @@ impl Machine {
             soaking: BTreeMap::new(),
             failed: 0,
             tried_before: BTreeSet::new(),
+            made_anew: BTreeMap::new(),
             nodes: Vec::with_capacity(spec.node_pools.len()),
             slot_nodes: layout.slots.iter().map(|slot| slot.node).collect(),
             further: BTreeMap::new(),

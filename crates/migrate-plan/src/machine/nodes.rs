@@ -8,15 +8,16 @@ pub(super) const READY: u8 = 1;
 /// Cordoned, by us or by others.
 const CORDONED: u8 = 1 << 1;
 /// Its slot is in flight.
-const IN_FLIGHT: u8 = 1 << 2;
+pub(super) const IN_FLIGHT: u8 = 1 << 2;
 /// Left behind by a slot that was given up, and not seen well since.
 const SUSPECT: u8 = 1 << 3;
 /// Seen cordoned or not Ready since its slot was begun.
 const SEEN_AWAY: u8 = 1 << 4;
 /// Not there.
-const GONE: u8 = 1 << 5;
-/// Not there, or another machine, at some time since its drain was begun.
-const LOST: u8 = 1 << 6;
+pub(super) const GONE: u8 = 1 << 5;
+/// Not there, or another machine, at some time since its drain was begun or its
+/// upgrade succeeded.
+pub(super) const LOST: u8 = 1 << 6;
 
 /// A node's share of the state.
 #[derive(Clone, Copy, Debug)]
@@ -87,56 +88,6 @@ impl Machine {
             }
         }
         self.dispatch();
-    }
-
-    pub(crate) fn node_gone(&mut self, node: u32) {
-        self.lose(node);
-        self.reflag(node, |flags| (flags & (IN_FLIGHT | LOST)) | GONE);
-        let slot = self.nodes[node as usize].slot;
-        if slot != NONE && self.states[(self.layout.members + slot) as usize].is_untouched() {
-            self.reasons
-                .insert(self.layout.members + slot, "its node is gone".to_owned());
-            self.withdraw(slot, State::Gone);
-        }
-        self.dispatch();
-    }
-
-    /// Takes note that another machine has the name of a node. In flight, it is
-    /// not the one that is drained.
-    pub(crate) fn lose(&mut self, node: u32) {
-        self.reflag(node, |flags| match flags & IN_FLIGHT {
-            0 => flags,
-            _ => flags | LOST,
-        });
-    }
-
-    /// Whether the machine that was drained for `target` is not what its node
-    /// is now, or there is none.
-    pub(super) fn is_lost(&self, target: u32) -> bool {
-        self.has(target, LOST | GONE)
-    }
-
-    /// The drain of `target` begins: from now on it is about what is there.
-    pub(super) fn found(&mut self, target: u32) {
-        if let Some(slot) = target.checked_sub(self.layout.members) {
-            let node = self.slot_nodes[slot as usize];
-            self.reflag(node, |flags| flags & !LOST);
-        }
-    }
-
-    /// Puts a slot back whose node was lost before anything was changed there:
-    /// what came, or comes, in its place is drained like any other.
-    pub(super) fn put_back(&mut self, slot: u32) {
-        let target = self.layout.members + slot;
-        self.release(slot);
-        self.leave_flight(target);
-        self.attempts[target as usize] = 0;
-        if self.is_gone(target) {
-            self.reasons.insert(target, "its node is gone".to_owned());
-            self.withdraw(slot, State::Gone);
-        } else {
-            self.enqueue(slot);
-        }
     }
 
     /// Takes note that `count` (at least one) other nodes came in place of the
@@ -218,7 +169,7 @@ impl Machine {
         self.has(target, GONE)
     }
 
-    fn has(&self, target: u32, flags: u8) -> bool {
+    pub(super) fn has(&self, target: u32, flags: u8) -> bool {
         self.slot_of(target)
             .is_some_and(|slot| self.nodes[self.slot_nodes[slot as usize] as usize].has(flags))
     }
@@ -236,7 +187,7 @@ impl Machine {
         }
     }
 
-    fn reflag(&mut self, node: u32, change: impl FnOnce(u8) -> u8) {
+    pub(super) fn reflag(&mut self, node: u32, change: impl FnOnce(u8) -> u8) {
         let entry = &mut self.nodes[node as usize];
         let before = entry.is_away();
         entry.flags = change(entry.flags);

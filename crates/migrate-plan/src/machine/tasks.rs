@@ -114,7 +114,7 @@ impl Machine {
 
     /// What is predicted for the next task. What comes before the control plane
     /// does not begin unless that can follow.
-    fn task_length(&self) -> Duration {
+    pub(super) fn task_length(&self) -> Duration {
         let tasks = self.layout.tasks.iter().skip(self.task as usize);
         if !self.is_task_before_members() {
             return tasks.take(1).map(|task| task.length).sum();

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use migrate_core::Moment;
+use migrate_core::{Moment, Phase};
 
-use super::{Machine, Mode, State};
+use super::{ABORTED, Machine, Mode, State};
 
 /// Where the rollout stands in its calendar.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +130,48 @@ impl Machine {
         }
         let aside = || self.pools.iter().any(|pool| pool.later.first().is_some());
         !self.is_window_open() || self.window.member_waits || aside()
+    }
+
+    /// Whether `phase` of `target`, which was decided and is about to begin, is the
+    /// first of it and does not end in time any more: that may be a while after
+    /// the decision.
+    pub(crate) fn is_late(&self, target: u32, phase: Phase) -> bool {
+        let at = target as usize;
+        let is_first = self.states[at] == State::Running(phase)
+            && self.attempts[at] == 1
+            && !self.tried_before.contains(&target)
+            && phase == self.first_phase(target);
+        is_first && !self.aborting && !self.fits(self.length_from(target))
+    }
+
+    /// What is predicted for `target` and what has to follow it.
+    fn length_from(&self, target: u32) -> Duration {
+        match (self.slot_of(target), self.task_of(target)) {
+            (Some(slot), _) => self.layout.slots[slot as usize].length,
+            (_, Some(_)) => self.task_length(),
+            _ => self.members_length(),
+        }
+    }
+
+    /// Lets a target that was decided and not begun wait for its time once more.
+    pub(super) fn too_late(&mut self, target: u32, phase: Phase) {
+        if phase != self.first_phase(target) {
+            let reason = "it was too late for it to begin".to_owned();
+            return self.failed(target, phase, true, reason);
+        }
+        if self.aborting && phase.changes_nothing() {
+            return self.abandon(target, phase, ABORTED.to_owned());
+        }
+        let attempts = &mut self.attempts[target as usize];
+        *attempts = attempts.saturating_sub(1);
+        match self.slot_of(target) {
+            Some(slot) => {
+                self.release(slot);
+                self.leave_flight(target);
+                self.enqueue(slot);
+            }
+            None => self.set(target, State::Gated),
+        }
     }
 
     /// When a target that does not fit now is looked at again: `None` if it

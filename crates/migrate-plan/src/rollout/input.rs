@@ -40,8 +40,9 @@ pub enum Input {
     },
     /// Nothing more may be begun. What is running may end.
     Cancelled,
-    /// A node is gone. If its drain runs, or its upgrade has not begun, nothing
-    /// was changed: it is left out, and drained anew should it come back.
+    /// A node is gone. Unless its upgrade or verification runs, whose end counts
+    /// first, it is left out, and goes the whole way from its drain should it come
+    /// back.
     NodeGone {
         /// Its name.
         node: String,
@@ -58,7 +59,8 @@ pub enum Input {
         /// The kubelet's version.
         kubelet_version: KubeVersion,
         /// Its uid, if known: with another one than before, another machine has
-        /// the name, which nobody has drained.
+        /// the name, which nobody has drained. Unless an action of it runs, which
+        /// is waited for, it goes the whole way from its drain.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         uid: Option<String>,
     },
@@ -105,6 +107,12 @@ pub enum ActionResult {
         /// What went wrong.
         reason: String,
     },
+    /// An upgrade was not begun, or not once more: the machine that has the
+    /// node's name is not the one that was drained, or there is none. Tell first
+    /// what is there ([`Input::NodeSeen`], [`Input::NodeGone`]). The node goes the
+    /// whole way again from its drain, or is left out until it comes back. No
+    /// failed attempt, unless it happens again and again.
+    NotDrained,
     /// Whoever ran it gave the target up.
     Skipped {
         /// Why.
@@ -112,6 +120,11 @@ pub enum ActionResult {
     },
     /// Done.
     Succeeded(Outcome),
+    /// The first action of a target was not begun: while it waited after it was
+    /// decided, its window has closed, or become too short for it
+    /// ([`Rollout::is_late`](crate::Rollout::is_late)). It waits for the next one,
+    /// and is no failed attempt.
+    TooLate,
 }
 
 /// An input and when it came: what a journal keeps.

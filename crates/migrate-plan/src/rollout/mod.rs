@@ -1,6 +1,7 @@
 //! The rollout: which action begins now.
 
 mod input;
+mod last_look;
 mod names;
 mod replay;
 mod waiting;
@@ -48,7 +49,9 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 ///   once more ([`Phase::Confirm`]), and no other worker begins meanwhile.
 /// - No member and no node begins outside the windows of the policy, nor unless
 ///   what is predicted for it ends in time: for a member, what is predicted for
-///   all members that are left. What has begun is brought to its end.
+///   all members that are left. What has begun is brought to its end. What was
+///   decided and could not begin in time ([`ActionResult::TooLate`]) waits for
+///   the next one.
 /// - It stops when one node more fails than policy allows.
 /// - Aborted ([`Input::Aborted`]), it begins nothing but what is left of a target
 ///   whose upgrade was begun, whatever the windows say; neither a canary nor a
@@ -58,9 +61,10 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 ///   whatever policy says. Those after all nodes are left out if a node was; a
 ///   node that was gone and comes back after them is upgraded all the same.
 /// - A node passes drain, upgrade and verify in this order; of one target no
-///   two actions run at once; a completed action is never begun again, but
-///   for the drain of a node that was deleted, or made anew under its name,
-///   before its upgrade began: what has the name now is drained itself.
+///   two actions run at once; a completed action is never begun again, unless
+///   the node was deleted, or made anew under its name, before it was done: what
+///   has the name now goes the whole way itself, at most five times once its
+///   upgrade was begun.
 /// - It ends. Every target is done or given up, or there is a
 ///   [`Command::Stop`], provided that every begun action is told to have ended
 ///   and a pause ends. If nothing runs and nothing may begin, it waits as
@@ -267,9 +271,11 @@ impl Rollout {
                 retryable: *retryable,
                 reason: reason.clone(),
             },
+            ActionResult::NotDrained => Ended::NotDrained,
             ActionResult::Skipped { reason } => Ended::Skipped {
                 reason: reason.clone(),
             },
+            ActionResult::TooLate => Ended::TooLate,
         };
         self.machine.ended(target, phase, ended);
     }
@@ -284,18 +290,6 @@ impl Rollout {
             self.replacements_by_name
                 .extend(nodes.iter().cloned().zip(first..));
         }
-    }
-
-    /// Compares the uid of a node with the one it had.
-    fn identify(&mut self, node: u32, uid: Option<&str>) {
-        let Some(uid) = uid else { return };
-        let known = self.uids.get(&node).map(String::as_str);
-        match known.or_else(|| self.names.uid(node)) {
-            Some(known) if known == uid => return,
-            Some(_) => self.machine.lose(node),
-            None => {}
-        }
-        self.uids.insert(node, uid.to_owned());
     }
 
     /// Gives what the machine has decided its names.

@@ -6,6 +6,7 @@ mod abort;
 mod documents;
 mod failures;
 mod gates;
+mod lost;
 mod nodes;
 mod order;
 mod run;

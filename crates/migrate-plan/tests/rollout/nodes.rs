@@ -179,4 +179,5 @@ fn a_node_that_is_lost_between_drain_and_upgrade_is_drained_anew() {
     run.ok("drain general-1");
     run.tell(anew(true));
     assert_eq!(run.ok("upgrade general-1"), ["verify general-1"]);
+    assert_eq!(run.fail("verify general-1", false).len(), 1, "it stops");
 }

@@ -1,7 +1,7 @@
 //! Windows and blackouts.
 
 use migrate_core::{ClusterModel, Moment, OnDeadline, Phase, Policy};
-use migrate_plan::{Planner, WaitingOn};
+use migrate_plan::{ActionResult, Input, Planner, WaitingOn};
 
 use crate::run::{Run, cluster, policy};
 use crate::support::{NEW, version};
@@ -65,11 +65,11 @@ fn the_control_plane_is_not_begun_unless_all_of_it_fits() {
     let model = model();
     let mut run = Run::new(&model, &daily("09:00", "10:00"));
     run.now = at(TODAY, "09:49");
-    assert!(run.tell(migrate_plan::Input::Started).is_empty());
+    assert!(run.tell(Input::Started).is_empty());
     assert_eq!(run.waiting_on("m1"), closed_until(TOMORROW, "09:00"));
     let mut run = Run::new(&model, &daily("09:00", "10:00"));
     run.now = at(TODAY, "09:48");
-    assert_eq!(run.tell(migrate_plan::Input::Started), ["upgrade m1"]);
+    assert_eq!(run.tell(Input::Started), ["upgrade m1"]);
 }
 
 #[test]
@@ -148,4 +148,65 @@ fn a_window_that_will_never_do_is_a_blocker() {
     let mut run = Run::started(&model, &over);
     assert_eq!(run.waiting_on("m1"), WaitingOn::Window { opens: None });
     assert_eq!(run.wait(), ["stop: nothing can begin and 6 targets wait"]);
+}
+
+#[test]
+fn what_was_decided_in_time_and_held_until_its_window_was_over_waits_for_the_next() {
+    let model = model();
+    let late = ActionResult::TooLate;
+    let mut run = Run::started(&model, &daily("09:00", "10:00"));
+    assert_eq!(run.wait(), ["upgrade m1"]);
+    let member = run.id("upgrade m1");
+    assert!(!run.rollout.is_late(&member));
+    // Twelve minutes are predicted for both members.
+    run.now = at(TODAY, "09:49");
+    assert!(run.poll().is_empty());
+    assert!(run.rollout.is_late(&member));
+    assert!(run.end("upgrade m1", late.clone()).is_empty());
+    assert_eq!(run.waiting_on("m1"), closed_until(TOMORROW, "09:00"));
+    assert_eq!(run.wait(), ["upgrade m1"]);
+    assert_eq!(run.members_done(), ["drain general-1"]);
+    let node = run.id("drain general-1");
+    assert!(!run.rollout.is_late(&node));
+    run.now = at(TOMORROW, "10:30");
+    assert!(run.poll().is_empty());
+    assert!(run.rollout.is_late(&node));
+    assert!(run.end("drain general-1", late).is_empty());
+    let day_after = "2027-01-17T";
+    let closed = closed_until(day_after, "09:00");
+    assert_eq!(run.waiting_on("general-1"), closed);
+    assert_eq!(run.wait(), ["drain general-1"]);
+    assert_eq!(run.now, at(day_after, "09:00"));
+    // What has begun is brought to its end, however late.
+    run.now = at(day_after, "12:00");
+    assert_eq!(run.ok("drain general-1"), ["upgrade general-1"]);
+    assert!(!run.rollout.is_late(&run.id("upgrade general-1")));
+}
+
+#[test]
+fn the_planner_lets_what_was_late_begin_when_the_rollout_does() {
+    let model = model();
+    let policy = daily("08:00", "08:13");
+    // A plan made when the members were found to be late.
+    let mut later = model.clone();
+    later.taken_at = at(TODAY, "08:02");
+    let plan = Planner::new(&later, &policy, version(NEW)).plan().unwrap();
+    let planned = later.taken_at + plan.schedule[0].start;
+    let mut run = Run::started(&model, &policy);
+    run.now = later.taken_at;
+    assert!(run.end("upgrade m1", ActionResult::TooLate).is_empty());
+    assert_eq!(run.wait(), ["upgrade m1"]);
+    assert_eq!(run.now, planned);
+    // Nothing that a plan foresees is late.
+    let trace = Planner::new(&model, &policy, version(NEW)).trace().unwrap();
+    let is_late = |input: &Input| {
+        matches!(
+            input,
+            Input::ActionEnded {
+                result: ActionResult::TooLate,
+                ..
+            }
+        )
+    };
+    assert!(!trace.inputs.iter().any(|told| is_late(&told.input)));
 }

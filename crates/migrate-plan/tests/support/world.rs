@@ -44,6 +44,8 @@ pub(crate) struct Scenario {
     /// Drains that are put off because another node of the pool is away.
     pub(crate) defer: u64,
     pub(crate) noise: u64,
+    /// Nodes that are found to be others, or gone, when they are to be upgraded.
+    pub(crate) lose: u64,
     /// Feed budget states as a cluster would show them.
     pub(crate) budget_status: bool,
     /// Aborts after so many turns, 0 being before the start.
@@ -72,6 +74,8 @@ pub(crate) struct World {
     events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
     sequence: u64,
     replaced: u64,
+    /// Machines that were made anew.
+    machines: u64,
     restarts: u64,
     noise_left: u64,
     draining: BTreeSet<String>,
@@ -83,6 +87,8 @@ pub(crate) struct World {
 enum Event {
     End(ActionId, Target, Phase),
     Node(String, bool, bool),
+    /// Another machine of the old version under that name, Ready or not.
+    NodeAnew(String, bool),
     NodeGone(String),
     Budget(BudgetKey, u32),
     Pause(bool),
@@ -131,6 +137,7 @@ impl World {
             events: BinaryHeap::new(),
             sequence: 0,
             replaced: 0,
+            machines: 0,
             restarts: 0,
             noise_left: 40,
             draining: BTreeSet::new(),
@@ -198,6 +205,10 @@ impl World {
                     uid: None,
                 });
             }
+            Event::NodeAnew(node, ready) => {
+                let input = self.made_anew(node, ready);
+                self.tell(input);
+            }
             Event::NodeGone(node) => self.tell(Input::NodeGone { node }),
             Event::Budget(key, allowed) => self.tell(Input::BudgetSeen { key, allowed }),
             Event::Pause(paused) => self.tell(Input::Paused { paused }),
@@ -211,8 +222,39 @@ impl World {
         }
     }
 
+    /// Another machine is seen under the name of `node`.
+    fn made_anew(&mut self, node: String, ready: bool) -> Input {
+        self.machines += 1;
+        Input::NodeSeen {
+            uid: Some(format!("{node} {}", self.machines)),
+            node,
+            ready,
+            unschedulable: false,
+            kubelet_version: version(OLD),
+        }
+    }
+
     fn action_ends(&mut self, id: ActionId, target: Target, phase: Phase) {
-        let result = if phase == Phase::Drain && self.random.percent(self.scenario.defer) {
+        // A last look right before it begins shows what no watch has told.
+        let is_upgrade = phase == Phase::Upgrade && matches!(target, Target::Node { .. });
+        if is_upgrade && self.noise_left > 0 && self.random.percent(self.scenario.lose) {
+            self.noise_left -= 1;
+            let node = target.name().to_owned();
+            let seen = match self.random.percent(70) {
+                true => self.made_anew(node, true),
+                false => {
+                    let later = self.random.below(400_000);
+                    self.at(later, Event::NodeAnew(node.clone(), true));
+                    Input::NodeGone { node }
+                }
+            };
+            self.tell(seen);
+        }
+        let result = if self.rollout.is_late(&id) && self.random.percent(70) {
+            ActionResult::TooLate
+        } else if self.rollout.is_undrained(&id) && self.random.percent(70) {
+            ActionResult::NotDrained
+        } else if phase == Phase::Drain && self.random.percent(self.scenario.defer) {
             let away = self.neighbour(target.name());
             let wait = self.random.below(900_000);
             self.at(wait, Event::Node(away.clone(), true, false));
@@ -304,7 +346,7 @@ impl World {
             self.at(0, Event::Runner(node));
             return;
         }
-        match self.random.below(7) {
+        match self.random.below(9) {
             0 | 1 => {
                 self.at(0, Event::Node(node.clone(), false, false));
                 self.at(later, Event::Node(node, true, false));
@@ -319,7 +361,12 @@ impl World {
                     self.at(later, Event::Node(node, true, false));
                 }
             }
-            5 => {
+            5 | 6 => {
+                let ready = self.random.percent(70);
+                self.at(0, Event::NodeAnew(node.clone(), ready));
+                self.at(later, Event::Node(node, true, false));
+            }
+            7 => {
                 self.at(0, Event::Pause(true));
                 self.at(later, Event::Pause(false));
             }
