@@ -11,6 +11,7 @@ use crate::unit::tests::check;
 mod backups;
 mod options;
 mod programs;
+mod room;
 mod surveyed;
 mod trouble;
 mod way_back;
