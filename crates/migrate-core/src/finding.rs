@@ -129,6 +129,23 @@ impl Finding {
         }
     }
 
+    /// What a plan and the checks found. Both make some of the same checks: what
+    /// they found alike (code and object) is said once, in the words of the
+    /// checks, which have looked at more than the model; unless the plan takes it
+    /// more seriously.
+    #[must_use]
+    pub fn merged(planned: &[Self], found: Vec<Self>) -> Vec<Self> {
+        let same = |a: &Self, b: &Self| a.code == b.code && a.object == b.object;
+        let is_left = |old: &&Self| {
+            let as_serious = |new: &Self| same(old, new) && new.severity >= old.severity;
+            !found.iter().any(as_serious)
+        };
+        let left: Vec<_> = planned.iter().filter(is_left).cloned().collect();
+        let is_new = |new: &Self| !left.iter().any(|old| same(old, new));
+        let new: Vec<_> = found.into_iter().filter(is_new).collect();
+        [left, new].concat()
+    }
+
     /// Whether this finding keeps a run from starting.
     pub fn blocks(&self) -> bool {
         self.severity == Severity::Blocker && !self.waived
@@ -147,5 +164,26 @@ impl fmt::Display for Finding {
             self.evidence,
             self.cure
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_plan_and_checks_found_alike_is_said_once() {
+        let finding = |severity, evidence: &str| {
+            let node = ObjectName::cluster("Node", "red-1");
+            Finding::new("KM-NODE-002", severity, node, evidence, "")
+        };
+        let said = |planned, found| {
+            let planned = [finding(planned, "plan")];
+            let merged = Finding::merged(&planned, vec![finding(found, "check")]);
+            merged.into_iter().map(|f| f.evidence).collect::<Vec<_>>()
+        };
+        assert_eq!(said(Severity::Warning, Severity::Warning), ["check"]);
+        assert_eq!(said(Severity::Warning, Severity::Blocker), ["check"]);
+        assert_eq!(said(Severity::Blocker, Severity::Warning), ["plan"]);
     }
 }

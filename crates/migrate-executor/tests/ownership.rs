@@ -91,6 +91,42 @@ async fn blockers_stop_it_before_anything_is_changed_unless_they_are_waived() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_waiver_of_one_object_lets_only_that_one_pass_and_an_idle_one_is_told() {
+    let mut case = Case::new();
+    let codes = vec!["KM-PDB-001", "KM-NODE-001"];
+    case.migration = migration_with(&case.world, codes, BackupProof::Proven);
+    case.policy.waive = BTreeSet::from([
+        "KM-PDB-001 nobody/else".to_owned(),
+        "KM-NODE-001".to_owned(),
+    ]);
+    let report = case.run().await;
+    let RunOutcome::Refused {
+        cause: StopCause::Blocked { findings },
+    } = &report.outcome
+    else {
+        panic!("{report}");
+    };
+    assert_eq!(findings.len(), 1, "{report}");
+    assert_eq!(findings[0].code, "KM-PDB-001");
+    let object = findings[0].object.to_string();
+    let idle: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.code == "KM-POLICY-001")
+        .collect();
+    assert_eq!(idle.len(), 1, "{report}");
+    assert!(idle[0].evidence.contains(&object), "{}", idle[0]);
+
+    case.policy.waive.remove("KM-PDB-001 nobody/else");
+    case.policy.waive.insert(format!("KM-PDB-001 {object}"));
+    let report = case.run().await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    let waived = report.findings.iter().filter(|finding| finding.waived);
+    assert_eq!(waived.count(), 2, "{report}");
+    assert_eq!(report.findings.len(), 2, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_cluster_is_refused_by_name() {
     let case = Case::new();
     let setup = case.setup();

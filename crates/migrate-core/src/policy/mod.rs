@@ -5,13 +5,14 @@
 
 mod addon;
 mod calendar;
+mod waiver;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Finding, IntOrPercent, Node, Role, Workload};
+use crate::{IntOrPercent, Node, Role, Workload};
 pub use addon::Addon;
 pub use calendar::{Calendar, Opening, Period, Weekday};
 
@@ -38,17 +39,9 @@ pub struct Policy {
     /// Move one pod of each workload back that a run has left on one node, after
     /// the final verification. Off: it is only reported.
     pub respread: bool,
-    /// Codes of findings that a person accepts; each shows in every report.
+    /// Findings that a person accepts, each by its code or, for one object, by
+    /// code and object (`KM-POD-003 default/web-0`); each shows in every report.
     pub waive: BTreeSet<String>,
-}
-
-impl Policy {
-    /// Marks those of `findings` whose codes a person accepts, and only those.
-    pub fn mark_waived(&self, findings: &mut [Finding]) {
-        for finding in findings {
-            finding.waived = self.waive.contains(&finding.code);
-        }
-    }
 }
 
 /// When the data is backed up, besides before anything is changed.

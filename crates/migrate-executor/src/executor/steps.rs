@@ -160,7 +160,9 @@ impl Executor {
             return;
         };
         found.extend(self.check_runner());
-        let mut findings = merged(&self.state.plan.findings, found);
+        let mut findings = Finding::merged(&self.state.plan.findings, found);
+        let unmatched = self.state.policy.unmatched_waivers(&findings);
+        findings.extend(unmatched);
         self.state.policy.mark_waived(&mut findings);
         self.announce(&findings);
         self.step_ended(StepResult::Prepared { findings });
@@ -318,21 +320,6 @@ impl Executor {
     }
 }
 
-/// What the plan and the checks found. Both make some of the same checks: what
-/// they found alike is said once, in the words of the checks, which have looked
-/// at more than the model; unless the plan takes it more seriously.
-fn merged(planned: &[Finding], found: Vec<Finding>) -> Vec<Finding> {
-    let same = |a: &Finding, b: &Finding| a.code == b.code && a.object == b.object;
-    let is_left = |old: &&Finding| {
-        let as_serious = |new: &Finding| same(old, new) && new.severity >= old.severity;
-        !found.iter().any(as_serious)
-    };
-    let left: Vec<_> = planned.iter().filter(is_left).cloned().collect();
-    let is_new = |new: &Finding| !left.iter().any(|old| same(old, new));
-    let new: Vec<_> = found.into_iter().filter(is_new).collect();
-    [left, new].concat()
-}
-
 /// The step as events name it.
 fn event_step(step: RunStep) -> Option<Step> {
     match step {
@@ -344,28 +331,5 @@ fn event_step(step: RunStep) -> Option<Step> {
         | RunStep::TakeOver
         | RunStep::Spread
         | RunStep::Respread => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use migrate_core::{ObjectName, Severity};
-
-    use super::*;
-
-    #[test]
-    fn what_plan_and_checks_found_alike_is_said_once() {
-        let finding = |severity, evidence: &str| {
-            let node = ObjectName::cluster("Node", "red-1");
-            Finding::new("KM-NODE-002", severity, node, evidence, "")
-        };
-        let said = |planned, found| {
-            let planned = [finding(planned, "plan")];
-            let merged = merged(&planned, vec![finding(found, "check")]);
-            merged.into_iter().map(|f| f.evidence).collect::<Vec<_>>()
-        };
-        assert_eq!(said(Severity::Warning, Severity::Warning), ["check"]);
-        assert_eq!(said(Severity::Warning, Severity::Blocker), ["check"]);
-        assert_eq!(said(Severity::Blocker, Severity::Warning), ["plan"]);
     }
 }

@@ -22,17 +22,62 @@ pull_images() {
     sed "s/^kubernetesVersion:.*/kubernetesVersion: v$target/" "$work/now" > "$work/config"
     images=$("$program" config images list --config "$work/config")
     have=$(present_images)
+    local -a missing=()
     while read -r image; do
         case $role/$image in
             worker/*/kube-apiserver:* | worker/*/kube-controller-manager:* \
                 | worker/*/kube-scheduler:* | worker/*/etcd:*) continue ;;
         esac
-        if ! grep -Fxq -- "$image" <<< "$have"; then
-            if pull_image "$image" >&2; then echo "pulled $image"; else echo "missing $image"; fi
-        else
+        if grep -Fxq -- "$image" <<< "$have"; then
             echo "present $image"
+        else
+            missing+=("$image")
         fi
     done <<< "$images"
+    room_for_images "${#missing[@]}" "$root" || return 0
+    for image in "${missing[@]}"; do
+        if pull_image "$image" >&2; then echo "pulled $image"; else echo "missing $image"; fi
+    done
+}
+
+# What one image may take, packed and unpacked, in KiB. Only the registry knows
+# before the pull; the largest, etcd 3.5, takes about 200 MiB.
+readonly IMAGE_KIB=$((256 * 1024))
+
+# room_for_images COUNT ROOT: no-room NEEDED FREE FOLDER (KiB) and false, if they
+# do not fit; little-room NEEDED FREE PERCENT FOLDER, if the kubelet would begin
+# to clear away images that nobody uses yet. Says nothing where nobody can tell.
+room_for_images() {
+    local count=$1 root=$2 needed folder free size percent
+    needed=$((count * IMAGE_KIB))
+    [ "$count" -gt 0 ] || return 0
+    folder=$(image_folder "$root")
+    read -r free size <<< "$(df -k --output=avail,size "$folder" 2> /dev/null | tail -n 1)" || true
+    if ! [[ "$free $size" =~ ^[0-9]+\ [0-9]+$ ]]; then return 0; fi
+    if [ "$free" -lt "$needed" ]; then
+        echo "no-room $needed $free $folder"
+        return 1
+    fi
+    percent=$(sed -n 's/^imageGCHighThresholdPercent: *\([0-9]\{1,3\}\)$/\1/p' \
+        "$root/var/lib/kubelet/config.yaml" 2> /dev/null || true)
+    percent=${percent:-85}
+    if [ "$(((free - needed) * 100))" -lt "$((size * (100 - percent)))" ]; then
+        echo "little-room $needed $free $percent $folder"
+    fi
+}
+
+# image_folder ROOT: where the runtime unpacks images, as it says itself.
+image_folder() {
+    local folder said
+    said=$(crictl imagefsinfo 2> /dev/null || true)
+    said=$(sed -n 's/.*"mountpoint": *"\([^"]*\)".*/\1/p' <<< "$said")
+    for folder in "${said%%$'\n'*}" "$1"/var/lib/containerd "$1"/var/lib/containers; do
+        if [ -n "$folder" ] && [ -d "$folder" ]; then
+            echo "$folder"
+            return
+        fi
+    done
+    echo "$1/var/lib"
 }
 
 # The installed kubeadm if it is the target's, or one unpacked beside it. The

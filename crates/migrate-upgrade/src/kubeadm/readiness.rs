@@ -18,13 +18,15 @@ const WIDTH: usize = 8;
 const NO_PACKAGE: &str = "KM-KUBEADM-001";
 const NO_IMAGE: &str = "KM-KUBEADM-002";
 const NO_ANSWER: &str = "KM-KUBEADM-003";
+const NO_ROOM: &str = "KM-KUBEADM-032";
 
 /// Whether nodes have what an upgrade needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 #[must_use = "an unread report is not actionable"]
 pub struct Readiness {
-    /// What is missing where; blockers.
+    /// What is missing where, blockers; and what little room images would leave,
+    /// warnings.
     pub findings: Vec<Finding>,
     /// What was found, by node: the version of each package by its name, or
     /// the names of images with `present` or `pulled`.
@@ -63,8 +65,9 @@ impl Kubeadm {
 
     /// Pulls the images that `target` needs on `nodes`, those of the control
     /// plane on its members only. Needs `crictl` to pull; images that are
-    /// there already (`ctr -n k8s.io images ls`) are left alone. Installs
-    /// nothing: kubeadm of the target is unpacked beside the installed one.
+    /// there already (`ctr -n k8s.io images ls`) are left alone, and a node that
+    /// has no room for those that are missing pulls none. Installs nothing:
+    /// kubeadm of the target is unpacked beside the installed one.
     pub async fn pre_pull(&self, nodes: &[String], target: &KubeVersion) -> Readiness {
         let text = format!("{FILES}\n{COMMON}\n{PACKAGES}\n{IMAGES}\npull_images \"$@\"\n");
         let script = Script::new(text)
@@ -80,6 +83,32 @@ impl Kubeadm {
                 format!("the image {image} is not on the node and could not be pulled"),
                 "see that the registry is in reach and crictl installed, or import the image",
             )),
+            ["no-room", needed, free, folder] => readiness.findings.push(Finding::new(
+                NO_ROOM,
+                Severity::Blocker,
+                ObjectName::cluster("Node", node),
+                format!(
+                    "the images that it misses may take {}, and {folder} has {} left: none was \
+                     pulled",
+                    mebibytes(needed),
+                    mebibytes(free)
+                ),
+                "make room there, or import the images",
+            )),
+            ["little-room", needed, free, percent, folder] => {
+                readiness.findings.push(Finding::new(
+                    NO_ROOM,
+                    Severity::Warning,
+                    ObjectName::cluster("Node", node),
+                    format!(
+                        "the images that it misses may take {} of the {} left in {folder}: from \
+                         {percent} % on its kubelet clears away images that nothing uses yet",
+                        mebibytes(needed),
+                        mebibytes(free)
+                    ),
+                    "make room there, so that what is pulled now is there when it is needed",
+                ));
+            }
             _ => {}
         })
         .await
@@ -158,7 +187,7 @@ pub(super) struct Answer {
 impl Readiness {
     /// Whether nothing is missing.
     pub fn is_ready(&self) -> bool {
-        self.findings.is_empty()
+        !self.findings.iter().any(Finding::blocks)
     }
 
     fn note(&mut self, node: &str, name: &str, value: &str) {
@@ -166,6 +195,14 @@ impl Readiness {
             .entry(node.to_owned())
             .or_default()
             .insert(name.to_owned(), value.to_owned());
+    }
+}
+
+/// KiB as a node prints them, for people.
+fn mebibytes(kib: &str) -> String {
+    match kib.parse::<u64>() {
+        Ok(kib) => format!("{} MiB", kib / 1024),
+        Err(_) => format!("{kib} KiB"),
     }
 }
 

@@ -12,6 +12,7 @@ mod backups;
 mod lists;
 mod options;
 mod programs;
+mod room;
 mod surveyed;
 mod trouble;
 mod way_back;

@@ -73,7 +73,12 @@ const PROGRAMS: &[(&str, &str)] = &[
     ),
     (
         "df",
-        r#"echo Avail; if [ "${*: -1}" = /var/lib/dpkg ]; then cat "$w/free"; else echo '  5000'; fi"#,
+        r#"echo Avail
+        case "$*" in
+            */var/lib/dpkg) cat "$w/free" ;;
+            *avail,size*) echo "$*" >> "$w/df-calls"; cat "$w/image-room" 2> /dev/null ;;
+            *) echo '  5000' ;;
+        esac"#,
     ),
     (
         "dpkg",
@@ -177,7 +182,8 @@ const PROGRAMS: &[(&str, &str)] = &[
                 echo '"repoTags": ['
                 sed 's/.*/  "&",/' "$w/images"
                 echo '  ]' ;;
-            pull) grep -Fxq "$2" "$w/pullable"; exit ;;
+            pull) echo "$2" >> "$w/pulls"; grep -Fxq "$2" "$w/pullable"; exit ;;
+            imagefsinfo) echo "\"fsId\": { \"mountpoint\": \"$w/root/images\" }"; exit ;;
             ps) case $* in
                 *etcd*) cat "$w/etcd-container" 2> /dev/null ;;
                 *) cat "$w/static-pods" 2> /dev/null ;;
