@@ -327,7 +327,11 @@ impl UpgradeComponents for Kubeadm {
         if !runs {
             self.clear_the_way(node, &cx.fence, attempt > 1).await?;
         }
-        Ok(self.steps.start(node, &cx.fence, &step, attempt).await?)
+        let started = self.steps.start(node, &cx.fence, &step, attempt).await;
+        if !runs && matches!(started, Err(Error::StaleEpoch { .. })) {
+            self.give_way(node, &cx.fence).await?;
+        }
+        Ok(started?)
     }
 
     async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
