@@ -44,6 +44,7 @@
 pub mod anchor;
 pub mod resources;
 
+mod address;
 mod call;
 mod client;
 mod clock;
@@ -58,6 +59,7 @@ mod retry;
 mod testing;
 mod watch;
 
+pub use address::address_holder;
 pub use anchor::{Anchor, Claim, Holder, RunMark};
 pub use call::ApiCall;
 pub use client::{

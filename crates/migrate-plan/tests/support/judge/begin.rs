@@ -160,6 +160,6 @@ impl Judge {
 }
 
 /// Whether nodes of `pool` come after all tasks but the last.
-fn is_held(world: &World, pool: &str) -> bool {
+pub(super) fn is_held(world: &World, pool: &str) -> bool {
     pool != CONTROL_PLANE_POOL || !world.scenario.control_plane_nodes_first
 }

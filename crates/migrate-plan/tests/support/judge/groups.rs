@@ -3,7 +3,9 @@
 use migrate_core::Phase;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 
-use super::{Judge, World, is_held};
+use super::super::world::World;
+use super::Judge;
+use super::begin::is_held;
 
 impl Judge {
     /// Control-plane nodes that are there and not through, or in work.
