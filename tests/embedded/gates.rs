@@ -8,7 +8,6 @@ use migrate_executor::{MemoryJournal, Record, RunOutcome, StopCause};
 use migrate_plan::{ActionResult, Input, StopReason};
 use migrate_sim::store::Resource;
 use migrate_sim::{NodeFault, Pool, Scenario, Workload};
-use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::cluster::{Rig, small};
@@ -139,16 +138,6 @@ async fn paused_for_long(windows: bool) -> (Vec<u64>, usize) {
     let workers = planned.1.slots.iter().filter(|slot| slot.pool == "general");
     let first = workers.map(|slot| &slot.node).next().unwrap();
     let journal = MemoryJournal::new();
-    let pause = async |paused: &str| {
-        let annotations = json!({ "kube-migrate.dev/pause": paused });
-        let patch = json!({ "metadata": { "annotations": annotations } });
-        let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-migrate";
-        let request = http::Request::patch(lease)
-            .header("content-type", "application/merge-patch+json")
-            .body(patch.to_string().into_bytes());
-        let client = rig.cluster.client();
-        client.request::<Value>(request.unwrap()).await.unwrap();
-    };
     let holds = async {
         // Its end lets the next one be decided.
         let is_verified = |record: &Record| {
@@ -162,11 +151,11 @@ async fn paused_for_long(windows: bool) -> (Vec<u64>, usize) {
         {
             sleep(Duration::from_millis(100)).await;
         }
-        pause("true").await;
+        rig.pause(true).await;
         let hour = Duration::from_secs(3600);
         let now = Duration::from_millis(rig.cluster.now_ms() - start.as_millis());
         sleep(hour.saturating_sub(now)).await;
-        pause("false").await;
+        rig.pause(false).await;
     };
     let run = rig.run(Box::new(journal.clone()), Arc::new(rig.drainer()), &planned);
     let (report, ()) = tokio::join!(run, holds);

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use migrate_core::steps::{DrainCommands, DrainEvent, DrainEvents, DrainOutcome};
 use migrate_core::{MigratePods, StepContext, StepError, StepInput};
-use migrate_executor::{MemoryJournal, RunOutcome};
+use migrate_executor::{MemoryJournal, Record, RunOutcome};
 use migrate_sim::store::{DeleteOptions, Resource};
 use serde_json::Value;
 use tokio::time::sleep;
@@ -112,6 +112,48 @@ async fn a_node_deleted_during_its_drain_is_left_out_and_named() {
         report.starts_with("Done") && report.contains("KM-VERIFY-019"),
         "{report}"
     );
+}
+
+/// Held between drain and upgrade: the machine that comes back is drained itself.
+#[tokio::test(start_paused = true)]
+async fn a_node_made_anew_after_its_drain_is_drained_before_it_is_changed() {
+    for away in [0, 20_000] {
+        let rig = Rig::start(5, small()).await;
+        let planned = rig.planned().await;
+        let node = victim(&planned.1);
+        let journal = MemoryJournal::new();
+        let loses = async {
+            let is_cordoned = || {
+                let store = rig.cluster.store();
+                let json = &store.get(Resource::NODES, "", &node).unwrap().json;
+                json["spec"]["unschedulable"] == true
+            };
+            while !is_cordoned() {
+                sleep(Duration::from_millis(50)).await;
+            }
+            rig.pause(true).await;
+            let is_drained = |_: &Value| {
+                let entries = journal.entries();
+                let is_it = |record: &Record| matches!(record, Record::DrainEnded { node: of, .. } if *of == node);
+                entries.iter().any(|entry| is_it(&entry.record))
+            };
+            lose(&rig, &node, Some(Duration::from_millis(away)), is_drained).await;
+            sleep(Duration::from_secs(5)).await;
+            rig.pause(false).await;
+        };
+        let run = rig.run(Box::new(journal.clone()), Arc::new(rig.drainer()), &planned);
+        let (report, ()) = tokio::join!(run, loses);
+        let report = report.unwrap();
+        assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+        assert!(rig.broken().is_empty(), "{report}\n{:?}", rig.broken());
+        assert_eq!(rig.unfinished_nodes(), Vec::<String>::new(), "{away}");
+        obeys_the_replay_law(journal.entries()).unwrap();
+        let entries = journal.entries();
+        let drains = entries.iter().filter(
+            |entry| matches!(&entry.record, Record::DrainEnded { node: of, .. } if *of == node),
+        );
+        assert_eq!(drains.count(), 2, "each machine");
+    }
 }
 
 /// A drainer that calls a node empty that is gone is found out by the last look
