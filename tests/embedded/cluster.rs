@@ -20,6 +20,7 @@ use migrate_sim::store::Resource;
 use migrate_sim::{Budget, Pool, Scenario, SimCluster, Workload};
 use migrate_upgrade::SimulatedDriver;
 use migrate_verify::ClusterHealth;
+use serde_json::{Value, json};
 
 /// An embedded cluster under the eyes of the rule checker.
 pub(crate) struct Rig {
@@ -104,6 +105,18 @@ impl Rig {
         let mut setup = setup.with_plan(plan, model, self.policy.clone());
         setup.migration.migrate = migrate;
         Executor::open(setup).await?.run(&Cancellation::new()).await
+    }
+
+    /// Sets the kill switch on the anchor of the run under way.
+    pub(crate) async fn pause(&self, paused: bool) {
+        let annotations = json!({ "kube-migrate.dev/pause": paused.to_string() });
+        let patch = json!({ "metadata": { "annotations": annotations } });
+        let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-migrate";
+        let request = http::Request::patch(lease)
+            .header("content-type", "application/merge-patch+json")
+            .body(patch.to_string().into_bytes());
+        let client = self.cluster.client();
+        client.request::<Value>(request.unwrap()).await.unwrap();
     }
 
     /// Rules broken so far.

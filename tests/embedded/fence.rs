@@ -390,6 +390,10 @@ impl ClusterAccess for Stale {
         self.access.take_over(fence).await
     }
 
+    async fn look_at_node(&self, node: &str) -> Result<Input, StepError> {
+        self.access.look_at_node(node).await
+    }
+
     fn changes(&self, input: &StepInput) -> BoxStream<'static, Result<Vec<Input>, StepError>> {
         self.access.changes(input)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use migrate_core::{Phase, Target};
 use migrate_executor::{MemoryJournal, Record, RunOutcome, StopCause};
-use migrate_plan::StopReason;
+use migrate_plan::{ActionResult, Input, StopReason};
 use migrate_sim::store::Resource;
 use migrate_sim::{NodeFault, Pool, Scenario, Workload};
 use tokio::time::sleep;
@@ -117,4 +117,91 @@ async fn members_and_nodes_begin_in_a_window() {
     // The control: without windows all of it is over by then.
     let begun = begun_at(false).await;
     assert!(!begun.iter().all(is_in), "{begun:?}");
+}
+
+/// Pauses a run from the first worker's verification until an hour after the plan was
+/// made. Gives the minutes at which drains were begun after that, and how many
+/// actions were too late. With windows: to the 55th minute, and from the 300th on.
+async fn paused_for_long(windows: bool) -> (Vec<u64>, usize) {
+    let mut rig = Rig::start(1, small()).await;
+    let start = rig.planned().await.0.taken_at;
+    let minutes = |minutes: u64| start + Duration::from_secs(60 * minutes);
+    if windows {
+        let window = |from, to| {
+            let (from, to) = (minutes(from), minutes(to));
+            format!(r#"{{"from": "{from}", "to": "{to}"}}"#)
+        };
+        let windows = [window(0, 55), window(300, 1440)].join(", ");
+        rig.policy.rollout.windows = serde_json::from_str(&format!("[{windows}]")).unwrap();
+    }
+    let planned = rig.planned().await;
+    let workers = planned.1.slots.iter().filter(|slot| slot.pool == "general");
+    let first = workers.map(|slot| &slot.node).next().unwrap();
+    let journal = MemoryJournal::new();
+    let holds = async {
+        // Its end lets the next one be decided.
+        let is_verified = |record: &Record| {
+            matches!(record, Record::Intent { action }
+                if action.phase == Phase::Verify && action.target.name() == first)
+        };
+        while !journal
+            .entries()
+            .iter()
+            .any(|entry| is_verified(&entry.record))
+        {
+            sleep(Duration::from_millis(100)).await;
+        }
+        rig.pause(true).await;
+        let hour = Duration::from_secs(3600);
+        let now = Duration::from_millis(rig.cluster.now_ms() - start.as_millis());
+        sleep(hour.saturating_sub(now)).await;
+        rig.pause(false).await;
+    };
+    let run = rig.run(Box::new(journal.clone()), Arc::new(rig.drainer()), &planned);
+    let (report, ()) = tokio::join!(run, holds);
+    let report = report.unwrap();
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    assert!(rig.broken().is_empty(), "{:?}", rig.broken());
+    obeys_the_replay_law(journal.entries()).unwrap();
+    let entries = journal.entries();
+    let is_late = |record: &Record| {
+        let Record::Input { input } = record else {
+            return false;
+        };
+        matches!(
+            input,
+            Input::ActionEnded {
+                result: ActionResult::TooLate,
+                ..
+            }
+        )
+    };
+    let late = entries
+        .iter()
+        .filter(|entry| is_late(&entry.record))
+        .count();
+    // What a drain has done shows when it ends; what was too late has done nothing.
+    let drained = entries.iter().filter_map(|entry| match &entry.record {
+        Record::DrainEnded { node, .. } if node != first => {
+            Some(entry.at.since(start).as_secs() / 60)
+        }
+        _ => None,
+    });
+    let after = drained.filter(|at| *at >= 55).collect();
+    (after, late)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_a_pause_held_until_its_window_was_over_waits_for_the_next() {
+    let (drained, late) = paused_for_long(true).await;
+    assert!(late > 0, "one was decided, and held");
+    assert_eq!(drained.len(), 3, "{drained:?}");
+    assert!(drained.iter().all(|at| *at >= 300), "{drained:?}");
+    // The control: without windows it begins when the pause ends.
+    let (drained, late) = paused_for_long(false).await;
+    assert_eq!(late, 0);
+    assert!(
+        drained.iter().all(|at| (60..300).contains(at)),
+        "{drained:?}"
+    );
 }

@@ -269,7 +269,7 @@ async fn a_run_whose_last_verification_failed_is_ended_with_its_findings() {
             .any(|entry| matches!(&entry.record, Record::StepBegan { step } if step.to_string() == "final verification"))
     })
     .await;
-    case.world.lock().nodes.remove("blue-2");
+    case.world.lock().nodes.remove("cp-2");
     let report = end(executor).await;
     let RunOutcome::Stopped {
         cause: StopCause::Verification { findings },

@@ -230,3 +230,24 @@ async fn the_first_look_shows_everything_and_later_ones_what_changes() {
     let gone = Input::NodeGone { node: name.clone() };
     while !changes.next().await.unwrap().unwrap().contains(&gone) {}
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_a_node_shows_who_has_its_name() {
+    let (cluster, client) = cluster().await;
+    let access = KubeAccess::new(client.clone());
+    let model = migrate_kube::observe(&client, Moment::EPOCH).await.unwrap();
+    let node = &model.nodes[0];
+    let seen = access.look_at_node(&node.name).await.unwrap();
+    let Input::NodeSeen { uid, .. } = &seen else {
+        panic!("{seen:?}");
+    };
+    assert_eq!(uid.as_ref(), Some(&node.uid));
+    let name = node.name.clone();
+    let mut store = cluster.store();
+    let options = migrate_sim::store::DeleteOptions::now();
+    let nodes = migrate_sim::store::Resource::NODES;
+    store.delete(nodes, "", &name, &options).unwrap();
+    drop(store);
+    let seen = access.look_at_node(&name).await.unwrap();
+    assert_eq!(seen, Input::NodeGone { node: name });
+}

@@ -53,8 +53,8 @@ pub fn compare(
             }
         }
         VerifyScope::WorkloadsOf { node } => check.workloads(&workloads_of(input, node)),
-        VerifyScope::Cluster { replaced } => check.cluster(replaced),
-        _ => check.cluster(&BTreeMap::new()),
+        VerifyScope::Cluster { replaced, held } => check.cluster(input, replaced, held),
+        _ => check.cluster(input, &BTreeMap::new(), &BTreeSet::new()),
     }
     if !check.lost.is_empty() {
         return Verdict::Fail {
@@ -161,7 +161,12 @@ impl Comparison<'_> {
         self.notes.push(finding);
     }
 
-    fn cluster(&mut self, replaced: &BTreeMap<String, BTreeSet<String>>) {
+    fn cluster(
+        &mut self,
+        input: &StepInput,
+        replaced: &BTreeMap<String, BTreeSet<String>>,
+        held: &BTreeSet<String>,
+    ) {
         let members: BTreeSet<&String> = self
             .before
             .control_plane
@@ -172,12 +177,29 @@ impl Comparison<'_> {
             self.member(member);
         }
         for name in nodes_wanted(self.before, self.now, replaced) {
+            // Clusters shrink; whose deed it was, the run cannot know.
+            let is_gone =
+                self.before.nodes.contains_key(name) && !self.now.nodes.contains_key(name);
+            if is_gone && !held.contains(name) && !hosts_control_plane(input, self.before, name) {
+                self.deleted(name);
+                continue;
+            }
             self.node(name);
             self.cordon(name);
         }
         let all: BTreeSet<WorkloadId> =
             self.before.workloads.iter().map(|w| w.id.clone()).collect();
         self.workloads(&all);
+    }
+
+    fn deleted(&mut self, name: &str) {
+        self.notes.push(Finding::new(
+            "KM-VERIFY-019",
+            Severity::Warning,
+            ObjectName::cluster("Node", name),
+            "the node was there before and was deleted meanwhile",
+            "nothing, if somebody or an autoscaler deleted it; else find out what did",
+        ));
     }
 
     fn member(&mut self, member: &str) {

@@ -36,14 +36,20 @@ pub enum VerifyScope {
         /// there in the place of each.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         replaced: BTreeMap<String, BTreeSet<String>>,
+        /// Workers that were given up in the middle of their upgrade or after it:
+        /// they have to be there. Any other worker may be deleted meanwhile, which
+        /// is noted.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        held: BTreeSet<String>,
     },
 }
 
 impl VerifyScope {
-    /// The whole cluster, in which no node was replaced.
+    /// The whole cluster, in which no node was replaced or given up.
     pub fn cluster() -> Self {
         Self::Cluster {
             replaced: BTreeMap::new(),
+            held: BTreeSet::new(),
         }
     }
 }

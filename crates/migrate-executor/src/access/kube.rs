@@ -12,6 +12,7 @@ use migrate_kube::{
 use migrate_plan::Input;
 
 use super::{AnchorState, ClusterAccess, MarkedNode, changes};
+use crate::state::node_seen;
 
 /// A cluster behind a `kube::Client`. Looks that are many reads try each of
 /// them again by itself; the executor limits how long that may take.
@@ -94,6 +95,15 @@ impl ClusterAccess for KubeAccess {
 
     async fn take_over(&self, fence: &Fence) -> Result<Vec<String>, StepError> {
         Ok(take_over_nodes(&self.client, fence).await?)
+    }
+
+    async fn look_at_node(&self, node: &str) -> Result<Input, StepError> {
+        match migrate_kube::get::<Node>(&self.client, node).await? {
+            Some(found) => Ok(node_seen(&found.to_model()?)),
+            None => Ok(Input::NodeGone {
+                node: node.to_owned(),
+            }),
+        }
     }
 
     fn changes(&self, input: &StepInput) -> BoxStream<'static, Result<Vec<Input>, StepError>> {

@@ -111,6 +111,15 @@ pub trait ClusterAccess: Send + Sync {
     /// anchor; every other kind stops the run.
     async fn take_over(&self, fence: &Fence) -> Result<Vec<String>, StepError>;
 
+    /// What is there under the name of `node` now: [`Input::NodeSeen`] with its uid,
+    /// or [`Input::NodeGone`]. Asked right before an upgrade of a node begins, and
+    /// after one has failed.
+    ///
+    /// # Errors
+    /// Whatever its kind, it is asked again after a while, until the deadline of
+    /// the upgrade, which does not begin before. After a failure, that stands.
+    async fn look_at_node(&self, node: &str) -> Result<Input, StepError>;
+
     /// What is seen of nodes and budgets, assumed ones included: first
     /// everything, in one item, then changes, for as long as the stream is
     /// polled. Repeats are harmless. An error is not the end: the stream goes

@@ -4,7 +4,7 @@ use migrate_core::steps::{Baseline, DrainEvent, DrainEvents, DrainFailureKind, D
 use migrate_core::{
     Action, ActionId, EventKind, Finding, Moment, Outcome, Phase, StepError, Target,
 };
-use migrate_plan::{ActionResult, Input, StopReason};
+use migrate_plan::{ActionResult, Input, NODE_GONE, StopReason};
 
 use super::Executor;
 use super::resumption::Resumption;
@@ -115,6 +115,10 @@ impl Executor {
         self.shop.cx.emit(EventKind::ActionBegan {
             action: action.clone(),
         });
+        // Time has passed while it waited. What a runner before may have begun goes on.
+        if !resumed && self.state.rollout.is_late(&action.id) {
+            return self.action_ended(action.id, Some(ActionResult::TooLate));
+        }
         let now = self.now();
         let deadlines = &self.state.policy.deadlines;
         let entry = match (self.state.is_retry(&action), resumed) {
@@ -152,7 +156,10 @@ impl Executor {
     /// believed before the anchor was looked at once more.
     pub(super) fn action_ended(&mut self, id: ActionId, result: Option<ActionResult>) {
         match result {
-            Some(result @ ActionResult::Failed { .. }) => self.doubt(id, result),
+            Some(result @ ActionResult::Failed { .. }) => match self.node_of(&id) {
+                Some(node) => self.jobs.push(self.shop.look_after(id, node, result)),
+                None => self.doubt(id, result),
+            },
             Some(result) => self.inbox.push_back(Record::Input {
                 input: Input::ActionEnded { id, result },
             }),
@@ -170,6 +177,10 @@ impl Executor {
             )),
             ActionResult::Failed { reason, .. } | ActionResult::Skipped { reason } => {
                 Some(reason.clone())
+            }
+            ActionResult::TooLate => Some("put off: its window is over".to_owned()),
+            ActionResult::NotDrained => {
+                Some("not begun: what has its node's name is not what was drained".to_owned())
             }
             _ => None,
         };
@@ -341,7 +352,7 @@ impl Executor {
 fn drain_result(outcome: &DrainOutcome) -> ActionResult {
     match outcome {
         outcome if is_gone(outcome) => ActionResult::Skipped {
-            reason: "its node is gone".to_owned(),
+            reason: NODE_GONE.to_owned(),
         },
         DrainOutcome::Empty { .. } => ActionResult::Succeeded(Outcome::SameNode),
         DrainOutcome::NeedsConsent { pods } => {

@@ -11,6 +11,7 @@ use migrate_core::{
     StepError, StepErrorKind, StepInput, Target, UpgradeAddons, UpgradeComponents,
 };
 use migrate_kube::{Claim, RunMark};
+use migrate_plan::{ActionResult, Input};
 
 use crate::access::AnchorState;
 use crate::{ClusterAccess, MarkedNode};
@@ -35,6 +36,11 @@ pub(super) enum Ended {
     Anchor(Result<AnchorState, StepError>),
     Begun(ActionId, Result<(), StepError>),
     Probed(ActionId, Result<ActionStatus, StepError>),
+    /// What is there under the name of a node that is to be upgraded, and the
+    /// anchor after that.
+    Looked(ActionId, Result<(Input, AnchorState), StepError>),
+    /// What is there under it, after something had failed there.
+    LookedAfter(ActionId, ActionResult, Result<Input, StepError>),
     /// The number of the observation that was asked for.
     Observed(u64, Result<Baseline, StepError>),
     Drainer(Result<DrainEvents, StepError>),
@@ -124,6 +130,29 @@ impl Workshop {
             let begun = async { shop.driver(&action)?.begin(&shop.cx, &action).await };
             let result = limited(within, action_name(&action), begun).await;
             Ended::Begun(action.id, result)
+        })
+    }
+
+    /// Looks at `node`, which `id` is about to upgrade.
+    pub(super) fn look(&self, id: ActionId, node: String) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            // In this order: who was superseded since is not to begin on it.
+            let look = async {
+                let seen = shop.access.look_at_node(&node).await?;
+                let anchor = shop.access.anchor().await;
+                anchor.map(|anchor| (seen, anchor))
+            };
+            Ended::Looked(id, shop.asked(look).await)
+        })
+    }
+
+    /// Looks at `node`, where `id` has failed.
+    pub(super) fn look_after(&self, id: ActionId, node: String, result: ActionResult) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            let look = shop.access.look_at_node(&node);
+            Ended::LookedAfter(id, result, shop.asked(look).await)
         })
     }
 

@@ -13,6 +13,7 @@ mod drain;
 mod gate;
 mod holding;
 mod job;
+mod last_look;
 mod looks;
 mod open;
 mod resumption;
@@ -409,6 +410,8 @@ impl Executor {
                 let ended = self.upgrades.probed(&id, result, now, &self.pace);
                 self.action_ended(id, ended);
             }
+            Ended::Looked(id, result) => self.looked(id, result, now),
+            Ended::LookedAfter(id, ended, look) => self.looked_after(id, ended, look),
             Ended::Observed(round, result) => self.observed(round, &result, now),
             Ended::Spread(result) => self.spread_seen(result, now),
             Ended::Drainer(result) => self.drainer_answered(result, now),

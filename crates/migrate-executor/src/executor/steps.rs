@@ -1,6 +1,6 @@
 //! The steps around the rollout.
 
-use migrate_core::steps::Baseline;
+use migrate_core::steps::{Baseline, VerifyScope};
 use migrate_core::{EventKind, Finding, KubeVersion, Moment, Step, StepError, StepErrorKind};
 use migrate_kube::Claim;
 
@@ -142,7 +142,11 @@ impl Executor {
             RunStep::FinalVerify => {
                 let within = self.state.policy.deadlines.verify;
                 let now = self.now();
-                self.checks.add_cluster(self.state.replaced(), now, within);
+                let scope = VerifyScope::Cluster {
+                    replaced: self.state.replaced(),
+                    held: self.state.held(),
+                };
+                self.checks.add_cluster(scope, now, within);
             }
         }
     }

@@ -22,6 +22,10 @@ struct Upgrade {
     entry: Entry,
     /// Begun by this runner, as far as it knows.
     tried: bool,
+    /// When its node was last looked at, and was what had been drained.
+    seen: Option<Moment>,
+    /// What the look under way is for.
+    after_look: Next,
     /// What was last heard of it, for the message when the deadline passes.
     last: String,
 }
@@ -60,6 +64,8 @@ impl Upgrades {
             deadline: now + within,
             entry,
             tried: false,
+            seen: None,
+            after_look: next,
             last: "not begun".to_owned(),
             action,
         };
@@ -80,6 +86,19 @@ impl Upgrades {
         for (id, upgrade) in &mut self.running {
             let left = upgrade.deadline.since(now);
             let within = left.min(pace.answer);
+            let is_due = match upgrade.next {
+                Next::Answer => false,
+                Next::Begin(at) => at <= now && is_held,
+                Next::Probe(at) => at <= now,
+            };
+            if is_due
+                && !left.is_zero()
+                && let Some(node) = upgrade.unseen(now, pace)
+            {
+                upgrade.after_look = std::mem::replace(&mut upgrade.next, Next::Answer);
+                jobs.push(shop.look(id.clone(), node));
+                continue;
+            }
             match upgrade.next {
                 Next::Answer => {}
                 _ if left.is_zero() => late.push((id.clone(), upgrade.late())),
@@ -105,6 +124,30 @@ impl Upgrades {
     pub(super) fn put_back(&mut self, id: &ActionId) -> Option<Action> {
         self.running.get(id).filter(|upgrade| !upgrade.tried)?;
         self.running.remove(id).map(|upgrade| upgrade.action)
+    }
+
+    /// The node of `id` is what was drained: it goes on at once.
+    pub(super) fn seen(&mut self, id: &ActionId, now: Moment) {
+        if let Some(upgrade) = self.running.get_mut(id) {
+            upgrade.seen = Some(now);
+            upgrade.next = upgrade.after_look;
+        }
+    }
+
+    /// The node of `id` could not be looked at.
+    pub(super) fn unseen(&mut self, id: &ActionId, error: &StepError, now: Moment, pace: &Pace) {
+        if let Some(upgrade) = self.running.get_mut(id) {
+            upgrade.last = error.to_string();
+            upgrade.next = match upgrade.after_look {
+                Next::Begin(_) => Next::Begin(now + pace.retry),
+                _ => Next::Probe(now + pace.retry),
+            };
+        }
+    }
+
+    /// `id` does not begin.
+    pub(super) fn forget(&mut self, id: &ActionId) {
+        self.running.remove(id);
     }
 
     /// Takes the answer to a begin. An error leaves open whether it began.
@@ -209,6 +252,22 @@ impl Upgrades {
 }
 
 impl Upgrade {
+    /// The node to be looked at before this goes on, if that is still to be done:
+    /// before it is changed, and before what had failed there is asked after. A
+    /// look is good for one step, and for a moment.
+    fn unseen(&mut self, now: Moment, pace: &Pace) -> Option<String> {
+        let Target::Node { node, .. } = &self.action.target else {
+            return None;
+        };
+        let is_asked_after = self.entry == Entry::Retried && !self.tried;
+        if !is_asked_after && !matches!(self.next, Next::Begin(_)) {
+            return None;
+        }
+        let seen = self.seen.take();
+        let is_fresh = seen.is_some_and(|at| now.since(at) < pace.retry);
+        (!is_fresh).then(|| node.clone())
+    }
+
     fn late(&self) -> ActionResult {
         let limit = match self.action.target {
             Target::Addon { .. } => "its timeout in the policy",

@@ -2,7 +2,7 @@
 //!
 //! One observation serves every verification that waits for one.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,14 +104,8 @@ impl Checks {
         self.add(key, node_steps(node, node), now, within);
     }
 
-    /// Verifies the whole cluster, in which these nodes were replaced by those.
-    pub(super) fn add_cluster(
-        &mut self,
-        replaced: BTreeMap<String, BTreeSet<String>>,
-        now: Moment,
-        within: Duration,
-    ) {
-        let scope = VerifyScope::Cluster { replaced };
+    /// Verifies the whole cluster, which is `scope`.
+    pub(super) fn add_cluster(&mut self, scope: VerifyScope, now: Moment, within: Duration) {
         let steps = VecDeque::from([CheckStep::Compare(scope)]);
         self.add(CheckKey::Cluster, steps, now, within);
     }

@@ -103,6 +103,13 @@ impl View {
         }
     }
 
+    /// Forgets what was gathered of the node of `input`, which was seen later.
+    pub(super) fn overtaken(&mut self, input: &Input) {
+        if let Some(key) = key(input) {
+            self.gathered.remove(&key);
+        }
+    }
+
     /// The news that are due, in the order of their names.
     pub(super) fn news(&mut self, now: Moment, known: &Seen) -> Vec<Input> {
         if self.tell_at.is_none_or(|at| at > now) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use migrate_core::{Addon, KubeVersion, Phase, Target};
-use migrate_plan::{StopReason, TargetState};
+use migrate_plan::{NODE_GONE, StopReason, TargetState};
 use serde::{Deserialize, Serialize};
 
 use crate::RunEnd;
@@ -146,6 +146,10 @@ fn undo(
         let is_done = matches!(&state.end, Some((_, RunEnd::Done)));
         let undo = addon.map(Addon::way_back).filter(|_| !is_done);
         return trace.phase.and(undo);
+    }
+    // There is nothing to put back.
+    if matches!(position, Position::Skipped { reason } if reason == NODE_GONE) {
+        return None;
     }
     if *position == Position::Done {
         return cordoned.then(uncordon);

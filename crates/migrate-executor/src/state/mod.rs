@@ -11,7 +11,9 @@ use migrate_core::{
     Action, ActionId, ClusterId, ClusterModel, Finding, KubeVersion, Moment, Outcome, Phase, Plan,
     Policy, Target,
 };
-use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetState, WaitingOn};
+use migrate_plan::{
+    ActionResult, Command, Input, NODE_GONE, Rollout, StopReason, TargetState, WaitingOn,
+};
 
 pub(crate) use self::seen::{Seen, budget_gone, budget_seen, node_seen};
 use self::spread::Spread;
@@ -291,6 +293,23 @@ impl RunState {
         (node != self.runner).then_some(Input::RunnerSeen { node })
     }
 
+    /// Planned nodes that were given up in the middle of their upgrade or after it:
+    /// should one be gone, that is no deletion like others.
+    pub(crate) fn held(&self) -> BTreeSet<String> {
+        let given_up = self.rollout.standings().into_iter().filter_map(|standing| {
+            let planned = self.planned(&standing.target);
+            let begun = self.traces.get(planned)?.phase?;
+            let was_changed = !begun.changes_nothing();
+            let is_held = match standing.state {
+                TargetState::Skipped { reason } => reason != NODE_GONE,
+                TargetState::Failed { .. } => true,
+                _ => false,
+            };
+            (was_changed && is_held).then(|| planned.name().to_owned())
+        });
+        given_up.collect()
+    }
+
     /// Whether `action` had been tried before its last intent.
     pub(crate) fn is_retry(&self, action: &Action) -> bool {
         self.attempts
@@ -369,6 +388,11 @@ impl RunState {
         match input {
             // Its cordon is gone with it.
             Input::NodeGone { node } => self.uncordoned(node),
+            Input::NodeSeen {
+                node,
+                uid: Some(uid),
+                ..
+            } if self.rollout.uid(node).is_some_and(|known| known != uid) => self.uncordoned(node),
             Input::Started => {
                 self.started_at.get_or_insert(at);
                 self.stop = None;
@@ -406,6 +430,13 @@ impl RunState {
             trace.course = Course::Running;
             trace.cordoned |= action.phase == Phase::Drain;
         }
+        if action.phase == Phase::Drain {
+            // What comes after it is new, also where another machine has its name.
+            for phase in [Phase::Upgrade, Phase::Verify, Phase::Confirm] {
+                let later = ActionId::new(&self.plan.id, &action.target, phase);
+                self.attempts.remove(&later);
+            }
+        }
         *self.attempts.entry(action.id.clone()).or_default() += 1;
         self.open.insert(action.id.clone(), action);
     }
@@ -418,10 +449,14 @@ impl RunState {
         };
         self.last_end = Some(at);
         let planned = self.planned(&action.target).clone();
-        if let ActionResult::Deferred { away } = result {
-            for node in away {
-                self.seen.forget(node);
+        if let ActionResult::Deferred { .. } | ActionResult::NotDrained | ActionResult::TooLate =
+            result
+        {
+            // Nothing of it was begun.
+            if let ActionResult::Deferred { away } = result {
+                away.iter().for_each(|node| self.seen.forget(node));
             }
+            self.attempts.remove(id);
             self.seen.forget(action.target.name());
             if let Some(trace) = self.traces.get_mut(&planned) {
                 *trace = Trace::new(trace.from.clone());

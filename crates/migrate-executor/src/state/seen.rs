@@ -28,6 +28,11 @@ impl Seen {
         }
     }
 
+    /// Whether the rollout was told last that `node` is gone.
+    pub(crate) fn is_gone(&self, node: &str) -> bool {
+        matches!(self.nodes.get(node), Some(Input::NodeGone { .. }))
+    }
+
     /// What is gone if `all` that there is was seen: every node and real budget
     /// that was told of and is not among them. Who sees no assumed budgets does
     /// not lift them by that.

@@ -110,6 +110,8 @@ pub(crate) struct Faults {
     pub(crate) unobservable: bool,
     /// A member's agents roll out for that many looks, and whether that shows.
     pub(crate) rolling: (u32, bool),
+    /// Watches show nothing new.
+    pub(crate) blind: bool,
     /// A verification that passes notes it.
     pub(crate) noted: Vec<Finding>,
 }
@@ -126,6 +128,8 @@ pub(crate) struct Machine {
     pub(crate) stamp: u64,
     pub(crate) fence: u64,
     pub(crate) pods: u32,
+    /// Which machine it is of those that had the name.
+    pub(crate) number: u32,
     pub(crate) upgrade: Option<Upgrade>,
 }
 
@@ -158,6 +162,7 @@ impl World {
             stamp: 0,
             fence: 0,
             pods,
+            number: 0,
             upgrade: None,
         };
         let members = ["cp-1", "cp-2"].map(|name| (name.to_owned(), machine("members", 0)));
@@ -238,6 +243,32 @@ impl World {
         policy
     }
 
+    /// Deletes `node`; its pods run elsewhere.
+    pub(crate) fn delete(&self, node: &str) {
+        let mut world = self.lock();
+        let machine = world.nodes.remove(node).unwrap();
+        world.displaced += machine.pods;
+    }
+
+    /// Makes `node` anew: another machine of the old version, in use at once.
+    pub(crate) fn make_anew(&self, node: &str) {
+        let mut world = self.lock();
+        let machine = world.nodes.get_mut(node).unwrap();
+        *machine = Machine {
+            version: version("v1.36.4"),
+            unschedulable: false,
+            cordon: None,
+            stamp: 0,
+            fence: 0,
+            pods: machine.pods + 1,
+            number: machine.number + 1,
+            upgrade: None,
+            ..machine.clone()
+        };
+        // Its pod is one that had left another node.
+        world.displaced = world.displaced.saturating_sub(1);
+    }
+
     /// What an upgrade leaves behind, however it came about.
     pub(crate) fn state(&self) -> String {
         let world = self.lock();
@@ -289,7 +320,10 @@ impl Inner {
             .iter()
             .filter(|e| once.iter().any(|o| e.starts_with(o)))
         {
-            if !seen.insert(effect) {
+            let is_anew = |(name, machine): (&String, &Machine)| {
+                machine.number > 0 && effect.contains(name.as_str())
+            };
+            if !seen.insert(effect) && !self.nodes.iter().any(is_anew) {
                 broken.push(format!("done twice: {effect}"));
             }
         }
@@ -347,6 +381,7 @@ impl Inner {
         let mut replicas = 0;
         for (name, machine) in &self.nodes {
             let mut node = Node::new(name, machine.version.clone());
+            node.uid = format!("{name} {}", machine.number);
             node.unschedulable = machine.unschedulable;
             if machine.pool == "control-plane" {
                 node.role = Role::ControlPlane;

@@ -66,6 +66,24 @@ fn codes(scope: &VerifyScope, now: &ClusterModel, ready: bool) -> Vec<String> {
     }
 }
 
+/// [`codes`], and of what passes the notes.
+fn said(scope: &VerifyScope, now: &ClusterModel, ready: bool) -> Vec<String> {
+    let before = cluster("v1.36.3");
+    let input = StepInput::new(
+        Arc::new(before.clone()),
+        Arc::new(Policy::default()),
+        version("v1.37.2"),
+    );
+    let (before, seen) = (baseline(&before, true), baseline(now, ready));
+    match compare(&input, scope, &before, &seen) {
+        Verdict::Pass { notes } => {
+            let notes = notes.into_iter();
+            notes.map(|note| format!("note {}", note.code)).collect()
+        }
+        _ => codes(scope, now, ready),
+    }
+}
+
 #[test]
 fn a_cluster_that_arrived_whole_passes() {
     assert!(codes(&VerifyScope::cluster(), &cluster("v1.37.2"), true).is_empty());
@@ -117,8 +135,8 @@ fn a_node_is_judged_without_its_cordon_and_its_workloads_apart() {
 }
 
 /// What is said at the end of a cluster of `nodes`, in which these were
-/// replaced by those.
-fn at_the_end(nodes: &[&str], replaced: &[(&str, &[&str])]) -> Vec<String> {
+/// replaced by those, and these were given up in the middle.
+fn at_the_end(nodes: &[&str], replaced: &[(&str, &[&str])], held: &[&str]) -> Vec<String> {
     let mut now = cluster("v1.37.2");
     now.nodes = nodes
         .iter()
@@ -137,28 +155,53 @@ fn at_the_end(nodes: &[&str], replaced: &[(&str, &[&str])]) -> Vec<String> {
             ((*old).to_owned(), new)
         })
         .collect();
-    codes(&VerifyScope::Cluster { replaced }, &now, true)
+    let held = held.iter().map(|&name| name.to_owned()).collect();
+    said(&VerifyScope::Cluster { replaced, held }, &now, true)
 }
 
 #[test]
 fn a_node_that_is_gone_at_the_end_is_missed_unless_others_came_in_its_place() {
-    assert_eq!(at_the_end(&["a", "c"], &[]), ["KM-VERIFY-008"]);
-    assert!(at_the_end(&["a", "c"], &[("b", &["c"])]).is_empty());
-    assert!(at_the_end(&["a", "c", "d"], &[("b", &["c", "d"])]).is_empty());
+    let plainly = |nodes: &[&str], replaced: &[(&str, &[&str])]| at_the_end(nodes, replaced, &[]);
+    assert_eq!(plainly(&["a", "c"], &[]), ["note KM-VERIFY-019"]);
+    assert!(plainly(&["a", "c"], &[("b", &["c"])]).is_empty());
+    assert!(plainly(&["a", "c", "d"], &[("b", &["c", "d"])]).is_empty());
     assert_eq!(
-        at_the_end(&["a", "c"], &[("b", &["c", "d"])]),
+        plainly(&["a", "c"], &[("b", &["c", "d"])]),
         ["KM-VERIFY-008"],
         "of what came one is gone again"
     );
     assert_eq!(
-        at_the_end(&["b", "c"], &[("b", &["c"])]),
-        ["KM-VERIFY-008"],
+        plainly(&["b", "c"], &[("b", &["c"])]),
+        ["note KM-VERIFY-019"],
         "another one is gone"
     );
     assert!(
-        at_the_end(&["a", "b", "c"], &[("b", &["c"])]).is_empty(),
+        plainly(&["a", "b", "c"], &[("b", &["c"])]).is_empty(),
         "not deleted yet"
     );
+}
+
+#[test]
+fn a_node_that_is_gone_stops_the_run_if_it_was_in_hand_or_of_the_control_plane() {
+    assert_eq!(at_the_end(&["a", "c"], &[], &["b"]), ["KM-VERIFY-008"]);
+    assert_eq!(
+        at_the_end(&["a", "c"], &[], &["a"]),
+        ["note KM-VERIFY-019"],
+        "that is another one"
+    );
+    let mut before = cluster("v1.36.3");
+    before.nodes[1].role = Role::ControlPlane;
+    let mut now = cluster("v1.37.2");
+    now.nodes.pop();
+    now.pods.retain(|pod| pod.node.as_deref() == Some("a"));
+    let model = Arc::new(before.clone());
+    let input = StepInput::new(model, Arc::new(Policy::default()), version("v1.37.2"));
+    let (before, now) = (baseline(&before, true), baseline(&now, true));
+    let verdict = compare(&input, &VerifyScope::cluster(), &before, &now);
+    let Verdict::Fail { findings } = verdict else {
+        panic!("{verdict:?}");
+    };
+    assert_eq!(findings[0].code, "KM-VERIFY-008");
 }
 
 #[test]
@@ -210,8 +253,10 @@ fn two_baselines_are_compared_whatever_their_versions() {
     worse.workloads[1].available -= 1;
     let verdict = compare_baselines(&old, &worse);
     assert!(matches!(verdict, Verdict::Pending { .. }), "{verdict:?}");
-    worse.nodes.clear();
-    let verdict = compare_baselines(&old, &worse);
+    // Of nodes only one that hosts the control plane is missed.
+    let mut whole = old;
+    whole.nodes.insert("cp".into(), whole.nodes["a"].clone());
+    let verdict = compare_baselines(&whole, &worse);
     assert!(matches!(verdict, Verdict::Fail { .. }), "{verdict:?}");
 }
 

@@ -1,12 +1,14 @@
 //! The executor's own access: the anchor, marks, and what is seen.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use migrate_core::{
-    BudgetKey, ClusterId, ClusterModel, Fence, Moment, Phase, StepError, StepErrorKind, StepInput,
+    BudgetKey, ClusterId, ClusterModel, Fence, Moment, Node, Phase, StepError, StepErrorKind,
+    StepInput,
 };
 use migrate_executor::{AnchorState, ClusterAccess, MarkedNode};
 use migrate_kube::{Claim, Holder, RunMark};
@@ -151,34 +153,57 @@ impl ClusterAccess for Access {
         Ok(marked.into_iter().map(|marked| marked.node).collect())
     }
 
+    async fn look_at_node(&self, node: &str) -> Result<Input, StepError> {
+        sleep(secs(1)).await;
+        let model = self.0.model();
+        let mut nodes = model.nodes.into_iter().map(told);
+        let is_it = |seen: &Input| matches!(seen, Input::NodeSeen { node: of, .. } if of == node);
+        Ok(nodes.find(is_it).unwrap_or_else(|| Input::NodeGone {
+            node: node.to_owned(),
+        }))
+    }
+
     /// Everything, again and again.
     fn changes(&self, _: &StepInput) -> BoxStream<'static, Result<Vec<Input>, StepError>> {
         let world = self.0.clone();
-        let look = move |first: bool| {
+        let look = move |known: Option<BTreeSet<String>>| {
             let world = world.clone();
             async move {
-                if !first {
+                if known.is_some() {
                     sleep(secs(1)).await;
+                    while world.lock().faults.blind {
+                        sleep(secs(1)).await;
+                    }
                 }
                 let model = world.model();
                 let mut inner = world.lock();
                 inner.unlooked.retain(|_, phase| *phase != Phase::Drain);
                 drop(inner);
-                let nodes = model.nodes.into_iter().map(|node| Input::NodeSeen {
-                    node: node.name,
-                    ready: node.ready,
-                    unschedulable: node.unschedulable,
-                    kubelet_version: node.kubelet_version,
-                    uid: Some(node.uid),
-                });
+                let there: BTreeSet<String> =
+                    model.nodes.iter().map(|node| node.name.clone()).collect();
+                let known = known.unwrap_or_default();
+                let gone = known.difference(&there).cloned();
+                let gone: Vec<_> = gone.map(|node| Input::NodeGone { node }).collect();
+                let nodes = model.nodes.into_iter().map(told).chain(gone);
                 let budgets = model.budgets.into_iter().map(|budget| Input::BudgetSeen {
                     key: BudgetKey::real(budget.namespace, budget.name),
                     allowed: 2,
                 });
-                Some((Ok(nodes.chain(budgets).collect()), false))
+                Some((Ok(nodes.chain(budgets).collect()), Some(there)))
             }
         };
-        stream::unfold(true, look).boxed()
+        stream::unfold(None, look).boxed()
+    }
+}
+
+/// What is told of a node.
+fn told(node: Node) -> Input {
+    Input::NodeSeen {
+        node: node.name,
+        ready: node.ready,
+        unschedulable: node.unschedulable,
+        kubelet_version: node.kubelet_version,
+        uid: Some(node.uid),
     }
 }
 

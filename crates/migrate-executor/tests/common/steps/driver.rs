@@ -15,6 +15,15 @@ use crate::common::world::{Machine, UPGRADE, Upgrade, World};
 pub(super) struct Driver(pub(super) World);
 
 impl Driver {
+    fn is_there(&self, target: &Target) -> Result<(), StepError> {
+        match target {
+            Target::Node { node, .. } if !self.0.lock().nodes.contains_key(node) => {
+                Err(trouble(StepErrorKind::Permanent, "there is no such node"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn with<T>(&self, target: &Target, f: impl FnOnce(&mut Machine) -> T) -> T {
         let mut world = self.0.lock();
         let machines = match target {
@@ -30,6 +39,7 @@ impl Driver {
 impl UpgradeComponents for Driver {
     async fn begin(&self, cx: &StepContext, action: &Action) -> Result<(), StepError> {
         sleep(secs(1)).await;
+        self.is_there(&action.target)?;
         let name = action.target.name().to_owned();
         let unfenced = self.0.lock().faults.unfenced;
         let held = self.with(&action.target, |machine| {
@@ -105,6 +115,9 @@ impl UpgradeComponents for Driver {
     async fn probe(&self, _: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
         sleep(secs(1)).await;
         let name = action.target.name();
+        if !self.0.lock().faults.replaced.contains(name) {
+            self.is_there(&action.target)?;
+        }
         {
             let mut world = self.0.lock();
             if world.faults.unprobed.contains(name) {

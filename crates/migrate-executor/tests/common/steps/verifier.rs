@@ -70,13 +70,17 @@ impl VerifyMigration for Verifier {
             VerifyScope::WorkloadsOf { node } => {
                 now.nodes.get(node).is_none_or(|node| !node.unschedulable)
             }
-            VerifyScope::Cluster { replaced } => {
+            VerifyScope::Cluster { replaced, held } => {
                 let has_successors = |name: &String| {
                     let others = replaced.get(name);
                     others.is_some_and(|others| !others.is_empty() && others.iter().all(is_there))
                 };
+                // Clusters shrink.
+                let is_deleted = |name: &String| {
+                    !held.contains(name) && !before.control_plane.contains_key(name)
+                };
                 let mut all = before.nodes.keys();
-                all.all(|name| is_there(name) || has_successors(name))
+                all.all(|name| is_there(name) || has_successors(name) || is_deleted(name))
                     && now.nodes.keys().all(|name| node_is_well(name))
                     && now
                         .control_plane
