@@ -16,6 +16,7 @@ pub(super) struct View {
     pods: BTreeMap<String, Seen<Pod>>,
     /// Namespace and name to uid: a name belongs to one pod at a time.
     names: BTreeMap<(String, String), String>,
+    /// Pods that are on no node yet are under the empty name.
     by_node: BTreeMap<String, BTreeSet<String>>,
     by_namespace: BTreeMap<String, BTreeSet<String>>,
     healthy: BTreeMap<WorkloadId, u32>,
@@ -26,6 +27,8 @@ pub(super) struct View {
     budgets: BTreeMap<(String, String), Slot<DisruptionBudget>>,
     workloads: BTreeMap<WorkloadId, Slot<Workload>>,
     nodes: BTreeMap<String, Slot<Node>>,
+    /// Nodes with a cordon that is given back.
+    marked: BTreeSet<String>,
     /// Volume by namespace and claim.
     claims: BTreeMap<(String, String), String>,
     attachments: BTreeMap<String, Attachment>,
@@ -75,6 +78,7 @@ impl View {
             budgets: BTreeMap::new(),
             workloads: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            marked: BTreeSet::new(),
             claims: BTreeMap::new(),
             attachments: BTreeMap::new(),
             attached_to: BTreeMap::new(),
@@ -168,10 +172,9 @@ impl View {
         let uid = pod.id.uid.clone();
         let name = (pod.id.namespace.clone(), pod.id.name.clone());
         self.names.insert(name, uid.clone());
-        if let Some(node) = &pod.node {
-            let on_node = self.by_node.entry(node.clone()).or_default();
-            on_node.insert(uid.clone());
-        }
+        let node = pod.node.clone().unwrap_or_default();
+        let on_node = self.by_node.entry(node).or_default();
+        on_node.insert(uid.clone());
         let namespace = pod.id.namespace.clone();
         let in_namespace = self.by_namespace.entry(namespace).or_default();
         in_namespace.insert(uid.clone());
@@ -192,9 +195,8 @@ impl View {
         if self.names.get(&name).is_some_and(|owner| owner == uid) {
             self.names.remove(&name);
         }
-        if let Some(node) = &pod.node {
-            forget_in(&mut self.by_node, node, uid);
-        }
+        let node = pod.node.as_deref().unwrap_or_default();
+        forget_in(&mut self.by_node, node, uid);
         forget_in(&mut self.by_namespace, &pod.id.namespace, uid);
         if let Some(workload) = &pod.workload {
             if pod.is_healthy() {
@@ -255,10 +257,28 @@ impl View {
     }
 
     pub(super) fn see_node(&mut self, seen: &Seen<Node>) -> bool {
-        see(&mut self.nodes, seen.value.name.clone(), seen)
+        let is_news = see(&mut self.nodes, seen.value.name.clone(), seen);
+        if is_news {
+            let name = seen.value.name.clone();
+            match seen.value.unschedulable && seen.value.marked {
+                true => self.marked.insert(name),
+                false => self.marked.remove(&name),
+            };
+        }
+        is_news
+    }
+
+    /// Nodes with a cordon that is given back.
+    pub(super) fn marked_nodes(&self) -> &BTreeSet<String> {
+        &self.marked
+    }
+
+    pub(super) fn all_nodes(&self) -> impl Iterator<Item = &Node> + Clone {
+        present(&self.nodes).map(|(_, node)| node)
     }
 
     pub(super) fn lose_node(&mut self, name: &str) -> bool {
+        self.marked.remove(name);
         lose(&mut self.nodes, &name.to_owned())
     }
 
@@ -308,10 +328,14 @@ impl View {
     /// Why only the pod's own node can host it, if that can be proved.
     pub(super) fn only_host(&self, uid: &str) -> Option<String> {
         let pod = self.pod(uid)?;
-        let nodes = present(&self.nodes).map(|(_, node)| node);
+        only_host(pod, self.all_nodes(), self.neighbours(pod))
+    }
+
+    /// All pods of the pod's namespace.
+    pub(super) fn neighbours(&self, pod: &Pod) -> impl Iterator<Item = &Pod> + Clone {
         let uids = self.by_namespace.get(&pod.id.namespace);
         let neighbours = uids.into_iter().flatten();
-        only_host(pod, nodes, neighbours.filter_map(|uid| self.pod(uid)))
+        neighbours.filter_map(|uid| self.pod(uid))
     }
 }
 

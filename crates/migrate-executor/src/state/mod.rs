@@ -9,7 +9,7 @@ use std::sync::Arc;
 use migrate_core::steps::{BackupReport, Baseline, DrainOutcome};
 use migrate_core::{
     Action, ActionId, ClusterId, ClusterModel, Finding, KubeVersion, Moment, Outcome, Phase, Plan,
-    Policy, Target,
+    Policy, Target, WorkloadId,
 };
 use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetState, WaitingOn};
 
@@ -70,6 +70,8 @@ pub(crate) struct RunState {
     pub(crate) replacements: BTreeMap<String, Target>,
     pub(crate) seen: Seen,
     pub(crate) evictions: u32,
+    /// By node: workloads that lost pods there to a drain.
+    displaced: BTreeMap<String, BTreeSet<WorkloadId>>,
     pub(crate) waits: Vec<Wait>,
     /// What verifications passed and noted.
     pub(crate) noted: Vec<Finding>,
@@ -141,6 +143,7 @@ impl RunState {
             replacements: BTreeMap::new(),
             seen,
             evictions: 0,
+            displaced: BTreeMap::new(),
             waits: Vec::new(),
             noted: Vec::new(),
             spans: BTreeMap::new(),
@@ -176,7 +179,12 @@ impl RunState {
                 self.due.pop_front();
                 self.began(at, action);
             }
-            Record::DrainEnded { outcome, .. } => {
+            Record::DrainEnded {
+                node,
+                outcome,
+                displaced,
+            } => {
+                self.displaced.entry(node).or_default().extend(displaced);
                 if let DrainOutcome::Empty { evictions } | DrainOutcome::NodeGone { evictions } =
                     outcome
                 {
@@ -259,6 +267,11 @@ impl RunState {
     /// Whether a verification has noted this already.
     pub(crate) fn is_noted(&self, note: &Finding) -> bool {
         self.noted.contains(note)
+    }
+
+    /// Workloads that lost pods on `node` to a drain of this run.
+    pub(crate) fn displaced(&self, node: &str) -> BTreeSet<WorkloadId> {
+        self.displaced.get(node).cloned().unwrap_or_default()
     }
 
     /// The target as it was planned: `target` may name a node that came in
