@@ -200,7 +200,7 @@ impl MigratePods for NoDrain {
                     DrainCommand::Drain { node } => {
                         cordon(&client, &node, &fence).await.unwrap();
                         let outcome = DrainOutcome::Empty { evictions: 0 };
-                        DrainEvent::Drained { node, outcome }
+                        DrainEvent::drained(node, outcome)
                     }
                     other => unreachable!("{other:?}"),
                 }

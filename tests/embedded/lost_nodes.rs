@@ -182,10 +182,8 @@ impl MigratePods for Careless {
             DrainEvent::Drained {
                 node,
                 outcome: DrainOutcome::NodeGone { evictions },
-            } => DrainEvent::Drained {
-                node,
-                outcome: DrainOutcome::Empty { evictions },
-            },
+                ..
+            } => DrainEvent::drained(node, DrainOutcome::Empty { evictions }),
             event => event,
         };
         Ok(events.map(called_empty).boxed())

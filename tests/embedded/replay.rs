@@ -1,7 +1,5 @@
 //! The replay law: one machine decides.
 
-use std::time::Duration;
-
 use migrate_core::{ActionId, Cancellation};
 use migrate_executor::{
     Entry, Executor, MemoryJournal, Pace, Record, RecordedRun, RunEnd, RunOutcome,

@@ -102,10 +102,9 @@ impl MigratePods for NoDrain {
         commands: DrainCommands,
     ) -> Result<DrainEvents, StepError> {
         let answer = |command| match command {
-            DrainCommand::Drain { node } => DrainEvent::Drained {
-                node,
-                outcome: DrainOutcome::Empty { evictions: 0 },
-            },
+            DrainCommand::Drain { node } => {
+                DrainEvent::drained(node, DrainOutcome::Empty { evictions: 0 })
+            }
             DrainCommand::Release { node } => DrainEvent::Released { node, error: None },
             _ => unreachable!("a command this test does not know"),
         };

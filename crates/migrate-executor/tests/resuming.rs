@@ -8,7 +8,8 @@ use common::case::{Case, position, step_until};
 use common::journal::{Crashing, Moment};
 use common::law::{assert_replay_law, intents};
 use common::secs;
-use migrate_core::{Cancellation, OnDeadline, Phase};
+use migrate_core::steps::DrainOutcome;
+use migrate_core::{Cancellation, OnDeadline, Phase, WorkloadId};
 use migrate_executor::{
     Executor, Position, Record, RunOutcome, StepOutcome, StopCause, WaitReason,
 };
@@ -167,4 +168,34 @@ async fn a_run_cancelled_as_it_is_taken_up_brings_to_its_end_what_was_begun() {
     };
     assert_eq!(report.outcome, stopped, "{report}");
     case.assert_arrives().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn verification_asks_about_what_a_drain_displaced_after_a_restart_too() {
+    let case = Case::new();
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    let begun = |it: &String| it.starts_with("begin") && it.contains("red-2");
+    step_until(&mut executor, || case.effects().iter().any(begun)).await;
+    drop(executor);
+    let mut executor = Executor::open(case.resume()).await.unwrap();
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    let asked = case.world.lock().asked_about.clone();
+    assert!(asked.contains_key("red-2") && asked.len() > 2, "{asked:?}");
+    for (node, displaced) in asked {
+        let moved = WorkloadId::new("Deployment", "shop", format!("moved-{node}"));
+        assert_eq!(Vec::from_iter(displaced), [moved], "{node}");
+    }
+}
+
+#[test]
+fn the_record_of_an_older_release_says_nothing_of_displaced_workloads() {
+    let record = Record::DrainEnded {
+        node: "red-1".to_owned(),
+        outcome: DrainOutcome::Empty { evictions: 3 },
+        displaced: Vec::new(),
+    };
+    let json = serde_json::to_string(&record).unwrap();
+    assert!(!json.contains("displaced"), "{json}");
+    assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
 }

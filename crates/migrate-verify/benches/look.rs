@@ -56,7 +56,7 @@ async fn main() -> Result<(), Error> {
     let member = "control-plane".to_owned();
     for (name, scope) in [
         ("node", VerifyScope::Node { node: node.clone() }),
-        ("workloads_of", VerifyScope::WorkloadsOf { node }),
+        ("workloads_of", VerifyScope::workloads_of(node)),
         ("control_plane", VerifyScope::ControlPlane { member }),
     ] {
         let start = Instant::now();

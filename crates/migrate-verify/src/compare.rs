@@ -52,7 +52,9 @@ pub fn compare(
                 check.settled(node);
             }
         }
-        VerifyScope::WorkloadsOf { node } => check.workloads(&workloads_of(input, node)),
+        VerifyScope::WorkloadsOf { node, displaced } => {
+            check.workloads(&workloads_of(input, node, displaced));
+        }
         VerifyScope::Cluster { replaced, held } => check.cluster(input, replaced, held),
         _ => check.cluster(input, &BTreeMap::new(), &BTreeSet::new()),
     }
@@ -83,11 +85,17 @@ pub fn compare_baselines(before: &Baseline, now: &Baseline) -> Verdict {
     compare(&input, &VerifyScope::cluster(), before, now)
 }
 
-/// The workloads that had pods on `node` when the run was planned.
-pub(crate) fn workloads_of(input: &StepInput, node: &str) -> BTreeSet<WorkloadId> {
+/// The workloads that had pods on `node` when the run was planned, and those that
+/// its drain has `displaced`.
+pub(crate) fn workloads_of(
+    input: &StepInput,
+    node: &str,
+    displaced: &BTreeSet<WorkloadId>,
+) -> BTreeSet<WorkloadId> {
     let pods = input.pods_on(node).into_iter();
     pods.filter(|pod| !pod.is_daemon())
         .filter_map(|pod| pod.workload.clone())
+        .chain(displaced.iter().cloned())
         .collect()
 }
 

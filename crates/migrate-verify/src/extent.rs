@@ -53,8 +53,8 @@ impl Extent {
                     extent.control_plane |= hosts_control_plane(input, before, node);
                     extent.nodes.insert(node.clone());
                 }
-                VerifyScope::WorkloadsOf { node } => {
-                    let ids = workloads_of(input, node).into_iter();
+                VerifyScope::WorkloadsOf { node, displaced } => {
+                    let ids = workloads_of(input, node, displaced).into_iter();
                     extent.namespaces.extend(ids.map(|id| id.namespace));
                 }
                 _ => return Self::whole(),

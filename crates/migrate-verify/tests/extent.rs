@@ -11,7 +11,7 @@ use http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
-use migrate_core::{Fence, Moment, Policy, StepContext, StepInput, VerifyMigration};
+use migrate_core::{Fence, Moment, Policy, StepContext, StepInput, VerifyMigration, WorkloadId};
 use migrate_sim::{Pool, SimCluster, Workload};
 use migrate_verify::ClusterHealth;
 
@@ -97,7 +97,7 @@ impl Case {
         let member = self.before.control_plane.keys().next().unwrap().clone();
         [
             VerifyScope::Node { node: node.clone() },
-            VerifyScope::WorkloadsOf { node },
+            VerifyScope::workloads_of(node),
             VerifyScope::ControlPlane { member },
             VerifyScope::cluster(),
         ]
@@ -140,6 +140,17 @@ async fn a_look_reads_what_it_is_for() {
     assert_eq!(
         pods(case.read_for(&workloads).await),
         ["/api/v1/namespaces/shop/pods?limit=500"]
+    );
+    let elsewhere = VerifyScope::WorkloadsOf {
+        node: case.node.clone(),
+        displaced: [WorkloadId::new("Deployment", "other", "moved")].into(),
+    };
+    assert_eq!(
+        pods(case.read_for(&elsewhere).await),
+        [
+            "/api/v1/namespaces/other/pods?limit=500",
+            "/api/v1/namespaces/shop/pods?limit=500",
+        ]
     );
     let read = case.read_for(&member).await;
     assert!(read.contains("/api/v1/nodes?limit=500"), "{read:?}");

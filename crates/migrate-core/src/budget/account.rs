@@ -81,7 +81,8 @@ pub struct BudgetView {
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub struct Blocked {
-    /// The budget that says no; absent for a pod nobody has seen.
+    /// The budget that says no; absent for a pod that nobody has seen, or that
+    /// has nowhere to go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetKey>,
     /// Healthy pods it needs.
@@ -101,6 +102,9 @@ pub enum BlockedReason {
     Exhausted,
     /// Its status is behind its spec.
     NotObserved,
+    /// Every other node that could host the pod is away, and these of them come
+    /// back: nodes of the run.
+    NowhereToGo(Vec<String>),
     /// The disruption controller cannot work it out, in its words.
     SyncFailed(String),
     /// A second budget guards the pod, which the API refuses for good.
@@ -134,6 +138,16 @@ impl Blocked {
         }
     }
 
+    /// Of a pod that has nowhere to go until one of the nodes `away` is back.
+    pub fn nowhere_to_go(away: Vec<String>) -> Self {
+        Self {
+            budget: None,
+            desired: 0,
+            healthy: 0,
+            reason: BlockedReason::NowhereToGo(away),
+        }
+    }
+
     /// By `budget`, every disruption of which is taken, in the numbers of
     /// `view` as far as there are any.
     pub(super) fn exhausted(budget: BudgetKey, view: Option<BudgetView>) -> Self {
@@ -157,9 +171,8 @@ impl Blocked {
 
 impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.budget {
-            Some(budget) => write!(f, "{budget}: ")?,
-            None => return f.write_str("the pod has not been observed yet"),
+        if let Some(budget) = &self.budget {
+            write!(f, "{budget}: ")?;
         }
         match &self.reason {
             BlockedReason::Exhausted => write!(
@@ -168,6 +181,11 @@ impl fmt::Display for Blocked {
                 self.desired, self.healthy
             ),
             BlockedReason::NotObserved => f.write_str("its status is not up to date yet"),
+            BlockedReason::NowhereToGo(away) => write!(
+                f,
+                "no other node can host it until one of {} is back",
+                away.join(", ")
+            ),
             BlockedReason::SyncFailed(message) => write!(f, "cannot be worked out: {message}"),
             BlockedReason::TwoBudgets(second) => write!(f, "a second budget guards it: {second}"),
             BlockedReason::UnhealthyPod => write!(

@@ -21,22 +21,39 @@ const TIED_BY_NEIGHBOURS: &str = "its anti-affinity leaves no other node";
 /// `None`. Capacity and cordons are not judged: both change during a run.
 /// Cost: the nodes, and for each anti-affinity term the pods.
 pub fn only_host<'a>(
-    pod: &Pod,
+    pod: &'a Pod,
     nodes: impl Iterator<Item = &'a Node> + Clone,
     pods: impl Iterator<Item = &'a Pod> + Clone,
 ) -> Option<String> {
     let own = pod.node.as_deref()?;
     let placement = &pod.placement;
-    let mut others = nodes
-        .clone()
-        .filter(|node| node.name != own && placement.admits(node));
-    let Some(first) = others.next() else {
+    let is_other = |node: &&Node| node.name != own && placement.admits(node);
+    if !nodes.clone().any(|node| is_other(&node)) {
         return Some(not_admitted(placement));
-    };
-    if placement.anti_affinity.is_empty() {
-        return None;
     }
-    let by_name: BTreeMap<&str, &Node> = nodes.map(|node| (node.name.as_str(), node)).collect();
+    let is_tied = hosts_among(pod, nodes.clone(), nodes, pods)
+        .next()
+        .is_none();
+    is_tied.then(|| TIED_BY_NEIGHBOURS.to_owned())
+}
+
+/// Those of `candidates` that could host `pod`, other than the node it is on, as
+/// [`only_host`] judges it; `nodes` and `pods` are all there are in the cluster or
+/// in the pod's namespace. A pod that is on no node is asked about like any other.
+///
+/// Cost: as far as the answer is read, the candidates; with anti-affinity the
+/// nodes and, for each term, the pods.
+pub fn hosts_among<'a, 'b, 'n>(
+    pod: &'a Pod,
+    candidates: impl Iterator<Item = &'n Node>,
+    nodes: impl Iterator<Item = &'a Node>,
+    pods: impl Iterator<Item = &'b Pod> + Clone,
+) -> impl Iterator<Item = &'n Node> {
+    let placement = &pod.placement;
+    let by_name: BTreeMap<&str, &Node> = match placement.anti_affinity.is_empty() {
+        true => BTreeMap::new(),
+        false => nodes.map(|node| (node.name.as_str(), node)).collect(),
+    };
     let neighbours =
         pods.filter(|other| other.id.namespace == pod.id.namespace && other.id.uid != pod.id.uid);
     let crowds: Vec<Crowd<'_>> = placement
@@ -44,9 +61,11 @@ pub fn only_host<'a>(
         .iter()
         .map(|term| Crowd::of(term, neighbours.clone(), |name| by_name.get(name).copied()))
         .collect();
-    let is_free = |node: &Node| crowds.iter().all(|crowd| crowd.near(node) == 0);
-    let mut others = std::iter::once(first).chain(others);
-    (!others.any(is_free)).then(|| TIED_BY_NEIGHBOURS.to_owned())
+    candidates.filter(move |node| {
+        pod.node.as_ref() != Some(&node.name)
+            && placement.admits(node)
+            && crowds.iter().all(|crowd| crowd.near(node) == 0)
+    })
 }
 
 fn not_admitted(placement: &Placement) -> String {

@@ -115,6 +115,10 @@ pub struct Node {
     /// `spec.unschedulable`: cordoned, by whomever.
     #[serde(default)]
     pub unschedulable: bool,
+    /// A run, or a drain by hand, has left its mark on it: the cordon is one that
+    /// is given back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub marked: bool,
     /// The kubelet's version.
     pub kubelet_version: KubeVersion,
     /// Whether its Ready condition is True.
@@ -144,6 +148,7 @@ impl Node {
             labels: BTreeMap::new(),
             taints: Vec::new(),
             unschedulable: false,
+            marked: false,
             kubelet_version,
             ready: true,
             allocatable: Resources::default(),

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::spread::PodMove;
-use crate::{Blocked, NeedsConsent, PodId};
+use crate::{Blocked, NeedsConsent, PodId, WorkloadId};
 
 /// What goes into a drain.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -44,6 +44,11 @@ pub enum DrainEvent {
         node: String,
         /// How.
         outcome: DrainOutcome,
+        /// Workloads that lost a pod here to this drain, sorted; their pods are
+        /// on other nodes now. What a runner before this one has moved is not
+        /// among them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        displaced: Vec<WorkloadId>,
     },
     /// A node is in use again and the pods only it can host are ready.
     Released {
@@ -68,6 +73,18 @@ pub enum DrainEvent {
         /// Pod and budget.
         pods: Vec<(PodId, Blocked)>,
     },
+}
+
+impl DrainEvent {
+    /// A drain of `node` that ended so, for a drainer that does not know which
+    /// workloads it has moved.
+    pub fn drained(node: impl Into<String>, outcome: DrainOutcome) -> Self {
+        Self::Drained {
+            node: node.into(),
+            outcome,
+            displaced: Vec::new(),
+        }
+    }
 }
 
 /// How a drain ended.

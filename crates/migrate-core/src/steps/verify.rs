@@ -24,11 +24,14 @@ pub enum VerifyScope {
         /// Node.
         node: String,
     },
-    /// The workloads that had pods on a node when the run was planned, after its
-    /// cordon was lifted.
+    /// The workloads that had pods on a node when the run was planned, and those
+    /// whose pods its drain has moved elsewhere, after its cordon was lifted.
     WorkloadsOf {
         /// Node.
         node: String,
+        /// Workloads that lost pods there to the drain.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        displaced: BTreeSet<WorkloadId>,
     },
     /// Everything at the target, and nothing of the baseline missing.
     Cluster {
@@ -45,6 +48,14 @@ pub enum VerifyScope {
 }
 
 impl VerifyScope {
+    /// The workloads that had pods on `node` when the run was planned.
+    pub fn workloads_of(node: impl Into<String>) -> Self {
+        Self::WorkloadsOf {
+            node: node.into(),
+            displaced: BTreeSet::new(),
+        }
+    }
+
     /// The whole cluster, in which no node was replaced or given up.
     pub fn cluster() -> Self {
         Self::Cluster {

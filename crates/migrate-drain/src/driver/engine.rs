@@ -119,7 +119,7 @@ impl Engine {
         self.tell(Input::Cancel);
         self.replies.clear();
         for event in self.writes.finish().await {
-            if let DrainEvent::Drained { node, outcome } = event {
+            if let DrainEvent::Drained { node, outcome, .. } = event {
                 self.untold.insert(node, outcome);
             }
         }

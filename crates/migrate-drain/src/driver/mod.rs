@@ -164,7 +164,7 @@ impl Drainer {
         let mut ended = BTreeMap::new();
         let mut engine = self.engine(&cx, &self.policy, stream::iter(commands).boxed());
         while let Some(event) = engine.next().await {
-            if let DrainEvent::Drained { node, outcome } = event {
+            if let DrainEvent::Drained { node, outcome, .. } = event {
                 ended.insert(node, outcome);
             }
         }

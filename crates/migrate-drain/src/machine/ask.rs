@@ -173,6 +173,7 @@ impl Drain {
             // Nothing is spent, so every pod is asked for on its own.
             true => self.ledger.blocked(uid).map_or(Ok(()), Err),
             false => {
+                self.place_for(pod)?;
                 self.ledger.hold(uid)?;
                 self.owe(pod);
                 Ok(())

@@ -20,6 +20,8 @@ pub mod codes {
     pub const ATTACHED: &str = "KM-POD-205";
     /// A pod's Job did not end.
     pub const JOB: &str = "KM-POD-206";
+    /// A pod had nowhere to go until a deadline.
+    pub const NOWHERE_TO_GO: &str = "KM-POD-207";
     /// A budget kept a pod from going until a deadline.
     pub const BLOCKED: &str = "KM-PDB-201";
     /// An assumed budget kept a pod from going until a deadline.
@@ -129,16 +131,19 @@ pub(super) fn blocked(pod: &PodId, blocked: &Blocked) -> Finding {
             "repair the budget's selector, or give its pods a controller"
         }
         BlockedReason::NotObserved => "see that kube-controller-manager runs",
+        BlockedReason::NowhereToGo(_) => {
+            "see what keeps these nodes, then drain this one again; or add a node that it can run on"
+        }
         BlockedReason::Unseen => "wait until the pod and its controller have been observed",
         _ if assumed => {
             "repair the workload's other pods, or set assumed-budgets.max-unavailable higher"
         }
         _ => "repair the budget's other pods, add a replica, or allow one disruption more",
     };
-    let code = if assumed {
-        codes::ASSUMED_BLOCKED
-    } else {
-        codes::BLOCKED
+    let code = match &blocked.reason {
+        BlockedReason::NowhereToGo(_) => codes::NOWHERE_TO_GO,
+        _ if assumed => codes::ASSUMED_BLOCKED,
+        _ => codes::BLOCKED,
     };
     Finding::new(
         code,

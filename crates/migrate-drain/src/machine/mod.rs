@@ -20,6 +20,7 @@ mod answer;
 mod ask;
 mod conclude;
 mod counted;
+mod elsewhere;
 mod finding;
 mod hold;
 mod io;
@@ -292,9 +293,14 @@ impl Drain {
                 self.baseline.remove(id);
             }
         }
+        self.place_changed();
         let node = node.to_owned();
         self.outputs.push_back(Output::Done(match drain.only {
-            None => DrainEvent::Drained { node, outcome },
+            None => DrainEvent::Drained {
+                node,
+                outcome,
+                displaced: drain.touched.into_keys().collect(),
+            },
             Some(_) => DrainEvent::Moved { node, outcome },
         }));
     }

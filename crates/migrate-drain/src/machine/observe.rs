@@ -192,6 +192,7 @@ impl Drain {
         }
         let Some(node) = &pod.node else { return };
         let volumes = self.view.volumes_of(pod);
+        let is_replaced = self.is_replaced(pod);
         let Some(drain) = self.nodes.get_mut(node) else {
             return;
         };
@@ -202,6 +203,9 @@ impl Drain {
         let staying = left.state == PodState::Staying;
         if !staying {
             drain.left_volumes.extend(volumes);
+        }
+        if is_replaced {
+            drain.left.push(pod.clone());
         }
         if left.unsettled && !asked && !left.counted {
             self.count(node, &left.id);
@@ -269,6 +273,7 @@ impl Drain {
         if !self.view.see_node(seen) {
             return;
         }
+        self.place_changed();
         let node = &seen.value;
         let Some(drain) = self.nodes.get_mut(&node.name) else {
             return;
@@ -293,6 +298,7 @@ impl Drain {
             return;
         }
         self.dirty.insert(name.to_owned());
+        self.place_changed();
         self.away.remove(name);
         self.lost(name);
         if self.releases.contains_key(name) {

@@ -2,10 +2,10 @@
 
 use migrate_core::steps::DrainFailureKind;
 use migrate_core::{
-    Disposition, EventKind, Leave, NeedsConsent, Pod, PodId, Taint, TaintEffect, Wait, WorkloadId,
-    disposition,
+    Disposition, EventKind, Leave, NeedsConsent, Pod, PodId, Wait, WorkloadId, disposition,
 };
 
+use super::elsewhere::tolerates_cordon;
 use super::state::{NodeDrain, PodDrain, PodState, Timer};
 use super::{Drain, finding};
 
@@ -125,17 +125,7 @@ impl Drain {
         };
         landing.back += 1;
         let back = landing.back;
-        let cordon = Taint {
-            key: "node.kubernetes.io/unschedulable".to_owned(),
-            value: String::new(),
-            effect: TaintEffect::NoSchedule,
-        };
-        let tolerates = pod
-            .placement
-            .tolerations
-            .iter()
-            .any(|t| t.tolerates(&cordon));
-        let stays = tolerates || back > LANDINGS;
+        let stays = tolerates_cordon(pod) || back > LANDINGS;
         if stays {
             let finding = finding::relands(pod, node, back);
             self.event(EventKind::Found { finding });

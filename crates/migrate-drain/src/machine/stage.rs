@@ -52,6 +52,9 @@ impl Drain {
             let reason = format!("there is no node {node}; correct the name");
             return self.fail(node, DrainFailureKind::NoSuchNode, reason);
         };
+        if self.waits_for_places(node) {
+            return;
+        }
         let pods: Vec<Pod> = self.view.pods_on(node).cloned().collect();
         let mut consents: Vec<(PodId, NeedsConsent)> = Vec::new();
         for pod in &pods {

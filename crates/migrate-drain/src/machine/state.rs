@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use migrate_core::spread::PodMove;
-use migrate_core::{Blocked, BudgetKey, Moment, PodId, WorkloadId};
+use migrate_core::{Blocked, BudgetKey, Moment, Pod, PodId, WorkloadId};
 
 use super::io::RequestId;
 
@@ -28,6 +28,9 @@ pub(super) struct NodeDrain {
     pub(super) evictions: u32,
     /// Workloads that lost a pod here, each with one such pod.
     pub(super) touched: BTreeMap<WorkloadId, PodId>,
+    /// Pods that left since the drain began and are replaced: until their
+    /// workload is as ready as before, one like them may need a place.
+    pub(super) left: Vec<Pod>,
     /// Volumes of pods that left since the drain began.
     pub(super) left_volumes: BTreeSet<String>,
     /// By uid of the controller.
@@ -170,6 +173,7 @@ impl NodeDrain {
             pods: BTreeMap::new(),
             evictions: 0,
             touched: BTreeMap::new(),
+            left: Vec::new(),
             left_volumes: BTreeSet::new(),
             landings: BTreeMap::new(),
             waiting: Waiting::default(),

@@ -1,5 +1,7 @@
 //! What the machine has seen of the cluster.
 
+mod claims;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use migrate_core::{DisruptionBudget, Node, Pod, PodId, Workload, WorkloadId, only_host};
@@ -19,6 +21,7 @@ pub(super) struct View {
     pods: BTreeMap<String, Seen<Pod>>,
     /// Namespace and name to uid: a name belongs to one pod at a time.
     names: BTreeMap<(String, String), String>,
+    /// Pods that are on no node yet are under the empty name.
     by_node: BTreeMap<String, BTreeSet<String>>,
     by_namespace: BTreeMap<String, BTreeSet<String>>,
     healthy: BTreeMap<WorkloadId, u32>,
@@ -31,6 +34,8 @@ pub(super) struct View {
     /// By kind, since each kind has a watch of its own.
     workloads: BTreeMap<String, Slots<WorkloadId, Workload>>,
     nodes: Slots<String, Node>,
+    /// Nodes with a cordon that is given back.
+    marked: BTreeSet<String>,
     /// Volume by namespace and claim; also of claims that are gone, while they
     /// are remembered.
     claims: BTreeMap<(String, String), Claim>,
@@ -77,6 +82,7 @@ impl View {
             budgets: Slots::new(),
             workloads: BTreeMap::new(),
             nodes: Slots::new(),
+            marked: BTreeSet::new(),
             claims: BTreeMap::new(),
             claims_gone: Graves::new(),
             claims_lost: 0,
@@ -180,10 +186,9 @@ impl View {
         let uid = pod.id.uid.clone();
         let name = (pod.id.namespace.clone(), pod.id.name.clone());
         self.names.insert(name, uid.clone());
-        if let Some(node) = &pod.node {
-            let on_node = self.by_node.entry(node.clone()).or_default();
-            on_node.insert(uid.clone());
-        }
+        let node = pod.node.clone().unwrap_or_default();
+        let on_node = self.by_node.entry(node).or_default();
+        on_node.insert(uid.clone());
         let namespace = pod.id.namespace.clone();
         let in_namespace = self.by_namespace.entry(namespace).or_default();
         in_namespace.insert(uid.clone());
@@ -204,9 +209,8 @@ impl View {
         if self.names.get(&name).is_some_and(|owner| owner == uid) {
             self.names.remove(&name);
         }
-        if let Some(node) = &pod.node {
-            forget_in(&mut self.by_node, node, uid);
-        }
+        let node = pod.node.as_deref().unwrap_or_default();
+        forget_in(&mut self.by_node, node, uid);
         forget_in(&mut self.by_namespace, &pod.id.namespace, uid);
         if let Some(workload) = &pod.workload {
             if pod.is_healthy() {
@@ -291,10 +295,28 @@ impl View {
     }
 
     pub(super) fn see_node(&mut self, seen: &Seen<Node>) -> bool {
-        self.nodes.see(seen.value.name.clone(), seen)
+        let name = seen.value.name.clone();
+        let is_news = self.nodes.see(name.clone(), seen);
+        if is_news {
+            match seen.value.unschedulable && seen.value.marked {
+                true => self.marked.insert(name),
+                false => self.marked.remove(&name),
+            };
+        }
+        is_news
+    }
+
+    /// Nodes with a cordon that is given back.
+    pub(super) fn marked_nodes(&self) -> &BTreeSet<String> {
+        &self.marked
+    }
+
+    pub(super) fn all_nodes(&self) -> impl Iterator<Item = &Node> + Clone {
+        self.nodes.present().map(|(_, node)| node)
     }
 
     pub(super) fn lose_node(&mut self, name: &str) -> bool {
+        self.marked.remove(name);
         self.nodes.lose(&name.to_owned())
     }
 
@@ -308,37 +330,6 @@ impl View {
     }
 
     // Volumes.
-
-    pub(super) fn see_claim(&mut self, namespace: String, name: String, volume: String) {
-        let claim = Claim { volume, gone: None };
-        self.claims.insert((namespace, name), claim);
-    }
-
-    /// The claim is gone; what it was bound to is remembered for the pod that had
-    /// it, for as long as others are.
-    pub(super) fn lose_claim(&mut self, namespace: String, name: String) {
-        let key = (namespace, name);
-        let Some(claim) = self.claims.get_mut(&key).filter(|one| one.gone.is_none()) else {
-            return;
-        };
-        self.claims_lost += 1;
-        claim.gone = Some(self.claims_lost);
-        if let Some((oldest, number)) = self.claims_gone.bury(key, self.claims_lost)
-            // One that came back since has another number, or none.
-            && self.claims.get(&oldest).is_some_and(|one| one.gone == Some(number))
-        {
-            self.claims.remove(&oldest);
-        }
-    }
-
-    /// The volumes that a pod's claims are bound to.
-    pub(super) fn volumes_of(&self, pod: &Pod) -> Vec<String> {
-        let key = |claim: &String| (pod.id.namespace.clone(), claim.clone());
-        let claims = pod.claims.iter().map(key);
-        claims
-            .filter_map(|key| self.claims.get(&key).map(|claim| claim.volume.clone()))
-            .collect()
-    }
 
     pub(super) fn attached_to<'a>(
         &'a self,
@@ -371,10 +362,14 @@ impl View {
     /// Why only the pod's own node can host it, if that can be proved.
     pub(super) fn only_host(&self, uid: &str) -> Option<String> {
         let pod = self.pod(uid)?;
-        let nodes = self.nodes.present().map(|(_, node)| node);
+        only_host(pod, self.all_nodes(), self.neighbours(pod))
+    }
+
+    /// All pods of the pod's namespace.
+    pub(super) fn neighbours(&self, pod: &Pod) -> impl Iterator<Item = &Pod> + Clone {
         let uids = self.by_namespace.get(&pod.id.namespace);
         let neighbours = uids.into_iter().flatten();
-        only_host(pod, nodes, neighbours.filter_map(|uid| self.pod(uid)))
+        neighbours.filter_map(|uid| self.pod(uid))
     }
 }
 

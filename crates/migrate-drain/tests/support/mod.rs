@@ -194,7 +194,7 @@ pub(crate) async fn drained(
     events: &mut (impl Stream<Item = DrainEvent> + Unpin),
 ) -> Option<(String, DrainOutcome)> {
     while let Some(event) = events.next().await {
-        if let DrainEvent::Drained { node, outcome } = event {
+        if let DrainEvent::Drained { node, outcome, .. } = event {
             return Some((node, outcome));
         }
     }

@@ -2,7 +2,7 @@
 
 use migrate_core::steps::{Baseline, DrainEvent, DrainEvents, DrainFailureKind, DrainOutcome};
 use migrate_core::{
-    Action, ActionId, EventKind, Finding, Moment, Outcome, Phase, StepError, Target,
+    Action, ActionId, EventKind, Finding, Moment, Outcome, Phase, StepError, Target, WorkloadId,
 };
 use migrate_plan::{ActionResult, Input, NODE_GONE, StopReason};
 
@@ -146,8 +146,9 @@ impl Executor {
             (_, Phase::Upgrade) => self.upgrades.add(action, now, deadlines.upgrade, entry),
             _ => {
                 let planned = self.state.planned(&action.target);
+                let displaced = self.state.displaced(planned.name());
                 self.checks
-                    .add_action(&action, planned, now, deadlines.verify);
+                    .add_action(&action, planned, displaced, now, deadlines.verify);
             }
         }
     }
@@ -207,7 +208,11 @@ impl Executor {
 
     pub(super) fn take_drain_event(&mut self, event: DrainEvent, now: Moment) {
         match event {
-            DrainEvent::Drained { node, outcome } => self.drained(node, outcome),
+            DrainEvent::Drained {
+                node,
+                outcome,
+                displaced,
+            } => self.drained(node, outcome, displaced),
             DrainEvent::Released { node, error: None } => {
                 self.drains.settled(&node);
                 self.lifting.remove(&node);
@@ -251,11 +256,11 @@ impl Executor {
         };
         match self.steps.moves_from(&node) {
             true => self.moved(node, &outcome),
-            false => self.drained(node, outcome),
+            false => self.drained(node, outcome, Vec::new()),
         }
     }
 
-    fn drained(&mut self, node: String, outcome: DrainOutcome) {
+    fn drained(&mut self, node: String, outcome: DrainOutcome, displaced: Vec<WorkloadId>) {
         self.drains.settled(&node);
         self.waits.pods_gone(&node);
         let drains = |action: &&Action| {
@@ -277,6 +282,7 @@ impl Executor {
         self.inbox.push_back(Record::DrainEnded {
             node: node.clone(),
             outcome,
+            displaced,
         });
         if is_gone {
             // The rollout may not have heard of it yet. What has the name now is

@@ -2,13 +2,13 @@
 //!
 //! One observation serves every verification that waits for one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
 use migrate_core::{
-    Action, ActionId, Finding, Moment, ObjectName, Phase, Severity, StepError, Target,
+    Action, ActionId, Finding, Moment, ObjectName, Phase, Severity, StepError, Target, WorkloadId,
 };
 
 use super::job::{Job, Workshop};
@@ -76,11 +76,13 @@ pub(super) enum CheckOutput {
 
 impl Checks {
     /// Verifies the target of `action`, which was planned for `planned`: the
-    /// node that was drained, and whose workloads are looked after.
+    /// node that was drained, and whose workloads are looked after, with those
+    /// that its drain has `displaced`.
     pub(super) fn add_action(
         &mut self,
         action: &Action,
         planned: &Target,
+        displaced: BTreeSet<WorkloadId>,
         now: Moment,
         within: Duration,
     ) {
@@ -91,9 +93,9 @@ impl Checks {
                 })])
             }
             target if action.phase == Phase::Confirm => {
-                confirmation_steps(target.name(), planned.name())
+                confirmation_steps(target.name(), planned.name(), displaced)
             }
-            target => node_steps(target.name(), planned.name()),
+            target => node_steps(target.name(), planned.name(), displaced),
         };
         self.add(CheckKey::Action(action.id.clone()), steps, now, within);
     }
@@ -101,7 +103,7 @@ impl Checks {
     /// Verifies `node` and gives it back, for an earlier run.
     pub(super) fn add_take_over(&mut self, node: &str, now: Moment, within: Duration) {
         let key = CheckKey::TakeOver(node.to_owned());
-        self.add(key, node_steps(node, node), now, within);
+        self.add(key, node_steps(node, node, BTreeSet::new()), now, within);
     }
 
     /// Verifies the whole cluster, which is `scope`.
@@ -369,7 +371,7 @@ impl Check {
 
 /// `node` is well; `planned`, which it may have replaced, is given back; and
 /// the workloads that had pods there are well.
-fn node_steps(node: &str, planned: &str) -> VecDeque<CheckStep> {
+fn node_steps(node: &str, planned: &str, displaced: BTreeSet<WorkloadId>) -> VecDeque<CheckStep> {
     VecDeque::from([
         CheckStep::Compare(VerifyScope::Node {
             node: node.to_owned(),
@@ -377,18 +379,24 @@ fn node_steps(node: &str, planned: &str) -> VecDeque<CheckStep> {
         CheckStep::Release(planned.to_owned()),
         CheckStep::Compare(VerifyScope::WorkloadsOf {
             node: planned.to_owned(),
+            displaced,
         }),
     ])
 }
 
 /// `node` and the workloads that had pods on `planned` are still well.
-fn confirmation_steps(node: &str, planned: &str) -> VecDeque<CheckStep> {
+fn confirmation_steps(
+    node: &str,
+    planned: &str,
+    displaced: BTreeSet<WorkloadId>,
+) -> VecDeque<CheckStep> {
     VecDeque::from([
         CheckStep::Compare(VerifyScope::Node {
             node: node.to_owned(),
         }),
         CheckStep::Compare(VerifyScope::WorkloadsOf {
             node: planned.to_owned(),
+            displaced,
         }),
     ])
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use migrate_core::{Blocked, EventKind, Moment, Phase, PodId};
+use migrate_core::{Blocked, BlockedReason, EventKind, Moment, Phase, PodId};
 use serde::{Deserialize, Serialize};
 
 use super::Executor;
@@ -41,7 +41,7 @@ impl fmt::Display for WaitReason {
 #[derive(Default)]
 pub(super) struct WaitBook {
     open: BTreeMap<WaitReason, Moment>,
-    /// By node: who keeps its pods from going.
+    /// By node: what keeps its pods from going.
     blocked: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -50,10 +50,18 @@ const SHORTEST: Duration = Duration::from_secs(1);
 
 impl WaitBook {
     pub(super) fn pods_wait(&mut self, node: &str, pods: &[(PodId, Blocked)]) {
-        let budgets = pods
-            .iter()
-            .filter_map(|(_, blocked)| blocked.budget.as_ref().map(ToString::to_string));
-        self.blocked.insert(node.to_owned(), budgets.collect());
+        let on = pods.iter().filter_map(|(pod, blocked)| {
+            let place = || match blocked.reason {
+                BlockedReason::NowhereToGo(_) => Some(format!("a place for {pod}: {blocked}")),
+                _ => None,
+            };
+            blocked
+                .budget
+                .as_ref()
+                .map(ToString::to_string)
+                .or_else(place)
+        });
+        self.blocked.insert(node.to_owned(), on.collect());
     }
 
     pub(super) fn pods_gone(&mut self, node: &str) {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use migrate_core::spread::PodMove;
 use migrate_core::steps::{BackupReport, Baseline, DrainOutcome};
-use migrate_core::{Action, ClusterId, ClusterModel, Finding, Moment, Plan, Policy};
+use migrate_core::{Action, ClusterId, ClusterModel, Finding, Moment, Plan, Policy, WorkloadId};
 use migrate_plan::Input;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,10 @@ pub enum Record {
         node: String,
         /// How.
         outcome: DrainOutcome,
+        /// Workloads that lost a pod there: the node's verification asks about
+        /// them, too.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        displaced: Vec<WorkloadId>,
     },
     /// The data was backed up after the control plane: details for the report
     /// beside the input it became.

@@ -2,6 +2,7 @@
 
 mod seen;
 mod spread;
+mod targets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,11 +10,9 @@ use std::sync::Arc;
 use migrate_core::steps::{BackupReport, Baseline, DrainOutcome};
 use migrate_core::{
     Action, ActionId, ClusterId, ClusterModel, Finding, KubeVersion, Moment, Outcome, Phase, Plan,
-    Policy, Target,
+    Policy, Target, WorkloadId,
 };
-use migrate_plan::{
-    ActionResult, Command, Input, NODE_GONE, Rollout, StopReason, TargetState, WaitingOn,
-};
+use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetState, WaitingOn};
 
 pub(crate) use self::seen::{Seen, budget_gone, budget_seen, node_seen};
 use self::spread::Spread;
@@ -74,6 +73,8 @@ pub(crate) struct RunState {
     pub(crate) replacements: BTreeMap<String, Target>,
     pub(crate) seen: Seen,
     pub(crate) evictions: u32,
+    /// By node: workloads that lost pods there to a drain.
+    displaced: BTreeMap<String, BTreeSet<WorkloadId>>,
     pub(crate) waits: Vec<Wait>,
     /// What verifications passed and noted.
     pub(crate) noted: Vec<Finding>,
@@ -149,6 +150,7 @@ impl RunState {
             replacements: BTreeMap::new(),
             seen,
             evictions: 0,
+            displaced: BTreeMap::new(),
             waits: Vec::new(),
             noted: Vec::new(),
             spans: BTreeMap::new(),
@@ -184,7 +186,12 @@ impl RunState {
                 self.due.pop_front();
                 self.began(at, action);
             }
-            Record::DrainEnded { outcome, .. } => {
+            Record::DrainEnded {
+                node,
+                outcome,
+                displaced,
+            } => {
+                self.displaced.entry(node).or_default().extend(displaced);
                 if let DrainOutcome::Empty { evictions } | DrainOutcome::NodeGone { evictions } =
                     outcome
                 {
@@ -267,47 +274,6 @@ impl RunState {
     /// Whether a verification has noted this already.
     pub(crate) fn is_noted(&self, note: &Finding) -> bool {
         self.noted.contains(note)
-    }
-
-    /// The target as it was planned: `target` may name a node that came in
-    /// place of the planned one.
-    pub(crate) fn planned<'a>(&'a self, target: &'a Target) -> &'a Target {
-        self.replacements.get(target.name()).unwrap_or(target)
-    }
-
-    /// Planned nodes that a driver has replaced, with the nodes that came.
-    pub(crate) fn replaced(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let mut replaced = BTreeMap::<String, BTreeSet<String>>::new();
-        for (node, planned) in &self.replacements {
-            let others = replaced.entry(planned.name().to_owned()).or_default();
-            others.insert(node.clone());
-        }
-        replaced
-    }
-
-    /// What the rollout is to be told of a runner whose pod is on `node`, if it
-    /// does not know that: of nodes that are not in the plan it need not know.
-    pub(crate) fn runner_on(&self, node: Option<String>) -> Option<Input> {
-        let is_planned = |node: &String| self.plan.slots.iter().any(|slot| slot.node == *node);
-        let node = node.filter(is_planned);
-        (node != self.runner).then_some(Input::RunnerSeen { node })
-    }
-
-    /// Planned nodes that were given up in the middle of their upgrade or after it:
-    /// should one be gone, that is no deletion like others.
-    pub(crate) fn held(&self) -> BTreeSet<String> {
-        let given_up = self.rollout.standings().into_iter().filter_map(|standing| {
-            let planned = self.planned(&standing.target);
-            let begun = self.traces.get(planned)?.phase?;
-            let was_changed = !begun.changes_nothing();
-            let is_held = match standing.state {
-                TargetState::Skipped { reason } => reason != NODE_GONE,
-                TargetState::Failed { .. } => true,
-                _ => false,
-            };
-            (was_changed && is_held).then(|| planned.name().to_owned())
-        });
-        given_up.collect()
     }
 
     /// Whether `action` had been tried before its last intent.

@@ -41,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) to: KubeVersion,
     /// Pods that left their node and run elsewhere.
     pub(crate) displaced: u32,
+    /// By node: displaced workloads that its verification asked about.
+    pub(crate) asked_about: BTreeMap<String, BTreeSet<WorkloadId>>,
     widths: BTreeMap<String, usize>,
 }
 
@@ -191,6 +193,7 @@ impl World {
             unlooked: BTreeMap::new(),
             to: version("v1.37.1"),
             displaced: 0,
+            asked_about: BTreeMap::new(),
             widths: widths.map(|(pool, width)| (pool.to_owned(), width)).into(),
         };
         Self {

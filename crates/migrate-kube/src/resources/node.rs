@@ -130,6 +130,7 @@ impl Node {
         }
         node.taints = self.spec.taints.iter().map(Taint::to_model).collect();
         node.unschedulable = self.spec.unschedulable;
+        node.marked = crate::CordonMark::of(self).is_some();
         node.ready = self.is_ready();
         node.allocatable = resources(&self.status.allocatable);
         Ok(node)

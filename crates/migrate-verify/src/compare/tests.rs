@@ -124,7 +124,7 @@ fn each_loss_has_its_code() {
 #[test]
 fn a_node_is_judged_without_its_cordon_and_its_workloads_apart() {
     let node = VerifyScope::Node { node: "b".into() };
-    let workloads = VerifyScope::WorkloadsOf { node: "b".into() };
+    let workloads = VerifyScope::workloads_of("b");
     let mut now = cluster("v1.37.2");
     now.nodes[1].unschedulable = true;
     now.pods.retain(|pod| pod.id.name != "web-3");
@@ -132,6 +132,36 @@ fn a_node_is_judged_without_its_cordon_and_its_workloads_apart() {
     assert_eq!(codes(&workloads, &now, true), ["KM-VERIFY-004"]);
     now.nodes.pop();
     assert_eq!(codes(&node, &now, true), ["KM-VERIFY-008"]);
+}
+
+#[test]
+fn workloads_that_a_drain_displaced_are_judged_with_its_node() {
+    let displaced = WorkloadId::new("Deployment", "shop", "web");
+    let mut before = cluster("v1.36.3");
+    // Nothing of it was on the node when the run was planned.
+    before.pods.retain(|pod| pod.id.name != "web-3");
+    let input = StepInput::new(Arc::new(before), Arc::default(), version("v1.37.2"));
+    let mut now = cluster("v1.37.2");
+    now.pods[4].ready = false;
+    let whole = baseline(&cluster("v1.36.3"), true);
+    let ask = |displaced: &[&WorkloadId]| {
+        let scope = VerifyScope::WorkloadsOf {
+            node: "b".into(),
+            displaced: displaced.iter().map(|id| (*id).clone()).collect(),
+        };
+        compare(&input, &scope, &whole, &baseline(&now, true))
+    };
+    let Verdict::Pending { missing, .. } = ask(&[&displaced]) else {
+        panic!("it misses a pod");
+    };
+    assert_eq!(missing[0].code, "KM-VERIFY-004");
+    assert_eq!(
+        ask(&[]),
+        Verdict::passed(),
+        "control: it was not asked about"
+    );
+    let later = WorkloadId::new("Deployment", "shop", "made-during-the-run");
+    assert_eq!(ask(&[&later]), Verdict::passed());
 }
 
 /// What is said at the end of a cluster of `nodes`, in which these were
@@ -226,7 +256,7 @@ fn who_scales_down_or_deletes_meanwhile_is_not_blamed_on_the_upgrade_and_told() 
         }
     };
     let all = VerifyScope::cluster();
-    let of_node = VerifyScope::WorkloadsOf { node: "a".into() };
+    let of_node = VerifyScope::workloads_of("a");
     let mut now = cluster("v1.37.2");
     assert!(noted(&all, &now).is_empty());
     now.pods.retain(|pod| pod.id.name != "web-3");
@@ -341,7 +371,7 @@ fn a_controller_that_is_not_read_is_judged_by_its_pods() {
     let input = StepInput::new(Arc::new(before.clone()), Arc::default(), target);
     let passes = |ready: &[bool]| {
         let (before, now) = (baseline(&before, true), baseline(&with(ready), true));
-        let scope = VerifyScope::WorkloadsOf { node: "a".into() };
+        let scope = VerifyScope::workloads_of("a");
         let verdict = compare(&input, &scope, &before, &now);
         matches!(verdict, Verdict::Pass { .. })
     };

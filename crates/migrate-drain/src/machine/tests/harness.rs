@@ -236,7 +236,7 @@ impl Harness {
             Output::Evict {
                 request, node, pod, ..
             } => self.evict(request, &node, pod),
-            Output::Done(DrainEvent::Drained { node, outcome }) => self.end(node, outcome),
+            Output::Done(DrainEvent::Drained { node, outcome, .. }) => self.end(node, outcome),
             _ => {}
         }
     }

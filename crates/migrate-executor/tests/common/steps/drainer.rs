@@ -9,7 +9,9 @@ use migrate_core::steps::{
     DrainCommand, DrainCommands, DrainEvent, DrainEvents, DrainFailure, DrainFailureKind,
     DrainOutcome,
 };
-use migrate_core::{Fence, MigratePods, StepContext, StepError, StepErrorKind, StepInput};
+use migrate_core::{
+    Fence, MigratePods, StepContext, StepError, StepErrorKind, StepInput, WorkloadId,
+};
 use tokio::time::sleep;
 
 use super::trouble;
@@ -76,7 +78,7 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
             reason: "it is not to be touched".to_owned(),
             retryable: false,
         };
-        return DrainEvent::Drained { node, outcome };
+        return DrainEvent::drained(node, outcome);
     }
     if !admits(world, fence, &node) {
         let outcome = DrainOutcome::Failed {
@@ -84,7 +86,7 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
             reason: "another runner holds the run".to_owned(),
             retryable: false,
         };
-        return DrainEvent::Drained { node, outcome };
+        return DrainEvent::drained(node, outcome);
     }
     let cordoned = {
         let mut world = world.lock();
@@ -97,7 +99,7 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
                 reason,
                 retryable: false,
             };
-            return DrainEvent::Drained { node, outcome };
+            return DrainEvent::drained(node, outcome);
         }
         machine.stamp = fence.epoch;
         let cordoned = machine.cordon.is_none();
@@ -120,7 +122,7 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
             reason: "a budget that never gives way".to_owned(),
             retryable: false,
         };
-        return DrainEvent::Drained { node, outcome };
+        return DrainEvent::drained(node, outcome);
     }
     let mut evictions = 0;
     loop {
@@ -133,8 +135,12 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
             left
         };
         if left == 0 {
-            let outcome = DrainOutcome::Empty { evictions };
-            return DrainEvent::Drained { node, outcome };
+            let moved = WorkloadId::new("Deployment", "shop", format!("moved-{node}"));
+            return DrainEvent::Drained {
+                node,
+                outcome: DrainOutcome::Empty { evictions },
+                displaced: vec![moved],
+            };
         }
         world.effect(format!("evict {node}-{}", left - 1)).await;
         evictions += 1;

@@ -67,7 +67,9 @@ impl VerifyMigration for Verifier {
                 now.control_plane.get(member) == Some(&input.target) && *left == 0
             }
             VerifyScope::Node { node } => node_is_well(node),
-            VerifyScope::WorkloadsOf { node } => {
+            VerifyScope::WorkloadsOf { node, displaced } => {
+                let mut world = self.0.lock();
+                world.asked_about.insert(node.clone(), displaced.clone());
                 now.nodes.get(node).is_none_or(|node| !node.unschedulable)
             }
             VerifyScope::Cluster { replaced, held } => {

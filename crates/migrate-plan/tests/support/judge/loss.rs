@@ -72,8 +72,9 @@ impl Judge {
         let runs = |node: &str| self.running.values().any(|of| of.target.name() == node);
         let lost = self.lost.iter();
         let lost = lost.filter(|node| Self::is_planned(world, node) && !runs(node));
-        for node in lost.cloned().collect::<Vec<_>>() {
-            self.moot(world, &node);
+        let lost: Vec<_> = lost.cloned().collect();
+        for node in &lost {
+            self.moot(world, node);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod asking;
 mod counted;
+mod elsewhere;
 mod ending;
 mod moving;
 mod room;
