@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use migrate_core::{Cancellation, ClusterModel, Moment, Pod};
-use migrate_executor::{Executor, MemoryJournal, Position, RunOutcome, StopCause};
+use migrate_core::{Cancellation, ClusterModel, Moment, Phase, Pod, Role};
+use migrate_executor::{Executor, MemoryJournal, Position, RecordedRun, RunOutcome, StopCause};
 use migrate_kube::observe;
-use migrate_plan::Planner;
+use migrate_plan::{Input, Planner};
+use migrate_sim::rules::RuleSettings;
 use migrate_sim::{Pool, Scenario, VolumeReach, Workload};
 
 use crate::cluster::Rig;
@@ -37,7 +38,12 @@ fn own_pod(model: &ClusterModel) -> Option<Pod> {
 
 #[tokio::test(start_paused = true)]
 async fn its_node_is_the_last_and_the_run_goes_on_where_the_pod_went() {
-    let rig = Rig::start(41, scenario(true)).await;
+    // There would be room for all of them at once.
+    let mut settings = RuleSettings::default();
+    settings.widths.insert("general".to_owned(), 3);
+    let mut rig = Rig::judged_by(settings, 41, scenario(true)).await;
+    rig.policy.pools.max_unavailable = "3".parse().unwrap();
+    rig.policy.pools.canary = false;
     let (model, _) = rig.planned().await;
     let own = own_pod(&model).unwrap();
     let node = own.node.clone().unwrap();
@@ -82,6 +88,41 @@ async fn its_node_is_the_last_and_the_run_goes_on_where_the_pod_went() {
     assert_eq!(report.outcome, RunOutcome::Done, "{report}");
     assert_eq!(rig.unfinished_nodes(), [""; 0]);
     assert!(rig.broken().is_empty(), "{:?}", rig.broken());
+    obeys_the_replay_law(journal.entries()).unwrap();
+}
+
+/// The plan may be of a time when the pod was elsewhere.
+#[tokio::test(start_paused = true)]
+async fn where_the_pod_is_now_counts_not_where_the_plan_has_it() {
+    let rig = Rig::start(41, scenario(true)).await;
+    let (model, _) = rig.planned().await;
+    let own = own_pod(&model).unwrap();
+    let node = own.node.clone().unwrap();
+    let mut workers = model.nodes.iter().filter(|node| node.role == Role::Worker);
+    let other = workers
+        .find(|other| other.name != node)
+        .unwrap()
+        .name
+        .clone();
+    let target = "v1.37.2".parse().unwrap();
+    let planner = Planner::new(&model, &rig.policy, target).with_runner_on(&other);
+    let plan = planner.plan().unwrap();
+    assert_eq!(plan.slots.last().unwrap().node, other);
+    let journal = MemoryJournal::new();
+    let setup = rig.setup(Box::new(journal.clone()));
+    let setup = setup.with_plan(plan, model, rig.policy.clone());
+    let setup = setup.with_own_pod("ops", &own.id.name);
+    let mut executor = Executor::open(setup).await.unwrap();
+    // Nobody ends this process with its pod.
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    let run = RecordedRun::all(journal.entries()).remove(0);
+    let seen = Input::RunnerSeen {
+        node: Some(node.clone()),
+    };
+    assert_eq!(run.inputs[0].input, seen);
+    let drains = run.begun.iter().filter(|it| it.phase == Phase::Drain);
+    assert_eq!(drains.last().unwrap().target.name(), node);
     obeys_the_replay_law(journal.entries()).unwrap();
 }
 
