@@ -33,8 +33,9 @@ pub(crate) struct Cli {
     /// Policy file, see docs/policy.toml.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
-    /// Accept a finding by its code; may be repeated. Adds to the policy's.
-    #[arg(long, global = true, value_name = "CODE")]
+    /// Accept a finding by its code, or of one object alone, such as
+    /// 'KM-POD-003 default/web-0'; may be repeated. Adds to the policy's.
+    #[arg(long, global = true, value_name = "CODE [OBJECT]")]
     pub(crate) waive: Vec<String>,
     /// Program that upgrades a node.
     #[arg(long, global = true, value_name = "PROGRAM")]
