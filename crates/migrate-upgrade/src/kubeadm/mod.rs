@@ -8,6 +8,7 @@ mod judge;
 mod member;
 mod readiness;
 mod survey;
+mod told;
 mod undo;
 
 use std::fmt;
@@ -24,10 +25,11 @@ pub use image_pull::ImagePull;
 pub use readiness::Readiness;
 pub use undo::Undo;
 
-use crate::unit::{FILES, Layout, Seen, Step, Steps};
+use crate::unit::{FILES, Heard, Layout, News, Seen, Step, Steps};
 use crate::{ApiServerBackend, Error, NodeShell, Script};
 use installed::Installed;
 use member::MEMBER;
+use told::Told;
 
 const COMMON: &str = include_str!("common.sh");
 const PACKAGES: &str = include_str!("packages.sh");
@@ -67,6 +69,11 @@ const LOOK: &str = include_str!("look.sh");
 ///   says that the action has ended well. The node remembers that it is out, so
 ///   that a successor puts it back.
 /// * `kubeadm upgrade plan` is never run. `probe` changes nothing else.
+/// * What a step prints is told while it runs, as [`EventKind::Said`] with each
+///   `probe`: 20 lines of 200 characters at most, without what looks like a
+///   secret (tokens, keys, passwords). The log on the node has all of it.
+///
+/// [`EventKind::Said`]: migrate_core::EventKind::Said
 ///
 /// # Errors
 /// Those of [`NodeShell`], [`Error::StaleEpoch`], [`Error::NodeBusy`],
@@ -80,6 +87,7 @@ pub struct Kubeadm {
     layout: Layout,
     options: Options,
     balancer: Option<Arc<dyn ApiServerBackend>>,
+    told: Told,
 }
 
 /// The operator's choices.
@@ -132,6 +140,7 @@ impl Kubeadm {
             layout,
             options,
             balancer: None,
+            told: Told::default(),
         }
     }
 
@@ -285,10 +294,16 @@ impl Kubeadm {
         }
     }
 
-    /// Where `action` stands, with what its node knows of it.
-    async fn status(&self, run: &str, action: &Action) -> Result<(Seen, ActionStatus), Error> {
+    /// Where `action` stands, with what its node knows of it and what is new in
+    /// its log since `heard`.
+    async fn status(
+        &self,
+        run: &str,
+        action: &Action,
+        heard: Heard,
+    ) -> Result<(Seen, ActionStatus, News), Error> {
         let node = action.target.name();
-        let seen = self.steps.probe(node, run, &action.id).await?;
+        let (seen, news) = self.steps.look(node, run, &action.id, heard).await?;
         let status = match &seen {
             Seen::Absent => ActionStatus::Absent,
             Seen::Running { .. } => ActionStatus::Running,
@@ -297,7 +312,7 @@ impl Kubeadm {
             }
             Seen::Lost { rebooted, log, .. } => judge::lost(*rebooted, log),
         };
-        Ok((seen, status))
+        Ok((seen, status, news))
     }
 }
 
@@ -312,7 +327,8 @@ impl UpgradeComponents for Kubeadm {
             .into());
         }
         let step = self.step(action)?;
-        let (seen, status) = self.status(&cx.fence.run, action).await?;
+        let heard = Heard::default();
+        let (seen, status, _) = self.status(&cx.fence.run, action, heard).await?;
         let runs = matches!(seen, Seen::Running { .. });
         let attempt = match (seen, status) {
             (_, ActionStatus::Succeeded(_)) => return Ok(()),
@@ -331,8 +347,10 @@ impl UpgradeComponents for Kubeadm {
     }
 
     async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
-        let (_, status) = self.status(&cx.fence.run, action).await?;
+        let heard = self.told.of(&cx.fence.run, &action.id);
+        let (_, status, news) = self.status(&cx.fence.run, action, heard).await?;
         let node = action.target.name();
+        self.told.tell(cx, node, &action.id, news);
         Ok(self.put_back(node, &cx.fence, status).await?)
     }
 }

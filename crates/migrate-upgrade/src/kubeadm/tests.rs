@@ -13,6 +13,7 @@ mod options;
 mod programs;
 mod room;
 mod surveyed;
+mod told;
 mod trouble;
 mod way_back;
 
