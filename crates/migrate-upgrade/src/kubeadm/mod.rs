@@ -1,6 +1,7 @@
 //! The driver of clusters made by kubeadm, on nodes with apt and systemd.
 
 mod backups;
+mod binaries;
 mod etcd;
 mod image_pull;
 mod installed;
@@ -21,12 +22,14 @@ use migrate_core::{
 };
 
 pub use backups::Cleaned;
+pub use binaries::Binaries;
 pub use image_pull::ImagePull;
 pub use readiness::Readiness;
 pub use undo::Undo;
 
 use crate::unit::{FILES, Heard, Layout, News, Seen, Step, Steps};
 use crate::{ApiServerBackend, Error, NodeShell, Script};
+use binaries::BINARIES;
 use installed::Installed;
 use member::MEMBER;
 use told::Told;
@@ -99,6 +102,8 @@ struct Options {
     /// A folder on the nodes; empty for none.
     patches: String,
     revision: String,
+    /// In the place of packages.
+    binaries: Option<Binaries>,
     control_plane: Duration,
     node: Duration,
     answer: Duration,
@@ -115,6 +120,7 @@ impl Default for Options {
             skipped: Vec::new(),
             patches: String::new(),
             revision: String::new(),
+            binaries: None,
             control_plane: Duration::from_secs(40 * 60),
             node: Duration::from_secs(20 * 60),
             answer: Duration::from_secs(45),
@@ -123,6 +129,22 @@ impl Default for Options {
             kubelet: Duration::from_secs(3 * 60),
             quiet: Duration::from_secs(10),
         }
+    }
+}
+
+impl Options {
+    /// What replaces the functions of packages, if anything does.
+    fn programs(&self) -> &'static str {
+        match self.binaries {
+            Some(_) => BINARIES,
+            None => "",
+        }
+    }
+
+    /// What is said about where programs come from.
+    fn source(&self) -> &str {
+        let binaries = self.binaries.as_ref();
+        binaries.map_or(&self.revision, Binaries::template)
     }
 }
 
@@ -195,6 +217,17 @@ impl Kubeadm {
         self
     }
 
+    /// Plain programs in the place of packages. Each is verified and put beside the
+    /// installed one by [`resolve`](Self::resolve), or by the step; then in its
+    /// place, whole or not at all, and what it replaces is kept under
+    /// `/var/lib/kube-migrate/binaries` for the way back. Nodes whose programs
+    /// belong to packages are refused. A revision of packages counts no longer.
+    #[must_use]
+    pub fn with_binaries(mut self, binaries: Binaries) -> Self {
+        self.options.binaries = Some(binaries);
+        self
+    }
+
     /// How long a control-plane step may run on its node (default 40 minutes:
     /// kubeadm itself waits five for each component and longer for etcd).
     #[must_use]
@@ -238,7 +271,8 @@ impl Kubeadm {
         let options = &self.options;
         let common = |last: &str| {
             let record = backups::RECORD;
-            format!("{FILES}\n{COMMON}\n{PACKAGES}\n{SAVED}\n{record}\n{last}")
+            let programs = options.programs();
+            format!("{FILES}\n{COMMON}\n{PACKAGES}\n{SAVED}\n{record}\n{last}\n{programs}")
         };
         let on_node = format!("{}\n{MEMBER}\n{NODE}", etcd::SCRIPT);
         let seconds = |duration: Duration| duration.as_secs().to_string();
@@ -254,7 +288,7 @@ impl Kubeadm {
             }
             Target::ControlPlane { member } => (
                 Script::new(common(CONTROL_PLANE) + "\ncontrol_plane \"$@\"\n")
-                    .args([&self.layout.root, &target, &options.revision])
+                    .args([&self.layout.root, &target, options.source()])
                     .args([member, &ignored, &skipped, &options.patches])
                     .arg(seconds(options.api)),
                 options.control_plane,
@@ -267,7 +301,7 @@ impl Kubeadm {
             ),
             _ => (
                 Script::new(common(&on_node) + "\nnode \"$@\"\n")
-                    .args([&self.layout.root, &target, &options.revision])
+                    .args([&self.layout.root, &target, options.source()])
                     .args([&ignored, &skipped, &options.patches])
                     .args([options.kubelet, options.api, options.quiet].map(seconds)),
                 options.node,

@@ -9,6 +9,7 @@ use crate::Local;
 use crate::unit::tests::check;
 
 mod backups;
+mod binaries;
 mod options;
 mod programs;
 mod room;
@@ -466,6 +467,7 @@ fn the_shell_text_is_well_formed() {
         ("node", NODE),
         ("roll_back", ROLL_BACK),
         ("look", LOOK),
+        ("binaries", BINARIES),
         ("resolve", include_str!("resolve.sh")),
         ("images", include_str!("images.sh")),
         ("survey", survey::SURVEY),

@@ -17,6 +17,7 @@
 //! out-of-balancer           "EPOCH RUN" of who took the API server out
 //! kubeadm                   "MODE TARGET" of a `kubeadm upgrade` that has not
 //!                           ended well
+//! binaries/VERSION/         plain programs, each with its checksum
 //! RUN/ACTION/before/        what a way back needs
 //! RUN/ACTION/held           the packages that were held before
 //! RUN/ACTION/backups        what it has made kubeadm put aside, once it has
