@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use migrate_upgrade::JobShell;
+use migrate_upgrade::{Binaries, JobShell};
 
 use crate::patience;
 
@@ -33,8 +33,9 @@ pub(crate) struct Cli {
     /// Policy file, see docs/policy.toml.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
-    /// Accept a finding by its code; may be repeated. Adds to the policy's.
-    #[arg(long, global = true, value_name = "CODE")]
+    /// Accept a finding by its code, or of one object alone, such as
+    /// 'KM-POD-003 default/web-0'; may be repeated. Adds to the policy's.
+    #[arg(long, global = true, value_name = "CODE [OBJECT]")]
     pub(crate) waive: Vec<String>,
     /// Program that upgrades a node.
     #[arg(long, global = true, value_name = "PROGRAM")]
@@ -81,6 +82,11 @@ pub(crate) struct Cli {
         requires = "kubeadm"
     )]
     pub(crate) ignore_preflight_errors: Vec<String>,
+    /// Plain programs in the place of apt's packages: an https address or a path on
+    /// each node, with {name}, {version} and {arch}; the SHA-256 of each lies
+    /// beside it as .sha256.
+    #[arg(long, global = true, value_name = "PLACE", requires = "kubeadm")]
+    pub(crate) binaries: Option<Binaries>,
     /// Folder of patches on every node, an absolute path: what `kubeadm init` and
     /// `join` were given as --patches.
     #[arg(long, global = true, value_name = "FOLDER", requires = "kubeadm")]

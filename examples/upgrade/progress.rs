@@ -105,6 +105,7 @@ impl Bars {
             EventKind::PodNeedsConsent { pod, to, .. } => {
                 self.line(event, &format!("pod {pod} needs consent: {to}"));
             }
+            EventKind::Said { node, line } => self.line(event, &format!("{node}: {line}")),
             EventKind::Found { finding } => self.line(event, &finding.to_string()),
             EventKind::Waiting { on, .. } if on == "paused" => {
                 self.line(event, "paused: nothing begins until the anchor is let go");

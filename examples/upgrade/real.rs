@@ -291,6 +291,9 @@ fn kubeadm(
     if let Some(folder) = &cli.kubeadm_patches {
         driver = driver.with_patches(folder);
     }
+    if let Some(binaries) = &cli.binaries {
+        driver = driver.with_binaries(binaries.clone());
+    }
     match balancer {
         Some(balancer) => driver.with_api_server_backend(balancer),
         None => driver,

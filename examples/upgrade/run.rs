@@ -260,6 +260,8 @@ async fn dry_run(
     let mut checked = Preflight::new(env.client.clone())
         .run(&context, &input)
         .await?;
+    let all = Finding::merged(&plan.findings, checked.findings.clone());
+    checked.findings.extend(env.policy.unmatched_waivers(&all));
     env.policy.mark_waived(&mut checked.findings);
     show::findings(cli, &checked.findings)?;
     Ok(verdict(checked.findings.iter().chain(&plan.findings)))

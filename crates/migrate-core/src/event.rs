@@ -125,6 +125,14 @@ pub enum EventKind {
         /// Unit, e.g. `bytes`.
         unit: String,
     },
+    /// What changes a node has printed a line: cut if it is long, and without what
+    /// looks like a secret.
+    Said {
+        /// Node.
+        node: String,
+        /// The line.
+        line: String,
+    },
     /// A step began.
     StepBegan {
         /// Which.

@@ -18,6 +18,17 @@ pub enum Error {
         /// Why, and what to do.
         reason: String,
     },
+    /// Nobody could bring programs from there.
+    #[error(
+        "the programs at {given:?}: the place {reason}; name one such as \
+         https://dl.k8s.io/release/v{{version}}/bin/linux/{{arch}}/{{name}}"
+    )]
+    BadBinaries {
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The hook could not be started.
     #[error(
         "hook {}: cannot be started: {source}; see that it starts by hand, with an interpreter in \
@@ -308,6 +319,10 @@ impl From<Error> for StepError {
     fn from(error: Error) -> Self {
         let of_node = |node: &String| ObjectName::cluster("Node", node.clone());
         let (kind, object) = match &error {
+            Error::BadBinaries { given, .. } => (
+                StepErrorKind::Invalid,
+                ObjectName::cluster("File", given.clone()),
+            ),
             Error::BadHook { path, .. } => (StepErrorKind::Invalid, hook(path)),
             Error::HookStart { path, .. }
             | Error::HookNeverBegins { path, .. }

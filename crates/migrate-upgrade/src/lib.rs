@@ -42,7 +42,7 @@ mod unit;
 pub use balancer::{ApiServerBackend, ApiServerHook, Haproxy, Standing};
 pub use error::Error;
 pub use hook::{AddonHook, CommandHook};
-pub use kubeadm::{Cleaned, ImagePull, Kubeadm, Readiness, Undo};
+pub use kubeadm::{Binaries, Cleaned, ImagePull, Kubeadm, Readiness, Undo};
 pub use shell::{JobShell, Local, NodeShell, PerNode, Script, ScriptOutput, Ssh};
 pub use simulated::SimulatedDriver;
 

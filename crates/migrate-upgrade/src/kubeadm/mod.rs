@@ -1,6 +1,7 @@
 //! The driver of clusters made by kubeadm, on nodes with apt and systemd.
 
 mod backups;
+mod binaries;
 mod etcd;
 mod image_pull;
 mod installed;
@@ -8,6 +9,7 @@ mod judge;
 mod member;
 mod readiness;
 mod survey;
+mod told;
 mod undo;
 
 use std::fmt;
@@ -20,14 +22,17 @@ use migrate_core::{
 };
 
 pub use backups::Cleaned;
+pub use binaries::Binaries;
 pub use image_pull::ImagePull;
 pub use readiness::Readiness;
 pub use undo::Undo;
 
-use crate::unit::{FILES, Layout, Seen, Step, Steps};
+use crate::unit::{FILES, Heard, Layout, News, Seen, Step, Steps};
 use crate::{ApiServerBackend, Error, NodeShell, Script};
+use binaries::BINARIES;
 use installed::Installed;
 use member::MEMBER;
+use told::Told;
 
 const COMMON: &str = include_str!("common.sh");
 const PACKAGES: &str = include_str!("packages.sh");
@@ -67,6 +72,11 @@ const LOOK: &str = include_str!("look.sh");
 ///   says that the action has ended well. The node remembers that it is out, so
 ///   that a successor puts it back.
 /// * `kubeadm upgrade plan` is never run. `probe` changes nothing else.
+/// * What a step prints is told while it runs, as [`EventKind::Said`] with each
+///   `probe`: 20 lines of 200 characters at most, without what looks like a
+///   secret (tokens, keys, passwords). The log on the node has all of it.
+///
+/// [`EventKind::Said`]: migrate_core::EventKind::Said
 ///
 /// # Errors
 /// Those of [`NodeShell`], [`Error::StaleEpoch`], [`Error::NodeBusy`],
@@ -80,6 +90,7 @@ pub struct Kubeadm {
     layout: Layout,
     options: Options,
     balancer: Option<Arc<dyn ApiServerBackend>>,
+    told: Told,
 }
 
 /// The operator's choices.
@@ -91,6 +102,8 @@ struct Options {
     /// A folder on the nodes; empty for none.
     patches: String,
     revision: String,
+    /// In the place of packages.
+    binaries: Option<Binaries>,
     control_plane: Duration,
     node: Duration,
     answer: Duration,
@@ -107,6 +120,7 @@ impl Default for Options {
             skipped: Vec::new(),
             patches: String::new(),
             revision: String::new(),
+            binaries: None,
             control_plane: Duration::from_secs(40 * 60),
             node: Duration::from_secs(20 * 60),
             answer: Duration::from_secs(45),
@@ -115,6 +129,22 @@ impl Default for Options {
             kubelet: Duration::from_secs(3 * 60),
             quiet: Duration::from_secs(10),
         }
+    }
+}
+
+impl Options {
+    /// What replaces the functions of packages, if anything does.
+    fn programs(&self) -> &'static str {
+        match self.binaries {
+            Some(_) => BINARIES,
+            None => "",
+        }
+    }
+
+    /// What is said about where programs come from.
+    fn source(&self) -> &str {
+        let binaries = self.binaries.as_ref();
+        binaries.map_or(&self.revision, Binaries::template)
     }
 }
 
@@ -132,6 +162,7 @@ impl Kubeadm {
             layout,
             options,
             balancer: None,
+            told: Told::default(),
         }
     }
 
@@ -186,6 +217,17 @@ impl Kubeadm {
         self
     }
 
+    /// Plain programs in the place of packages. Each is verified and put beside the
+    /// installed one by [`resolve`](Self::resolve), or by the step; then in its
+    /// place, whole or not at all, and what it replaces is kept under
+    /// `/var/lib/kube-migrate/binaries` for the way back. Nodes whose programs
+    /// belong to packages are refused. A revision of packages counts no longer.
+    #[must_use]
+    pub fn with_binaries(mut self, binaries: Binaries) -> Self {
+        self.options.binaries = Some(binaries);
+        self
+    }
+
     /// How long a control-plane step may run on its node (default 40 minutes:
     /// kubeadm itself waits five for each component and longer for etcd).
     #[must_use]
@@ -229,7 +271,8 @@ impl Kubeadm {
         let options = &self.options;
         let common = |last: &str| {
             let record = backups::RECORD;
-            format!("{FILES}\n{COMMON}\n{PACKAGES}\n{SAVED}\n{record}\n{last}")
+            let programs = options.programs();
+            format!("{FILES}\n{COMMON}\n{PACKAGES}\n{SAVED}\n{record}\n{last}\n{programs}")
         };
         let on_node = format!("{}\n{MEMBER}\n{NODE}", etcd::SCRIPT);
         let seconds = |duration: Duration| duration.as_secs().to_string();
@@ -245,7 +288,7 @@ impl Kubeadm {
             }
             Target::ControlPlane { member } => (
                 Script::new(common(CONTROL_PLANE) + "\ncontrol_plane \"$@\"\n")
-                    .args([&self.layout.root, &target, &options.revision])
+                    .args([&self.layout.root, &target, options.source()])
                     .args([member, &ignored, &skipped, &options.patches])
                     .arg(seconds(options.api)),
                 options.control_plane,
@@ -258,7 +301,7 @@ impl Kubeadm {
             ),
             _ => (
                 Script::new(common(&on_node) + "\nnode \"$@\"\n")
-                    .args([&self.layout.root, &target, &options.revision])
+                    .args([&self.layout.root, &target, options.source()])
                     .args([&ignored, &skipped, &options.patches])
                     .args([options.kubelet, options.api, options.quiet].map(seconds)),
                 options.node,
@@ -286,10 +329,16 @@ impl Kubeadm {
         }
     }
 
-    /// Where `action` stands, with what its node knows of it.
-    async fn status(&self, run: &str, action: &Action) -> Result<(Seen, ActionStatus), Error> {
+    /// Where `action` stands, with what its node knows of it and what is new in
+    /// its log since `heard`.
+    async fn status(
+        &self,
+        run: &str,
+        action: &Action,
+        heard: Heard,
+    ) -> Result<(Seen, ActionStatus, News), Error> {
         let node = action.target.name();
-        let seen = self.steps.probe(node, run, &action.id).await?;
+        let (seen, news) = self.steps.look(node, run, &action.id, heard).await?;
         let status = match &seen {
             Seen::Absent => ActionStatus::Absent,
             Seen::Running { .. } => ActionStatus::Running,
@@ -302,7 +351,7 @@ impl Kubeadm {
                 judge::lost(action, *rebooted, log, &now)
             }
         };
-        Ok((seen, status))
+        Ok((seen, status, news))
     }
 }
 
@@ -317,7 +366,8 @@ impl UpgradeComponents for Kubeadm {
             .into());
         }
         let step = self.step(action)?;
-        let (seen, status) = self.status(&cx.fence.run, action).await?;
+        let heard = Heard::default();
+        let (seen, status, _) = self.status(&cx.fence.run, action, heard).await?;
         let runs = matches!(seen, Seen::Running { .. });
         let attempt = match (seen, status) {
             (_, ActionStatus::Succeeded(_)) => return Ok(()),
@@ -340,8 +390,10 @@ impl UpgradeComponents for Kubeadm {
     }
 
     async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
-        let (_, status) = self.status(&cx.fence.run, action).await?;
+        let heard = self.told.of(&cx.fence.run, &action.id);
+        let (_, status, news) = self.status(&cx.fence.run, action, heard).await?;
         let node = action.target.name();
+        self.told.tell(cx, node, &action.id, news);
         Ok(self.put_back(node, &cx.fence, status).await?)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::StreamExt;
 use migrate_core::{Clock, Finding, KubeVersion, Moment, ObjectName, Severity};
 
-use super::{COMMON, FILES, Kubeadm, PACKAGES, release};
+use super::{BINARIES, COMMON, FILES, Kubeadm, PACKAGES, release};
 use crate::{Error, Script};
 
 const RESOLVE: &str = include_str!("resolve.sh");
@@ -18,6 +18,8 @@ const WIDTH: usize = 8;
 const NO_PACKAGE: &str = "KM-KUBEADM-001";
 const NO_IMAGE: &str = "KM-KUBEADM-002";
 const NO_ANSWER: &str = "KM-KUBEADM-003";
+const UNFIT: &str = "KM-KUBEADM-030";
+const OTHER_WAY: &str = "KM-KUBEADM-031";
 const NO_ROOM: &str = "KM-KUBEADM-032";
 
 /// Whether nodes have what an upgrade needs.
@@ -35,12 +37,21 @@ pub struct Readiness {
 
 impl Kubeadm {
     /// Which package versions `nodes` would install for `target`. Brings the
-    /// nodes' package lists up to date and changes nothing else.
+    /// nodes' package lists up to date and changes nothing else; with
+    /// [plain programs](Self::with_binaries) it brings these to the nodes, verified,
+    /// beside what is installed.
     pub async fn resolve(&self, nodes: &[String], target: &KubeVersion) -> Readiness {
-        let text = format!("{COMMON}\n{PACKAGES}\n{RESOLVE}\nresolve_all \"$@\"\n");
+        let version = release(target).unwrap_or_else(|| target.to_string());
+        let text = match self.options.binaries {
+            None => format!("{COMMON}\n{PACKAGES}\n{RESOLVE}\nresolve_all \"$@\"\n"),
+            Some(_) => {
+                format!("{FILES}\n{COMMON}\n{PACKAGES}\n{BINARIES}\nfetch_all \"$@\"\n")
+            }
+        };
+        let state = self.options.binaries.as_ref().map(|_| &self.layout.state);
         let script = Script::new(text)
-            .arg(release(target).unwrap_or_else(|| target.to_string()))
-            .arg(&self.options.revision)
+            .args(state)
+            .args([&version, self.options.source()])
             .args(NAMES);
         self.ask(nodes, &script, |node, line, readiness| match line {
             ["package", name, version] => readiness.note(node, name, version),
@@ -58,6 +69,30 @@ impl Kubeadm {
                 ),
                 "add the package repository of that minor version on the node, with its key",
             )),
+            ["unfit", name, reason @ ..] => readiness.findings.push(Finding::new(
+                UNFIT,
+                Severity::Blocker,
+                ObjectName::cluster("Node", node),
+                format!("{name} of {target} cannot be used: {}", reason.join(" ")),
+                "put the program there with its checksum beside it, both whole",
+            )),
+            ["managed", name, owner @ ..] => readiness.findings.push(Finding::new(
+                OTHER_WAY,
+                Severity::Blocker,
+                ObjectName::cluster("Node", node),
+                format!(
+                    "plain programs were asked for, and {name} belongs to the package {}",
+                    owner.join(" ")
+                ),
+                "upgrade by packages, or remove that package and put the program in its place",
+            )),
+            ["unmanaged", name, place] => readiness.findings.push(Finding::new(
+                OTHER_WAY,
+                Severity::Blocker,
+                ObjectName::cluster("Node", node),
+                format!("{name} at {place} belongs to no package"),
+                "name where plain programs come from (--binaries), or install the packages",
+            )),
             _ => {}
         })
         .await
@@ -69,11 +104,13 @@ impl Kubeadm {
     /// has no room for those that are missing pulls none. Installs nothing:
     /// kubeadm of the target is unpacked beside the installed one.
     pub async fn pre_pull(&self, nodes: &[String], target: &KubeVersion) -> Readiness {
-        let text = format!("{FILES}\n{COMMON}\n{PACKAGES}\n{IMAGES}\npull_images \"$@\"\n");
+        let programs = self.options.programs();
+        let text =
+            format!("{FILES}\n{COMMON}\n{PACKAGES}\n{IMAGES}\n{programs}\npull_images \"$@\"\n");
         let script = Script::new(text)
             .args([&self.layout.root, &self.layout.state])
             .arg(release(target).unwrap_or_else(|| target.to_string()))
-            .arg(&self.options.revision);
+            .arg(self.options.source());
         self.ask(nodes, &script, |node, line, readiness| match line {
             [state @ ("present" | "pulled"), image] => readiness.note(node, image, state),
             ["missing", image] => readiness.findings.push(Finding::new(

@@ -1,11 +1,15 @@
 # resolve_all TARGET REVISION PACKAGE...: which package version each would be.
 resolve_all() {
-    local target=$1 revision=$2 package version
+    local target=$1 revision=$2 package version place
     shift 2
     update_lists
     for package in "$@"; do
         # It is left out where it is not installed.
         if [ "$package" = kubectl ] && [ -z "$(installed_version kubectl)" ]; then continue; fi
+        if [ -z "$(installed_version "$package")" ] && place=$(command -v "$package"); then
+            echo "unmanaged $package $place"
+            continue
+        fi
         version=$(newest_version "$package" "$target" "$revision")
         if [ -n "$version" ]; then
             echo "package $package $version"

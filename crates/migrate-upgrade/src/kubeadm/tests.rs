@@ -9,11 +9,13 @@ use crate::Local;
 use crate::unit::tests::check;
 
 mod backups;
+mod binaries;
 mod lists;
 mod options;
 mod programs;
 mod room;
 mod surveyed;
+mod told;
 mod trouble;
 mod way_back;
 
@@ -466,6 +468,7 @@ fn the_shell_text_is_well_formed() {
         ("node", NODE),
         ("roll_back", ROLL_BACK),
         ("look", LOOK),
+        ("binaries", BINARIES),
         ("resolve", include_str!("resolve.sh")),
         ("images", include_str!("images.sh")),
         ("survey", survey::SURVEY),

@@ -17,6 +17,7 @@
 //! out-of-balancer           "EPOCH RUN" of who took the API server out
 //! kubeadm                   "MODE TARGET" of a `kubeadm upgrade` that has not
 //!                           ended well
+//! binaries/VERSION/         plain programs, each with its checksum
 //! RUN/ACTION/before/        what a way back needs
 //! RUN/ACTION/held           the packages that were held before
 //! RUN/ACTION/backups        what it has made kubeadm put aside, once it has
@@ -25,12 +26,15 @@
 //!
 //! Files are written beside their place, synced and moved; `exit` is the last.
 
+mod news;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use migrate_core::{ActionId, Fence, content_hash};
 
 use crate::{Error, NodeShell, Script, ScriptOutput};
+pub(crate) use news::{Heard, News};
 
 /// Shell functions for files under the state folder; steps use them too.
 pub(crate) const FILES: &str = include_str!("files.sh");
@@ -172,20 +176,24 @@ impl Steps {
         }
     }
 
-    /// Looks at the latest attempt of an action.
-    pub(crate) async fn probe(
+    /// Looks at the latest attempt of an action, and at what is new in its log
+    /// since `heard`: of a step that runs at most 4 KiB.
+    pub(crate) async fn look(
         &self,
         node: &str,
         run: &str,
         action: &ActionId,
-    ) -> Result<Seen, Error> {
+        heard: Heard,
+    ) -> Result<(Seen, News), Error> {
         let text = format!("{}\n{FILES}\n{PROBE}\nprobe \"$@\"\n", self.layout.launcher);
         let script = Script::new(text)
             .arg(&self.layout.state)
             .arg(token(run))
-            .arg(token(action.as_str()));
+            .arg(token(action.as_str()))
+            .args([heard.attempt.to_string(), heard.bytes.to_string()]);
         let output = self.shell.run(node, &script, self.answer).await?;
-        read_probe(&output).ok_or_else(|| unreadable(node, "its probe cannot be read", &output))
+        read_probe(&output, heard)
+            .ok_or_else(|| unreadable(node, "its probe cannot be read", &output))
     }
 
     fn start_script(&self, step: &str) -> String {
@@ -202,7 +210,7 @@ fn file(function: &str, text: &str) -> String {
     format!("{function}() {{\ncat <<'{END}'\n{text}\n{END}\n}}")
 }
 
-fn read_probe(output: &ScriptOutput) -> Option<Seen> {
+fn read_probe(output: &ScriptOutput, heard: Heard) -> Option<(Seen, News)> {
     if output.code != 0 {
         return None;
     }
@@ -215,23 +223,30 @@ fn read_probe(output: &ScriptOutput) -> Option<Seen> {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
     };
     let attempt = || field("attempt")?.parse().ok();
-    Some(match field("state")? {
+    let news = |has_ended| {
+        let from = field("from").and_then(|from| from.parse().ok());
+        let read = |attempt| News::read(heard, attempt, from.unwrap_or(0), &log, has_ended);
+        attempt().map(read).unwrap_or_default()
+    };
+    let seen = match field("state")? {
         "absent" => Seen::Absent,
-        "running" => Seen::Running {
-            attempt: attempt()?,
-        },
+        "running" => {
+            let attempt = attempt()?;
+            return Some((Seen::Running { attempt }, news(false)));
+        }
         "ended" => Seen::Ended {
             attempt: attempt()?,
             code: field("code")?.parse().ok()?,
-            log,
+            log: log.clone(),
         },
         "lost" => Seen::Lost {
             attempt: attempt()?,
             rebooted: field("boot") == Some("other"),
-            log,
+            log: log.clone(),
         },
         _ => return None,
-    })
+    };
+    Some((seen, news(true)))
 }
 
 /// `problem` is what could not be learnt from what a script said.

@@ -8,9 +8,22 @@ no_room() {
     fi
 }
 
-# probe STATE RUN ACTION: where its latest attempt stands. Changes nothing.
+# news LOG FROM MOST: the bytes of a log from there on, the last ones if they
+# are more than that, and where they begin. What is written meanwhile comes later.
+news() {
+    local size from=$2
+    size=$(stat --format=%s "$1")
+    if [ "$((size - from))" -gt "$3" ]; then from=$((size - $3)); fi
+    if [ "$from" -gt "$size" ]; then from=$size; fi
+    echo "from $from"
+    echo log
+    head -c "$size" "$1" | tail -c "+$((from + 1))"
+}
+
+# probe STATE RUN ACTION HEARD-ATTEMPT HEARD-BYTES: where its latest attempt
+# stands, and what is new in its log. Changes nothing.
 probe() {
-    local state=$1 folder=$1/$2/$3 attempt unit active=no
+    local state=$1 folder=$1/$2/$3 attempt unit active=no heard=0
     attempt=$(latest_attempt "$folder")
     if [ "$attempt" = 0 ]; then
         echo 'state absent'
@@ -26,12 +39,13 @@ probe() {
         echo "code $(tr -d ' ' < "$folder/exit")"
     elif [ "$active" = yes ]; then
         echo 'state running'
+        if [ "$4" = "$attempt" ]; then heard=$5; fi
+        news "$folder/log" "$heard" 4096
         return
     else
         echo 'state lost'
         if [ "$(< "$folder/boot")" != "$(boot_identity)" ]; then echo 'boot other'; fi
     fi
-    echo log
-    tail -c 16384 "$folder/log"
+    news "$folder/log" 0 16384
     no_room "$state"
 }

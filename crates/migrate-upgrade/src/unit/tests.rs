@@ -59,8 +59,12 @@ impl Bench {
     }
 
     async fn probe(&self, step: &Step) -> Seen {
-        let probe = self.steps.probe(NODE, RUN_ID, &step.action);
-        probe.await.unwrap()
+        self.look(step, Heard::default()).await.0
+    }
+
+    async fn look(&self, step: &Step, heard: Heard) -> (Seen, News) {
+        let look = self.steps.look(NODE, RUN_ID, &step.action, heard);
+        look.await.unwrap()
     }
 
     async fn settle(&self, step: &Step) -> Seen {
@@ -137,6 +141,33 @@ async fn a_step_leaves_its_code_and_its_log() {
     names.sort();
     let run = token(RUN_ID);
     assert_eq!(names, [&run, "current", "fence", "lock", "step.lock"]);
+}
+
+#[tokio::test]
+async fn lines_are_known_while_a_step_runs_and_each_once() {
+    let bench = Bench::new();
+    let step = bench.step("plan", "while [ ! -e go ]; do sleep 0.02; done; echo late");
+    bench.start(1, &step, 1).await.unwrap();
+    let running = Seen::Running { attempt: 1 };
+    let mut heard = Heard::default();
+    let first = loop {
+        let (seen, news) = bench.look(&step, heard).await;
+        assert_eq!(seen, running);
+        heard = news.heard;
+        if !news.lines.is_empty() {
+            break news.lines;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(first, ["says: it's \"quoted\" $(x)"]);
+    let (seen, news) = bench.look(&step, heard).await;
+    assert_eq!((seen, news.lines), (running, Vec::new()));
+    std::fs::write(bench.path("go"), "").unwrap();
+    bench.settle(&step).await;
+    let (_, news) = bench.look(&step, heard).await;
+    assert_eq!(news.lines, ["late"]);
+    let (_, news) = bench.look(&step, news.heard).await;
+    assert_eq!(news.lines, [""; 0]);
 }
 
 #[tokio::test]
@@ -335,7 +366,8 @@ async fn systemd_is_asked_for_a_unit_and_its_silence_is_no_answer() {
     // Neither lost nor free for another step: nobody knows.
     let dumb = "echo 'Failed to connect to bus' >&2; exit 1";
     bench.program("systemctl", dumb);
-    let probe = bench.steps.probe(NODE, RUN_ID, &step.action).await;
+    let heard = Heard::default();
+    let probe = bench.steps.look(NODE, RUN_ID, &step.action, heard).await;
     assert!(matches!(probe, Err(Error::StartFailed { .. })), "{probe:?}");
     let other = bench.start(1, &bench.step("other", "true"), 1).await;
     assert!(matches!(other, Err(Error::StartFailed { .. })), "{other:?}");

@@ -40,10 +40,12 @@ impl Kubeadm {
         clock: &dyn Clock,
     ) -> Vec<Finding> {
         let options = &self.options;
-        let script = Script::new(format!("{COMMON}\n{PACKAGES}\n{SURVEY}\nsurvey \"$@\"\n"))
+        let programs = options.programs();
+        let text = format!("{COMMON}\n{PACKAGES}\n{SURVEY}\n{programs}\nsurvey \"$@\"\n");
+        let script = Script::new(text)
             .arg(&self.layout.root)
             .arg(release(target).unwrap_or_else(|| target.to_string()))
-            .args([&options.revision, &options.patches]);
+            .args([options.source(), options.patches.as_str()]);
         let asked = Asked {
             target,
             skipped: &options.skipped,
