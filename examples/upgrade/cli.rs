@@ -300,3 +300,52 @@ fn host_and_socket(text: &str) -> Result<(String, String), String> {
         _ => Err("names no socket of a host; write HOST:/path/of/socket".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(more: &[&str]) -> Result<Cli, clap::Error> {
+        let first: &[&str] = &["upgrade", "--to", "v1.37.2", "--kubeadm"];
+        Cli::try_parse_from([first, more].concat())
+    }
+
+    #[test]
+    fn every_way_to_an_haproxy_needs_its_backend_and_may_be_mixed_with_the_others() {
+        <Cli as CommandFactory>::command().debug_assert();
+        let ways: [&[&str]; 3] = [
+            &["--haproxy-socket", "/run/a"],
+            &["--haproxy-tcp", "[fd00::1]:9999"],
+            &["--haproxy-ssh", "lb-1:/run/a.sock"],
+        ];
+        for way in ways {
+            assert!(parsed(way).is_err(), "{way:?}");
+            let named = [way, &["--haproxy-backend", "api"][..]].concat();
+            assert!(parsed(&named).is_ok(), "{way:?}");
+            let hook = [&*named, &["--api-server-hook", "x"]].concat();
+            assert!(parsed(&hook).is_err(), "{way:?}");
+        }
+        let all = [&ways.concat()[..], &["--haproxy-backend", "api"]].concat();
+        let host = ("lb-1".to_owned(), "/run/a.sock".to_owned());
+        for command in [None, Some("check")] {
+            let all = [&all[..], command.as_slice()].concat();
+            let cli = parsed(&all).unwrap();
+            assert_eq!(cli.haproxy_ssh, [host.clone()]);
+            assert!(cli.names_an_haproxy());
+        }
+        let cli = parsed(&["--haproxy-backend", "api"]).unwrap();
+        assert!(!cli.names_an_haproxy());
+    }
+
+    #[test]
+    fn an_address_of_an_haproxy_that_cannot_be_one_is_refused() {
+        for wrong in ["lb-1", "lb-1:", "lb-1:0", ":9999", "fd00::1", "lb-1:70000"] {
+            assert!(host_and_port(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["lb-1", "/run/a.sock", ":/run/a.sock", "lb-1:run", "lb-1:/"] {
+            assert!(host_and_socket(wrong).is_err(), "{wrong}");
+        }
+    }
+}
