@@ -5,6 +5,7 @@
 
 mod addon;
 mod calendar;
+mod canary_pod;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Finding, IntOrPercent, Node, Role, Workload};
 pub use addon::Addon;
 pub use calendar::{Calendar, Opening, Period, Weekday};
+pub use canary_pod::CanaryPod;
 
 /// Everything an operator may decide.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -35,6 +37,10 @@ pub struct Policy {
     pub deadlines: Deadlines,
     /// What waits for what.
     pub rollout: RolloutPolicy,
+    /// A pod that tries each node out before its cordon is lifted; without one
+    /// the word of the node and its agents is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary_pod: Option<CanaryPod>,
     /// Move one pod of each workload back that a run has left on one node, after
     /// the final verification. Off: it is only reported.
     pub respread: bool,

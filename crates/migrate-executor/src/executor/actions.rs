@@ -86,6 +86,7 @@ impl Executor {
         let before = self.state.baseline.as_ref();
         let (job, outputs) = self.checks.act(now, before, &self.shop);
         self.jobs.extend(job);
+        self.jobs.extend(self.checks.trials(now, &self.shop));
         self.take_check_outputs(outputs);
         self.lifting.retain(|node, until| {
             let goes_on = *until > now;
