@@ -1,6 +1,5 @@
 //! The life of a pod on its node: start, readiness, end.
 
-use migrate_core::model::STEP_LABEL;
 use serde_json::Value;
 
 use super::Kubelets;
@@ -18,7 +17,9 @@ use crate::world::settings::millis;
 use crate::world::volumes;
 use crate::world::work::{Key, Timer, TimerId};
 
-/// How long a pod of the upgrade itself runs that is not a Job's.
+/// On the pods that an upgrade itself puts on nodes.
+const STEP_LABEL: &str = "kube-migrate.dev/step";
+/// How long such a pod runs that is not a Job's.
 const STEP_RUN_MS: u64 = 1_000;
 
 /// The next moment in the life of a pod.
