@@ -37,6 +37,9 @@ pub(crate) async fn execute(
         }
     };
     add(preflight.run(&context, &input).await?.findings);
+    if let Some(trial) = run::trial(env) {
+        add(trial.run(&context, &input).await?.findings);
+    }
     if let Some(driver) = &env.kubeadm {
         let by_job = nodes::by_job(cli, &input.model)?;
         let is_asked = |node: &&migrate_core::Node| {

@@ -10,8 +10,8 @@ use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
 use migrate_core::steps::BACKUP_UNPROVEN;
 use migrate_core::{
     Action, BackUpData, Cancellation, Clock, ClusterModel, Fence, Finding, KubeVersion, Migration,
-    Phase, Plan, Policy, PrepareEnvironment, StepContext, StepInput, Target, UpgradeAddons,
-    UpgradeComponents,
+    Phase, Plan, Policy, PrepareEnvironment, StepContext, StepInput, Target, TryNode,
+    UpgradeAddons, UpgradeComponents,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{
@@ -22,7 +22,7 @@ use migrate_kube::DRAINED_BY_HAND;
 use migrate_plan::{Measured, Planner};
 use migrate_preflight::Preflight;
 use migrate_upgrade::{ImagePull, Kubeadm};
-use migrate_verify::ClusterHealth;
+use migrate_verify::{CanaryTrial, ClusterHealth};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -176,25 +176,44 @@ pub(crate) fn setup(
         .with_events(progress.sink())
         .with_cancel(env.cancel.clone());
     let client = env.client.clone();
-    let preflight: Arc<dyn PrepareEnvironment> = Arc::new(Preflight::new(client.clone()));
-    let prepare = match &env.kubeadm {
-        Some(driver) => {
-            let checks = [preflight, Arc::clone(driver) as Arc<dyn PrepareEnvironment>];
-            let pull = ImagePull::new(Kubeadm::clone(driver), client.clone(), checks);
-            Arc::new(pull.with_findings(found))
-        }
-        None => preflight,
-    };
+    let trial = trial(env);
+    let mut checks = checks(env, trial.clone());
+    if let Some(driver) = &env.kubeadm {
+        // Pulls what is needed once everybody has looked.
+        let pull = ImagePull::new(Kubeadm::clone(driver), client.clone(), checks);
+        checks = vec![Arc::new(pull.with_findings(found))];
+    }
     let mut migration = Migration::new(
-        prepare,
+        Arc::new(Preflight::new(client.clone())),
         Arc::clone(&env.back_up),
         Arc::clone(&env.upgrade),
         Arc::new(Drainer::new(client.clone())),
         Arc::new(ClusterHealth::new(client.clone())),
     )
     .with_addons(Arc::clone(&env.addons));
-    migration.prepare.extend(env.hooks.iter().cloned());
+    checks.extend(env.hooks.iter().cloned());
+    migration.prepare = checks;
+    migration.trial = trial.map(|trial| trial as Arc<dyn TryNode>);
     Setup::new(client, migration, journal, context)
+}
+
+/// What tries nodes out, if the policy wants them tried out.
+pub(crate) fn trial(env: &Environment) -> Option<Arc<CanaryTrial>> {
+    let pod = env.policy.canary_pod.clone()?;
+    Some(Arc::new(CanaryTrial::new(env.client.clone(), pod)))
+}
+
+/// What looks at the cluster before the start.
+fn checks(env: &Environment, trial: Option<Arc<CanaryTrial>>) -> Vec<Arc<dyn PrepareEnvironment>> {
+    let mut checks: Vec<Arc<dyn PrepareEnvironment>> =
+        vec![Arc::new(Preflight::new(env.client.clone()))];
+    if let Some(driver) = &env.kubeadm {
+        checks.push(Arc::clone(driver) as Arc<dyn PrepareEnvironment>);
+    }
+    if let Some(trial) = trial {
+        checks.push(trial);
+    }
+    checks
 }
 
 /// The run that has ended and left a node cordoned which this command may bring
@@ -269,6 +288,11 @@ async fn dry_run(
     let mut checked = Preflight::new(env.client.clone())
         .run(&context, &input)
         .await?;
+    if let Some(trial) = trial(env) {
+        checked
+            .findings
+            .extend(trial.run(&context, &input).await?.findings);
+    }
     let all = Finding::merged(&plan.findings, checked.findings.clone());
     checked.findings.extend(env.policy.unmatched_waivers(&all));
     env.policy.mark_waived(&mut checked.findings);

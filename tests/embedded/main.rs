@@ -16,5 +16,6 @@ mod room;
 mod runner;
 mod spread;
 mod storm;
+mod trial;
 mod upgrade;
 mod way_back;

@@ -88,13 +88,13 @@ pub use plan::{
     PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot, PlannedTask,
 };
 pub use policy::{
-    Addon, AssumedBudgetPolicy, BackupPolicy, Consent, Deadlines, JobPolicy, OnDeadline, Policy,
-    PoolPolicy, RolloutPolicy,
+    Addon, AssumedBudgetPolicy, BackupPolicy, CanaryPod, Consent, Deadlines, JobPolicy, OnDeadline,
+    Policy, PoolPolicy, RolloutPolicy,
 };
 pub use selector::{IntOrPercent, LabelSelector};
 pub use steps::{
     BackUpData, MigratePods, Migration, PrepareEnvironment, StepError, StepErrorKind, StepInput,
-    StepReport, UpgradeAddons, UpgradeComponents, VerifyMigration,
+    StepReport, TryNode, UpgradeAddons, UpgradeComponents, VerifyMigration,
 };
 pub use time::{Clock, Moment};
 pub use version::KubeVersion;

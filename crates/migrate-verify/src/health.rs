@@ -76,7 +76,8 @@ impl VerifyMigration for ClusterHealth {
     }
 }
 
-fn unobserved(error: Error) -> StepError {
+/// What a request that failed says of the cluster: a refusal (403) may pass.
+pub(crate) fn unobserved(error: Error) -> StepError {
     let is_refused = matches!(error, Error::Forbidden { .. });
     let mut error = StepError::from(error);
     if is_refused {

@@ -18,6 +18,8 @@
 //!   the API's `Date` and the Leases themselves.
 //! * What was not so in the baseline is not asked for: no leader election, no
 //!   CSINodes, no right to read Leases.
+//! * [`CanaryTrial`] tries a node out by a pod before its cordon is lifted: whether
+//!   Services and names are reached from there is no condition of a node.
 //! * [`compare`] is pure: a verdict can be made again from a recorded
 //!   observation.
 //!
@@ -54,6 +56,8 @@
 //! `list` on nodes, pods, deployments, replicasets, statefulsets and daemonsets;
 //! `get` on `/readyz` and `/version`. With `list` on leases
 //! (`coordination.k8s.io`) and csinodes (`storage.k8s.io`) it asks more.
+//! [`CanaryTrial`] needs `create`, `get`, `list` and `delete` on pods of one
+//! namespace.
 //!
 //! # Costs
 //! `observe` reads every node, pod and controller once, in pages of 500: 300
@@ -63,12 +67,14 @@
 //! [`VerifyMigration::run`]: migrate_core::VerifyMigration::run
 
 mod baseline;
+mod canary;
 mod compare;
 mod extent;
 mod health;
 mod signals;
 
 pub use baseline::baseline;
+pub use canary::CanaryTrial;
 pub use compare::{RETRY_AFTER, SETTLE, compare, compare_baselines};
 pub use health::ClusterHealth;
 

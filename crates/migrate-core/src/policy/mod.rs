@@ -5,6 +5,7 @@
 
 mod addon;
 mod calendar;
+mod canary_pod;
 mod waiver;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{IntOrPercent, Node, Role, Workload};
 pub use addon::Addon;
 pub use calendar::{Calendar, Opening, Period, Weekday};
+pub use canary_pod::CanaryPod;
 
 /// Everything an operator may decide.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -36,6 +38,10 @@ pub struct Policy {
     pub deadlines: Deadlines,
     /// What waits for what.
     pub rollout: RolloutPolicy,
+    /// A pod that tries each node out before its cordon is lifted; without one
+    /// the word of the node and its agents is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary_pod: Option<CanaryPod>,
     /// Move one pod of each workload back that a run has left on one node, after
     /// the final verification. Off: it is only reported.
     pub respread: bool,

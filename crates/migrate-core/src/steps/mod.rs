@@ -2,7 +2,7 @@
 //!
 //! Each trait says what an implementation guarantees; a tool replaces any of
 //! them by its own. The one-method traits are implemented for closures:
-//! [`prepare_fn`], [`back_up_fn`], [`migrate_fn`].
+//! [`prepare_fn`], [`back_up_fn`], [`migrate_fn`], [`try_node_fn`].
 //!
 //! # Errors of a step
 //! The [`StepErrorKind`] says what the executor is to do, the message names the
@@ -30,6 +30,7 @@ mod closure;
 mod drain;
 mod error;
 mod input;
+mod trial;
 mod verify;
 
 pub use addon::{AddonFn, UpgradeAddons, addon_fn};
@@ -38,6 +39,7 @@ pub use closure::{back_up_fn, migrate_fn, prepare_fn};
 pub use drain::{DrainCommand, DrainEvent, DrainFailure, DrainFailureKind, DrainOutcome};
 pub use error::{StepError, StepErrorKind};
 pub use input::{StepInput, StepReport};
+pub use trial::{TryNode, try_node_fn};
 pub use verify::{
     Baseline, BaselineLease, BaselineNode, BaselineRollout, BaselineWorkload, Verdict, VerifyScope,
 };
@@ -217,6 +219,8 @@ pub struct Migration {
     /// Part of step 3: what upgrades the addons that the policy names. Without
     /// it no run of a plan with addons is opened.
     pub addons: Option<Arc<dyn UpgradeAddons>>,
+    /// Part of step 5: tries each node out before its cordon is lifted.
+    pub trial: Option<Arc<dyn TryNode>>,
 }
 
 impl Migration {
@@ -235,6 +239,7 @@ impl Migration {
             migrate,
             verify,
             addons: None,
+            trial: None,
         }
     }
 
@@ -242,6 +247,13 @@ impl Migration {
     #[must_use]
     pub fn with_addons(mut self, addons: Arc<dyn UpgradeAddons>) -> Self {
         self.addons = Some(addons);
+        self
+    }
+
+    /// Lifts no node's cordon before `trial` has found that it works.
+    #[must_use]
+    pub fn with_trial(mut self, trial: Arc<dyn TryNode>) -> Self {
+        self.trial = Some(trial);
         self
     }
 }

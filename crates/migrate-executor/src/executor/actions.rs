@@ -86,6 +86,7 @@ impl Executor {
         let before = self.state.baseline.as_ref();
         let (job, outputs) = self.checks.act(now, before, &self.shop);
         self.jobs.extend(job);
+        self.jobs.extend(self.checks.trials(now, &self.shop));
         self.take_check_outputs(outputs);
         self.lifting.retain(|node, until| {
             let goes_on = *until > now;
@@ -323,7 +324,7 @@ impl Executor {
         }
     }
 
-    fn take_check_outputs(&mut self, outputs: Vec<CheckOutput>) {
+    pub(super) fn take_check_outputs(&mut self, outputs: Vec<CheckOutput>) {
         for output in outputs {
             match output {
                 CheckOutput::Noted(notes) => self.noted(notes),

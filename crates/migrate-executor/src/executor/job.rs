@@ -13,6 +13,7 @@ use migrate_core::{
 use migrate_kube::{Claim, RunMark};
 use migrate_plan::{ActionResult, Input};
 
+use super::verify::CheckKey;
 use crate::access::AnchorState;
 use crate::{ClusterAccess, MarkedNode};
 
@@ -43,6 +44,8 @@ pub(super) enum Ended {
     LookedAfter(ActionId, ActionResult, Result<Input, StepError>),
     /// The number of the observation that was asked for.
     Observed(u64, Result<Baseline, StepError>),
+    /// The trial of a node, for a verification.
+    Tried(CheckKey, Result<(), StepError>),
     Drainer(Result<DrainEvents, StepError>),
     /// The cluster, for how replicas stand.
     Spread(Result<migrate_core::ClusterModel, StepError>),
@@ -184,6 +187,21 @@ impl Workshop {
             let verify = &shop.migration.verify;
             let observed = verify.observe_for(&shop.cx, &shop.input, &before, &scopes);
             Ended::Observed(round, limited(within, api(), observed).await)
+        })
+    }
+
+    /// Tries `node` out; without anything to do so it passes.
+    pub(super) fn try_node(&self, key: CheckKey, node: String, within: Duration) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            let tried = async {
+                match &shop.migration.trial {
+                    Some(trial) => trial.try_node(&shop.cx, &node).await,
+                    None => Ok(()),
+                }
+            };
+            let object = ObjectName::cluster("Node", &node);
+            Ended::Tried(key, limited(within, object, tried).await)
         })
     }
 

@@ -413,6 +413,10 @@ impl Executor {
             Ended::Looked(id, result) => self.looked(id, result, now),
             Ended::LookedAfter(id, ended, look) => self.looked_after(id, ended, look),
             Ended::Observed(round, result) => self.observed(round, &result, now),
+            Ended::Tried(key, result) => {
+                let outputs = self.checks.tried(key, result, now, &self.pace);
+                self.take_check_outputs(outputs);
+            }
             Ended::Spread(result) => self.spread_seen(result, now),
             Ended::Drainer(result) => self.drainer_answered(result, now),
             Ended::Closed(result) => self.closed(result, now),

@@ -172,6 +172,7 @@ impl Executor {
             state.plan.to.clone(),
         )
         .with_way_back(state.plan.way_back());
+        let checks = Checks::new(migration.trial.is_some());
         let mut executor = Self {
             shop: Workshop {
                 cx: context,
@@ -196,7 +197,7 @@ impl Executor {
             looks: Looks::new(&state.open),
             drains: DrainLink::new(),
             upgrades: Upgrades::default(),
-            checks: Checks::default(),
+            checks,
             lifting: BTreeMap::new(),
             waits: WaitBook::default(),
             closing: Closing::default(),

@@ -2,6 +2,8 @@
 //!
 //! One observation serves every verification that waits for one.
 
+mod trial;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +43,8 @@ pub(super) struct Checks {
     rests_until: Moment,
     /// For how long the next one is waited for, once one took too long.
     patience: Option<Duration>,
+    /// Whether nodes are tried out.
+    has_trials: bool,
 }
 
 struct Check {
@@ -54,6 +58,8 @@ struct Check {
     within: Duration,
     /// How far it has got.
     progress: Option<u64>,
+    /// Whether a trial is under way.
+    trying: bool,
     /// What was last missing.
     missing: Vec<Finding>,
 }
@@ -61,6 +67,8 @@ struct Check {
 enum CheckStep {
     /// Compare until it passes.
     Compare(VerifyScope),
+    /// Try the node out until it passes.
+    Try(String),
     /// Give the node back, and wait until it is in use.
     Release(String),
 }
@@ -75,6 +83,14 @@ pub(super) enum CheckOutput {
 }
 
 impl Checks {
+    /// None yet; `has_trials` says whether nodes are tried out.
+    pub(super) fn new(has_trials: bool) -> Self {
+        Self {
+            has_trials,
+            ..Self::default()
+        }
+    }
+
     /// Verifies the target of `action`, which was planned for `planned`: the
     /// node that was drained, and whose workloads are looked after, with those
     /// that its drain has `displaced`.
@@ -95,7 +111,7 @@ impl Checks {
             target if action.phase == Phase::Confirm => {
                 confirmation_steps(target.name(), planned.name(), displaced)
             }
-            target => node_steps(target.name(), planned.name(), displaced),
+            target => self.node_steps(target.name(), planned.name(), displaced),
         };
         self.add(CheckKey::Action(action.id.clone()), steps, now, within);
     }
@@ -103,7 +119,12 @@ impl Checks {
     /// Verifies `node` and gives it back, for an earlier run.
     pub(super) fn add_take_over(&mut self, node: &str, now: Moment, within: Duration) {
         let key = CheckKey::TakeOver(node.to_owned());
-        self.add(key, node_steps(node, node, BTreeSet::new()), now, within);
+        self.add(
+            key,
+            self.node_steps(node, node, BTreeSet::new()),
+            now,
+            within,
+        );
     }
 
     /// Verifies the whole cluster, which is `scope`.
@@ -120,9 +141,32 @@ impl Checks {
             deadline: now + within,
             within,
             progress: None,
+            trying: false,
             missing: Vec::new(),
         };
         self.running.insert(key, check);
+    }
+
+    /// `node` is well and works; `planned`, which it may have replaced, is given
+    /// back; and the workloads that had pods there are well.
+    fn node_steps(
+        &self,
+        node: &str,
+        planned: &str,
+        displaced: BTreeSet<WorkloadId>,
+    ) -> VecDeque<CheckStep> {
+        let gate = CheckStep::Compare(VerifyScope::Node {
+            node: node.to_owned(),
+        });
+        let trial = self.has_trials.then(|| CheckStep::Try(node.to_owned()));
+        let rest = [
+            CheckStep::Release(planned.to_owned()),
+            CheckStep::Compare(VerifyScope::WorkloadsOf {
+                node: planned.to_owned(),
+                displaced,
+            }),
+        ];
+        [gate].into_iter().chain(trial).chain(rest).collect()
     }
 
     /// Leaves off verifying the whole cluster.
@@ -295,10 +339,11 @@ impl Checks {
     pub(super) fn wake_at(&self) -> Option<Moment> {
         self.running
             .values()
-            .map(|check| match check.compares() {
-                Some(_) if self.observing.is_none() => {
+            .map(|check| match check.steps.front() {
+                Some(CheckStep::Compare(_)) if self.observing.is_none() => {
                     check.due.max(self.rests_until).min(check.deadline)
                 }
+                Some(CheckStep::Try(_)) if !check.trying => check.due.min(check.deadline),
                 _ => check.deadline,
             })
             .min()
@@ -330,7 +375,7 @@ impl Check {
         self.progress = None;
         self.missing.clear();
         match self.steps.front()? {
-            CheckStep::Compare(_) => Some(None),
+            CheckStep::Compare(_) | CheckStep::Try(_) => Some(None),
             CheckStep::Release(node) => Some(Some(node.clone())),
         }
     }
@@ -352,6 +397,9 @@ impl Check {
             Some(CheckStep::Release(node)) => {
                 format!("node {node} was not given back by the deadline")
             }
+            Some(CheckStep::Try(node)) => {
+                format!("the trial of node {node} had not ended by the deadline")
+            }
             _ => "no observation by the deadline".to_owned(),
         };
         let name = match key {
@@ -367,21 +415,6 @@ impl Check {
             "see what keeps it, then open the run again",
         )]
     }
-}
-
-/// `node` is well; `planned`, which it may have replaced, is given back; and
-/// the workloads that had pods there are well.
-fn node_steps(node: &str, planned: &str, displaced: BTreeSet<WorkloadId>) -> VecDeque<CheckStep> {
-    VecDeque::from([
-        CheckStep::Compare(VerifyScope::Node {
-            node: node.to_owned(),
-        }),
-        CheckStep::Release(planned.to_owned()),
-        CheckStep::Compare(VerifyScope::WorkloadsOf {
-            node: planned.to_owned(),
-            displaced,
-        }),
-    ])
 }
 
 /// `node` and the workloads that had pods on `planned` are still well.

@@ -83,9 +83,14 @@ pub(super) fn is_evictable(pod: &Value) -> bool {
     !is_finished(pod) && !is_static(pod) && !is_step(pod) && controller_kind(pod) != "DaemonSet"
 }
 
-/// Whether the pod does a step of an upgrade on its node.
+/// Whether the pod does a step of an upgrade on its node, or tries the node out.
 fn is_step(pod: &Value) -> bool {
-    label(pod, "kube-migrate.dev/step").is_some() && controller_kind(pod) == "Job"
+    let owner = controller_kind(pod);
+    match label(pod, "kube-migrate.dev/step") {
+        Some("canary") => owner.is_empty(),
+        Some(_) => owner == "Job",
+        None => false,
+    }
 }
 
 pub(super) fn is_static(pod: &Value) -> bool {

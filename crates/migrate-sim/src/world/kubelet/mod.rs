@@ -66,6 +66,10 @@ pub enum NodeFault {
     NeverReady,
     /// Everything on it takes this many times as long.
     Slow(u32),
+    /// Its pods reach nobody, as without kube-proxy or a network plugin. Probes
+    /// come from the node itself, so pods are Ready all the same; a pod that
+    /// tries the node out fails.
+    NoNetwork,
 }
 
 impl Kubelets {
@@ -159,6 +163,12 @@ impl Kubelets {
             Some(NodeFault::Slow(factor)) => u64::from(factor.max(1)),
             _ => 1,
         }
+    }
+
+    /// Whether pods on the node reach nobody.
+    fn is_cut_off(&self, node: &str) -> bool {
+        let fault = self.agents.get(node).map(|agent| agent.fault);
+        fault == Some(NodeFault::NoNetwork)
     }
 
     fn join(&mut self, cx: &mut Context<'_>, node: &str, is_registered: bool) {

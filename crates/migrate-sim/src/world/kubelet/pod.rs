@@ -17,6 +17,11 @@ use crate::world::settings::millis;
 use crate::world::volumes;
 use crate::world::work::{Key, Timer, TimerId};
 
+/// On the pods that an upgrade itself puts on nodes.
+const STEP_LABEL: &str = "kube-migrate.dev/step";
+/// How long such a pod runs that is not a Job's.
+const STEP_RUN_MS: u64 = 1_000;
+
 /// The next moment in the life of a pod.
 #[derive(Debug, Clone)]
 pub(crate) struct PodTimer {
@@ -105,9 +110,14 @@ impl Kubelets {
             Stage::Unready => self.become_ready(cx, &timer.pod, &pod),
             Stage::Ready => {
                 self.pods.remove(&timer.uid);
+                let fails = is_step(&pod.json) && self.is_cut_off(node_name(&pod.json));
                 let now = cx.now;
                 cx.modify(Resource::PODS, &timer.pod, |pod| {
-                    status::succeeded(pod, now)
+                    if fails {
+                        status::failed(pod, now);
+                    } else {
+                        status::succeeded(pod, now);
+                    }
                 });
             }
             Stage::Stopping => {
@@ -265,7 +275,15 @@ fn job_run_time(cx: &Context<'_>, pod: &Value) -> Option<u64> {
         return Some(ms);
     }
     let is_job = controller_of(pod).is_some_and(|owner| str_at(owner, &["kind"]) == "Job");
-    is_job.then(|| millis(cx.settings.times.job_run))
+    if is_job {
+        return Some(millis(cx.settings.times.job_run));
+    }
+    is_step(pod).then_some(STEP_RUN_MS)
+}
+
+/// Whether it is a pod of the upgrade itself, which ends by itself.
+fn is_step(pod: &Value) -> bool {
+    at(pod, &["metadata", "labels", STEP_LABEL]).is_some()
 }
 
 /// Whether every claim of the pod is bound, and attached where it has to be.

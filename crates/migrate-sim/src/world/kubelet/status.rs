@@ -43,21 +43,26 @@ pub(super) fn ready(pod: &mut Value, now: u64) {
 
 /// The containers have exited with code 0.
 pub(super) fn succeeded(pod: &mut Value, now: u64) {
-    set_at(pod, &["status", "phase"], "Succeeded");
-    let state = json!({"terminated": {
-        "exitCode": 0, "reason": "Completed", "finishedAt": timestamp(now),
-    }});
+    let end = json!({"exitCode": 0, "reason": "Completed", "finishedAt": timestamp(now)});
+    ended(pod, "Succeeded", "PodCompleted", end, now);
+}
+
+/// The containers have exited with code 2.
+pub(super) fn failed(pod: &mut Value, now: u64) {
+    let end = json!({"exitCode": 2, "reason": "Error", "finishedAt": timestamp(now)});
+    ended(pod, "Failed", "PodFailed", end, now);
+}
+
+fn ended(pod: &mut Value, phase: &str, because: &str, end: Value, now: u64) {
+    set_at(pod, &["status", "phase"], phase);
+    let state = json!({ "terminated": end });
     set_at(
         pod,
         &["status", "containerStatuses"],
         containers(pod, false, &state),
     );
     for kind in ["ContainersReady", "Ready"] {
-        set_condition(
-            pod,
-            Condition::new(kind, "False").because("PodCompleted", ""),
-            now,
-        );
+        set_condition(pod, Condition::new(kind, "False").because(because, ""), now);
     }
 }
 

@@ -1,0 +1,222 @@
+//! A pod that tries a node out before its cordon is lifted.
+
+mod manifest;
+mod standing;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::{Either, select};
+use kube::Client;
+use kube::api::{DeleteParams, GetParams, ListParams, PostParams};
+use kube::core::{ObjectList, Request};
+use migrate_core::model::STEP_LABEL;
+use migrate_core::{
+    CanaryPod, Finding, ObjectName, PrepareEnvironment, Severity, StepContext, StepError,
+    StepErrorKind, StepInput, StepReport, TryNode,
+};
+use migrate_kube::{ApiCall, Error, READ_DEADLINE, within_deadline};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::health::unobserved;
+use manifest::{KIND, manifest};
+use standing::{Pod, Standing};
+
+/// How often a pod under way is looked at.
+const POLL: Duration = Duration::from_secs(1);
+/// How long removing one may take beyond its trial.
+const REMOVAL: Duration = Duration::from_secs(30);
+
+/// Tries nodes out by the pod that a policy describes
+/// ([`CanaryPod`]), and sees before the start that it can be made.
+///
+/// A trial is one pod, bound to the node past the scheduler: it tolerates every
+/// taint, has no rights, no token and no privilege, and ends by itself. It passes
+/// the Pod Security standard *restricted*. Pods of earlier trials on the node,
+/// also of a runner that is gone, are removed first, its own one in the end.
+///
+/// # Needs
+/// `create`, `get`, `list` and `delete` on pods of the policy's namespace
+/// (`docs/rbac-canary.yaml`).
+///
+/// # Errors
+/// See [`TryNode`]: a pod that fails, or has not ended in its time, is
+/// `Unavailable` or `Deadline`, and so are refusals, which an API server that has
+/// just started gives too.
+#[derive(Clone)]
+pub struct CanaryTrial {
+    client: Client,
+    pod: CanaryPod,
+}
+
+impl CanaryTrial {
+    /// Tries nodes of the cluster behind `client` out by `pod`.
+    pub fn new(client: Client, pod: CanaryPod) -> Self {
+        Self { client, pod }
+    }
+
+    async fn make(&self, node: &str, params: &PostParams) -> Result<Pod, Error> {
+        let body = manifest(&self.pod, node).to_string().into_bytes();
+        let request = Request::new(self.path()).create(params, body);
+        self.ask(self.pods("create"), request).await
+    }
+
+    async fn look(&self, pod: &Pod) -> Result<Option<Pod>, Error> {
+        let call = self.pods("get").named(&pod.metadata.name);
+        let request = Request::new(self.path()).get(&pod.metadata.name, &GetParams::default());
+        match self.ask::<Pod>(call, request).await {
+            Ok(found) if found.metadata.uid == pod.metadata.uid => Ok(Some(found)),
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn remove(&self, pod: &Pod) -> Result<(), Error> {
+        let call = self.pods("delete").named(&pod.metadata.name);
+        let params = DeleteParams::default().preconditions(kube::api::Preconditions {
+            uid: Some(pod.metadata.uid.clone()),
+            resource_version: None,
+        });
+        let request = Request::new(self.path()).delete(&pod.metadata.name, &params);
+        match self.ask::<Value>(call, request).await {
+            Ok(_) | Err(Error::NotFound { .. } | Error::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn left_on(&self, node: &str) -> Result<Vec<Pod>, Error> {
+        let selection = ListParams::default()
+            .labels(&format!("{STEP_LABEL}={KIND}"))
+            .fields(&format!("spec.nodeName={node}"));
+        let request = Request::new(self.path()).list(&selection);
+        let found: ObjectList<Pod> = self.ask(self.pods("list"), request).await?;
+        Ok(found.items)
+    }
+
+    async fn trial(&self, cx: &StepContext, node: &str) -> Result<(), StepError> {
+        for pod in self.left_on(node).await.map_err(unobserved)? {
+            self.remove(&pod).await.map_err(unobserved)?;
+        }
+        let made = self.make(node, &PostParams::default()).await;
+        let pod = made.map_err(unobserved)?;
+        let ended = self.ended(cx, node, &pod).await;
+        let removed = tokio::time::timeout(REMOVAL, self.removed(&pod)).await;
+        ended?;
+        removed.map_err(|_| {
+            let message = format!(
+                "{} could not be removed; it is tried again",
+                self.name(&pod)
+            );
+            StepError::new(StepErrorKind::Deadline, of(node), message)
+        })
+    }
+
+    /// Waits until the pod has ended, or its time is up.
+    async fn ended(&self, cx: &StepContext, node: &str, pod: &Pod) -> Result<(), StepError> {
+        let mut last = Standing::of(pod);
+        let is_cancelled = {
+            let waiting = async {
+                loop {
+                    tokio::time::sleep(POLL).await;
+                    match self.look(pod).await {
+                        Ok(Some(found)) => last = Standing::of(&found),
+                        Ok(None) => last = Standing::Failed("somebody has removed it".to_owned()),
+                        // Its time runs on.
+                        Err(error) => last = Standing::Going(error.to_string()),
+                    }
+                    if !matches!(last, Standing::Going(_)) {
+                        return;
+                    }
+                }
+            };
+            let limited = std::pin::pin!(tokio::time::timeout(self.pod.timeout, waiting));
+            let cancelled = std::pin::pin!(cx.cancel.cancelled());
+            matches!(select(cancelled, limited).await, Either::Left(_))
+        };
+        if is_cancelled {
+            let message = "asked to stop in the middle of a trial; the next runner tries it again";
+            return Err(StepError::new(StepErrorKind::Cancelled, of(node), message));
+        }
+        let (kind, what) = match last {
+            Standing::Ended => return Ok(()),
+            Standing::Failed(why) => (StepErrorKind::Unavailable, format!("failed: {why}")),
+            Standing::Going(why) => {
+                let limit = self.pod.timeout.as_secs();
+                let what = format!("has not ended within {limit} s: {why}");
+                (StepErrorKind::Deadline, what)
+            }
+        };
+        let message = format!("{} {what}", self.name(pod));
+        Err(StepError::new(kind, of(node), message))
+    }
+
+    /// Asks until it is removed.
+    async fn removed(&self, pod: &Pod) {
+        while self.remove(pod).await.is_err() {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        call: ApiCall,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, Error> {
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return Err(call.failed(kube::Error::BuildRequest(error))),
+        };
+        within_deadline(call, READ_DEADLINE, self.client.request(request)).await
+    }
+
+    fn pods(&self, verb: &'static str) -> ApiCall {
+        ApiCall::dynamic(verb, "", "Pod", "pods").within(&self.pod.namespace)
+    }
+
+    fn path(&self) -> String {
+        format!("/api/v1/namespaces/{}/pods", self.pod.namespace)
+    }
+
+    fn name(&self, pod: &Pod) -> String {
+        format!("canary pod {}/{}", self.pod.namespace, pod.metadata.name)
+    }
+}
+
+#[async_trait]
+impl TryNode for CanaryTrial {
+    async fn try_node(&self, cx: &StepContext, node: &str) -> Result<(), StepError> {
+        self.trial(cx, node).await
+    }
+}
+
+/// Whether the pod can be made, asked by a dry run: rights, the namespace, Pod
+/// Security and admission webhooks are all asked with it.
+#[async_trait]
+impl PrepareEnvironment for CanaryTrial {
+    async fn run(&self, _: &StepContext, input: &StepInput) -> Result<StepReport, StepError> {
+        let Some(node) = input.model.nodes.first() else {
+            return Ok(StepReport::new(Vec::new()));
+        };
+        let params = PostParams {
+            dry_run: true,
+            field_manager: None,
+        };
+        let finding = match self.make(&node.name, &params).await {
+            Ok(_) => None,
+            Err(error) if error.is_retryable() => return Err(error.into()),
+            Err(error) => Some(Finding::new(
+                "KM-CANARY-001",
+                Severity::Blocker,
+                ObjectName::cluster("Namespace", &self.pod.namespace),
+                format!("the pod that is to try nodes out cannot be made there: {error}"),
+                "apply docs/rbac-canary.yaml, correct canary-pod in the policy, or leave it out",
+            )),
+        };
+        Ok(StepReport::new(finding.into_iter().collect()))
+    }
+}
+
+fn of(node: &str) -> ObjectName {
+    ObjectName::cluster("Node", node)
+}
