@@ -83,6 +83,7 @@ async fn a_real_control_plane_with_31_nodes_is_upgraded() {
     figure("real.setup", began.elapsed().as_secs_f64(), "s");
 
     a_dry_run_changes_nothing(&plane).await;
+    a_check_changes_nothing(&plane).await;
     the_upgrade_breaks_no_rule(&plane).await;
     a_second_run_has_nothing_to_do(&plane).await;
 }
@@ -173,6 +174,32 @@ async fn a_dry_run_changes_nothing(plane: &ControlPlane) {
     // A call would have been seen.
     tokio::process::Command::new(hook).status().await.unwrap();
     assert_eq!(bench.hook_calls().len(), 1);
+}
+
+async fn a_check_changes_nothing(plane: &ControlPlane) {
+    // Rights to everything: what keeps it from changing anything is itself.
+    let user = Identity::new("checker").with_group("system:masters");
+    let bench = Bench::new();
+    let policy = bench.write("policy.toml", POLICY);
+    let mut command = bench.program(plane.kubeconfig_for(&user).unwrap());
+    command
+        .args(["check", "--to", TARGET, "--policy"])
+        .arg(policy);
+    let ended = program::finish(&mut command).await;
+    assert!(ended.status.success(), "{}", ended.said());
+    let says = "0 of them would keep a run from starting; nothing was changed";
+    assert!(ended.out.contains(says), "{}", ended.said());
+    let events = audit::all(plane);
+    assert!(
+        audit::of(&events, "checker").len() > 10,
+        "it looked at the cluster"
+    );
+    let changes = audit::mutations(&events, "checker");
+    assert_eq!(audit::lines(changes), Vec::<String>::new());
+    let mut left = std::fs::read_dir(bench.folder.path()).unwrap();
+    let is_policy =
+        |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name() == "policy.toml";
+    assert!(left.all(is_policy), "it left something behind");
 }
 
 async fn the_upgrade_breaks_no_rule(plane: &ControlPlane) {

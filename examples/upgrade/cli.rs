@@ -103,14 +103,24 @@ pub(crate) struct Cli {
     pub(crate) kubeadm_skip_phases: Vec<String>,
     /// Socket of an HAProxy before the API servers, from which each is taken
     /// while it is changed; once for each instance.
-    #[arg(long, global = true, value_name = "SOCKET", requires_all = ["kubeadm", "haproxy_backend"])]
+    #[arg(long, global = true, value_name = "SOCKET")]
+    #[arg(requires_all = ["kubeadm", "haproxy_backend"])]
     pub(crate) haproxy_socket: Vec<PathBuf>,
+    /// The same for an instance whose runtime API listens on a TCP port.
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    #[arg(requires_all = ["kubeadm", "haproxy_backend"], value_parser = host_and_port)]
+    pub(crate) haproxy_tcp: Vec<String>,
+    /// The same for an instance on a machine that is reached over ssh, as the
+    /// nodes are; its socket is a file there, and socat is installed.
+    #[arg(long, global = true, value_name = "HOST:SOCKET")]
+    #[arg(requires_all = ["kubeadm", "haproxy_backend"], value_parser = host_and_socket)]
+    pub(crate) haproxy_ssh: Vec<(String, String)>,
     /// The backend of the API servers in it.
-    #[arg(long, global = true, value_name = "NAME", requires = "haproxy_socket")]
+    #[arg(long, global = true, value_name = "NAME", requires = "kubeadm")]
     pub(crate) haproxy_backend: Option<String>,
     /// Program that does the same with another load balancer.
     #[arg(long, global = true, value_name = "PROGRAM", requires = "kubeadm")]
-    #[arg(conflicts_with = "haproxy_socket")]
+    #[arg(conflicts_with_all = ["haproxy_backend", "haproxy_socket", "haproxy_tcp", "haproxy_ssh"])]
     pub(crate) api_server_hook: Option<PathBuf>,
     /// Client URL of the etcd member to back up.
     #[arg(long, global = true, value_name = "URL")]
@@ -187,6 +197,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Make the plan and show it.
     Plan,
+    /// Make every check of a run, on nodes and load balancer too, and show what
+    /// they find; change nothing. Exit code 1 says that a run would be refused.
+    Check,
     /// Plan and run; the default.
     #[default]
     Run,
@@ -254,8 +267,91 @@ impl Cli {
         !matches!(self.command(), Command::Abort | Command::Clean { .. })
     }
 
+    /// Whether a way to an HAProxy was named, not only its backend.
+    pub(crate) fn names_an_haproxy(&self) -> bool {
+        let ways = [
+            self.haproxy_socket.is_empty(),
+            self.haproxy_tcp.is_empty(),
+            self.haproxy_ssh.is_empty(),
+        ];
+        ways.contains(&false)
+    }
+
     /// Whether to use the embedded cluster.
     pub(crate) fn is_demo(&self) -> bool {
         self.kubeconfig.is_none() && self.context.is_none()
+    }
+}
+
+/// `HOST:PORT`, of which an IPv6 host is in brackets.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':');
+    let (host, port) = parts.ok_or("names no port; write HOST:PORT")?;
+    let is_open_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    if host.is_empty() || is_open_v6 {
+        return Err("names no host; write HOST:PORT, an IPv6 address in brackets".to_owned());
+    }
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(text.to_owned()),
+        _ => Err(format!("{port} is no port; write HOST:PORT")),
+    }
+}
+
+/// `HOST:/path/of/socket`, the host as ssh knows it.
+fn host_and_socket(text: &str) -> Result<(String, String), String> {
+    match text.split_once(":/") {
+        Some((host, path)) if !host.is_empty() && !path.is_empty() => {
+            Ok((host.to_owned(), format!("/{path}")))
+        }
+        _ => Err("names no socket of a host; write HOST:/path/of/socket".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(more: &[&str]) -> Result<Cli, clap::Error> {
+        let first: &[&str] = &["upgrade", "--to", "v1.37.2", "--kubeadm"];
+        Cli::try_parse_from([first, more].concat())
+    }
+
+    #[test]
+    fn every_way_to_an_haproxy_needs_its_backend_and_may_be_mixed_with_the_others() {
+        <Cli as CommandFactory>::command().debug_assert();
+        let ways: [&[&str]; 3] = [
+            &["--haproxy-socket", "/run/a"],
+            &["--haproxy-tcp", "[fd00::1]:9999"],
+            &["--haproxy-ssh", "lb-1:/run/a.sock"],
+        ];
+        for way in ways {
+            assert!(parsed(way).is_err(), "{way:?}");
+            let named = [way, &["--haproxy-backend", "api"][..]].concat();
+            assert!(parsed(&named).is_ok(), "{way:?}");
+            let hook = [&*named, &["--api-server-hook", "x"]].concat();
+            assert!(parsed(&hook).is_err(), "{way:?}");
+        }
+        let all = [&ways.concat()[..], &["--haproxy-backend", "api"]].concat();
+        let host = ("lb-1".to_owned(), "/run/a.sock".to_owned());
+        for command in [None, Some("check")] {
+            let all = [&all[..], command.as_slice()].concat();
+            let cli = parsed(&all).unwrap();
+            assert_eq!(cli.haproxy_ssh, [host.clone()]);
+            assert!(cli.names_an_haproxy());
+        }
+        let cli = parsed(&["--haproxy-backend", "api"]).unwrap();
+        assert!(!cli.names_an_haproxy());
+    }
+
+    #[test]
+    fn an_address_of_an_haproxy_that_cannot_be_one_is_refused() {
+        for wrong in ["lb-1", "lb-1:", "lb-1:0", ":9999", "fd00::1", "lb-1:70000"] {
+            assert!(host_and_port(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["lb-1", "/run/a.sock", ":/run/a.sock", "lb-1:run", "lb-1:/"] {
+            assert!(host_and_socket(wrong).is_err(), "{wrong}");
+        }
     }
 }

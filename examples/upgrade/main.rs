@@ -14,6 +14,7 @@
 mod abort;
 mod account;
 mod backup;
+mod check;
 mod clean;
 mod cli;
 mod demo;

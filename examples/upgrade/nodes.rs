@@ -18,32 +18,41 @@ pub(crate) fn ways(
     client: &kube::Client,
     model: &ClusterModel,
 ) -> Result<Arc<dyn NodeShell>, Failure> {
-    let ssh: Arc<dyn NodeShell> = Arc::new(match &cli.ssh_config {
-        Some(path) => Ssh::new().with_config(path),
-        None => Ssh::new(),
-    });
+    let ssh = ssh(cli);
     let Some(image) = &cli.job_image else {
         return Ok(ssh);
     };
     let jobs: Arc<dyn NodeShell> =
         Arc::new(JobShell::new(client.clone(), image).with_namespace(&cli.job_namespace));
-    let ways = by_job(&cli.job_nodes, model)?.into_iter();
+    let ways = by_job(cli, model)?.into_iter();
     Ok(Arc::new(ways.fold(PerNode::new(ssh), |ways, node| {
         ways.with_node(node, Arc::clone(&jobs))
     })))
 }
 
-/// The nodes that are reached by Jobs: the named ones, else all workers.
-fn by_job(named: &[String], model: &ClusterModel) -> Result<Vec<String>, Failure> {
+/// The machine's own OpenSSH, with the configuration that was named.
+pub(crate) fn ssh(cli: &Cli) -> Arc<dyn NodeShell> {
+    Arc::new(match &cli.ssh_config {
+        Some(path) => Ssh::new().with_config(path),
+        None => Ssh::new(),
+    })
+}
+
+/// The nodes that are reached by Jobs: the named ones, else all workers; none
+/// without an image for them.
+pub(crate) fn by_job(cli: &Cli, model: &ClusterModel) -> Result<Vec<String>, Failure> {
+    if cli.job_image.is_none() {
+        return Ok(Vec::new());
+    }
     let workers: BTreeSet<&String> = model.workers().map(|node| &node.name).collect();
-    if let Some(other) = named.iter().find(|name| !workers.contains(name)) {
+    if let Some(other) = cli.job_nodes.iter().find(|name| !workers.contains(name)) {
         return Err(Failure::new(
             format!("--job-nodes: {other}"),
             "is no worker; a control plane is reached over ssh, for its API server goes away \
              while it is changed",
         ));
     }
-    Ok(match named {
+    Ok(match cli.job_nodes.as_slice() {
         [] => workers.into_iter().cloned().collect(),
         named => named.to_vec(),
     })

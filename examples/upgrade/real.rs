@@ -279,10 +279,23 @@ fn before_the_deadline(policy: &Policy, margin: Duration) -> Duration {
 
 fn balancer(cli: &Cli) -> Result<Option<Arc<dyn ApiServerBackend>>, Failure> {
     Ok(match (&cli.haproxy_backend, &cli.api_server_hook) {
+        (Some(_), _) if !cli.names_an_haproxy() => {
+            return Err(Failure::plain(
+                "--haproxy-backend: say how its HAProxy is reached, with --haproxy-socket, \
+                 --haproxy-tcp or --haproxy-ssh",
+            ));
+        }
         (Some(backend), _) => {
-            let haproxy = Haproxy::new(backend);
-            let sockets = cli.haproxy_socket.iter();
-            let haproxy = sockets.fold(haproxy, |haproxy, path| haproxy.with_socket(path));
+            let mut haproxy = Haproxy::new(backend);
+            for path in &cli.haproxy_socket {
+                haproxy = haproxy.with_socket(path);
+            }
+            for address in &cli.haproxy_tcp {
+                haproxy = haproxy.with_tcp(address);
+            }
+            for (host, socket) in &cli.haproxy_ssh {
+                haproxy = haproxy.with_host(nodes::ssh(cli), host, socket);
+            }
             Some(Arc::new(haproxy))
         }
         (None, Some(program)) => Some(Arc::new(ApiServerHook::new(program)?)),

@@ -27,7 +27,7 @@ use migrate_verify::ClusterHealth;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::{nodes, patience, rehearsal, show};
+use crate::{check, nodes, patience, rehearsal, show};
 
 /// What differs between the demo and a real cluster.
 pub(crate) struct Environment {
@@ -94,7 +94,16 @@ pub(crate) async fn execute(
     if let Some(node) = own_pod.as_ref().and_then(|own| node_of(&model, own)) {
         planner = planner.with_runner_on(node);
     }
+    // A hint: without the right to see Leases members go by their names.
+    let holder = migrate_kube::address_holder(&env.client, &model).await;
+    let holder = holder.ok().flatten();
+    if let Some(member) = &holder {
+        planner = planner.with_address_on(member);
+    }
     let plan = planner.plan()?;
+    if cli.command() == Command::Check {
+        return check::execute(cli, &env, model, &plan).await;
+    }
     show::plan(cli, &plan, &undo(cli, &plan, &env.policy))?;
     // Found by the step after the checks, and known now: no backup here proves.
     if !plan.is_empty() && !env.policy.waive.contains(BACKUP_UNPROVEN) {
@@ -260,7 +269,7 @@ async fn dry_run(
 }
 
 /// Whether a run would be let start, as far as these say.
-fn verdict<'a>(mut findings: impl Iterator<Item = &'a Finding>) -> ExitCode {
+pub(crate) fn verdict<'a>(mut findings: impl Iterator<Item = &'a Finding>) -> ExitCode {
     match findings.any(Finding::blocks) {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,

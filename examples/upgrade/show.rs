@@ -86,6 +86,36 @@ pub(crate) fn findings(cli: &Cli, findings: &[Finding]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a check has found, and what it comes to.
+pub(crate) fn checked(cli: &Cli, findings: &[Finding]) -> Result<(), Failure> {
+    if cli.json {
+        return json("findings", &findings);
+    }
+    let mut out = std::io::stdout().lock();
+    let object = |finding: &Finding| finding.object.to_string();
+    let width = findings.iter().map(|finding| object(finding).len()).max();
+    let width = width.unwrap_or_default();
+    for finding in findings {
+        let severity = match finding.waived {
+            true => "waived".to_owned(),
+            false => finding.severity.to_string(),
+        };
+        let object = object(finding);
+        let (code, evidence, cure) = (&finding.code, &finding.evidence, &finding.cure);
+        writeln!(
+            out,
+            "{severity:8} {code:14} {object:width$}  {evidence}; {cure}"
+        )?;
+    }
+    let blockers = findings.iter().filter(|finding| finding.blocks()).count();
+    writeln!(
+        out,
+        "{} found, {blockers} of them would keep a run from starting; nothing was changed",
+        findings.len()
+    )?;
+    Ok(())
+}
+
 pub(crate) fn rules(cli: &Cli, broken: &[Violation]) -> Result<(), Failure> {
     if cli.json {
         return json("brokenRules", &broken);

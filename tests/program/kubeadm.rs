@@ -86,6 +86,10 @@ impl Rig {
 
     /// The program at work, to be killed when this is dropped.
     fn upgrade(&self) -> Child {
+        self.program(&["run"])
+    }
+
+    fn program(&self, arguments: &[&str]) -> Child {
         let path = std::env::var_os("PATH").unwrap();
         let paths = [self.path("bin")]
             .into_iter()
@@ -107,6 +111,7 @@ impl Rig {
                 "./balancer",
             ])
             .args(["--etcd", &self.etcd, "--backup-dir", "backups"])
+            .args(arguments)
             .current_dir(self.folder.path())
             .env("PATH", std::env::join_paths(paths).unwrap())
             .stdin(Stdio::null())
@@ -206,6 +211,39 @@ async fn a_node_that_is_not_fit_keeps_images_and_backup_back() {
         .chain(each("survey", &all))
         .collect();
     assert_eq!(rig.asked(), expected);
+}
+
+/// It looks at everything that a run looks at first, and changes nothing.
+#[tokio::test]
+async fn a_check_asks_every_node_and_the_balancer_and_leaves_nothing_behind() {
+    let rig = Rig::start().await;
+    let all = nodes(&rig).await;
+    let output = rig.program(&["check"]).wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("0 of them would keep a run"), "{said}");
+    let surveyed: Vec<String> = each("survey", &all).collect();
+    assert_eq!(rig.asked(), surveyed);
+    for left in ["backups", ".kube-migrate"] {
+        assert!(!rig.path(left).exists(), "{left}");
+    }
+
+    std::fs::write(rig.path("survey"), "cgroup tmpfs\n").unwrap();
+    let output = rig.program(&["check"]).wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("blocker  KM-KUBEADM-009 Node "), "{said}");
+    let json = rig.program(&["check", "--json", "--waive", "KM-KUBEADM-009"]);
+    let output = json.wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    let found: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        found["findings"].as_array().map(Vec::len).is_some(),
+        true,
+        "{said}"
+    );
+    assert!(said.contains("KM-KUBEADM-009"), "{said}");
 }
 
 /// The kill switch: nobody but who pulled it touches nodes or load balancer.

@@ -43,6 +43,7 @@
 pub mod anchor;
 pub mod resources;
 
+mod address;
 mod call;
 mod client;
 mod clock;
@@ -56,6 +57,7 @@ mod patch;
 mod testing;
 mod watch;
 
+pub use address::address_holder;
 pub use anchor::{Anchor, Claim, Holder, RunMark};
 pub use call::ApiCall;
 pub use client::{

@@ -375,3 +375,53 @@ async fn cordon_and_anchor_come_and_go() {
     let third = Anchor::claim(&client, &other, Moment::EPOCH).await.unwrap();
     assert_eq!(third.epoch, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_holder_of_a_virtual_address_is_the_member_of_its_lease_where_kube_vip_runs() {
+    let cluster = SimCluster::builder()
+        .nodes(Pool::control_plane(3))
+        .start()
+        .await
+        .unwrap();
+    let client = cluster.client();
+    let holder = async || {
+        let model = observe(&client, Moment::EPOCH).await.unwrap();
+        migrate_kube::address_holder(&client, &model).await.unwrap()
+    };
+    assert_eq!(holder().await, None);
+    let model = observe(&client, Moment::EPOCH).await.unwrap();
+    let member = model.control_plane[1].name.clone();
+    let create = async |path: &str, object: serde_json::Value| {
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(object.to_string().into_bytes())
+            .unwrap();
+        client.request::<serde_json::Value>(request).await.unwrap();
+    };
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"namespace": "kube-system", "name": "plndr-cp-lock"},
+        "spec": {"holderIdentity": member},
+    });
+    create(
+        "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases",
+        lease,
+    )
+    .await;
+    // Left over: nothing of kube-vip runs there.
+    assert_eq!(holder().await, None);
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "namespace": "kube-system",
+            "name": format!("kube-vip-{member}"),
+            "annotations": {"kubernetes.io/config.mirror": "x"},
+        },
+        "spec": {
+            "nodeName": member,
+            "containers": [{"name": "kube-vip", "image": "kube-vip"}],
+        },
+    });
+    create("/api/v1/namespaces/kube-system/pods", pod).await;
+    assert_eq!(holder().await, Some(member));
+}

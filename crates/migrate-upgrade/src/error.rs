@@ -257,6 +257,21 @@ pub enum Error {
         /// What was seen.
         said: String,
     },
+    /// The manifest of a static pod was lost while kubeadm moved it: it was
+    /// stopped between two moves, of its upgrade or of its own rollback. With a
+    /// backup the next attempt puts it back and goes on.
+    #[error(
+        "node {node}: the manifest of {component} is lost, kubeadm was stopped while it moved it; {}",
+        lost_cure(.backup.as_deref())
+    )]
+    LostManifest {
+        /// The node.
+        node: String,
+        /// The component, such as `kube-apiserver`.
+        component: String,
+        /// kubeadm's backup of it on the node, of this upgrade.
+        backup: Option<String>,
+    },
     /// The member's etcd cannot be touched as things are; nothing was begun.
     #[error("node {node}: {code}: {reason}; {cure}")]
     Etcd {
@@ -285,6 +300,19 @@ pub enum Error {
         /// Why not, and what to do.
         reason: String,
     },
+}
+
+impl Error {
+    /// Whether going on with the action cures a [lost manifest](Self::LostManifest).
+    pub(crate) fn is_resumable(&self) -> bool {
+        matches!(
+            self,
+            Self::LostManifest {
+                backup: Some(_),
+                ..
+            }
+        )
+    }
 }
 
 impl From<Error> for StepError {
@@ -331,6 +359,11 @@ impl From<Error> for StepError {
             | Error::StartFailed { node, .. }
             | Error::NotServing { node, .. }
             | Error::LoadBalancer { member: node, .. }
+            | Error::LostManifest {
+                node,
+                backup: Some(_),
+                ..
+            }
             | Error::Etcd {
                 node,
                 retryable: true,
@@ -340,9 +373,9 @@ impl From<Error> for StepError {
             Error::SshRefused { node, .. } | Error::SudoRefused { node, .. } => {
                 (StepErrorKind::Forbidden, of_node(node))
             }
-            Error::Etcd { node, .. } | Error::BadAnswer { node, .. } => {
-                (StepErrorKind::Permanent, of_node(node))
-            }
+            Error::Etcd { node, .. }
+            | Error::BadAnswer { node, .. }
+            | Error::LostManifest { node, .. } => (StepErrorKind::Permanent, of_node(node)),
             Error::StaleEpoch { node, .. } => (StepErrorKind::Conflict, of_node(node)),
             Error::Cancelled => (
                 StepErrorKind::Cancelled,
@@ -354,6 +387,15 @@ impl From<Error> for StepError {
             ),
         };
         Self::new(kind, object, error.to_string()).with_source(error)
+    }
+}
+
+fn lost_cure(backup: Option<&str>) -> String {
+    match backup {
+        Some(backup) => format!("beginning the action again puts back {backup} and goes on"),
+        None => "kubeadm has no backup of it on the node: write it with \
+                 `kubeadm init phase control-plane`, then go on with the run"
+            .to_owned(),
     }
 }
 
@@ -416,7 +458,15 @@ mod tests {
                 node: node.clone(),
                 said: said.clone(),
             },
-            Error::NotServing { node, said },
+            Error::NotServing {
+                node: node.clone(),
+                said,
+            },
+            Error::LostManifest {
+                node,
+                component: "kube-apiserver".to_owned(),
+                backup: None,
+            },
         ];
         for error in errors {
             let text = error.to_string();

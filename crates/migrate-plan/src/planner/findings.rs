@@ -17,6 +17,8 @@ use crate::intern::{BudgetSource, Interned};
 const ASSUMED: &str = "KM-BUDGET-002";
 /// A window that is never long enough.
 const WINDOW: &str = "KM-WINDOW-001";
+/// Who holds the virtual address of the control plane.
+const ADDRESS: &str = "KM-LB-005";
 /// How many names a list shows.
 const NAMES_SHOWN: usize = 5;
 
@@ -157,6 +159,23 @@ pub(super) fn of_assumed(interned: &Interned<'_>, jobs: &[Job<'_>]) -> Option<Fi
                 listed(assumed.iter().map(name), NAMES_SHOWN),
             ),
             "give them budgets of their own, or change assumed-budgets in the policy",
+        )
+    })
+}
+
+/// That the order of the members is another one for the sake of `holder`, who
+/// has the virtual address of the control plane.
+pub(super) fn of_address(plan: &Plan, holder: Option<&str>) -> Option<Finding> {
+    let last = plan.control_plane.last()?;
+    let is_put_last = holder == Some(last.name.as_str()) && plan.control_plane.len() > 1;
+    is_put_last.then(|| {
+        Finding::new(
+            ADDRESS,
+            Severity::Info,
+            ObjectName::cluster("Node", &last.name),
+            "kube-vip holds the virtual address of the control plane here: this member is the \
+             last, so that the address moves once",
+            "nothing; a connection through the address breaks when it moves",
         )
     })
 }

@@ -52,6 +52,7 @@ pub struct Planner<'a> {
     parent: Option<&'a Plan>,
     way_back: Option<&'a str>,
     runner_on: Option<&'a str>,
+    address_on: Option<&'a str>,
 }
 
 /// A plan, and the run of the rollout that it was made by.
@@ -93,6 +94,7 @@ impl<'a> Planner<'a> {
             parent: None,
             way_back: None,
             runner_on: None,
+            address_on: None,
         }
     }
 
@@ -111,6 +113,15 @@ impl<'a> Planner<'a> {
     #[must_use]
     pub fn with_runner_on(mut self, node: &'a str) -> Self {
         self.runner_on = Some(node);
+        self
+    }
+
+    /// Puts `member`, which holds the control plane's virtual address (kube-vip),
+    /// at the end of the members, so that the address moves once; a finding of
+    /// the plan says so.
+    #[must_use]
+    pub fn with_address_on(mut self, member: &'a str) -> Self {
+        self.address_on = Some(member);
         self
     }
 
@@ -265,6 +276,7 @@ impl<'a> Planner<'a> {
         )?;
         found.extend(findings::of_windows(&plan, self.policy, start));
         found.extend(findings::of_assumed(&interned, &jobs));
+        found.extend(findings::of_address(&plan, self.address_on));
         plan.findings = findings::finish(found, self.policy);
         Ok((plan, steps))
     }
@@ -384,7 +396,7 @@ impl<'a> Planner<'a> {
             })
             .collect();
         let is_done = |version: &KubeVersion| version.has_reached(&self.target);
-        let control_plane: Vec<PlannedMember> = members
+        let mut control_plane: Vec<PlannedMember> = members
             .iter()
             .filter(|member| !is_done(&member.version))
             .map(|member| {
@@ -395,6 +407,8 @@ impl<'a> Planner<'a> {
                 planned
             })
             .collect();
+        // Stable: the others stay as they are.
+        control_plane.sort_by_key(|member| self.address_on == Some(member.name.as_str()));
         let done_members = members
             .iter()
             .filter(|member| is_done(&member.version))

@@ -162,3 +162,35 @@ fn the_node_of_the_runner_is_the_last_of_all_workers_and_no_canary() {
     let planner = Planner::new(&lonely, &policy, version(NEW)).with_runner_on("general-1");
     assert!(planner.plan().unwrap().slots[0].canary, "it has no other");
 }
+
+#[test]
+fn the_member_that_holds_the_virtual_address_is_the_last_and_the_plan_says_so() {
+    let (model, policy) = (small().build(), Policy::default());
+    let members = |plan: &Plan| -> Vec<String> {
+        let members = plan.control_plane.iter();
+        members.map(|member| member.name.clone()).collect()
+    };
+    let told = |plan: &Plan| {
+        let mut found = plan.findings.iter();
+        found.any(|finding| finding.code == "KM-LB-005")
+    };
+    let planner = Planner::new(&model, &policy, version(NEW)).with_address_on("control-plane-1");
+    let plan = planner.plan().unwrap();
+    assert_eq!(members(&plan), ["control-plane-2", "control-plane-1"]);
+    assert!(told(&plan), "{:?}", plan.findings);
+    let first = plan.schedule.first().unwrap();
+    assert_eq!(first.target.name(), "control-plane-2");
+    // Nobody's, or one that is no member: the order of names.
+    for holder in [None, Some("general-1")] {
+        let planner = Planner::new(&model, &policy, version(NEW));
+        let plan = match holder {
+            Some(node) => planner.with_address_on(node).plan().unwrap(),
+            None => planner.plan().unwrap(),
+        };
+        assert_eq!(members(&plan), ["control-plane-1", "control-plane-2"]);
+        assert!(!told(&plan), "{:?}", plan.findings);
+    }
+    let lonely = Cluster::new().member("m").pool("general", 1).build();
+    let planner = Planner::new(&lonely, &policy, version(NEW)).with_address_on("m");
+    assert!(!told(&planner.plan().unwrap()));
+}

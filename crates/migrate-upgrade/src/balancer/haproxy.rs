@@ -11,6 +11,9 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
+use migrate_core::Finding;
+
+use super::examined::{Server, judge, read_checks, silent};
 use super::{ApiServerBackend, Standing, refused};
 use crate::{Error, NodeShell, Script};
 
@@ -170,11 +173,11 @@ impl Haproxy {
         }
     }
 
-    /// Whether the member's server is in at an instance, and may be taken out.
-    async fn look(&self, door: &Door, member: &str) -> Result<Standing, Error> {
+    /// The servers of the backend at an instance.
+    async fn servers(&self, door: &Door, member: &str) -> Result<Vec<Server>, Error> {
         let command = format!("show servers state {}", self.backend);
         let answer = self.ask(door, member, &command).await?;
-        let servers = read_servers(&answer).ok_or_else(|| {
+        read_servers(&answer).ok_or_else(|| {
             let said = answer.trim();
             refused(
                 member,
@@ -183,7 +186,12 @@ impl Haproxy {
                     self.backend
                 ),
             )
-        })?;
+        })
+    }
+
+    /// Whether the member's server is in at an instance, and may be taken out.
+    async fn look(&self, door: &Door, member: &str) -> Result<Standing, Error> {
+        let servers = self.servers(door, member).await?;
         let name = self.name(member);
         let Some(own) = servers.iter().find(|server| server.name == name) else {
             let known: Vec<&str> = servers.iter().map(|server| &*server.name).collect();
@@ -258,6 +266,34 @@ impl ApiServerBackend for Haproxy {
         }
         restored
     }
+
+    async fn examine(&self, members: &[String]) -> Vec<Finding> {
+        let Some(first) = members.first() else {
+            return Vec::new();
+        };
+        let named: Vec<(&str, &str)> = members
+            .iter()
+            .map(|member| (member.as_str(), self.name(member)))
+            .collect();
+        let mut found = Vec::new();
+        for door in &self.doors {
+            let servers = match self.servers(door, first).await {
+                Ok(servers) => servers,
+                Err(error) => {
+                    found.push(silent(&self.backend, error.to_string()));
+                    continue;
+                }
+            };
+            let checks = self.ask(door, first, "show stat").await;
+            let checks = checks
+                .ok()
+                .and_then(|text| read_checks(&text, &self.backend));
+            let place = door.to_string();
+            let judged = judge(&place, &self.backend, &servers, checks.as_ref(), &named);
+            found.extend(judged);
+        }
+        found
+    }
 }
 
 impl fmt::Debug for Haproxy {
@@ -325,14 +361,6 @@ async fn talk(
 /// Nothing in a name may begin a second command.
 fn is_one_line(command: &str) -> bool {
     !command.contains([';', '\n', '\r', '\\'])
-}
-
-/// A server of a backend as `show servers state` tells.
-#[derive(Debug)]
-struct Server {
-    name: String,
-    is_out: bool,
-    takes_connections: bool,
 }
 
 /// The columns are told by the line of their names; `None` without it.

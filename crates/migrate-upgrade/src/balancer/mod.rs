@@ -1,10 +1,12 @@
 //! Taking one API server out of its load balancer: the seam
 //! [`ApiServerBackend`] and its implementations.
 
+mod examined;
 mod haproxy;
 mod hook;
 
 use async_trait::async_trait;
+use migrate_core::Finding;
 
 use crate::Error;
 
@@ -36,6 +38,15 @@ pub trait ApiServerBackend: Send + Sync {
 
     /// Puts the API server of `member` in.
     async fn restore(&self, member: &str) -> Result<(), Error>;
+
+    /// What is found before the start, of a control plane of `members`, that
+    /// would keep `quiesce` from doing its work or make it worth less. Changes
+    /// nothing; that it cannot be asked is a finding. Nothing unless an
+    /// implementation looks.
+    async fn examine(&self, members: &[String]) -> Vec<Finding> {
+        let _ = members;
+        Vec::new()
+    }
 }
 
 /// Where an API server stood before it was taken out.

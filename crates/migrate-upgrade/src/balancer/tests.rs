@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
 use super::*;
@@ -78,6 +78,9 @@ fn answer(command: &str, states: &mut [u32; 2], up: &[u32; 2]) -> String {
                 up[0], states[0], up[1], states[1]
             );
         }
+        ["show", "stat"] => {
+            return "# pxname,svname,check_status,\napi,cp-1,L7OK,\napi,cp-2,L4OK,\n\n".to_owned();
+        }
         ["show", ..] => Err("Can't find backend.\n\n".to_owned()),
         ["set", "server", name, "state", state] => server(name).map(|at| {
             states[at] = match *state {
@@ -130,6 +133,62 @@ async fn the_last_server_is_not_taken_out() {
     *fake.states.lock().unwrap() = [0, MAINTENANCE];
     assert!(fake.haproxy().quiesce("cp-1").await.is_err());
     assert_eq!(fake.states(), [0, MAINTENANCE]);
+}
+
+#[tokio::test]
+async fn before_the_start_every_instance_is_looked_at_and_none_changed() {
+    let fake = Fake::start();
+    let members = ["cp-1".to_owned(), "cp-2".to_owned()];
+    let haproxy = fake.haproxy().with_socket("/does/not/exist");
+    let found = haproxy.examine(&members).await;
+    let codes: Vec<&str> = found.iter().map(|found| &*found.code).collect();
+    assert_eq!(codes, ["KM-LB-003", "KM-LB-006"]);
+    assert!(found[0].evidence.contains("cp-2 (TCP)"), "{}", found[0]);
+    assert!(
+        found[1].evidence.contains("/does/not/exist"),
+        "{}",
+        found[1]
+    );
+    *fake.up.lock().unwrap() = [RUNNING, 0];
+    let found = fake.haproxy().examine(&members).await;
+    assert!(
+        found.iter().any(|found| found.code == "KM-LB-004"),
+        "{found:?}"
+    );
+    // What `examine` says is what `quiesce` then does.
+    assert!(fake.haproxy().quiesce("cp-1").await.is_err());
+    let told = fake.told.lock().unwrap();
+    assert!(
+        told.iter().all(|command| command.starts_with("show ")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_instance_is_reached_over_tcp() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let states = Arc::new(Mutex::new([0; 2]));
+    let seen = Arc::clone(&states);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = tokio::io::BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let said = answer(line.trim(), &mut seen.lock().unwrap(), &[RUNNING; 2]);
+            stream.write_all(said.as_bytes()).await.unwrap();
+        }
+    });
+    let haproxy = Haproxy::new("api").with_drain_time(Duration::ZERO);
+    let haproxy = haproxy.with_tcp(&address);
+    assert_eq!(haproxy.quiesce("cp-2").await.unwrap(), Standing::WasIn);
+    assert_eq!(*states.lock().unwrap(), [0, MAINTENANCE]);
+    haproxy.restore("cp-2").await.unwrap();
+    assert_eq!(*states.lock().unwrap(), [0, 0]);
+    let nobody = Haproxy::new("api").with_tcp("127.0.0.1:1");
+    let error = nobody.restore("cp-2").await.unwrap_err();
+    assert!(matches!(error, Error::LoadBalancer { .. }), "{error}");
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
 }
 
 #[tokio::test]

@@ -30,6 +30,27 @@ manifest_lines() {
     done
 }
 
+# lost_manifests KUBERNETES-FOLDER MARK: a line for each component whose manifest
+# is gone or empty since the upgrade of MARK began here, with its backup of that
+# upgrade, or `-`. kubeadm moves the old manifest away before it moves the new one
+# in, and when it rolls back the new one away before the old one in. An etcd that
+# has no backup may be an external one.
+lost_manifests() {
+    local kubernetes=$1 mark=$2 component backup newest
+    [ -e "$mark" ] || return 0
+    for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+        # A power cut may leave an empty file of one that was not synced.
+        [ ! -s "$kubernetes/manifests/$component.yaml" ] || continue
+        newest=
+        for backup in "$kubernetes"/tmp/kubeadm-backup-manifests*/"$component.yaml"; do
+            if [ -s "$backup" ] && [ "${backup%/*}" -nt "$mark" ]; then
+                if [ -z "$newest" ] || [ "${backup%/*}" -nt "${newest%/*}" ]; then newest=$backup; fi
+            fi
+        done
+        if [ -n "$newest" ] || [ "$component" != etcd ]; then echo "$component ${newest:--}"; fi
+    done
+}
+
 # kube_system ARGUMENT...: kubectl as the administrator; `kubernetes` is the
 # caller's.
 kube_system() {

@@ -28,29 +28,18 @@ control_plane() {
     sync "${mark%/*}"
 }
 
-# kubeadm moves the old manifest away before it moves the new one in. What was
-# stopped between the two left a component without any: its backup of this
-# upgrade comes back, and kubeadm starts over.
+# What was stopped between two moves of kubeadm left a component without any
+# manifest: its backup of this upgrade comes back, and kubeadm starts over.
 restore_lost_manifests() {
-    local kubernetes=$1 mark=$2 component backup newest
-    [ -e "$mark" ] || return 0
-    for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
-        # A power cut may leave an empty file of one that was not synced.
-        [ ! -s "$kubernetes/manifests/$component.yaml" ] || continue
-        newest=
-        for backup in "$kubernetes"/tmp/kubeadm-backup-manifests*/"$component.yaml"; do
-            if [ -s "$backup" ] && [ "${backup%/*}" -nt "$mark" ]; then
-                if [ -z "$newest" ] || [ "${backup%/*}" -nt "${newest%/*}" ]; then newest=$backup; fi
-            fi
-        done
-        if [ -n "$newest" ]; then
-            echo "kube-migrate: the manifest of $component was lost; it comes back from $newest"
-            cp -p "$newest" "$kubernetes/tmp/.$component.yaml"
-            sync "$kubernetes/tmp/.$component.yaml"
-            mv "$kubernetes/tmp/.$component.yaml" "$kubernetes/manifests/$component.yaml"
-            sync "$kubernetes/manifests"
-        fi
-    done
+    local kubernetes=$1 mark=$2 component backup
+    while read -r component backup; do
+        [ -s "$backup" ] || continue
+        echo "kube-migrate: the manifest of $component was lost; it comes back from $backup"
+        cp -p "$backup" "$kubernetes/tmp/.$component.yaml"
+        sync "$kubernetes/tmp/.$component.yaml"
+        mv "$kubernetes/tmp/.$component.yaml" "$kubernetes/manifests/$component.yaml"
+        sync "$kubernetes/manifests"
+    done <<< "$(lost_manifests "$kubernetes" "$mark")"
 }
 
 # choose KUBERNETES TARGET NODE MARK PATIENCE: sets `mode` of its caller.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use migrate_core::KubeVersion;
 
+use crate::Error;
+
 /// The components whose images carry the version of Kubernetes.
 const COMPONENTS: [&str; 3] = [
     "kube-apiserver",
@@ -18,6 +20,8 @@ pub(super) struct Installed {
     stale: bool,
     healthy: bool,
     manifests: BTreeMap<String, String>,
+    /// Components whose manifest was lost, with the backup that is there.
+    lost: BTreeMap<String, Option<String>>,
 }
 
 impl Installed {
@@ -34,10 +38,28 @@ impl Installed {
                     let image = (*image).to_owned();
                     read.manifests.insert((*component).to_owned(), image);
                 }
+                ["lost", component, backup] => {
+                    let backup = (*backup != "-").then(|| (*backup).to_owned());
+                    read.lost.insert((*component).to_owned(), backup);
+                }
                 _ => {}
             }
         }
         read
+    }
+
+    /// A manifest that the upgrade under way here has lost; one without a backup
+    /// before others.
+    pub(super) fn lost_manifest(&self, node: &str) -> Option<Error> {
+        let (component, backup) = self
+            .lost
+            .iter()
+            .min_by_key(|(_, backup)| backup.is_some())?;
+        Some(Error::LostManifest {
+            node: node.to_owned(),
+            component: component.clone(),
+            backup: backup.clone(),
+        })
     }
 
     /// What of the control plane here is not at `target`.

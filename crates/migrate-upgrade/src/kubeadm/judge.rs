@@ -33,6 +33,9 @@ pub(super) fn ended(action: &Action, code: i32, log: &str, now: &Installed) -> A
     } else {
         now.kubelet_behind(&target)
     };
+    if let Some(failed) = lost_manifest(action, log, now).filter(|_| code != 0) {
+        return failed;
+    }
     match code {
         0 if behind.is_empty() => ActionStatus::Succeeded(Outcome::SameNode),
         0 => failed(
@@ -47,7 +50,10 @@ pub(super) fn ended(action: &Action, code: i32, log: &str, now: &Installed) -> A
 }
 
 /// A step that is gone without an exit code.
-pub(super) fn lost(rebooted: bool, log: &str) -> ActionStatus {
+pub(super) fn lost(action: &Action, rebooted: bool, log: &str, now: &Installed) -> ActionStatus {
+    if let Some(failed) = lost_manifest(action, log, now) {
+        return failed;
+    }
     let why = if rebooted {
         "the node was rebooted while the step ran"
     } else {
@@ -57,6 +63,17 @@ pub(super) fn lost(rebooted: bool, log: &str) -> ActionStatus {
         true,
         format!("{why}; beginning it again goes on from there{}", tail(log)),
     )
+}
+
+/// A control plane whose upgrade was stopped between two moves, also of kubeadm's
+/// own rollback.
+fn lost_manifest(action: &Action, log: &str, now: &Installed) -> Option<ActionStatus> {
+    if !matches!(action.target, Target::ControlPlane { .. }) {
+        return None;
+    }
+    let error = now.lost_manifest(action.target.name())?;
+    let resumable = error.is_resumable();
+    Some(failed(resumable, format!("{error}{}", tail(log))))
 }
 
 fn kubeadm_failed(log: &str, is_control_plane: bool, behind: &[String]) -> ActionStatus {

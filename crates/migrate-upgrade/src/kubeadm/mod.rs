@@ -316,7 +316,8 @@ impl Kubeadm {
 
     /// What is on a node now.
     async fn look(&self, node: &str) -> Result<Installed, Error> {
-        let script = Script::new(format!("{COMMON}\n{LOOK}\nlook \"$@\"\n")).arg(&self.layout.root);
+        let script = Script::new(format!("{COMMON}\n{LOOK}\nlook \"$@\"\n"))
+            .args([&self.layout.root, &self.layout.state]);
         let output = self.shell.run(node, &script, self.options.answer).await?;
         if output.code == 0 {
             Ok(Installed::read(&output.stdout))
@@ -344,7 +345,11 @@ impl Kubeadm {
             Seen::Ended { code, log, .. } => {
                 judge::ended(action, *code, log, &self.look(node).await?)
             }
-            Seen::Lost { rebooted, log, .. } => judge::lost(*rebooted, log),
+            Seen::Lost { rebooted, log, .. } => {
+                // Whatever cannot be told now, the next attempt finds.
+                let now = self.look(node).await.unwrap_or_default();
+                judge::lost(action, *rebooted, log, &now)
+            }
         };
         Ok((seen, status, news))
     }
@@ -377,7 +382,11 @@ impl UpgradeComponents for Kubeadm {
         if !runs {
             self.clear_the_way(node, &cx.fence, attempt > 1).await?;
         }
-        Ok(self.steps.start(node, &cx.fence, &step, attempt).await?)
+        let started = self.steps.start(node, &cx.fence, &step, attempt).await;
+        if !runs && matches!(started, Err(Error::StaleEpoch { .. })) {
+            self.give_way(node, &cx.fence).await?;
+        }
+        Ok(started?)
     }
 
     async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {

@@ -3,15 +3,19 @@
 # lock_node STATE RUN EPOCH PATIENCE: held, as file 8, until the script ends.
 # Exit codes: 10 our epoch is old, 12 another one holds the lock.
 lock_node() {
-    local state=$1 run=$2 epoch=$3 patience=$4
+    take_lock "$1" "$4"
+    fence "$1" "$2" "$3"
+}
+
+# take_lock STATE PATIENCE: the lock alone, whoever asks.
+take_lock() {
     umask 077
-    mkdir -p "$state"
-    exec 8>> "$state/lock"
-    if ! flock -w "$patience" 8; then
+    mkdir -p "$1"
+    exec 8>> "$1/lock"
+    if ! flock -w "$2" 8; then
         echo 'another start holds the lock of the node'
         exit 12
     fi
-    fence "$state" "$run" "$epoch"
 }
 
 # Refuses who is older than the last one that acted here; stamps who is newer.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! lock                      held while a step is started, or the mark
-//!                           out-of-balancer is set
+//!                           out-of-balancer is set or removed
 //! step.lock                 held by the running step and all it started
 //! fence                     "EPOCH RUN": the last holder that held `lock`
 //! current                   "UNIT FOLDER" of the last step

@@ -15,7 +15,8 @@ clean() {
             age=$(($(date +%s) - $(stat --format=%Y "$record")))
             # Only names of this form: nothing else can be meant.
             while read -r name; do
-                if ! backups_in "$tmp" | grep -Fxq -- "$name"; then continue; fi
+                # No pipe: grep ends at the first hit, and what then still writes fails.
+                if ! grep -Fxq -- "$name" <<< "$(backups_in "$tmp")"; then continue; fi
                 if [ "$age" -lt "$keep" ]; then
                     echo "kept $name it is too young"
                 elif [ "$name" = "$(newest_like "$tmp" "$name")" ]; then

@@ -13,30 +13,69 @@ mark_out() {
     put "$state/out-of-balancer" "$epoch $run"
 }
 
-# forget_out STATE
+# forget_out STATE RUN EPOCH PATIENCE: removes the mark: forgotten, gone (there
+# was none), or newer (that of a newer holder, which is never touched) and whose.
+# Exit codes: those of lock_node.
 forget_out() {
-    rm -f "$1/out-of-balancer"
-    sync "$1"
+    local state=$1 run=$2 epoch=$3 patience=$4
+    take_lock "$state" "$patience"
+    case $(mark_of "$state" "$epoch") in
+        none) echo gone ;;
+        newer) echo "newer $(< "$state/out-of-balancer")" ;;
+        *)
+            fence "$state" "$run" "$epoch"
+            rm -f "$state/out-of-balancer"
+            sync "$state"
+            echo forgotten
+            ;;
+    esac
 }
 
-# outside ROOT STATE EPOCH: in, held (not to be put back now), serving, or dead
-# and why.
-outside() {
-    local kubernetes=$1/etc/kubernetes state=$2 epoch=$3 held=0 said
-    if [ ! -e "$state/out-of-balancer" ]; then
-        echo in
+# mark_of STATE EPOCH: none, ours (of this holder or an older one) or newer. One
+# that cannot be read is nobody's to remove but that of the last holder here.
+mark_of() {
+    local marked=
+    if [ ! -e "$1/out-of-balancer" ]; then
+        echo none
         return
     fi
-    if [ -e "$state/fence" ]; then read -r held _ < "$state/fence" || true; fi
-    if [ "$held" -gt "$epoch" ]; then
-        echo held
-    elif [ -e "$state/step.lock" ] && ! (flock -n 9) 9>> "$state/step.lock"; then
-        echo held
-    elif said=$(api_server_serves "$kubernetes" 2>&1); then
-        echo serving
-    else
+    read -r marked _ < "$1/out-of-balancer" || true
+    if [[ $marked =~ ^[0-9]+$ ]] && [ "$marked" -gt "$2" ]; then echo newer; else echo ours; fi
+}
+
+# outside STATE RUN EPOCH PATIENCE ROOT: in, held (not to be put back now),
+# serving, or dead and why. Exit codes: those of lock_node.
+outside() {
+    local state=$1 run=$2 epoch=$3 patience=$4 kubernetes=$5/etc/kubernetes said
+    if ! is_ours_to_put_back "$state" "$epoch"; then return; fi
+    if ! said=$(api_server_serves "$kubernetes" 2>&1); then
         echo "dead $(tail -n 1 <<< "$said")"
+        return
     fi
+    # That took a while, in which a successor may have taken it out, and begun.
+    # Whoever comes after this look finds the mark; it is stamped as seen by us.
+    lock_node "$state" "$run" "$epoch" "$patience"
+    if is_ours_to_put_back "$state" "$epoch"; then echo serving; fi
+}
+
+# is_ours_to_put_back STATE EPOCH: if not, says why: in or held.
+is_ours_to_put_back() {
+    local state=$1 epoch=$2 held=0
+    if [ -e "$state/fence" ]; then read -r held _ < "$state/fence" || true; fi
+    case $(mark_of "$state" "$epoch") in
+        none) echo in ;;
+        newer) echo held ;;
+        *)
+            if [ "$held" -gt "$epoch" ]; then
+                echo held
+            elif [ -e "$state/step.lock" ] && ! (flock -n 9) 9>> "$state/step.lock"; then
+                echo held
+            else
+                return 0
+            fi
+            ;;
+    esac
+    return 1
 }
 
 # api_server_serves KUBERNETES-FOLDER: this node's own, whatever its balancer

@@ -29,6 +29,16 @@ enum Outside {
     Dead(String),
 }
 
+/// What became of the mark of a node that its API server is out.
+enum Mark {
+    /// It is removed.
+    Forgotten,
+    /// There was none.
+    Gone,
+    /// It is that of a newer holder, named here, and stays.
+    Newer(String),
+}
+
 impl Kubeadm {
     /// Makes a node ready to be touched. Nothing happens on one without an API
     /// server; `again` as in [`State::judge`].
@@ -93,17 +103,30 @@ impl Kubeadm {
         let Some(balancer) = &self.balancer else {
             return Ok(());
         };
-        let text = format!("{FILES}\n{FENCE}\n{MEMBER}\nmark_out \"$@\"\n");
-        let output = self.steps.fenced(node, fence, &Script::new(text)).await?;
+        let script = member_script("mark_out");
+        let output = self.steps.fenced(node, fence, &script).await?;
         if output.code != 0 {
             return Err(unreadable(node, UNKNOWN, &output));
         }
         let is_new = output.stdout.trim() == "now";
         let standing = balancer.quiesce(node).await?;
         if is_new && standing == Standing::WasOut {
-            self.forget_out(node).await?;
+            self.forget_own(node, fence).await?;
         }
         Ok(())
+    }
+
+    /// A newer holder has come between our taking the API server of a node out
+    /// and the start of our step. Ours may have been the later word of the two to
+    /// the load balancer: where nobody remembers it as out, it goes in again.
+    pub(super) async fn give_way(&self, node: &str, fence: &Fence) -> Result<(), Error> {
+        let Some(balancer) = &self.balancer else {
+            return Ok(());
+        };
+        match self.forget_out(node, fence).await? {
+            Mark::Gone => balancer.restore(node).await,
+            Mark::Forgotten | Mark::Newer(_) => Ok(()),
+        }
     }
 
     /// Puts the API server of a node back before it is said that nothing runs
@@ -168,10 +191,8 @@ impl Kubeadm {
         let Some(balancer) = &self.balancer else {
             return Ok(Outside::In);
         };
-        let script = Script::new(format!("{COMMON}\n{MEMBER}\noutside \"$@\"\n"))
-            .args([&self.layout.root, &self.layout.state])
-            .arg(fence.epoch.to_string());
-        let output = self.shell.run(node, &script, self.options.answer).await?;
+        let script = member_script("outside").arg(&self.layout.root);
+        let output = self.steps.fenced(node, fence, &script).await?;
         let said = output.stdout.trim();
         let outside = match said.split_once(' ').unwrap_or((said, "")) {
             _ if output.code != 0 => None,
@@ -184,19 +205,44 @@ impl Kubeadm {
         let outside = outside.ok_or_else(|| unreadable(node, UNKNOWN, &output))?;
         if matches!(outside, Outside::Serving) {
             balancer.restore(node).await?;
-            self.forget_out(node).await?;
+            self.forget_own(node, fence).await?;
         }
         Ok(outside)
     }
 
-    async fn forget_out(&self, node: &str) -> Result<(), Error> {
-        let script = Script::new(format!("{MEMBER}\nforget_out \"$@\"\n")).arg(&self.layout.state);
-        let output = self.shell.run(node, &script, self.options.answer).await?;
-        match output.code {
-            0 => Ok(()),
+    /// As [`forget_out`](Self::forget_out); that we were superseded is an error.
+    async fn forget_own(&self, node: &str, fence: &Fence) -> Result<(), Error> {
+        match self.forget_out(node, fence).await? {
+            Mark::Forgotten | Mark::Gone => Ok(()),
+            Mark::Newer(held) => Err(Error::StaleEpoch {
+                node: node.to_owned(),
+                epoch: fence.epoch,
+                held,
+            }),
+        }
+    }
+
+    /// Removes the mark of a node, by compare-and-set under the node's lock: one
+    /// that a newer holder has set stays.
+    async fn forget_out(&self, node: &str, fence: &Fence) -> Result<Mark, Error> {
+        let script = member_script("forget_out");
+        let output = self.steps.fenced(node, fence, &script).await?;
+        let said = output.stdout.trim();
+        let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
+        match word {
+            _ if output.code != 0 => Err(unreadable(node, UNKNOWN, &output)),
+            "forgotten" => Ok(Mark::Forgotten),
+            "gone" => Ok(Mark::Gone),
+            "newer" => Ok(Mark::Newer(rest.to_owned())),
             _ => Err(unreadable(node, UNKNOWN, &output)),
         }
     }
+}
+
+/// A script that calls `function` of ours by [`fenced`](crate::unit::Steps::fenced).
+fn member_script(function: &str) -> Script {
+    let text = format!("{COMMON}\n{FILES}\n{FENCE}\n{MEMBER}\n{function} \"$@\"\n");
+    Script::new(text)
 }
 
 #[cfg(test)]

@@ -17,9 +17,22 @@ struct Balancer {
     calls: Mutex<Vec<String>>,
     is_out: Mutex<bool>,
     refuses: bool,
+    /// What happens while it is asked, once.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Balancer {
+    fn meanwhile(&self, happens: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(happens));
+    }
+
+    fn let_happen(&self) {
+        let happens = self.meanwhile.lock().unwrap().take();
+        if let Some(happens) = happens {
+            happens();
+        }
+    }
+
     fn calls(&self) -> String {
         self.calls.lock().unwrap().join(" ")
     }
@@ -35,6 +48,7 @@ impl ApiServerBackend for Balancer {
             let member = member.to_owned();
             return Err(Error::LoadBalancer { member, said });
         }
+        self.let_happen();
         let was_out = std::mem::replace(&mut *self.is_out.lock().unwrap(), true);
         Ok(if was_out {
             Standing::WasOut
@@ -46,6 +60,7 @@ impl ApiServerBackend for Balancer {
     async fn restore(&self, member: &str) -> Result<(), Error> {
         assert_eq!(member, CP);
         self.calls.lock().unwrap().push("restore".to_owned());
+        self.let_happen();
         *self.is_out.lock().unwrap() = false;
         Ok(())
     }
@@ -191,6 +206,85 @@ async fn what_somebody_else_took_out_stays_out_and_a_refusal_begins_nothing() {
     let error = cp.driver.take_out(CP, &cx().fence).await.unwrap_err();
     assert!(matches!(error, Error::NodeBusy { .. }), "{error}");
     assert_eq!(balancer.calls(), "");
+}
+
+const SUCCESSOR: &str = "4 next\n";
+
+/// What a successor's taking out leaves on the node of `state`.
+fn taken_out_by_a_successor(state: &std::path::Path) {
+    std::fs::write(state.join("fence"), SUCCESSOR).unwrap();
+    std::fs::write(state.join("out-of-balancer"), SUCCESSOR).unwrap();
+}
+
+#[tokio::test]
+async fn the_mark_of_a_successor_is_never_touched() {
+    // It comes first: the superseded one leaves everything to it, also where
+    // nothing but the mark tells.
+    let balancer = Arc::new(Balancer::default());
+    let cp = with(Node::new(true), &balancer);
+    cp.driver.take_out(CP, &cx().fence).await.unwrap();
+    taken_out_by_a_successor(&cp.path("state"));
+    for _ in 0..2 {
+        let _ = cp.driver.probe(&cx(), &member()).await;
+        let forgotten = cp.driver.forget_out(CP, &cx().fence).await.unwrap();
+        assert!(matches!(forgotten, Mark::Newer(by) if by == SUCCESSOR.trim()));
+        assert_eq!(cp.read("state/out-of-balancer"), SUCCESSOR);
+        std::fs::write(cp.path("state/fence"), "3 run\n").unwrap();
+    }
+    assert_eq!(balancer.calls(), "quiesce");
+
+    // It comes while the superseded one asks the API server.
+    let balancer = Arc::new(Balancer::default());
+    let cp = with(Node::new(true), &balancer);
+    cp.driver.take_out(CP, &cx().fence).await.unwrap();
+    let state = cp.path("state").display().to_string();
+    cp.write(
+        "meanwhile",
+        &format!("echo 4 next | tee '{state}/fence' > '{state}/out-of-balancer'"),
+    );
+    let error = cp.driver.probe(&cx(), &member()).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Conflict, "{error}");
+    assert_eq!(cp.read("state/out-of-balancer"), SUCCESSOR);
+    assert_eq!(balancer.calls(), "quiesce");
+
+    // It comes while the superseded one puts back.
+    let balancer = Arc::new(Balancer::default());
+    let cp = with(Node::new(true), &balancer);
+    cp.driver.take_out(CP, &cx().fence).await.unwrap();
+    let state = cp.path("state");
+    balancer.meanwhile(move || taken_out_by_a_successor(&state));
+    let error = cp.driver.probe(&cx(), &member()).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Conflict, "{error}");
+    assert_eq!(cp.read("state/out-of-balancer"), SUCCESSOR);
+}
+
+#[tokio::test]
+async fn a_superseded_holder_leaves_nobody_out_and_its_mark_goes_to_the_successor() {
+    // A successor takes the API server out, upgrades and puts it back while the
+    // superseded one waits for the balancer: nobody would remember that one.
+    let balancer = Arc::new(Balancer::default());
+    let cp = with(Node::new(true), &balancer);
+    let state = cp.path("state");
+    balancer.meanwhile(move || {
+        std::fs::write(state.join("fence"), SUCCESSOR).unwrap();
+        std::fs::remove_file(state.join("out-of-balancer")).unwrap();
+    });
+    let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Conflict, "{error}");
+    assert_eq!(balancer.calls(), "quiesce restore");
+    assert_eq!(cp.read("kubeadm-calls"), "");
+
+    // The mark of an older holder is the successor's to remove, never again ours.
+    let balancer = Arc::new(Balancer::default());
+    let cp = with(Node::new(true), &balancer);
+    cp.driver.take_out(CP, &cx().fence).await.unwrap();
+    let next = cx_of("next", 4);
+    cp.driver.probe(&next, &member()).await.unwrap();
+    assert_eq!(cp.read("state/out-of-balancer"), "");
+    assert_eq!(balancer.calls(), "quiesce restore");
+    let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Conflict, "{error}");
+    assert_eq!(balancer.calls(), "quiesce restore");
 }
 
 #[tokio::test]

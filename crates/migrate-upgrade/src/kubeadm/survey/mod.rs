@@ -6,7 +6,8 @@ mod releases;
 
 use async_trait::async_trait;
 use migrate_core::{
-    Clock, Finding, KubeVersion, PrepareEnvironment, StepContext, StepError, StepInput, StepReport,
+    Clock, Finding, KubeVersion, Node, PrepareEnvironment, Role, StepContext, StepError, StepInput,
+    StepReport,
 };
 
 use super::{COMMON, Kubeadm, PACKAGES, release};
@@ -65,10 +66,27 @@ impl Kubeadm {
         }
         findings
     }
+
+    /// What [`ApiServerBackend::examine`](crate::ApiServerBackend::examine) says of
+    /// the load balancer, if one is known and a control-plane node is still to be
+    /// changed. Changes nothing.
+    pub async fn examine_balancer(&self, input: &StepInput) -> Vec<Finding> {
+        let is_to_change =
+            |node: &Node| node.role == Role::ControlPlane && input.is_to_change(node);
+        match &self.balancer {
+            Some(balancer) if input.model.nodes.iter().any(is_to_change) => {
+                let members = input.model.control_plane.iter();
+                let members: Vec<String> = members.map(|member| member.name.clone()).collect();
+                balancer.examine(&members).await
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Surveys the nodes that are not at the target yet, and all control-plane
-/// nodes. A dry run runs no command on a node, so that it finds nothing here.
+/// nodes; and, while one of these is still to be changed, their load balancer,
+/// if one is known. A dry run runs no command on a node, so that it finds nothing here.
 #[async_trait]
 impl PrepareEnvironment for Kubeadm {
     async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<StepReport, StepError> {
@@ -76,13 +94,16 @@ impl PrepareEnvironment for Kubeadm {
         if input.dry_run || input.way_back.is_some() {
             return Ok(StepReport::default());
         }
-        let is_concerned = |node: &&migrate_core::Node| {
-            node.role == migrate_core::Role::ControlPlane || input.is_to_change(node)
-        };
+        let is_concerned =
+            |node: &&Node| node.role == Role::ControlPlane || input.is_to_change(node);
         let nodes = input.model.nodes.iter().filter(is_concerned);
         let names: Vec<String> = nodes.map(|node| node.name.clone()).collect();
         let cancelled = std::pin::pin!(cx.cancel.cancelled());
-        let survey = std::pin::pin!(self.survey(&names, &input.target, &*cx.clock));
+        let survey = std::pin::pin!(async {
+            let mut found = self.survey(&names, &input.target, &*cx.clock).await;
+            found.extend(self.examine_balancer(input).await);
+            found
+        });
         match futures::future::select(cancelled, survey).await {
             futures::future::Either::Left(_) => Err(Error::Cancelled.into()),
             futures::future::Either::Right((findings, _)) => Ok(StepReport::new(findings)),

@@ -66,8 +66,19 @@ pub(super) struct Cluster {
     pub(super) has_corefile: Option<bool>,
     /// Deployments that are labelled as the cluster's DNS.
     pub(super) dns: Option<Vec<Deployment>>,
+    /// The API servers there are; empty where they could not be listed.
+    pub(super) api_servers: Vec<ApiServer>,
     /// Address of each member of an external etcd, and its version.
     pub(super) etcd: Vec<(String, String)>,
+}
+
+/// A static pod of an API server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct ApiServer {
+    pub(super) node: String,
+    /// The address of its node.
+    pub(super) address: String,
+    pub(super) image: String,
 }
 
 /// A Deployment of the cluster's DNS.
@@ -135,6 +146,7 @@ impl Cluster {
             "kubelet-config" => add_line(self.kubelet_gates.get_or_insert_default(), rest),
             "coredns-config" => self.has_corefile = Some(!rest.is_empty()),
             "coredns" => self.dns.get_or_insert_default().extend(deployment(rest)),
+            "api-server" => self.api_servers.extend(api_server(rest)),
             "etcd-version" => self.etcd.extend(pair(rest)),
             _ => {}
         }
@@ -158,6 +170,15 @@ fn deployment(line: &str) -> Option<Deployment> {
         name: words.next().filter(|name| !name.is_empty())?,
         image: words.next()?,
         managed_by: words.next().unwrap_or_default(),
+    })
+}
+
+fn api_server(line: &str) -> Option<ApiServer> {
+    let mut words = line.split(' ').map(str::to_owned);
+    Some(ApiServer {
+        node: words.next().filter(|node| !node.is_empty())?,
+        address: words.next()?,
+        image: words.next().filter(|image| !image.is_empty())?,
     })
 }
 

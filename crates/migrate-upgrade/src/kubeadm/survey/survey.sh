@@ -2,6 +2,10 @@
 DEPLOYMENTS='{range .items[*]}{.metadata.name}{" "}{.spec.template.spec.containers[0].image}{" "}'
 DEPLOYMENTS+='{.metadata.labels.app\.kubernetes\.io/managed-by}{"\n"}{end}'
 
+# Node, address and image of each API server.
+API_SERVERS='{range .items[*]}{.spec.nodeName}{" "}{.status.hostIP}{" "}'
+API_SERVERS+='{.spec.containers[0].image}{"\n"}{end}'
+
 # survey ROOT TARGET REVISION PATCHES: what an upgrade could trip over, a line
 # each. Changes nothing.
 survey() {
@@ -116,6 +120,9 @@ look_at_cluster() {
         echo kubeadm-config
         sed 's/^/kubeadm-config /' <<< "$text"
         if grep -q '^ *external:' <<< "$text"; then look_at_external_etcd "$kubernetes"; fi
+    fi
+    if text=$(kube_system get pods -l component=kube-apiserver -o "jsonpath=$API_SERVERS"); then
+        sed -n 's/^./api-server &/p' <<< "$text"
     fi
     if text=$(kube_system get configmap kubelet-config -o 'jsonpath={.data.kubelet}'); then
         echo kubelet-config

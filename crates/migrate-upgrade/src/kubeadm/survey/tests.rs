@@ -37,8 +37,14 @@ coredns
 coredns coredns r.local/coredns/coredns:v1.14.6@sha256:ab 
 ";
 
-/// A control-plane node at v1.36.3, one line changed from what is well.
+/// What is found on a control-plane node at v1.36.3, one line changed from what is
+/// well.
 fn found_with(old: &str, new: &str) -> Vec<Finding> {
+    judged("cp-1", &found_text(old, new), "v1.37.2")
+}
+
+/// What such a node says.
+fn found_text(old: &str, new: &str) -> String {
     let external = "\"externallyManaged\": true";
     let here = external.replace("true", "false");
     let certificates = CERTIFICATES.replace('\n', "").replace(external, &here);
@@ -55,7 +61,7 @@ fn found_with(old: &str, new: &str) -> Vec<Finding> {
     );
     let changed = text.replacen(old, new, 1);
     assert!(old == new || changed != text, "{old} is not in {text}");
-    judged("cp-1", &changed, "v1.37.2")
+    changed
 }
 
 /// What a survey's text means; the way to the node took no time.

@@ -127,6 +127,11 @@ const PROGRAMS: &[(&str, &str)] = &[
             done
         fi
         if [ -e "$w/kubeadm-uploads" ]; then echo "$version" > "$w/cluster-version"; fi
+        if [ -e "$w/kubeadm-loses" ]; then
+            mkdir -p "$w/root/etc/kubernetes/tmp/kubeadm-backup-manifests-9"
+            mv "$w/root/etc/kubernetes/manifests/$(< "$w/kubeadm-loses").yaml" \
+                "$w/root/etc/kubernetes/tmp/kubeadm-backup-manifests-9/"
+        fi
         if [ -e "$w/kubeadm-fails" ]; then cat "$w/kubeadm-fails" >&2; exit 1; fi
         for manifest in "$w"/root/etc/kubernetes/manifests/*.yaml; do
             [ -e "$manifest" ] || continue
@@ -141,7 +146,9 @@ const PROGRAMS: &[(&str, &str)] = &[
             *'--raw /version'*)
                 echo "$*" >> "$w/kubectl-calls"
                 cat "$w/etcd-version" ;;
-            *--raw*) [ ! -e "$w/api-is-down" ] || { echo "$w: refused" >&2; exit 1; } ;;
+            *--raw*) [ ! -e "$w/meanwhile" ] || . "$w/meanwhile"
+                [ ! -e "$w/api-is-down" ] || { echo "$w: refused" >&2; exit 1; } ;;
+            *hostIP*) cat "$w/api-servers" 2> /dev/null ;;
             *'get pods'*) cat "$w/servers" 2> /dev/null ;;
             *'get configmap kubelet-config'*) cat "$w/kubelet-config" 2> /dev/null ;;
             *'get configmap coredns'*) echo configmap/coredns ;;

@@ -40,6 +40,22 @@ async fn a_survey_reads_a_node_and_reports_one_that_does_not_answer() {
 }
 
 #[tokio::test]
+async fn a_scheduler_that_goes_to_an_older_api_server_is_a_blocker() {
+    let cp = Node::new(true);
+    cp.write(
+        "root/etc/kubernetes/scheduler.conf",
+        "    server: https://10.0.0.2:6443\n",
+    );
+    cp.write(
+        "api-servers",
+        "cp-1 10.0.0.1 r.local/kube-apiserver:v1.36.3\ncp-2 10.0.0.2 r.local/kube-apiserver:v1.36.3\n",
+    );
+    let found = survey(&cp, "v1.37.2").await;
+    let elsewhere = found.iter().find(|found| found.code == "KM-KUBEADM-010");
+    assert!(elsewhere.is_some_and(Finding::blocks), "{found:?}");
+}
+
+#[tokio::test]
 async fn what_a_worker_is_set_to_is_read() {
     let worker = Node::new(false);
     assert_eq!(codes(&worker, "v1.37.2").await, [""; 0]);

@@ -81,3 +81,36 @@ async fn nothing_is_installed_that_was_not_there() {
     assert_eq!(worker.upgrade(&back).await, DONE, "{}", worker.log());
     assert_eq!(worker.read("installed/kubelet").trim(), "1.36.3-1.1");
 }
+
+#[tokio::test]
+async fn a_manifest_that_is_lost_in_kubeadms_own_rollback_is_named_and_comes_back() {
+    let cp = Node::new(true);
+    cp.write("kubeadm-loses", "kube-scheduler");
+    cp.write(
+        "kubeadm-fails",
+        "rolled the state back to pre-upgrade state",
+    );
+    let (retryable, reason) = cp.failure(&member()).await;
+    let says = "node cp-1: the manifest of kube-scheduler is lost";
+    assert!(retryable && reason.starts_with(says), "{reason}");
+    let backup = "tmp/kubeadm-backup-manifests-9/kube-scheduler.yaml and goes on";
+    assert!(reason.contains(backup), "{reason}");
+    // Without its backup nothing here brings it back.
+    let tmp = cp.path("root/etc/kubernetes/tmp");
+    std::fs::rename(&tmp, cp.path("away")).unwrap();
+    let status = cp.driver.probe(&cx(), &member()).await.unwrap();
+    let ActionStatus::Failed { retryable, reason } = status else {
+        panic!("{status:?}");
+    };
+    assert!(!retryable && reason.contains("has no backup"), "{reason}");
+    std::fs::rename(cp.path("away"), &tmp).unwrap();
+    for file in ["kubeadm-loses", "kubeadm-fails"] {
+        std::fs::remove_file(cp.path(file)).unwrap();
+    }
+    assert_eq!(cp.upgrade(&member()).await, DONE, "{}", cp.log());
+    let log = cp.log();
+    assert!(
+        log.contains("the manifest of kube-scheduler was lost"),
+        "{log}"
+    );
+}

@@ -1,6 +1,7 @@
 //! What a survey means for an upgrade. Pure.
 
 mod addons;
+mod endpoints;
 mod machine;
 mod settings;
 
@@ -18,7 +19,6 @@ const EXTERNAL_AUTHORITY: &str = "KM-KUBEADM-006";
 const NO_ROOM: &str = "KM-KUBEADM-007";
 const MIXED: &str = "KM-KUBEADM-008";
 const CGROUP_V1: &str = "KM-KUBEADM-009";
-const ELSEWHERE: &str = "KM-KUBEADM-010";
 const UNREAD: &str = "KM-KUBEADM-011";
 
 /// What is left of a certificate that is said to expire soon: 30 days.
@@ -143,19 +143,7 @@ pub(super) fn judge(
             "a run to the version it was going to goes on from there",
         ));
     }
-    for (file, server) in &survey.servers {
-        if !is_own(host(server), &survey.addresses) {
-            found.push(finding(
-                ELSEWHERE,
-                Severity::Warning,
-                format!(
-                    "{file}.conf goes to {server}, which is no address of the node: with several \
-                     API servers it may meet an older one, which the skew policy does not allow"
-                ),
-                "let it go to the API server of its own node",
-            ));
-        }
-    }
+    found.extend(endpoints::judge(node, survey, asked));
     found
 }
 
@@ -212,18 +200,4 @@ fn lifetime(certificate: &Certificate) -> Option<(&'static str, Severity, String
 fn tag(image: &str) -> &str {
     let image = image.split('@').next().unwrap_or_default();
     image.rsplit_once(':').map_or(image, |(_, tag)| tag)
-}
-
-/// The host of `https://HOST:PORT`, without the brackets of IPv6.
-fn host(server: &str) -> &str {
-    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let rest = rest.split('/').next().unwrap_or_default();
-    match rest.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => rest.split(':').next().unwrap_or_default(),
-    }
-}
-
-fn is_own(host: &str, addresses: &[String]) -> bool {
-    matches!(host, "127.0.0.1" | "::1" | "localhost") || addresses.iter().any(|own| own == host)
 }

@@ -253,3 +253,58 @@ fn the_machine_is_looked_at() {
         "/p is not on the node",
     );
 }
+
+#[test]
+fn who_goes_through_the_balancer_is_judged_by_the_skew_policy() {
+    use Severity::{Blocker, Warning};
+    let config = "kubeadm-config controlPlaneEndpoint: lb.example:6443\nkubeadm-config etcd:";
+    let servers = |others: &[(&str, &str)]| -> String {
+        let line = |node: &str, address: &str, version: &str| {
+            format!("api-server {node} {address} r.local/kube-apiserver:{version}\n")
+        };
+        let mut text = line("cp-1", "10.0.0.1", "v1.36.3");
+        for (at, (node, version)) in others.iter().enumerate() {
+            text += &line(node, &format!("10.0.0.{}", at + 2), version);
+        }
+        text
+    };
+    let found = |server: &str, others: &[(&str, &str)], target: &str| {
+        let text = found_text("https://10.0.0.1:6443", server);
+        let text = text.replacen("kubeadm-config etcd:", config, 1) + &servers(others);
+        let found = judged("cp-1", &text, target);
+        let of = |finding: Finding| (finding.code, finding.severity, finding.evidence);
+        let mut found: Vec<_> = found.into_iter().map(of).collect();
+        found.retain(|(code, ..)| code.ends_with("-010") || code.ends_with("-028"));
+        found
+    };
+    let is = |found: &[(String, Severity, String)], code: &str, severity: Severity| {
+        assert_eq!(found.len(), 1, "{found:?}");
+        let (found_code, found_severity, evidence) = &found[0];
+        assert_eq!(
+            (&**found_code, *found_severity),
+            (code, severity),
+            "{evidence}"
+        );
+    };
+    let old = [("cp-2", "v1.36.3"), ("cp-3", "v1.36.3")];
+    let balancer = "https://lb.example:6443";
+    assert_eq!(found("https://10.0.0.1:6443", &old, "v1.37.2"), []);
+    // It would be newer than the two that come later.
+    is(&found(balancer, &old, "v1.37.2"), "KM-KUBEADM-010", Blocker);
+    is(
+        &found("https://10.0.0.3:6443", &old, "v1.37.2"),
+        "KM-KUBEADM-010",
+        Blocker,
+    );
+    // Another patch, others that are there already, or no others: allowed.
+    let new = [("cp-2", "v1.37.2"), ("cp-3", "v1.37.2")];
+    is(&found(balancer, &old, "v1.36.9"), "KM-KUBEADM-010", Warning);
+    is(&found(balancer, &new, "v1.37.2"), "KM-KUBEADM-010", Warning);
+    is(&found(balancer, &[], "v1.37.2"), "KM-KUBEADM-010", Warning);
+    // Nobody knows that one.
+    is(
+        &found("https://10.9.9.9:6443", &old, "v1.37.2"),
+        "KM-KUBEADM-028",
+        Warning,
+    );
+}
