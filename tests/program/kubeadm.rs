@@ -238,11 +238,7 @@ async fn a_check_asks_every_node_and_the_balancer_and_leaves_nothing_behind() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
     let found: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(
-        found["findings"].as_array().map(Vec::len).is_some(),
-        true,
-        "{said}"
-    );
+    assert!(found["findings"].is_array(), "{said}");
     assert!(said.contains("KM-KUBEADM-009"), "{said}");
 }
 
