@@ -28,17 +28,9 @@ pub(crate) async fn execute(
     let fence = Fence::without_lease(env.run.clone());
     let context = StepContext::new(Arc::clone(&env.clock), fence);
     let preflight = Preflight::new(env.client.clone());
-    let mut found = plan.findings.clone();
-    let mut add = |more: Vec<Finding>| {
-        for finding in more {
-            if !found.contains(&finding) {
-                found.push(finding);
-            }
-        }
-    };
-    add(preflight.run(&context, &input).await?.findings);
+    let mut checked = preflight.run(&context, &input).await?.findings;
     if let Some(trial) = run::trial(env) {
-        add(trial.run(&context, &input).await?.findings);
+        checked.extend(trial.run(&context, &input).await?.findings);
     }
     if let Some(driver) = &env.kubeadm {
         let by_job = nodes::by_job(cli, &input.model)?;
@@ -48,9 +40,11 @@ pub(crate) async fn execute(
         };
         let asked = input.model.nodes.iter().filter(is_asked);
         let names: Vec<String> = asked.map(|node| node.name.clone()).collect();
-        add(driver.survey(&names, &input.target, &*env.clock).await);
-        add(driver.examine_balancer(&input).await);
+        checked.extend(driver.survey(&names, &input.target, &*env.clock).await);
+        checked.extend(driver.examine_balancer(&input).await);
     }
+    let mut found = Finding::merged(&plan.findings, checked);
+    found.extend(env.policy.unmatched_waivers(&found));
     env.policy.mark_waived(&mut found);
     found.sort_by_cached_key(|finding| {
         let place = (finding.code.clone(), finding.object.clone());

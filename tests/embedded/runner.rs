@@ -121,8 +121,8 @@ async fn where_the_pod_is_now_counts_not_where_the_plan_has_it() {
         node: Some(node.clone()),
     };
     assert_eq!(run.inputs[0].input, seen);
-    let drains = run.begun.iter().filter(|it| it.phase == Phase::Drain);
-    assert_eq!(drains.last().unwrap().target.name(), node);
+    let mut drains = run.begun.iter().filter(|it| it.phase == Phase::Drain);
+    assert_eq!(drains.next_back().unwrap().target.name(), node);
     obeys_the_replay_law(journal.entries()).unwrap();
 }
 

@@ -18,11 +18,8 @@ async fn told(cp: &Node, action: &Action) -> Vec<String> {
         other => panic!("{other:?}"),
     }));
     cp.driver.begin(&cx, action).await.unwrap();
-    loop {
-        match cp.driver.probe(&cx, action).await.unwrap() {
-            ActionStatus::Running => tokio::time::sleep(Duration::from_millis(10)).await,
-            _ => break,
-        }
+    while cp.driver.probe(&cx, action).await.unwrap() == ActionStatus::Running {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let _ = cp.driver.probe(&cx, action).await.unwrap();
     let lines = lines.lock().unwrap();
