@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use migrate_core::steps::{StepInput, StepReport};
 use migrate_core::{
-    CanaryPod, Clock, Fence, Moment, Policy, PrepareEnvironment, StepContext, StepErrorKind,
-    TryNode,
+    CanaryPod, Fence, Moment, Policy, PrepareEnvironment, StepContext, StepErrorKind, TryNode,
 };
 use migrate_kube::{TokioClock, observe};
 use migrate_sim::api::AccessRule;
@@ -34,11 +33,7 @@ async fn cluster() -> SimCluster {
 }
 
 fn node(at: usize) -> String {
-    Pool::new("general", 2)
-        .node_names()
-        .into_iter()
-        .nth(at)
-        .unwrap()
+    Pool::new("general", 2).node_names().nth(at).unwrap()
 }
 
 fn context(cluster: &SimCluster) -> StepContext {
