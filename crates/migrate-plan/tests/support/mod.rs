@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub(crate) mod judge;
+mod scenario;
 pub(crate) mod world;
 
 use migrate_core::{

@@ -1,0 +1,104 @@
+//! What kind of cluster and what kind of day a world is of.
+
+use std::time::Duration;
+
+use migrate_core::{ClusterModel, OnDeadline, Policy};
+
+use super::{Cluster, Random, addons};
+
+/// What kind of cluster and what kind of day.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) members: usize,
+    pub(crate) control_plane_nodes: usize,
+    pub(crate) control_plane_nodes_first: bool,
+    /// Seconds.
+    pub(crate) soak: u64,
+    pub(crate) max_failed: u32,
+    /// An addon at each point, two after the control plane, and the second backup.
+    pub(crate) tasks: bool,
+    /// Begins only from 9 to 11.
+    pub(crate) windows: bool,
+    /// Nodes and width of each pool.
+    pub(crate) pools: Vec<(usize, u32)>,
+    /// Replicas, and allowance of a real budget if it has one.
+    pub(crate) workloads: Vec<(usize, Option<i32>)>,
+    pub(crate) canary: bool,
+    /// The runner is on one of the nodes; where there is noise, it also moves.
+    pub(crate) runner: bool,
+    pub(crate) skip: bool,
+    /// Chances in per cent, per action or per event.
+    pub(crate) retry: u64,
+    pub(crate) fail: u64,
+    pub(crate) replace: u64,
+    /// Drains that are put off because another node of the pool is away.
+    pub(crate) defer: u64,
+    pub(crate) noise: u64,
+    /// Nodes that are found to be others, or gone, when they are to be upgraded.
+    pub(crate) lose: u64,
+    /// Feed budget states as a cluster would show them.
+    pub(crate) budget_status: bool,
+    /// Aborts after so many turns, 0 being before the start.
+    pub(crate) abort: Option<u64>,
+    /// Poll at `wake_at`, or only when something happens anyway.
+    pub(crate) punctual: bool,
+}
+
+/// The cluster, and the policy that goes with it.
+pub(super) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel, Policy) {
+    let mut cluster = Cluster::new();
+    for member in 0..scenario.members {
+        cluster = cluster.member(&format!("member-{member}"));
+    }
+    let mut policy = Policy::default();
+    policy.pools.canary = scenario.canary;
+    policy.deadlines.then = if scenario.skip {
+        OnDeadline::Skip
+    } else {
+        OnDeadline::Stop
+    };
+    policy.rollout.control_plane_nodes_first = scenario.control_plane_nodes_first;
+    policy.rollout.canary_soak = Duration::from_secs(scenario.soak);
+    policy.rollout.max_failed_nodes = scenario.max_failed;
+    policy.backup.after_control_plane = scenario.tasks;
+    if scenario.tasks {
+        policy.addons = addons();
+    }
+    if scenario.windows {
+        let windows = r#"[{"from": "09:00", "to": "11:00"}]"#;
+        policy.rollout.windows = serde_json::from_str(windows).unwrap();
+    }
+    cluster = cluster.pool("control-plane", scenario.control_plane_nodes);
+    let mut names: Vec<String> = (1..=scenario.control_plane_nodes)
+        .map(|node| format!("control-plane-{node}"))
+        .collect();
+    for (number, (nodes, width)) in scenario.pools.iter().enumerate() {
+        let pool = format!("pool-{number}");
+        cluster = cluster.pool(&pool, *nodes);
+        names.extend((1..=*nodes).map(|node| format!("{pool}-{node}")));
+        policy
+            .pools
+            .max_unavailable_of
+            .insert(pool, width.to_string().parse().unwrap());
+    }
+    for (number, (replicas, budget)) in scenario.workloads.iter().enumerate() {
+        let place = |_| names[random.below(names.len() as u64) as usize].clone();
+        let nodes: Vec<String> = (0..*replicas).map(place).collect();
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        let name = format!("w{number}");
+        cluster = cluster.deployment(&name, &nodes);
+        if let Some(allowed) = budget {
+            cluster = cluster.budget(&name, (*allowed).min(*replicas as i32));
+        }
+    }
+    if scenario.noise > 0 {
+        let changed = names[random.below(names.len() as u64) as usize].clone();
+        let (ready, cordoned) = (random.percent(80), random.percent(30));
+        cluster = cluster.node(&changed, |node| {
+            node.ready = ready;
+            node.unschedulable = cordoned;
+        });
+    }
+    (cluster.build(), policy)
+}
