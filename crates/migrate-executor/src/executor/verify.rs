@@ -191,7 +191,8 @@ impl Checks {
     ) -> (Option<Job>, Vec<CheckOutput>) {
         let mut outputs = Vec::new();
         self.running.retain(|key, check| {
-            let goes_on = check.deadline > now;
+            // A trial under way has a limit of its own, and takes away what it made.
+            let goes_on = check.deadline > now || check.trying;
             if !goes_on {
                 outputs.push(CheckOutput::Failed(key.clone(), check.late(key)));
             }
@@ -339,11 +340,12 @@ impl Checks {
     pub(super) fn wake_at(&self) -> Option<Moment> {
         self.running
             .values()
+            .filter(|check| !check.trying)
             .map(|check| match check.steps.front() {
                 Some(CheckStep::Compare(_)) if self.observing.is_none() => {
                     check.due.max(self.rests_until).min(check.deadline)
                 }
-                Some(CheckStep::Try(_)) if !check.trying => check.due.min(check.deadline),
+                Some(CheckStep::Try(_)) => check.due.min(check.deadline),
                 _ => check.deadline,
             })
             .min()

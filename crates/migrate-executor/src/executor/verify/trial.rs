@@ -35,6 +35,9 @@ impl Checks {
             return Vec::new();
         };
         check.trying = false;
+        if result.is_ok() {
+            check.deadline = check.deadline.max(now + check.within);
+        }
         match result {
             Ok(()) => match check.advance(self.round, now) {
                 Some(release) => release.map(CheckOutput::Release).into_iter().collect(),
