@@ -170,6 +170,7 @@ proptest! {
             replace: 0,
             defer: 0,
             noise: 0,
+            lose: 0,
             budget_status: false,
             abort: None,
             punctual: true,
