@@ -279,7 +279,9 @@ impl Drain {
         }
         for (uid, pod) in &drain.pods {
             let leaving = self.view.pod(uid).is_some_and(|pod| pod.deletion.is_some());
-            if (pod.unsettled || pod.counted) && !leaving {
+            // One that was accepted goes for certain: only a sighting ends its
+            // hold, however late that comes.
+            if pod.unsettled && !pod.counted && !leaving {
                 self.linger(uid.clone(), None);
             }
         }

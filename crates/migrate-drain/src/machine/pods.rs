@@ -26,6 +26,8 @@ impl Drain {
         if !drain.pods.contains_key(uid) {
             let mut record = PodDrain::new(pod.id.clone());
             record.tied = self.tied(&pod);
+            // An earlier drain asked it, and what came of that was not seen.
+            record.unsettled = self.ledger.is_held(uid);
             if self.lands_again(node, &pod) {
                 record.state = PodState::Staying;
             }

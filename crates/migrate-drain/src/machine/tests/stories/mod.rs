@@ -4,6 +4,7 @@ mod asking;
 mod counted;
 mod elsewhere;
 mod ending;
+mod held;
 mod moving;
 mod room;
 
