@@ -1,5 +1,6 @@
 //! Objects by name, and what is remembered of those that are gone.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::io::Seen;
@@ -81,7 +82,10 @@ impl<K: Clone + Ord, T: Clone + PartialEq> Slots<K, T> {
         }
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<&T> {
+    pub(super) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&T>
+    where
+        K: Borrow<Q>,
+    {
         self.slots.get(key).and_then(|slot| slot.value.as_ref())
     }
 

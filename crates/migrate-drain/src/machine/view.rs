@@ -287,7 +287,7 @@ impl View {
     // Nodes.
 
     pub(super) fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(&name.to_owned())
+        self.nodes.get(name)
     }
 
     pub(super) fn node_names(&self) -> Vec<String> {
