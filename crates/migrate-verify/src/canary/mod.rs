@@ -15,7 +15,7 @@ use migrate_core::{
     CanaryPod, Finding, ObjectName, PrepareEnvironment, Severity, StepContext, StepError,
     StepErrorKind, StepInput, StepReport, TryNode,
 };
-use migrate_kube::{ApiCall, Error, READ_DEADLINE, within_deadline};
+use migrate_kube::{ApiCall, Error, READ_DEADLINE, read, within_deadline};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -89,8 +89,8 @@ impl CanaryTrial {
         let selection = ListParams::default()
             .labels(&format!("{STEP_LABEL}={KIND}"))
             .fields(&format!("spec.nodeName={node}"));
-        let request = Request::new(self.path()).list(&selection);
-        let found: ObjectList<Pod> = self.ask(self.pods("list"), request).await?;
+        let (call, path) = (self.pods("list"), self.path());
+        let found = read::<ObjectList<Pod>>(&self.client, &call, &path, &selection).await?;
         Ok(found.items)
     }
 
