@@ -293,27 +293,47 @@ async fn api_is_back(plane: &ControlPlane) {
         .unwrap();
 }
 
-/// A hook's begin that was accepted is not repeated, unless a probe said since
-/// that there is nothing of it or that it failed.
+/// A hook's begin that was accepted is not repeated, unless the last probe since
+/// that call said that there is nothing of it or that it failed. Since the call,
+/// not since its end: a hook survives a kill of the program, so the next run may
+/// ask before that one has got far. Hooks leave alone what is going on already.
 fn assert_begun_once(bench: &Bench) {
-    let mut calls = bench.hook_calls();
-    // What was asked before the start is about no action of the run.
-    calls.retain(|call| !call.action.starts_with("preflight."));
-    let mut accepted: BTreeMap<&str, usize> = BTreeMap::new();
-    for call in &calls {
-        let begun = accepted.entry(&call.action).or_default();
+    let mut begun: BTreeMap<&str, Begun> = BTreeMap::new();
+    let calls = bench.hook_calls();
+    for (place, call) in calls.iter().enumerate() {
+        // What was asked before the start is about no action of the run.
+        if call.action.starts_with("preflight.") {
+            continue;
+        }
+        let seen = begun.entry(&call.action).or_default();
         match (call.phase.as_str(), call.code.as_str()) {
-            ("begin", "0") => *begun += 1,
-            ("probe", "20" | "75") => *begun = 0,
+            ("begin", "0") => {
+                let allowed = match (seen.called_at, seen.absent_at) {
+                    (Some(called), Some(absent)) => absent >= called,
+                    (called, _) => called.is_none(),
+                };
+                assert!(allowed, "{} was begun twice: {calls:#?}", call.action);
+                seen.called_at = Some(call.after);
+            }
+            ("probe", "20" | "75") => seen.absent_at = Some(place),
+            ("probe", _) => seen.absent_at = None,
             _ => {}
         }
-        assert!(*begun <= 1, "{} was begun twice: {calls:#?}", call.action);
     }
     assert_eq!(
-        accepted.len(),
+        begun.len(),
         NODES + 1,
         "one action for each node and the control plane"
     );
+}
+
+/// What a hook was asked about an action: places among the ends of its calls.
+#[derive(Default)]
+struct Begun {
+    /// Where the last accepted begin was called.
+    called_at: Option<usize>,
+    /// Where the last probe ended, if it said that nothing is under way.
+    absent_at: Option<usize>,
 }
 
 /// What all runs of the program said.

@@ -34,6 +34,8 @@ pub(crate) struct HookCall {
     pub(crate) target: String,
     pub(crate) node: String,
     pub(crate) action: String,
+    /// How many calls had ended when this one was made.
+    pub(crate) after: usize,
 }
 
 impl Bench {
@@ -64,12 +66,13 @@ impl Bench {
     /// [`hook_calls`](Self::hook_calls).
     pub(crate) fn bookkeeping(&self, hook: &Path) -> PathBuf {
         let body = format!(
-            "said=$('{}'); code=$?\n\
+            "book='{}'; touch \"$book\"; after=$(wc -l < \"$book\")\n\
+             said=$('{}'); code=$?\n\
              echo \"$KUBE_MIGRATE_PHASE $code $KUBE_MIGRATE_TARGET $KUBE_MIGRATE_NODE \
-             $KUBE_MIGRATE_ACTION_ID\" >> '{}'\n\
+             $KUBE_MIGRATE_ACTION_ID $after\" >> \"$book\"\n\
              echo \"$said\"; exit $code",
-            hook.display(),
             self.path("hook-calls").display(),
+            hook.display(),
         );
         self.script("hook", &body)
     }
@@ -79,13 +82,15 @@ impl Bench {
         let book = std::fs::read_to_string(self.path("hook-calls")).unwrap_or_default();
         let call = |line: &str| {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            let [phase, code, target, node, action] = <[String; 5]>::try_from(words).unwrap();
+            let [phase, code, target, node, action, after] =
+                <[String; 6]>::try_from(words).unwrap();
             HookCall {
                 phase,
                 code,
                 target,
                 node,
                 action,
+                after: after.parse().unwrap(),
             }
         };
         book.lines().map(call).collect()
