@@ -236,7 +236,8 @@ impl Checks {
     ) -> Vec<CheckOutput> {
         self.rest(result, now, pace);
         let mut outputs = Vec::new();
-        let mut ended = Vec::new();
+        let mut passed = Vec::new();
+        let mut failed = Vec::new();
         for (key, check) in &mut self.running {
             let Some(scope) = check.compares() else {
                 continue;
@@ -256,18 +257,9 @@ impl Checks {
                     if !notes.is_empty() {
                         outputs.push(CheckOutput::Noted(notes));
                     }
-                    match check.advance(self.round, now) {
-                        Some(release) => outputs.extend(release.map(CheckOutput::Release)),
-                        None => {
-                            ended.push(key.clone());
-                            outputs.push(CheckOutput::Passed(key.clone()));
-                        }
-                    }
+                    passed.push(key.clone());
                 }
-                Verdict::Fail { findings } => {
-                    ended.push(key.clone());
-                    outputs.push(CheckOutput::Failed(key.clone(), findings));
-                }
+                Verdict::Fail { findings } => failed.push((key.clone(), findings)),
                 Verdict::Pending {
                     missing,
                     retry_after,
@@ -280,10 +272,36 @@ impl Checks {
                 _ => check.due = now + pace.verify,
             }
         }
-        for key in ended {
+        outputs.extend(self.advance_all(passed, now));
+        for (key, findings) in failed {
             self.running.remove(&key);
+            outputs.push(CheckOutput::Failed(key, findings));
         }
         outputs
+    }
+
+    /// The current steps of these have passed: what comes next.
+    fn advance_all(&mut self, passed: Vec<CheckKey>, now: Moment) -> Vec<CheckOutput> {
+        let next = |key| self.advance(key, now);
+        passed.into_iter().filter_map(next).collect()
+    }
+
+    /// The current step of `key` has passed: what there is to do next.
+    fn advance(&mut self, key: CheckKey, now: Moment) -> Option<CheckOutput> {
+        let check = self.running.get_mut(&key)?;
+        check.steps.pop_front();
+        check.after = self.round;
+        check.due = now;
+        check.progress = None;
+        check.missing.clear();
+        match check.steps.front() {
+            Some(CheckStep::Compare(_) | CheckStep::Try(_)) => None,
+            Some(CheckStep::Release(node)) => Some(CheckOutput::Release(node.clone())),
+            None => {
+                self.running.remove(&key);
+                Some(CheckOutput::Passed(key))
+            }
+        }
     }
 
     /// Leaves the API in peace for twice as long as an observation took. One
@@ -312,8 +330,7 @@ impl Checks {
         error: Option<&str>,
         now: Moment,
     ) -> Vec<CheckOutput> {
-        let mut outputs = Vec::new();
-        let mut ended = Vec::new();
+        let mut passed = Vec::new();
         for (key, check) in &mut self.running {
             if !matches!(check.steps.front(), Some(CheckStep::Release(name)) if name == node) {
                 continue;
@@ -322,18 +339,9 @@ impl Checks {
                 check.missing = vec![not_released(node, error)];
                 continue;
             }
-            match check.advance(self.round, now) {
-                Some(release) => outputs.extend(release.map(CheckOutput::Release)),
-                None => {
-                    ended.push(key.clone());
-                    outputs.push(CheckOutput::Passed(key.clone()));
-                }
-            }
+            passed.push(key.clone());
         }
-        for key in ended {
-            self.running.remove(&key);
-        }
-        outputs
+        self.advance_all(passed, now)
     }
 
     /// When to look again without being told.
@@ -365,20 +373,6 @@ impl Check {
         match self.steps.front() {
             Some(CheckStep::Compare(scope)) => Some(scope),
             _ => None,
-        }
-    }
-
-    /// Goes to the next step: `None` when there is none, else the node to
-    /// release in it, if it is a release.
-    fn advance(&mut self, round: u64, now: Moment) -> Option<Option<String>> {
-        self.steps.pop_front();
-        self.after = round;
-        self.due = now;
-        self.progress = None;
-        self.missing.clear();
-        match self.steps.front()? {
-            CheckStep::Compare(_) | CheckStep::Try(_) => Some(None),
-            CheckStep::Release(node) => Some(Some(node.clone())),
         }
     }
 

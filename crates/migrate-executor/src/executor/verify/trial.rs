@@ -39,13 +39,7 @@ impl Checks {
             check.deadline = check.deadline.max(now + check.within);
         }
         match result {
-            Ok(()) => match check.advance(self.round, now) {
-                Some(release) => release.map(CheckOutput::Release).into_iter().collect(),
-                None => {
-                    self.running.remove(&key);
-                    vec![CheckOutput::Passed(key)]
-                }
-            },
+            Ok(()) => self.advance(key, now).into_iter().collect(),
             Err(error) if error.is_retryable() => {
                 check.missing = vec![not_passed(&error)];
                 check.due = now + pace.retry;
