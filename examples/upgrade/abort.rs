@@ -48,7 +48,7 @@ pub(crate) async fn execute(
         nodes::put_back_members(cli, driver, model, &env, &place).await?;
     }
     let progress = Progress::new(cli, model.control_plane.len() + model.nodes.len());
-    let setup = run::setup(&env, &progress, journal, Vec::new()).with_abort(true);
+    let setup = run::setup(cli, &env, &progress, journal, Vec::new()).with_abort(true);
     let mut executor = Executor::open(setup).await.map_err(run::not_opened)?;
     let report = executor.run(&env.cancel).await;
     progress.finish();

@@ -130,7 +130,7 @@ pub(crate) async fn execute(
     }
 
     let progress = Progress::new(cli, plan.targets().count());
-    let mut setup = setup(&env, &progress, journal, plan.findings.clone())
+    let mut setup = setup(cli, &env, &progress, journal, plan.findings.clone())
         .with_adopt(cli.adopt)
         .with_plan(plan, model, env.policy.clone());
     if cli.adopt {
@@ -165,6 +165,7 @@ fn node_of<'m>(model: &'m ClusterModel, own: &(String, String)) -> Option<&'m st
 
 /// What a runner over `journal` is made of; `found` is what planning has found.
 pub(crate) fn setup(
+    cli: &Cli,
     env: &Environment,
     progress: &Progress,
     journal: Box<dyn Journal>,
@@ -194,7 +195,7 @@ pub(crate) fn setup(
     checks.extend(env.hooks.iter().cloned());
     migration.prepare = checks;
     migration.trial = trial.map(|trial| trial as Arc<dyn TryNode>);
-    Setup::new(client, migration, journal, context)
+    Setup::new(client, migration, journal, context).with_patience(cli.wait)
 }
 
 /// What tries nodes out, if the policy wants them tried out.

@@ -44,6 +44,11 @@ pub struct Setup {
     /// node it is on: that one goes last. Let the planner know its node, too
     /// (`Planner::with_runner_on`).
     pub own_pod: Option<(String, String)>,
+    /// How long `open` waits, at each call, for an API server that is out of
+    /// reach, as it is while the run upgrades it, if the journal holds an unfinished
+    /// run. `None` is not at all; without an unfinished run it never waits. Once
+    /// open, a run waits by itself.
+    pub patience: Option<Duration>,
     /// How often to look.
     pub pace: Pace,
 }
@@ -135,6 +140,7 @@ impl Setup {
             adopt: false,
             abort: false,
             own_pod: None,
+            patience: None,
             pace: Pace::default(),
         }
     }
@@ -171,6 +177,13 @@ impl Setup {
         self
     }
 
+    /// How long to wait for an API server that is away, see [`Setup::patience`].
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
     /// How often to look.
     #[must_use]
     pub fn with_pace(mut self, pace: Pace) -> Self {
@@ -186,6 +199,7 @@ impl fmt::Debug for Setup {
             .field("context", &self.context)
             .field("adopt", &self.adopt)
             .field("abort", &self.abort)
+            .field("patience", &self.patience)
             .field("pace", &self.pace)
             .finish_non_exhaustive()
     }

@@ -23,7 +23,7 @@ use super::upgrade::Upgrades;
 use super::verify::Checks;
 use super::view::View;
 use super::waits::WaitBook;
-use super::warm_up::once_warm;
+use super::warm_up::Patience;
 use super::{Executor, StepOutcome};
 use crate::access::{AnchorState, ClusterAccess};
 use crate::report::RunOutcome;
@@ -48,7 +48,8 @@ impl Executor {
     ///
     /// Answers soon, except where it adopts a run that somebody may hold: then it
     /// watches for as long as that holder's Lease lasts. An API server that refuses, as one
-    /// does for a moment after its start, is asked again for a minute.
+    /// does for a moment after its start, is asked again for a minute, and one that is
+    /// away for as long as [`Setup::patience`] says.
     ///
     /// # Errors
     /// * [`Error::OtherCluster`], [`Error::PlanForOtherCluster`]: the journal or
@@ -74,22 +75,29 @@ impl Executor {
             adopt,
             abort,
             own_pod,
+            patience,
             pace,
         } = setup;
         let adopt = adopt && !abort;
         let planned = planned.filter(|_| !abort);
         let place = journal.place();
         let history = History::read(&place, journal.load().await?)?;
-        let (cx, pause) = (&context, pace.retry);
-        let cluster = once_warm(cx, pause, || access.identity()).await?;
+        // A run is what makes API servers go away, so only a run waits for them.
+        let is_unfinished = history.last.as_ref().is_some_and(|last| !last.is_over());
+        let patient = Patience {
+            cx: &context,
+            pause: pace.retry,
+            limit: patience.filter(|_| is_unfinished).unwrap_or_default(),
+        };
+        let cluster = patient.ask(|| access.identity()).await?;
         history.is_for(&place, &cluster)?;
-        let mut anchor = once_warm(cx, pause, || access.anchor()).await?;
+        let mut anchor = patient.ask(|| access.anchor()).await?;
         if let Some(last) = history.last.as_ref().filter(|last| last.is_over())
             && anchor.run.as_ref() == Some(&last.run)
             && anchor.epoch == last.epoch
         {
             let fence = Fence::new(&last.run, last.epoch);
-            once_warm(cx, pause, || access.clear(&fence)).await?;
+            patient.ask(|| access.clear(&fence)).await?;
             anchor.run = None;
             anchor.journal = None;
             anchor.holder = None;
@@ -130,7 +138,9 @@ impl Executor {
                 if state.claimed {
                     let claim = Claim::new(mark_of(&state, &place), pace.lease);
                     let claim = claim.with_floor(epoch).with_lapsed(lapsed.clone());
-                    epoch = once_warm(cx, pause, || access.claim(&claim, cx.clock.now())).await?;
+                    epoch = patient
+                        .ask(|| access.claim(&claim, context.clock.now()))
+                        .await?;
                     let entry = Entry::new(next_seq, now, Record::EpochTaken { epoch });
                     journal.append(&entry).await?;
                     state.apply(&place, entry)?;
@@ -155,7 +165,7 @@ impl Executor {
         };
         let mut inbox = VecDeque::new();
         if let Some((namespace, name)) = own_pod.as_ref().filter(|_| !nothing_to_do) {
-            let node = once_warm(cx, pause, || access.node_of_pod(namespace, name)).await?;
+            let node = patient.ask(|| access.node_of_pod(namespace, name)).await?;
             // No runner comes from nowhere: where nothing is known, the plan is
             // right.
             let news = node.and_then(|node| state.runner_on(Some(node)));

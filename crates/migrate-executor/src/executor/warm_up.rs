@@ -31,28 +31,46 @@ impl WarmUp {
     }
 }
 
-/// Asks again, every `pause`, for as long as a refusal may pass or until the
-/// run is cancelled.
-///
-/// # Errors
-/// The last one.
-pub(super) async fn once_warm<T, A>(
-    cx: &StepContext,
-    pause: Duration,
-    mut ask: impl FnMut() -> A,
-) -> Result<T, StepError>
-where
-    A: Future<Output = Result<T, StepError>>,
-{
-    let mut warm_up = WarmUp::default();
-    loop {
-        let error = match ask().await {
-            Err(error) if warm_up.may_pass(&error, cx.clock.now()) => error,
-            answer => return answer,
-        };
-        tokio::select! {
-            () = cx.cancel.cancelled() => return Err(error),
-            () = tokio::time::sleep(pause) => {}
+/// How a call is asked again while a run is opened.
+pub(super) struct Patience<'a> {
+    /// Who gives the time, and cancels.
+    pub(super) cx: &'a StepContext,
+    /// Between two attempts.
+    pub(super) pause: Duration,
+    /// How long an API server that is out of reach is waited for.
+    pub(super) limit: Duration,
+}
+
+impl Patience<'_> {
+    /// Asks again for as long as a refusal may pass and the API server, where it
+    /// is away, may come back, or until the run is cancelled.
+    ///
+    /// # Errors
+    /// The last one.
+    pub(super) async fn ask<T, A>(&self, mut ask: impl FnMut() -> A) -> Result<T, StepError>
+    where
+        A: Future<Output = Result<T, StepError>>,
+    {
+        let clock = &self.cx.clock;
+        let comes_back_by = clock.now() + self.limit;
+        let mut warm_up = WarmUp::default();
+        loop {
+            let error = match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let now = clock.now();
+            let is_away = error.kind == StepErrorKind::Unavailable;
+            if is_away {
+                warm_up.is_over();
+            }
+            if !(is_away && now < comes_back_by || warm_up.may_pass(&error, now)) {
+                return Err(error);
+            }
+            tokio::select! {
+                () = self.cx.cancel.cancelled() => return Err(error),
+                () = tokio::time::sleep(self.pause) => {}
+            }
         }
     }
 }

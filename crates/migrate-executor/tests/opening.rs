@@ -1,5 +1,5 @@
-//! Opening a run at an API server that refuses what it allows later, as one
-//! does for a moment after its start.
+//! Opening a run at an API server that is away, or refuses what it allows
+//! later, as one does for a moment after its start.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod common;
@@ -15,6 +15,10 @@ use migrate_sim::{Pool, SimCluster};
 use tokio::time::{Instant, sleep};
 
 async fn cluster() -> (SimCluster, Setup) {
+    with_journal(MemoryJournal::new()).await
+}
+
+async fn with_journal(journal: MemoryJournal) -> (SimCluster, Setup) {
     let pool = Pool::new("general", 2);
     let cluster = SimCluster::builder().nodes(pool).start().await.unwrap();
     cluster.wait_until_settled(secs(60)).await.unwrap();
@@ -26,7 +30,7 @@ async fn cluster() -> (SimCluster, Setup) {
     let plan = Planner::new(&model, &policy, to).plan().unwrap();
     // Only the opening matters here: no step is ever begun.
     let steps = migration(&World::new());
-    let setup = Setup::new(client, steps, Box::new(MemoryJournal::new()), context);
+    let setup = Setup::new(client, steps, Box::new(journal), context);
     (cluster, setup.with_plan(plan, model, policy))
 }
 
@@ -82,4 +86,51 @@ async fn whoever_cancels_does_not_wait_for_it() {
     });
     assert!(matches!(opened, Err(Error::Cluster(_))));
     assert!(began.elapsed() < secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_run_waits_for_an_api_server_that_is_away() {
+    for patience in [None, Some(secs(15)), Some(secs(60))] {
+        let journal = MemoryJournal::new();
+        let (cluster, setup) = with_journal(journal.clone()).await;
+        drop(Executor::open(setup).await.unwrap());
+
+        let steps = migration(&World::new());
+        let context = context("run-2");
+        let mut setup = Setup::new(cluster.client(), steps, Box::new(journal), context);
+        setup.patience = patience;
+        cluster.api().set_available(false);
+        let began = Instant::now();
+        let (opened, waited) = tokio::join!(
+            async {
+                let opened = Executor::open(setup).await;
+                (opened, began.elapsed())
+            },
+            async {
+                sleep(secs(20)).await;
+                cluster.api().set_available(true);
+            }
+        )
+        .0;
+        match patience {
+            None => assert!(opened.is_err() && waited < secs(1), "{waited:?}"),
+            Some(short) if short < secs(20) => {
+                assert!(opened.is_err() && waited < secs(21), "{waited:?}");
+            }
+            Some(_) => {
+                assert_eq!(opened.unwrap().run_id(), "run-1");
+                assert!((secs(20)..secs(30)).contains(&waited), "{waited:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_run_does_not_wait_for_an_api_server_that_is_away() {
+    let (cluster, setup) = cluster().await;
+    cluster.api().set_available(false);
+    let began = Instant::now();
+    let opened = Executor::open(setup.with_patience(secs(60))).await;
+    assert!(matches!(opened, Err(Error::Cluster(_))));
+    assert!(began.elapsed() < secs(1), "{:?}", began.elapsed());
 }
