@@ -7,7 +7,8 @@
 //!   for three control planes behind a load balancer; `job.rs` is the way to a node
 //!   through a Job alone; `survey.rs` looks at nodes.
 //! * `trials.rs` is the program (`rig.rs`) killed, aborted and in trouble, and
-//!   nodes that go back; its stages are in `kills.rs`, `way_back.rs`, `troubles.rs`.
+//!   nodes that go back; its stages are in `kills.rs`, `way_back.rs`, `troubles.rs`;
+//!   in `fenced.rs` it is stopped, and wakes when another one is at work.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
 
@@ -19,6 +20,7 @@
 
 mod by_hand;
 mod controls;
+mod fenced;
 mod ha;
 mod job;
 mod kills;

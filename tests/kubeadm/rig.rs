@@ -34,7 +34,7 @@ pub(crate) struct Rig {
     pub(crate) cluster: KubeadmCluster,
     pub(crate) journal: JournalTail,
     shop: Shop,
-    bench: Bench,
+    pub(crate) bench: Bench,
     policy: PathBuf,
     observer: Observer,
     running: Option<Child>,
@@ -85,8 +85,13 @@ impl Rig {
 
     /// The program over the ways of an ssh configuration.
     pub(crate) fn over(&self, ssh_config: &Path, words: &[&str]) -> Command {
+        self.runner("journal", ssh_config, words)
+    }
+
+    /// A runner with a journal of this name.
+    pub(crate) fn runner(&self, journal: &str, ssh_config: &Path, words: &[&str]) -> Command {
         let mut command = self.bench.program(self.cluster.kubeconfig_path());
-        command.args(["--kubeadm", "--yes", "--journal", "journal"]);
+        command.args(["--kubeadm", "--yes", "--journal", journal]);
         command.args(["--ignore-preflight-errors", "SystemVerification"]);
         command.arg("--policy").arg(&self.policy);
         command.arg("--ssh-config").arg(ssh_config).args(words);
