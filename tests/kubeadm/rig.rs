@@ -310,7 +310,7 @@ impl Rig {
                 found
                     .entry(key)
                     .or_insert_with(Vec::new)
-                    .push(code.to_owned());
+                    .push(code.trim().to_owned());
             }
         }
         found

@@ -1,4 +1,4 @@
-//! The program against everything that can come between, stage by stage on two
+//! The program against everything that can come between, stage by stage on three
 //! clusters.
 
 use tokio::time::Instant;
@@ -7,20 +7,27 @@ use crate::lane::is_at_the_target;
 use crate::rig::Rig;
 use crate::{figure, kills, troubles, way_back};
 
-/// A whole upgrade is killed wherever it can be; its nodes go back and come
-/// again, with aborted runs and troubles of workers on the way.
+/// A whole upgrade is killed wherever it can be, and its nodes go back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "twenty minutes; part of cargo xtask extended"]
-async fn killed_taken_back_aborted_and_troubled_it_arrives() {
+#[ignore = "ten minutes; part of cargo xtask extended"]
+async fn killed_it_arrives_and_its_nodes_go_back() {
     let Some(mut rig) = Rig::start().await else {
         return;
     };
     let configs = way_back::configs(&rig).await;
     kills::a_killed_program_goes_on(&mut rig).await;
     way_back::nodes_go_back(&mut rig, &configs).await;
+}
 
+/// Aborted runs, and troubles of workers, each followed by the next run or by
+/// the same command.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "fifteen minutes; part of cargo xtask extended"]
+async fn aborted_and_troubled_it_arrives() {
+    let Some(mut rig) = Rig::start().await else {
+        return;
+    };
     let began = Instant::now();
-    rig.spread().await;
     way_back::abort_in_a_drain(&mut rig).await;
     rig.spread().await;
     rig.begin();
@@ -30,7 +37,7 @@ async fn killed_taken_back_aborted_and_troubled_it_arrives() {
     rig.spread().await;
     troubles::no_sudo_any_more(&mut rig).await;
     troubles::rebooted(&mut rig).await;
-    figure("trials.again", began.elapsed().as_secs_f64(), "s");
+    figure("trials.troubled", began.elapsed().as_secs_f64(), "s");
     is_at_the_target(&rig.cluster).await;
     rig.is_given_back().await;
     println!("{:#?}", rig.attempts().await);

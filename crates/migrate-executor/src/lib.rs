@@ -61,7 +61,7 @@ pub use journal::{
     RunStep, StepResult,
 };
 pub use report::{
-    Durations, PhaseTimes, Position, REPORT_SCHEMA, RecordedRun, Report, RunOutcome, Stop,
+    Durations, Outage, PhaseTimes, Position, REPORT_SCHEMA, RecordedRun, Report, RunOutcome, Stop,
     StopCause, TargetStanding, WaitSummary,
 };
 pub use setup::{Pace, Planned, Setup};

@@ -300,7 +300,11 @@ pub struct Deadlines {
     /// from the last progress, while a rollout is waited for.
     #[serde(with = "seconds")]
     pub verify: Duration,
-    /// What then.
+    /// The API server: how long it may not answer while nothing is under way, before
+    /// the runner leaves the run as it is, to be gone on with.
+    #[serde(with = "seconds")]
+    pub api: Duration,
+    /// What then, where it was a pod or a node.
     pub then: OnDeadline,
 }
 
@@ -312,6 +316,7 @@ impl Default for Deadlines {
             drain: Duration::from_secs(60 * 60),
             upgrade: Duration::from_secs(30 * 60),
             verify: Duration::from_secs(10 * 60),
+            api: Duration::from_secs(10 * 60),
             then: OnDeadline::Stop,
         }
     }

@@ -16,6 +16,7 @@ use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetStat
 
 pub(crate) use self::seen::{Seen, budget_gone, budget_seen, node_seen};
 use self::spread::Spread;
+use crate::report::Outage;
 use crate::report::{StopCause, Wait};
 use crate::{Entry, Error, Origin, Record, RunEnd, RunOpened, RunStep, StepResult, WaitReason};
 
@@ -76,6 +77,8 @@ pub(crate) struct RunState {
     /// By node: workloads that lost pods there to a drain.
     displaced: BTreeMap<String, BTreeSet<WorkloadId>>,
     pub(crate) waits: Vec<Wait>,
+    /// When the API server did not answer.
+    pub(crate) outages: Vec<Outage>,
     /// What verifications passed and noted.
     pub(crate) noted: Vec<Finding>,
     /// Phases by the target as planned: when each was first begun, and when it
@@ -152,6 +155,7 @@ impl RunState {
             evictions: 0,
             displaced: BTreeMap::new(),
             waits: Vec::new(),
+            outages: Vec::new(),
             noted: Vec::new(),
             spans: BTreeMap::new(),
         })
@@ -202,6 +206,9 @@ impl RunState {
             Record::Released { node } => self.uncordoned(&node),
             Record::Waited { target, on, since } => {
                 self.waits.push(Wait::new(target, on, since, at));
+            }
+            Record::ApiAway { since, during } => {
+                self.outages.push(Outage::new(since, at, during));
             }
             Record::Noted { findings } => {
                 // A workload may shrink once more: the newest counts.
