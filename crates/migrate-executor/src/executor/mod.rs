@@ -60,7 +60,7 @@ use crate::{Entry, Error, Journal, Pace, Record};
 /// * An intent is durable in the journal before the effect it announces begins.
 ///   When the journal cannot be written, nothing is begun.
 /// * Nothing in the cluster is changed before every check has passed and the
-///   backup has answered, or each blocker is waived by its code.
+///   backup has answered, or each blocker is waived.
 /// * The kill switch on the anchor is read before every action, and before the
 ///   nodes of an adopted run are taken over. When it cannot
 ///   be read, nothing begins.

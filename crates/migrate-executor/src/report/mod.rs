@@ -147,8 +147,8 @@ impl Report {
     }
 
     /// What the phases of this run took, for planning the next one
-    /// ([`Planner::with_measured`](migrate_plan::Planner::with_measured)); what
-    /// failed counts like the rest. What each single action took is known to the
+    /// ([`Planner::with_measured`](migrate_plan::Planner::with_measured)); what has
+    /// not passed is no part of it, and no time in which the run had stopped. What each single action took is known to the
     /// journal ([`RecordedRun::measured`]).
     #[must_use]
     pub fn measured(&self) -> Measured {
