@@ -113,6 +113,24 @@ impl Rig {
         self.running = Some(child);
     }
 
+    /// Begins or goes on with the upgrade, if no run is under way. Workers have
+    /// pods again first: what the test does for that is not judged.
+    pub(crate) async fn goes(&mut self) {
+        if self.running.is_some() {
+            return;
+        }
+        self.spread().await;
+        self.begin();
+    }
+
+    /// The upgrade comes to its end, by the run that is under way or by another one.
+    pub(crate) async fn arrives(&mut self) {
+        self.goes().await;
+        let (well, said) = self.ends().await;
+        println!("{said}");
+        assert!(well, "{said}");
+    }
+
     /// Waits until the run that was begun has come to a point.
     pub(crate) async fn comes_to(&mut self, name: &str, sign: Sign) {
         let deadline = Instant::now() + PATIENCE;

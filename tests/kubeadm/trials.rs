@@ -1,11 +1,21 @@
 //! The program against everything that can come between, stage by stage on three
 //! clusters.
+//!
+//! A stage alone: `KUBE_MIGRATE_STAGES=disk,reboot` leaves out those of
+//! [`killed_it_arrives_and_its_nodes_go_back`] and [`aborted_and_troubled_it_arrives`]
+//! that it does not name.
 
 use tokio::time::Instant;
 
 use crate::lane::is_at_the_target;
 use crate::rig::Rig;
-use crate::{figure, kills, troubles, way_back};
+use crate::{TARGET, figure, kills, troubles, way_back};
+
+/// Whether a stage is to be run.
+fn is_chosen(stage: &str) -> bool {
+    let chosen = std::env::var("KUBE_MIGRATE_STAGES");
+    chosen.map_or(true, |names| names.split(',').any(|name| name == stage))
+}
 
 /// A whole upgrade is killed wherever it can be, and its nodes go back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -15,8 +25,15 @@ async fn killed_it_arrives_and_its_nodes_go_back() {
         return;
     };
     let configs = way_back::configs(&rig).await;
-    kills::a_killed_program_goes_on(&mut rig).await;
-    way_back::nodes_go_back(&mut rig, &configs).await;
+    if is_chosen("kills") {
+        kills::a_killed_program_goes_on(&mut rig).await;
+    } else {
+        let ended = rig.run(&["--to", TARGET]).await;
+        assert!(ended.status.success(), "{}", ended.said());
+    }
+    if is_chosen("rollback") {
+        way_back::nodes_go_back(&mut rig, &configs).await;
+    }
 }
 
 /// Aborted runs, and troubles of workers, each followed by the next run or by
@@ -28,15 +45,25 @@ async fn aborted_and_troubled_it_arrives() {
         return;
     };
     let began = Instant::now();
-    way_back::abort_in_a_drain(&mut rig).await;
-    rig.spread().await;
-    rig.begin();
-    troubles::kubelet_killed_and_frozen(&mut rig).await;
-    troubles::disk_full(&mut rig).await;
-    way_back::abort_in_a_kubelet(&mut rig).await;
-    rig.spread().await;
-    troubles::no_sudo_any_more(&mut rig).await;
-    troubles::rebooted(&mut rig).await;
+    if is_chosen("abort-in-a-drain") {
+        way_back::abort_in_a_drain(&mut rig).await;
+    }
+    if is_chosen("kubelet") {
+        troubles::kubelet_killed_and_frozen(&mut rig).await;
+    }
+    if is_chosen("disk") {
+        troubles::disk_full(&mut rig).await;
+    }
+    if is_chosen("abort-in-a-kubelet") {
+        way_back::abort_in_a_kubelet(&mut rig).await;
+    }
+    if is_chosen("sudo") {
+        troubles::no_sudo_any_more(&mut rig).await;
+    }
+    if is_chosen("reboot") {
+        troubles::rebooted(&mut rig).await;
+    }
+    rig.arrives().await;
     figure("trials.troubled", began.elapsed().as_secs_f64(), "s");
     is_at_the_target(&rig.cluster).await;
     rig.is_given_back().await;

@@ -49,16 +49,17 @@ pub(crate) async fn abort_in_the_control_plane(rig: &mut Rig) {
 /// In the drain of a worker, with the control plane and its node done: it is
 /// given back as it was.
 pub(crate) async fn abort_in_a_drain(rig: &mut Rig) {
-    rig.begin();
+    rig.goes().await;
     let sign = Sign::Leaving(Place::Worker(0));
     rig.comes_to("the drain of a worker", sign).await;
     abort(rig, "drain").await;
     assert_eq!(rig.kubelets().await, [TARGET, BEFORE, BEFORE]);
 }
 
-/// In the step of the first worker of a run under way: it is brought to its end
-/// and given back.
+/// In the step of the run's first worker: it is brought to its end and given
+/// back.
 pub(crate) async fn abort_in_a_kubelet(rig: &mut Rig) {
+    rig.goes().await;
     let place = Place::Worker(0);
     let sign = Sign::Step(place, KUBELET_CHANGED);
     rig.comes_to("the kubelet of a worker", sign).await;
