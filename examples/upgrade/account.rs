@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use migrate_core::{Action, ActionId, Moment, Phase};
-use migrate_executor::{FileJournal, Record, RunEnd, RunOpened, RunStep, StepResult};
+use migrate_executor::{FileJournal, Outage, Record, RunEnd, RunOpened, RunStep, StepResult};
 use migrate_plan::{ActionResult, Input};
 use serde::Serialize;
 
@@ -142,6 +142,10 @@ impl Account {
             }
             Record::Input { input } => self.told_rollout(input),
             Record::Waited { target, on, since } => self.waited(target, on, at.since(since)),
+            Record::ApiAway { since, during } => {
+                let on = Outage::on(during.as_deref());
+                self.waited("run".to_owned(), on, at.since(since));
+            }
             Record::RunEnded { end } => self.end = Some(end),
             _ => {}
         }

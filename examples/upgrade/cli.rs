@@ -34,7 +34,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
     /// Accept a finding by its code, or of one object alone, such as
-    /// 'KM-POD-003 default/web-0'; may be repeated. Adds to the policy's.
+    /// 'KM-HOOK-002 guard'; may be repeated. Adds to the policy's.
     #[arg(long, global = true, value_name = "CODE [OBJECT]")]
     pub(crate) waive: Vec<String>,
     /// Program that upgrades a node.

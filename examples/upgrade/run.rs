@@ -10,8 +10,8 @@ use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
 use migrate_core::steps::BACKUP_UNPROVEN;
 use migrate_core::{
     Action, BackUpData, Cancellation, Clock, ClusterModel, Fence, Finding, KubeVersion, Migration,
-    Phase, Plan, Policy, PrepareEnvironment, StepContext, StepInput, Target, TryNode,
-    UpgradeAddons, UpgradeComponents,
+    Node, Phase, Plan, Policy, PrepareEnvironment, StepContext, StepInput, Target, TryNode,
+    UpgradeAddons, UpgradeComponents, preconditions,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{
@@ -113,7 +113,9 @@ pub(crate) async fn execute(
     }
     show::plan(cli, &plan, &undo(cli, &plan, &env.policy))?;
     // Found by the step after the checks, and known now: no backup here proves.
-    if !plan.is_empty() && !env.policy.waive.contains(BACKUP_UNPROVEN) {
+    // Of which object, only the backup will say.
+    let is_of_backups = |line: &String| line.split_whitespace().next() == Some(BACKUP_UNPROVEN);
+    if !plan.is_empty() && !env.policy.waive.iter().any(is_of_backups) {
         show::will_need(cli, BACKUP_UNPROVEN)?;
     }
     if cli.command() == Command::Plan {
@@ -267,6 +269,25 @@ fn undo(cli: &Cli, plan: &Plan, policy: &Policy) -> BTreeMap<Target, String> {
         .collect()
 }
 
+/// Whether the run could go on once the pod is moved that this program runs in.
+pub(crate) fn check_runner(input: &StepInput) -> Vec<Finding> {
+    let Some((namespace, name)) = own_pod() else {
+        return Vec::new();
+    };
+    let is_to_change = |node: &Node| input.is_to_change(node);
+    preconditions::check_runner(&input.model, &input.policy, &namespace, &name, is_to_change)
+}
+
+/// What a dry run leaves to `check` and to the run: the nodes, what stands before
+/// the API servers, and the operator's programs.
+const NOT_REHEARSED: [&str; 5] = [
+    "KM-KUBEADM-",
+    "KM-LB-",
+    "KM-ETCD-",
+    "KM-HOOK-005",
+    "KM-HOOK-006",
+];
+
 /// The checks, and a rehearsal of every eviction; the client underneath refuses
 /// whatever would change something. How pods would be answered now decides
 /// nothing about the exit code: a run waits for budgets.
@@ -294,8 +315,10 @@ async fn dry_run(
             .findings
             .extend(trial.run(&context, &input).await?.findings);
     }
+    checked.findings.extend(check_runner(&input));
     let all = Finding::merged(&plan.findings, checked.findings.clone());
-    checked.findings.extend(env.policy.unmatched_waivers(&all));
+    let unmatched = env.policy.unmatched_waivers(&all, &NOT_REHEARSED);
+    checked.findings.extend(unmatched);
     env.policy.mark_waived(&mut checked.findings);
     show::findings(cli, &checked.findings)?;
     Ok(verdict(checked.findings.iter().chain(&plan.findings)))

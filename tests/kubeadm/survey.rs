@@ -79,7 +79,7 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         node: MEMBER,
-        code: "KM-KUBEADM-010",
+        code: "KM-KUBEADM-028",
         severity: Severity::Warning,
         object: "",
         says: "scheduler.conf goes to https://balancer.example:6443",

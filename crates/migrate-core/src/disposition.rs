@@ -56,6 +56,8 @@ pub enum NeedsConsent {
 pub enum Wait {
     /// Its Job to finish.
     Job,
+    /// The trial of its node to end, which has a limit of its own.
+    Trial,
     /// Its grace to end.
     Terminating,
 }
@@ -74,8 +76,8 @@ impl fmt::Display for NeedsConsent {
 /// [`only_host`](crate::only_host) for it.
 ///
 /// Rules in order: static pods and DaemonSet pods stay, finished pods and steps
-/// of an upgrade stay, terminating pods are waited for, Job pods follow policy, then the three
-/// kinds of consent, then eviction.
+/// of an upgrade stay, terminating pods are waited for, Job pods follow policy, pods that
+/// try a node out are waited for, then the three kinds of consent, then eviction.
 pub fn disposition(pod: &Pod, consent: &Consent, only_host: Option<&str>) -> Disposition {
     if pod.mirror {
         return Disposition::Leave(Leave::Static);
@@ -96,6 +98,10 @@ pub fn disposition(pod: &Pod, consent: &Consent, only_host: Option<&str>) -> Dis
     let is_job = pod.controller.as_ref().is_some_and(|c| c.kind == "Job");
     if is_job && consent.jobs == JobPolicy::Wait && !agreed {
         return Disposition::Wait(Wait::Job);
+    }
+    // Nobody gets out of a drain by that label: the drain waits for it.
+    if pod.is_trial() && !agreed {
+        return Disposition::Wait(Wait::Trial);
     }
     if pod.controller.is_none() && !consent.bare_pods && !agreed {
         return Disposition::NeedsConsent(NeedsConsent::Bare);
@@ -123,7 +129,7 @@ impl Consent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::STEP_LABEL;
+    use crate::model::{STEP_LABEL, TRIAL};
     use crate::{ControllerRef, PodId, PodPhase};
 
     fn pod(kind: Option<&str>) -> Pod {
@@ -172,6 +178,14 @@ mod tests {
         assert_eq!(disposition(&step, &consent, None), stays);
         step.deletion = Some(crate::Moment::from_millis(1));
         assert_eq!(disposition(&step, &consent, None), stays);
+        // A pod that tries the node out is waited for, whoever else has its label, too.
+        let mut trial = labelled(None);
+        trial.labels.insert(STEP_LABEL.into(), TRIAL.into());
+        let waits = Disposition::Wait(Wait::Trial);
+        assert_eq!(disposition(&trial, &consent, None), waits);
+        trial.phase = PodPhase::Succeeded;
+        let ended = Disposition::Leave(Leave::Finished);
+        assert_eq!(disposition(&trial, &consent, None), ended);
         // Nobody gets out of a drain by a label.
         let of_shop = disposition(&labelled(Some("ReplicaSet")), &consent, None);
         assert_eq!(of_shop, Disposition::Evict);

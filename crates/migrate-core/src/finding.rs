@@ -27,7 +27,7 @@ pub enum Severity {
     Info,
     /// Likely to hurt; the run may start.
     Warning,
-    /// The run does not start until it is cured, or waived by its code.
+    /// The run does not start until it is cured, or waived.
     Blocker,
 }
 

@@ -10,7 +10,7 @@
 //!   begins. A new process that opens the journal looks at what had begun and
 //!   goes on; nothing is done twice.
 //! * **Nothing before permission.** Preflight must pass and the backup must be
-//!   proven, or each blocker be waived by its code, before anything changes.
+//!   proven, or each blocker be waived, before anything changes.
 //! * **One run per cluster.** The cluster names the run and its journal;
 //!   another or a missing journal is refused, unless the run is adopted.
 //! * **A kill switch.** One annotation on the anchor keeps every further action
@@ -61,7 +61,7 @@ pub use journal::{
     RunStep, StepResult,
 };
 pub use report::{
-    Durations, PhaseTimes, Position, REPORT_SCHEMA, RecordedRun, Report, RunOutcome, Stop,
+    Durations, Outage, PhaseTimes, Position, REPORT_SCHEMA, RecordedRun, Report, RunOutcome, Stop,
     StopCause, TargetStanding, WaitSummary,
 };
 pub use setup::{Pace, Planned, Setup};

@@ -63,11 +63,18 @@ fn made(cluster: &SimCluster) -> usize {
 }
 
 async fn prepare(cluster: &SimCluster) -> StepReport {
-    let cx = context(cluster);
-    let model = observe(&cluster.client(), cx.clock.now()).await.unwrap();
-    let target = "v1.37.2".parse().unwrap();
-    let input = StepInput::new(Arc::new(model), Arc::new(Policy::default()), target);
-    trial(cluster).run(&cx, &input).await.unwrap()
+    let input = input(cluster, Policy::default()).await;
+    trial(cluster).run(&context(cluster), &input).await.unwrap()
+}
+
+async fn input(cluster: &SimCluster, policy: Policy) -> StepInput {
+    let now = context(cluster).clock.now();
+    let model = observe(&cluster.client(), now).await.unwrap();
+    StepInput::new(
+        Arc::new(model),
+        Arc::new(policy),
+        "v1.37.2".parse().unwrap(),
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,11 +158,41 @@ async fn before_the_start_the_pod_is_only_rehearsed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_right_that_is_missing_is_found_before_the_start() {
+async fn each_right_that_is_missing_is_found_before_the_start() {
     let cluster = cluster().await;
-    let reading = AccessRule::new(["get", "list", "watch"], ["*"], ["*"]);
-    cluster.api().set_access(vec![reading]);
-    let findings = prepare(&cluster).await.findings;
-    let codes: Vec<_> = findings.iter().map(|found| found.code.as_str()).collect();
-    assert_eq!(codes, ["KM-CANARY-001"]);
+    let (cx, input) = (context(&cluster), input(&cluster, Policy::default()).await);
+    let verbs = ["create", "delete", "get", "list"];
+    for missing in verbs {
+        let others = verbs.into_iter().filter(|verb| *verb != missing);
+        let rules = others.map(|verb| AccessRule::new([verb], [""], ["pods"]));
+        cluster.api().set_access(rules);
+        let findings = trial(&cluster).run(&cx, &input).await.unwrap().findings;
+        let [finding] = findings.as_slice() else {
+            panic!("{missing}: {findings:?}");
+        };
+        assert_eq!(finding.code, "KM-CANARY-001");
+        let rule = format!("verbs: [\"{missing}\"]");
+        assert!(finding.evidence.contains(&rule), "{missing}: {finding}");
+    }
+    assert_eq!(left(&cluster), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_would_be_cut_off_is_found_before_the_start() {
+    let cluster = cluster().await;
+    for (verify, codes) in [(149, vec!["KM-CANARY-002"]), (150, vec![])] {
+        let mut policy = Policy::default();
+        policy.deadlines.verify = Duration::from_secs(verify);
+        let input = input(&cluster, policy).await;
+        let report = trial(&cluster)
+            .run(&context(&cluster), &input)
+            .await
+            .unwrap();
+        let found: Vec<_> = report
+            .findings
+            .iter()
+            .map(|found| found.code.as_str())
+            .collect();
+        assert_eq!(found, codes);
+    }
 }

@@ -40,7 +40,7 @@ impl<'a> Movers<'a> {
             match disposition(pod, &policy.consent, None) {
                 Disposition::Evict | Disposition::NeedsConsent(_) => movers.leaving.push(pod),
                 Disposition::Wait(Wait::Job) => movers.jobs.push(pod),
-                Disposition::Leave(_) | Disposition::Wait(Wait::Terminating) => {}
+                Disposition::Leave(_) | Disposition::Wait(Wait::Terminating | Wait::Trial) => {}
             }
         }
         movers

@@ -18,7 +18,7 @@ pub use placement::{
     AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Placement,
     SpreadConstraint, Toleration,
 };
-pub use pod::{ControllerRef, Pod, PodId, PodPhase, STEP_LABEL};
+pub use pod::{ControllerRef, Pod, PodId, PodPhase, STEP_LABEL, TRIAL};
 pub use workload::{BudgetStatus, DisruptionBudget, UnhealthyPodPolicy, Workload, WorkloadId};
 
 use std::fmt;
@@ -144,10 +144,21 @@ impl ClusterModel {
     /// The nodes that host no member of the control plane: neither their labels
     /// nor the pods there say so.
     pub fn workers(&self) -> impl Iterator<Item = &Node> {
-        let hosts_member = |name: &String| self.control_plane.iter().any(|one| one.name == *name);
-        let is_worker =
-            move |node: &&Node| node.role != Role::ControlPlane && !hosts_member(&node.name);
-        self.nodes.iter().filter(is_worker)
+        self.nodes
+            .iter()
+            .filter(|node| !self.is_of_control_plane(node))
+    }
+
+    /// Whether a member of the control plane is on the node named `name`: its label
+    /// or the pods there say so. The model must be sorted.
+    pub fn hosts_member(&self, name: &str) -> bool {
+        self.node(name)
+            .is_some_and(|node| self.is_of_control_plane(node))
+    }
+
+    fn is_of_control_plane(&self, node: &Node) -> bool {
+        let by_pod = || self.control_plane.iter().any(|one| one.name == node.name);
+        node.role == Role::ControlPlane || by_pod()
     }
 
     /// The workload with this identity, by binary search: the model must be sorted.

@@ -44,6 +44,8 @@ impl fmt::Display for PodId {
 /// The label of Jobs, and of their pods, that do a step of an upgrade on a
 /// node: they are a part of the upgrade, not of what it has to keep running.
 pub const STEP_LABEL: &str = "kube-migrate.dev/step";
+/// The value of [`STEP_LABEL`] of a pod that tries the node out which it is on.
+pub const TRIAL: &str = "canary";
 
 /// A pod's phase.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -175,6 +177,13 @@ impl Pod {
                 .controller
                 .as_ref()
                 .is_some_and(|c| c.kind == "Job" && c.group == "batch")
+    }
+
+    /// Whether it tries out the node it is on: a pod without a controller that says
+    /// so by its [`STEP_LABEL`]. It ends by itself.
+    pub fn is_trial(&self) -> bool {
+        let kind = self.labels.get(STEP_LABEL).map(String::as_str);
+        self.controller.is_none() && kind == Some(TRIAL)
     }
 
     /// Whether a DaemonSet of `apps` controls it.

@@ -46,7 +46,7 @@ pub struct Policy {
     /// the final verification. Off: it is only reported.
     pub respread: bool,
     /// Findings that a person accepts, each by its code or, for one object, by
-    /// code and object (`KM-POD-003 default/web-0`); each shows in every report.
+    /// code and object (`KM-HOOK-002 guard`); each shows in every report.
     pub waive: BTreeSet<String>,
 }
 
@@ -105,15 +105,24 @@ pub const CONTROL_PLANE_POOL: &str = "control-plane";
 pub const DEFAULT_POOL: &str = "default";
 
 impl PoolPolicy {
-    /// The pool `node` belongs to.
+    /// The pool `node` belongs to. A worker whose label has no value, or the name of
+    /// the control plane's own pool, is one without a label.
     pub fn pool_of<'a>(&self, node: &'a Node) -> &'a str {
         match node.role {
             Role::ControlPlane => CONTROL_PLANE_POOL,
-            Role::Worker => node
-                .labels
-                .get(&self.label)
-                .map_or(DEFAULT_POOL, String::as_str),
+            Role::Worker => {
+                let named = node.labels.get(&self.label).map(String::as_str);
+                named
+                    .filter(|pool| !pool.is_empty() && *pool != CONTROL_PLANE_POOL)
+                    .unwrap_or(DEFAULT_POOL)
+            }
         }
+    }
+
+    /// Whether `node` is a worker that asks for the control plane's own pool.
+    pub fn asks_for_the_control_plane(&self, node: &Node) -> bool {
+        let named = node.labels.get(&self.label);
+        node.role == Role::Worker && named.is_some_and(|pool| pool == CONTROL_PLANE_POOL)
     }
 
     /// How many of the `size` nodes of `pool` may be away at once, at least 1.
@@ -300,7 +309,11 @@ pub struct Deadlines {
     /// from the last progress, while a rollout is waited for.
     #[serde(with = "seconds")]
     pub verify: Duration,
-    /// What then.
+    /// The API server: how long it may not answer while nothing is under way, before
+    /// the runner leaves the run as it is, to be gone on with.
+    #[serde(with = "seconds")]
+    pub api: Duration,
+    /// What then, where it was a pod or a node.
     pub then: OnDeadline,
 }
 
@@ -312,6 +325,7 @@ impl Default for Deadlines {
             drain: Duration::from_secs(60 * 60),
             upgrade: Duration::from_secs(30 * 60),
             verify: Duration::from_secs(10 * 60),
+            api: Duration::from_secs(10 * 60),
             then: OnDeadline::Stop,
         }
     }

@@ -36,4 +36,6 @@ pub mod codes {
     pub const POOL_AWAY: &str = "KM-NODE-003";
     /// A control-plane member is not ready.
     pub const MEMBER_NOT_READY: &str = "KM-NODE-004";
+    /// A worker asks for the pool of the control plane.
+    pub const POOL_RESERVED: &str = "KM-NODE-005";
 }

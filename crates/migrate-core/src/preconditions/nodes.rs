@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::codes;
 use crate::impossible::{names, plural};
+use crate::policy::{CONTROL_PLANE_POOL, DEFAULT_POOL};
 use crate::{ClusterModel, Finding, KubeVersion, Node, ObjectName, Policy, Severity};
 
 /// Who has cordoned a node.
@@ -51,6 +52,9 @@ pub fn check_nodes(
         if !node.ready {
             findings.push(not_ready(node, node.kubelet_version.has_reached(target)));
         }
+        if policy.pools.asks_for_the_control_plane(node) {
+            findings.push(of_no_pool(node, &policy.pools.label));
+        }
         let owner = node.unschedulable.then(|| owner(&node.name));
         let foreign = owner.filter(|owner| *owner != CordonOwner::ThisRun);
         if let Some(owner) = &foreign {
@@ -65,6 +69,19 @@ pub fn check_nodes(
         findings.extend(pools(model, policy, target, &away));
     }
     findings
+}
+
+fn of_no_pool(node: &Node, label: &str) -> Finding {
+    Finding::new(
+        codes::POOL_RESERVED,
+        Severity::Warning,
+        ObjectName::cluster("Node", &node.name),
+        format!(
+            "its label {label} says {CONTROL_PLANE_POOL}, which is the pool of the control plane's \
+             nodes, and it is a worker: it is counted to the pool {DEFAULT_POOL}"
+        ),
+        "give its label another value, or none",
+    )
 }
 
 fn member_not_ready(member: &str) -> Finding {
@@ -219,6 +236,22 @@ mod tests {
         }
         assert_eq!(found(&model, 3, CordonOwner::ThisRun), [member, ready]);
         assert_eq!(found(&model, 2, CordonOwner::ThisRun), [member, ready]);
+    }
+
+    #[test]
+    fn a_worker_of_the_control_planes_pool_or_of_none_is_counted_to_the_default() {
+        let mut model = model(&["a", "b", "c"]);
+        let policy = Policy::default();
+        let pools = [CONTROL_PLANE_POOL, "", "red"];
+        for (node, pool) in model.nodes.iter_mut().zip(pools) {
+            let label = policy.pools.label.clone();
+            node.labels.insert(label, pool.to_owned());
+        }
+        let nodes = model.nodes.iter();
+        let counted: Vec<&str> = nodes.map(|node| policy.pools.pool_of(node)).collect();
+        assert_eq!(counted, [DEFAULT_POOL, DEFAULT_POOL, "red"]);
+        let told = found(&model, 1, CordonOwner::Unknown);
+        assert_eq!(told, ["KM-NODE-005 warning a"]);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::StepContext;
 ///
 /// # Guarantees
 /// What a trial puts on the node it removes again, also what an earlier one has
-/// left there; drains leave it alone
-/// ([`STEP_LABEL`](crate::model::STEP_LABEL)). It can be made any number of
+/// left there; a pod of its own that a drain meets is waited for, if its
+/// [`STEP_LABEL`](crate::model::STEP_LABEL) is [`TRIAL`](crate::model::TRIAL). It can be made any number of
 /// times. Dropping the future stops it at once; what it has made then ends by
 /// itself.
 ///

@@ -127,6 +127,7 @@ impl fmt::Display for Rehearsed {
                 write!(f, "the credentials are not accepted: {message}")
             }
             Self::Waits { until: Wait::Job } => f.write_str("waits for its Job to end"),
+            Self::Waits { until: Wait::Trial } => f.write_str("waits for its trial to end"),
             Self::Waits { .. } => f.write_str("is going already"),
             Self::Webhook { message, .. } => f.write_str(message),
             Self::Unanswered { answer } => answer.fmt(f),

@@ -202,8 +202,11 @@ impl Drain {
             };
             let on = drain.waiting.on.as_deref().unwrap_or(silent);
             let reason = format!("it could not begin in time: waited for {on}");
+            // One that waited for another node has had all of its time for that:
+            // once more would take as long.
             let mut failure = Failure::passing(reason);
             failure.kind = DrainFailureKind::NotBegun;
+            failure.retryable = drain.waiting.pods.is_empty();
             return self.end_failed(node, failure);
         }
         let remaining = drain.remaining();

@@ -45,7 +45,7 @@ impl Drain {
             Disposition::Wait(Wait::Terminating) if state != PodState::Leaving => {
                 self.terminating(node, &pod);
             }
-            Disposition::Wait(Wait::Job) if state == PodState::Candidate => {
+            Disposition::Wait(Wait::Job | Wait::Trial) if state == PodState::Candidate => {
                 self.set_state(node, uid, PodState::Finishing);
             }
             Disposition::NeedsConsent(to) if state == PodState::Candidate => {

@@ -141,7 +141,9 @@ impl Executor {
                 self.upgrades.add(action, now, within, entry);
             }
             (_, Phase::Drain) => {
-                let give_up = now + deadlines.drain + deadlines.pod;
+                // It gives up by itself: first to wait for its turn, then to be
+                // drained. Later than both it has not been heard of.
+                let give_up = now + deadlines.drain * 2 + deadlines.pod;
                 self.drains.drain(action.target.name().to_owned(), give_up);
             }
             (_, Phase::Upgrade) => self.upgrades.add(action, now, deadlines.upgrade, entry),

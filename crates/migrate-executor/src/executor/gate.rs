@@ -70,6 +70,7 @@ impl Executor {
     /// Lets the actions through that waited for this look, or holds them.
     pub(super) fn anchor_read(&mut self, result: Result<AnchorState, StepError>, now: Moment) {
         let covered = self.gate.reading.take().unwrap_or(0);
+        self.hear(&result, now, now);
         let anchor = match result {
             Ok(anchor) => anchor,
             Err(error) if self.gate.may_pass(&error, now) => {

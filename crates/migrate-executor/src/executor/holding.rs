@@ -55,6 +55,11 @@ impl Holding {
         self.trouble = None;
     }
 
+    /// Renews at once, if this runner holds the run.
+    pub(super) fn ask_now(&mut self, now: Moment) {
+        self.renew_at = self.renew_at.map(|at| at.min(now));
+    }
+
     pub(super) fn wake_at(&self) -> Option<Moment> {
         self.renew_at.filter(|_| self.asked_at.is_none())
     }
@@ -86,6 +91,7 @@ impl Executor {
     /// Takes the answer to a renewal.
     pub(super) fn lease_renewed(&mut self, result: Result<AnchorState, StepError>, now: Moment) {
         let asked_at = self.holding.asked_at.take().unwrap_or(now);
+        self.hear(&result, asked_at, now);
         match result {
             Ok(anchor) => {
                 if let Some(cause) = self.not_ours(anchor) {

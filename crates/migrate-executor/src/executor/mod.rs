@@ -16,6 +16,7 @@ mod job;
 mod last_look;
 mod looks;
 mod open;
+mod outage;
 mod resumption;
 mod spread;
 mod steps;
@@ -41,6 +42,7 @@ use self::gate::Gate;
 use self::holding::{Holding, unless_lapsed};
 use self::job::{Ended, Job, Workshop};
 use self::looks::Looks;
+use self::outage::OutageWatch;
 use self::resumption::Resumption;
 use self::steps::Steps;
 use self::upgrade::Upgrades;
@@ -58,7 +60,7 @@ use crate::{Entry, Error, Journal, Pace, Record};
 /// * An intent is durable in the journal before the effect it announces begins.
 ///   When the journal cannot be written, nothing is begun.
 /// * Nothing in the cluster is changed before every check has passed and the
-///   backup has answered, or each blocker is waived by its code.
+///   backup has answered, or each blocker is waived.
 /// * The kill switch on the anchor is read before every action, and before the
 ///   nodes of an adopted run are taken over. When it cannot
 ///   be read, nothing begins.
@@ -96,6 +98,7 @@ pub struct Executor {
     /// Nodes whose drain was given up, to be given back, and until when.
     lifting: BTreeMap<String, Moment>,
     waits: WaitBook,
+    outage: OutageWatch,
     closing: Closing,
     resumption: Resumption,
     /// The run is to be ended for good, and the journal does not say so yet.
@@ -345,6 +348,7 @@ impl Executor {
         }
         self.act_on_effects(now);
         self.act_on_holding(now);
+        self.act_on_outage(now);
     }
 
     /// Waits for something to happen, `until` at the longest.
@@ -378,7 +382,12 @@ impl Executor {
             Happening::Ended(ended) => self.take_ended(ended, now),
             Happening::Drain(Some(event)) => self.take_drain_event(event, now),
             Happening::Drain(None) => self.drains.broke(now + self.pace.retry),
-            Happening::Seen(seen) => self.view.take(seen, &self.state.seen, now, &self.pace),
+            Happening::Seen(seen) => {
+                if let Some(Err(error)) = &seen {
+                    self.doubt_the_api(error, now);
+                }
+                self.view.take(seen, &self.state.seen, now, &self.pace);
+            }
         }
     }
 
@@ -460,6 +469,7 @@ impl Executor {
             self.upgrades.wake_at(),
             self.checks.wake_at(),
             self.closing.wake_at(),
+            self.outage_wake_at(),
             self.lifting.values().copied().min(),
             self.rollout_wake_at(),
         ]

@@ -17,6 +17,7 @@ use super::gate::Gate;
 use super::holding::Holding;
 use super::job::Workshop;
 use super::looks::Looks;
+use super::outage::OutageWatch;
 use super::resumption::Resumption;
 use super::steps::Steps;
 use super::upgrade::Upgrades;
@@ -214,6 +215,7 @@ impl Executor {
             resumption: Resumption::new(state.reopen(), anchor.paused),
             to_abort: abort,
             own_pod,
+            outage: OutageWatch::default(),
             barred: None,
             outcome: None,
             state,

@@ -165,7 +165,7 @@ impl Executor {
         };
         found.extend(self.check_runner());
         let mut findings = Finding::merged(&self.state.plan.findings, found);
-        let unmatched = self.state.policy.unmatched_waivers(&findings);
+        let unmatched = self.state.policy.unmatched_waivers(&findings, &[]);
         findings.extend(unmatched);
         self.state.policy.mark_waived(&mut findings);
         self.announce(&findings);

@@ -108,6 +108,7 @@ impl Executor {
     /// Everything that is waited for now.
     pub(super) fn reasons(&self) -> Vec<WaitReason> {
         let mut reasons = self.obstacles();
+        reasons.extend(self.outage.reason());
         let mut add = |target: &str, on: String| {
             reasons.insert(WaitReason::new(target, on));
         };
@@ -140,14 +141,13 @@ impl Executor {
         // The rollout is told of a pause only once it has begun.
         let is_paused = self.state.paused || (self.steps.is_held && self.gate.is_shut);
         let paused = is_paused.then(|| "paused".to_owned());
-        let troubles = [
-            &self.gate.trouble,
-            &self.holding.trouble,
-            &self.view.trouble,
-            &self.drains.trouble,
-        ];
+        // An API server that is away is the cause of these, and told as such.
+        let told = self.outage.is_open();
+        let troubles = [&self.gate.trouble, &self.view.trouble, &self.drains.trouble];
         let mut reasons: BTreeSet<WaitReason> = troubles
             .into_iter()
+            .filter(|_| !told)
+            .chain([&self.holding.trouble])
             .flatten()
             .cloned()
             .chain(paused)

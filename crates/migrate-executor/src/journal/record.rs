@@ -96,6 +96,15 @@ pub enum Record {
         /// Since when; until the time of the entry.
         since: Moment,
     },
+    /// The API server had not answered, and answers again.
+    ApiAway {
+        /// Since when; until the time of the entry.
+        since: Moment,
+        /// The control-plane member, or its node, that was being upgraded when
+        /// that began.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        during: Option<String>,
+    },
     /// A verification passed with something to tell.
     Noted {
         /// What a person may want to know.

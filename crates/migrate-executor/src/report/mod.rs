@@ -1,11 +1,13 @@
 //! The report of a run: what happened, where everything stands, what to do.
 
+mod outages;
 mod outcome;
 mod phases;
 mod recorded;
 mod standing;
 mod table;
 
+pub use outages::Outage;
 pub(crate) use outcome::api_older;
 pub use outcome::{RunOutcome, Stop, StopCause};
 pub use phases::PhaseTimes;
@@ -65,6 +67,9 @@ pub struct Report {
     pub evictions: u32,
     /// What had to wait, for how long, and on what; the longest first.
     pub waits: Vec<WaitSummary>,
+    /// When the API server did not answer this runner, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_outages: Vec<Outage>,
     /// Everything found, waived findings included.
     pub findings: Vec<Finding>,
     /// The backup, once there is one.
@@ -142,8 +147,8 @@ impl Report {
     }
 
     /// What the phases of this run took, for planning the next one
-    /// ([`Planner::with_measured`](migrate_plan::Planner::with_measured)); what
-    /// failed counts like the rest. What each single action took is known to the
+    /// ([`Planner::with_measured`](migrate_plan::Planner::with_measured)); what has
+    /// not passed is no part of it, and no time in which the run had stopped. What each single action took is known to the
     /// journal ([`RecordedRun::measured`]).
     #[must_use]
     pub fn measured(&self) -> Measured {
@@ -165,6 +170,7 @@ impl Report {
         let ended_at = state.end.as_ref().map_or(now, |(at, _)| *at);
         let mut findings: Vec<Finding> = state.findings().cloned().collect();
         findings.extend(state.spread.findings.iter().flatten().cloned());
+        findings.extend(outages::unexplained(&state.outages));
         let cordons = match cordons {
             Some(marks) => marks
                 .iter()
@@ -206,6 +212,7 @@ impl Report {
             phases: phases::phases(state),
             evictions: state.evictions,
             waits: summarise(&state.waits),
+            api_outages: state.outages.clone(),
             findings,
             backup: state.backup.clone(),
             second_backup: state.second_backup.clone(),

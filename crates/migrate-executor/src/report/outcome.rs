@@ -100,6 +100,14 @@ pub enum StopCause {
         /// Why, and what to do about it.
         message: String,
     },
+    /// The API server did not answer for `deadlines.api`, and nothing was under
+    /// way that would have ended by itself.
+    ApiAway {
+        /// For how long, in seconds.
+        for_seconds: u64,
+        /// What the first call without an answer said.
+        message: String,
+    },
     /// Somebody asked this runner to leave off.
     Asked,
 }
@@ -184,6 +192,14 @@ impl fmt::Display for StopCause {
             Self::AnchorUnreadable { message } => {
                 write!(f, "cannot see whether somebody paused the run: {message}")
             }
+            Self::ApiAway {
+                for_seconds,
+                message,
+            } => write!(
+                f,
+                "the API server has not answered for {for_seconds} s: {message}; once it does, open \
+                 the same journal"
+            ),
             Self::Asked => f.write_str("asked to leave off"),
         }
     }

@@ -47,9 +47,8 @@ impl PhaseTimes {
     }
 }
 
-/// Members first, then pools by name, phases in their order. What has never
-/// ended is left out on both sides; a retry under way counts with the end of the
-/// attempt that failed.
+/// Members first, then pools by name, phases in their order. What has not passed
+/// is left out on both sides; what has after a retry counts from its first attempt.
 pub(super) fn phases(state: &RunState) -> Vec<PhaseTimes> {
     let mut predicted: BTreeMap<(&Target, Phase), Duration> = BTreeMap::new();
     for action in &state.plan.schedule {

@@ -33,6 +33,10 @@ struct Course {
     spans: BTreeMap<Of, (Moment, Option<Moment>)>,
     /// Those that have ended, the earliest last end first.
     ended: Vec<Of>,
+    /// Those whose last end was a failure, and those of them that the run was
+    /// started again after.
+    failed: BTreeSet<Of>,
+    tried_anew: BTreeSet<Of>,
 }
 
 impl RecordedRun {
@@ -90,14 +94,17 @@ impl RecordedRun {
         Ok(Timeline::new(actions.collect()))
     }
 
-    /// What each action took that has ended: from the decision to begin it to its
-    /// last end, pauses before a retry included.
+    /// What each action took that has ended well: from the decision to begin it to its
+    /// last end, pauses before a retry included, and no time in which the run had
+    /// stopped.
     ///
     /// # Errors
     /// As [`timeline`](Self::timeline).
     pub fn measured(&self) -> Result<Measured, Error> {
         let course = self.course()?;
-        let actions = course.ended.into_iter().filter_map(|of| {
+        let failed = course.failed;
+        let ended = course.ended.into_iter();
+        let actions = ended.filter(|of| !failed.contains(of)).filter_map(|of| {
             let (begin, end) = *course.spans.get(&of)?;
             Some((of.0, of.1, end?.since(begin)))
         });
@@ -125,7 +132,10 @@ impl RecordedRun {
                 if let ActionResult::Succeeded(Outcome::ReplacedBy { nodes }) = result {
                     replaced.extend(nodes.iter().map(|node| (node.clone(), of.0.clone())));
                 }
-                course.end(*at, of);
+                course.end(*at, of, result);
+            }
+            if *input == Input::Started {
+                course.tried_anew.clone_from(&course.failed);
             }
             rollout.handle(*at, input);
             let decided = std::iter::from_fn(|| rollout.poll(*at)).collect();
@@ -157,12 +167,29 @@ impl Course {
             if !self.spans.contains_key(&of) {
                 self.decided.push(of.clone());
                 self.spans.insert(of.clone(), (at, None));
+            } else if self.tried_anew.remove(&of) {
+                self.spans.insert(of.clone(), (at, None));
             }
             running.insert(action.id, of);
         }
     }
 
-    fn end(&mut self, at: Moment, of: Of) {
+    fn end(&mut self, at: Moment, of: Of, result: &ActionResult) {
+        if let ActionResult::Deferred { .. } | ActionResult::NotDrained | ActionResult::TooLate =
+            result
+        {
+            // It did not begin.
+            self.spans.remove(&of);
+            self.decided.retain(|other| *other != of);
+            self.ended.retain(|other| *other != of);
+            return;
+        }
+        match result {
+            ActionResult::Failed { .. } | ActionResult::Skipped { .. } => {
+                self.failed.insert(of.clone())
+            }
+            _ => self.failed.remove(&of),
+        };
         if let Some((_, end)) = self.spans.get_mut(&of) {
             // A retry ends once more.
             if end.replace(at).is_some() {

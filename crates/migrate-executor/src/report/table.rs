@@ -28,6 +28,7 @@ impl fmt::Display for Report {
             self.duration.bottleneck,
         )?;
         writeln!(f, "  evictions  {}", self.evictions)?;
+        super::outages::write(&self.api_outages, f)?;
         match &self.backup {
             Some(backup) => write_backup(f, "backup", backup)?,
             None => writeln!(f, "  backup     none")?,
@@ -160,7 +161,7 @@ fn write_backup(f: &mut fmt::Formatter<'_>, what: &str, backup: &BackupReport) -
 }
 
 /// A duration as people read it: `2h05m`, `4m07s`, `3.2s`.
-struct Human(Duration);
+pub(super) struct Human(pub(super) Duration);
 
 impl fmt::Display for Human {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,6 +16,7 @@ use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetStat
 
 pub(crate) use self::seen::{Seen, budget_gone, budget_seen, node_seen};
 use self::spread::Spread;
+use crate::report::Outage;
 use crate::report::{StopCause, Wait};
 use crate::{Entry, Error, Origin, Record, RunEnd, RunOpened, RunStep, StepResult, WaitReason};
 
@@ -76,10 +77,12 @@ pub(crate) struct RunState {
     /// By node: workloads that lost pods there to a drain.
     displaced: BTreeMap<String, BTreeSet<WorkloadId>>,
     pub(crate) waits: Vec<Wait>,
+    /// When the API server did not answer.
+    pub(crate) outages: Vec<Outage>,
     /// What verifications passed and noted.
     pub(crate) noted: Vec<Finding>,
-    /// Phases by the target as planned: when each was first begun, and when it
-    /// last ended.
+    /// Phases by the target as planned: when each was begun, its first attempt since
+    /// the run was started, and when it had passed.
     pub(crate) spans: BTreeMap<(Target, Phase), (Moment, Option<Moment>)>,
 }
 
@@ -152,6 +155,7 @@ impl RunState {
             evictions: 0,
             displaced: BTreeMap::new(),
             waits: Vec::new(),
+            outages: Vec::new(),
             noted: Vec::new(),
             spans: BTreeMap::new(),
         })
@@ -202,6 +206,9 @@ impl RunState {
             Record::Released { node } => self.uncordoned(&node),
             Record::Waited { target, on, since } => {
                 self.waits.push(Wait::new(target, on, since, at));
+            }
+            Record::ApiAway { since, during } => {
+                self.outages.push(Outage::new(since, at, during));
             }
             Record::Noted { findings } => {
                 // A workload may shrink once more: the newest counts.
@@ -362,6 +369,7 @@ impl RunState {
             Input::Started => {
                 self.started_at.get_or_insert(at);
                 self.stop = None;
+                self.leave_out_what_failed();
             }
             Input::ActionEnded { id, result } => self.ended(at, id, result),
             Input::Paused { paused } => self.paused = *paused,
@@ -390,7 +398,12 @@ impl RunState {
     fn began(&mut self, at: Moment, action: Action) {
         let planned = self.planned(&action.target).clone();
         let span = (planned.clone(), action.phase);
-        self.spans.entry(span).or_insert((at, None));
+        // A retry goes on with the span of the attempt before it; what had passed and
+        // is done once more, on a machine made anew, has one of its own.
+        let known = self.spans.entry(span).or_insert((at, None));
+        if known.1.is_some() {
+            *known = (at, None);
+        }
         if let Some(trace) = self.traces.get_mut(&planned) {
             trace.phase = Some(action.phase);
             trace.course = Course::Running;
@@ -422,15 +435,13 @@ impl RunState {
             if let ActionResult::Deferred { away } = result {
                 away.iter().for_each(|node| self.seen.forget(node));
             }
+            self.spans.remove(&(planned.clone(), action.phase));
             self.attempts.remove(id);
             self.seen.forget(action.target.name());
             if let Some(trace) = self.traces.get_mut(&planned) {
                 *trace = Trace::new(trace.from.clone());
             }
             return;
-        }
-        if let Some((_, end)) = self.spans.get_mut(&(planned.clone(), action.phase)) {
-            *end = Some(at);
         }
         let course = match result {
             ActionResult::Failed { reason, .. } | ActionResult::Skipped { reason } => {
@@ -445,8 +456,23 @@ impl RunState {
             }
             _ => Course::Passed,
         };
+        if let (Course::Passed, Some((_, end))) = (
+            &course,
+            self.spans.get_mut(&(planned.clone(), action.phase)),
+        ) {
+            *end = Some(at);
+        }
         if let Some(trace) = self.traces.get_mut(&planned) {
             trace.course = course;
+        }
+    }
+
+    /// What had failed is tried anew: what has passed since is no time of its phase.
+    fn leave_out_what_failed(&mut self) {
+        for (target, trace) in &self.traces {
+            if let (Some(phase), Course::Failed(_)) = (trace.phase, &trace.course) {
+                self.spans.remove(&(target.clone(), phase));
+            }
         }
     }
 }

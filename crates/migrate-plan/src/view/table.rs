@@ -130,7 +130,12 @@ impl<'p> PlanTable<'p> {
                 pool: slot.pool.clone(),
                 node: slot.node.clone(),
             };
-            let note = if slot.canary { "canary" } else { "" };
+            let note = match (slot.canary, slot.hosts_runner) {
+                (true, true) => "canary, hosts the runner",
+                (true, false) => "canary",
+                (false, true) => "hosts the runner",
+                (false, false) => "",
+            };
             (target, Some(&slot.from), note.to_owned())
         });
         let tasks = self.plan.tasks.iter();

@@ -1,11 +1,9 @@
 //! The pod that is made.
 
 use migrate_core::CanaryPod;
-use migrate_core::model::STEP_LABEL;
+use migrate_core::model::{STEP_LABEL, TRIAL};
 use serde_json::{Value, json};
 
-/// The value of [`STEP_LABEL`] of every pod made here.
-pub(super) const KIND: &str = "canary";
 /// `nobody` of most images; it has to be named, for an image may say root.
 const NOBODY: u32 = 65_534;
 
@@ -16,7 +14,7 @@ pub(super) fn manifest(pod: &CanaryPod, node: &str) -> Value {
         "kind": "Pod",
         "metadata": {
             "generateName": "kube-migrate-canary-",
-            "labels": { STEP_LABEL: KIND },
+            "labels": { STEP_LABEL: TRIAL },
         },
         "spec": {
             // So that it ends when nobody is left to remove it.

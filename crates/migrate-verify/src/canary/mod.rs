@@ -10,7 +10,7 @@ use futures::future::{Either, select};
 use kube::Client;
 use kube::api::{DeleteParams, GetParams, ListParams, PostParams};
 use kube::core::{ObjectList, Request};
-use migrate_core::model::STEP_LABEL;
+use migrate_core::model::{STEP_LABEL, TRIAL};
 use migrate_core::{
     CanaryPod, Finding, ObjectName, PrepareEnvironment, Severity, StepContext, StepError,
     StepErrorKind, StepInput, StepReport, TryNode,
@@ -20,12 +20,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::health::unobserved;
-use manifest::{KIND, manifest};
+use manifest::manifest;
 use standing::{Pod, Standing};
 
 /// How often a pod under way is looked at.
 const POLL: Duration = Duration::from_secs(1);
-/// How long removing one may take beyond its trial.
+/// How long removing one, before a trial or after it, may take beyond it.
 const REMOVAL: Duration = Duration::from_secs(30);
 
 /// Tries nodes out by the pod that a policy describes
@@ -72,12 +72,13 @@ impl CanaryTrial {
         }
     }
 
-    async fn remove(&self, pod: &Pod) -> Result<(), Error> {
+    async fn remove(&self, pod: &Pod, dry_run: bool) -> Result<(), Error> {
         let call = self.pods("delete").named(&pod.metadata.name);
-        let params = DeleteParams::default().preconditions(kube::api::Preconditions {
+        let mut params = DeleteParams::default().preconditions(kube::api::Preconditions {
             uid: Some(pod.metadata.uid.clone()),
             resource_version: None,
         });
+        params.dry_run = dry_run;
         let request = Request::new(self.path()).delete(&pod.metadata.name, &params);
         match self.ask::<Value>(call, request).await {
             Ok(_) | Err(Error::NotFound { .. } | Error::Conflict { .. }) => Ok(()),
@@ -87,7 +88,7 @@ impl CanaryTrial {
 
     async fn left_on(&self, node: &str) -> Result<Vec<Pod>, Error> {
         let selection = ListParams::default()
-            .labels(&format!("{STEP_LABEL}={KIND}"))
+            .labels(&format!("{STEP_LABEL}={TRIAL}"))
             .fields(&format!("spec.nodeName={node}"));
         let (call, path) = (self.pods("list"), self.path());
         let found = read::<ObjectList<Pod>>(&self.client, &call, &path, &selection).await?;
@@ -95,21 +96,47 @@ impl CanaryTrial {
     }
 
     async fn trial(&self, cx: &StepContext, node: &str) -> Result<(), StepError> {
-        for pod in self.left_on(node).await.map_err(unobserved)? {
-            self.remove(&pod).await.map_err(unobserved)?;
-        }
+        self.clear(node).await?;
         let made = self.make(node, &PostParams::default()).await;
         let pod = made.map_err(unobserved)?;
         let ended = self.ended(cx, node, &pod).await;
         let removed = tokio::time::timeout(REMOVAL, self.removed(&pod)).await;
-        ended?;
-        removed.map_err(|_| {
-            let message = format!(
-                "{} could not be removed; it is tried again",
-                self.name(&pod)
-            );
-            StepError::new(StepErrorKind::Deadline, of(node), message)
-        })
+        let stays = removed.err().map(|_| {
+            let name = self.name(&pod);
+            format!("{name} could not be removed; the next trial asks again")
+        });
+        match (ended, stays) {
+            (ended, None) => ended,
+            (Ok(()), Some(stays)) => Err(StepError::new(StepErrorKind::Deadline, of(node), stays)),
+            (Err(mut error), Some(stays)) => {
+                error.message = format!("{}; {stays}", error.message);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what earlier trials have left on the node, and waits until it is gone:
+    /// two that use the node at once tell of each other.
+    async fn clear(&self, node: &str) -> Result<(), StepError> {
+        let cleared = async {
+            loop {
+                let left = self.left_on(node).await?;
+                if left.is_empty() {
+                    return Ok::<(), Error>(());
+                }
+                for pod in &left {
+                    self.remove(pod, false).await?;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        match tokio::time::timeout(REMOVAL, cleared).await {
+            Ok(cleared) => cleared.map_err(unobserved),
+            Err(_) => {
+                let message = "the pod of an earlier trial is not gone yet; it is tried again";
+                Err(StepError::new(StepErrorKind::Deadline, of(node), message))
+            }
+        }
     }
 
     /// Waits until the pod has ended, or its time is up.
@@ -153,7 +180,7 @@ impl CanaryTrial {
 
     /// Asks until it is removed.
     async fn removed(&self, pod: &Pod) {
-        while self.remove(pod).await.is_err() {
+        while self.remove(pod, false).await.is_err() {
             tokio::time::sleep(POLL).await;
         }
     }
@@ -190,30 +217,79 @@ impl TryNode for CanaryTrial {
     }
 }
 
-/// Whether the pod can be made, asked by a dry run: rights, the namespace, Pod
-/// Security and admission webhooks are all asked with it.
+/// Whether the pod can be made, looked at and removed, asked by dry runs: rights,
+/// the namespace, Pod Security and admission webhooks are all asked with it; and
+/// whether a trial has its time.
 #[async_trait]
 impl PrepareEnvironment for CanaryTrial {
     async fn run(&self, _: &StepContext, input: &StepInput) -> Result<StepReport, StepError> {
-        let Some(node) = input.model.nodes.first() else {
-            return Ok(StepReport::new(Vec::new()));
-        };
+        let mut findings = Vec::new();
+        let verify = input.policy.deadlines.verify;
+        if verify < self.pod.timeout + REMOVAL {
+            findings.push(self.cut_off(verify));
+        }
+        if let Some(node) = input.model.nodes.first() {
+            let refused = self.refusals(&node.name).await?;
+            if !refused.is_empty() {
+                findings.push(self.refused(&refused));
+            }
+        }
+        Ok(StepReport::new(findings))
+    }
+}
+
+impl CanaryTrial {
+    /// What a trial needs and is not given; nothing is made.
+    async fn refusals(&self, node: &str) -> Result<Vec<Error>, Error> {
+        let none = Pod::named("kube-migrate-canary-none");
         let params = PostParams {
             dry_run: true,
             field_manager: None,
         };
-        let finding = match self.make(&node.name, &params).await {
-            Ok(_) => None,
-            Err(error) if error.is_retryable() => return Err(error.into()),
-            Err(error) => Some(Finding::new(
-                "KM-CANARY-001",
-                Severity::Blocker,
-                ObjectName::cluster("Namespace", &self.pod.namespace),
-                format!("the pod that is to try nodes out cannot be made there: {error}"),
-                "apply docs/rbac-canary.yaml, correct canary-pod in the policy, or leave it out",
-            )),
-        };
-        Ok(StepReport::new(finding.into_iter().collect()))
+        let asked = [
+            self.make(node, &params).await.map(drop),
+            self.left_on(node).await.map(drop),
+            self.look(&none).await.map(drop),
+            self.remove(&none, true).await,
+        ];
+        let mut refusals = Vec::new();
+        for error in asked.into_iter().filter_map(Result::err) {
+            match error.is_retryable() {
+                true => return Err(error),
+                false => refusals.push(error),
+            }
+        }
+        Ok(refusals)
+    }
+
+    fn refused(&self, refusals: &[Error]) -> Finding {
+        let why: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+        Finding::new(
+            "KM-CANARY-001",
+            Severity::Blocker,
+            ObjectName::cluster("Namespace", &self.pod.namespace),
+            format!(
+                "the pod that is to try nodes out cannot be made, seen or removed there: {}",
+                why.join("; ")
+            ),
+            "apply docs/rbac-canary.yaml, correct canary-pod in the policy, or leave it out",
+        )
+    }
+
+    fn cut_off(&self, verify: Duration) -> Finding {
+        let (limit, verify) = (self.pod.timeout.as_secs(), verify.as_secs());
+        let needed = limit + REMOVAL.as_secs();
+        Finding::new(
+            "KM-CANARY-002",
+            Severity::Blocker,
+            ObjectName::cluster("Policy", "canary-pod"),
+            format!(
+                "a trial may take {limit} s and its removal {} s more, and deadlines.verify cuts it \
+                 off after {verify} s",
+                REMOVAL.as_secs()
+            ),
+            format!("raise deadlines.verify to {needed} s at least, or lower canary-pod.timeout"),
+        )
     }
 }
 

@@ -50,6 +50,16 @@ struct Reason {
     exit_code: i32,
 }
 
+impl Pod {
+    /// One of this name that is not there.
+    pub(super) fn named(name: &str) -> Self {
+        let mut pod = Self::default();
+        pod.metadata.name = name.to_owned();
+        pod.metadata.uid = name.to_owned();
+        pod
+    }
+}
+
 /// How far a pod is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Standing {

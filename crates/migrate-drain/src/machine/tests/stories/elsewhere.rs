@@ -156,10 +156,17 @@ fn the_wait_ends_with_the_deadline_and_says_why() {
     story.marked("a");
     story.add("b");
     assert_eq!(outcome(&story.pass(899)), None);
-    let Some(DrainOutcome::Failed { kind, reason, .. }) = outcome(&story.pass(1)) else {
+    let Some(DrainOutcome::Failed {
+        kind,
+        reason,
+        retryable,
+        ..
+    }) = outcome(&story.pass(1))
+    else {
         panic!("{:?}", story.told);
     };
     assert_eq!(kind, DrainFailureKind::NotBegun);
+    assert!(!retryable, "it would wait as long once more");
     assert!(reason.contains("until one of a is back"), "{reason}");
     assert!(!story.told.contains(&cordons("b")), "nothing was changed");
 }

@@ -1,0 +1,128 @@
+//! Times in which the API server does not answer: caused by this run, which
+//! upgrades it, or not.
+
+use std::time::Duration;
+
+use migrate_core::{EventKind, Moment, Phase, StepError, StepErrorKind, Target};
+
+use super::Executor;
+use crate::report::{Outage, StopCause};
+use crate::{Record, WaitReason};
+
+/// Shorter ones are no news.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// The outage that is going on, if any.
+#[derive(Default)]
+pub(super) struct OutageWatch {
+    open: Option<Open>,
+}
+
+struct Open {
+    since: Moment,
+    during: Option<String>,
+    /// What the first call that failed said.
+    error: String,
+}
+
+impl OutageWatch {
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// What is waited for.
+    pub(super) fn reason(&self) -> Option<WaitReason> {
+        let open = self.open.as_ref()?;
+        Some(WaitReason::new("run", on(open)))
+    }
+}
+
+fn on(open: &Open) -> String {
+    match &open.during {
+        Some(_) => Outage::on(open.during.as_deref()),
+        None => format!("{}: {}", Outage::on(None), open.error),
+    }
+}
+
+impl Executor {
+    /// Takes note of whether the API server answered a call that was asked at a
+    /// moment. An answer that refuses is one, too.
+    pub(super) fn hear<T>(&mut self, result: &Result<T, StepError>, asked_at: Moment, now: Moment) {
+        let silent = match result {
+            Err(error) if error.kind == StepErrorKind::Unavailable => Some(error),
+            _ => None,
+        };
+        match (silent, &self.outage.open) {
+            (Some(error), None) => {
+                let open = Open {
+                    since: asked_at,
+                    during: self.takes_the_api_away(),
+                    error: error.to_string(),
+                };
+                self.shop.cx.emit(EventKind::Waiting {
+                    target: "run".to_owned(),
+                    on: on(&open),
+                });
+                self.outage.open = Some(open);
+            }
+            (None, Some(_)) => self.api_is_back(now),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
+    /// A watch broke: as soon as that is known another call tells why.
+    pub(super) fn doubt_the_api(&mut self, error: &StepError, now: Moment) {
+        if error.kind == StepErrorKind::Unavailable && !self.outage.is_open() {
+            self.holding.ask_now(now);
+        }
+    }
+
+    fn api_is_back(&mut self, now: Moment) {
+        let Some(open) = self.outage.open.take() else {
+            return;
+        };
+        if now.since(open.since) >= SHORTEST && self.state.end.is_none() {
+            self.inbox.push_back(Record::ApiAway {
+                since: open.since,
+                during: open.during,
+            });
+        }
+    }
+
+    /// The member, or a member's node, that this run changes: whatever runs
+    /// there is stopped and started.
+    fn takes_the_api_away(&self) -> Option<String> {
+        let model = &self.state.model;
+        let mut changed = self.state.open.values().filter(|action| {
+            matches!(action.phase, Phase::Upgrade | Phase::Verify)
+                && match &action.target {
+                    Target::ControlPlane { .. } => true,
+                    Target::Node { node, .. } => model.hosts_member(node),
+                    _ => false,
+                }
+        });
+        changed.next().map(|action| action.target.name().to_owned())
+    }
+
+    /// Leaves the run when nothing is under way that would end by itself, and
+    /// the API server has not answered for `deadlines.api`.
+    pub(super) fn act_on_outage(&mut self, now: Moment) {
+        let limit = self.state.policy.deadlines.api;
+        let Some(open) = &self.outage.open else {
+            return;
+        };
+        let is_idle = self.state.open.is_empty() && self.state.end.is_none();
+        if is_idle && now >= open.since + limit && self.barred.is_none() {
+            self.barred = Some(StopCause::ApiAway {
+                for_seconds: now.since(open.since).as_secs(),
+                message: open.error.clone(),
+            });
+        }
+    }
+
+    /// When that is due.
+    pub(super) fn outage_wake_at(&self) -> Option<Moment> {
+        let open = self.outage.open.as_ref()?;
+        Some(open.since + self.state.policy.deadlines.api)
+    }
+}
