@@ -94,8 +94,10 @@ const FAULTS: &[Fault] = &[
         severity: Severity::Warning,
         object: "",
         says: "did not answer",
-        breaks: "mv /etc/kubernetes/pki /run/away",
-        mends: "mv /run/away /etc/kubernetes/pki",
+        // On the same disk: etcd reads its certificates anew for each connection,
+        // and does so through a mount of the very folder.
+        breaks: "mv /etc/kubernetes/pki /etc/kubernetes/away",
+        mends: "mv /etc/kubernetes/away /etc/kubernetes/pki",
     },
     // Of the kubelets: in the cluster, on one node.
     Fault {
