@@ -39,6 +39,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bounds;
 mod error;
 mod intern;
 mod machine;
@@ -49,8 +50,8 @@ mod view;
 pub use error::Error;
 pub use machine::NODE_GONE;
 pub use planner::{
-    Difference, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner, TargetKind,
-    Timeline, Trace, rehearse,
+    Change, Difference, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner,
+    TargetKind, Timeline, Trace, WhatIf, rehearse,
 };
 pub use rollout::{
     ActionResult, Command, Input, Progress, Recorded, Rollout, Standing, StopReason, TargetState,

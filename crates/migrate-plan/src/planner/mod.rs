@@ -1,5 +1,6 @@
 //! The planner: makes a plan by running the rollout on predicted durations.
 
+mod bounding;
 mod estimate;
 mod findings;
 mod measured;
@@ -9,6 +10,7 @@ mod rehearsal;
 mod simulate;
 mod targets;
 mod times;
+mod what_if;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +34,7 @@ pub use rehearsal::{Difference, Timeline, rehearse};
 use simulate::{Fed, Step, predicted, simulate};
 use targets::{from_of, schedule, target_of};
 use times::Times;
+pub use what_if::{Change, WhatIf};
 
 /// Makes plans.
 ///
@@ -286,6 +289,15 @@ impl<'a> Planner<'a> {
             &self.durations,
             self.transfer,
         )?;
+        plan.bounds = bounding::bounds(
+            &plan,
+            &steps,
+            &jobs,
+            &interned,
+            self.model,
+            self.policy,
+            start,
+        );
         found.extend(findings::of_windows(&plan, self.policy, start));
         found.extend(findings::of_assumed(&interned, &jobs));
         found.extend(findings::of_address(&plan, self.address_on));
