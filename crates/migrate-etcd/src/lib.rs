@@ -29,6 +29,11 @@
 //! # }
 //! ```
 //!
+//! [`Restore`] makes a data folder of a snapshot without etcd: every key with its
+//! revisions, a new membership, and a revision raised far enough that no client
+//! of the old cluster is left waiting. [`TestRestore`] does so on trial and starts an
+//! etcd on it that nobody else can reach.
+//!
 //! # Build
 //! etcd-client compiles protocol files: a build needs `protoc`, in the `PATH` or
 //! named by `PROTOC`. This workspace names one in its `.cargo/config.toml`, which
@@ -43,13 +48,18 @@ mod error;
 mod leftover;
 mod member;
 mod part_file;
+mod restore;
 mod snapshot;
 mod trailer;
+mod trial;
+mod wal;
 
 pub use error::Error;
 pub use member::{Member, Tls};
 pub use part_file::PartFile;
+pub use restore::{EtcdVersion, Membership, NoVersion, Restore, RestoreError, Restored};
 pub use snapshot::SnapshotBackup;
+pub use trial::{RestoreLevel, TestRestore, TestRestored};
 
 #[doc(no_inline)]
 pub use migrate_core::steps::BackupProof;
