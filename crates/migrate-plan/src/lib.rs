@@ -52,7 +52,7 @@ pub use error::Error;
 pub use lint::lint;
 pub use machine::NODE_GONE;
 pub use planner::{
-    Change, Difference, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner,
+    Change, Difference, Journey, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner,
     TargetKind, Timeline, Trace, WhatIf, rehearse,
 };
 pub use rollout::{

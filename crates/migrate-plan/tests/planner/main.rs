@@ -5,6 +5,7 @@
 mod bounds;
 mod documents;
 mod findings;
+mod journey;
 mod lint;
 mod measured;
 mod order;
