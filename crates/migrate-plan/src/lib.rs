@@ -42,15 +42,17 @@
 mod bounds;
 mod error;
 mod intern;
+mod lint;
 mod machine;
 mod planner;
 mod rollout;
 mod view;
 
 pub use error::Error;
+pub use lint::lint;
 pub use machine::NODE_GONE;
 pub use planner::{
-    Change, Difference, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner,
+    Change, Difference, Journey, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner,
     TargetKind, Timeline, Trace, WhatIf, rehearse,
 };
 pub use rollout::{

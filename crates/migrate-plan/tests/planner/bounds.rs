@@ -7,7 +7,7 @@ use migrate_core::{BudgetKey, ClusterModel, Node, Plan, Policy};
 use migrate_plan::{Change, Error, PlanTable, Planner};
 use proptest::prelude::*;
 
-use crate::support::{Cluster, NEW, version};
+use crate::support::{Cluster, NEW, linted, version};
 use crate::{plan, small};
 
 /// Pools with their widths, and workloads: where their pods are, and how many
@@ -81,7 +81,8 @@ impl Shape {
             model.nodes.push(Node::new("spare", version(NEW)));
         });
         let model = cluster.build();
-        Planner::new(&model, &policy, version(NEW)).plan().unwrap()
+        let planner = Planner::new(&model, &policy, version(NEW));
+        linted(planner.plan().unwrap(), &model, &policy)
     }
 }
 
@@ -222,10 +223,7 @@ fn what_if_plans_the_change() {
     let (model, policy) = twelve("12");
     let planner = Planner::new(&model, &policy, version(NEW));
     let budget = BudgetKey::real("shop", "web");
-    let more = Change::Replicas {
-        budget: budget.clone(),
-        more: 1,
-    };
+    let more = Change::Replicas { budget, more: 1 };
     let changed = planner.what_if(&more).unwrap();
     assert!(changed.after < changed.before, "{changed:?}");
     assert_eq!(changed.plan.makespan(), changed.after);
