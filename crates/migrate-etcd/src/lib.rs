@@ -34,6 +34,9 @@
 //! of the old cluster is left waiting. [`TestRestore`] does so on trial and starts an
 //! etcd on it that nobody else can reach.
 //!
+//! [`Manifest`] says what is known of a backup, and is signed: backup and manifest
+//! cannot be changed by anyone without the key.
+//!
 //! # Build
 //! etcd-client compiles protocol files: a build needs `protoc`, in the `PATH` or
 //! named by `PROTOC`. This workspace names one in its `.cargo/config.toml`, which
@@ -46,6 +49,7 @@
 
 mod error;
 mod leftover;
+mod manifest;
 mod member;
 mod part_file;
 mod restore;
@@ -55,6 +59,7 @@ mod trial;
 mod wal;
 
 pub use error::Error;
+pub use manifest::{Manifest, ManifestError, PublicKey, SigningKey};
 pub use member::{Member, Tls};
 pub use part_file::PartFile;
 pub use restore::{EtcdVersion, Membership, NoVersion, Restore, RestoreError, Restored};
