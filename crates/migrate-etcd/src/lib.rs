@@ -40,6 +40,9 @@
 //! of the old cluster is left waiting. [`TestRestore`] does so on trial and starts an
 //! etcd on it that nobody else can reach.
 //!
+//! [`Manifest`] says what is known of a backup, and is signed: backup and manifest
+//! cannot be changed by anyone without the key.
+//!
 //! # Build
 //! etcd-client compiles protocol files: a build needs `protoc`, in the `PATH` or
 //! named by `PROTOC`. This workspace names one in its `.cargo/config.toml`, which
@@ -57,6 +60,7 @@ mod error;
 mod hash;
 mod inspect;
 mod leftover;
+mod manifest;
 #[cfg(feature = "client")]
 mod member;
 mod part_file;
@@ -77,6 +81,7 @@ pub use inspect::{
     Auth, Compaction, Encrypted, FolderUse, Inspection, Keys, Kubernetes, MemberRecord,
     ResourceUse, inspect,
 };
+pub use manifest::{Manifest, ManifestError, PublicKey, SigningKey};
 #[cfg(feature = "client")]
 pub use member::{Member, Tls};
 pub use part_file::PartFile;

@@ -300,3 +300,24 @@ fn read_all(file: &mut File, path: &Path, mut each: impl FnMut(&[u8])) -> Result
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SHA-256 of the records that `etcdutl snapshot restore` 3.6.16 wrote for
+    /// `m1` of these members.
+    #[test]
+    fn the_log_is_that_of_etcdutl_byte_for_byte() {
+        let members = "m1=http://127.0.0.1:2380,m2=http://127.0.0.1:2480,m3=http://127.0.0.1:2580";
+        let membership = Membership::parse(members, "tok").unwrap();
+        let voters = membership.voters().unwrap();
+        let member = membership.refuse_without("m1").unwrap();
+        let log = wal::first_log(member, membership.cluster_id(), &voters);
+        assert_eq!(log.len(), 536);
+        assert_eq!(
+            hex(Sha256::digest(&log)),
+            "ed6134a7adb1fd705b7b6890f366623ca4907ed8ad0241a5c9400f4408ee7c36"
+        );
+    }
+}

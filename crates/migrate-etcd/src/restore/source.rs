@@ -53,6 +53,9 @@ pub(crate) struct Source {
 /// What is done with each element: its flags, key and value.
 type Visit<'a> = dyn FnMut(u32, &[u8], &[u8]) -> Result<(), RestoreError> + 'a;
 
+/// What is done with each key and value.
+type EachPair<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), RestoreError> + 'a;
+
 impl Source {
     /// Takes the database of `bytes` bytes at the beginning of `file`.
     pub(crate) fn open(file: File, path: &Path, bytes: u64) -> Result<Self, RestoreError> {
@@ -122,7 +125,7 @@ impl Source {
     pub(crate) fn each(
         &mut self,
         bucket: &Bucket,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), RestoreError>,
+        visit: &mut EachPair<'_>,
     ) -> Result<(), RestoreError> {
         let path = self.path.clone();
         self.walk(&bucket.root, &mut |flags, key, value| {
