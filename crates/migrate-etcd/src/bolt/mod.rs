@@ -144,7 +144,7 @@ impl Database {
         let expected = meta.pages.saturating_mul(meta.page_size.into());
         // A snapshot is its pages and no more; a file that is in use grows ahead,
         // by whole pages.
-        let is_sound = found % SECTOR == 0
+        let is_sound = found.is_multiple_of(SECTOR)
             && if database.has_trailer() {
                 found == expected
             } else {

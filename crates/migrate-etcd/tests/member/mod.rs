@@ -165,7 +165,7 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
                     reply.extend(number(3, compacted.cast_unsigned()));
                     one(reply, 0)
                 }
-                Some(HashAnswer::Refuse(words)) => stream::iter([Ok(status(11, *words))]).boxed(),
+                Some(HashAnswer::Refuse(words)) => stream::iter([Ok(status(11, words))]).boxed(),
                 None => one(Vec::new(), 12),
             }
         }
