@@ -78,8 +78,9 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         hooks: Vec::new(),
         cancel: Cancellation::new(),
         run: format!("demo-{}", cli.seed),
+        waits: None,
     };
-    let model = run::observed(cli, &env, None).await?;
+    let model = run::observed(cli, &env).await?;
     let code = run::execute(cli, env, target, model, || {
         Ok(match &cli.journal {
             Some(path) => Box::new(FileJournal::open(path)?),

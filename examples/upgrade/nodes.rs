@@ -73,7 +73,7 @@ pub(crate) async fn put_back_members(
     if cli.haproxy_backend.is_none() && cli.api_server_hook.is_none() {
         return Ok(());
     }
-    let anchor = Anchor::read(&env.client).await?;
+    let anchor = env.patience().ask(|| Anchor::read(&env.client)).await?;
     if anchor.paused {
         eprintln!(
             "  an API server that an earlier run has left out of its load balancer stays out while \

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use migrate_core::{Cancellation, Clock, ClusterModel};
-use migrate_kube::{Error, observe};
+use migrate_core::{Cancellation, Clock, StepError, StepErrorKind};
 
 use crate::account::Account;
 use crate::failure::Failure;
@@ -18,53 +17,89 @@ const WARMS_UP: Duration = Duration::from_secs(60);
 /// Between two lines that say that it still waits.
 const SAY: Duration = Duration::from_secs(30);
 
-/// Observes the cluster; for a run that goes on, an API server that is out of
-/// reach is waited for, for `patience` at the longest, and one that has just
-/// started.
-pub(crate) async fn observed(
-    client: &kube::Client,
-    clock: &dyn Clock,
-    cancel: &Cancellation,
-    patience: Option<Duration>,
-) -> Result<ClusterModel, Failure> {
-    let began = clock.now();
-    let mut say_at = began;
-    let mut refused_since = None;
-    loop {
-        let error = match observe(client, clock.now()).await {
-            Ok(model) => return Ok(model),
-            Err(error) => error,
-        };
-        let now = clock.now();
-        let waited = now.since(began);
-        let may_pass = if matches!(error, Error::Forbidden { .. }) {
-            now < *refused_since.get_or_insert(now) + WARMS_UP
-        } else {
-            refused_since = None;
-            error.is_retryable()
-        };
-        let Some(patience) = patience.filter(|_| may_pass) else {
-            return Err(error.into());
-        };
-        if waited >= patience {
-            return Err(gave_up(&error, waited));
-        }
-        if now >= say_at {
-            say_at = now + SAY;
-            eprintln!(
-                "{error}; an unfinished run is to go on: waiting, {} of at most {}",
-                human(waited),
-                human(patience)
-            );
-        }
-        tokio::select! {
-            () = cancel.cancelled() => return Err(gave_up(&error, waited)),
-            () = tokio::time::sleep(PAUSE.min(patience)) => {}
+/// How the API server of a run that goes on is asked.
+pub(crate) struct Patience<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) cancel: &'a Cancellation,
+    /// How long it is waited for at each call; `None` is not at all.
+    pub(crate) limit: Option<Duration>,
+}
+
+/// An error of which waiting may be the cure.
+pub(crate) trait MayPass: std::error::Error {
+    /// The API server is out of reach or busy.
+    fn is_away(&self) -> bool;
+    /// It does not allow it.
+    fn is_refusal(&self) -> bool;
+}
+
+impl MayPass for migrate_kube::Error {
+    fn is_away(&self) -> bool {
+        self.is_retryable()
+    }
+
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Forbidden { .. })
+    }
+}
+
+impl MayPass for StepError {
+    fn is_away(&self) -> bool {
+        self.is_retryable()
+    }
+
+    fn is_refusal(&self) -> bool {
+        self.kind == StepErrorKind::Forbidden
+    }
+}
+
+impl Patience<'_> {
+    /// Asks until there is an answer: an API server that is out of reach is waited
+    /// for, and one that has just started.
+    pub(crate) async fn ask<T, E, A>(&self, mut ask: impl FnMut() -> A) -> Result<T, Failure>
+    where
+        E: MayPass,
+        A: Future<Output = Result<T, E>>,
+    {
+        let began = self.clock.now();
+        let mut say_at = began;
+        let mut refused_since = None;
+        loop {
+            let error = match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let now = self.clock.now();
+            let waited = now.since(began);
+            let may_pass = if error.is_refusal() {
+                now < *refused_since.get_or_insert(now) + WARMS_UP
+            } else {
+                refused_since = None;
+                error.is_away()
+            };
+            let Some(limit) = self.limit.filter(|_| may_pass) else {
+                return Err(error.into());
+            };
+            if waited >= limit {
+                return Err(gave_up(&error, waited));
+            }
+            if now >= say_at {
+                say_at = now + SAY;
+                eprintln!(
+                    "{error}; an unfinished run is to go on: waiting, {} of at most {}",
+                    human(waited),
+                    human(limit)
+                );
+            }
+            tokio::select! {
+                () = self.cancel.cancelled() => return Err(gave_up(&error, waited)),
+                () = tokio::time::sleep(PAUSE.min(limit)) => {}
+            }
         }
     }
 }
 
-fn gave_up(error: &Error, waited: Duration) -> Failure {
+fn gave_up(error: &dyn std::error::Error, waited: Duration) -> Failure {
     Failure::plain(format!(
         "{error}; waited {} to go on with the unfinished run, which is as it was: the same command \
          goes on with it later, --wait says for how long it waits",

@@ -67,12 +67,14 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         kubeadm: None,
         hooks,
         cancel: stop_on_ctrl_c(),
+        waits: None,
     };
     let goes_on = cli.changes_something() && {
         let journals = known_journals(cli);
         patience::is_unfinished(journals.iter().map(PathBuf::as_path))
     };
-    let model = run::observed(cli, &env, goes_on.then_some(cli.wait)).await?;
+    env.waits = goes_on.then_some(cli.wait);
+    let model = run::observed(cli, &env).await?;
     if cli.kubeadm {
         let driver = Arc::new(kubeadm(
             cli,

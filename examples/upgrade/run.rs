@@ -18,7 +18,7 @@ use migrate_executor::{
     ClusterAccess, Error, Executor, Journal, KubeAccess, MarkedNode, RunOutcome, Setup,
     adoptable_model,
 };
-use migrate_kube::DRAINED_BY_HAND;
+use migrate_kube::{DRAINED_BY_HAND, observe};
 use migrate_plan::{Measured, Planner};
 use migrate_preflight::Preflight;
 use migrate_upgrade::{ImagePull, Kubeadm};
@@ -26,8 +26,9 @@ use migrate_verify::{CanaryTrial, ClusterHealth};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
+use crate::patience::Patience;
 use crate::progress::Progress;
-use crate::{check, nodes, patience, rehearsal, show};
+use crate::{check, nodes, rehearsal, show};
 
 /// What differs between the demo and a real cluster.
 pub(crate) struct Environment {
@@ -48,17 +49,27 @@ pub(crate) struct Environment {
     pub(crate) hooks: Vec<Arc<dyn PrepareEnvironment>>,
     pub(crate) cancel: Cancellation,
     pub(crate) run: String,
+    /// How long an API server that is out of reach is waited for before the run is
+    /// open: only if an unfinished one goes on.
+    pub(crate) waits: Option<Duration>,
 }
 
-/// The model, refused if it is another cluster's than asked for. With
-/// `patience`, an API server that is out of reach is waited for that long.
-pub(crate) async fn observed(
-    cli: &Cli,
-    env: &Environment,
-    patience: Option<Duration>,
-) -> Result<ClusterModel, Failure> {
-    let clock = env.clock.as_ref();
-    let model = patience::observed(&env.client, clock, &env.cancel, patience).await?;
+impl Environment {
+    pub(crate) fn patience(&self) -> Patience<'_> {
+        Patience {
+            clock: self.clock.as_ref(),
+            cancel: &self.cancel,
+            limit: self.waits,
+        }
+    }
+}
+
+/// The model, refused if it is another cluster's than asked for.
+pub(crate) async fn observed(cli: &Cli, env: &Environment) -> Result<ClusterModel, Failure> {
+    let patience = env.patience();
+    let model = patience
+        .ask(|| observe(&env.client, env.clock.now()))
+        .await?;
     match &cli.cluster_id {
         Some(wanted) if wanted != model.cluster.as_str() => Err(Failure::new(
             format!("cluster {}", model.cluster),
@@ -77,10 +88,13 @@ pub(crate) async fn execute(
     journal: impl FnOnce() -> Result<Box<dyn Journal>, Failure>,
 ) -> Result<ExitCode, Failure> {
     let access = KubeAccess::new(env.client.clone());
-    let left = left_by_an_ended_run(cli, &access).await?;
+    let left = left_by_an_ended_run(cli, &env, &access).await?;
     // Cordons of the run that is taken over are no obstacles.
     let model = if cli.adopt || cli.way_back().is_some() || left.is_some() {
-        adoptable_model(&access, model).await?
+        let patience = env.patience();
+        patience
+            .ask(|| adoptable_model(&access, model.clone()))
+            .await?
     } else {
         model
     };
@@ -221,13 +235,18 @@ fn checks(env: &Environment, trial: Option<Arc<CanaryTrial>>) -> Vec<Arc<dyn Pre
 
 /// The run that has ended and left a node cordoned which this command may bring
 /// back: the node is given back by who goes by that run's name.
-async fn left_by_an_ended_run(cli: &Cli, access: &KubeAccess) -> Result<Option<String>, Failure> {
-    if cli.way_back().is_none() && access.anchor().await?.run.is_some() {
+async fn left_by_an_ended_run(
+    cli: &Cli,
+    env: &Environment,
+    access: &KubeAccess,
+) -> Result<Option<String>, Failure> {
+    let patience = env.patience();
+    if cli.way_back().is_none() && patience.ask(|| access.anchor()).await?.run.is_some() {
         return Ok(None);
     }
     let is_of_a_run = |mark: &MarkedNode| mark.run != DRAINED_BY_HAND;
     let is_meant = |mark: &MarkedNode| cli.way_back().is_none_or(|node| mark.node == node);
-    let marks = access.marked_nodes().await?.into_iter();
+    let marks = patience.ask(|| access.marked_nodes()).await?.into_iter();
     let mut left = marks.filter(|mark| is_of_a_run(mark) && is_meant(mark));
     Ok(left.next().map(|mark| mark.run))
 }
