@@ -37,7 +37,7 @@
 //!
 //! [`Restore`] makes a data folder of a snapshot without etcd: every key with its
 //! revisions, a new membership, and a revision raised far enough that no client
-//! of the old cluster is left waiting. [`TestRestore`] does so on trial and starts an
+//! of the old cluster is left waiting. `TestRestore` does so on trial and starts an
 //! etcd on it that nobody else can reach.
 //!
 //! [`Manifest`] says what is known of a backup, and is signed: backup and manifest
@@ -52,7 +52,7 @@
 //! * `client`, on by default: what asks members. Without it snapshots are read, and
 //!   neither gRPC nor `protoc` is needed.
 //! * `tls`: connects over TLS (ring provider). Off by default so that a build
-//!   without it pulls no cryptography; a member that is given TLS material
+//!   without it pulls no TLS; a member that is given TLS material
 //!   without the feature is refused, never contacted in the clear.
 
 mod bolt;

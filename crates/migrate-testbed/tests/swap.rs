@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{available, deployment, node, pods, text};
-use migrate_testbed::ControlPlane;
+use migrate_testbed::{ControlPlane, skip_or_fail};
 use serde_json::Value;
 use tokio::time::Instant;
 
