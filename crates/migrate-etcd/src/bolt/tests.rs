@@ -137,10 +137,15 @@ fn keys_stay_within_what_the_branch_above_says() {
     let is_branch = |page: &usize| whole[page * 512 + 8] == 1;
     let branch = (4..pages).find(is_branch).unwrap() * 512;
     let pos = u32::from_le_bytes(*whole[branch + 32..].first_chunk().unwrap()) as usize;
-    let mut bytes = whole;
+    let key = branch + 32 + pos + 7;
     // The second child's first key, raised by one.
-    bytes[branch + 32 + pos + 7] += 1;
+    let mut bytes = whole.clone();
+    bytes[key] += 1;
     assert_eq!(fault(bytes), Fault::KeyOrder(0));
+    // And lowered to one of the first child.
+    let mut bytes = whole;
+    bytes[key] = 4;
+    assert_eq!(fault(bytes), Fault::KeyOrder(4));
 }
 
 #[test]
