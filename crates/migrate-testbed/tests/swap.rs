@@ -70,7 +70,7 @@ async fn a_component_that_ends_is_an_error_with_its_log() {
     let builder = ControlPlane::builder().api_server_flag("--no-such-flag");
     let error = match builder.start().await {
         Err(missing @ migrate_testbed::Error::NoPrograms { .. }) => {
-            let _ = skip_or_fail(Err(missing));
+            let _: Option<ControlPlane> = skip_or_fail(Err(missing));
             return;
         }
         Err(error) => error.to_string(),

@@ -7,7 +7,9 @@
 
 mod proto;
 
-pub(crate) use proto::{Message, first_bytes_field, is_well_formed};
+#[cfg(feature = "client")]
+pub(crate) use proto::first_bytes_field;
+pub(crate) use proto::{Message, is_well_formed};
 
 /// The file's name: segment 0 from entry 0.
 pub(crate) const FILE: &str = "0000000000000000-0000000000000000.wal";

@@ -48,6 +48,7 @@ pub(crate) fn is_well_formed(mut bytes: &[u8]) -> bool {
 }
 
 /// What field 1 holds, if it is bytes and comes first, as etcd writes it.
+#[cfg(any(feature = "client", test))]
 pub(crate) fn first_bytes_field(mut bytes: &[u8]) -> Option<&[u8]> {
     let is_bytes = bytes.first() == Some(&(1 << 3 | 2));
     read_field(&mut bytes).filter(|_| is_bytes)
