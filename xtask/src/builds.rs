@@ -17,6 +17,7 @@ const OLDEST_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
 pub(crate) fn check() -> Result<(), String> {
     oldest_rust()?;
     checked(&["-p", "kube-migrate", "--all-features"])?;
+    checked(&["-p", "migrate-etcd", "--no-default-features"])?;
     // Beside each other, crates have each other's features of what they share.
     for name in crates()? {
         checked(&["-p", &name])?;

@@ -39,7 +39,7 @@ pub(crate) fn test() -> Result<(), String> {
 }
 
 /// What is too slow for every change: the further builds, the ignored tests, with the programs of every release the testbed knows, and
-/// the benches at their full size.
+/// the benches at their full size. A test that fails keeps nothing else from running.
 pub(crate) fn extended() -> Result<(), String> {
     builds::check()?;
     testbed::build_or_skip(true)?;
@@ -48,14 +48,16 @@ pub(crate) fn extended() -> Result<(), String> {
         "test",
         "--workspace",
         "--release",
+        "--no-fail-fast",
         "--",
         "--ignored",
         "--nocapture",
     ]);
-    run(&mut test)?;
+    let tested = run(&mut test);
     let mut bench = cargo();
     bench
         .args(["bench", "--workspace"])
         .env("PLANNER_BENCH_NODES", "40000");
-    run(&mut bench)
+    let measured = run(&mut bench);
+    tested.and(measured)
 }

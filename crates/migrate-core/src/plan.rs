@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cost::Estimate;
+use crate::cost::{Bounds, Estimate};
 use crate::{ClusterId, Finding, KubeVersion, Phase, Point, Target, content_hash};
 
 /// Version of the JSON form of [`Plan`]. A reader refuses a newer one.
@@ -56,6 +56,10 @@ pub struct Plan {
     pub schedule: Vec<PlannedAction>,
     /// Predicted duration and what it is made of.
     pub estimate: Estimate,
+    /// What no order could beat; absent where nothing begins, and in plans of
+    /// older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
     /// What planning found.
     #[serde(default)]
     pub findings: Vec<Finding>,
@@ -103,6 +107,7 @@ impl Plan {
             at_target: Vec::new(),
             schedule: Vec::new(),
             estimate,
+            bounds: None,
             findings: Vec::new(),
         }
     }
@@ -335,16 +340,16 @@ impl fmt::Display for PlannedAction {
     }
 }
 
-mod millis {
+pub(crate) mod millis {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
         u64::deserialize(d).map(Duration::from_millis)
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use migrate_core::{ObjectName, StepError, StepErrorKind};
 
+use crate::ReadError;
+
 /// Why a backup failed.
 ///
 /// Each text names the file or the member, and what to do. After every one the
@@ -25,6 +27,20 @@ pub enum Error {
         /// Member.
         endpoint: String,
     },
+    /// The member was compacted beyond the revision of the file.
+    #[error(
+        "{endpoint}: is compacted beyond revision {revision}, so that it can no longer say what \
+         it had there; take another snapshot and prove it at once"
+    )]
+    Compacted {
+        /// Member.
+        endpoint: String,
+        /// Revision of the file.
+        revision: i64,
+    },
+    /// The file is not sound.
+    #[error(transparent)]
+    Damaged(#[from] ReadError),
     /// The disk is full.
     #[error("{}: no space left; free some or choose another folder", path.display())]
     DiskFull {
@@ -62,7 +78,7 @@ pub enum Error {
         bytes: u64,
         /// Cause.
         #[source]
-        source: Box<etcd_client::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The endpoint is none, or does not go with the TLS material.
     #[error("{endpoint}: {reason}; give one member as https://HOST:2379, or http:// without TLS")]
@@ -79,6 +95,21 @@ pub enum Error {
         endpoint: String,
         /// Why, and what to do.
         reason: String,
+    },
+    /// A member has other keys than the file.
+    #[error(
+        "{}: its keys are not those that {endpoint} has at revision {revision}; compare the \
+         members with `etcdctl endpoint hashkv`, and take a backup of one that another one \
+         agrees with",
+        path.display()
+    )]
+    NotEqual {
+        /// File.
+        path: PathBuf,
+        /// Member.
+        endpoint: String,
+        /// Revision of the file.
+        revision: i64,
     },
     /// The member does not let us.
     #[error(
@@ -115,6 +146,20 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
+    /// Not enough members said what they have.
+    #[error(
+        "{}: cannot be proven by {answered} members that answer; see that two of them are in \
+         reach, or name the only one there is: {}",
+        path.display(), silent.join("; ")
+    )]
+    TooFewMembers {
+        /// File.
+        path: PathBuf,
+        /// Members that answered.
+        answered: usize,
+        /// What became of the others.
+        silent: Vec<String>,
+    },
     /// TLS is asked for but the feature `tls` is off.
     #[error("{endpoint}: TLS is asked for, but this build has it not: enable the feature `tls`")]
     TlsNotBuilt {
@@ -131,13 +176,14 @@ pub enum Error {
         endpoint: String,
         /// Cause.
         #[source]
-        source: Box<etcd_client::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 /// Codes of gRPC by which a member refuses who asks. A user that is missing or
 /// a wrong password is an INVALID_ARGUMENT to etcd, and a user where
 /// authentication is off a FAILED_PRECONDITION (its `rpctypes`).
+#[cfg(feature = "client")]
 const REFUSALS: [i32; 4] = [3, 7, 9, 16];
 
 impl Error {
@@ -151,6 +197,7 @@ impl Error {
     }
 
     /// What the client said after `bytes` had come.
+    #[cfg(feature = "client")]
     pub(crate) fn etcd(endpoint: &str, bytes: u64, source: etcd_client::Error) -> Self {
         use etcd_client::Error as Cause;
         let endpoint = endpoint.to_owned();
@@ -179,10 +226,16 @@ impl Error {
 
     fn object(&self) -> ObjectName {
         match self {
-            Self::DiskFull { path } | Self::Exists { path } | Self::File { path, .. } => {
+            Self::DiskFull { path }
+            | Self::Exists { path }
+            | Self::File { path, .. }
+            | Self::NotEqual { path, .. }
+            | Self::TooFewMembers { path, .. } => {
                 ObjectName::cluster("File", path.display().to_string())
             }
+            Self::Damaged(error) => ObjectName::cluster("File", error.path().display().to_string()),
             Self::ChecksumMismatch { endpoint }
+            | Self::Compacted { endpoint, .. }
             | Self::Interrupted { endpoint, .. }
             | Self::InvalidEndpoint { endpoint, .. }
             | Self::MemberUnfit { endpoint, .. }
@@ -208,12 +261,16 @@ impl From<Error> for StepError {
                 StepErrorKind::Invalid
             }
             Error::ChecksumMismatch { .. }
+            | Error::Compacted { .. }
             | Error::Interrupted { .. }
+            | Error::TooFewMembers { .. }
             | Error::Truncated { .. }
             | Error::Unreachable { .. } => StepErrorKind::Unavailable,
-            Error::DiskFull { .. } | Error::File { .. } | Error::MemberUnfit { .. } => {
-                StepErrorKind::Permanent
-            }
+            Error::Damaged(_)
+            | Error::DiskFull { .. }
+            | Error::File { .. }
+            | Error::MemberUnfit { .. }
+            | Error::NotEqual { .. } => StepErrorKind::Permanent,
         };
         let object = error.object();
         let text = error.to_string();
@@ -226,7 +283,7 @@ impl From<Error> for StepError {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "client"))]
 mod tests {
     use super::*;
 
@@ -236,15 +293,19 @@ mod tests {
         match error {
             Error::Cancelled => "run it again",
             Error::ChecksumMismatch { .. } => "take another one",
+            Error::Compacted { .. } => "take another snapshot",
+            Error::Damaged(_) => "take another backup",
             Error::DiskFull { .. } => "free some",
             Error::Exists { .. } => "choose another name",
             Error::File { .. } => "see that the folder can be written",
             Error::Interrupted { .. } => "see whether the member was restarted",
             Error::InvalidEndpoint { .. } => "give one member as https://HOST:2379",
             Error::MemberUnfit { .. } => "name a voting member",
+            Error::NotEqual { .. } => "compare the members",
             Error::PermissionDenied { .. } => "give a user that has the root role",
             Error::Stalled { .. } => "see to the member's disk and the network",
             Error::Truncated { .. } => "take another one",
+            Error::TooFewMembers { .. } => "see that two of them",
             Error::TlsNotBuilt { .. } => "enable the feature `tls`",
             Error::Unreachable { .. } => "see that the member runs there",
         }
@@ -259,6 +320,21 @@ mod tests {
             Error::Cancelled,
             Error::ChecksumMismatch {
                 endpoint: endpoint.clone(),
+            },
+            Error::Compacted {
+                endpoint: endpoint.clone(),
+                revision: 7,
+            },
+            Error::Damaged(ReadError::NoMeta { path: path.clone() }),
+            Error::NotEqual {
+                path: path.clone(),
+                endpoint: endpoint.clone(),
+                revision: 7,
+            },
+            Error::TooFewMembers {
+                path: path.clone(),
+                answered: 1,
+                silent: vec!["http://b:1: is away".to_owned()],
             },
             Error::file(&path, io::ErrorKind::StorageFull.into()),
             Error::file(&path, io::ErrorKind::AlreadyExists.into()),

@@ -1,6 +1,7 @@
-//! Kubernetes etcd backups: a snapshot streamed to a file whose checksum holds.
+//! Kubernetes etcd backups: a snapshot streamed to a file whose checksum holds,
+//! checked page by page, and proven equal to the live members.
 //!
-//! [`SnapshotBackup`] asks one etcd member for a snapshot and guarantees:
+//! `SnapshotBackup` asks one etcd member for a snapshot and guarantees:
 //!
 //! * the file appears under its final name only when it is complete, its
 //!   SHA-256 trailer matches its bytes, and file and folder are on disk;
@@ -8,7 +9,7 @@
 //! * on an error, a cancellation or a full disk nothing is left behind, and what
 //!   a process that was killed has left goes with the next backup into its folder;
 //! * a member that stops sending, or sends without getting on, is given up
-//!   after [`SnapshotBackup::with_stall`]: a stalled reader stops the member's writes.
+//!   after `SnapshotBackup::with_stall`: a stalled reader stops the member's writes.
 //!
 //! Other providers of backups write their files with [`PartFile`], which keeps
 //! all of these but the last.
@@ -17,7 +18,12 @@
 //! compared with the live members nor restored, so its report carries the
 //! blocker `KM-BACKUP-001`, which a person has to waive.
 //!
+//! [`inspect`] checks a file page by page and tells what is in it, without any etcd.
+//! `SnapshotBackup::save_proven` and `prove` compare its keys with those of the live
+//! members. [`Database`] is the reader below both.
+//!
 //! ```no_run
+//! # #[cfg(feature = "client")]
 //! # async fn example() -> Result<(), migrate_etcd::Error> {
 //! use migrate_core::Cancellation;
 //! use migrate_etcd::{Member, SnapshotBackup};
@@ -29,27 +35,61 @@
 //! # }
 //! ```
 //!
+//! [`Restore`] makes a data folder of a snapshot without etcd: every key with its
+//! revisions, a new membership, and a revision raised far enough that no client
+//! of the old cluster is left waiting. `TestRestore` does so on trial and starts an
+//! etcd on it that nobody else can reach.
+//!
+//! [`Manifest`] says what is known of a backup, and is signed: backup and manifest
+//! cannot be changed by anyone without the key.
+//!
 //! # Build
 //! etcd-client compiles protocol files: a build needs `protoc`, in the `PATH` or
 //! named by `PROTOC`. This workspace names one in its `.cargo/config.toml`, which
 //! a build that has this crate as a dependency does not read.
 //!
 //! # Features
+//! * `client`, on by default: what asks members. Without it snapshots are read, and
+//!   neither gRPC nor `protoc` is needed.
 //! * `tls`: connects over TLS (ring provider). Off by default so that a build
-//!   without it pulls no cryptography; a member that is given [`Tls`] material
+//!   without it pulls no TLS; a member that is given TLS material
 //!   without the feature is refused, never contacted in the clear.
 
+mod bolt;
 mod error;
+mod hash;
+mod inspect;
 mod leftover;
+mod manifest;
+#[cfg(feature = "client")]
 mod member;
 mod part_file;
+mod protobuf;
+mod restore;
+#[cfg(feature = "client")]
 mod snapshot;
 mod trailer;
+#[cfg(feature = "client")]
+mod trial;
+mod wal;
 
+pub use bolt::{Bucket, Database, Entry, Fault, ReadError, Structure};
 pub use error::Error;
+#[cfg(feature = "client")]
+pub use hash::{Proof, Proven, prove};
+pub use inspect::{
+    Auth, Compaction, Encrypted, FolderUse, Inspection, Keys, Kubernetes, MemberRecord,
+    ResourceUse, inspect,
+};
+pub use manifest::{Manifest, ManifestError, PublicKey, SigningKey};
+#[cfg(feature = "client")]
 pub use member::{Member, Tls};
 pub use part_file::PartFile;
+pub use restore::{EtcdVersion, Membership, NoVersion, Restore, RestoreError, Restored};
+#[cfg(feature = "client")]
 pub use snapshot::SnapshotBackup;
+#[cfg(feature = "client")]
+pub use trial::{RestoreLevel, TestRestore, TestRestored};
 
 #[doc(no_inline)]
 pub use migrate_core::steps::BackupProof;

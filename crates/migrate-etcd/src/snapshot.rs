@@ -40,6 +40,10 @@ impl SnapshotBackup {
         self
     }
 
+    pub(crate) fn stall(&self) -> Duration {
+        self.stall
+    }
+
     /// Saves a snapshot as `name`; `progress` hears bytes received and bytes
     /// in all.
     ///

@@ -13,7 +13,6 @@ pub(crate) const TRAILER: usize = 32;
 #[derive(Default)]
 pub(crate) struct TrailerCheck {
     data: Sha256,
-    whole: Sha256,
     held: Vec<u8>,
     bytes: u64,
 }
@@ -33,7 +32,6 @@ impl TrailerCheck {
     /// Takes the next bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
-        self.whole.update(bytes);
         self.held.extend_from_slice(bytes);
         let settled = self.held.len().saturating_sub(TRAILER);
         self.data.update(&self.held[..settled]);
@@ -51,10 +49,11 @@ impl TrailerCheck {
         if self.bytes < 1024 + TRAILER as u64 {
             return Checked::TooShort;
         }
+        let whole = self.data.clone().chain_update(&self.held);
         if self.data.finalize().as_slice() != self.held.as_slice() {
             return Checked::Mismatch;
         }
-        Checked::Intact(hex(self.whole.finalize()))
+        Checked::Intact(hex(whole.finalize()))
     }
 }
 

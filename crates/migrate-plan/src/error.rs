@@ -26,6 +26,12 @@ pub enum Error {
     /// start from.
     #[error(transparent)]
     NoPath(#[from] PathError),
+    /// A change is asked about that is none of this cluster.
+    #[error("the cluster has no {what}; name one that the plan's table or JSON shows")]
+    NoSuchThing {
+        /// What is not there.
+        what: String,
+    },
     /// A node cannot go back to that version.
     #[error("node {node} cannot go back to {target}: {reason}")]
     NoWayBack {

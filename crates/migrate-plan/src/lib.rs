@@ -39,18 +39,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bounds;
 mod error;
 mod intern;
+mod lint;
 mod machine;
 mod planner;
 mod rollout;
 mod view;
 
 pub use error::Error;
+pub use lint::lint;
 pub use machine::NODE_GONE;
 pub use planner::{
-    Difference, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner, TargetKind,
-    Timeline, Trace, rehearse,
+    Change, Difference, Journey, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner,
+    TargetKind, Timeline, Trace, WhatIf, rehearse,
 };
 pub use rollout::{
     ActionResult, Command, Input, Progress, Recorded, Rollout, Standing, StopReason, TargetState,

@@ -183,6 +183,17 @@ proptest! {
         prop_assert_eq!(rehearsal.differences(&run, Duration::ZERO), []);
     }
 
+    /// No schedule beats its bounds: with soaks, windows, tasks, the runner's node,
+    /// nodes that are away.
+    #[test]
+    fn no_schedule_is_shorter_than_a_bound(scenario in scenario()) {
+        let plan = World::new(scenario).plan;
+        prop_assert_eq!(plan.bounds.is_some(), !plan.schedule.is_empty());
+        for limit in plan.bounds.iter().flat_map(|bounds| &bounds.limits) {
+            prop_assert!(limit.time <= plan.makespan(), "{:?} of {:?}", limit, plan.makespan());
+        }
+    }
+
     /// What has no time in a schedule has a reason among the findings.
     #[test]
     fn what_cannot_begin_has_a_blocker(scenario in scenario()) {

@@ -33,7 +33,11 @@ fn a_test_is_skipped_with_one_line_but_fails_in_ci() {
 #[tokio::test]
 #[ignore = "the helper process of another test"]
 async fn helper_process() {
-    let minor = std::env::var(MINOR).unwrap().parse().unwrap();
+    // Nobody else's, as when all ignored tests are run.
+    let Ok(minor) = std::env::var(MINOR) else {
+        return;
+    };
+    let minor = minor.parse().unwrap();
     skip_or_fail(ControlPlane::builder().minor(minor).start().await);
 }
 

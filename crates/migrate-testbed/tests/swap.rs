@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{available, deployment, node, pods, text};
-use migrate_testbed::ControlPlane;
+use migrate_testbed::{ControlPlane, skip_or_fail};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -69,7 +69,10 @@ async fn several_control_planes_run_at_once() {
 async fn a_component_that_ends_is_an_error_with_its_log() {
     let builder = ControlPlane::builder().api_server_flag("--no-such-flag");
     let error = match builder.start().await {
-        Err(migrate_testbed::Error::NoPrograms { .. }) => return,
+        Err(missing @ migrate_testbed::Error::NoPrograms { .. }) => {
+            let _: Option<ControlPlane> = skip_or_fail(Err(missing));
+            return;
+        }
         Err(error) => error.to_string(),
         Ok(_) => panic!("started with a flag that does not exist"),
     };

@@ -30,6 +30,7 @@
 //! All results are [`Duration`]s, rounded down to whole nanoseconds; what does
 //! not fit saturates at [`Duration::MAX`].
 
+mod bounds;
 mod phases;
 mod terms;
 mod units;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::bounds::{Bound, BoundKind, Bounds, Relief, UsefulWidth};
 pub use self::phases::PhaseDurations;
 pub use self::terms::{BudgetLoad, Moves, PoolLoad, Transfer, transfer_time};
 pub use self::units::{Bytes, BytesPerSecond, PodsPerSecond};

@@ -16,7 +16,8 @@ use super::seconds;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CanaryPod {
     /// Its image; for the default `command` one with `sh` and a `nc` that knows
-    /// `-z` and `-w`, as busybox has them.
+    /// `-z` and `-w`, as the image busybox has them. The busybox of Debian's package
+    /// knows no `-z`, and its shell runs that one before any other.
     pub image: String,
     /// Where it is made. The namespace has to be there (`docs/rbac-canary.yaml`).
     #[serde(default = "namespace")]

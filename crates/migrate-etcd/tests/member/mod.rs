@@ -42,6 +42,17 @@ pub(crate) struct Answers {
     /// Code of gRPC for a user and password.
     pub(crate) authenticate: u16,
     pub(crate) snapshot: Vec<Act>,
+    /// One for each call, the last one again and again.
+    pub(crate) hashes: Vec<HashAnswer>,
+}
+
+/// What a member says of the hash of its keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HashAnswer {
+    /// The hash, and the revision it is compacted at.
+    Hash(u32, i64),
+    /// OUT_OF_RANGE with these words.
+    Refuse(&'static str),
 }
 
 impl Answers {
@@ -52,6 +63,7 @@ impl Answers {
             is_learner: false,
             authenticate: 0,
             snapshot,
+            hashes: Vec::new(),
         }
     }
 }
@@ -66,6 +78,7 @@ struct State {
     answers: Answers,
     connections: AtomicUsize,
     snapshots: AtomicUsize,
+    hashed: AtomicUsize,
     cut: Notify,
     given_up: Notify,
 }
@@ -78,6 +91,7 @@ impl FakeMember {
             answers,
             connections: AtomicUsize::new(0),
             snapshots: AtomicUsize::new(0),
+            hashed: AtomicUsize::new(0),
             cut: Notify::new(),
             given_up: Notify::new(),
         });
@@ -142,6 +156,18 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
         "/etcdserverpb.Maintenance/Snapshot" => {
             state.snapshots.fetch_add(1, Ordering::SeqCst);
             snapshot(answers.snapshot.clone(), Open(Arc::clone(state)))
+        }
+        "/etcdserverpb.Maintenance/HashKV" => {
+            let call = state.hashed.fetch_add(1, Ordering::SeqCst);
+            match answers.hashes.get(call).or_else(|| answers.hashes.last()) {
+                Some(HashAnswer::Hash(hash, compacted)) => {
+                    let mut reply = number(2, (*hash).into());
+                    reply.extend(number(3, compacted.cast_unsigned()));
+                    one(reply, 0)
+                }
+                Some(HashAnswer::Refuse(words)) => stream::iter([Ok(status(11, words))]).boxed(),
+                None => one(Vec::new(), 12),
+            }
         }
         other => panic!("{other} is no call of a backup"),
     };

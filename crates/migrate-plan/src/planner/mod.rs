@@ -1,7 +1,9 @@
 //! The planner: makes a plan by running the rollout on predicted durations.
 
+mod bounding;
 mod estimate;
 mod findings;
+mod journey;
 mod measured;
 mod order;
 mod path;
@@ -9,6 +11,7 @@ mod rehearsal;
 mod simulate;
 mod targets;
 mod times;
+mod what_if;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +21,7 @@ use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
 use migrate_core::{
     Action, ActionId, ClusterModel, KubeVersion, Moment, Node, Outcome, Phase, Plan, PlannedMember,
-    PlannedPool, PlannedSlot, PlannedTask, Point, Policy, Target, content_hash,
+    PlannedPool, PlannedSlot, PlannedTask, Point, Policy, Role, Target, content_hash,
 };
 use rustc_hash::FxHashMap;
 
@@ -26,12 +29,14 @@ use crate::intern::Interned;
 use crate::machine::Machine;
 use crate::rollout::spec;
 use crate::{ActionResult, Command, Error, Input, Recorded};
+pub use journey::Journey;
 use measured::Means;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
 pub use rehearsal::{Difference, Timeline, rehearse};
 use simulate::{Fed, Step, predicted, simulate};
 use targets::{from_of, schedule, target_of};
 use times::Times;
+pub use what_if::{Change, WhatIf};
 
 /// Makes plans.
 ///
@@ -59,6 +64,8 @@ pub struct Planner<'a> {
     model_hash: Option<String>,
     parent: Option<&'a Plan>,
     way_back: Option<&'a str>,
+    /// Workers stay where they are: a hop of the control plane alone.
+    leaves_workers: bool,
     runner_on: Option<&'a str>,
     address_on: Option<&'a str>,
 }
@@ -102,6 +109,7 @@ impl<'a> Planner<'a> {
             model_hash: None,
             parent: None,
             way_back: None,
+            leaves_workers: false,
             runner_on: None,
             address_on: None,
         }
@@ -286,6 +294,15 @@ impl<'a> Planner<'a> {
             &self.durations,
             self.transfer,
         )?;
+        plan.bounds = bounding::bounds(
+            &plan,
+            &steps,
+            &jobs,
+            &interned,
+            self.model,
+            self.policy,
+            start,
+        );
         found.extend(findings::of_windows(&plan, self.policy, start));
         found.extend(findings::of_assumed(&interned, &jobs));
         found.extend(findings::of_address(&plan, self.address_on));
@@ -294,7 +311,8 @@ impl<'a> Planner<'a> {
     }
 
     fn is_to_change(&self, node: &Node) -> bool {
-        node.is_to_change(&self.target, self.way_back)
+        let stays = self.leaves_workers && node.role == Role::Worker;
+        !stays && node.is_to_change(&self.target, self.way_back)
     }
 
     /// The nodes that are not at the target, in priority order.
@@ -453,7 +471,7 @@ impl<'a> Planner<'a> {
             .model
             .nodes
             .iter()
-            .filter(|node| !self.is_to_change(node));
+            .filter(|node| !node.is_to_change(&self.target, self.way_back));
         let at_target: Vec<String> = done_members
             .chain(done_nodes.map(|node| node.name.clone()))
             .collect();

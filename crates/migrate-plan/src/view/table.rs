@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use migrate_core::cost::BoundKind;
 use migrate_core::{Phase, Plan, Target};
 
 /// Shows a plan as plain text: no colours, no wrapping, times as
@@ -73,7 +74,35 @@ impl<'p> PlanTable<'p> {
             clock(plan.makespan()),
             clock(self.limits()),
             plan.estimate.bottleneck
-        )
+        )?;
+        self.bounds(f)
+    }
+
+    /// The best bound, how far the schedule is from it, and what would help.
+    fn bounds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(bounds) = &self.plan.bounds else {
+            return Ok(());
+        };
+        let Some(best) = bounds.best() else {
+            return Ok(());
+        };
+        writeln!(
+            f,
+            "no order is faster than {}, the bottleneck is: {}; this one is {}.{} % above",
+            clock(best.time),
+            best.kind,
+            bounds.gap_permille / 10,
+            bounds.gap_permille % 10
+        )?;
+        if let Some(relief) = &bounds.relief {
+            let what = match &relief.of {
+                BoundKind::Slots { pool } => format!("one more node of pool {pool} away at once"),
+                of => format!("one pod more that {of} lets go at once"),
+            };
+            let saves = clock(relief.saves);
+            writeln!(f, "{what} would lower that by {saves} or more")?;
+        }
+        Ok(())
     }
 
     /// The estimate without the check of the whole cluster at the end, which
@@ -89,9 +118,11 @@ impl<'p> PlanTable<'p> {
     }
 
     fn pools(&self) -> Vec<Vec<String>> {
-        let header = ["POOL", "NODES", "TO DO", "AWAY AT MOST"]
+        let header = ["POOL", "NODES", "TO DO", "AWAY AT MOST", "USEFUL"]
             .map(str::to_owned)
             .to_vec();
+        let bounds = self.plan.bounds.as_ref();
+        let widths = || bounds.into_iter().flat_map(|bounds| &bounds.widths);
         let row = |pool: &migrate_core::PlannedPool| {
             let to_do = self
                 .plan
@@ -100,7 +131,9 @@ impl<'p> PlanTable<'p> {
                 .filter(|slot| slot.pool == pool.name)
                 .count();
             let (nodes, width) = (pool.nodes.to_string(), pool.width.to_string());
-            vec![pool.name.clone(), nodes, to_do.to_string(), width]
+            let useful = widths().find(|useful| useful.pool == pool.name);
+            let useful = useful.map_or_else(|| "-".to_owned(), |it| it.useful.to_string());
+            vec![pool.name.clone(), nodes, to_do.to_string(), width, useful]
         };
         std::iter::once(header)
             .chain(self.plan.pools.iter().map(row))

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod bounds;
 mod documents;
 mod findings;
+mod journey;
+mod lint;
 mod measured;
 mod order;
 #[path = "../support/mod.rs"]
@@ -16,9 +19,9 @@ use migrate_plan::Planner;
 use support::{Cluster, NEW, version};
 
 fn plan(model: &migrate_core::ClusterModel) -> Plan {
-    Planner::new(model, &Policy::default(), version(NEW))
-        .plan()
-        .unwrap()
+    let policy = Policy::default();
+    let planner = Planner::new(model, &policy, version(NEW));
+    support::linted(planner.plan().unwrap(), model, &policy)
 }
 
 /// Three members and their nodes, four and two workers, budgets of both kinds.

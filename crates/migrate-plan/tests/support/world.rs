@@ -15,7 +15,7 @@ use migrate_plan::{
 
 pub(crate) use super::scenario::Scenario;
 use super::scenario::cluster;
-use super::{NEW, OLD, Random, version};
+use super::{NEW, OLD, Random, linted, version};
 
 /// What happened, in order.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl World {
             let place = random.below(model.nodes.len() as u64) as usize;
             planner = planner.with_runner_on(&model.nodes[place].name);
         }
-        let plan = planner.plan().unwrap();
+        let plan = linted(planner.plan().unwrap(), &model, &policy);
         let rollout = Rollout::new(&plan, &model, &policy).unwrap();
         let ledger = BudgetLedger::from_model(&model, policy.assumed_budgets.clone());
         let mut touches: BTreeMap<String, BTreeMap<BudgetKey, u32>> = model

@@ -112,6 +112,19 @@ impl Binaries {
         })
     }
 
+    /// Finds etcd of `version` (`3.7.0`), which need not be that of a release,
+    /// or builds it as [`find_or_build`](Self::find_or_build) does.
+    ///
+    /// # Errors
+    /// [`Error::NoPrograms`] or [`Error::Build`].
+    pub fn find_or_build_etcd(
+        version: &'static str,
+        progress: &dyn Fn(&Progress),
+    ) -> Result<PathBuf, Error> {
+        let [etcd, _etcdctl] = Search::from_env()?.all(&Source::etcd(version), progress)?;
+        Ok(etcd)
+    }
+
     /// The folder in which programs are kept between runs.
     ///
     /// # Errors

@@ -94,7 +94,11 @@ impl Inner {
             etcd_peer_port: Port::reserve(&cache)?,
             run_dir,
         };
-        inner.start_components().await?;
+        if let Err(error) = inner.start_components().await {
+            // They go with the folder, and only they say what a server hangs on.
+            inner.print_logs();
+            return Err(error);
+        }
         Ok(inner)
     }
 

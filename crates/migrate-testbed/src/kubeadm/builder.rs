@@ -31,6 +31,7 @@ pub struct KubeadmClusterBuilder {
     minor: u32,
     also: Vec<u32>,
     programs: Vec<(String, PathBuf)>,
+    shell: bool,
     report: Arc<Report>,
 }
 
@@ -42,6 +43,7 @@ impl Default for KubeadmClusterBuilder {
             minor: 36,
             also: Vec::new(),
             programs: Vec::new(),
+            shell: false,
             report: Arc::new(|progress| eprintln!("testbed: {progress}")),
         }
     }
@@ -78,6 +80,13 @@ impl KubeadmClusterBuilder {
     /// `testbed.local/NAME:1` of it and of the libraries it loads.
     pub fn image(mut self, name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
         self.programs.push((name.into(), program.into()));
+        self
+    }
+
+    /// Every node gets an image `testbed.local/shell:1` with `sh` and a `nc` that
+    /// knows `-z` and `-w`, for pods that try the network out.
+    pub fn shell_image(mut self) -> Self {
+        self.shell = true;
         self
     }
 
@@ -182,9 +191,12 @@ impl KubeadmClusterBuilder {
             images.push(Images::find_or_build(&programs, &parts, &rootfs)?);
             binaries.push(programs);
         }
-        for (name, program) in &self.programs {
-            if let Some(first) = images.first_mut() {
+        if let Some(first) = images.first_mut() {
+            for (name, program) in &self.programs {
                 first.everywhere.push(images::of_program(name, program)?);
+            }
+            if self.shell {
+                first.everywhere.push(images::of_shell(&rootfs)?);
             }
         }
         Ok(Prepared {

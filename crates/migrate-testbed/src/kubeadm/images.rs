@@ -19,6 +19,8 @@ pub(crate) const REPOSITORY: &str = "testbed.local";
 
 const PAUSE: &str = include_str!("files/pause.sh");
 const BUSYBOX: &str = "bin/busybox";
+const SHELL: &str = "usr/bin/dash";
+const NETCAT: &str = "usr/bin/nc.openbsd";
 
 /// What kube-proxy calls, with everything that loads.
 const PACKET_FILTERS: [&str; 3] = [
@@ -96,10 +98,7 @@ fn kube_proxy(version: &str, program: &Path, rootfs: &Path) -> Result<Image, Err
         .filter(|path| path.ends_with(".so"))
         .collect();
     files.extend(PACKET_FILTERS.map(str::to_owned));
-    let mut ldd = Command::new("chroot");
-    ldd.arg(rootfs).arg("ldd");
-    ldd.args(files.iter().map(|path| format!("/{path}")));
-    files.extend(libraries(&mut ldd)?);
+    files.extend(libraries_within(rootfs, &files)?);
     files.insert(BUSYBOX.to_owned());
     let mut image = Image::new("kube-proxy", version, Vec::<String>::new())
         .with("usr/local/bin/kube-proxy", program);
@@ -113,6 +112,20 @@ fn kube_proxy(version: &str, program: &Path, rootfs: &Path) -> Result<Image, Err
     Ok(image)
 }
 
+/// An image `shell:1` with a shell and a netcat of the nodes' file system, each by
+/// its usual name. Not busybox: Debian's runs its own `nc`, which knows no `-z`,
+/// whatever else is called so.
+pub(super) fn of_shell(rootfs: &Path) -> Result<PathBuf, Error> {
+    let mut image = Image::new("shell", "1", ["/bin/sh"])
+        .with("bin/sh", &rootfs.join(SHELL))
+        .with("usr/bin/nc", &rootfs.join(NETCAT));
+    let programs = BTreeSet::from([SHELL, NETCAT].map(str::to_owned));
+    for library in libraries_within(rootfs, &programs)? {
+        image = image.with(&library, &rootfs.join(&library));
+    }
+    image.store(&cached_in()?)
+}
+
 /// An image of one program of this machine with the libraries it loads, called
 /// `NAME:1`.
 pub(super) fn of_program(name: &str, program: &Path) -> Result<PathBuf, Error> {
@@ -123,6 +136,14 @@ pub(super) fn of_program(name: &str, program: &Path) -> Result<PathBuf, Error> {
         image = image.with(&library, &Path::new("/").join(&library));
     }
     image.store(&folder)
+}
+
+/// The libraries that files of the nodes' file system load.
+fn libraries_within(rootfs: &Path, files: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
+    let mut ldd = Command::new("chroot");
+    ldd.arg(rootfs).arg("ldd");
+    ldd.args(files.iter().map(|path| format!("/{path}")));
+    libraries(&mut ldd)
 }
 
 /// The libraries that `ldd` names, without a slash before.

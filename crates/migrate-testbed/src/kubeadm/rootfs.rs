@@ -11,7 +11,7 @@ use crate::{Binaries, Error, Progress};
 const SUITE: &str = "bookworm";
 
 /// What a node has beside the base system.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 15] = [
     "busybox-static",
     "conntrack",
     "containerd",
@@ -20,6 +20,7 @@ const PACKAGES: [&str; 14] = [
     "iproute2",
     "iptables",
     "kmod",
+    "netcat-openbsd",
     "openssh-server",
     "procps",
     "runc",

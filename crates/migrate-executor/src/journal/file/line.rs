@@ -42,4 +42,27 @@ impl Chain {
         let next = self.after(json);
         (next.0.as_bytes() == checksum).then_some((json, next))
     }
+
+    /// Whether `text` begins with a whole line that continues the chain, and goes on
+    /// after it: then its newline is damaged, and it is no torn last line. Reads
+    /// `text` once.
+    pub(super) fn begins_with_a_line(&self, text: &[u8]) -> bool {
+        let Some((checksum, rest)) = text.split_at_checked(CHECKSUM_LEN) else {
+            return false;
+        };
+        let Some(json) = rest.strip_prefix(b" ") else {
+            return false;
+        };
+        let mut hash = Sha256::new();
+        hash.update(self.0.as_bytes());
+        // An entry is a JSON object.
+        let mut pieces = json.split_inclusive(|byte| *byte == b'}');
+        let mut read = 0;
+        pieces.any(|piece| {
+            hash.update(piece);
+            read += piece.len();
+            let sum = hex(&hash.clone().finalize()[..CHECKSUM_LEN / 2]);
+            sum.as_bytes() == checksum && read < json.len()
+        })
+    }
 }

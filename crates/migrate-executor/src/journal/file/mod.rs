@@ -210,6 +210,11 @@ impl Journal for FileJournal {
 fn read(file: &mut File, path: &Path) -> Result<Content, Error> {
     let place = || path.display().to_string();
     let failed = |source| io_error(path, "read", source);
+    let damaged = |line, offset| Error::JournalDamaged {
+        place: place(),
+        line,
+        offset,
+    };
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     let mut reader = BufReader::new(file);
     let mut content = Content {
@@ -225,6 +230,9 @@ fn read(file: &mut File, path: &Path) -> Result<Content, Error> {
             if number == 1 && !own_header_begins(&line) {
                 return Err(Error::JournalForeign { place: place() });
             }
+            if content.chain.begins_with_a_line(&line) {
+                return Err(damaged(number, content.end));
+            }
             // Nothing, or the beginning of a line: what a crash leaves.
             break;
         };
@@ -232,15 +240,12 @@ fn read(file: &mut File, path: &Path) -> Result<Content, Error> {
             if number == 1 {
                 return Err(Error::JournalForeign { place: place() });
             }
-            if reader.fill_buf().map_err(failed)?.is_empty() {
+            let is_last = reader.fill_buf().map_err(failed)?.is_empty();
+            if is_last && !content.chain.begins_with_a_line(text) {
                 // The length of the last line reached the disk before its bytes.
                 break;
             }
-            return Err(Error::JournalDamaged {
-                place: place(),
-                line: number,
-                offset: content.end,
-            });
+            return Err(damaged(number, content.end));
         };
         if number == 1 {
             check_header(json, path)?;

@@ -139,12 +139,14 @@ impl Judge {
                             Some(Entry::Out(_, Command::Stop { .. }))
                         );
                         if !stops && self.in_flight.remove(&node).is_some() {
-                            // Away until somebody has looked, unless it is gone.
+                            // Away until somebody has looked, unless it is gone, or
+                            // was put off: that comes before the cordon.
+                            let was_put_off = matches!(result, ActionResult::Deferred { .. });
                             if let Some(well) = self.well.get_mut(&node) {
                                 // Not one that waited to be tried again at the end.
                                 self.failed += u32::from(self.skipped.contains(&node));
                                 assert!(self.failed <= world.scenario.max_failed, "{node}");
-                                *well &= self.seen_since_begin.contains(&node);
+                                *well &= was_put_off || self.seen_since_begin.contains(&node);
                             }
                             self.given_up.insert(node);
                         }

@@ -1,0 +1,165 @@
+//! Goes through a tree in the order of its keys.
+
+use super::page::{Header, Page};
+use super::{Database, Entry, Fault, ReadError, Root};
+
+/// A tree of pages is never as deep: two children each are 2^40 pages.
+const DEEPEST: usize = 40;
+
+/// The most bytes of one page with what belongs to it. etcd's requests end at
+/// 1.5 MiB unless it is told otherwise, and two entries may share a page.
+const LARGEST: u64 = 64 << 20;
+
+/// Pages that a walk has seen, one bit each.
+#[derive(Debug)]
+pub(super) struct Seen(Vec<u64>);
+
+impl Seen {
+    pub(super) fn new(pages: u64) -> Self {
+        // The pages fit into the file, so that this is a 32,768th of its length
+        // with the smallest pages and far less with real ones.
+        Self(vec![0; usize::try_from(pages.div_ceil(64)).unwrap_or(0)])
+    }
+
+    /// Notes a page; whether it was new.
+    pub(super) fn insert(&mut self, page: u64) -> bool {
+        let word = usize::try_from(page / 64).ok();
+        let Some(word) = word.and_then(|word| self.0.get_mut(word)) else {
+            return false;
+        };
+        let bit = 1 << (page % 64);
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+
+    pub(super) fn contains(&self, page: u64) -> bool {
+        let word = usize::try_from(page / 64).ok();
+        let word = word.and_then(|word| self.0.get(word));
+        word.is_some_and(|word| word & (1 << (page % 64)) != 0)
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
+struct Level {
+    page: Page,
+    next: usize,
+    /// No key of the page is smaller; empty at the root.
+    from: Vec<u8>,
+    /// All keys of the page are smaller.
+    below: Option<Vec<u8>>,
+}
+
+impl Database {
+    /// Visits the entries of a tree; `is_bucket` goes first.
+    pub(super) fn walk(
+        &self,
+        root: &Root,
+        seen: &mut Seen,
+        visit: &mut dyn FnMut(bool, &Entry<'_>) -> Result<(), Fault>,
+    ) -> Result<(), ReadError> {
+        let page = match root {
+            Root::Page(id) => self.page(*id, seen)?,
+            Root::Inline(inline) => inline.page(&self.file)?,
+        };
+        let mut stack = vec![Level {
+            page,
+            next: 0,
+            from: Vec::new(),
+            below: None,
+        }];
+        while let Some(level) = stack.last_mut() {
+            let page = &level.page;
+            if level.next == page.count {
+                stack.pop();
+                continue;
+            }
+            let index = level.next;
+            level.next += 1;
+            let at_page = |fault| self.file.damaged(page.id, page.offset, fault);
+            let element = page.element(index).map_err(at_page)?;
+            let key = page.key(&element);
+            if key < level.from.as_slice()
+                || level.below.as_deref().is_some_and(|below| key >= below)
+            {
+                return Err(at_page(Fault::KeyOrder(index)));
+            }
+            if page.is_leaf {
+                let entry = Entry {
+                    page: page.id,
+                    offset: page.offset + element.key.start as u64,
+                    key,
+                    value: page.value(&element),
+                };
+                visit(element.is_bucket, &entry)
+                    .map_err(|fault| self.file.damaged(entry.page, entry.offset, fault))?;
+                continue;
+            }
+            let below = if index + 1 < page.count {
+                let next = page.element(index + 1).map_err(at_page)?;
+                Some(page.key(&next).to_vec())
+            } else {
+                level.below.clone()
+            };
+            let from = key.to_vec();
+            if stack.len() == DEEPEST {
+                let fault = Fault::TooDeep;
+                return Err(self.file.damaged(element.child, 0, fault));
+            }
+            let page = self.page(element.child, seen)?;
+            // bbolt takes such a page out of the tree: it has lost its entries.
+            if page.count == 0 {
+                return Err(self.file.damaged(page.id, page.offset, Fault::Empty));
+            }
+            stack.push(Level {
+                page,
+                next: 0,
+                from,
+                below,
+            });
+        }
+        Ok(())
+    }
+
+    /// Page `id` of a tree, with those that belong to it.
+    fn page(&self, id: u64, seen: &mut Seen) -> Result<Page, ReadError> {
+        let size = u64::from(self.meta.page_size);
+        let offset = id.saturating_mul(size);
+        let damaged = |fault| self.file.damaged(id, offset, fault);
+        if id < 2 || id >= self.meta.pages {
+            return Err(damaged(Fault::OutOfBounds));
+        }
+        let mut bytes = vec![0; self.meta.page_size as usize];
+        self.file.read(offset, &mut bytes)?;
+        let overflow = Header::parse(&bytes).map_or(0, |header| header.overflow);
+        if overflow >= self.meta.pages - id {
+            return Err(damaged(Fault::OutOfBounds));
+        }
+        if overflow > 0 {
+            let more = overflow * size;
+            if more > LARGEST {
+                return Err(damaged(Fault::TooLarge(overflow)));
+            }
+            // At most `LARGEST`.
+            bytes.resize(bytes.len() + more as usize, 0);
+            let rest = bytes.get_mut(size as usize..).unwrap_or_default();
+            self.file.read(offset + size, rest)?;
+        }
+        let page = Page::parse(bytes, id, offset).map_err(damaged)?;
+        let needed = (page.end as u64).div_ceil(size) - 1;
+        // Older versions of bbolt take one page more for contents that fill all of them.
+        if overflow != needed && overflow != page.end as u64 / size {
+            let found = overflow;
+            return Err(damaged(Fault::Overflow { found, needed }));
+        }
+        for id in id..=id + overflow {
+            if !seen.insert(id) {
+                return Err(self.file.damaged(id, id * size, Fault::ReachedTwice));
+            }
+        }
+        Ok(page)
+    }
+}

@@ -1,0 +1,179 @@
+//! The entries of bucket `key`: a revision and a `mvccpb.KeyValue`.
+
+use crate::protobuf::{Field, fields};
+
+/// The key of an entry.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Revision {
+    /// Revision of the store.
+    pub(crate) main: i64,
+    /// Place among the changes of one transaction.
+    pub(crate) sub: i64,
+    /// Whether the key was deleted.
+    pub(crate) is_tombstone: bool,
+}
+
+impl Revision {
+    /// 17 bytes: main, `_`, sub, both big endian; an 18th, `t`, for a tombstone.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+        let parse = || {
+            let (main, rest) = bytes.split_first_chunk()?;
+            let (separator, rest) = rest.split_first()?;
+            let (sub, mark) = rest.split_first_chunk()?;
+            let is_known = *separator == b'_' && (mark.is_empty() || mark == b"t");
+            is_known.then_some(Self {
+                main: i64::from_be_bytes(*main),
+                sub: i64::from_be_bytes(*sub),
+                is_tombstone: !mark.is_empty(),
+            })
+        };
+        let revision = parse().ok_or("a key is no revision")?;
+        if revision.main < 1 || revision.sub < 0 {
+            return Err("a revision is negative");
+        }
+        Ok(revision)
+    }
+}
+
+/// What a revision made of a key.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct KeyValue<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    create_revision: i64,
+    mod_revision: i64,
+    version: i64,
+    lease: i64,
+}
+
+impl<'a> KeyValue<'a> {
+    /// Decodes and compares with the revision that it stands under.
+    ///
+    /// A restore that raises the revision leaves one entry without anything.
+    pub(crate) fn parse(revision: Revision, bytes: &'a [u8]) -> Result<Self, &'static str> {
+        let mut kv = Self::default();
+        for field in fields(bytes) {
+            match field.ok_or("a value is no protobuf")? {
+                (1, Field::Bytes(key)) => kv.key = key,
+                (2, Field::Number(number)) => kv.create_revision = number.cast_signed(),
+                (3, Field::Number(number)) => kv.mod_revision = number.cast_signed(),
+                (4, Field::Number(number)) => kv.version = number.cast_signed(),
+                (5, Field::Bytes(value)) => kv.value = value,
+                (6, Field::Number(number)) => kv.lease = number.cast_signed(),
+                _ => return Err("a value has a field that etcd does not know"),
+            }
+        }
+        if bytes.is_empty() && !revision.is_tombstone {
+            return Ok(kv);
+        }
+        if kv.key.is_empty() {
+            return Err("a value has no key");
+        }
+        if revision.is_tombstone {
+            let only_key = Self {
+                key: kv.key,
+                ..Self::default()
+            };
+            return if kv == only_key {
+                Ok(kv)
+            } else {
+                Err("a tombstone has more than a key")
+            };
+        }
+        if kv.mod_revision != revision.main {
+            return Err("a value names another revision than its own");
+        }
+        if kv.create_revision < 1 || kv.create_revision > kv.mod_revision || kv.version < 1 {
+            return Err("a value's revisions contradict each other");
+        }
+        Ok(kv)
+    }
+}
+
+/// Entries for tests, as etcd writes them.
+#[cfg(test)]
+pub(crate) mod samples {
+    type Pair = (Vec<u8>, Vec<u8>);
+
+    pub(crate) fn revision(main: i64, sub: i64) -> Vec<u8> {
+        let mut key = main.to_be_bytes().to_vec();
+        key.push(b'_');
+        key.extend(sub.to_be_bytes());
+        key
+    }
+
+    pub(crate) fn put(
+        main: i64,
+        sub: i64,
+        key: &str,
+        value: &str,
+        create: i64,
+        version: i64,
+    ) -> Pair {
+        put_bytes(main, sub, key, value.as_bytes(), create, version)
+    }
+
+    pub(crate) fn put_bytes(
+        main: i64,
+        sub: i64,
+        key: &str,
+        value: &[u8],
+        create: i64,
+        version: i64,
+    ) -> Pair {
+        let mut record = bytes(1, key.as_bytes());
+        for (field, number) in [(2, create), (3, main), (4, version)] {
+            record.push(field << 3);
+            varint(&mut record, number as u64);
+        }
+        record.extend(bytes(5, value));
+        (revision(main, sub), record)
+    }
+
+    pub(crate) fn tombstone(main: i64, sub: i64, key: &str) -> Pair {
+        let mut revision = revision(main, sub);
+        revision.push(b't');
+        (revision, bytes(1, key.as_bytes()))
+    }
+
+    pub(crate) fn bytes(field: u8, value: &[u8]) -> Vec<u8> {
+        let mut record = vec![field << 3 | 2];
+        varint(&mut record, value.len() as u64);
+        record.extend(value);
+        record
+    }
+
+    fn varint(record: &mut Vec<u8>, mut number: u64) {
+        while number >= 0x80 {
+            record.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        record.push(number as u8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_are_17_or_18_bytes_and_not_negative() {
+        let mut key = 7i64.to_be_bytes().to_vec();
+        key.push(b'_');
+        key.extend(2i64.to_be_bytes());
+        let revision = Revision::parse(&key).unwrap();
+        assert_eq!((revision.main, revision.sub), (7, 2));
+        assert!(!revision.is_tombstone);
+        key.push(b't');
+        assert!(Revision::parse(&key).unwrap().is_tombstone);
+        for (at, byte) in [(0, 0x80), (9, 0x80), (8, b'-'), (17, b'u')] {
+            let mut damaged = key.clone();
+            damaged[at] = byte;
+            assert!(Revision::parse(&damaged).is_err(), "{at}");
+        }
+        for len in [0, 7, 16, 19] {
+            key.resize(len, 0);
+            assert!(Revision::parse(&key).is_err(), "{len}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+use super::kv::samples::{bytes, put, put_bytes, revision, tombstone};
+use super::*;
+use crate::bolt::build::{Entries, Free, snapshot, stamped};
+
+fn pair(key: &[u8], value: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    (key.to_vec(), value.to_vec())
+}
+
+fn keys() -> Entries {
+    vec![
+        put(2, 0, "/registry/pods/a/p1", "one", 2, 1),
+        put(3, 0, "/registry/pods/a/p1", "longer", 2, 2),
+        put(4, 0, "/registry/pods/a/p2", "two", 4, 1),
+        put_bytes(
+            5,
+            0,
+            "/registry/secrets/a/s1",
+            b"k8s:enc:aescbc:v1:key1:\xff\x00",
+            5,
+            1,
+        ),
+        put_bytes(
+            5,
+            1,
+            "/registry/secrets/a/s2",
+            b"k8s:enc:kms:v2:vault:\xff",
+            5,
+            1,
+        ),
+        tombstone(6, 0, "/registry/pods/a/p2"),
+        put(7, 0, "/registry/pods/a/p2", "again", 7, 1),
+        tombstone(8, 0, "/registry/pods/a/p2"),
+        put(9, 0, "compact_rev_key", "4", 9, 1),
+    ]
+}
+
+/// All buckets of a store with `keys`.
+pub(super) fn etcd(keys: Entries) -> Vec<(&'static str, Entries)> {
+    let member =
+        br#"{"id":255,"peerURLs":["http://a:2380"],"name":"a","clientURLs":["http://a:2379"]}"#;
+    let lease = [&[0x08, 0x07][..], &[0x10, 0x3C]].concat();
+    vec![
+        ("alarm", Entries::new()),
+        (
+            "auth",
+            vec![
+                pair(b"authEnabled", &[1]),
+                pair(b"authRevision", &9u64.to_be_bytes()),
+            ],
+        ),
+        ("authRoles", vec![pair(b"root", b"")]),
+        ("authUsers", vec![pair(b"root", b""), pair(b"u", b"")]),
+        ("cluster", vec![pair(b"clusterVersion", b"3.6.0")]),
+        ("key", keys),
+        ("lease", vec![pair(&7u64.to_be_bytes(), &lease)]),
+        ("members", vec![pair(b"ff", member)]),
+        ("members_removed", vec![pair(b"fe", b"removed")]),
+        (
+            "meta",
+            vec![
+                pair(b"confState", br#"{"voters":[255],"auto_leave":false}"#),
+                pair(b"consistent_index", &42u64.to_be_bytes()),
+                pair(b"finishedCompactRev", &revision(1, 0)),
+                pair(b"scheduledCompactRev", &revision(1, 0)),
+                pair(b"storageVersion", b"3.6.0"),
+                pair(b"term", &3u64.to_be_bytes()),
+            ],
+        ),
+    ]
+}
+
+fn inspected(buckets: &[(&str, Entries)]) -> Result<Inspection, ReadError> {
+    Database::from_bytes(snapshot(4096, Free::Unlisted, buckets))?.inspect()
+}
+
+#[test]
+fn all_of_it_is_told() {
+    let found = inspected(&etcd(keys())).unwrap();
+    assert_eq!(found.revision, 9);
+    assert_eq!(found.compact_revision(), 1);
+    let keys = found.keys;
+    assert_eq!((keys.alive, keys.revisions, keys.tombstones), (4, 9, 2));
+    assert_eq!(found.consistent_index, Some(42));
+    assert_eq!(found.term, Some(3));
+    assert_eq!(found.storage_version.as_deref(), Some("3.6.0"));
+    assert_eq!(found.cluster_version.as_deref(), Some("3.6.0"));
+    assert_eq!(
+        (found.leases, found.alarms, found.removed_members),
+        (1, 0, 1)
+    );
+    assert_eq!(found.members[0].id, "ff");
+    assert_eq!(found.members[0].peer_urls, ["http://a:2380"]);
+    let auth = found.auth;
+    assert!(auth.enabled);
+    assert_eq!((auth.revision, auth.users, auth.roles), (9, 2, 1));
+    let of = |used: &ResourceUse| (used.resource.clone(), used.objects, used.bytes);
+    let resources: Vec<_> = found.kubernetes.resources.iter().map(of).collect();
+    assert_eq!(resources[0], ("pods".to_owned(), 1, 19 + 6));
+    assert_eq!((resources[1].0.as_str(), resources[1].1), ("secrets", 2));
+    assert_eq!(resources.len(), 2);
+    let of = |used: &Encrypted| format!("{} {} {}", used.provider, used.key, used.objects);
+    let encrypted: Vec<_> = found.kubernetes.encrypted.iter().map(of).collect();
+    assert_eq!(encrypted, ["aescbc key1 1", "kms vault 1"]);
+    assert_eq!(found.folders[0].folder, "/registry/secrets/");
+    assert!(found.trailer.is_some());
+}
+
+#[test]
+fn no_name_or_value_is_told() {
+    let keys = vec![
+        put(
+            2,
+            0,
+            "/registry/secrets/marker-ns/marker-name",
+            "marker-value",
+            2,
+            1,
+        ),
+        put(3, 0, "marker-key", "marker-value", 3, 1),
+    ];
+    let found = inspected(&etcd(keys)).unwrap();
+    let text = format!("{found:?} {}", serde_json::to_string(&found).unwrap());
+    assert!(
+        text.contains("secrets") && !text.contains("marker"),
+        "{text}"
+    );
+    let wrong = vec![put(2, 0, "marker", "marker", 3, 1)];
+    let error = inspected(&etcd(wrong)).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("marker"));
+}
+
+#[test]
+fn the_revision_is_that_of_the_compaction_where_nothing_is_left() {
+    let mut buckets = etcd(Entries::new());
+    let meta = &mut buckets.last_mut().unwrap().1;
+    meta[2].1 = revision(20, 0);
+    meta[3].1 = revision(30, 0);
+    let found = inspected(&buckets).unwrap();
+    assert_eq!((found.revision, found.compact_revision()), (30, 30));
+    assert_eq!(inspected(&[("key", Entries::new())]).unwrap().revision, 1);
+}
+
+#[test]
+fn a_raised_revision_is_no_key() {
+    let mut entries = keys();
+    entries.push((revision(1_000_000_009, 0), Vec::new()));
+    let found = inspected(&etcd(entries)).unwrap();
+    assert_eq!((found.revision, found.keys.alive), (1_000_000_009, 4));
+}
+
+#[test]
+fn wrong_entries_are_refused_with_their_place() {
+    let long = |key: &[u8]| (revision(10, 0), bytes(1, key));
+    let mut negative = revision(10, 0);
+    negative[9] = 0xFF;
+    for (bad, expected) in [
+        ((b"short".to_vec(), Vec::new()), "a key is no revision"),
+        ((negative, Vec::new()), "a key is no revision"),
+        (long(b"no revisions"), "names another revision"),
+        (put(10, 0, "", "x", 10, 1), "has no key"),
+        (put(10, 0, "k", "x", 11, 1), "contradict"),
+        (put(10, 0, "k", "x", 10, 0), "contradict"),
+        ((revision(10, 0), vec![0x0A, 0x7F]), "is no protobuf"),
+        ((revision(10, 0), vec![0x38, 1]), "does not know"),
+        (
+            (tombstone(10, 0, "k").0, put(10, 0, "k", "x", 10, 1).1),
+            "more than a key",
+        ),
+    ] {
+        let mut entries = keys();
+        entries.push(bad);
+        entries.sort();
+        let error = inspected(&etcd(entries)).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(expected) || text.contains("negative"),
+            "{text}"
+        );
+        let ReadError::Damaged { page, offset, .. } = error else {
+            panic!("{text}");
+        };
+        assert!(offset / 4096 == page && page >= 2, "{text}");
+    }
+}
+
+#[test]
+fn records_of_etcd_itself_are_checked() {
+    let cases: [(&str, &[u8], &[u8]); 9] = [
+        ("members", b"fe", br#"{"id":255}"#),
+        ("members", b"ff", b"{"),
+        ("lease", &[0; 8], &[0x08, 0x07]),
+        ("lease", b"short", &[0x08, 0x07]),
+        ("meta", b"consistent_index", b"short"),
+        ("meta", b"storageVersion", b"3.6\n"),
+        ("meta", b"scheduledCompactRev", b"x"),
+        ("meta", b"confState", b"{"),
+        ("auth", b"authEnabled", &[2]),
+    ];
+    for (bucket, key, value) in cases {
+        let result = inspected(&[(bucket, vec![pair(key, value)])]);
+        assert!(
+            matches!(result, Err(ReadError::Damaged { .. })),
+            "{bucket} {value:?}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_trailer_is_refused_and_one_that_is_stamped_anew_is_not_enough() {
+    let whole = snapshot(4096, Free::Unlisted, &etcd(keys()));
+    let at = whole
+        .windows(6)
+        .position(|bytes| bytes == b"longer")
+        .unwrap();
+    let mut damaged = whole.clone();
+    damaged[at] ^= 1;
+    let inspect = |bytes| Database::from_bytes(bytes).and_then(|database| database.inspect());
+    assert!(matches!(
+        inspect(damaged.clone()),
+        Err(ReadError::Checksum { .. })
+    ));
+    // A flipped byte of a value is sound as far as a file alone can tell: that is
+    // what the comparison with live members is for.
+    let damaged = Database::from_bytes(stamped(damaged)).unwrap();
+    damaged.inspect().unwrap();
+    let whole = Database::from_bytes(whole).unwrap();
+    assert_ne!(
+        damaged.hash_kv(9, -1).unwrap(),
+        whole.hash_kv(9, -1).unwrap()
+    );
+}

@@ -1,0 +1,314 @@
+//! What is known of a backup, signed, beside it.
+
+mod error;
+mod key;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use migrate_core::hex;
+use migrate_core::steps::BackupProof;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use error::ManifestError;
+pub use key::{PublicKey, SigningKey};
+
+use crate::PartFile;
+
+/// What is put behind a backup's name.
+const SUFFIX: &str = ".manifest.json";
+
+/// The form that this version writes and reads.
+const SCHEMA: u32 = 1;
+
+/// A manifest is some hundred bytes; nobody fills the memory with one.
+const LARGEST: u64 = 1 << 20;
+
+/// What is known of a backup.
+///
+/// # Guarantees
+/// * [`open`](Self::open) gives only what a trusted key has signed, byte for
+///   byte, and [`check`](Self::check) only the file that it was signed for.
+/// * It holds no key, value or name of an object, and no secret.
+///
+/// A signature says that nobody without the key has changed backup or manifest.
+/// It does not say that the backup is the newest: who can remove files can
+/// still leave an older one.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Manifest {
+    schema: u32,
+    /// Name of the backup's file.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of all of it in hex.
+    pub sha256: String,
+    /// When it was taken.
+    pub taken: jiff::Timestamp,
+    /// How far it was proven.
+    pub proof: BackupProof,
+    /// The cluster's identity: the uid of its namespace `kube-system`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cluster: Option<String>,
+    /// The store's last revision.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<i64>,
+    /// Version of etcd.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub etcd: Option<String>,
+    /// Version of the data, from etcd 3.6 on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub storage: Option<String>,
+    /// Version of Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kubernetes: Option<String>,
+    /// Names of the keys that values are encrypted with (`kms:foo`): without
+    /// them the backup is worthless.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub encryption_keys: Vec<String>,
+}
+
+/// The file: the signed text as it was signed, so that nobody has to agree on
+/// how JSON is written.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Signed {
+    manifest: String,
+    signature: String,
+}
+
+impl Manifest {
+    /// A manifest of the backup at `path`, whose bytes are read.
+    ///
+    /// # Errors
+    /// [`ManifestError::File`].
+    pub fn of(
+        path: &Path,
+        taken: jiff::Timestamp,
+        proof: BackupProof,
+    ) -> Result<Self, ManifestError> {
+        let file = path.file_name().and_then(|name| name.to_str());
+        let file = file.ok_or_else(|| failed(path, std::io::ErrorKind::InvalidFilename.into()))?;
+        let (bytes, sha256) = hash(path)?;
+        Ok(Self {
+            schema: SCHEMA,
+            file: file.to_owned(),
+            bytes,
+            sha256,
+            taken,
+            proof,
+            cluster: None,
+            revision: None,
+            etcd: None,
+            storage: None,
+            kubernetes: None,
+            encryption_keys: Vec::new(),
+        })
+    }
+
+    /// Where the manifest of a backup is.
+    pub fn path_of(backup: &Path) -> PathBuf {
+        let mut name = backup.as_os_str().to_owned();
+        name.push(SUFFIX);
+        name.into()
+    }
+
+    /// Signs it and writes it beside the backup in `folder`; one that is there is
+    /// replaced, as when a backup was proven further.
+    ///
+    /// # Errors
+    /// [`ManifestError::Write`]; what was there is there still.
+    pub async fn write(&self, folder: &Path, key: &SigningKey) -> Result<PathBuf, ManifestError> {
+        let malformed = |error: serde_json::Error| ManifestError::Malformed {
+            path: folder.join(&self.file),
+            reason: error.to_string(),
+        };
+        let manifest = serde_json::to_string(self).map_err(malformed)?;
+        let signature = key.sign(&manifest);
+        let signed = Signed {
+            manifest,
+            signature,
+        };
+        let text = serde_json::to_vec_pretty(&signed).map_err(malformed)?;
+        let mut file = PartFile::replace(folder, &format!("{}{SUFFIX}", self.file)).await?;
+        file.write(&text).await?;
+        Ok(file.commit().await?)
+    }
+
+    /// Reads the manifest of `backup`, which one of the `trusted` keys must have
+    /// signed.
+    ///
+    /// # Errors
+    /// [`ManifestError::Untrusted`], [`ManifestError::Malformed`],
+    /// [`ManifestError::Changed`] if it is about another file, or
+    /// [`ManifestError::File`].
+    pub fn open(backup: &Path, trusted: &[PublicKey]) -> Result<Self, ManifestError> {
+        let path = Self::path_of(backup);
+        let malformed = |reason: String| ManifestError::Malformed {
+            path: path.clone(),
+            reason,
+        };
+        let length = fs::metadata(&path)
+            .map_err(|error| failed(&path, error))?
+            .len();
+        if length > LARGEST {
+            return Err(malformed("it is too large".to_owned()));
+        }
+        let text = fs::read(&path).map_err(|error| failed(&path, error))?;
+        let signed: Signed =
+            serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+        let signature = key::bytes(&signed.signature).unwrap_or_default();
+        if !trusted
+            .iter()
+            .any(|key| key.verifies(&signed.manifest, &signature))
+        {
+            return Err(ManifestError::Untrusted { path });
+        }
+        // Only now is it worth a look.
+        let manifest: Self =
+            serde_json::from_str(&signed.manifest).map_err(|error| malformed(error.to_string()))?;
+        if manifest.schema != SCHEMA {
+            return Err(malformed(format!("it is of schema {}", manifest.schema)));
+        }
+        if backup.file_name().and_then(|name| name.to_str()) != Some(manifest.file.as_str()) {
+            return Err(ManifestError::Changed {
+                path: backup.to_owned(),
+            });
+        }
+        Ok(manifest)
+    }
+
+    /// Checks that the file at `backup` is the one it was signed for.
+    ///
+    /// To restore, hand [`sha256`](Self::sha256) to
+    /// [`Restore::with_sha256`](crate::Restore::with_sha256) instead, which
+    /// reads the file once.
+    ///
+    /// # Errors
+    /// [`ManifestError::Changed`] or [`ManifestError::File`].
+    pub fn check(&self, backup: &Path) -> Result<(), ManifestError> {
+        if hash(backup)? != (self.bytes, self.sha256.clone()) {
+            return Err(ManifestError::Changed {
+                path: backup.to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Length and SHA-256 of a file.
+fn hash(path: &Path) -> Result<(u64, String), ManifestError> {
+    let mut file = File::open(path).map_err(|error| failed(path, error))?;
+    let mut hash = Sha256::new();
+    let mut bytes = 0;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((bytes, hex(hash.finalize()))),
+            Ok(read) => {
+                bytes += read as u64;
+                hash.update(buffer.get(..read).unwrap_or_default());
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(path, error)),
+        }
+    }
+}
+
+fn failed(path: &Path, source: std::io::Error) -> ManifestError {
+    ManifestError::File {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signing_key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&[seed; 32]).unwrap()
+    }
+
+    /// Key and signature of RFC 8032, section 7.1, test 1, are of the empty
+    /// message, which nothing here signs: only its key is compared.
+    #[test]
+    fn keys_are_those_of_rfc_8032() {
+        let seed =
+            key::bytes("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap();
+        let key = SigningKey::from_seed(seed.first_chunk().unwrap()).unwrap();
+        let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        assert_eq!(key.public().to_string(), public);
+        assert_eq!(public.parse::<PublicKey>().unwrap(), key.public());
+        assert_eq!(
+            format!("{key:?}"),
+            format!("SigningKey(PublicKey({public}))")
+        );
+        for text in ["", "d7", "xy", &public[1..]] {
+            assert!(text.parse::<PublicKey>().is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_signed_is_read_again_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let backup = folder.path().join("etcd.db");
+        fs::write(&backup, b"a snapshot").unwrap();
+        let taken = "2026-11-29T02:00:00Z".parse().unwrap();
+        let mut manifest = Manifest::of(&backup, taken, BackupProof::Restored).unwrap();
+        manifest.revision = Some(17);
+        manifest.encryption_keys = vec!["kms:foo".to_owned()];
+        let key = signing_key(1);
+        let path = manifest.write(folder.path(), &key).await.unwrap();
+        assert_eq!(path, Manifest::path_of(&backup));
+        let trusted = [signing_key(2).public(), key.public()];
+        assert_eq!(Manifest::open(&backup, &trusted).unwrap(), manifest);
+        manifest.check(&backup).unwrap();
+
+        // Signed by nobody who counts.
+        for keys in [&[][..], &trusted[..1]] {
+            let error = Manifest::open(&backup, keys).unwrap_err();
+            assert!(matches!(error, ManifestError::Untrusted { .. }), "{error}");
+        }
+        // Any bit of it changed.
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            fs::write(&path, &changed).unwrap();
+            match Manifest::open(&backup, &trusted) {
+                // Blanks between the fields, and case of hex digits.
+                Ok(read) => assert_eq!(read, manifest, "{at}"),
+                Err(ManifestError::Untrusted { .. } | ManifestError::Malformed { .. }) => {}
+                Err(error) => panic!("{at}: {error}"),
+            }
+        }
+        fs::write(&path, &whole).unwrap();
+
+        // Put beside another backup; a backup that was changed; one cut short.
+        let other = folder.path().join("other.db");
+        fs::copy(&path, Manifest::path_of(&other)).unwrap();
+        for (name, bytes) in [
+            (&other, &b"a snapshot"[..]),
+            (&backup, b"a Snapshot"),
+            (&backup, b"a snap"),
+        ] {
+            fs::write(name, bytes).unwrap();
+            let opened = Manifest::open(name, &trusted);
+            let error = opened
+                .and_then(|manifest| manifest.check(name))
+                .unwrap_err();
+            assert!(matches!(error, ManifestError::Changed { .. }), "{error}");
+        }
+
+        // A form of the future is refused, not guessed at.
+        manifest.schema = 2;
+        manifest.write(folder.path(), &key).await.unwrap();
+        let error = Manifest::open(&backup, &trusted).unwrap_err();
+        assert!(error.to_string().contains("schema 2"), "{error}");
+    }
+}

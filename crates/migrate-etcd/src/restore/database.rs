@@ -1,0 +1,196 @@
+//! The database of a restored member: the snapshot's, with a new membership.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use super::source::{Bucket, Source};
+use super::tree::Tree;
+use super::{EtcdVersion, RestoreError};
+use crate::wal::{TERM, Voter, is_well_formed};
+
+/// Bytes that are written at once.
+const CHUNK: usize = 1 << 20;
+
+/// A key of bucket `key`: a revision `main _ sub`, and a `t` if it is the
+/// revision of a deletion.
+const REVISION: usize = 17;
+
+/// What a snapshot says of itself, before anything is written.
+pub(super) struct Facts {
+    buckets: Vec<Bucket>,
+    /// Its last revision.
+    pub(super) revision: i64,
+    /// The newest version that its data name.
+    pub(super) version: Option<(EtcdVersion, String)>,
+}
+
+impl Facts {
+    /// Reads what decides whether and how it can be restored.
+    pub(super) fn of(source: &mut Source, path: &Path) -> Result<Self, RestoreError> {
+        let buckets = source.buckets()?;
+        let damaged = |what: &str| damaged(path, what);
+        let Some(keys) = buckets.iter().find(|bucket| bucket.name == b"key") else {
+            return Err(damaged("it has no bucket `key`, so it is none of etcd's"));
+        };
+        let revision = match source.last_key(keys)? {
+            Some(key) => main_of(&key).ok_or_else(|| damaged("its last revision is none"))?,
+            // A store begins at revision 1 without an entry.
+            None => 1,
+        };
+        let mut version = None;
+        for (bucket, key) in [("meta", "storageVersion"), ("cluster", "clusterVersion")] {
+            let Some(bucket) = buckets.iter().find(|there| there.name == bucket.as_bytes()) else {
+                continue;
+            };
+            source.each(bucket, &mut |name, value| {
+                if name == key.as_bytes() {
+                    let text = String::from_utf8_lossy(value);
+                    let parsed: Option<EtcdVersion> = text.parse().ok();
+                    let parsed = parsed.ok_or_else(|| damaged(&format!("{key} is {text:?}")))?;
+                    version = version.take().max(Some((parsed, text.into_owned())));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Self {
+            buckets,
+            revision,
+            version,
+        })
+    }
+}
+
+/// What is put in the place of a bucket's elements, or among them.
+#[derive(Default)]
+struct Changes {
+    /// Nothing of what was there is kept.
+    emptied: bool,
+    puts: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// Writes the database to `out` and puts it on disk; its length in bytes.
+pub(super) fn write(
+    source: &mut Source,
+    facts: &Facts,
+    voters: &[Voter],
+    raised_to: Option<i64>,
+    out: (File, &Path),
+    from: &Path,
+) -> Result<u64, RestoreError> {
+    let failed = |error| RestoreError::file(out.1, error);
+    let out_file = BufWriter::with_capacity(CHUNK, out.0);
+    let mut tree = Tree::new(out_file, source.page_size()).map_err(failed)?;
+    let mut changes = changes(voters, raised_to);
+    // Buckets that the snapshot has not got come in their places by name.
+    let mut names: BTreeMap<&[u8], Option<&Bucket>> =
+        changes.keys().map(|name| (name.as_bytes(), None)).collect();
+    for bucket in &facts.buckets {
+        names.insert(&bucket.name, Some(bucket));
+    }
+    for (name, bucket) in names {
+        let change = std::str::from_utf8(name)
+            .ok()
+            .and_then(|name| changes.remove(name));
+        let Changes { emptied, mut puts } = change.unwrap_or_default();
+        let mut written = tree.bucket(name, bucket.map_or(0, |bucket| bucket.sequence));
+        if let Some(bucket) = bucket.filter(|_| !emptied) {
+            source.each(bucket, &mut |key, value| {
+                if name == b"key" {
+                    check_revision(key, value).map_err(|what| damaged(from, what))?;
+                }
+                while let Some(first) = puts
+                    .first_entry()
+                    .filter(|first| first.key().as_slice() <= key)
+                {
+                    let (put, value) = first.remove_entry();
+                    written.push(&put, &value).map_err(failed)?;
+                    if put == key {
+                        return Ok(());
+                    }
+                }
+                written.push(key, value).map_err(failed)
+            })?;
+        }
+        for (key, value) in puts {
+            written.push(&key, &value).map_err(failed)?;
+        }
+        written.finish().map_err(failed)?;
+    }
+    let (out_file, bytes) = tree.finish().map_err(failed)?;
+    let file = out_file
+        .into_inner()
+        .map_err(|error| failed(error.into_error()))?;
+    file.sync_all().map_err(failed)?;
+    Ok(bytes)
+}
+
+fn changes(voters: &[Voter], raised_to: Option<i64>) -> BTreeMap<&'static str, Changes> {
+    let members = voters
+        .iter()
+        .map(|voter| (format!("{:x}", voter.id).into_bytes(), voter.json.clone()));
+    let ids: Vec<_> = voters.iter().map(|voter| voter.id).collect();
+    let conf_state = serde_json::json!({ "voters": ids, "auto_leave": false });
+    let index = (voters.len() as u64).to_be_bytes();
+    let mut meta = BTreeMap::from([
+        // The log's entries are applied already, and the log begins anew.
+        (b"consistent_index".to_vec(), index.to_vec()),
+        (b"term".to_vec(), TERM.to_be_bytes().to_vec()),
+        (b"confState".to_vec(), conf_state.to_string().into_bytes()),
+    ]);
+    let mut keys = BTreeMap::new();
+    if let Some(revision) = raised_to {
+        let revision = revision_key(revision);
+        // An entry without content: no key has this revision, but the store
+        // goes on from it.
+        keys.insert(revision.clone(), Vec::new());
+        // What is older counts as compacted, so that who watches from an old
+        // revision is told so instead of waiting for ever.
+        meta.insert(b"scheduledCompactRev".to_vec(), revision);
+    }
+    let emptied = |puts| Changes {
+        emptied: true,
+        puts,
+    };
+    let among = |puts| Changes {
+        emptied: false,
+        puts,
+    };
+    BTreeMap::from([
+        ("key", among(keys)),
+        ("members", emptied(members.collect())),
+        ("members_removed", emptied(BTreeMap::new())),
+        ("meta", among(meta)),
+    ])
+}
+
+fn revision_key(main: i64) -> Vec<u8> {
+    [&main.to_be_bytes()[..], b"_", &[0; 8]].concat()
+}
+
+fn main_of(key: &[u8]) -> Option<i64> {
+    let main = i64::from_be_bytes(*key.first_chunk()?);
+    let is_revision = key.len() >= REVISION && key.get(8) == Some(&b'_') && main >= 0;
+    is_revision.then_some(main)
+}
+
+/// A server reads all of these when it starts, and ends if it cannot.
+fn check_revision(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+    let has_length = key.len() == REVISION || key.len() == REVISION + 1 && key.ends_with(b"t");
+    if main_of(key).is_none() || !has_length {
+        return Err("a key of bucket `key` is no revision");
+    }
+    if !is_well_formed(value) {
+        return Err("a value of bucket `key` is no protobuf");
+    }
+    Ok(())
+}
+
+fn damaged(path: &Path, what: &str) -> RestoreError {
+    RestoreError::Damaged {
+        path: path.to_owned(),
+        page: 0,
+        what: what.to_owned(),
+    }
+}

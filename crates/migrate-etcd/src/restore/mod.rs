@@ -1,0 +1,323 @@
+//! Restores a snapshot into a new data folder, without etcd.
+
+mod data_dir;
+mod database;
+mod error;
+mod membership;
+mod source;
+mod tree;
+mod v2;
+mod version;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use migrate_core::hex;
+use sha2::{Digest, Sha256};
+
+pub use error::RestoreError;
+pub use membership::Membership;
+pub use version::{EtcdVersion, NoVersion};
+
+use crate::trailer::{Checked, TRAILER, TrailerCheck};
+use crate::wal;
+use data_dir::DataDir;
+use database::Facts;
+pub(crate) use source::Source;
+
+/// By how much a restore raises the revision, as etcd's documentation advises.
+const RAISE: i64 = 1_000_000_000;
+
+/// Bytes that are hashed at once.
+const CHUNK: usize = 1 << 20;
+
+/// A snapshot to be restored as the data of one member.
+///
+/// # Guarantees
+/// * The data folder is there whole and on disk, or as it was: everything is
+///   written under another name, synced, and renamed. Nothing is overwritten.
+/// * Nothing is written before the snapshot's SHA-256 holds, its data are found
+///   to be no newer than the server, and the membership is one.
+/// * Every key of the snapshot is there with the revisions it had. The cluster is
+///   a new one: of the old membership nothing is left.
+/// * By default the revision is raised by 1,000,000,000 and everything
+///   older counts as compacted, so that no client that saw more of the old
+///   cluster than the snapshot has waits for revisions that it thinks it knows:
+///   an informer is told to list anew.
+/// * The snapshot is opened for reading only. Memory does not grow with it.
+///
+/// This blocks: call it from a thread that may (`tokio::task::spawn_blocking`).
+/// The folder belongs to who runs it; give it to the user that etcd runs as.
+///
+/// ```no_run
+/// # fn main() -> Result<(), migrate_etcd::RestoreError> {
+/// use migrate_etcd::{EtcdVersion, Membership, Restore};
+///
+/// let members = Membership::parse("cp-1=https://10.0.0.1:2380", "after-2026-11-29")?;
+/// let restored = Restore::new("etcd.db", "/var/lib/etcd", members, "cp-1", EtcdVersion::new(3, 6)).run()?;
+/// println!("cluster {:x} goes on from revision {}", restored.cluster_id, restored.revision);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Restore {
+    snapshot: PathBuf,
+    data_dir: PathBuf,
+    membership: Membership,
+    member: String,
+    target: EtcdVersion,
+    revision: Revision,
+    sha256: Option<String>,
+    is_copy: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Revision {
+    Raised { at_least: i64 },
+    Kept,
+}
+
+/// What a restore has made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The member's name.
+    pub member: String,
+    /// Its id.
+    pub member_id: u64,
+    /// Id of its cluster.
+    pub cluster_id: u64,
+    /// The snapshot's last revision.
+    pub snapshot_revision: i64,
+    /// The revision that the cluster goes on from.
+    pub revision: i64,
+    /// SHA-256 of the snapshot's file in hex, trailer included.
+    pub sha256: String,
+    /// Length of the new database in bytes.
+    pub bytes: u64,
+}
+
+impl Restored {
+    /// Refuses members of one cluster that hold different data.
+    ///
+    /// A cluster of such members runs, and answers differently depending on who
+    /// is asked. Where each member is restored on a machine of its own, give the
+    /// first one's hash to the others by [`Restore::with_sha256`].
+    ///
+    /// # Errors
+    /// [`RestoreError::MixedMembers`].
+    pub fn refuse_mixed(members: &[Self]) -> Result<(), RestoreError> {
+        let Some((first, others)) = members.split_first() else {
+            return Ok(());
+        };
+        let of = |it: &Self| (it.cluster_id, it.sha256.clone(), it.revision);
+        match others.iter().find(|other| of(other) != of(first)) {
+            Some(other) => Err(RestoreError::MixedMembers {
+                member: other.member.clone(),
+                other: first.member.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Restore {
+    /// Restores `snapshot` into `data_dir` as the data of `member`, on which
+    /// a server of version `target` will run.
+    pub fn new(
+        snapshot: impl Into<PathBuf>,
+        data_dir: impl Into<PathBuf>,
+        membership: Membership,
+        member: impl Into<String>,
+        target: EtcdVersion,
+    ) -> Self {
+        Self {
+            snapshot: snapshot.into(),
+            data_dir: data_dir.into(),
+            membership,
+            member: member.into(),
+            target,
+            revision: Revision::Raised { at_least: 0 },
+            sha256: None,
+            is_copy: false,
+        }
+    }
+
+    /// Raises the revision to `revision` at least: one that the old cluster has
+    /// certainly not reached. It can only add to the default.
+    #[must_use]
+    pub fn with_revision_at_least(mut self, revision: i64) -> Self {
+        self.revision = Revision::Raised { at_least: revision };
+        self
+    }
+
+    /// Leaves the revision as it is, and nothing is compacted.
+    ///
+    /// Only for data that no client of the old cluster will ever see, as in a
+    /// trial: a watch from a revision that the new cluster has not reached
+    /// hears nothing, and no error either.
+    #[must_use]
+    pub fn keeping_revision(mut self) -> Self {
+        self.revision = Revision::Kept;
+        self
+    }
+
+    /// Refuses any other file than the one of this SHA-256 in hex, trailer
+    /// included: what the manifest says, or what another member was
+    /// restored from.
+    #[must_use]
+    pub fn with_sha256(mut self, sha256: impl Into<String>) -> Self {
+        self.sha256 = Some(sha256.into());
+        self
+    }
+
+    /// Takes a copy of a data folder's `member/snap/db`, which has no hash of its
+    /// own: only that the file is well formed is known then.
+    #[must_use]
+    pub fn from_copy(mut self) -> Self {
+        self.is_copy = true;
+        self
+    }
+
+    /// Restores.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn run(&self) -> Result<Restored, RestoreError> {
+        let from = self.snapshot.as_path();
+        let member_id = self.membership.refuse_without(&self.member)?;
+        let mut file = File::open(from).map_err(|error| RestoreError::file(from, error))?;
+        let (sha256, bytes) = self.check_hash(&mut file)?;
+        let mut source = Source::open(file, from, bytes)?;
+        let facts = Facts::of(&mut source, from)?;
+        self.refuse_too_new(&facts)?;
+        let raised_to = self.raised(facts.revision)?;
+        let json = |error: serde_json::Error| RestoreError::file(&self.data_dir, error.into());
+        let voters = self.membership.voters().map_err(json)?;
+        let cluster_id = self.membership.cluster_id();
+
+        let dir = DataDir::begin(&self.data_dir)?;
+        let (db, path) = dir.create("snap", "db")?;
+        let bytes = database::write(&mut source, &facts, &voters, raised_to, (db, &path), from)?;
+        let (name, snapshot) = v2::snapshot_file(&self.membership, &voters);
+        dir.write("snap", &name, &snapshot, snapshot.len() as u64)?;
+        let log = wal::first_log(member_id, cluster_id, &voters);
+        dir.write("wal", wal::FILE, &log, wal::SEGMENT.max(log.len() as u64))?;
+        dir.commit()?;
+        Ok(Restored {
+            member: self.member.clone(),
+            member_id,
+            cluster_id,
+            snapshot_revision: facts.revision,
+            revision: raised_to.unwrap_or(facts.revision),
+            sha256,
+            bytes,
+        })
+    }
+
+    /// The hash of the whole file, and how many of its bytes are the database.
+    fn check_hash(&self, file: &mut File) -> Result<(String, u64), RestoreError> {
+        let path = self.snapshot.as_path();
+        let metadata = file
+            .metadata()
+            .map_err(|error| RestoreError::file(path, error))?;
+        let (sha256, bytes) = if self.is_copy {
+            let mut hash = Sha256::new();
+            read_all(file, path, |bytes| hash.update(bytes))?;
+            (hex(hash.finalize()), metadata.len())
+        } else {
+            if metadata.len() % 512 != TRAILER as u64 {
+                return Err(RestoreError::NoTrailer {
+                    path: path.to_owned(),
+                });
+            }
+            let mut check = TrailerCheck::default();
+            read_all(file, path, |bytes| check.update(bytes))?;
+            let bytes = check.bytes().saturating_sub(TRAILER as u64);
+            match check.finish() {
+                Checked::Intact(sha256) => (sha256, bytes),
+                Checked::Mismatch => return Err(self.mismatch("the one at its end")),
+                Checked::TooShort => {
+                    return Err(RestoreError::NoTrailer {
+                        path: path.to_owned(),
+                    });
+                }
+            }
+        };
+        match &self.sha256 {
+            Some(expected) if !expected.eq_ignore_ascii_case(&sha256) => {
+                Err(self.mismatch(expected))
+            }
+            _ => Ok((sha256, bytes)),
+        }
+    }
+
+    fn mismatch(&self, expected: &str) -> RestoreError {
+        RestoreError::HashMismatch {
+            path: self.snapshot.clone(),
+            expected: expected.to_owned(),
+        }
+    }
+
+    /// etcdutl restores such data and reports success; the server then refuses them.
+    fn refuse_too_new(&self, facts: &Facts) -> Result<(), RestoreError> {
+        match &facts.version {
+            Some((version, stored)) if *version > self.target => Err(RestoreError::TooNew {
+                path: self.snapshot.clone(),
+                stored: stored.clone(),
+                target: self.target.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn raised(&self, revision: i64) -> Result<Option<i64>, RestoreError> {
+        let Revision::Raised { at_least } = self.revision else {
+            return Ok(None);
+        };
+        match revision.checked_add(RAISE) {
+            // No store can count on from the last of all revisions.
+            Some(raised) if raised.max(at_least) <= i64::MAX - RAISE => {
+                Ok(Some(raised.max(at_least)))
+            }
+            _ => Err(RestoreError::Revision {
+                path: self.snapshot.clone(),
+                revision,
+            }),
+        }
+    }
+}
+
+fn read_all(file: &mut File, path: &Path, mut each: impl FnMut(&[u8])) -> Result<(), RestoreError> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => each(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(RestoreError::file(path, error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SHA-256 of the records that `etcdutl snapshot restore` 3.6.16 wrote for
+    /// `m1` of these members.
+    #[test]
+    fn the_log_is_that_of_etcdutl_byte_for_byte() {
+        let members = "m1=http://127.0.0.1:2380,m2=http://127.0.0.1:2480,m3=http://127.0.0.1:2580";
+        let membership = Membership::parse(members, "tok").unwrap();
+        let voters = membership.voters().unwrap();
+        let member = membership.refuse_without("m1").unwrap();
+        let log = wal::first_log(member, membership.cluster_id(), &voters);
+        assert_eq!(log.len(), 536);
+        assert_eq!(
+            hex(Sha256::digest(&log)),
+            "ed6134a7adb1fd705b7b6890f366623ca4907ed8ad0241a5c9400f4408ee7c36"
+        );
+    }
+}

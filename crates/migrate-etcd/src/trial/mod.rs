@@ -1,0 +1,281 @@
+//! Restores a backup on trial: only what was restored once is a backup.
+
+mod count;
+mod server;
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use migrate_core::Cancellation;
+
+use crate::restore::{EtcdVersion, Membership, Restore, RestoreError, Restored};
+use server::Server;
+
+/// Its only member, whose peer address nobody listens at.
+const MEMBER: &str = "trial";
+
+/// How far a test-restore went, weakest first.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum RestoreLevel {
+    /// The restored database was read again and has the snapshot's revision
+    /// and as many keys. No etcd has seen it.
+    ReRead,
+    /// A server started on it, and agrees on revision and keys.
+    Booted {
+        /// The server's version.
+        version: String,
+    },
+    /// Booted, and the server's hash of all keys, values and revisions is the
+    /// one that live members had.
+    BootedWithHash {
+        /// The server's version.
+        version: String,
+    },
+}
+
+/// What a test-restore has found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+#[must_use = "how far it went matters"]
+pub struct TestRestored {
+    /// How far it went.
+    pub level: RestoreLevel,
+    /// SHA-256 of the snapshot's file in hex, trailer included.
+    pub sha256: String,
+    /// The snapshot's last revision.
+    pub revision: i64,
+    /// Keys that are alive.
+    pub keys: u64,
+    /// The server's HashKV at that revision, if one was started.
+    pub hash: Option<u32>,
+}
+
+/// A test-restore.
+///
+/// # Guarantees
+/// * The snapshot is restored by [`Restore`] into a folder of its own, which is
+///   removed at the end; what a killed one has left, the next one removes.
+/// * The server has no network: it listens on sockets in that folder, which only
+///   its owner can enter, has no peers, and sees no `ETCD_` variables. No
+///   client but this one can reach the Secrets in it.
+/// * A server that does not get ready, or that disagrees, is an error: it never
+///   lowers the level. The level is lower only if no etcd was given.
+/// * Dropped or cancelled, the server is killed.
+///
+/// The revision is left as it is, so that hashes can be compared: that it is
+/// raised is no part of the trial. Where etcd asks for users (authentication
+/// on), its keys cannot be counted, which is an error as well.
+#[derive(Clone, Debug)]
+pub struct TestRestore {
+    snapshot: PathBuf,
+    folder: PathBuf,
+    etcd: Option<PathBuf>,
+    sha256: Option<String>,
+    hash: Option<(i64, u32)>,
+    patience: Duration,
+}
+
+impl TestRestore {
+    /// Tries `snapshot` in `folder`, which has to be there and have room for the
+    /// database. Sockets lie below it, so its path has at most about 70 bytes.
+    pub fn new(snapshot: impl Into<PathBuf>, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            snapshot: snapshot.into(),
+            folder: folder.into(),
+            etcd: None,
+            sha256: None,
+            hash: None,
+            patience: Duration::from_secs(120),
+        }
+    }
+
+    /// Starts this etcd, which should be of the version that a restore would
+    /// run.
+    #[must_use]
+    pub fn with_etcd(mut self, program: impl Into<PathBuf>) -> Self {
+        self.etcd = Some(program.into());
+        self
+    }
+
+    /// Refuses any other file, see [`Restore::with_sha256`].
+    #[must_use]
+    pub fn with_sha256(mut self, sha256: impl Into<String>) -> Self {
+        self.sha256 = Some(sha256.into());
+        self
+    }
+
+    /// The HashKV of live members at the snapshot's last revision.
+    #[must_use]
+    pub fn with_hash(mut self, revision: i64, hash: u32) -> Self {
+        self.hash = Some((revision, hash));
+        self
+    }
+
+    /// How long the server may take until it answers; two minutes if not said.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Tries.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub async fn run(&self, cancel: &Cancellation) -> Result<TestRestored, RestoreError> {
+        let work = std::pin::pin!(self.work());
+        let cancelled = std::pin::pin!(cancel.cancelled());
+        match futures::future::select(work, cancelled).await {
+            futures::future::Either::Left((result, _)) => result,
+            futures::future::Either::Right(_) => Err(RestoreError::Cancelled),
+        }
+    }
+
+    async fn work(&self) -> Result<TestRestored, RestoreError> {
+        let version = match &self.etcd {
+            Some(etcd) => Some(server::version(etcd, self.patience).await?),
+            None => None,
+        };
+        let target = match &version {
+            Some(version) => version
+                .parse()
+                .map_err(|_| self.of_server("says no version"))?,
+            // Nobody starts on it.
+            None => EtcdVersion::new(u16::MAX, 0),
+        };
+        let scratch = Scratch::begin(&self.folder)?;
+        let (scratch, restored, keys) = self.restore(scratch, target).await?;
+        let mut found = TestRestored {
+            level: RestoreLevel::ReRead,
+            sha256: restored.sha256,
+            revision: restored.snapshot_revision,
+            keys,
+            hash: None,
+        };
+        let (Some(etcd), Some(version)) = (&self.etcd, version) else {
+            return Ok(found);
+        };
+        let mut server = Server::start(etcd, &scratch.path, self.patience)?;
+        let seen = server.look(found.revision).await;
+        // Before its folder goes.
+        server.stop().await;
+        let seen = seen?;
+        let differs = |what: &str, snapshot: u64, restored: u64| RestoreError::Differs {
+            path: self.snapshot.clone(),
+            what: what.to_owned(),
+            snapshot,
+            restored,
+        };
+        // No server counts back: revisions are never negative.
+        let words = (
+            found.revision.cast_unsigned(),
+            seen.revision.cast_unsigned(),
+        );
+        if words.0 != words.1 {
+            return Err(differs("revision", words.0, words.1));
+        }
+        if seen.keys != keys {
+            return Err(differs("number of keys", keys, seen.keys));
+        }
+        found.hash = Some(seen.hash);
+        found.level = RestoreLevel::Booted {
+            version: version.clone(),
+        };
+        if let Some((revision, hash)) = self.hash {
+            if revision != found.revision {
+                return Err(differs("revision", revision.cast_unsigned(), words.1));
+            }
+            if hash != seen.hash {
+                return Err(differs("hash", hash.into(), seen.hash.into()));
+            }
+            found.level = RestoreLevel::BootedWithHash { version };
+        }
+        Ok(found)
+    }
+
+    async fn restore(
+        &self,
+        scratch: Scratch,
+        target: EtcdVersion,
+    ) -> Result<(Scratch, Restored, u64), RestoreError> {
+        let members = Membership::parse(&format!("{MEMBER}=http://127.0.0.1:1"), MEMBER)?;
+        let data = scratch.path.join(server::DATA);
+        let mut restore =
+            Restore::new(&self.snapshot, &data, members, MEMBER, target).keeping_revision();
+        if let Some(sha256) = &self.sha256 {
+            restore = restore.with_sha256(sha256);
+        }
+        let snapshot = self.snapshot.clone();
+        let folder = scratch.path.clone();
+        // The scratch folder goes along: it may not be removed while this runs.
+        let work = move || {
+            let restored = restore.run()?;
+            let before = count::live(&snapshot, true)?;
+            let after = count::live(&data.join("member/snap/db"), false)?;
+            if before != after {
+                return Err(RestoreError::Differs {
+                    path: snapshot,
+                    what: "number of keys".to_owned(),
+                    snapshot: before,
+                    restored: after,
+                });
+            }
+            Ok((scratch, restored, before))
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) => Err(RestoreError::file(folder, std::io::Error::other(error))),
+        }
+    }
+
+    fn of_server(&self, reason: &str) -> RestoreError {
+        RestoreError::Server {
+            path: self.etcd.clone().unwrap_or_default(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// A folder for one trial at a time, removed at the end.
+#[derive(Debug)]
+struct Scratch {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Scratch {
+    fn begin(folder: &Path) -> Result<Self, RestoreError> {
+        let path = folder.join("trial.kube-migrate");
+        let failed = |error| RestoreError::file(&path, error);
+        let mut builder = DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
+        // Beside it, so that the lock outlives what it guards.
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(folder.join("trial.kube-migrate.lock"))
+            .map_err(failed)?;
+        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+            return Err(RestoreError::DataDirBusy { path });
+        }
+        fs::remove_dir_all(&path).map_err(failed)?;
+        builder.create(&path).map_err(failed)?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}

@@ -1,0 +1,301 @@
+//! Snapshots of real members, read and compared.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod damage;
+mod member;
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use damage::{Seen, try_damages};
+use etcd_client::{Client, PutOptions};
+use member::{Act, Answers, FakeMember, HashAnswer};
+use migrate_core::Cancellation;
+use migrate_etcd::{Database, Error, Member, Proven, SnapshotBackup, inspect, prove};
+use server::{Server, V36, V37, etcd, ports, url};
+use tempfile::TempDir;
+
+const STALL: Duration = Duration::from_secs(30);
+
+async fn save(server: &Server, folder: &Path, name: &str) -> PathBuf {
+    let backup = SnapshotBackup::new(Member::new(server.endpoint()), folder);
+    let saved = backup.save(name, &Cancellation::new(), |_, _| {}).await;
+    saved.unwrap().path
+}
+
+async fn save_proven(
+    backup: &SnapshotBackup,
+    name: &str,
+    members: &[Member],
+) -> Result<Proven, Error> {
+    backup
+        .save_proven(name, members, &Cancellation::new(), |_, _| {})
+        .await
+}
+
+/// Keys that are put, changed and deleted, and some that belong to a lease.
+async fn fill(client: &mut Client, salt: &str) {
+    let lease = client.lease_grant(3600, None).await.unwrap().id();
+    for round in 0..3 {
+        for i in 0..60 {
+            let key = format!("/registry/pods/default/web-{i}");
+            let value = format!("{salt} {round} {}", "v".repeat(i * 20));
+            let options = (i == 7).then(|| PutOptions::new().with_lease(lease));
+            client.put(key, value, options).await.unwrap();
+        }
+        client
+            .delete(format!("/registry/pods/default/web-{round}"), None)
+            .await
+            .unwrap();
+    }
+}
+
+/// Whether the file has the hash that the member gives; what it was compacted at.
+async fn same_hash(client: &mut Client, path: &Path) -> i64 {
+    let database = Database::open(path).unwrap();
+    let revision = database.inspect().unwrap().revision;
+    let live = client.hash_kv(revision).await.unwrap();
+    let compacted = live.compact_version();
+    assert_eq!(database.hash_kv(revision, compacted).unwrap(), live.hash());
+    compacted
+}
+
+async fn hashes_are_equal(version: &'static str) {
+    let Some(etcd) = etcd(version) else {
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    let mut client = server.client().await;
+    fill(&mut client, "a").await;
+    let first = save(&server, folder.path(), "first.db").await;
+    assert_eq!(same_hash(&mut client, &first).await, -1);
+    let told = inspect(&first).unwrap();
+    let status = client.status().await.unwrap();
+    let minor = version.rsplit_once('.').unwrap().0;
+    assert_eq!(told.revision, status.header().unwrap().revision());
+    let count = client
+        .get("", Some(etcd_client::GetOptions::new().with_all_keys()))
+        .await;
+    assert_eq!(told.keys.alive, count.unwrap().count() as u64);
+    assert_eq!((told.keys.revisions, told.keys.tombstones), (183, 3));
+    assert_eq!(told.leases, 1);
+    // A member sets both some seconds after its start.
+    assert!(
+        told.storage_version
+            .is_none_or(|found| found.starts_with(minor))
+    );
+    assert!(
+        told.cluster_version
+            .is_none_or(|found| found.starts_with(minor))
+    );
+    assert_eq!(told.members.len(), 1);
+    assert_eq!(told.members[0].name, "old");
+    assert_eq!(told.kubernetes.resources[0].resource, "pods");
+    assert_eq!(told.kubernetes.resources[0].objects, told.keys.alive);
+    assert!(!told.auth.enabled && told.trailer.is_some());
+
+    // A compaction after the save, right at a tombstone, is not in the file.
+    let tombstone = 1 + 61;
+    for (compact, name) in [(tombstone, "second.db"), (tombstone + 70, "third.db")] {
+        client.compact(compact, None).await.unwrap();
+        assert_eq!(same_hash(&mut client, &first).await, compact);
+        let next = save(&server, folder.path(), name).await;
+        assert_eq!(same_hash(&mut client, &next).await, compact);
+        client.put("more", name, None).await.unwrap();
+        let later = save(&server, folder.path(), &format!("later-{name}")).await;
+        assert_eq!(same_hash(&mut client, &later).await, compact);
+        let database = Database::open(&later).unwrap();
+        let told = database.inspect().unwrap();
+        assert_eq!(told.compaction.scheduled, Some(compact));
+        // The test can fail: without the compaction it is another hash.
+        let without = database.hash_kv(told.revision, -1).unwrap();
+        assert_ne!(without, client.hash_kv(told.revision).await.unwrap().hash());
+    }
+    client.defragment().await.unwrap();
+    let last = save(&server, folder.path(), "defragmented.db").await;
+    same_hash(&mut client, &last).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_etcd_3_6_gives_the_hash_of_the_file() {
+    hashes_are_equal(V36).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_etcd_3_7_gives_the_hash_of_the_file() {
+    hashes_are_equal(V37).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_etcd_members_prove_a_file_and_another_cluster_does_not() {
+    let Some(etcd) = etcd(V36) else {
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let addresses: [[u16; 2]; 3] = [ports(), ports(), ports()];
+    let member = |(i, [_, peer]): (usize, &[u16; 2])| format!("m{i}={}", url(*peer));
+    let cluster: Vec<_> = addresses.iter().enumerate().map(member).collect();
+    let more = ["--initial-cluster", &cluster.join(",")];
+    let start = |(i, address): (usize, &[u16; 2])| {
+        let name = format!("m{i}");
+        Server::start(&etcd, &at(&name), &name, *address, &more)
+    };
+    let mut servers: Vec<_> = addresses.iter().enumerate().map(start).collect();
+    let mut client = servers[0].client().await;
+    for server in &mut servers {
+        server.client().await;
+    }
+    fill(&mut client, "ours").await;
+    let members: Vec<_> = servers.iter().map(|s| Member::new(s.endpoint())).collect();
+    let backup = SnapshotBackup::new(members[1].clone(), folder.path());
+    let proven = save_proven(&backup, "proven.db", &members).await.unwrap();
+    assert_eq!((proven.snapshots, proven.proof.members.len()), (1, 3));
+    assert_eq!(proven.proof.inspection.members.len(), 3);
+    let path = proven.artifact.path;
+
+    // One that is away is named; two of three are enough, one is not.
+    drop(servers.pop());
+    let quick = Duration::from_secs(3);
+    let proof = prove(&path, &members, quick).await.unwrap();
+    assert_eq!((proof.members.len(), proof.silent.len()), (2, 1));
+    let away = [members[0].clone(), members[2].clone()];
+    let result = prove(&path, &away, quick).await;
+    assert!(matches!(
+        result,
+        Err(Error::TooFewMembers { answered: 1, .. })
+    ));
+    let result = prove(&path, &[], quick).await;
+    assert!(matches!(
+        result,
+        Err(Error::TooFewMembers { answered: 0, .. })
+    ));
+
+    // The same revisions with other values.
+    let mut other = Server::alone(&etcd, &at("other"));
+    let mut theirs = other.client().await;
+    fill(&mut theirs, "theirs").await;
+    let them = Member::new(other.endpoint());
+    let result = prove(&path, std::slice::from_ref(&them), STALL).await;
+    assert!(matches!(result, Err(Error::NotEqual { .. })), "{result:?}");
+    let both = [members[0].clone(), them];
+    let unproven = save_proven(&backup, "other.db", &both).await;
+    assert!(matches!(unproven, Err(Error::NotEqual { .. })));
+    assert!(!at("other.db").exists());
+
+    // What is compacted away cannot be proven any more.
+    client.put("later", "", None).await.unwrap();
+    let revision = client.put("later", "", None).await.unwrap();
+    let revision = revision.header().unwrap().revision();
+    client.compact(revision, None).await.unwrap();
+    let result = prove(&path, &members[..1], STALL).await;
+    assert!(matches!(result, Err(Error::Compacted { .. })), "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() {
+    let Some(etcd) = etcd(V37) else {
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    let mut client = server.client().await;
+    fill(&mut client, "a").await;
+    let real = std::fs::read(save(&server, folder.path(), "real.db").await).unwrap();
+    let hash = {
+        let database = Database::from_bytes(real.clone()).unwrap();
+        let revision = database.inspect().unwrap().revision;
+        HashAnswer::Hash(database.hash_kv(revision, -1).unwrap(), -1)
+    };
+    let compacted = HashAnswer::Refuse("etcdserver: mvcc: required revision has been compacted");
+    let behind = HashAnswer::Refuse("etcdserver: mvcc: required revision is a future revision");
+    let (data, trailer) = real.split_at(real.len() - 32);
+    let blob = |blob: &[u8], remaining: usize| Act::Send {
+        blob: blob.to_vec(),
+        remaining: remaining as u64,
+    };
+    let acts = vec![blob(data, 0), blob(trailer, 0)];
+    for (answers, expected) in [
+        (vec![behind, behind, hash], Some(1)),
+        (vec![compacted, hash], Some(2)),
+        (vec![compacted, compacted, hash], Some(3)),
+        (vec![compacted], None),
+    ] {
+        let mut member = Answers::of(acts.clone());
+        member.hashes = answers;
+        let member = FakeMember::start(member).await;
+        let ours = Member::new(member.endpoint.clone());
+        let backup = SnapshotBackup::new(ours.clone(), folder.path());
+        let path = folder.path().join("again.db");
+        match save_proven(&backup, "again.db", &[ours]).await {
+            Ok(proven) => {
+                assert_eq!(Some(proven.snapshots), expected);
+                assert_eq!(proven.snapshots, member.snapshots());
+                std::fs::remove_file(path).unwrap();
+            }
+            Err(error) => {
+                assert!(
+                    expected.is_none() && matches!(error, Error::Compacted { .. }),
+                    "{error}"
+                );
+                assert_eq!(member.snapshots(), 3);
+                assert!(!path.exists());
+            }
+        }
+    }
+}
+
+fn look(bytes: Vec<u8>, revision: i64) -> Option<Seen> {
+    let database = Database::from_bytes(bytes).ok()?;
+    let mut told = database
+        .inspect()
+        .ok()
+        .filter(|told| told.trailer.is_some())?;
+    told.trailer = None;
+    let mut seen = Seen {
+        told: format!("{told:?}"),
+        hash: database.hash_kv(revision, -1).ok()?,
+        keys: Vec::new(),
+        others: Vec::new(),
+    };
+    let each = database.check(&mut |bucket, entry| {
+        let pair = (entry.key.to_vec(), entry.value.to_vec());
+        match bucket.name() {
+            b"key" => seen.keys.push(pair),
+            _ => seen.others.push(pair),
+        }
+        Ok(())
+    });
+    each.ok().map(|_| seen)
+}
+
+async fn damage_is_seen(times: u64) {
+    for version in [V36, V37] {
+        let Some(etcd) = etcd(version) else {
+            return;
+        };
+        let folder = TempDir::new().unwrap();
+        let mut server = Server::alone(&etcd, &folder.path().join("data"));
+        let mut client = server.client().await;
+        fill(&mut client, "a").await;
+        let path = save(&server, folder.path(), "real.db").await;
+        let revision = inspect(&path).unwrap().revision;
+        let whole = std::fs::read(path).unwrap();
+        let tally = try_damages(&whole, times, 3, &move |bytes| look(bytes, revision));
+        println!("etcd {version}: {tally:?}");
+        assert!(tally.by_inspection > times / 5, "{tally:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_snapshots_that_are_damaged_are_refused() {
+    damage_is_seen(1000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "100,000 damages take minutes"]
+async fn real_snapshots_that_are_damaged_100_000_times_are_refused() {
+    damage_is_seen(50_000).await;
+}

@@ -1,0 +1,116 @@
+//! Real etcd members, on this machine only.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use etcd_client::Client;
+use migrate_testbed::{Binaries, skip_or_fail};
+
+/// The releases that the tests run: of each minor version the newest there is.
+pub(crate) const V36: &str = "3.6.16";
+pub(crate) const V37: &str = "3.7.0";
+
+/// The program, or `None` where a test may be skipped for want of it.
+pub(crate) fn etcd(version: &'static str) -> Option<PathBuf> {
+    skip_or_fail(Binaries::find_or_build_etcd(version, &|_| {}))
+}
+
+/// Ports that nobody has right now.
+pub(crate) fn ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+pub(crate) fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+/// A member that runs until it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    client: u16,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts a member on `data_dir`, whose log goes beside it.
+    pub(crate) fn start(
+        etcd: &Path,
+        data_dir: &Path,
+        name: &str,
+        [client, peer]: [u16; 2],
+        more: &[&str],
+    ) -> Self {
+        let log = data_dir.with_extension("log");
+        let child = Command::new(etcd)
+            .args(["--name", name, "--log-level", "warn"])
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(["--listen-client-urls", &url(client)])
+            .args(["--advertise-client-urls", &url(client)])
+            .args(["--listen-peer-urls", &url(peer)])
+            .args(["--initial-advertise-peer-urls", &url(peer)])
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, client, log }
+    }
+
+    /// A new cluster of one.
+    pub(crate) fn alone(etcd: &Path, data_dir: &Path) -> Self {
+        let [client, peer] = ports();
+        let cluster = format!("old={}", url(peer));
+        Self::start(
+            etcd,
+            data_dir,
+            "old",
+            [client, peer],
+            &["--initial-cluster", &cluster],
+        )
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        url(self.client)
+    }
+
+    /// A client, once the member has a leader.
+    pub(crate) async fn client(&mut self) -> Client {
+        let endpoint = self.endpoint();
+        let ready = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    panic!("etcd ended, {status}: {}", self.log());
+                }
+                if let Ok(mut client) = Client::connect([&endpoint], None).await
+                    && let Ok(status) = client.status().await
+                    && status.leader() != 0
+                    && client.get("ready?", None).await.is_ok()
+                {
+                    return client;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let ready = tokio::time::timeout(Duration::from_secs(60), ready).await;
+        ready.unwrap_or_else(|_| panic!("etcd does not get ready: {}", self.log()))
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,152 @@
+//! Lower bounds of a rollout, in time linear in what it has to do.
+//!
+//! Each bound is what the machine's own rules cost at least, in whatever order:
+//! see the functions. They leave out what the machine knows no rule for
+//! (capacity, zones, the rate of the scheduler).
+
+mod budgets;
+mod slots;
+mod windows;
+
+use std::time::Duration;
+
+use migrate_core::Moment;
+use migrate_core::cost::{Bound, BoundKind, Bounds, Relief, UsefulWidth};
+use migrate_core::policy::Calendar;
+
+pub(crate) use budgets::{BudgetLoad, Hold};
+pub(crate) use slots::Lengths;
+use windows::stretched;
+
+/// How many of the busiest budgets are named.
+const BUDGETS_NAMED: usize = 3;
+
+/// A pool with something to do.
+#[derive(Debug)]
+pub(crate) struct PoolSlots<'a> {
+    pub(crate) name: &'a str,
+    /// How many of its nodes may be away, as policy says.
+    pub(crate) width: u32,
+    /// How many of these are away for good: not Ready, or cordoned and not to be
+    /// upgraded.
+    pub(crate) lost: u32,
+    pub(crate) lengths: Lengths,
+    /// Its longest node.
+    pub(crate) longest: &'a str,
+    /// Whose lengths they are.
+    pub(crate) slots: &'a [usize],
+}
+
+/// What a rollout has to do, in whole milliseconds.
+#[derive(Debug)]
+pub(crate) struct Work<'a> {
+    /// Σ of what goes one by one before the pools (T_cp): members, control-plane
+    /// nodes that come first, tasks.
+    pub(crate) before: u64,
+    /// Σ of what goes one by one after them: the runner's node, tasks.
+    pub(crate) after: u64,
+    pub(crate) pools: &'a [PoolSlots<'a>],
+    /// By id.
+    pub(crate) budgets: Vec<BudgetLoad>,
+    pub(crate) calendar: Calendar,
+    pub(crate) start: Moment,
+}
+
+/// Of what one more may help.
+#[derive(Clone, Copy, Debug)]
+enum One {
+    Nothing,
+    /// Of this pool.
+    Slot(usize),
+    /// Of this budget.
+    Pod(usize),
+}
+
+impl Work<'_> {
+    /// All bounds of a rollout that is predicted to take `makespan`. `key` names
+    /// a budget, `with_one_more` is its load if it lets one more pod go at once.
+    pub(crate) fn bounds(
+        &self,
+        makespan: Duration,
+        key: impl Fn(usize) -> String,
+        with_one_more: impl Fn(usize) -> BudgetLoad,
+    ) -> Bounds {
+        let mut limits = vec![(BoundKind::ControlPlane, self.time(0), One::Nothing)];
+        for (at, pool) in self.pools.iter().enumerate() {
+            let name = pool.name.to_owned();
+            let time = self.time(pool.lengths.slot_bound(pool.left()));
+            limits.push((BoundKind::Slots { pool: name }, time, One::Slot(at)));
+        }
+        let chains = self.pools.iter();
+        let chains = chains.map(|pool| (pool.lengths.chain_bound(), pool.longest));
+        // Of equal ones the first by name.
+        let chain = chains.max_by(|a, b| a.0.cmp(&b.0).then_with(|| b.1.cmp(a.1)));
+        if let Some((length, node)) = chain {
+            let node = node.to_owned();
+            limits.push((BoundKind::Node { node }, self.time(length), One::Nothing));
+        }
+        for (bound, id) in self.busiest() {
+            let kind = BoundKind::Budget { budget: key(id) };
+            limits.push((kind, self.time(bound), One::Pod(id)));
+        }
+        let others = |kind: &BoundKind| {
+            let others = limits.iter().filter(|(other, ..)| other != kind);
+            others.map(|(_, time, _)| *time).max().unwrap_or(0)
+        };
+        let widths = self.pools.iter().map(|pool| {
+            let name = pool.name.to_owned();
+            let others = others(&BoundKind::Slots { pool: name });
+            let limit = others.saturating_add(others / 50);
+            let useful = pool.lengths.useful_width(limit, |bound| self.time(bound));
+            UsefulWidth::new(pool.name, pool.width, useful.saturating_add(pool.lost))
+        });
+        let widths = widths.collect();
+        let best = limits
+            .iter()
+            .max_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(&a.0)));
+        let relief = best.and_then(|(kind, time, more)| {
+            let then = match *more {
+                One::Nothing => return None,
+                One::Slot(at) => {
+                    let pool = &self.pools[at];
+                    pool.lengths.slot_bound(pool.left().saturating_add(1))
+                }
+                One::Pod(id) => with_one_more(id).bound(),
+            };
+            let then = others(kind).max(self.time(then));
+            let saves = Duration::from_millis(time.checked_sub(then)?);
+            (!saves.is_zero()).then(|| Relief::new(kind.clone(), saves))
+        });
+        let limits = limits
+            .into_iter()
+            .map(|(kind, time, _)| Bound::new(kind, Duration::from_millis(time)));
+        let mut bounds = Bounds::new(limits.collect(), makespan);
+        bounds.relief = relief;
+        bounds.widths = widths;
+        bounds
+    }
+
+    /// The busiest budgets and their bounds.
+    fn busiest(&self) -> Vec<(u64, usize)> {
+        let loads = self.budgets.iter().enumerate();
+        let loads = loads.filter(|(_, load)| !load.is_idle());
+        let mut bounds: Vec<_> = loads.map(|(id, load)| (load.bound(), id)).collect();
+        bounds.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        bounds.truncate(BUDGETS_NAMED);
+        bounds
+    }
+
+    /// With what goes one by one before and after, and the times between windows
+    /// (B6 and the calendar).
+    fn time(&self, bound: u64) -> u64 {
+        let work = self.before.saturating_add(bound).saturating_add(self.after);
+        stretched(&self.calendar, self.start, work)
+    }
+}
+
+impl PoolSlots<'_> {
+    /// The width that is really there.
+    fn left(&self) -> u32 {
+        self.width.saturating_sub(self.lost).max(1)
+    }
+}

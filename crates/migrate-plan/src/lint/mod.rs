@@ -1,0 +1,123 @@
+//! The linter: a plan's schedule, judged by rules written down once more.
+//!
+//! It shares no code with the machine that made the schedule, nor with the
+//! planner's way to match pods and budgets, so that a mistake there is seen here.
+
+mod budgets;
+mod gates;
+mod order;
+mod structure;
+mod timeline;
+mod widths;
+mod windows;
+
+use std::fmt;
+use std::time::Duration;
+
+use migrate_core::{ClusterModel, Finding, ObjectName, Plan, Policy, Severity, Target};
+
+use timeline::Timeline;
+
+/// The codes of [`lint`]; what each means is in `docs/findings.md`.
+mod codes {
+    pub(super) const OTHER: &str = "KM-LINT-001";
+    pub(super) const EDITED: &str = "KM-LINT-002";
+    pub(super) const STRUCTURE: &str = "KM-LINT-003";
+    pub(super) const LEFT_OUT: &str = "KM-LINT-004";
+    pub(super) const PHASES: &str = "KM-LINT-005";
+    pub(super) const CONTROL_PLANE: &str = "KM-LINT-006";
+    pub(super) const WIDTH: &str = "KM-LINT-007";
+    pub(super) const CANARY: &str = "KM-LINT-008";
+    pub(super) const BUDGET: &str = "KM-LINT-009";
+    pub(super) const WINDOW: &str = "KM-LINT-010";
+    pub(super) const TASK: &str = "KM-LINT-011";
+    pub(super) const RUNNER: &str = "KM-LINT-012";
+    pub(super) const NOT_READY: &str = "KM-LINT-013";
+}
+
+/// Replays the schedule of `plan` against the cluster and the policy, and says
+/// what it breaks; nothing for a plan that [`Planner`](crate::Planner) made from
+/// the same.
+///
+/// # What it checks
+/// - The plan is for this cluster and this policy, names what is there, each once,
+///   and leaves out nothing (KM-LINT-001 to -004). One that was edited by hand is
+///   no plan of its id any more, which is told.
+/// - Every phase of a target once, in order, one after the other (-005).
+/// - At every instant: control plane first and one at a time (-006), no more nodes
+///   of a pool away than its width, those included that are away anyway (-007),
+///   the canary alone, and left alone for its soak (-008), no budget, real or
+///   assumed, gives more than it has (-009), each target within a window (-010),
+///   tasks alone and at their points (-011), the runner's node last (-012).
+/// - No node begins that is not Ready (-013).
+///
+/// Start times are predictions: what a run does is decided anew by the same
+/// rules. So a blocker here means that the plan is not what the rules would make
+/// of it, never that a run would break them.
+///
+/// Blockers come first, then by code and object; `policy` may waive. Linear in
+/// pods, and in actions but for sorting them.
+#[must_use]
+pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> {
+    let mut report = Report::default();
+    structure::check(plan, model, policy, &mut report);
+    let timeline = Timeline::new(plan, policy, &mut report);
+    order::check(plan, &timeline, &mut report);
+    gates::check(plan, policy, &timeline, &mut report);
+    widths::check(plan, model, policy, &timeline, &mut report);
+    budgets::check(model, policy, &timeline, &mut report);
+    windows::check(plan, model, policy, &timeline, &mut report);
+    report.finish(policy)
+}
+
+/// What was found so far.
+#[derive(Debug, Default)]
+struct Report {
+    found: Vec<Finding>,
+}
+
+impl Report {
+    fn add(&mut self, code: &str, severity: Severity, object: ObjectName, evidence: String) {
+        let cure = match severity {
+            Severity::Blocker => "undo the edit, or plan again",
+            _ => "see that it is meant so",
+        };
+        self.found
+            .push(Finding::new(code, severity, object, evidence, cure));
+    }
+
+    fn broken(&mut self, code: &str, object: ObjectName, evidence: String) {
+        self.add(code, Severity::Blocker, object, evidence);
+    }
+
+    fn finish(mut self, policy: &Policy) -> Vec<Finding> {
+        policy.mark_waived(&mut self.found);
+        self.found.sort_by(|a, b| {
+            let key = |f: &Finding| (f.code.clone(), f.object.clone(), f.evidence.clone());
+            b.severity
+                .cmp(&a.severity)
+                .then_with(|| key(a).cmp(&key(b)))
+        });
+        self.found.dedup();
+        self.found
+    }
+}
+
+/// The object that a finding about `target` names.
+fn object(target: &Target) -> ObjectName {
+    let kind = match target {
+        Target::ControlPlane { .. } => "ControlPlaneMember",
+        Target::Node { .. } => "Node",
+        _ => "Task",
+    };
+    ObjectName::cluster(kind, target.name())
+}
+
+/// A time of the schedule in seconds.
+struct At(Duration);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} s", self.0.as_secs_f64())
+    }
+}

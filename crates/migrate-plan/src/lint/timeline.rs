@@ -1,0 +1,133 @@
+//! When each target is at work, as the schedule has it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use migrate_core::policy::CONTROL_PLANE_POOL;
+use migrate_core::{Phase, Plan, PlannedAction, PlannedSlot, Policy, Target};
+
+use super::{At, Report, codes, object};
+
+/// From the begin of the first phase to the end of the last but *confirm*.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Span {
+    pub(super) start: Duration,
+    pub(super) end: Duration,
+}
+
+impl Span {
+    /// Whether `at` is within it; its end is not.
+    pub(super) fn contains(self, at: Duration) -> bool {
+        self.start <= at && at < self.end
+    }
+}
+
+/// A slot that is at work, once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SlotSpan<'p> {
+    pub(super) slot: &'p PlannedSlot,
+    pub(super) all: Span,
+    pub(super) drain: Span,
+    pub(super) confirm: Option<Span>,
+}
+
+/// The schedule by target.
+#[derive(Debug)]
+pub(super) struct Timeline<'p> {
+    /// Members with their spans, in the order of the plan; `None` if it has none.
+    pub(super) members: Vec<Option<Span>>,
+    /// Slots that are at work, by their begins.
+    pub(super) slots: Vec<SlotSpan<'p>>,
+    /// Tasks in the order of the plan.
+    pub(super) tasks: Vec<Option<Span>>,
+    nodes_first: bool,
+}
+
+impl<'p> Timeline<'p> {
+    pub(super) fn new(plan: &'p Plan, policy: &Policy, report: &mut Report) -> Self {
+        let mut actions: BTreeMap<&Target, Vec<&PlannedAction>> = BTreeMap::new();
+        for action in &plan.schedule {
+            actions.entry(&action.target).or_default().push(action);
+        }
+        let mut take = |target: &Target, expected: &[Phase]| {
+            let of_target = actions.remove(target)?;
+            let is_confirm = |action: &&PlannedAction| action.phase == Phase::Confirm;
+            let (confirms, work): (Vec<_>, Vec<_>) = of_target.into_iter().partition(is_confirm);
+            let phases: Vec<Phase> = work.iter().map(|action| action.phase).collect();
+            let all = work.iter().chain(&confirms);
+            let in_order = all.clone().is_sorted_by(|a, b| a.end <= b.start);
+            let is_whole = phases == expected && in_order && confirms.len() <= 1;
+            let mut ends = all.map(|action| action.start <= action.end);
+            if !is_whole || !ends.all(|ends| ends) {
+                let text = work.iter().chain(&confirms).map(ToString::to_string);
+                let text: Vec<String> = text.collect();
+                let evidence = format!(
+                    "its phases are not {expected:?}, each once and after the one before: {}",
+                    text.join("; ")
+                );
+                report.broken(codes::PHASES, object(target), evidence);
+            }
+            let span = |action: &PlannedAction| Span {
+                start: action.start,
+                end: action.end.max(action.start),
+            };
+            let all = Span {
+                start: work.iter().map(|action| action.start).min()?,
+                end: work.iter().map(|action| action.end).max()?,
+            };
+            let drain = work.iter().find(|action| action.phase == Phase::Drain);
+            let drain = drain.map(|action| span(action));
+            Some((all, drain, confirms.first().map(|action| span(action))))
+        };
+        let members = plan.control_plane.iter().map(|member| {
+            let target = Target::ControlPlane {
+                member: member.name.clone(),
+            };
+            Some(take(&target, &[Phase::Upgrade, Phase::Verify])?.0)
+        });
+        let members = members.collect();
+        let slots = plan.slots.iter().filter_map(|slot| {
+            let target = Target::Node {
+                pool: slot.pool.clone(),
+                node: slot.node.clone(),
+            };
+            let (all, drain, confirm) =
+                take(&target, &[Phase::Drain, Phase::Upgrade, Phase::Verify])?;
+            Some(SlotSpan {
+                slot,
+                all,
+                // Without a drain it is at fault already; the whole of it counts.
+                drain: drain.unwrap_or(all),
+                confirm,
+            })
+        });
+        let mut slots: Vec<SlotSpan<'_>> = slots.collect();
+        let tasks = plan.tasks.iter().map(|task| {
+            let expected: &[Phase] = match task.target {
+                Target::Backup => &[Phase::BackUp],
+                _ => &[Phase::Upgrade, Phase::Verify],
+            };
+            Some(take(&task.target, expected)?.0)
+        });
+        let tasks = tasks.collect();
+        slots.sort_by(|a, b| (a.all, &a.slot.node).cmp(&(b.all, &b.slot.node)));
+        for (target, of_target) in actions {
+            let first = of_target.iter().map(|action| action.start).min();
+            let first = At(first.unwrap_or_default());
+            let evidence =
+                format!("the schedule begins it at {first}, and the plan has no such target");
+            report.broken(codes::STRUCTURE, object(target), evidence);
+        }
+        Self {
+            members,
+            slots,
+            tasks,
+            nodes_first: policy.rollout.control_plane_nodes_first,
+        }
+    }
+
+    /// Whether a slot is one of those that come before all others.
+    pub(super) fn is_first(&self, slot: &PlannedSlot) -> bool {
+        self.nodes_first && slot.pool == CONTROL_PLANE_POOL
+    }
+}

@@ -1,0 +1,73 @@
+//! How many nodes of a pool are away at once.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use migrate_core::{ClusterModel, ObjectName, Plan, Policy};
+
+use super::timeline::Timeline;
+use super::{At, Report, codes};
+
+/// Away is: in work, not Ready, or cordoned and not yet given back. Counted when
+/// a drain begins; what ends at the same moment is back.
+pub(super) fn check(
+    plan: &Plan,
+    model: &ClusterModel,
+    policy: &Policy,
+    timeline: &Timeline<'_>,
+    report: &mut Report,
+) {
+    let mut away: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut was_away: BTreeMap<&str, bool> = BTreeMap::new();
+    for node in &model.nodes {
+        let is_away = !node.ready || node.unschedulable;
+        *away.entry(policy.pools.pool_of(node)).or_default() += u32::from(is_away);
+        was_away.insert(&node.name, is_away);
+        let begun = || timeline.slots.iter().find(|s| s.slot.node == node.name);
+        if !node.ready
+            && let Some(slot) = begun()
+        {
+            let evidence = format!("it begins at {} and is not Ready", At(slot.all.start));
+            let object = ObjectName::cluster("Node", &node.name);
+            report.broken(codes::NOT_READY, object, evidence);
+        }
+    }
+    let widths: BTreeMap<&str, u32> = plan
+        .pools
+        .iter()
+        .map(|pool| {
+            (
+                pool.name.as_str(),
+                policy.pools.width(&pool.name, pool.nodes),
+            )
+        })
+        .collect();
+    let mut ends = BinaryHeap::new();
+    for span in &timeline.slots {
+        while let Some(&Reverse((end, pool))) = ends.peek()
+            && end <= span.all.start
+        {
+            ends.pop();
+            let of_pool: &mut u32 = away.entry(pool).or_default();
+            *of_pool = of_pool.saturating_sub(1);
+        }
+        let pool = span.slot.pool.as_str();
+        let of_pool = away.entry(pool).or_default();
+        if !was_away
+            .get(span.slot.node.as_str())
+            .is_some_and(|was| *was)
+        {
+            *of_pool += 1;
+        }
+        ends.push(Reverse((span.all.end, pool)));
+        let width = widths.get(pool).copied().unwrap_or(0);
+        if *of_pool > width {
+            let evidence = format!(
+                "{of_pool} of its nodes are away at {} when node {} begins, and {width} may be",
+                At(span.all.start),
+                span.slot.node
+            );
+            report.broken(codes::WIDTH, ObjectName::cluster("Pool", pool), evidence);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The lower bounds of a plan, from what its schedule begins.
+
+use std::time::Duration;
+
+use migrate_core::cost::Bounds;
+use migrate_core::policy::CONTROL_PLANE_POOL;
+use migrate_core::{ClusterModel, Moment, Phase, Plan, Point, Policy};
+use rustc_hash::FxHashMap;
+
+use super::Job;
+use super::simulate::Step;
+use crate::bounds::{BudgetLoad, Hold, Lengths, PoolSlots, Work};
+use crate::intern::Interned;
+
+/// What a schedule begins, by how it goes.
+#[derive(Debug)]
+struct Begun {
+    /// Σ of what goes one by one before the pools, and after them.
+    before: u64,
+    after: u64,
+    /// By pool.
+    groups: Vec<Group>,
+    /// By node of the model.
+    nodes: Vec<bool>,
+}
+
+/// Those slots of a pool that go beside each other.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    slots: Vec<usize>,
+    /// A canary of it has soaked.
+    soaked: bool,
+}
+
+/// Lower bounds of what `steps` begin, for any order of it. What cannot begin is
+/// in no schedule, and lengthens no bound. `None` where nothing begins.
+pub(super) fn bounds(
+    plan: &Plan,
+    steps: &[Step],
+    jobs: &[Job<'_>],
+    interned: &Interned<'_>,
+    model: &ClusterModel,
+    policy: &Policy,
+    start: Moment,
+) -> Option<Bounds> {
+    if steps.is_empty() {
+        return None;
+    }
+    let ids = plan.pools.iter().map(|pool| pool.name.as_str()).zip(0..);
+    let ids: FxHashMap<&str, usize> = ids.collect();
+    let begun = begun(plan, steps, jobs, model, policy, &ids);
+    let mut lost = vec![0u32; plan.pools.len()];
+    for (node, is_begun) in model.nodes.iter().zip(&begun.nodes) {
+        let is_lost = !is_begun && (!node.ready || node.unschedulable);
+        if let Some(&pool) = ids.get(policy.pools.pool_of(node)).filter(|_| is_lost) {
+            lost[pool] += 1;
+        }
+    }
+    let calendar = policy.rollout.calendar();
+    // A soak goes on while windows are closed, so there it is no work.
+    let counts_soaks = calendar.is_always_open();
+    let soak = millis(policy.rollout.canary_soak);
+    let mut has_canary = vec![false; plan.pools.len()];
+    for slot in plan.slots.iter().filter(|slot| slot.canary) {
+        if let Some(&pool) = ids.get(slot.pool.as_str()) {
+            has_canary[pool] = true;
+        }
+    }
+    let pools = plan.pools.iter().zip(&begun.groups).enumerate();
+    let pools = pools.filter_map(|(at, (pool, group))| {
+        let of_group = || group.slots.iter().map(|slot| &jobs[*slot]);
+        let confirm = of_group().map(|job| millis(job.times.of(Phase::Confirm)));
+        let after_canary = match confirm.min() {
+            Some(confirm) if group.soaked && counts_soaks => soak.saturating_add(confirm),
+            _ => 0,
+        };
+        let lengths = of_group().map(|job| millis(job.times.total())).collect();
+        let lengths = Lengths::new(lengths, has_canary[at].then_some(after_canary));
+        let is_longest = |job: &&Job<'_>| millis(job.times.total()) == lengths.longest();
+        let longest = of_group().filter(is_longest);
+        let longest = longest.map(|job| job.node.name.as_str()).min()?;
+        let (name, width, lost) = (pool.name.as_str(), pool.width, lost[at]);
+        Some(PoolSlots {
+            name,
+            width,
+            lost,
+            lengths,
+            longest,
+            slots: &group.slots,
+        })
+    });
+    let pools: Vec<PoolSlots<'_>> = pools.collect();
+    let allowed = |id: usize| {
+        let budget = &interned.budgets[id];
+        budget.steady.max(budget.allowed)
+    };
+    let mut budgets: Vec<BudgetLoad> = (0..interned.budgets.len())
+        .map(|id| BudgetLoad::new(allowed(id)))
+        .collect();
+    holds(&pools, jobs, interned, |budget, pool, head, hold| {
+        budgets[budget].add(pool, head, hold);
+    });
+    let with_one_more = |id: usize| {
+        let mut load = BudgetLoad::new(allowed(id).saturating_add(1));
+        holds(&pools, jobs, interned, |budget, pool, head, hold| {
+            if budget == id {
+                load.add(pool, head, hold);
+            }
+        });
+        load
+    };
+    let key = |id: usize| interned.budgets[id].source.key().to_string();
+    let work = Work {
+        before: begun.before,
+        after: begun.after,
+        pools: &pools,
+        budgets,
+        calendar,
+        start,
+    };
+    Some(work.bounds(plan.makespan(), key, with_one_more))
+}
+
+/// Sorts out what goes one by one and what goes beside each other.
+fn begun(
+    plan: &Plan,
+    steps: &[Step],
+    jobs: &[Job<'_>],
+    model: &ClusterModel,
+    policy: &Policy,
+    ids: &FxHashMap<&str, usize>,
+) -> Begun {
+    let nodes_first = policy.rollout.control_plane_nodes_first;
+    let mut begun = Begun {
+        before: 0,
+        after: 0,
+        groups: vec![Group::default(); plan.pools.len()],
+        nodes: vec![false; model.nodes.len()],
+    };
+    for step in steps {
+        let length = millis(step.end.since(step.begin));
+        let slot = (step.target as usize).checked_sub(plan.control_plane.len());
+        let Some((slot, job)) = slot.and_then(|slot| Some((slot, jobs.get(slot)?))) else {
+            let task = slot.and_then(|slot| plan.tasks.get(slot.checked_sub(jobs.len())?));
+            match task.map(|task| task.at) {
+                Some(Point::AfterAll) => begun.after = begun.after.saturating_add(length),
+                _ => begun.before = begun.before.saturating_add(length),
+            }
+            continue;
+        };
+        if step.phase == Phase::Verify {
+            begun.nodes[job.id as usize] = true;
+        }
+        if nodes_first && job.pool == CONTROL_PLANE_POOL {
+            begun.before = begun.before.saturating_add(length);
+        } else if plan.slots[slot].hosts_runner && job.pool != CONTROL_PLANE_POOL {
+            begun.after = begun.after.saturating_add(length);
+        } else if let Some(&pool) = ids.get(job.pool) {
+            match step.phase {
+                Phase::Verify => begun.groups[pool].slots.push(slot),
+                Phase::Confirm => begun.groups[pool].soaked = true,
+                _ => {}
+            }
+        }
+    }
+    begun
+}
+
+/// What each drain takes of each budget, pool by pool.
+fn holds(
+    pools: &[PoolSlots<'_>],
+    jobs: &[Job<'_>],
+    interned: &Interned<'_>,
+    mut each: impl FnMut(usize, u32, u64, Hold),
+) {
+    for (pool, id) in pools.iter().zip(0..) {
+        let head = pool.lengths.head();
+        for job in pool.slots.iter().map(|slot| &jobs[*slot]) {
+            let drain = millis(job.times.of(Phase::Drain));
+            let rest = millis(job.times.total()).saturating_sub(drain);
+            for touch in interned.touches(job.id) {
+                let pods = touch.pods;
+                each(touch.budget as usize, id, head, Hold { pods, drain, rest });
+            }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,303 @@
+//! The linter: good plans pass, and each kind of break is found.
+
+use std::time::Duration;
+
+use migrate_core::{
+    Addon, ClusterId, ClusterModel, Finding, Phase, Plan, PlannedAction, PlannedSlot, Point,
+    Policy, Severity, Target,
+};
+use migrate_plan::{Planner, lint};
+
+use crate::support::{Cluster, NEW, version};
+use crate::{plan, small};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A cluster and a policy with something of everything.
+fn everything() -> (ClusterModel, Policy) {
+    let mut policy = Policy::default();
+    policy.pools.max_unavailable = "2".parse().unwrap();
+    policy.rollout.canary_soak = Duration::from_secs(600);
+    policy.addons = vec![
+        Addon::new("cni", Point::AfterControlPlane),
+        Addon::new("last", Point::AfterAll),
+    ];
+    policy.rollout.windows = serde_json::from_str(r#"[{"from": "09:00", "to": "12:00"}]"#).unwrap();
+    (small().build(), policy)
+}
+
+/// The plan, after `change`, is found to break exactly `code`.
+fn finds(code: &str, change: impl FnOnce(&mut Plan, &mut ClusterModel, &mut Policy)) {
+    let (mut model, mut policy) = everything();
+    let mut plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    assert_eq!(lint(&plan, &model, &policy), []);
+    change(&mut plan, &mut model, &mut policy);
+    let found = lint(&plan, &model, &policy);
+    assert!(found.iter().any(|f| f.code == code), "{code}: {found:#?}");
+    assert!(is_only(&found, code), "{code}: {found:#?}");
+}
+
+/// Nothing else is found than `code`, but that it was edited.
+fn is_only(found: &[Finding], code: &str) -> bool {
+    let is_edit = |f: &Finding| f.code == "KM-LINT-002" && f.severity == Severity::Info;
+    found.iter().all(|f| f.code == code || is_edit(f))
+}
+
+/// The actions of a target by its name.
+fn of<'p>(plan: &'p mut Plan, name: &'p str) -> impl Iterator<Item = &'p mut PlannedAction> {
+    let schedule = plan.schedule.iter_mut();
+    schedule.filter(move |action| action.target.name() == name)
+}
+
+fn start(plan: &mut Plan, name: &str) -> Duration {
+    of(plan, name).map(|action| action.start).min().unwrap()
+}
+
+fn end(plan: &mut Plan, name: &str) -> Duration {
+    let work = of(plan, name).filter(|action| action.phase != Phase::Confirm);
+    work.map(|action| action.end).max().unwrap()
+}
+
+/// Lets a target begin at `at`.
+fn shift(plan: &mut Plan, name: &str, at: Duration) {
+    let start = start(plan, name);
+    for action in of(plan, name) {
+        action.start = action.start + at - start;
+        action.end = action.end + at - start;
+    }
+}
+
+fn slot<'p>(plan: &'p mut Plan, node: &str) -> &'p mut PlannedSlot {
+    plan.slots
+        .iter_mut()
+        .find(|slot| slot.node == node)
+        .unwrap()
+}
+
+#[test]
+fn another_cluster_and_another_policy_are_found() {
+    finds("KM-LINT-001", |_, model, _| {
+        model.cluster = ClusterId::new("other")
+    });
+    finds("KM-LINT-001", |_, _, policy| policy.respread = true);
+}
+
+#[test]
+fn a_hand_edit_is_told_and_blocks_nothing() {
+    let (model, policy) = everything();
+    let mut plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    let last = plan.slots.len() - 1;
+    plan.slots.swap(last, last - 1);
+    let found = lint(&plan, &model, &policy);
+    let codes: Vec<_> = found
+        .iter()
+        .map(|f| (f.code.as_str(), f.severity))
+        .collect();
+    assert_eq!(codes, [("KM-LINT-002", Severity::Info)]);
+}
+
+#[test]
+fn what_is_not_there_or_there_twice_is_found() {
+    finds("KM-LINT-003", |plan, _, _| {
+        let again = plan.slots[3].clone();
+        plan.slots.push(again);
+    });
+    finds("KM-LINT-003", |_, model, _| {
+        model.nodes.retain(|node| node.name != "batch-1");
+        for pod in &mut model.pods {
+            pod.node = pod.node.take().filter(|node| node != "batch-1");
+        }
+    });
+    finds("KM-LINT-003", |plan, _, _| plan.pools[0].width = 9);
+    finds("KM-LINT-003", |_, model, _| {
+        model.nodes[0].kubelet_version = version(NEW);
+    });
+    finds("KM-LINT-003", |plan, _, _| {
+        let target = Target::Addon {
+            name: "none".into(),
+        };
+        let at = plan.makespan() + SECOND;
+        let action = PlannedAction::new(target, Phase::Upgrade, at, at + SECOND);
+        plan.schedule.push(action);
+    });
+}
+
+#[test]
+fn what_is_left_out_is_found() {
+    finds("KM-LINT-004", |plan, _, _| {
+        plan.slots.retain(|slot| slot.node != "general-4");
+        plan.schedule
+            .retain(|action| action.target.name() != "general-4");
+    });
+}
+
+#[test]
+fn phases_out_of_order_are_found() {
+    finds("KM-LINT-005", |plan, _, _| {
+        plan.schedule
+            .retain(|a| a.target.name() != "general-4" || a.phase != Phase::Drain);
+    });
+    finds("KM-LINT-005", |plan, _, _| {
+        let verify = of(plan, "general-4").find(|action| action.phase == Phase::Verify);
+        let verify = verify.unwrap();
+        verify.start -= SECOND;
+    });
+    finds("KM-LINT-005", |plan, _, _| {
+        let again = of(plan, "general-4").last().unwrap().clone();
+        plan.schedule.push(again);
+    });
+}
+
+#[test]
+fn a_control_plane_that_is_not_first_or_not_one_by_one_is_found() {
+    finds("KM-LINT-006", |plan, _, _| {
+        let name = plan.control_plane[1].name.clone();
+        // Members and their nodes have the same names.
+        let of_member = |a: &&mut PlannedAction| matches!(a.target, Target::ControlPlane { .. });
+        for action in of(plan, &name).filter(of_member) {
+            action.start -= SECOND;
+            action.end -= SECOND;
+        }
+    });
+    finds("KM-LINT-006", |plan, _, _| {
+        plan.schedule.retain(|a| match &a.target {
+            Target::Node { node, .. } => node != "control-plane-2",
+            _ => true,
+        });
+    });
+    let mut model = small().build();
+    let mut plan = plan(&model);
+    plan.control_plane.pop();
+    let is_other = |a: &PlannedAction| a.target.name() != "control-plane-2";
+    plan.schedule
+        .retain(|a| is_other(a) || matches!(a.target, Target::Node { .. }));
+    model.sort();
+    let found = lint(&plan, &model, &Policy::default());
+    assert!(found.iter().any(|f| f.code == "KM-LINT-006"), "{found:#?}");
+}
+
+#[test]
+fn too_many_nodes_away_are_found() {
+    // Their drains follow one another, as the budgets want it.
+    finds("KM-LINT-007", |plan, _, _| {
+        let names = ["general-2", "general-3", "general-4"];
+        let mut at = names
+            .map(|name| start(plan, name))
+            .into_iter()
+            .min()
+            .unwrap();
+        for name in names {
+            shift(plan, name, at);
+            let drain = of(plan, name).find(|action| action.phase == Phase::Drain);
+            at = drain.unwrap().end;
+        }
+    });
+    // Somebody has cordoned the other node.
+    let (model, mut policy) = everything();
+    policy.pools.max_unavailable = "1".parse().unwrap();
+    let plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    let mut later = model;
+    let node = later.nodes.iter_mut().find(|node| node.name == "general-4");
+    node.unwrap().unschedulable = true;
+    let found = lint(&plan, &later, &policy);
+    assert!(found.iter().any(Finding::blocks), "{found:#?}");
+    assert!(is_only(&found, "KM-LINT-007"), "{found:#?}");
+}
+
+#[test]
+fn a_canary_that_is_not_alone_is_found() {
+    finds("KM-LINT-008", |plan, _, _| {
+        let canary = start(plan, "batch-2");
+        shift(plan, "batch-1", canary + SECOND);
+    });
+    // It soaks for ten minutes.
+    finds("KM-LINT-008", |plan, _, _| {
+        let at = end(plan, "batch-2") + SECOND;
+        shift(plan, "batch-1", at);
+    });
+    finds("KM-LINT-008", |plan, _, _| {
+        plan.schedule
+            .retain(|action| action.phase != Phase::Confirm);
+    });
+}
+
+#[test]
+fn budgets_that_give_too_much_are_found() {
+    // web lets one go and is on the first three.
+    finds("KM-LINT-009", |plan, _, _| {
+        let at = start(plan, "general-3");
+        shift(plan, "general-2", at);
+    });
+    // api has no budget of its own and is on the last two.
+    finds("KM-LINT-009", |plan, _, _| {
+        let at = start(plan, "general-3");
+        shift(plan, "general-4", at);
+    });
+    finds("KM-LINT-009", |_, model, _| {
+        let budget = &mut model.budgets[0];
+        budget.min_available = Some("100%".parse().unwrap());
+        budget.status.desired_healthy = budget.status.expected_pods;
+        budget.status.disruptions_allowed = 0;
+    });
+}
+
+#[test]
+fn work_outside_a_window_is_found() {
+    finds("KM-LINT-010", |plan, _, _| {
+        for action in &mut plan.schedule {
+            action.start += 24 * 60 * 60 * SECOND / 2;
+            action.end += 24 * 60 * 60 * SECOND / 2;
+        }
+    });
+}
+
+#[test]
+fn tasks_that_are_not_alone_or_not_at_their_point_are_found() {
+    finds("KM-LINT-011", |plan, _, _| {
+        let at = start(plan, "batch-2");
+        shift(plan, "cni", at);
+    });
+    finds("KM-LINT-011", |plan, _, _| {
+        let at = start(plan, "last") - SECOND;
+        shift(plan, "last", at);
+    });
+}
+
+#[test]
+fn a_runner_that_is_not_last_is_found() {
+    finds("KM-LINT-012", |plan, _, _| {
+        slot(plan, "general-1").hosts_runner = true
+    });
+}
+
+#[test]
+fn a_node_that_is_not_ready_does_not_begin() {
+    let model = small().build();
+    let planned = plan(&model);
+    let mut later = model;
+    let node = later.nodes.iter_mut().find(|node| node.name == "batch-1");
+    node.unwrap().ready = false;
+    let found = lint(&planned, &later, &Policy::default());
+    assert!(found.iter().any(|f| f.code == "KM-LINT-013"), "{found:#?}");
+}
+
+#[test]
+fn waivers_hold_and_an_empty_plan_is_fine() {
+    let model = small().build();
+    let mut plan = plan(&model);
+    let mut policy = Policy::default();
+    policy.waive.insert("KM-LINT-001".into());
+    let found = lint(&plan, &model, &policy);
+    assert!(
+        found.iter().all(|f| f.code == "KM-LINT-001" && !f.blocks()),
+        "{found:#?}"
+    );
+    assert!(!found.is_empty());
+    plan.schedule.clear();
+    assert_eq!(lint(&plan, &model, &Policy::default()), []);
+    let done = Cluster::new().member("m").change(|model| {
+        model.control_plane[0].version = version(NEW);
+    });
+    let done = done.build();
+    assert_eq!(lint(&crate::plan(&done), &done, &Policy::default()), []);
+}
