@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use kube::Client;
@@ -28,6 +28,7 @@ use migrate_executor::{Position, Report, RunOutcome};
 use migrate_sim::Scenario;
 use migrate_sim::rules::RuleSettings;
 use migrate_testbed::{ControlPlane, Identity, skip_or_fail};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use real::cluster::{self, TARGET};
@@ -37,6 +38,8 @@ use real::run::{self, Parts};
 use real::{audit, figure};
 
 const RUNNER: &str = "runner";
+/// On the API's copy of a static pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 /// A node that somebody had cordoned before.
 const FOREIGN: &str = "general-9";
 /// Where the nodes of the scenario are.
@@ -78,6 +81,7 @@ async fn a_real_control_plane_with_31_nodes_is_upgraded() {
     };
     let scenario: Scenario = include_str!("scenarios/real.toml").parse().unwrap();
     cluster::load(&plane, &scenario).await;
+    load_the_rest(&plane).await;
     cluster::kubectl(&plane, &["cordon", FOREIGN]).await;
     assert_sizes(&plane.client()).await;
     figure("real.setup", began.elapsed().as_secs_f64(), "s");
@@ -88,11 +92,58 @@ async fn a_real_control_plane_with_31_nodes_is_upgraded() {
     a_second_run_has_nothing_to_do(&plane).await;
 }
 
+/// What scenarios have no words for: a ReplicationController, whose objects nobody
+/// here reads, so that only its pods are counted; and static pods of two workers,
+/// as their kubelets would show them.
+async fn load_the_rest(plane: &ControlPlane) {
+    let mut objects = vec![json!({
+        "apiVersion": "v1",
+        "kind": "ReplicationController",
+        "metadata": { "name": "legacy", "namespace": "default" },
+        "spec": {
+            "replicas": 3,
+            "selector": { "app": "legacy" },
+            "template": {
+                "metadata": { "labels": { "app": "legacy" } },
+                "spec": { "containers": [{ "name": "main", "image": "legacy" }] },
+            },
+        },
+    })];
+    objects.extend(["general-1", "batch-1"].map(|node| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": format!("static-{node}"),
+                "namespace": "default",
+                "annotations": { MIRROR: "0" },
+            },
+            "spec": {
+                "nodeName": node,
+                "containers": [{ "name": "main", "image": "static" }],
+            },
+        })
+    }));
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), list.to_string()).unwrap();
+    let path = file.path().to_str().unwrap();
+    cluster::kubectl(plane, &["create", "-f", path]).await;
+    let client = plane.client();
+    migrate_testbed::eventually("its pods", Duration::from_secs(60), || async {
+        let pods = cluster::list(&client, "/api/v1/namespaces/default/pods").await;
+        let ready = |pod: &&Value| cluster::condition(pod, "Ready") == "True";
+        Ok::<_, String>(pods.unwrap().iter().filter(ready).count() >= 5)
+    })
+    .await
+    .unwrap();
+}
+
 /// The cluster is as large and as varied as the proof claims.
 async fn assert_sizes(client: &Client) {
     let count = async |path| cluster::list(client, path).await.unwrap();
     let pods = count("/api/v1/pods").await;
-    let owner = |pod: &serde_json::Value| {
+    let owner = |pod: &Value| {
         let kind = pod.pointer("/metadata/ownerReferences/0/kind");
         kind.and_then(|kind| kind.as_str())
             .unwrap_or("none")
@@ -102,8 +153,17 @@ async fn assert_sizes(client: &Client) {
     for pod in &pods {
         *kinds.entry(owner(pod)).or_default() += 1;
     }
-    let all = ["DaemonSet", "Job", "ReplicaSet", "StatefulSet", "none"];
+    let all = [
+        "DaemonSet",
+        "Job",
+        "ReplicaSet",
+        "ReplicationController",
+        "StatefulSet",
+        "none",
+    ];
     assert!(kinds.keys().eq(all), "{kinds:?}");
+    let mirror = |pod: &&Value| !pod["metadata"]["annotations"][MIRROR].is_null();
+    assert_eq!(pods.iter().filter(mirror).count(), 2);
     let budgets = count("/apis/policy/v1/poddisruptionbudgets").await;
     let mut workloads = count("/apis/apps/v1/deployments").await;
     workloads.extend(count("/apis/apps/v1/statefulsets").await);
@@ -115,7 +175,7 @@ async fn assert_sizes(client: &Client) {
         .filter(|workload| !guarded.contains(&cluster::key(workload)))
         .count();
     let nodes = count("/api/v1/nodes").await;
-    let zone = |node: &serde_json::Value| {
+    let zone = |node: &Value| {
         let labels = &node["metadata"]["labels"];
         cluster::text(&labels["topology.kubernetes.io/zone"])
     };
