@@ -1,0 +1,173 @@
+//! Plans an upgrade and changes nothing: the table, JSON, and what would be
+//! faster.
+//!
+//! `cargo run --example plan` plans for an embedded cluster; with `--kubeconfig`
+//! for a real one, which is only read; with `--model` for one from a file that
+//! `--dump` wrote, or that follows the schema of `migrate_core::ClusterModel`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube_migrate::policy_from_toml;
+use migrate_core::cost::BoundKind;
+use migrate_core::{BudgetKey, Clock, ClusterModel, KubeVersion, Moment, Phase, Plan, Policy};
+use migrate_kube::{TokioClock, observe};
+use migrate_plan::{Change, PlanTable, Planner, lint, plan_to_json};
+use migrate_sim::SimCluster;
+use serde_json::json;
+
+/// Plan an upgrade; nothing is changed.
+#[derive(Debug, Parser)]
+#[command(name = "plan", version)]
+struct Cli {
+    /// The cluster from a file instead of an API.
+    #[arg(long, value_name = "FILE.json", conflicts_with = "kubeconfig")]
+    model: Option<PathBuf>,
+    /// The cluster that a kubeconfig names.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Policy, see docs/policy.toml.
+    #[arg(long, value_name = "FILE.toml")]
+    policy: Option<PathBuf>,
+    /// Version to reach; the next minor if left out.
+    #[arg(long, value_name = "VERSION")]
+    to: Option<KubeVersion>,
+    /// Write the cluster that was observed to this file, for `--model`.
+    #[arg(long, value_name = "FILE.json")]
+    dump: Option<PathBuf>,
+    /// Figures and starts as JSON instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// Write the plan itself to this file.
+    #[arg(long, value_name = "FILE.json")]
+    plan: Option<PathBuf>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let cli = Cli::parse();
+    let policy = match &cli.policy {
+        Some(path) => policy_from_toml(&std::fs::read_to_string(path)?)?,
+        None => Policy::default(),
+    };
+    let model = model(&cli).await?;
+    if let Some(path) = &cli.dump {
+        std::fs::write(path, serde_json::to_string_pretty(&model)?)?;
+    }
+    let target = match cli.to {
+        Some(target) => target,
+        None => next_minor(&model)?,
+    };
+    let planner = Planner::new(&model, &policy, target);
+    let begun = tokio::time::Instant::now();
+    let plan = planner.plan()?;
+    let took = begun.elapsed();
+    if let Some(path) = &cli.plan {
+        std::fs::write(path, plan_to_json(&plan)?)?;
+    }
+    if cli.json {
+        println!("{:#}", figures(&plan, took));
+        return Ok(());
+    }
+    println!("{}", PlanTable::new(&plan).with_rows(40));
+    for finding in lint(&plan, &model, &policy) {
+        println!("{finding}");
+    }
+    for (words, change) in changes(&plan) {
+        let what_if = planner.what_if(&change)?;
+        let (before, after) = (minutes(what_if.before), minutes(what_if.after));
+        println!("what if {words}: {after:.1} min instead of {before:.1} min");
+    }
+    Ok(())
+}
+
+async fn model(cli: &Cli) -> Result<ClusterModel, Box<dyn Error>> {
+    if let Some(path) = &cli.model {
+        let mut model = ClusterModel::from_json(&std::fs::read_to_string(path)?)?;
+        // One that was written by hand need not be.
+        model.sort();
+        return Ok(model);
+    }
+    if let Some(path) = &cli.kubeconfig {
+        let kubeconfig = Kubeconfig::read_from(path)?;
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        let client = kube::Client::try_from(config)?;
+        return Ok(observe(&client, TokioClock::system().now()).await?);
+    }
+    // The embedded cluster lives in virtual time; planning is measured in real time.
+    tokio::time::pause();
+    let cluster = SimCluster::demo(7).await?;
+    let now = Moment::from_millis(cluster.now_ms());
+    let model = observe(&cluster.client(), now).await?;
+    tokio::time::resume();
+    Ok(model)
+}
+
+fn next_minor(model: &ClusterModel) -> Result<KubeVersion, Box<dyn Error>> {
+    let members = model.control_plane.iter().map(|member| &member.version);
+    let oldest = members.min().ok_or("the model has no control plane")?;
+    Ok(oldest.minor_version().next().into())
+}
+
+/// What a program that compares planners asks for. Where pods go is not planned
+/// yet, so their moves are not told.
+fn figures(plan: &Plan, took: Duration) -> serde_json::Value {
+    let bounds = plan.bounds.as_ref();
+    let bound = bounds.and_then(|bounds| bounds.best());
+    let drains = plan.schedule.iter();
+    let drains = drains.filter(|action| action.phase == Phase::Drain);
+    let starts: BTreeMap<&str, f64> = drains
+        .map(|action| (action.target.name(), action.start.as_secs_f64()))
+        .collect();
+    json!({
+        "planning_seconds": took.as_secs_f64(),
+        "makespan_seconds": plan.makespan().as_secs_f64(),
+        "lower_bound_seconds": bound.map(|bound| bound.time.as_secs_f64()),
+        "bottleneck": bound.map(|bound| bound.kind.to_string()),
+        "starts": starts,
+    })
+}
+
+/// What may help with the bottleneck.
+fn changes(plan: &Plan) -> Vec<(String, Change)> {
+    let Some(bounds) = &plan.bounds else {
+        return Vec::new();
+    };
+    match bounds.best().map(|best| &best.kind) {
+        Some(BoundKind::Slots { pool }) => {
+            let widths = bounds.widths.iter().filter(|width| width.pool == *pool);
+            let wider =
+                widths.flat_map(|width| [width.width + 1, width.useful.max(width.width + 1)]);
+            let wider: BTreeSet<u32> = wider.collect();
+            wider
+                .into_iter()
+                .map(|width| {
+                    let pool = pool.clone();
+                    let words = format!("{width} nodes of pool {pool} were away at once");
+                    (words, Change::Width { pool, width })
+                })
+                .collect()
+        }
+        Some(BoundKind::Budget { budget }) => {
+            let Some((namespace, name)) = budget
+                .strip_prefix("PodDisruptionBudget ")
+                .and_then(|key| key.split_once('/'))
+            else {
+                return Vec::new();
+            };
+            let budget = BudgetKey::real(namespace, name);
+            let words = format!("{budget} had one more replica");
+            vec![(words, Change::Replicas { budget, more: 1 })]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn minutes(time: Duration) -> f64 {
+    time.as_secs_f64() / 60.0
+}
