@@ -65,6 +65,7 @@ mod manifest;
 mod member;
 mod part_file;
 mod protobuf;
+mod read;
 mod restore;
 #[cfg(feature = "client")]
 mod snapshot;

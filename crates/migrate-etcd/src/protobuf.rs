@@ -1,10 +1,12 @@
-//! Reads the wire format of protobuf, as far as etcd's records need it.
+//! The wire format of protobuf, as far as etcd's records, logs and snapshot files need it.
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Field<'a> {
     Number(u64),
     Bytes(&'a [u8]),
+    /// Four or eight bytes; etcd has none.
+    Fixed(&'a [u8]),
 }
 
 /// The fields of a message with their numbers; `None` once where it is malformed,
@@ -23,19 +25,31 @@ pub(crate) fn fields(bytes: &[u8]) -> impl Iterator<Item = Option<(u64, Field<'_
     })
 }
 
+/// Whether `bytes` are fields of protobuf from the first byte to the last.
+pub(crate) fn is_well_formed(bytes: &[u8]) -> bool {
+    fields(bytes).all(|field| field.is_some())
+}
+
 fn field<'a>(rest: &mut &'a [u8]) -> Option<(u64, Field<'a>)> {
     let tag = varint(rest)?;
     let value = match tag & 7 {
         0 => Field::Number(varint(rest)?),
         2 => {
             let len = usize::try_from(varint(rest)?).ok()?;
-            let (value, after) = rest.split_at_checked(len)?;
-            *rest = after;
-            Field::Bytes(value)
+            Field::Bytes(take(rest, len)?)
         }
+        1 => Field::Fixed(take(rest, 8)?),
+        5 => Field::Fixed(take(rest, 4)?),
         _ => return None,
     };
-    Some((tag >> 3, value))
+    let number = tag >> 3;
+    (number > 0).then_some((number, value))
+}
+
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (value, after) = rest.split_at_checked(len)?;
+    *rest = after;
+    Some(value)
 }
 
 fn varint(rest: &mut &[u8]) -> Option<u64> {
@@ -55,9 +69,68 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
+/// A message under construction.
+///
+/// etcd writes every field that cannot be absent, also zeros; so does this, so
+/// that the bytes are the same as its own.
+#[derive(Default)]
+pub(crate) struct Message(Vec<u8>);
+
+impl Message {
+    /// Appends a number.
+    pub(crate) fn number(mut self, field: u32, value: u64) -> Self {
+        self.varint(u64::from(field) << 3);
+        self.varint(value);
+        self
+    }
+
+    /// Appends bytes, or a message within this one.
+    pub(crate) fn bytes(mut self, field: u32, value: &[u8]) -> Self {
+        self.varint(u64::from(field) << 3 | 2);
+        self.varint(value.len() as u64);
+        self.0.extend_from_slice(value);
+        self
+    }
+
+    /// Its bytes.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push((value as u8 & 0x7f) | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_well_formed_and_pieces_of_them_are_not() {
+        let inner = Message::default().number(1, 300).finish();
+        let message = Message::default()
+            .number(1, u64::MAX)
+            .bytes(2, &inner)
+            .finish();
+        assert_eq!(inner, [8, 0xac, 2]);
+        assert!(is_well_formed(&message));
+        assert!(is_well_formed(&[]));
+        for length in 1..message.len() {
+            let whole_field = length == 11;
+            assert_eq!(is_well_formed(&message[..length]), whole_field, "{length}");
+        }
+        assert!(!is_well_formed(&[0, 0]), "field 0");
+        assert!(!is_well_formed(&[0x0b]), "a group");
+        assert!(is_well_formed(&[0x0d, 1, 2, 3, 4]), "four bytes");
+        assert!(!is_well_formed(&[
+            8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255
+        ]));
+    }
 
     #[test]
     fn numbers_and_bytes_are_read_and_nonsense_ends_it() {

@@ -39,6 +39,7 @@ impl TrailerCheck {
     }
 
     /// Bytes taken so far.
+    #[cfg(feature = "client")]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

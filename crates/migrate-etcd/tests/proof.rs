@@ -5,7 +5,7 @@ mod damage;
 mod member;
 mod server;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use damage::{Seen, try_damages};
@@ -17,12 +17,6 @@ use server::{Server, V36, V37, etcd, ports, url};
 use tempfile::TempDir;
 
 const STALL: Duration = Duration::from_secs(30);
-
-async fn save(server: &Server, folder: &Path, name: &str) -> PathBuf {
-    let backup = SnapshotBackup::new(Member::new(server.endpoint()), folder);
-    let saved = backup.save(name, &Cancellation::new(), |_, _| {}).await;
-    saved.unwrap().path
-}
 
 async fn save_proven(
     backup: &SnapshotBackup,
@@ -69,7 +63,7 @@ async fn hashes_are_equal(version: &'static str) {
     let mut server = Server::alone(&etcd, &folder.path().join("data"));
     let mut client = server.client().await;
     fill(&mut client, "a").await;
-    let first = save(&server, folder.path(), "first.db").await;
+    let first = server.save(folder.path(), "first.db").await.path;
     assert_eq!(same_hash(&mut client, &first).await, -1);
     let told = inspect(&first).unwrap();
     let status = client.status().await.unwrap();
@@ -101,10 +95,13 @@ async fn hashes_are_equal(version: &'static str) {
     for (compact, name) in [(tombstone, "second.db"), (tombstone + 70, "third.db")] {
         client.compact(compact, None).await.unwrap();
         assert_eq!(same_hash(&mut client, &first).await, compact);
-        let next = save(&server, folder.path(), name).await;
+        let next = server.save(folder.path(), name).await.path;
         assert_eq!(same_hash(&mut client, &next).await, compact);
         client.put("more", name, None).await.unwrap();
-        let later = save(&server, folder.path(), &format!("later-{name}")).await;
+        let later = server
+            .save(folder.path(), &format!("later-{name}"))
+            .await
+            .path;
         assert_eq!(same_hash(&mut client, &later).await, compact);
         let database = Database::open(&later).unwrap();
         let told = database.inspect().unwrap();
@@ -114,7 +111,7 @@ async fn hashes_are_equal(version: &'static str) {
         assert_ne!(without, client.hash_kv(told.revision).await.unwrap().hash());
     }
     client.defragment().await.unwrap();
-    let last = save(&server, folder.path(), "defragmented.db").await;
+    let last = server.save(folder.path(), "defragmented.db").await.path;
     same_hash(&mut client, &last).await;
 }
 
@@ -203,7 +200,7 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
     let mut server = Server::alone(&etcd, &folder.path().join("data"));
     let mut client = server.client().await;
     fill(&mut client, "a").await;
-    let real = std::fs::read(save(&server, folder.path(), "real.db").await).unwrap();
+    let real = std::fs::read(server.save(folder.path(), "real.db").await.path).unwrap();
     let hash = {
         let database = Database::from_bytes(real.clone()).unwrap();
         let revision = database.inspect().unwrap().revision;
@@ -280,7 +277,7 @@ async fn damage_is_seen(times: u64) {
         let mut server = Server::alone(&etcd, &folder.path().join("data"));
         let mut client = server.client().await;
         fill(&mut client, "a").await;
-        let path = save(&server, folder.path(), "real.db").await;
+        let path = server.save(folder.path(), "real.db").await.path;
         let revision = inspect(&path).unwrap().revision;
         let whole = std::fs::read(path).unwrap();
         let tally = try_damages(&whole, times, 3, &move |bytes| look(bytes, revision));

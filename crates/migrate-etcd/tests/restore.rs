@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, PutOptions, WatchOptions};
-use migrate_core::Cancellation;
-use migrate_etcd::{
-    EtcdVersion, Member, Membership, Restore, RestoreError, Restored, SnapshotBackup,
-};
+use migrate_etcd::{EtcdVersion, Membership, Restore, RestoreError, Restored};
 use server::{Server, V36, V37, etcd, ports, url};
 use tempfile::TempDir;
 
@@ -47,11 +44,7 @@ impl Source {
         let put = client.put(key(0), "last", None).await.unwrap();
         let revision = put.header().unwrap().revision();
         let hash = client.hash_kv(revision).await.unwrap().hash();
-        let backup = SnapshotBackup::new(Member::new(server.endpoint()), folder.path());
-        let saved = backup
-            .save("etcd.db", &Cancellation::new(), |_, _| {})
-            .await
-            .unwrap();
+        let saved = server.save(folder.path(), "etcd.db").await;
         Self {
             path: saved.path,
             folder,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use migrate_core::Cancellation;
-use migrate_etcd::{Member, RestoreError, RestoreLevel, SnapshotBackup, TestRestore};
+use migrate_etcd::{RestoreError, RestoreLevel, TestRestore};
 use server::{Server, V36, V37, etcd};
 use tempfile::TempDir;
 
@@ -39,11 +39,7 @@ async fn saved(etcd: &Path) -> Saved {
         revision = deleted.header().unwrap().revision();
     }
     let hash = client.hash_kv(revision).await.unwrap().hash();
-    let backup = SnapshotBackup::new(Member::new(server.endpoint()), folder.path());
-    let saved = backup
-        .save("etcd.db", &Cancellation::new(), |_, _| {})
-        .await
-        .unwrap();
+    let saved = server.save(folder.path(), "etcd.db").await;
     Saved {
         path: saved.path,
         sha256: saved.sha256,

@@ -4,16 +4,16 @@ use super::file::{Named, u16_at, u32_at, u64_at};
 use super::page::{HEADER, META};
 use super::{ReadError, TRAILER};
 
-const MAGIC: u32 = 0xED0C_DAED;
-const FORMAT: u32 = 2;
+pub(crate) const MAGIC: u32 = 0xED0C_DAED;
+pub(crate) const FORMAT: u32 = 2;
 /// Bytes that the checksum behind them covers.
-const SUMMED: usize = 56;
+pub(crate) const SUMMED: usize = 56;
 const META_LEN: usize = HEADER + SUMMED + 8;
 /// Page sizes of 512 bytes to 64 KiB.
 const PAGE_BITS: std::ops::RangeInclusive<u32> = 9..=16;
 
 /// The free list's page where the file has none: etcd does not write it.
-const NO_FREELIST: u64 = u64::MAX;
+pub(crate) const NO_FREELIST: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Meta {
@@ -100,7 +100,7 @@ impl Newest for Option<Meta> {
 }
 
 /// FNV-1a, 64 bits.
-fn fnv(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }

@@ -10,8 +10,8 @@ pub(crate) mod build;
 mod fault;
 mod file;
 mod freelist;
-mod meta;
-mod page;
+pub(crate) mod meta;
+pub(crate) mod page;
 mod walk;
 
 #[cfg(test)]
@@ -30,7 +30,7 @@ use page::Page;
 use walk::Seen;
 
 /// Length of the SHA-256 at the end of a snapshot, in bytes.
-const TRAILER: u64 = 32;
+const TRAILER: u64 = crate::trailer::TRAILER as u64;
 
 /// The length of a file with a trailer, modulo the smallest page: what all tools
 /// of etcd tell one by.
@@ -122,6 +122,11 @@ impl Database {
             path: path.to_owned(),
             source,
         })?;
+        Self::of_file(file, path)
+    }
+
+    /// As [`Database::open`], of a file that is open already and called `path`.
+    pub(crate) fn of_file(file: File, path: &Path) -> Result<Self, ReadError> {
         Self::of(Named::of_file(file, path.to_owned())?)
     }
 
@@ -231,10 +236,12 @@ impl Database {
         let mut buckets = Vec::new();
         let root = Root::Page(self.meta.root);
         self.walk(&root, seen, &mut |is_bucket, entry| {
+            let damaged = |fault| self.damaged_at(entry, fault);
             if !is_bucket {
-                return Err(Fault::Unexpected("an entry outside of all buckets"));
+                let fault = Fault::Unexpected("an entry outside of all buckets");
+                return Err(damaged(fault));
             }
-            let bucket = Bucket::parse(entry)?;
+            let bucket = Bucket::parse(entry).map_err(damaged)?;
             // bbolt lets no larger one lie in the page above. Both limits keep the
             // list small whatever the file says.
             let is_small = match &bucket.root {
@@ -242,12 +249,21 @@ impl Database {
                 Root::Page(_) => true,
             };
             if !is_small || buckets.len() == BUCKETS {
-                return Err(Fault::BucketHeader);
+                return Err(damaged(Fault::BucketHeader));
             }
             buckets.push(bucket);
             Ok(())
         })?;
         Ok(buckets)
+    }
+
+    fn damaged_at(&self, entry: &Entry<'_>, fault: Fault) -> ReadError {
+        self.file.damaged(entry.page, entry.offset, fault)
+    }
+
+    /// The last key of a bucket, without a visit of the others.
+    pub(crate) fn last_key(&self, bucket: &Bucket) -> Result<Option<Vec<u8>>, ReadError> {
+        self.last_key_of(&bucket.root)
     }
 
     /// Visits the entries of a bucket in the order of their keys.
@@ -261,18 +277,31 @@ impl Database {
         bucket: &Bucket,
         visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), Fault>,
     ) -> Result<(), ReadError> {
+        self.try_each(bucket, &mut |entry| {
+            visit(entry).map_err(|fault| self.damaged_at(entry, fault))
+        })
+    }
+
+    /// As [`Database::each`], for a visitor that has other reasons to stop than a
+    /// damaged entry.
+    pub(crate) fn try_each<E: From<ReadError>>(
+        &self,
+        bucket: &Bucket,
+        visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.each_seen(bucket, &mut Seen::new(self.meta.pages), visit)
     }
 
-    fn each_seen(
+    fn each_seen<E: From<ReadError>>(
         &self,
         bucket: &Bucket,
         seen: &mut Seen,
-        visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), Fault>,
-    ) -> Result<(), ReadError> {
+        visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.walk(&bucket.root, seen, &mut |is_bucket, entry| {
             if is_bucket {
-                return Err(Fault::Unexpected("a bucket within a bucket"));
+                let fault = Fault::Unexpected("a bucket within a bucket");
+                return Err(self.damaged_at(entry, fault).into());
             }
             visit(entry)
         })
@@ -294,7 +323,9 @@ impl Database {
         seen.insert(0);
         seen.insert(1);
         for bucket in self.buckets_seen(&mut seen)? {
-            self.each_seen(&bucket, &mut seen, &mut |entry| visit(&bucket, entry))?;
+            self.each_seen(&bucket, &mut seen, &mut |entry| {
+                visit(&bucket, entry).map_err(|fault| self.damaged_at(entry, fault))
+            })?;
         }
         Ok(Structure {
             pages: self.meta.pages,

@@ -6,13 +6,13 @@ use super::Fault;
 use super::file::{u16_at, u32_at, u64_at};
 
 /// Length of a page's header, and of an entry in its table.
-pub(super) const HEADER: usize = 16;
-pub(super) const BRANCH: u16 = 0x01;
-pub(super) const LEAF: u16 = 0x02;
-pub(super) const META: u16 = 0x04;
+pub(crate) const HEADER: usize = 16;
+pub(crate) const BRANCH: u16 = 0x01;
+pub(crate) const LEAF: u16 = 0x02;
+pub(crate) const META: u16 = 0x04;
 pub(super) const FREELIST: u16 = 0x10;
 /// The flag of an entry that is a bucket.
-const IS_BUCKET: u32 = 1;
+pub(crate) const IS_BUCKET: u32 = 1;
 
 /// The header of a page.
 #[derive(Clone, Copy, Debug)]

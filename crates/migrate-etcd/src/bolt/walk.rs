@@ -55,16 +55,13 @@ struct Level {
 
 impl Database {
     /// Visits the entries of a tree; `is_bucket` goes first.
-    pub(super) fn walk(
+    pub(super) fn walk<E: From<ReadError>>(
         &self,
         root: &Root,
         seen: &mut Seen,
-        visit: &mut dyn FnMut(bool, &Entry<'_>) -> Result<(), Fault>,
-    ) -> Result<(), ReadError> {
-        let page = match root {
-            Root::Page(id) => self.page(*id, seen)?,
-            Root::Inline(inline) => inline.page(&self.file)?,
-        };
+        visit: &mut dyn FnMut(bool, &Entry<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let page = self.root_page(root, seen)?;
         let mut stack = vec![Level {
             page,
             next: 0,
@@ -85,7 +82,7 @@ impl Database {
             if key < level.from.as_slice()
                 || level.below.as_deref().is_some_and(|below| key >= below)
             {
-                return Err(at_page(Fault::KeyOrder(index)));
+                return Err(at_page(Fault::KeyOrder(index)).into());
             }
             if page.is_leaf {
                 let entry = Entry {
@@ -94,8 +91,7 @@ impl Database {
                     key,
                     value: page.value(&element),
                 };
-                visit(element.is_bucket, &entry)
-                    .map_err(|fault| self.file.damaged(entry.page, entry.offset, fault))?;
+                visit(element.is_bucket, &entry)?;
                 continue;
             }
             let below = if index + 1 < page.count {
@@ -106,13 +102,13 @@ impl Database {
             };
             let from = key.to_vec();
             if stack.len() == DEEPEST {
-                let fault = Fault::TooDeep;
-                return Err(self.file.damaged(element.child, 0, fault));
+                return Err(self.too_deep(element.child).into());
             }
             let page = self.page(element.child, seen)?;
             // bbolt takes such a page out of the tree: it has lost its entries.
             if page.count == 0 {
-                return Err(self.file.damaged(page.id, page.offset, Fault::Empty));
+                let fault = self.file.damaged(page.id, page.offset, Fault::Empty);
+                return Err(fault.into());
             }
             stack.push(Level {
                 page,
@@ -122,6 +118,35 @@ impl Database {
             });
         }
         Ok(())
+    }
+
+    /// The last key of a tree. Reads one page of each level.
+    pub(super) fn last_key_of(&self, root: &Root) -> Result<Option<Vec<u8>>, ReadError> {
+        let mut seen = Seen::new(self.meta.pages);
+        let mut page = self.root_page(root, &mut seen)?;
+        for _ in 0..DEEPEST {
+            let Some(last) = page.count.checked_sub(1) else {
+                return Ok(None);
+            };
+            let at_page = |fault| self.file.damaged(page.id, page.offset, fault);
+            let element = page.element(last).map_err(at_page)?;
+            if page.is_leaf {
+                return Ok(Some(page.key(&element).to_vec()));
+            }
+            page = self.page(element.child, &mut seen)?;
+        }
+        Err(self.too_deep(page.id))
+    }
+
+    fn root_page(&self, root: &Root, seen: &mut Seen) -> Result<Page, ReadError> {
+        match root {
+            Root::Page(id) => self.page(*id, seen),
+            Root::Inline(inline) => inline.page(&self.file),
+        }
+    }
+
+    fn too_deep(&self, page: u64) -> ReadError {
+        self.file.damaged(page, 0, Fault::TooDeep)
     }
 
     /// Page `id` of a tree, with those that belong to it.

@@ -33,6 +33,11 @@ impl Revision {
         }
         Ok(revision)
     }
+
+    /// The key of an entry that is no tombstone.
+    pub(crate) fn key(main: i64, sub: i64) -> Vec<u8> {
+        [&main.to_be_bytes()[..], b"_", &sub.to_be_bytes()].concat()
+    }
 }
 
 /// What a revision made of a key.
@@ -93,14 +98,10 @@ impl<'a> KeyValue<'a> {
 /// Entries for tests, as etcd writes them.
 #[cfg(test)]
 pub(crate) mod samples {
-    type Pair = (Vec<u8>, Vec<u8>);
+    use super::Revision;
+    use crate::protobuf::Message;
 
-    pub(crate) fn revision(main: i64, sub: i64) -> Vec<u8> {
-        let mut key = main.to_be_bytes().to_vec();
-        key.push(b'_');
-        key.extend(sub.to_be_bytes());
-        key
-    }
+    type Pair = (Vec<u8>, Vec<u8>);
 
     pub(crate) fn put(
         main: i64,
@@ -121,34 +122,23 @@ pub(crate) mod samples {
         create: i64,
         version: i64,
     ) -> Pair {
-        let mut record = bytes(1, key.as_bytes());
-        for (field, number) in [(2, create), (3, main), (4, version)] {
-            record.push(field << 3);
-            varint(&mut record, number as u64);
-        }
-        record.extend(bytes(5, value));
-        (revision(main, sub), record)
+        let record = Message::default()
+            .bytes(1, key.as_bytes())
+            .number(2, create as u64)
+            .number(3, main as u64)
+            .number(4, version as u64)
+            .bytes(5, value);
+        (Revision::key(main, sub), record.finish())
     }
 
     pub(crate) fn tombstone(main: i64, sub: i64, key: &str) -> Pair {
-        let mut revision = revision(main, sub);
+        let mut revision = Revision::key(main, sub);
         revision.push(b't');
         (revision, bytes(1, key.as_bytes()))
     }
 
-    pub(crate) fn bytes(field: u8, value: &[u8]) -> Vec<u8> {
-        let mut record = vec![field << 3 | 2];
-        varint(&mut record, value.len() as u64);
-        record.extend(value);
-        record
-    }
-
-    fn varint(record: &mut Vec<u8>, mut number: u64) {
-        while number >= 0x80 {
-            record.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        record.push(number as u8);
+    pub(crate) fn bytes(field: u32, value: &[u8]) -> Vec<u8> {
+        Message::default().bytes(field, value).finish()
     }
 }
 

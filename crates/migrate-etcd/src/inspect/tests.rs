@@ -1,4 +1,5 @@
-use super::kv::samples::{bytes, put, put_bytes, revision, tombstone};
+use super::kv::Revision;
+use super::kv::samples::{bytes, put, put_bytes, tombstone};
 use super::*;
 use crate::bolt::build::{Entries, Free, snapshot, stamped};
 
@@ -60,8 +61,8 @@ pub(super) fn etcd(keys: Entries) -> Vec<(&'static str, Entries)> {
             vec![
                 pair(b"confState", br#"{"voters":[255],"auto_leave":false}"#),
                 pair(b"consistent_index", &42u64.to_be_bytes()),
-                pair(b"finishedCompactRev", &revision(1, 0)),
-                pair(b"scheduledCompactRev", &revision(1, 0)),
+                pair(b"finishedCompactRev", &Revision::key(1, 0)),
+                pair(b"scheduledCompactRev", &Revision::key(1, 0)),
                 pair(b"storageVersion", b"3.6.0"),
                 pair(b"term", &3u64.to_be_bytes()),
             ],
@@ -133,8 +134,8 @@ fn no_name_or_value_is_told() {
 fn the_revision_is_that_of_the_compaction_where_nothing_is_left() {
     let mut buckets = etcd(Entries::new());
     let meta = &mut buckets.last_mut().unwrap().1;
-    meta[2].1 = revision(20, 0);
-    meta[3].1 = revision(30, 0);
+    meta[2].1 = Revision::key(20, 0);
+    meta[3].1 = Revision::key(30, 0);
     let found = inspected(&buckets).unwrap();
     assert_eq!((found.revision, found.compact_revision()), (30, 30));
     assert_eq!(inspected(&[("key", Entries::new())]).unwrap().revision, 1);
@@ -143,15 +144,15 @@ fn the_revision_is_that_of_the_compaction_where_nothing_is_left() {
 #[test]
 fn a_raised_revision_is_no_key() {
     let mut entries = keys();
-    entries.push((revision(1_000_000_009, 0), Vec::new()));
+    entries.push((Revision::key(1_000_000_009, 0), Vec::new()));
     let found = inspected(&etcd(entries)).unwrap();
     assert_eq!((found.revision, found.keys.alive), (1_000_000_009, 4));
 }
 
 #[test]
 fn wrong_entries_are_refused_with_their_place() {
-    let long = |key: &[u8]| (revision(10, 0), bytes(1, key));
-    let mut negative = revision(10, 0);
+    let long = |key: &[u8]| (Revision::key(10, 0), bytes(1, key));
+    let mut negative = Revision::key(10, 0);
     negative[9] = 0xFF;
     for (bad, expected) in [
         ((b"short".to_vec(), Vec::new()), "a key is no revision"),
@@ -160,8 +161,8 @@ fn wrong_entries_are_refused_with_their_place() {
         (put(10, 0, "", "x", 10, 1), "has no key"),
         (put(10, 0, "k", "x", 11, 1), "contradict"),
         (put(10, 0, "k", "x", 10, 0), "contradict"),
-        ((revision(10, 0), vec![0x0A, 0x7F]), "is no protobuf"),
-        ((revision(10, 0), vec![0x38, 1]), "does not know"),
+        ((Revision::key(10, 0), vec![0x0A, 0x7F]), "is no protobuf"),
+        ((Revision::key(10, 0), vec![0x38, 1]), "does not know"),
         (
             (tombstone(10, 0, "k").0, put(10, 0, "k", "x", 10, 1).1),
             "more than a key",

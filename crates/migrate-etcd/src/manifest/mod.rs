@@ -4,7 +4,6 @@ mod error;
 mod key;
 
 use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use migrate_core::hex;
@@ -15,7 +14,7 @@ use sha2::{Digest, Sha256};
 pub use error::ManifestError;
 pub use key::{PublicKey, SigningKey};
 
-use crate::PartFile;
+use crate::{PartFile, read};
 
 /// What is put behind a backup's name.
 const SUFFIX: &str = ".manifest.json";
@@ -205,18 +204,12 @@ fn hash(path: &Path) -> Result<(u64, String), ManifestError> {
     let mut file = File::open(path).map_err(|error| failed(path, error))?;
     let mut hash = Sha256::new();
     let mut bytes = 0;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok((bytes, hex(hash.finalize()))),
-            Ok(read) => {
-                bytes += read as u64;
-                hash.update(buffer.get(..read).unwrap_or_default());
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(path, error)),
-        }
-    }
+    let read = read::in_chunks(&mut file, |chunk| {
+        bytes += chunk.len() as u64;
+        hash.update(chunk);
+    });
+    read.map_err(|error| failed(path, error))?;
+    Ok((bytes, hex(hash.finalize())))
 }
 
 fn failed(path: &Path, source: std::io::Error) -> ManifestError {

@@ -136,7 +136,8 @@ fn lock(path: &Path) -> Result<Option<File>, RestoreError> {
     }
 }
 
-fn private_folder(path: &Path) -> std::io::Result<()> {
+/// A new folder that only its owner can enter.
+pub(crate) fn private_folder(path: &Path) -> std::io::Result<()> {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

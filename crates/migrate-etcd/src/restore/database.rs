@@ -5,17 +5,16 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use super::source::{Bucket, Source};
 use super::tree::Tree;
 use super::{EtcdVersion, RestoreError};
-use crate::wal::{TERM, Voter, is_well_formed};
+use crate::bolt::{Bucket, Database};
+use crate::inspect::KEY;
+use crate::inspect::kv::Revision;
+use crate::protobuf::is_well_formed;
+use crate::wal::{TERM, Voter};
 
 /// Bytes that are written at once.
 const CHUNK: usize = 1 << 20;
-
-/// A key of bucket `key`: a revision `main _ sub`, and a `t` if it is the
-/// revision of a deletion.
-const REVISION: usize = 17;
 
 /// What a snapshot says of itself, before anything is written.
 pub(super) struct Facts {
@@ -28,30 +27,36 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Reads what decides whether and how it can be restored.
-    pub(super) fn of(source: &mut Source, path: &Path) -> Result<Self, RestoreError> {
+    pub(super) fn of(source: &Database, path: &Path) -> Result<Self, RestoreError> {
         let buckets = source.buckets()?;
         let damaged = |what: &str| damaged(path, what);
-        let Some(keys) = buckets.iter().find(|bucket| bucket.name == b"key") else {
+        let Some(keys) = buckets.iter().find(|bucket| bucket.name() == KEY) else {
             return Err(damaged("it has no bucket `key`, so it is none of etcd's"));
         };
         let revision = match source.last_key(keys)? {
-            Some(key) => main_of(&key).ok_or_else(|| damaged("its last revision is none"))?,
+            Some(key) => {
+                let last = Revision::parse(&key);
+                last.map_err(|_| damaged("its last revision is none"))?.main
+            }
             // A store begins at revision 1 without an entry.
             None => 1,
         };
         let mut version = None;
         for (bucket, key) in [("meta", "storageVersion"), ("cluster", "clusterVersion")] {
-            let Some(bucket) = buckets.iter().find(|there| there.name == bucket.as_bytes()) else {
+            let Some(bucket) = buckets
+                .iter()
+                .find(|there| there.name() == bucket.as_bytes())
+            else {
                 continue;
             };
-            source.each(bucket, &mut |name, value| {
-                if name == key.as_bytes() {
-                    let text = String::from_utf8_lossy(value);
+            source.try_each(bucket, &mut |entry| {
+                if entry.key == key.as_bytes() {
+                    let text = String::from_utf8_lossy(entry.value);
                     let parsed: Option<EtcdVersion> = text.parse().ok();
                     let parsed = parsed.ok_or_else(|| damaged(&format!("{key} is {text:?}")))?;
                     version = version.take().max(Some((parsed, text.into_owned())));
                 }
-                Ok(())
+                Ok::<(), RestoreError>(())
             })?;
         }
         Ok(Self {
@@ -72,7 +77,7 @@ struct Changes {
 
 /// Writes the database to `out` and puts it on disk; its length in bytes.
 pub(super) fn write(
-    source: &mut Source,
+    source: &Database,
     facts: &Facts,
     voters: &[Voter],
     raised_to: Option<i64>,
@@ -81,23 +86,24 @@ pub(super) fn write(
 ) -> Result<u64, RestoreError> {
     let failed = |error| RestoreError::file(out.1, error);
     let out_file = BufWriter::with_capacity(CHUNK, out.0);
-    let mut tree = Tree::new(out_file, source.page_size()).map_err(failed)?;
+    let mut tree = Tree::new(out_file, source.page_size() as usize).map_err(failed)?;
     let mut changes = changes(voters, raised_to);
     // Buckets that the snapshot has not got come in their places by name.
     let mut names: BTreeMap<&[u8], Option<&Bucket>> =
         changes.keys().map(|name| (name.as_bytes(), None)).collect();
     for bucket in &facts.buckets {
-        names.insert(&bucket.name, Some(bucket));
+        names.insert(bucket.name(), Some(bucket));
     }
     for (name, bucket) in names {
         let change = std::str::from_utf8(name)
             .ok()
             .and_then(|name| changes.remove(name));
         let Changes { emptied, mut puts } = change.unwrap_or_default();
-        let mut written = tree.bucket(name, bucket.map_or(0, |bucket| bucket.sequence));
+        let mut written = tree.bucket(name, bucket.map_or(0, Bucket::sequence));
         if let Some(bucket) = bucket.filter(|_| !emptied) {
-            source.each(bucket, &mut |key, value| {
-                if name == b"key" {
+            source.try_each(bucket, &mut |entry| {
+                let (key, value) = (entry.key, entry.value);
+                if name == KEY {
                     check_revision(key, value).map_err(|what| damaged(from, what))?;
                 }
                 while let Some(first) = puts
@@ -141,7 +147,7 @@ fn changes(voters: &[Voter], raised_to: Option<i64>) -> BTreeMap<&'static str, C
     ]);
     let mut keys = BTreeMap::new();
     if let Some(revision) = raised_to {
-        let revision = revision_key(revision);
+        let revision = Revision::key(revision, 0);
         // An entry without content: no key has this revision, but the store
         // goes on from it.
         keys.insert(revision.clone(), Vec::new());
@@ -165,20 +171,9 @@ fn changes(voters: &[Voter], raised_to: Option<i64>) -> BTreeMap<&'static str, C
     ])
 }
 
-fn revision_key(main: i64) -> Vec<u8> {
-    [&main.to_be_bytes()[..], b"_", &[0; 8]].concat()
-}
-
-fn main_of(key: &[u8]) -> Option<i64> {
-    let main = i64::from_be_bytes(*key.first_chunk()?);
-    let is_revision = key.len() >= REVISION && key.get(8) == Some(&b'_') && main >= 0;
-    is_revision.then_some(main)
-}
-
 /// A server reads all of these when it starts, and ends if it cannot.
 fn check_revision(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
-    let has_length = key.len() == REVISION || key.len() == REVISION + 1 && key.ends_with(b"t");
-    if main_of(key).is_none() || !has_length {
+    if Revision::parse(key).is_err() {
         return Err("a key of bucket `key` is no revision");
     }
     if !is_well_formed(value) {

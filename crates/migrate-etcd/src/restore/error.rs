@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::ReadError;
+
 /// Why a snapshot was not restored.
 ///
 /// Each text names the file, folder or member, and what to do. After every one
@@ -142,6 +144,25 @@ pub enum RestoreError {
         /// Version of the server.
         target: String,
     },
+}
+
+impl From<ReadError> for RestoreError {
+    fn from(error: ReadError) -> Self {
+        let damaged = |path, page, what| Self::Damaged { path, page, what };
+        match error {
+            ReadError::File { path, source } => Self::File { path, source },
+            ReadError::NoMeta { path } => {
+                damaged(path, 0, "neither of its meta pages is valid".to_owned())
+            }
+            ReadError::Damaged {
+                path, page, fault, ..
+            } => damaged(path, page, fault.to_string()),
+            ReadError::Checksum { path } => Self::HashMismatch {
+                path,
+                expected: "the one at its end".to_owned(),
+            },
+        }
+    }
 }
 
 impl RestoreError {

@@ -4,14 +4,12 @@ mod data_dir;
 mod database;
 mod error;
 mod membership;
-mod source;
 mod tree;
 mod v2;
 mod version;
 
 use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use migrate_core::hex;
 use sha2::{Digest, Sha256};
@@ -20,17 +18,16 @@ pub use error::RestoreError;
 pub use membership::Membership;
 pub use version::{EtcdVersion, NoVersion};
 
+use crate::bolt::Database;
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
-use crate::wal;
+use crate::{read, wal};
 use data_dir::DataDir;
+#[cfg(feature = "client")]
+pub(crate) use data_dir::private_folder;
 use database::Facts;
-pub(crate) use source::Source;
 
 /// By how much a restore raises the revision, as etcd's documentation advises.
 const RAISE: i64 = 1_000_000_000;
-
-/// Bytes that are hashed at once.
-const CHUNK: usize = 1 << 20;
 
 /// A snapshot to be restored as the data of one member.
 ///
@@ -188,9 +185,9 @@ impl Restore {
         let from = self.snapshot.as_path();
         let member_id = self.membership.refuse_without(&self.member)?;
         let mut file = File::open(from).map_err(|error| RestoreError::file(from, error))?;
-        let (sha256, bytes) = self.check_hash(&mut file)?;
-        let mut source = Source::open(file, from, bytes)?;
-        let facts = Facts::of(&mut source, from)?;
+        let sha256 = self.check_hash(&mut file)?;
+        let source = Database::of_file(file, from)?;
+        let facts = Facts::of(&source, from)?;
         self.refuse_too_new(&facts)?;
         let raised_to = self.raised(facts.revision)?;
         let json = |error: serde_json::Error| RestoreError::file(&self.data_dir, error.into());
@@ -199,7 +196,7 @@ impl Restore {
 
         let dir = DataDir::begin(&self.data_dir)?;
         let (db, path) = dir.create("snap", "db")?;
-        let bytes = database::write(&mut source, &facts, &voters, raised_to, (db, &path), from)?;
+        let bytes = database::write(&source, &facts, &voters, raised_to, (db, &path), from)?;
         let (name, snapshot) = v2::snapshot_file(&self.membership, &voters);
         dir.write("snap", &name, &snapshot, snapshot.len() as u64)?;
         let log = wal::first_log(member_id, cluster_id, &voters);
@@ -216,16 +213,15 @@ impl Restore {
         })
     }
 
-    /// The hash of the whole file, and how many of its bytes are the database.
-    fn check_hash(&self, file: &mut File) -> Result<(String, u64), RestoreError> {
+    /// The hash of the whole file, which it has to hold to.
+    fn check_hash(&self, file: &mut File) -> Result<String, RestoreError> {
         let path = self.snapshot.as_path();
-        let metadata = file
-            .metadata()
-            .map_err(|error| RestoreError::file(path, error))?;
-        let (sha256, bytes) = if self.is_copy {
+        let failed = |error| RestoreError::file(path, error);
+        let metadata = file.metadata().map_err(failed)?;
+        let sha256 = if self.is_copy {
             let mut hash = Sha256::new();
-            read_all(file, path, |bytes| hash.update(bytes))?;
-            (hex(hash.finalize()), metadata.len())
+            read::in_chunks(file, |bytes| hash.update(bytes)).map_err(failed)?;
+            hex(hash.finalize())
         } else {
             if metadata.len() % 512 != TRAILER as u64 {
                 return Err(RestoreError::NoTrailer {
@@ -233,10 +229,9 @@ impl Restore {
                 });
             }
             let mut check = TrailerCheck::default();
-            read_all(file, path, |bytes| check.update(bytes))?;
-            let bytes = check.bytes().saturating_sub(TRAILER as u64);
+            read::in_chunks(file, |bytes| check.update(bytes)).map_err(failed)?;
             match check.finish() {
-                Checked::Intact(sha256) => (sha256, bytes),
+                Checked::Intact(sha256) => sha256,
                 Checked::Mismatch => return Err(self.mismatch("the one at its end")),
                 Checked::TooShort => {
                     return Err(RestoreError::NoTrailer {
@@ -249,7 +244,7 @@ impl Restore {
             Some(expected) if !expected.eq_ignore_ascii_case(&sha256) => {
                 Err(self.mismatch(expected))
             }
-            _ => Ok((sha256, bytes)),
+            _ => Ok(sha256),
         }
     }
 
@@ -285,18 +280,6 @@ impl Restore {
                 path: self.snapshot.clone(),
                 revision,
             }),
-        }
-    }
-}
-
-fn read_all(file: &mut File, path: &Path, mut each: impl FnMut(&[u8])) -> Result<(), RestoreError> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => each(buffer.get(..read).unwrap_or_default()),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(RestoreError::file(path, error)),
         }
     }
 }

@@ -7,10 +7,8 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-use super::source::{BRANCH, FORMAT, HEADER, IS_BUCKET, LEAF, MAGIC, META, META_SUMMED, fnv};
-
-/// The freelist's page when there is none, as etcd has it since 3.3.
-const NO_FREELIST: u64 = u64::MAX;
+use crate::bolt::meta::{FORMAT, MAGIC, NO_FREELIST, SUMMED, fnv};
+use crate::bolt::page::{BRANCH, HEADER, IS_BUCKET, LEAF, META};
 
 /// Both metas; the first page of data follows.
 const METAS: u64 = 2;
@@ -80,7 +78,7 @@ impl<W: Write + Seek> Tree<W> {
         for word in [root, 0, NO_FREELIST, self.next, id] {
             page.extend(word.to_le_bytes());
         }
-        debug_assert_eq!(page.len(), HEADER + META_SUMMED);
+        debug_assert_eq!(page.len(), HEADER + SUMMED);
         let sum = fnv(page.get(HEADER..).unwrap_or_default());
         page.extend(sum.to_le_bytes());
         page.resize(self.page_size, 0);
@@ -337,7 +335,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::restore::source::Source;
+    use crate::Database;
 
     type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -367,18 +365,19 @@ mod tests {
         tree.finish().unwrap().1
     }
 
-    fn read(path: &Path, bytes: u64) -> Result<Vec<(String, u64, Entries)>, crate::RestoreError> {
-        let mut source = Source::open(fs::File::open(path).unwrap(), path, bytes)?;
+    fn read(path: &Path) -> Result<Vec<(String, u64, Entries)>, crate::RestoreError> {
+        let database = Database::open(path)?;
         let mut all = Vec::new();
-        for bucket in source.buckets()? {
+        for bucket in database.buckets()? {
             let mut entries = Vec::new();
-            source.each(&bucket, &mut |key, value| {
-                entries.push((key.to_vec(), value.to_vec()));
+            database.each(&bucket, &mut |entry| {
+                entries.push((entry.key.to_vec(), entry.value.to_vec()));
                 Ok(())
             })?;
-            let last = source.last_key(&bucket)?;
+            let last = database.last_key(&bucket)?;
             assert_eq!(last.as_ref(), entries.last().map(|(key, _)| key));
-            all.push((bucket.text(), bucket.sequence, entries));
+            let name = String::from_utf8_lossy(bucket.name()).into_owned();
+            all.push((name, bucket.sequence(), entries));
         }
         Ok(all)
     }
@@ -415,7 +414,7 @@ mod tests {
                     let bytes = written(&path, page_size, &[("a", &none), ("key", &some)]);
                     assert_eq!(bytes, fs::metadata(&path).unwrap().len());
                     let expected = [("a".to_owned(), 7, none), ("key".to_owned(), 7, some)];
-                    assert_eq!(read(&path, bytes).unwrap(), expected);
+                    assert_eq!(read(&path).unwrap(), expected);
                     let counts = branches(&path, page_size);
                     assert!(counts.iter().all(|count| *count >= 2), "{counts:?}");
                     deepest = deepest.max(counts.len());
@@ -432,7 +431,7 @@ mod tests {
         let some = entries(300, 17, 30);
         let bytes = written(&path, 512, &[("a", &entries(1, 8, 1)), ("key", &some)]);
         let whole = fs::read(&path).unwrap();
-        let expected = read(&path, bytes).unwrap();
+        let expected = read(&path).unwrap();
         let mut seed = 7u64;
         let mut random = |below: u64| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -450,7 +449,7 @@ mod tests {
                 _ => damaged.truncate(at),
             }
             fs::write(&path, &damaged).unwrap();
-            match read(&path, damaged.len() as u64) {
+            match read(&path) {
                 Ok(read) => assert!(round % 3 < 2 || read == expected),
                 Err(error) => {
                     assert!(error.to_string().contains("restore another one"), "{error}");
@@ -465,7 +464,7 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[meta + 20] ^= 1;
             fs::write(&path, &damaged).unwrap();
-            assert_eq!(read(&path, bytes).unwrap(), expected);
+            assert_eq!(read(&path).unwrap(), expected);
         }
     }
 }

@@ -8,7 +8,8 @@
 use serde_json::{Value, json};
 
 use super::membership::Membership;
-use crate::wal::{Message, TERM, Voter, conf_state};
+use crate::protobuf::Message;
+use crate::wal::{TERM, Voter, conf_state};
 
 /// Events that the old store remembers; it indexes into as many places.
 const EVENTS: usize = 1000;

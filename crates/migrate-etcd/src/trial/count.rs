@@ -1,37 +1,26 @@
 //! Counts the keys that are alive in a database.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use crate::bolt::{Database, ReadError};
+use crate::inspect::{KEY, record, short};
 
-use crate::restore::{RestoreError, Source};
-use crate::trailer::TRAILER;
-use crate::wal::first_bytes_field;
-
-/// Keys whose last revision is no deletion. Memory: 16 bytes for each and what a
+/// Keys whose last revision is no deletion. Memory: 12 bytes for each and what a
 /// set needs beside.
-pub(super) fn live(path: &Path, has_trailer: bool) -> Result<u64, RestoreError> {
-    let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
-    let (bytes, file) = opened.map_err(|error| RestoreError::file(path, error))?;
-    let trailer = if has_trailer { TRAILER as u64 } else { 0 };
-    let mut source = Source::open(file, path, bytes.saturating_sub(trailer))?;
-    let buckets = source.buckets()?;
+pub(super) fn live(path: &Path) -> Result<u64, ReadError> {
+    let database = Database::open(path)?;
+    let buckets = database.buckets()?;
     let mut alive = BTreeSet::new();
-    for bucket in buckets.iter().filter(|bucket| bucket.name == b"key") {
-        source.each(bucket, &mut |revision, value| {
-            // A raised revision has no key.
-            let Some(key) = first_bytes_field(value) else {
-                return Ok(());
-            };
-            let hash = Sha256::digest(key);
-            let name = u128::from_be_bytes(hash.first_chunk().copied().unwrap_or_default());
+    for bucket in buckets.iter().filter(|bucket| bucket.name() == KEY) {
+        database.each(bucket, &mut |entry| {
             // In the order of their revisions.
-            if revision.ends_with(b"t") && revision.len() == 18 {
-                alive.remove(&name);
-            } else {
-                alive.insert(name);
+            let (revision, kv) = record(entry)?;
+            if revision.is_tombstone {
+                alive.remove(&short(kv.key));
+            } else if !entry.value.is_empty() {
+                // A raised revision has no key.
+                alive.insert(short(kv.key));
             }
             Ok(())
         })?;

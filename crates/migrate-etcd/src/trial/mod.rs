@@ -3,13 +3,13 @@
 mod count;
 mod server;
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use migrate_core::Cancellation;
 
-use crate::restore::{EtcdVersion, Membership, Restore, RestoreError, Restored};
+use crate::restore::{EtcdVersion, Membership, Restore, RestoreError, Restored, private_folder};
 use server::Server;
 
 /// Its only member, whose peer address nobody listens at.
@@ -212,8 +212,8 @@ impl TestRestore {
         // The scratch folder goes along: it may not be removed while this runs.
         let work = move || {
             let restored = restore.run()?;
-            let before = count::live(&snapshot, true)?;
-            let after = count::live(&data.join("member/snap/db"), false)?;
+            let before = count::live(&snapshot)?;
+            let after = count::live(&data.join("member/snap/db"))?;
             if before != after {
                 return Err(RestoreError::Differs {
                     path: snapshot,
@@ -249,10 +249,7 @@ impl Scratch {
     fn begin(folder: &Path) -> Result<Self, RestoreError> {
         let path = folder.join("trial.kube-migrate");
         let failed = |error| RestoreError::file(&path, error);
-        let mut builder = DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        match builder.create(&path) {
+        match private_folder(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(failed(error));
             }
@@ -269,7 +266,7 @@ impl Scratch {
             return Err(RestoreError::DataDirBusy { path });
         }
         fs::remove_dir_all(&path).map_err(failed)?;
-        builder.create(&path).map_err(failed)?;
+        private_folder(&path).map_err(failed)?;
         Ok(Self { path, _lock: lock })
     }
 }

@@ -9,6 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use etcd_client::Client;
+use migrate_core::Cancellation;
+use migrate_core::steps::BackupArtifact;
+use migrate_etcd::{Member, SnapshotBackup};
 use migrate_testbed::{Binaries, skip_or_fail};
 
 /// The releases that the tests run: of each minor version the newest there is.
@@ -79,6 +82,13 @@ impl Server {
 
     pub(crate) fn endpoint(&self) -> String {
         url(self.client)
+    }
+
+    /// Saves a snapshot as `name` in `folder`.
+    pub(crate) async fn save(&self, folder: &Path, name: &str) -> BackupArtifact {
+        let backup = SnapshotBackup::new(Member::new(self.endpoint()), folder);
+        let saved = backup.save(name, &Cancellation::new(), |_, _| {}).await;
+        saved.unwrap()
     }
 
     /// A client, once the member has a leader.

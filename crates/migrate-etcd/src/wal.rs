@@ -5,11 +5,7 @@
 //! a running CRC-32C over the data of all records so far, so that no record can
 //! be taken out, changed or moved (etcd `server/storage/wal/encoder.go`).
 
-mod proto;
-
-#[cfg(feature = "client")]
-pub(crate) use proto::first_bytes_field;
-pub(crate) use proto::{Message, is_well_formed};
+use crate::protobuf::Message;
 
 /// The file's name: segment 0 from entry 0.
 pub(crate) const FILE: &str = "0000000000000000-0000000000000000.wal";
