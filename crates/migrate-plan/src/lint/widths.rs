@@ -1,7 +1,7 @@
 //! How many nodes of a pool are away at once.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use migrate_core::{ClusterModel, ObjectName, Plan, Policy};
 
@@ -18,18 +18,16 @@ pub(super) fn check(
     report: &mut Report,
 ) {
     let mut away: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut was_away: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut was_away: BTreeSet<&str> = BTreeSet::new();
+    let mut not_ready: BTreeSet<&str> = BTreeSet::new();
     for node in &model.nodes {
         let is_away = !node.ready || node.unschedulable;
         *away.entry(policy.pools.pool_of(node)).or_default() += u32::from(is_away);
-        was_away.insert(&node.name, is_away);
-        let begun = || timeline.slots.iter().find(|s| s.slot.node == node.name);
-        if !node.ready
-            && let Some(slot) = begun()
-        {
-            let evidence = format!("it begins at {} and is not Ready", At(slot.all.start));
-            let object = ObjectName::cluster("Node", &node.name);
-            report.broken(codes::NOT_READY, object, evidence);
+        if is_away {
+            was_away.insert(&node.name);
+        }
+        if !node.ready {
+            not_ready.insert(&node.name);
         }
     }
     let widths: BTreeMap<&str, u32> = plan
@@ -51,12 +49,16 @@ pub(super) fn check(
             let of_pool: &mut u32 = away.entry(pool).or_default();
             *of_pool = of_pool.saturating_sub(1);
         }
+        let node = span.slot.node.as_str();
+        // Told once, of its first begin.
+        if not_ready.remove(node) {
+            let evidence = format!("it begins at {} and is not Ready", At(span.all.start));
+            let object = ObjectName::cluster("Node", node);
+            report.broken(codes::NOT_READY, object, evidence);
+        }
         let pool = span.slot.pool.as_str();
         let of_pool = away.entry(pool).or_default();
-        if !was_away
-            .get(span.slot.node.as_str())
-            .is_some_and(|was| *was)
-        {
+        if !was_away.contains(node) {
             *of_pool += 1;
         }
         ends.push(Reverse((span.all.end, pool)));
@@ -65,7 +67,7 @@ pub(super) fn check(
             let evidence = format!(
                 "{of_pool} of its nodes are away at {} when node {} begins, and {width} may be",
                 At(span.all.start),
-                span.slot.node
+                node
             );
             report.broken(codes::WIDTH, ObjectName::cluster("Pool", pool), evidence);
         }

@@ -1,13 +1,12 @@
 //! The lower bounds of a plan, from what its schedule begins.
 
-use std::time::Duration;
-
 use migrate_core::cost::Bounds;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{ClusterModel, Moment, Phase, Plan, Point, Policy};
 use rustc_hash::FxHashMap;
 
 use super::Job;
+use super::measured::millis;
 use super::simulate::Step;
 use crate::bounds::{BudgetLoad, Hold, Lengths, PoolSlots, Work};
 use crate::intern::Interned;
@@ -184,8 +183,4 @@ fn holds(
             }
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

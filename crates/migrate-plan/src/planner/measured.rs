@@ -266,6 +266,7 @@ pub(super) fn apply(means: &Means, jobs: &mut [Job<'_>]) {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Whole milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
