@@ -5,10 +5,7 @@ use std::cmp::Reverse;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use migrate_core::{
-    ClusterModel, Fence, Finding, Plan, PrepareEnvironment, Role, StepContext, StepInput,
-};
-use migrate_preflight::Preflight;
+use migrate_core::{ClusterModel, Finding, Plan, Role, StepInput};
 
 use crate::cli::Cli;
 use crate::failure::Failure;
@@ -36,14 +33,7 @@ pub(crate) async fn execute(
 ) -> Result<ExitCode, Failure> {
     let policy = Arc::new(env.policy.clone());
     let input = StepInput::new(Arc::new(model), policy, plan.to.clone());
-    let fence = Fence::without_lease(env.run.clone());
-    let context = StepContext::new(Arc::clone(&env.clock), fence);
-    let preflight = Preflight::new(env.client.clone());
-    let mut checked = preflight.run(&context, &input).await?.findings;
-    if let Some(trial) = run::trial(env) {
-        checked.extend(trial.run(&context, &input).await?.findings);
-    }
-    checked.extend(run::check_runner(&input));
+    let mut checked = run::looked_at(env, &input).await?;
     let mut not_made = LEFT_TO_THE_RUN.to_vec();
     if let Some(driver) = &env.kubeadm {
         let by_job = nodes::by_job(cli, &input.model)?;

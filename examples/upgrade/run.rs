@@ -196,6 +196,8 @@ pub(crate) fn setup(
     let trial = trial(env);
     let mut checks = checks(env, trial.clone());
     if let Some(driver) = &env.kubeadm {
+        // Findings are told in this order: the nodes before the trial.
+        checks.insert(1, Arc::clone(driver) as Arc<dyn PrepareEnvironment>);
         // Pulls what is needed once everybody has looked.
         let pull = ImagePull::new(Kubeadm::clone(driver), client.clone(), checks);
         checks = vec![Arc::new(pull.with_findings(found))];
@@ -215,22 +217,34 @@ pub(crate) fn setup(
 }
 
 /// What tries nodes out, if the policy wants them tried out.
-pub(crate) fn trial(env: &Environment) -> Option<Arc<CanaryTrial>> {
+fn trial(env: &Environment) -> Option<Arc<CanaryTrial>> {
     let pod = env.policy.canary_pod.clone()?;
     Some(Arc::new(CanaryTrial::new(env.client.clone(), pod)))
 }
 
-/// What looks at the cluster before the start.
+/// What looks at the cluster before the start, and asks nobody but the API.
 fn checks(env: &Environment, trial: Option<Arc<CanaryTrial>>) -> Vec<Arc<dyn PrepareEnvironment>> {
     let mut checks: Vec<Arc<dyn PrepareEnvironment>> =
         vec![Arc::new(Preflight::new(env.client.clone()))];
-    if let Some(driver) = &env.kubeadm {
-        checks.push(Arc::clone(driver) as Arc<dyn PrepareEnvironment>);
-    }
     if let Some(trial) = trial {
         checks.push(trial);
     }
     checks
+}
+
+/// What the checks find that ask the API alone; nothing is changed.
+pub(crate) async fn looked_at(
+    env: &Environment,
+    input: &StepInput,
+) -> Result<Vec<Finding>, Failure> {
+    let fence = Fence::without_lease(env.run.clone());
+    let context = StepContext::new(Arc::clone(&env.clock), fence);
+    let mut found = Vec::new();
+    for check in checks(env, trial(env)) {
+        found.extend(check.run(&context, input).await?.findings);
+    }
+    found.extend(check_runner(input));
+    Ok(found)
 }
 
 /// The run that has ended and left a node cordoned which this command may bring
@@ -289,7 +303,7 @@ fn undo(cli: &Cli, plan: &Plan, policy: &Policy) -> BTreeMap<Target, String> {
 }
 
 /// Whether the run could go on once the pod is moved that this program runs in.
-pub(crate) fn check_runner(input: &StepInput) -> Vec<Finding> {
+fn check_runner(input: &StepInput) -> Vec<Finding> {
     let Some((namespace, name)) = own_pod() else {
         return Vec::new();
     };
@@ -324,23 +338,12 @@ async fn dry_run(
     )
     .with_dry_run(true)
     .with_way_back(plan.way_back());
-    let fence = Fence::without_lease(env.run.clone());
-    let context = StepContext::new(Arc::clone(&env.clock), fence);
-    let mut checked = Preflight::new(env.client.clone())
-        .run(&context, &input)
-        .await?;
-    if let Some(trial) = trial(env) {
-        checked
-            .findings
-            .extend(trial.run(&context, &input).await?.findings);
-    }
-    checked.findings.extend(check_runner(&input));
-    let all = Finding::merged(&plan.findings, checked.findings.clone());
-    let unmatched = env.policy.unmatched_waivers(&all, &NOT_REHEARSED);
-    checked.findings.extend(unmatched);
-    env.policy.mark_waived(&mut checked.findings);
-    show::findings(cli, &checked.findings)?;
-    Ok(verdict(checked.findings.iter().chain(&plan.findings)))
+    let mut found = looked_at(env, &input).await?;
+    let all = Finding::merged(&plan.findings, found.clone());
+    found.extend(env.policy.unmatched_waivers(&all, &NOT_REHEARSED));
+    env.policy.mark_waived(&mut found);
+    show::findings(cli, &found)?;
+    Ok(verdict(found.iter().chain(&plan.findings)))
 }
 
 /// Whether a run would be let start, as far as these say.
