@@ -1,6 +1,7 @@
 //! Nodes tried out by a pod: what a kubelet, a network plugin, kube-proxy and
 //! CoreDNS make of it, and that it fails where one of them does not work.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,15 @@ use migrate_core::{CanaryPod, Clock, Fence, StepContext, StepError, TryNode};
 use migrate_kube::TokioClock;
 use migrate_testbed::{KubeadmCluster, Node, eventually, skip_or_fail};
 use migrate_verify::CanaryTrial;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::real::observer::Change;
 use crate::shop::items;
 use crate::{figure, job};
 
 /// Where trials are, if the policy does not say.
-const NAMESPACE: &str = "kube-migrate-canary";
+pub(crate) const NAMESPACE: &str = "kube-migrate-canary";
 /// What the rig has for them.
 const IMAGE: &str = "testbed.local/shell:1";
 
@@ -99,4 +101,21 @@ async fn dns(client: &Client, replicas: u32) {
     })
     .await
     .unwrap();
+}
+
+/// On each node a trial has ended well, and none has failed.
+pub(crate) fn has_tried_every_node(cluster: &KubeadmCluster, changes: &[Change]) {
+    let names: BTreeSet<&str> = cluster.nodes().iter().map(Node::name).collect();
+    assert_eq!(nodes_with_trials(changes, "Succeeded"), names);
+    assert_eq!(nodes_with_trials(changes, "Failed"), BTreeSet::new());
+}
+
+fn nodes_with_trials<'a>(changes: &'a [Change], phase: &str) -> BTreeSet<&'a str> {
+    let pods = changes.iter().filter(|change| change.kind == "Pod");
+    let is_meant =
+        |pod: &&Value| pod["metadata"]["namespace"] == NAMESPACE && pod["status"]["phase"] == phase;
+    let meant = pods.map(|change| &change.object).filter(is_meant);
+    meant
+        .filter_map(|pod| pod["spec"]["nodeName"].as_str())
+        .collect()
 }
