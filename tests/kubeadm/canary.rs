@@ -93,11 +93,14 @@ async fn dns(client: &Client, replicas: u32) {
     all.patch("coredns", &PatchParams::default(), &scale)
         .await
         .unwrap();
+    let is_dns = |pod: &Value| pod["metadata"]["labels"]["k8s-app"] == "kube-dns";
     eventually("CoreDNS to be scaled", PATIENCE, || async {
         let status = all.get("coredns").await?.data["status"].take();
-        let count = |name: &str| status[name].as_u64().unwrap_or(0);
-        let wanted = u64::from(replicas);
-        Ok::<_, kube::Error>(count("replicas") == wanted && count("readyReplicas") == wanted)
+        let ready = status["readyReplicas"].as_u64().unwrap_or(0);
+        // Those that end go on answering as long as there are no others.
+        let pods = items(client, "/api/v1/namespaces/kube-system/pods").await;
+        let there = pods.iter().filter(|pod| is_dns(pod)).count();
+        Ok::<_, kube::Error>(ready == u64::from(replicas) && there == replicas as usize)
     })
     .await
     .unwrap();
