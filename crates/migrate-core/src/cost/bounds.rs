@@ -63,6 +63,11 @@ pub enum BoundKind {
         /// Name of the node.
         node: String,
     },
+    /// The zones of a pool, of which one is in work at a time.
+    Zones {
+        /// Name of the pool.
+        pool: String,
+    },
 }
 
 /// What one more of the bottleneck saves: one node of the pool away at once, or
@@ -150,6 +155,7 @@ impl fmt::Display for BoundKind {
             Self::Slots { pool } => write!(f, "slots of pool {pool}"),
             Self::Budget { budget } => f.write_str(budget),
             Self::Node { node } => write!(f, "node {node} alone"),
+            Self::Zones { pool } => write!(f, "zones of pool {pool}, one at a time"),
         }
     }
 }

@@ -13,7 +13,7 @@ mod pod;
 mod workload;
 
 pub use hosts::{Hosts, hosts_among, only_host};
-pub use node::{ControlPlaneMember, Node, Resources, Role, Taint, TaintEffect};
+pub use node::{ControlPlaneMember, Node, Resources, Role, Taint, TaintEffect, ZONE_LABEL};
 pub use placement::{
     AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Placement,
     SpreadConstraint, Toleration,

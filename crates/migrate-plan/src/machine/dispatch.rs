@@ -232,8 +232,11 @@ impl Machine {
             State::Queued => {
                 let pool = &mut self.pools[self.layout.pool_of(slot) as usize];
                 // Only a head knows its queue, as below.
-                let queue = if pool.later.first() == Some(slot) {
+                let is_head = |queue: &super::Queue| queue.first() == Some(slot);
+                let queue = if is_head(&pool.later) {
                     &mut pool.later
+                } else if is_head(&pool.elsewhere) {
+                    &mut pool.elsewhere
                 } else {
                     &mut pool.ready
                 };
@@ -271,7 +274,7 @@ impl Machine {
     fn dispatch_pool(&mut self, pool: u32) {
         let width = self.layout.widths[pool as usize];
         let mut from = 0;
-        while self.pools[pool as usize].away <= width {
+        while self.pools[pool as usize].away <= width && self.left_of_stage(pool) > 0 {
             let of_pool = &self.pools[pool as usize].cordoned;
             let Some(&slot) = of_pool.range(from..).next() else {
                 break;
@@ -280,6 +283,9 @@ impl Machine {
             if self.waits_as_runner(slot) {
                 self.unqueue(slot);
                 self.set(self.layout.members + slot, State::HostsRunner);
+                continue;
+            }
+            if self.is_elsewhere(slot) {
                 continue;
             }
             if !self.slot_fits(slot) {
@@ -298,7 +304,7 @@ impl Machine {
                 }
             }
         }
-        while self.pools[pool as usize].away < width {
+        while self.has_room(pool) {
             let Some(slot) = self.next_candidate(pool) else {
                 break;
             };
@@ -307,6 +313,8 @@ impl Machine {
                 self.set(target, State::HostsRunner);
             } else if !self.is_ready(slot) {
                 self.set(target, State::NotReady);
+            } else if self.is_elsewhere(slot) {
+                self.put_elsewhere(slot);
             } else if !self.slot_fits(slot) {
                 self.lay_aside(slot);
             } else if let Some(lane) = self.blocking(slot) {
@@ -433,8 +441,8 @@ impl Machine {
             }
             // A full pool is looked at when one of its nodes comes back. Only
             // nodes that are away already need no room.
-            let has_room = pool.away < self.layout.widths[id_of_pool as usize];
-            if has_room || !pool.cordoned.is_empty() {
+            let has_cordoned = !pool.cordoned.is_empty();
+            if has_cordoned || self.has_room(id_of_pool) {
                 self.mark_dirty(id_of_pool);
             }
         }

@@ -164,6 +164,9 @@ impl Machine {
 
     fn through(&mut self, target: u32) {
         self.set(target, State::Done);
+        if let Some(slot) = self.slot_of(target).filter(|slot| !self.is_canary(*slot)) {
+            self.pools[self.layout.pool_of(slot) as usize].verified += 1;
+        }
         self.canary_through(target, true);
     }
 

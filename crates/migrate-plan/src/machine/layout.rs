@@ -23,6 +23,17 @@ pub(crate) struct SlotSpec {
     pub(crate) hosts_runner: bool,
     /// Predicted, where there are windows.
     pub(crate) length: Duration,
+    /// Its zone, or [`u32::MAX`] where those of its pool do not matter.
+    pub(crate) zone: u32,
+}
+
+/// What holds the slots of a pool back besides its width.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PoolRules {
+    /// Ends of the stages of its ramp: so many are verified before one more begins.
+    pub(crate) stages: Vec<u32>,
+    /// How many of its width are kept for nodes that fail.
+    pub(crate) reserve: u32,
 }
 
 /// A task as the plan gives it.
@@ -50,6 +61,8 @@ pub(crate) struct Spec {
     pub(crate) tasks: Vec<TaskSpec>,
     /// Width of each pool.
     pub(crate) widths: Vec<u32>,
+    /// Rules of each pool.
+    pub(crate) rules: Vec<PoolRules>,
     /// Pool of each node of the model, [`u32::MAX`] for one that has none.
     pub(crate) node_pools: Vec<u32>,
     /// Ready, and cordoned by somebody, of each node of the model.
@@ -88,6 +101,7 @@ pub(super) struct Layout {
     pub(super) slots: Vec<SlotSpec>,
     pub(super) tasks: Vec<TaskSpec>,
     pub(super) widths: Vec<u32>,
+    pub(super) rules: Vec<PoolRules>,
     pub(super) then: OnDeadline,
     pub(super) patience: Duration,
     pub(super) canary_soak: Duration,
@@ -111,6 +125,7 @@ impl Layout {
             slots: spec.slots.clone(),
             tasks: spec.tasks.clone(),
             widths: spec.widths.iter().map(|width| (*width).max(1)).collect(),
+            rules: spec.rules.clone(),
             then: spec.then,
             patience: spec.patience,
             canary_soak: spec.canary_soak,

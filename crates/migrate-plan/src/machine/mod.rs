@@ -17,6 +17,7 @@ mod layout;
 mod lost;
 mod nodes;
 mod queue;
+mod room;
 mod runner;
 mod state;
 mod tasks;
@@ -34,7 +35,7 @@ pub(crate) use abort::ABORTED;
 pub(crate) use ending::Ended;
 pub(crate) use inspect::Obstacle;
 use layout::Layout;
-pub(crate) use layout::{SlotSpec, Spec, TaskSpec};
+pub(crate) use layout::{PoolRules, SlotSpec, Spec, TaskSpec};
 pub use lost::NODE_GONE;
 use nodes::{Node, READY};
 use queue::{Links, NONE, Queue};
@@ -52,6 +53,12 @@ struct Pool {
     ready: Queue,
     /// Slots that do not fit into what is left of the window.
     later: Queue,
+    /// Slots of another zone than the one in work; none while nothing is in flight.
+    elsewhere: Queue,
+    /// The zone in work, while a slot is in flight.
+    zone: u32,
+    /// Slots that were verified after the canary.
+    verified: u32,
     /// Lanes whose budget has something free, by the first slot in them.
     open: BinaryHeap<Reverse<(u32, u32)>>,
     /// Waiting slots whose node somebody else cordoned: they take no further
@@ -177,6 +184,9 @@ impl Machine {
             in_flight: 0,
             ready: Queue::EMPTY,
             later: Queue::EMPTY,
+            elsewhere: Queue::EMPTY,
+            zone: NONE,
+            verified: 0,
             open: BinaryHeap::new(),
             cordoned: BTreeSet::new(),
             gate: Gate::Wanted,

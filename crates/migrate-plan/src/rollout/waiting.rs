@@ -84,6 +84,21 @@ pub enum WaitingOn {
         /// The phase that is running.
         running: Phase,
     },
+    /// A stage of the ramp of its pool, of which so many nodes are still to be
+    /// verified.
+    Ramp {
+        /// The pool.
+        pool: String,
+        /// How many.
+        left: u32,
+    },
+    /// What is left of the width of its pool is kept for nodes that fail.
+    Reserve {
+        /// The pool.
+        pool: String,
+        /// How many are kept.
+        reserve: u32,
+    },
     /// The next attempt.
     Retry {
         /// When.
@@ -109,6 +124,13 @@ pub enum WaitingOn {
     Window {
         /// When the next one opens, if one does within a year.
         opens: Option<Moment>,
+    },
+    /// Another zone of its pool, of which nodes are in work.
+    Zone {
+        /// The pool.
+        pool: String,
+        /// That zone; empty for nodes without one.
+        zone: String,
     },
 }
 
@@ -208,6 +230,14 @@ impl fmt::Display for WaitingOn {
                 write!(f, "no more than {width} of pool {pool} may be away")
             }
             Self::PreviousPhase { running } => write!(f, "{running} is running"),
+            Self::Ramp { pool, left } => write!(
+                f,
+                "{left} of a stage of pool {pool} are to be verified before one more begins"
+            ),
+            Self::Reserve { pool, reserve } => write!(
+                f,
+                "{reserve} of the nodes that pool {pool} can spare are kept for failures"
+            ),
             Self::Retry { at, attempt } => write!(f, "attempt {attempt} begins at {at}"),
             Self::Soak { pool, node, until } => write!(
                 f,
@@ -220,6 +250,10 @@ impl fmt::Display for WaitingOn {
                 "its window is closed, or too short for it; the next one opens at {opens}"
             ),
             Self::Window { opens: None } => f.write_str("no window opens within a year"),
+            Self::Zone { pool, zone } if zone.is_empty() => {
+                write!(f, "nodes of pool {pool} that are in no zone are in work")
+            }
+            Self::Zone { pool, zone } => write!(f, "zone {zone} of pool {pool} is in work"),
         }
     }
 }
