@@ -38,6 +38,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![none(), none(), vec![1, 3], vec![2], vec![1, 2, 4]]),
         prop::sample::select(vec![false, false, true]),
         prop::sample::select(vec![0u32, 0, 1, 2]),
+        prop::sample::select(vec![0u32, 0, 1, 20]),
     );
     (shape, day, gates, any::<[bool; 8]>(), abort, rules).prop_map(
         |(
@@ -46,7 +47,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
             (soak, max_failed),
             flags,
             abort,
-            (ramp, one_zone, reserve),
+            (ramp, one_zone, reserve, pace),
         )| {
             Scenario {
                 seed,
@@ -63,6 +64,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 ramp,
                 one_zone,
                 reserve,
+                pace,
                 runner: flags[7],
                 skip: flags[1],
                 retry,

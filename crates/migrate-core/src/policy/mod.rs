@@ -180,6 +180,10 @@ pub struct RolloutPolicy {
     /// How many nodes may fail and be skipped before one more stops the run.
     /// Counts where [`Deadlines::then`] says [`OnDeadline::Skip`].
     pub max_failed_nodes: u32,
+    /// How many pods the drains of all nodes together may displace in a minute: a
+    /// drain begins only when those of the one before it have had their time. Zero:
+    /// as many as budgets and widths let go.
+    pub displaced_per_minute: u32,
     /// When members and nodes may begin; without one, any time. None begins that
     /// is predicted to end after its window. What has begun is brought to its
     /// end.
@@ -201,6 +205,7 @@ impl Default for RolloutPolicy {
             control_plane_nodes_first: true,
             canary_soak: Duration::ZERO,
             max_failed_nodes: 1,
+            displaced_per_minute: 0,
             windows: Vec::new(),
             blackouts: Vec::new(),
         }

@@ -2,9 +2,10 @@
 //!
 //! Each bound is what the machine's own rules cost at least, in whatever order:
 //! see the functions. They leave out what the machine knows no rule for
-//! (capacity, the rate of the scheduler).
+//! (capacity).
 
 mod budgets;
+mod pace;
 mod pool;
 mod slots;
 mod windows;
@@ -16,6 +17,7 @@ use migrate_core::cost::{Bound, BoundKind, Bounds, Relief, UsefulWidth};
 use migrate_core::policy::Calendar;
 
 pub(crate) use budgets::{BudgetLoad, Hold};
+pub(crate) use pace::PaceLoad;
 pub(crate) use pool::PoolSlots;
 pub(crate) use slots::Lengths;
 use windows::stretched;
@@ -34,6 +36,8 @@ pub(crate) struct Work<'a> {
     pub(crate) pools: &'a [PoolSlots<'a>],
     /// By id.
     pub(crate) budgets: Vec<BudgetLoad>,
+    /// Where drains have a pace.
+    pub(crate) pace: Option<PaceLoad>,
     pub(crate) calendar: Calendar,
     pub(crate) start: Moment,
 }
@@ -66,6 +70,12 @@ impl Work<'_> {
                 false => BoundKind::Slots { pool: name },
             };
             limits.push((kind, self.time(bound), One::Slot(at)));
+        }
+        if let Some(pace) = self.pace {
+            // It goes on while windows are closed, so it is no work.
+            let time = self.before.saturating_add(pace.bound());
+            let time = time.saturating_add(self.after);
+            limits.push((BoundKind::Pace, time, One::Nothing));
         }
         let chains = self.pools.iter();
         let chains = chains.map(|pool| (pool.lengths.chain_bound(), pool.longest));

@@ -6,6 +6,7 @@
 mod budgets;
 mod gates;
 mod order;
+mod pace;
 mod stages;
 mod structure;
 mod timeline;
@@ -37,6 +38,7 @@ mod codes {
     pub(super) const RAMP: &str = "KM-LINT-015";
     pub(super) const ZONE: &str = "KM-LINT-016";
     pub(super) const RESERVE: &str = "KM-LINT-017";
+    pub(super) const PACE: &str = "KM-LINT-018";
 }
 
 /// Replays the schedule of `plan` against the cluster and the policy, and says
@@ -56,7 +58,8 @@ mod codes {
 /// - No node begins that is not Ready (-013).
 /// - No node begins before the stages of its pool's ramp before it are verified
 ///   (-015), while another zone of its pool is in work (-016), or into what its pool
-///   keeps for failures (-017), where policy has these.
+///   keeps for failures (-017), nor before the pods of the drain before it have had
+///   their time (-018), where policy has these.
 ///
 /// Start times are predictions: what a run does is decided anew by the same
 /// rules. So a blocker here means that the plan is not what the rules would make
@@ -71,6 +74,7 @@ pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> 
     let timeline = Timeline::new(plan, policy, &mut report);
     order::check(plan, &timeline, &mut report);
     gates::check(plan, policy, &timeline, &mut report);
+    pace::check(model, policy, &timeline, &mut report);
     stages::check(model, policy, &timeline, &mut report);
     widths::check(plan, model, policy, &timeline, &mut report);
     budgets::check(model, policy, &timeline, &mut report);

@@ -38,7 +38,8 @@ impl Machine {
             while self.mode == Mode::Running
                 && self.stage != Stage::Members
                 && self.is_window_open()
-                && let Some(Reverse(pool)) = self.dirty.pop()
+                && self.paced().is_none()
+                && let Some(pool) = self.next_dirty()
             {
                 self.pools[pool as usize].dirty = false;
                 if self.may_begin(pool) {
@@ -63,7 +64,7 @@ impl Machine {
             self.mode = Mode::Finished;
             self.moves();
             self.out.push_back(Emit::Finished);
-        } else if self.busy > 0 || self.paused {
+        } else if self.busy > 0 || self.paused || self.waits_for_pace() {
             self.moves();
         } else if !self.waits_for_window() {
             self.stalled_since.get_or_insert(self.now);
@@ -272,6 +273,13 @@ impl Machine {
     }
 
     fn dispatch_pool(&mut self, pool: u32) {
+        self.dispatch_slots(pool);
+        if self.paced().is_some() {
+            self.mark_dirty(pool);
+        }
+    }
+
+    fn dispatch_slots(&mut self, pool: u32) {
         let width = self.layout.widths[pool as usize];
         let mut from = 0;
         while self.pools[pool as usize].away <= width && self.left_of_stage(pool) > 0 {
@@ -297,6 +305,9 @@ impl Machine {
                 None => {
                     self.unqueue(slot);
                     self.begin(self.layout.members + slot, Phase::Drain);
+                    if self.paced().is_some() {
+                        return;
+                    }
                 }
                 Some(lane) => {
                     self.unqueue(slot);
@@ -321,6 +332,9 @@ impl Machine {
                 self.park(slot, lane);
             } else {
                 self.begin(target, Phase::Drain);
+                if self.paced().is_some() {
+                    return;
+                }
             }
         }
     }
@@ -386,6 +400,7 @@ impl Machine {
         {
             self.hold(slot);
             self.enter_flight(slot);
+            self.displace(slot);
         }
         if phase == Phase::Drain {
             self.found(target);

@@ -267,6 +267,10 @@ impl Machine {
             self.open_window();
             return;
         }
+        if self.pace_ends_at().is_some_and(|at| at <= self.now) {
+            self.paced_until = None;
+            return;
+        }
         self.moves();
         // Listed first: a canary that is given up sends the next one.
         let stuck: Vec<u32> = (0..self.slots())

@@ -36,6 +36,10 @@ pub(crate) enum Obstacle {
         pool: u32,
     },
     NotReady,
+    /// Pods that were displaced before have not had their time.
+    Pace {
+        until: Moment,
+    },
     Paused,
     PoolSlot {
         pool: u32,
@@ -265,7 +269,10 @@ impl Machine {
                 free: account.free(),
             });
         }
-        self.no_room(slot).or_else(|| self.permission())
+        let pace = || self.paced().map(|until| Obstacle::Pace { until });
+        self.no_room(slot)
+            .or_else(|| self.permission())
+            .or_else(pace)
     }
 
     /// The soak time of `slot`, if it is in it or being confirmed.

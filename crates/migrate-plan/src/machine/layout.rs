@@ -74,6 +74,8 @@ pub(crate) struct Spec {
     pub(crate) canary_soak: Duration,
     /// How many slots may be given up.
     pub(crate) max_failed: u32,
+    /// How many pods may be displaced in a minute, 0 for any number.
+    pub(crate) displaced_per_minute: u32,
 }
 
 /// One budget that a slot's pods count for.
@@ -106,6 +108,9 @@ pub(super) struct Layout {
     pub(super) patience: Duration,
     pub(super) canary_soak: Duration,
     pub(super) max_failed: u32,
+    pub(super) displaced_per_minute: u32,
+    /// Pods that the drain of each slot displaces, where they have a pace.
+    pub(super) displaced: Vec<u32>,
     /// By slot, which part of `needs` is its own; one longer than the slots.
     need_starts: Vec<u32>,
     needs: Vec<Need>,
@@ -130,6 +135,16 @@ impl Layout {
             patience: spec.patience,
             canary_soak: spec.canary_soak,
             max_failed: spec.max_failed,
+            displaced_per_minute: spec.displaced_per_minute,
+            displaced: match spec.displaced_per_minute {
+                0 => vec![0; spec.slots.len()],
+                _ => {
+                    let slots = spec.slots.iter();
+                    slots
+                        .map(|s| interned.loads[s.node as usize].pods)
+                        .collect()
+                }
+            },
             need_starts: vec![0; spec.slots.len() + 1],
             needs: Vec::new(),
             lanes: Vec::new(),

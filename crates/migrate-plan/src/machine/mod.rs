@@ -16,6 +16,7 @@ mod inspect;
 mod layout;
 mod lost;
 mod nodes;
+mod pace;
 mod queue;
 mod room;
 mod runner;
@@ -38,6 +39,7 @@ use layout::Layout;
 pub(crate) use layout::{PoolRules, SlotSpec, Spec, TaskSpec};
 pub use lost::NODE_GONE;
 use nodes::{Node, READY};
+pub(crate) use pace::time_of;
 use queue::{Links, NONE, Queue};
 pub(crate) use state::{Cause, Emit, Halt, Mode, State, next_phase};
 use window::Window;
@@ -163,6 +165,10 @@ pub(crate) struct Machine {
     due: Queue,
     dirty: BinaryHeap<Reverse<u32>>,
     timers: BinaryHeap<Reverse<(Moment, u32)>>,
+    /// Pods displaced so far have had their time then.
+    paced_until: Option<Moment>,
+    /// The pool whose turn it is to begin a drain, where these have a pace.
+    turn: u32,
     stalled_since: Option<Moment>,
     /// How long it had stood still before, with waits for a window in between.
     stalled_for: Duration,
@@ -241,6 +247,8 @@ impl Machine {
             due: Queue::EMPTY,
             dirty: BinaryHeap::new(),
             timers: BinaryHeap::new(),
+            paced_until: None,
+            turn: 0,
             stalled_since: None,
             stalled_for: Duration::ZERO,
             window: Window::UNSEEN,
@@ -263,10 +271,11 @@ impl Machine {
         self.out.pop_front()
     }
 
-    /// When a retry, the end of a soak time or a window is due.
+    /// When a retry, the end of a soak time, a window or the next drain is due.
     pub(crate) fn timer_at(&self) -> Option<Moment> {
-        let timer = self.target_timer_at();
-        timer.into_iter().chain(self.window_opens_at()).min()
+        let timers = [self.target_timer_at(), self.window_opens_at()];
+        let timers = timers.into_iter().chain([self.pace_ends_at()]);
+        timers.flatten().min()
     }
 
     fn target_timer_at(&self) -> Option<Moment> {

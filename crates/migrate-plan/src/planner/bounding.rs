@@ -10,8 +10,9 @@ use rustc_hash::FxHashMap;
 use super::Job;
 use super::measured::millis;
 use super::simulate::Step;
-use crate::bounds::{BudgetLoad, Hold, Lengths, PoolSlots, Work};
+use crate::bounds::{BudgetLoad, Hold, Lengths, PaceLoad, PoolSlots, Work};
 use crate::intern::Interned;
+use crate::machine::time_of;
 
 /// What a schedule begins, by how it goes.
 #[derive(Debug)]
@@ -122,7 +123,21 @@ pub(super) fn bounds(
         load
     };
     let key = |id: usize| interned.budgets[id].source.key().to_string();
+    let rate = policy.rollout.displaced_per_minute;
+    let pace = (rate > 0).then(|| {
+        let mut load = PaceLoad::default();
+        for job in pools
+            .iter()
+            .flat_map(|pool| pool.slots)
+            .map(|slot| &jobs[*slot])
+        {
+            let pods = interned.loads[job.id as usize].pods;
+            load.add(millis(time_of(pods, rate)), millis(job.times.total()));
+        }
+        load
+    });
     let work = Work {
+        pace,
         before: begun.before,
         after: begun.after,
         pools: &pools,

@@ -423,6 +423,7 @@ impl Rollout {
                     .collect(),
             },
             Obstacle::NotReady => WaitingOn::NotReady,
+            Obstacle::Pace { until } => WaitingOn::Pace { until },
             Obstacle::Paused => WaitingOn::Paused,
             Obstacle::PoolSlot { pool } => WaitingOn::PoolSlot {
                 pool: pool_name(pool),

@@ -240,6 +240,7 @@ pub(crate) fn spec(
         patience: policy.deadlines.drain,
         canary_soak: policy.rollout.canary_soak,
         max_failed: policy.rollout.max_failed_nodes,
+        displaced_per_minute: policy.rollout.displaced_per_minute,
     })
 }
 

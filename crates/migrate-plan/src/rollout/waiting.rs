@@ -70,6 +70,12 @@ pub enum WaitingOn {
     },
     /// Its own node to be Ready.
     NotReady,
+    /// Pods that other drains have displaced: the next drain begins when these have
+    /// had their time (`rollout.displaced-per-minute`).
+    Pace {
+        /// When.
+        until: Moment,
+    },
     /// The pause to end.
     Paused,
     /// A slot of its pool, all of which are taken by nodes in work or away.
@@ -225,6 +231,10 @@ impl fmt::Display for WaitingOn {
                 nodes.join(", ")
             ),
             Self::NotReady => f.write_str("its node is not Ready"),
+            Self::Pace { until } => write!(
+                f,
+                "pods displaced before have their time until {until} (rollout.displaced-per-minute)"
+            ),
             Self::Paused => f.write_str("paused"),
             Self::PoolSlot { pool, width } => {
                 write!(f, "no more than {width} of pool {pool} may be away")

@@ -23,6 +23,7 @@ struct Shape {
     ramp: Vec<u32>,
     one_zone: bool,
     reserve: u32,
+    pace: u32,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -38,9 +39,10 @@ fn shape() -> impl Strategy<Value = Shape> {
         prop::sample::select(vec![vec![], vec![], vec![1, 3], vec![2, 3], vec![1, 2, 4]]),
         prop::sample::select(vec![false, false, true]),
         prop::sample::select(vec![0u32, 0, 1]),
+        prop::sample::select(vec![0u32, 0, 1, 10]),
     );
     shape.prop_map(
-        |(pools, workloads, canary, soak, ramp, one_zone, reserve)| Shape {
+        |(pools, workloads, canary, soak, ramp, one_zone, reserve, pace)| Shape {
             pools,
             workloads,
             canary,
@@ -48,6 +50,7 @@ fn shape() -> impl Strategy<Value = Shape> {
             ramp,
             one_zone,
             reserve,
+            pace,
         },
     )
 }
@@ -62,6 +65,7 @@ impl Shape {
         policy.rollout.canary_soak = Duration::from_secs(self.soak);
         policy.pools.ramp.clone_from(&self.ramp);
         policy.pools.failure_reserve = IntOrPercent::Int(self.reserve);
+        policy.rollout.displaced_per_minute = self.pace;
         if self.one_zone {
             policy.pools.zones = ZonePolicy::OneAtATime;
         }

@@ -292,7 +292,11 @@ fn finds_without(code: &str, rule: impl Fn(&mut Policy)) {
             node.labels.insert(ZONE_LABEL.into(), zone.into());
         }
     });
-    let model = model.build();
+    let nodes: Vec<String> = (1..=9).map(|n| format!("general-{n}")).collect();
+    let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    // Nothing but the rule holds them up.
+    let model = model.deployment("web", &nodes).deployment("api", &nodes);
+    let model = model.budget("web", 9).budget("api", 9).build();
     let mut policy = Policy::default();
     policy.pools.max_unavailable = "4".parse().unwrap();
     let off = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
@@ -322,6 +326,13 @@ fn a_reserve_that_is_not_kept_is_found() {
     let reserve = "20%".parse().unwrap();
     finds_without("KM-LINT-017", |policy| {
         policy.pools.failure_reserve = reserve
+    });
+}
+
+#[test]
+fn drains_that_displace_pods_too_fast_are_found() {
+    finds_without("KM-LINT-018", |policy| {
+        policy.rollout.displaced_per_minute = 1;
     });
 }
 

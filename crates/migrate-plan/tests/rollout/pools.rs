@@ -1,5 +1,7 @@
 //! What policy asks of a pool besides its width: ramp, zones, reserve.
 
+use std::time::Duration;
+
 use migrate_core::policy::ZonePolicy;
 use migrate_core::{ClusterModel, IntOrPercent, OnDeadline, Policy, ZONE_LABEL};
 use migrate_plan::WaitingOn;
@@ -92,6 +94,34 @@ fn one_zone_of_a_pool_is_in_work_at_a_time() {
     assert_eq!(run.waiting_on("general-4"), zone("b"));
     run.through(&PHASES, "general-2");
     assert_eq!(run.through(&PHASES, "general-5"), drains(&[4]));
+}
+
+#[test]
+fn a_drain_begins_when_the_pods_before_it_have_had_their_time() {
+    let nodes = ["general-1", "general-1", "general-2", "batch-1"];
+    let cluster = Cluster::new()
+        .member("m1")
+        .pool("general", 3)
+        .pool("batch", 2);
+    let model = cluster.deployment("web", &nodes).budget("web", 4).build();
+    let mut policy = policy("3", false, OnDeadline::Stop);
+    policy.rollout.displaced_per_minute = 4;
+    let (mut run, first) = begun(&model, &policy);
+    assert_eq!(first, ["drain batch-1"]);
+    let start = run.now;
+    let until = start + Duration::from_secs(15);
+    assert_eq!(run.waiting_on("general-1"), WaitingOn::Pace { until });
+    assert_eq!(run.rollout.wake_at(), Some(until));
+    run.now = until;
+    // The other pool has its turn, with two pods.
+    assert_eq!(run.poll(), ["drain general-1"]);
+    run.now = until + Duration::from_millis(29_999);
+    assert_eq!(run.poll(), [""; 0]);
+    run.now = until + Duration::from_secs(30);
+    // What displaces nothing keeps nobody waiting.
+    assert_eq!(run.poll(), ["drain batch-2", "drain general-2"]);
+    run.now = until + Duration::from_secs(45);
+    assert_eq!(run.poll(), ["drain general-3"]);
 }
 
 #[test]

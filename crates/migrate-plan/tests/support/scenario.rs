@@ -34,6 +34,8 @@ pub(crate) struct Scenario {
     pub(crate) reserve: u32,
     /// The runner is on one of the nodes; where there is noise, it also moves.
     pub(crate) runner: bool,
+    /// Pods that may be displaced in a minute.
+    pub(crate) pace: u32,
     pub(crate) skip: bool,
     /// Chances in per cent, per action or per event.
     pub(crate) retry: u64,
@@ -69,6 +71,7 @@ pub(super) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel
     };
     policy.rollout.control_plane_nodes_first = scenario.control_plane_nodes_first;
     policy.rollout.canary_soak = Duration::from_secs(scenario.soak);
+    policy.rollout.displaced_per_minute = scenario.pace;
     policy.rollout.max_failed_nodes = scenario.max_failed;
     policy.backup.after_control_plane = scenario.tasks;
     if scenario.tasks {

@@ -2,9 +2,10 @@
 //! budgets.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use migrate_core::Phase;
 use migrate_core::policy::{CONTROL_PLANE_POOL, ZonePolicy};
+use migrate_core::{Phase, Pod};
 
 use super::super::world::World;
 use super::{Judge, has_canary};
@@ -31,6 +32,7 @@ impl Judge {
         }
         self.runner_goes_last(world, pool, node);
         self.keeps_pool_rules(world, pool, node);
+        self.keeps_its_pace(world, node);
         // The canary goes alone, and soaks alone.
         if pool != CONTROL_PLANE_POOL {
             assert!(self.soaking.is_empty(), "{node} beside {:?}", self.soaking);
@@ -62,6 +64,23 @@ impl Judge {
                 "{held} of {key} held, allowed {capacity}"
             );
         }
+    }
+
+    /// The pods of the drain before have had their time.
+    fn keeps_its_pace(&mut self, world: &World, node: &str) {
+        let rate = u64::from(world.policy.rollout.displaced_per_minute);
+        // What is fetched late was decided before.
+        if rate == 0 || !world.scenario.punctual {
+            return;
+        }
+        assert!(
+            self.now >= self.paced_until,
+            "{node} before {:?}",
+            self.paced_until
+        );
+        let on_node = |pod: &&Pod| pod.node.as_deref() == Some(node);
+        let pods = world.model.pods.iter().filter(on_node).count() as u64;
+        self.paced_until = self.now + Duration::from_millis((pods * 60_000).div_ceil(rate));
     }
 
     /// What policy asks of a pool besides its width.

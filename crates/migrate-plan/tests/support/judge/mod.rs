@@ -55,6 +55,8 @@ pub(crate) struct Judge {
     /// Nodes that were begun and given up, and were there.
     failed: u32,
     now: Moment,
+    /// Pods displaced before have had their time then.
+    paced_until: Moment,
     /// Addons and backups that are through, by name.
     tasks_done: BTreeSet<String>,
     paused: bool,
