@@ -18,7 +18,7 @@ pub use placement::{
     AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Placement,
     SpreadConstraint, Toleration,
 };
-pub use pod::{ControllerRef, Pod, PodId, PodPhase, STEP_LABEL, TRIAL};
+pub use pod::{ControllerRef, DO_NOT_DISRUPT, Pod, PodId, PodPhase, STEP_LABEL, TRIAL};
 pub use workload::{BudgetStatus, DisruptionBudget, UnhealthyPodPolicy, Workload, WorkloadId};
 
 use std::fmt;

@@ -138,6 +138,9 @@ pub enum JobPolicy {
 pub struct Consent {
     /// Evict pods without a controller: nothing starts them again.
     pub bare_pods: bool,
+    /// Evict pods that ask not to be disrupted ([`DO_NOT_DISRUPT`](crate::model::DO_NOT_DISRUPT)).
+    /// Without it those of Jobs are waited for, whatever [`jobs`](Self::jobs) says.
+    pub do_not_disrupt: bool,
     /// Evict pods with emptyDir volumes: the data ends with the pod.
     pub empty_dir: bool,
     /// Pods of Jobs.
@@ -153,6 +156,7 @@ impl Default for Consent {
     fn default() -> Self {
         Self {
             bare_pods: false,
+            do_not_disrupt: false,
             empty_dir: true,
             jobs: JobPolicy::Wait,
             downtime: false,
