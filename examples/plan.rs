@@ -139,7 +139,7 @@ fn changes(plan: &Plan) -> Vec<(String, Change)> {
         return Vec::new();
     };
     match bounds.best().map(|best| &best.kind) {
-        Some(BoundKind::Slots { pool }) => {
+        Some(BoundKind::Slots { pool } | BoundKind::Zones { pool }) => {
             let widths = bounds.widths.iter().filter(|width| width.pool == *pool);
             let wider =
                 widths.flat_map(|width| [width.width + 1, width.useful.max(width.width + 1)]);

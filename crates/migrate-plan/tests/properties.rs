@@ -33,13 +33,21 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u32, 1, 2, 99]),
     );
     let abort = prop::option::weighted(0.3, 0..60u64);
-    (shape, day, gates, any::<[bool; 8]>(), abort).prop_map(
+    let none = Vec::new;
+    let rules = (
+        prop::sample::select(vec![none(), none(), vec![1, 3], vec![2], vec![1, 2, 4]]),
+        prop::sample::select(vec![false, false, true]),
+        prop::sample::select(vec![0u32, 0, 1, 2]),
+        prop::sample::select(vec![0u32, 0, 1, 20]),
+    );
+    (shape, day, gates, any::<[bool; 8]>(), abort, rules).prop_map(
         |(
             (seed, members, control_plane_nodes, pools, workloads),
             (retry, fail, replace, defer, noise, lose),
             (soak, max_failed),
             flags,
             abort,
+            (ramp, one_zone, reserve, pace),
         )| {
             Scenario {
                 seed,
@@ -53,6 +61,10 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 pools,
                 workloads,
                 canary: flags[0],
+                ramp,
+                one_zone,
+                reserve,
+                pace,
                 runner: flags[7],
                 skip: flags[1],
                 retry,

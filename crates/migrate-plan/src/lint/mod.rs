@@ -6,6 +6,8 @@
 mod budgets;
 mod gates;
 mod order;
+mod pace;
+mod stages;
 mod structure;
 mod timeline;
 mod widths;
@@ -33,6 +35,10 @@ mod codes {
     pub(super) const TASK: &str = "KM-LINT-011";
     pub(super) const RUNNER: &str = "KM-LINT-012";
     pub(super) const NOT_READY: &str = "KM-LINT-013";
+    pub(super) const RAMP: &str = "KM-LINT-015";
+    pub(super) const ZONE: &str = "KM-LINT-016";
+    pub(super) const RESERVE: &str = "KM-LINT-017";
+    pub(super) const PACE: &str = "KM-LINT-018";
 }
 
 /// Replays the schedule of `plan` against the cluster and the policy, and says
@@ -50,6 +56,10 @@ mod codes {
 ///   assumed, gives more than it has (-009), each target within a window (-010),
 ///   tasks alone and at their points (-011), the runner's node last (-012).
 /// - No node begins that is not Ready (-013).
+/// - No node begins before the stages of its pool's ramp before it are verified
+///   (-015), while another zone of its pool is in work (-016), or into what its pool
+///   keeps for failures (-017), nor before the pods of the drain before it have had
+///   their time (-018), where policy has these.
 ///
 /// Start times are predictions: what a run does is decided anew by the same
 /// rules. So a blocker here means that the plan is not what the rules would make
@@ -64,6 +74,8 @@ pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> 
     let timeline = Timeline::new(plan, policy, &mut report);
     order::check(plan, &timeline, &mut report);
     gates::check(plan, policy, &timeline, &mut report);
+    pace::check(model, policy, &timeline, &mut report);
+    stages::check(model, policy, &timeline, &mut report);
     widths::check(plan, model, policy, &timeline, &mut report);
     budgets::check(model, policy, &timeline, &mut report);
     windows::check(plan, model, policy, &timeline, &mut report);

@@ -96,7 +96,9 @@ impl<'p> PlanTable<'p> {
         )?;
         if let Some(relief) = &bounds.relief {
             let what = match &relief.of {
-                BoundKind::Slots { pool } => format!("one more node of pool {pool} away at once"),
+                BoundKind::Slots { pool } | BoundKind::Zones { pool } => {
+                    format!("one more node of pool {pool} away at once")
+                }
                 of => format!("one pod more that {of} lets go at once"),
             };
             let saves = clock(relief.saves);
