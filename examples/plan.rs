@@ -14,7 +14,9 @@ use clap::Parser;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube_migrate::policy_from_toml;
 use migrate_core::cost::BoundKind;
-use migrate_core::{BudgetKey, Clock, ClusterModel, KubeVersion, Moment, Phase, Plan, Policy};
+use migrate_core::{
+    BudgetKey, Clock, ClusterModel, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
+};
 use migrate_kube::{TokioClock, observe};
 use migrate_plan::{Change, PlanTable, Planner, lint, plan_to_json};
 use migrate_sim::SimCluster;
@@ -114,8 +116,7 @@ fn next_minor(model: &ClusterModel) -> Result<KubeVersion, Box<dyn Error>> {
     Ok(oldest.minor_version().next().into())
 }
 
-/// What a program that compares planners asks for. Where pods go is not planned
-/// yet, so their moves are not told.
+/// What a program that compares planners asks for.
 fn figures(plan: &Plan, took: Duration) -> serde_json::Value {
     let bounds = plan.bounds.as_ref();
     let bound = bounds.and_then(|bounds| bounds.best());
@@ -128,6 +129,7 @@ fn figures(plan: &Plan, took: Duration) -> serde_json::Value {
         "planning_seconds": took.as_secs_f64(),
         "makespan_seconds": plan.makespan().as_secs_f64(),
         "lower_bound_seconds": bound.map(|bound| bound.time.as_secs_f64()),
+        "moves_per_pod": plan.relocation.as_ref().map(Relocation::moves_per_pod),
         "bottleneck": bound.map(|bound| bound.kind.to_string()),
         "starts": starts,
     })

@@ -69,6 +69,7 @@ mod event;
 mod finding;
 mod hash;
 mod plan;
+mod relocation;
 mod time;
 
 pub use action::{Action, ActionId, ActionStatus, Outcome, Phase, Point, Target};
@@ -91,6 +92,7 @@ pub use policy::{
     Addon, AssumedBudgetPolicy, BackupPolicy, CanaryPod, Consent, Deadlines, JobPolicy, OnDeadline,
     Policy, PoolPolicy, RolloutPolicy,
 };
+pub use relocation::{Destination, Relocation, WaitForRoom};
 pub use selector::{IntOrPercent, LabelSelector};
 pub use steps::{
     BackUpData, MigratePods, Migration, PrepareEnvironment, StepError, StepErrorKind, StepInput,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cost::{Bounds, Estimate};
-use crate::{ClusterId, Finding, KubeVersion, Phase, Point, Target, content_hash};
+use crate::{ClusterId, Finding, KubeVersion, Phase, Point, Relocation, Target, content_hash};
 
 /// Version of the JSON form of [`Plan`]. A reader refuses a newer one.
 pub const PLAN_SCHEMA: u32 = 1;
@@ -60,6 +60,10 @@ pub struct Plan {
     /// older releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Bounds>,
+    /// Where pods are predicted to go; absent where no node says what it offers,
+    /// and in plans of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relocation: Option<Relocation>,
     /// What planning found.
     #[serde(default)]
     pub findings: Vec<Finding>,
@@ -108,6 +112,7 @@ impl Plan {
             schedule: Vec::new(),
             estimate,
             bounds: None,
+            relocation: None,
             findings: Vec::new(),
         }
     }

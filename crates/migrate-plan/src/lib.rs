@@ -44,6 +44,7 @@ mod error;
 mod intern;
 mod lint;
 mod machine;
+mod placement;
 mod planner;
 mod rollout;
 mod view;

@@ -3,10 +3,12 @@
 //! [`only_host`] is the rule, for one pod. [`Hosts`] gives the same answers for
 //! all pods of a model without looking at all nodes and neighbours for each.
 
+mod admitting;
 mod labelled;
 
 use std::collections::BTreeMap;
 
+pub use self::admitting::Admitting;
 use self::labelled::{Demand, Labelled};
 use super::{AntiAffinityTerm, ClusterModel, Node, Placement, Pod};
 

@@ -12,7 +12,7 @@ mod placement;
 mod pod;
 mod workload;
 
-pub use hosts::{Hosts, hosts_among, only_host};
+pub use hosts::{Admitting, Hosts, hosts_among, only_host};
 pub use node::{ControlPlaneMember, Node, Resources, Role, Taint, TaintEffect, ZONE_LABEL};
 pub use placement::{
     AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Placement,

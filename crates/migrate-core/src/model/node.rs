@@ -165,7 +165,7 @@ impl Node {
 
     /// What a node affinity compares under `key`: its name under
     /// `metadata.name`, else its label.
-    pub(super) fn selectable(&self, key: &str) -> Option<&String> {
+    pub fn selectable(&self, key: &str) -> Option<&String> {
         match key {
             "metadata.name" => Some(&self.name),
             key => self.labels.get(key),

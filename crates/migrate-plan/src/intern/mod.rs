@@ -10,7 +10,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use migrate_core::{
-    BudgetKey, ClusterModel, Disposition, DisruptionBudget, Policy, Workload, disposition,
+    BudgetKey, ClusterModel, Disposition, DisruptionBudget, Pod, Policy, Workload, disposition,
 };
 use rustc_hash::FxHashMap;
 
@@ -91,8 +91,39 @@ impl<'m> BudgetSource<'m> {
     }
 }
 
+/// What becomes of a pod when its node is drained.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fate {
+    /// It ends by itself, and is waited for.
+    Ends,
+    /// It is evicted, once whoever has to agree does.
+    Goes,
+    /// It stays.
+    Stays,
+}
+
+impl Fate {
+    pub(crate) fn of(pod: &Pod, policy: &Policy) -> Self {
+        match disposition(pod, &policy.consent, None) {
+            Disposition::Leave(_) => Self::Stays,
+            Disposition::Wait(_) => Self::Ends,
+            _ => Self::Goes,
+        }
+    }
+}
+
 impl<'m> Interned<'m> {
     pub(crate) fn new(model: &'m ClusterModel, policy: &Policy) -> Self {
+        Self::visiting(model, policy, |_, _, _, _| {})
+    }
+
+    /// Shows each pod that is on a node and has not ended to `visit`, in the order
+    /// of the model: its place there, itself, its node, and what becomes of it.
+    pub(crate) fn visiting(
+        model: &'m ClusterModel,
+        policy: &Policy,
+        mut visit: impl FnMut(usize, &'m Pod, u32, Fate),
+    ) -> Self {
         let node_of: FxHashMap<&str, u32> = (0..)
             .zip(&model.nodes)
             .map(|(id, node)| (node.name.as_str(), id))
@@ -102,7 +133,7 @@ impl<'m> Interned<'m> {
         let mut doubly_guarded = Vec::new();
         let mut troubled = BTreeSet::new();
         let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(model.pods.len());
-        for pod in &model.pods {
+        for (source, pod) in model.pods.iter().enumerate() {
             if pod.is_finished() {
                 continue;
             }
@@ -110,10 +141,9 @@ impl<'m> Interned<'m> {
             let Some(&node) = pod.node.as_deref().and_then(|name| node_of.get(name)) else {
                 continue;
             };
-            if matches!(
-                disposition(pod, &policy.consent, None),
-                Disposition::Leave(_) | Disposition::Wait(_)
-            ) {
+            let fate = Fate::of(pod, policy);
+            visit(source, pod, node, fate);
+            if fate != Fate::Goes {
                 continue;
             }
             let load = &mut loads[node as usize];

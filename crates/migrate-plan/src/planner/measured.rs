@@ -9,7 +9,8 @@ use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{DocumentError, Moment, Phase, Target};
 use serde::{Deserialize, Serialize};
 
-use super::Job;
+use super::times::Times;
+use super::{Job, Planner};
 
 const WHAT: &str = "record of measured durations";
 
@@ -197,6 +198,16 @@ impl Measured {
 /// Means by kind and phase.
 #[derive(Clone, Debug)]
 pub(super) struct Means(BTreeMap<(TargetKind, Phase), Duration>);
+
+impl Planner<'_> {
+    /// With what was measured of such targets, if anything was.
+    pub(super) fn as_measured(&self, times: Times, kind: &TargetKind) -> Times {
+        match &self.measured {
+            Some(means) => times.measured(|phase| means.mean(kind, phase)),
+            None => times,
+        }
+    }
+}
 
 impl Means {
     pub(super) fn of(measured: &Measured) -> Self {

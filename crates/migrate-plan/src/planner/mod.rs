@@ -7,6 +7,7 @@ mod journey;
 mod measured;
 mod order;
 mod path;
+mod placing;
 mod rehearsal;
 mod simulate;
 mod targets;
@@ -68,6 +69,7 @@ pub struct Planner<'a> {
     leaves_workers: bool,
     runner_on: Option<&'a str>,
     address_on: Option<&'a str>,
+    destinations: bool,
 }
 
 /// A plan, and the run of the rollout that it was made by.
@@ -112,6 +114,7 @@ impl<'a> Planner<'a> {
             leaves_workers: false,
             runner_on: None,
             address_on: None,
+            destinations: false,
         }
     }
 
@@ -255,7 +258,7 @@ impl<'a> Planner<'a> {
         let is_way_back = self.way_back.is_some();
         let mut found =
             findings::of_preconditions(self.model, self.policy, &self.target, is_way_back);
-        let mut interned = Interned::new(self.model, self.policy);
+        let (mut interned, table) = placing::interned(self.model, self.policy);
         let drains = |node: &Node| self.is_to_change(node);
         found.extend(findings::of_budgets(
             self.model,
@@ -303,6 +306,7 @@ impl<'a> Planner<'a> {
             self.policy,
             start,
         );
+        found.extend(self.place(table, &mut plan, &jobs, &steps));
         found.extend(findings::of_windows(&plan, self.policy, start));
         found.extend(findings::of_assumed(&interned, &jobs));
         found.extend(findings::of_address(&plan, self.address_on));
@@ -395,13 +399,6 @@ impl<'a> Planner<'a> {
 
     fn member_times(&self) -> Times {
         self.as_measured(Times::of_member(&self.durations), &TargetKind::Members)
-    }
-
-    fn as_measured(&self, times: Times, kind: &TargetKind) -> Times {
-        match &self.measured {
-            Some(means) => times.measured(|phase| means.mean(kind, phase)),
-            None => times,
-        }
     }
 
     /// The plan without its predictions.

@@ -75,7 +75,26 @@ impl<'p> PlanTable<'p> {
             clock(self.limits()),
             plan.estimate.bottleneck
         )?;
-        self.bounds(f)
+        self.bounds(f)?;
+        self.relocation(f)
+    }
+
+    /// How often pods move.
+    fn relocation(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(relocation) = &self.plan.relocation else {
+            return Ok(());
+        };
+        write!(
+            f,
+            "{} pods move, {:.2} times each, and no placement has less than {:.2}",
+            relocation.pods,
+            relocation.moves_per_pod(),
+            relocation.least_moves_per_pod()
+        )?;
+        match relocation.homeless {
+            0 => writeln!(f),
+            homeless => writeln!(f, "; {homeless} times a pod finds no room at once"),
+        }
     }
 
     /// The best bound, how far the schedule is from it, and what would help.

@@ -9,6 +9,7 @@ mod journey;
 mod lint;
 mod measured;
 mod order;
+mod placement;
 #[path = "../support/mod.rs"]
 mod support;
 

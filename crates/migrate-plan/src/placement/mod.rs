@@ -1,0 +1,24 @@
+//! Where pods go while a schedule drains their nodes.
+//!
+//! A prediction: the scheduler decides for real, and knows things that this does
+//! not (scores, images, what is created meanwhile). It shows what a schedule
+//! costs in moves, and whether what it takes away leaves room for the rest.
+
+mod amounts;
+mod cells;
+mod home;
+mod names;
+mod pods;
+#[cfg(test)]
+mod properties;
+mod room;
+mod rules;
+mod run;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use pods::{Landscape, PodTable};
+pub(crate) use run::{Homeless, Moves, Stop};
+
+/// No id.
+const NONE: u32 = u32::MAX;

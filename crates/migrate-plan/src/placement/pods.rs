@@ -1,0 +1,256 @@
+//! Pods as numbers: what each asks for, where it may go, whose it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use migrate_core::model::{NodeSelectorTerm, Resources, Toleration};
+use migrate_core::{ClusterModel, Node, ObjectName, Placement, Pod, WorkloadId};
+use rustc_hash::FxHashMap;
+
+use super::NONE;
+use super::amounts::{Amounts, Dimensions};
+use super::cells::Cells;
+use super::rules::Rules;
+use crate::intern::Fate;
+
+/// Pods that drains move, and what else takes room on nodes.
+#[derive(Debug)]
+pub(crate) struct PodTable<'m> {
+    model: &'m ClusterModel,
+    pub(super) pods: Vec<Movable>,
+    pub(super) kinds: Vec<Kind>,
+    kind_of: FxHashMap<Kind, u32>,
+    shapes: Vec<&'m Resources>,
+    shape_of: FxHashMap<ShapeKey<'m>, u32>,
+    pub(super) classes: Vec<&'m Placement>,
+    class_of: BTreeMap<ClassKey<'m>, u32>,
+    pub(super) workloads: Vec<&'m WorkloadId>,
+    workload_of: FxHashMap<&'m WorkloadId, u32>,
+    /// Pods that drains do not move: their nodes, what they ask for, and
+    /// whether they end when their node is drained.
+    others: Vec<(u32, &'m Resources, bool)>,
+    /// Namespaces with pods that have anti-affinity or spread constraints.
+    pub(super) ruled: BTreeSet<&'m str>,
+    last: Option<(&'m Pod, Movable)>,
+}
+
+/// A pod that is evicted when its node is drained.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Movable {
+    /// Where it is at the start.
+    pub(super) node: u32,
+    pub(super) kind: u32,
+    /// [`NONE`] for one that belongs to none.
+    pub(super) workload: u32,
+    /// Its place in the model.
+    pub(super) source: u32,
+    /// Nothing starts it again.
+    pub(super) is_bare: bool,
+}
+
+/// Pods that are the same to whoever places them.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Kind {
+    pub(super) shape: u32,
+    pub(super) class: u32,
+    /// [`NONE`] where no other pod matters.
+    pub(super) rules: u32,
+}
+
+/// CPU, memory, pods, extended resources.
+type ShapeKey<'m> = (u64, u64, u64, &'m BTreeMap<String, u64>);
+
+type ClassKey<'m> = (
+    &'m BTreeMap<String, String>,
+    &'m [NodeSelectorTerm],
+    &'m [Vec<NodeSelectorTerm>],
+    &'m [Toleration],
+);
+
+fn class_key(placement: &Placement) -> ClassKey<'_> {
+    (
+        &placement.node_selector,
+        &placement.node_affinity,
+        &placement.volume_affinity,
+        &placement.tolerations,
+    )
+}
+
+/// The table, completed: with what nodes offer and which of them are alike.
+#[derive(Debug)]
+pub(crate) struct Landscape<'m> {
+    pub(super) table: PodTable<'m>,
+    /// By shape.
+    pub(super) requests: Amounts,
+    /// By node: what it offers, less what stays there whatever happens.
+    pub(crate) usable: Amounts,
+    /// By node: what is taken until its drain by pods that then end.
+    pub(super) ending: Amounts,
+    pub(super) cells: Cells,
+    pub(super) rules: Rules,
+}
+
+impl<'m> PodTable<'m> {
+    pub(crate) fn new(model: &'m ClusterModel) -> Self {
+        Self {
+            model,
+            pods: Vec::with_capacity(model.pods.len()),
+            kinds: Vec::new(),
+            kind_of: FxHashMap::default(),
+            shapes: Vec::new(),
+            shape_of: FxHashMap::default(),
+            classes: Vec::new(),
+            class_of: BTreeMap::new(),
+            workloads: Vec::new(),
+            workload_of: FxHashMap::default(),
+            others: Vec::new(),
+            ruled: BTreeSet::new(),
+            last: None,
+        }
+    }
+
+    /// Takes a pod of the model, the `source`th, which is on `node` and has not
+    /// ended. Called in the order of the model.
+    pub(crate) fn add(&mut self, source: usize, pod: &'m Pod, node: u32, fate: Fate) {
+        let placement = &pod.placement;
+        if !placement.anti_affinity.is_empty() || !placement.spread.is_empty() {
+            self.ruled.insert(&pod.id.namespace);
+        }
+        if fate != Fate::Goes {
+            let ends = fate == Fate::Ends;
+            self.others.push((node, &pod.requests, ends));
+            return;
+        }
+        let source = u32::try_from(source).unwrap_or(NONE);
+        let like = self.last.filter(|(last, _)| is_like(last, pod));
+        let movable = match like {
+            Some((_, movable)) => Movable {
+                node,
+                source,
+                ..movable
+            },
+            None => {
+                let kind = Kind {
+                    shape: self.shape(&pod.requests),
+                    class: self.class(placement),
+                    rules: NONE,
+                };
+                Movable {
+                    node,
+                    source,
+                    kind: self.kind(kind),
+                    workload: self.workload(pod.workload.as_ref()),
+                    is_bare: pod.controller.is_none(),
+                }
+            }
+        };
+        self.last = Some((pod, movable));
+        self.pods.push(movable);
+    }
+
+    pub(super) fn kind(&mut self, kind: Kind) -> u32 {
+        let next = count(self.kinds.len());
+        let id = *self.kind_of.entry(kind).or_insert(next);
+        if id == next {
+            self.kinds.push(kind);
+        }
+        id
+    }
+
+    fn shape(&mut self, request: &'m Resources) -> u32 {
+        let next = count(self.shapes.len());
+        let key = (
+            request.cpu_milli,
+            request.memory_bytes,
+            request.pods,
+            &request.extended,
+        );
+        let id = *self.shape_of.entry(key).or_insert(next);
+        if id == next {
+            self.shapes.push(request);
+        }
+        id
+    }
+
+    fn class(&mut self, placement: &'m Placement) -> u32 {
+        let next = count(self.classes.len());
+        let id = *self.class_of.entry(class_key(placement)).or_insert(next);
+        if id == next {
+            self.classes.push(placement);
+        }
+        id
+    }
+
+    fn workload(&mut self, id: Option<&'m WorkloadId>) -> u32 {
+        let Some(id) = id else {
+            return NONE;
+        };
+        let next = count(self.workloads.len());
+        let at = *self.workload_of.entry(id).or_insert(next);
+        if at == next {
+            self.workloads.push(id);
+        }
+        at
+    }
+
+    /// What a finding about pod `pod` names: its workload, or itself.
+    pub(super) fn object(&self, pod: u32) -> ObjectName {
+        let movable = self.pods[pod as usize];
+        match self.workloads.get(movable.workload as usize) {
+            Some(id) => named(id),
+            None => {
+                let id = &self.model.pods[movable.source as usize].id;
+                ObjectName::namespaced("Pod", &id.namespace, &id.name)
+            }
+        }
+    }
+
+    /// With the nodes. `None` where no node says what it offers: nothing is
+    /// known of room then. `pool` gives each node's pool.
+    pub(crate) fn complete(mut self, pool: impl Fn(&'m Node) -> u32) -> Option<Landscape<'m>> {
+        let model = self.model;
+        let says = |node: &Node| node.allocatable.pods > 0;
+        if !model.nodes.iter().any(says) {
+            return None;
+        }
+        let others = self.others.iter().map(|(_, request, _)| *request);
+        let dimensions = Dimensions::of(self.shapes.iter().copied().chain(others));
+        let requests = Amounts::of_requests(&dimensions, self.shapes.iter().copied());
+        let offers = model.nodes.iter().map(|node| &node.allocatable);
+        let mut usable = Amounts::of_offers(&dimensions, offers);
+        let mut ending = Amounts::zero(&dimensions, model.nodes.len());
+        let taken = self.others.iter().map(|(_, request, _)| *request);
+        let taken = Amounts::of_requests(&dimensions, taken);
+        for (at, (node, _, ends)) in (0..).zip(&self.others) {
+            match ends {
+                true => ending.add(*node, taken.row(at)),
+                false => usable.take(*node, taken.row(at)),
+            }
+        }
+        let cells = Cells::new(model, &self.classes, pool);
+        let rules = Rules::new(model, &mut self, &cells);
+        Some(Landscape {
+            table: self,
+            requests,
+            usable,
+            ending,
+            cells,
+            rules,
+        })
+    }
+}
+
+/// Whether two pods are the same to whoever places them, but for other pods.
+fn is_like(a: &Pod, b: &Pod) -> bool {
+    a.workload == b.workload
+        && a.controller.is_none() == b.controller.is_none()
+        && a.requests == b.requests
+        && class_key(&a.placement) == class_key(&b.placement)
+}
+
+pub(super) fn named(workload: &WorkloadId) -> ObjectName {
+    ObjectName::namespaced(&workload.kind, &workload.namespace, &workload.name)
+}
+
+pub(super) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(NONE)
+}

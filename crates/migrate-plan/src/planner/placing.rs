@@ -1,0 +1,267 @@
+//! Where pods go in a schedule: what the plan says of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use migrate_core::{
+    ClusterModel, Destination, Finding, Moment, Node, ObjectName, Phase, Plan, Policy, Relocation,
+    Severity, WaitForRoom, listed,
+};
+
+use rustc_hash::FxHashMap;
+
+use super::simulate::Step;
+use super::{Job, Planner};
+use crate::intern::Interned;
+use crate::placement::{Homeless, Landscape, Moves, PodTable, Stop};
+
+/// Pods that find no room when they have to go.
+const HOMELESS: &str = "KM-CAPACITY-001";
+/// Workloads that end on one node.
+const CROWDED: &str = "KM-SPREAD-003";
+/// How many names a list shows.
+const NAMES_SHOWN: usize = 5;
+
+/// Pods and budgets as numbers, for the schedule and for where pods go.
+pub(super) fn interned<'m>(
+    model: &'m ClusterModel,
+    policy: &Policy,
+) -> (Interned<'m>, PodTable<'m>) {
+    let mut table = PodTable::new(model);
+    let visit = |source, pod, node, fate| table.add(source, pod, node, fate);
+    (Interned::visiting(model, policy, visit), table)
+}
+
+impl Planner<'_> {
+    /// Keeps in the plan where each pod is predicted to go
+    /// ([`Relocation::destinations`](migrate_core::Relocation::destinations)), which
+    /// makes it as large as the cluster has pods.
+    #[must_use]
+    pub fn with_destinations(mut self) -> Self {
+        self.destinations = true;
+        self
+    }
+
+    /// Predicts where pods go, and gives what there is to be said about it.
+    /// Nothing is known where no node says what it offers.
+    pub(super) fn place(
+        &self,
+        table: PodTable<'_>,
+        plan: &mut Plan,
+        jobs: &[Job<'_>],
+        steps: &[Step],
+    ) -> Vec<Finding> {
+        let names = plan.pools.iter().map(|pool| pool.name.as_str());
+        let ids: FxHashMap<&str, u32> = names.zip(0..).collect();
+        let pool = |node: &Node| ids.get(self.policy.pools.pool_of(node)).copied();
+        let Some(land) = table.complete(|node| pool(node).unwrap_or(u32::MAX)) else {
+            return Vec::new();
+        };
+        let placing = Placing {
+            land: &land,
+            plan,
+            jobs,
+            model: self.model,
+            start: self.model.taken_at,
+        };
+        let (relocation, found) = placing.relocation(steps, self.destinations);
+        plan.relocation = Some(relocation);
+        found
+    }
+}
+
+/// A schedule, and the cluster that it is carried out on.
+#[derive(Clone, Copy, Debug)]
+struct Placing<'p, 'm> {
+    land: &'p Landscape<'m>,
+    plan: &'p Plan,
+    jobs: &'p [Job<'p>],
+    model: &'m ClusterModel,
+    start: Moment,
+}
+
+impl Placing<'_, '_> {
+    /// What `steps` do to pods, and what there is to be said about it.
+    fn relocation(&self, steps: &[Step], destinations: bool) -> (Relocation, Vec<Finding>) {
+        let available = |node: u32| {
+            let node = &self.model.nodes[node as usize];
+            node.ready && !node.unschedulable
+        };
+        let moves = self.land.run(&self.stops(steps), available, destinations);
+        let mut relocation = Relocation::new(moves.pods, moves.evictions, moves.least);
+        relocation.homeless = moves.homeless.len() as u64;
+        relocation.waits = self.waits(&moves);
+        let crowded = moves.crowded.iter();
+        let crowded = crowded.map(|workload| self.land.workload(*workload));
+        relocation.crowded = crowded.collect();
+        relocation.crowded.sort_unstable();
+        relocation.destinations = self.destinations(&moves);
+        let mut found = self.of_homeless(&moves);
+        found.extend(of_crowded(&relocation.crowded));
+        (relocation, found)
+    }
+
+    /// When each node is away, in the order of their drains.
+    fn stops(&self, steps: &[Step]) -> Vec<Stop> {
+        let members = self.plan.control_plane.len();
+        let slot = |step: &Step| (step.target as usize).checked_sub(members);
+        let mut opens = vec![u64::MAX; self.jobs.len()];
+        for step in steps.iter().filter(|step| step.phase == Phase::Verify) {
+            if let Some(open) = slot(step).and_then(|slot| opens.get_mut(slot)) {
+                *open = self.millis(step.end);
+            }
+        }
+        let drains = steps.iter().filter(|step| step.phase == Phase::Drain);
+        let stop = |step: &Step| {
+            let slot = slot(step)?;
+            Some(Stop {
+                node: self.jobs.get(slot)?.id,
+                close: self.millis(step.begin),
+                open: opens[slot],
+            })
+        };
+        drains.filter_map(stop).collect()
+    }
+
+    fn millis(&self, at: Moment) -> u64 {
+        super::measured::millis(at.since(self.start))
+    }
+
+    fn node(&self, node: u32) -> &Node {
+        &self.model.nodes[node as usize]
+    }
+
+    /// By whose pods they are.
+    fn waits(&self, moves: &Moves) -> Vec<WaitForRoom> {
+        let mut waits: BTreeMap<ObjectName, (WaitForRoom, u64)> = BTreeMap::new();
+        for homeless in &moves.homeless {
+            let object = self.land.object(homeless.pod);
+            let since = Duration::from_millis(homeless.since);
+            let node = &self.node(homeless.from).name;
+            let (wait, longest) = waits
+                .entry(object)
+                .or_insert_with_key(|object| (WaitForRoom::new(object.clone(), 0, node, since), 0));
+            wait.pods += 1;
+            *longest = (*longest).max(match homeless.until {
+                u64::MAX => u64::MAX,
+                until => until - homeless.since,
+            });
+        }
+        let mut waits: Vec<WaitForRoom> = waits
+            .into_values()
+            .map(|(mut wait, longest)| {
+                wait.longest = (longest < u64::MAX).then(|| Duration::from_millis(longest));
+                wait
+            })
+            .collect();
+        waits.sort_by(|a, b| b.pods.cmp(&a.pods).then_with(|| a.object.cmp(&b.object)));
+        waits.truncate(Relocation::SHOWN);
+        waits
+    }
+
+    fn destinations(&self, moves: &Moves) -> Vec<Destination> {
+        let mut destinations: Vec<Destination> = Vec::new();
+        let of_drain = moves.hops.chunk_by(|a, b| a.from == b.from);
+        for hops in of_drain {
+            let mut counts: BTreeMap<(u32, ObjectName), u32> = BTreeMap::new();
+            for hop in hops {
+                *counts
+                    .entry((hop.to, self.land.object(hop.pod)))
+                    .or_default() += 1;
+            }
+            let from = hops.first().map_or("", |hop| &self.node(hop.from).name);
+            let destination =
+                |((to, object), pods)| Destination::new(object, pods, from, &self.node(to).name);
+            destinations.extend(counts.into_iter().map(destination));
+        }
+        destinations
+    }
+
+    /// By the pool of the node that they have to leave.
+    fn of_homeless(&self, moves: &Moves) -> Vec<Finding> {
+        let mut pools: BTreeMap<&str, Vec<Homeless>> = BTreeMap::new();
+        let by_id: BTreeMap<u32, &str> = self.jobs.iter().map(|job| (job.id, job.pool)).collect();
+        for homeless in &moves.homeless {
+            if let Some(pool) = by_id.get(&homeless.from) {
+                pools.entry(pool).or_default().push(*homeless);
+            }
+        }
+        let found = pools.into_iter().map(|(pool, homeless)| {
+            let mut names: BTreeMap<ObjectName, u64> = BTreeMap::new();
+            for one in &homeless {
+                *names.entry(self.land.object(one.pod)).or_default() += 1;
+            }
+            let names = names.iter();
+            let names = names.map(|(object, pods)| format!("{object}: {pods}"));
+            let for_good = homeless.iter().filter(|one| one.until == u64::MAX).count();
+            let for_good = match for_good {
+                0 => "each finds some once another node is back".to_owned(),
+                pods => format!("{pods} of them find none at all"),
+            };
+            Finding::new(
+                HOMELESS,
+                Severity::Warning,
+                ObjectName::cluster("Pool", pool),
+                format!(
+                    "by their requests, pods are predicted to find no room when their nodes are \
+                     drained: {} ({}); {for_good}",
+                    homeless.len(),
+                    listed(names, NAMES_SHOWN),
+                ),
+                self.cure(pool, &homeless),
+            )
+        });
+        found.collect()
+    }
+
+    /// The cheapest: as many nodes of the largest shape of the pool as take
+    /// those that wait at the same time.
+    fn cure(&self, pool: &str, homeless: &[Homeless]) -> String {
+        let jobs = self.jobs.iter().filter(|job| job.pool == pool);
+        let largest = jobs.max_by_key(|job| {
+            let offered = &job.node.allocatable;
+            (
+                offered.cpu_milli,
+                offered.memory_bytes,
+                std::cmp::Reverse(&job.node.name),
+            )
+        });
+        let Some(largest) = largest else {
+            return "another node".to_owned();
+        };
+        let nodes = self.land.nodes_for(homeless, largest.id);
+        let offered = &largest.node.allocatable;
+        let shape = format!(
+            "{} ({:.1} CPU, {:.1} GiB)",
+            largest.node.name,
+            offered.cpu_milli as f64 / 1000.0,
+            offered.memory_bytes as f64 / f64::from(1 << 30),
+        );
+        match nodes {
+            None => format!(
+                "lower requests, or a larger node than {shape}, the largest of the pool, for these"
+            ),
+            Some(1) => format!("one more node like {shape}, or fewer nodes away at once"),
+            Some(nodes) => {
+                format!("{nodes} more nodes like {shape}, or fewer nodes away at once")
+            }
+        }
+    }
+}
+
+fn of_crowded(crowded: &[ObjectName]) -> Option<Finding> {
+    (!crowded.is_empty()).then(|| {
+        Finding::new(
+            CROWDED,
+            Severity::Info,
+            ObjectName::cluster("Policy", "respread"),
+            format!(
+                "workloads whose pods are predicted to end on one node, although they stand on \
+                 several: {} ({})",
+                crowded.len(),
+                listed(crowded, NAMES_SHOWN),
+            ),
+            "respread = true, or topologySpreadConstraints over kubernetes.io/hostname",
+        )
+    })
+}
