@@ -11,6 +11,7 @@ mod measured;
 mod order;
 #[path = "../support/mod.rs"]
 mod support;
+mod views;
 
 use std::time::Duration;
 
