@@ -75,6 +75,7 @@ mod manifest;
 mod member;
 mod part_file;
 mod protobuf;
+#[cfg(any(feature = "client", feature = "store"))]
 mod provider;
 mod read;
 mod restore;
@@ -109,6 +110,7 @@ pub use part_file::PartFile;
 pub use provider::ProvenBackup;
 #[cfg(feature = "store")]
 pub use provider::StoredBackup;
+#[cfg(any(feature = "client", feature = "store"))]
 pub use provider::{BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_PLAIN};
 pub use restore::{EtcdVersion, Membership, Restore, Restored};
 pub use retention::Retention;
