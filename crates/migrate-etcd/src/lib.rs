@@ -58,8 +58,8 @@
 //!   neither gRPC nor `protoc` is needed.
 //! * `seal`: encryption (age) and sets. `zstd`: compresses them first; its build needs a
 //!   C compiler.
-//! * `store`: where backups are kept, a folder or any `object_store`; `s3`: a bucket. It
-//!   brings no TLS: that is the program's choice of features.
+//! * `store`: where backups are kept, a folder or any `object_store`; `s3`: a bucket. The program
+//!   installs the provider of rustls that TLS shall use, before the bucket is built.
 //! * `tls`: connects over TLS (ring provider). Off by default so that a build
 //!   without it pulls no TLS; a member that is given TLS material
 //!   without the feature is refused, never contacted in the clear.
@@ -75,6 +75,7 @@ mod manifest;
 mod member;
 mod part_file;
 mod protobuf;
+#[cfg(any(feature = "client", feature = "store"))]
 mod provider;
 mod read;
 mod restore;
@@ -109,6 +110,7 @@ pub use part_file::PartFile;
 pub use provider::ProvenBackup;
 #[cfg(feature = "store")]
 pub use provider::StoredBackup;
+#[cfg(any(feature = "client", feature = "store"))]
 pub use provider::{BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_PLAIN};
 pub use restore::{EtcdVersion, Membership, Restore, Restored};
 pub use retention::Retention;
@@ -116,7 +118,8 @@ pub use retention::Retention;
 pub use seal::{KeyRing, Lock, Seal};
 #[cfg(feature = "seal")]
 pub use set::{
-    BackupSet, FileRecord, FolderNode, LiveKeys, NodeFiles, NodeKeys, NodeRecord, SetRecord,
+    BackupSet, FileRecord, FolderNode, LiveKeys, NodeFiles, NodeKeys, NodeRecord, ScriptNode,
+    SetRecord,
 };
 #[cfg(feature = "client")]
 pub use snapshot::SnapshotBackup;

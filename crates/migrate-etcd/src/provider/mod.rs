@@ -21,7 +21,7 @@ pub const BACKUP_NEEDS_KEY: &str = "KM-BACKUP-004";
 pub const BACKUP_LACKS_FILE: &str = "KM-BACKUP-005";
 
 fn finding(
-    code: &'static str,
+    code: &str,
     severity: Severity,
     file: &str,
     evidence: impl Into<String>,

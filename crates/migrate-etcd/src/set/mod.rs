@@ -5,6 +5,7 @@ mod collect;
 mod keys;
 mod named;
 mod node;
+mod script;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use keys::{LiveKeys, NodeKeys};
 pub use node::{FolderNode, NodeFiles};
+pub use script::ScriptNode;
 
 use crate::seal::KeyRing;
 use crate::{Error, PartFile, Seal};

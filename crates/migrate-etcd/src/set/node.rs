@@ -40,7 +40,7 @@ pub trait NodeFiles: Send + Sync {
 }
 
 /// Packages whose versions a restore has to match.
-const PACKAGES: [&str; 8] = [
+pub(super) const PACKAGES: [&str; 8] = [
     "containerd",
     "containerd.io",
     "cri-o",
