@@ -44,7 +44,7 @@ fn budgets_recover_and_a_cordoned_node_empties() {
         for pod in cluster.staying(0) {
             cluster.evict(pod, Ask::Plainly);
         }
-        match cluster.next() {
+        match cluster.step() {
             Some(Notice::Empty(0)) => is_empty = true,
             Some(_) => {}
             None => break,

@@ -20,7 +20,8 @@ fn main() {
         let set = std::env::var(name)
             .ok()
             .and_then(|value| value.parse().ok());
-        set.unwrap_or(if is_trial { default.min(1) } else { default })
+        let default = if is_trial { default.min(1) } else { default };
+        set.unwrap_or(default)
     };
     let first = number("QUALITY_FIRST", 1);
     let seeds = first..first + number("QUALITY_SMALL", 220);

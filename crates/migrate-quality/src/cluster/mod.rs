@@ -19,7 +19,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use migrate_core::{Node, Role};
+use migrate_core::Role;
 
 use crate::instance::Instance;
 pub use host::Host;
@@ -369,7 +369,7 @@ impl Cluster {
     }
 
     /// What happens next; `None` when nothing more does.
-    pub fn next(&mut self) -> Option<Notice> {
+    pub fn step(&mut self) -> Option<Notice> {
         loop {
             if let Some(notice) = self.notices.pop_front() {
                 return Some(notice);
@@ -468,11 +468,6 @@ impl Cluster {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Whether `node` is simulated: what there is of a control plane is not.
-pub fn is_simulated(node: &Node) -> bool {
-    node.role == Role::Worker
 }

@@ -130,11 +130,11 @@ impl Setting {
             nodes,
             pools: nodes.div_ceil(250),
             pods_per_node: 30,
-            largest_app: 400,
+            largest_app: if random.chance(0.5) { 400 } else { 40 },
             fill: if random.chance(0.5) { 0.8 } else { 0.5 },
             width: IntOrPercent::Percent(percents[random.below(percents.len())]),
             assumed: IntOrPercent::Percent(if random.chance(0.5) { 10 } else { 25 }),
-            longest_stop: 1800,
+            longest_stop: if random.chance(0.5) { 1800 } else { 30 },
             canary: random.chance(0.5),
             own_control_plane: true,
         }

@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn there_are_twenty_seven_shapes() {
         let all: BTreeSet<_> = (0..SHAPES)
-            .map(|number| shape(number))
+            .map(shape)
             .map(|shape| (shape.cpu_milli, shape.memory_bytes))
             .collect();
         assert_eq!(all.len(), 27);

@@ -64,7 +64,7 @@ pub fn run(tool: &Tool, instance: &Instance, guard: Guard, times: &[u64]) -> Out
         latest: 0,
     };
     engine.start();
-    while let Some(notice) = engine.cluster.next() {
+    while let Some(notice) = engine.cluster.step() {
         engine.told(notice);
         let is_over = engine.stages.iter().all(|stage| *stage == Stage::Done);
         if is_over || engine.cluster.now() > engine.latest + STANDSTILL {
@@ -138,7 +138,12 @@ impl Engine<'_> {
                 self.fill();
                 self.cluster.wake(self.tool.poll, Wake::Poll);
             }
-            Notice::Healthier(_) => {}
+            // Nothing else may be left to wake those that wait for it.
+            Notice::Healthier(_) => {
+                if self.tool.is_joint && self.tool.poll == 0 {
+                    self.fill();
+                }
+            }
         }
     }
 

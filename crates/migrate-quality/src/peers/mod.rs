@@ -10,8 +10,6 @@ mod engine;
 mod order;
 mod planned;
 
-use std::time::Duration;
-
 use migrate_core::{Phase, Policy, Role};
 use migrate_plan::TargetKind;
 
@@ -217,8 +215,8 @@ impl Tool {
     }
 
     /// As the cluster autoscaler removes nodes: greedily those whose pods the budgets
-    /// allow to leave together with those of all nodes in flight, a look every 10 s,
-    /// retries every 10 s.
+    /// allow to leave together with those of all nodes in flight (its drain parallelism
+    /// is 1), a look every 10 s, retries every 10 s.
     pub fn autoscaler(width: Width) -> Self {
         let tool = Self::new("cluster-autoscaler: joint budgets", Order::Listed, width);
         Self {
@@ -236,8 +234,8 @@ impl Tool {
     }
 
     /// What a plan could do whose drains held each budget for their own pods of it
-    /// alone: the plan's order and widths, canaries left out, a minute of verification
-    /// after each node. `is_joint`: a node waits in line rather than cordoned.
+    /// alone: the plan's order and widths, without canaries and verification.
+    /// `is_joint`: a node waits in line rather than cordoned.
     pub fn planned(is_joint: bool) -> Self {
         let name = match is_joint {
             true => "plan's order, holds by pod, joint (not built)",
@@ -247,7 +245,6 @@ impl Tool {
         Self {
             is_joint,
             retry: SECOND,
-            after_node: MINUTE,
             ..tool
         }
     }
@@ -265,7 +262,7 @@ impl Tool {
             Self::suc(or(Width::Total(2), u32::MAX)),
             Self::eks(or(Width::OfPool(1), 100)),
             Self::gke(or(Width::OfPool(20), 20)),
-            Self::autoscaler(or(Width::Total(10), u32::MAX)),
+            Self::autoscaler(or(Width::Total(1), u32::MAX)),
             Self::colours(Width::Policy(u32::MAX)),
         ]
     }
@@ -304,8 +301,4 @@ fn width_of(width: Width, policy: &Policy, pool: &str, size: usize) -> usize {
         Width::Policy(most) => policy.pools.width(pool, size_of_pool).min(most),
     };
     usize::try_from(nodes).unwrap_or(usize::MAX)
-}
-
-const fn millis(duration: Duration) -> u64 {
-    duration.as_millis() as u64
 }

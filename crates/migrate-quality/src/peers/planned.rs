@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use migrate_core::{Action, BudgetKey, Moment, Outcome as ActionOutcome, Phase, Target};
 use migrate_plan::{ActionResult, Command, Error, Input, Rollout};
 
-use super::{Outcome, millis};
-use crate::cluster::{Ask, Cluster, Guard, Notice, Wake};
+use super::Outcome;
+use crate::cluster::{Ask, Cluster, Guard, Notice, Wake, millis};
 use crate::instance::Instance;
 
 /// How pods are kept off nodes that are still to be changed.
@@ -81,7 +81,7 @@ pub fn run_planned(
         }
     }
     run.tell(&Input::Started);
-    while let Some(notice) = run.cluster.next() {
+    while let Some(notice) = run.cluster.step() {
         run.told(notice);
         if run.rollout.is_finished() {
             break;
@@ -122,7 +122,8 @@ impl Run<'_> {
         self.running.insert(host, action);
         match phase {
             Phase::Drain => {
-                self.first.get_or_insert(self.cluster.now());
+                let now = self.cluster.now();
+                self.first.get_or_insert(now);
                 self.cluster.cordon(host);
                 let patience = millis(self.instance.policy.deadlines.drain);
                 self.cluster.wake(patience, Wake::Timeout(host));
