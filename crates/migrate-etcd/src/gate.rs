@@ -132,6 +132,8 @@ mod tests {
 
     use super::*;
 
+    type Change = fn(&mut Manifest);
+
     fn manifest(folder: &Path) -> Manifest {
         let path = folder.join("a.tar.age");
         std::fs::write(&path, "a").unwrap();
@@ -152,7 +154,7 @@ mod tests {
         let now = at("2026-11-29T02:15:00Z");
         assert_eq!(gate.check(std::slice::from_ref(&good), now).unwrap(), &good);
 
-        let changes: [(&str, fn(&mut Manifest)); 6] = [
+        let changes: [(&str, Change); 6] = [
             ("of cluster d", |m| m.cluster = Some("d".to_owned())),
             ("of cluster none", |m| m.cluster = None),
             ("1.35.0", |m| m.kubernetes = Some("1.35.0".to_owned())),

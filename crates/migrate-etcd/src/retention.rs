@@ -67,7 +67,7 @@ impl Retention {
         kept.extend(order.iter().take(self.last.max(1)));
         let proven = |at: &&usize| of(at).is_some_and(|(_, proof)| proof >= BackupProof::Proven);
         kept.extend(order.iter().find(proven));
-        let periods: [(usize, fn(Timestamp) -> i64); 4] = [
+        let periods: [(usize, Period); 4] = [
             (self.hourly, |taken| taken.as_second().div_euclid(3600)),
             (self.daily, day),
             // The epoch was a Thursday.
@@ -86,6 +86,9 @@ impl Retention {
         (0..backups.len()).map(|at| kept.contains(&at)).collect()
     }
 }
+
+/// The number of the period that a time is in.
+type Period = fn(Timestamp) -> i64;
 
 fn day(taken: Timestamp) -> i64 {
     taken.as_second().div_euclid(86_400)
@@ -190,7 +193,7 @@ mod tests {
             // Again: the same.
             prop_assert!(retention.keep(&kept).iter().all(|keep| *keep));
             // In any order: the same.
-            let mut turned = all.clone();
+            let mut turned = all;
             turned.reverse();
             let keep = retention.keep(&turned);
             let mut again: Vec<_> = turned.iter().zip(&keep).filter(|(_, keep)| **keep)

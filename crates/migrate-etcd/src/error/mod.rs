@@ -199,7 +199,7 @@ pub enum Error {
         node: String,
         /// Cause.
         #[source]
-        source: migrate_core::StepError,
+        source: Box<migrate_core::StepError>,
     },
     /// The snapshot has no checksum at its end.
     #[error(

@@ -148,11 +148,11 @@ fn one_of_each() -> Vec<Error> {
         Error::store("memory: a.db", "is away"),
         Error::Node {
             node: "cp-1".to_owned(),
-            source: StepError::new(
+            source: Box::new(StepError::new(
                 StepErrorKind::Unavailable,
                 migrate_core::ObjectName::cluster("Shell", "ssh"),
                 "is away",
-            ),
+            )),
         },
         Error::OtherKeys {
             node: "cp-1".to_owned(),

@@ -161,7 +161,7 @@ impl Manifest {
         let text = serde_json::to_vec_pretty(&signed).map_err(malformed)?;
         let mut file = PartFile::replace(folder, &format!("{}{SUFFIX}", self.file)).await?;
         file.write(&text).await?;
-        Ok(file.commit().await?)
+        file.commit().await
     }
 
     /// Reads the manifest of `backup`, which one of the `trusted` keys must have

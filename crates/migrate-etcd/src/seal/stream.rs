@@ -120,14 +120,15 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
+/// The beginning, which was looked at, and the rest.
+type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, StreamReader<R>>;
+
 /// Gives what was encrypted. What it has given counts only once its end was
 /// reached without an error: only then nothing was cut off.
 pub(crate) enum Opened<R: Read> {
-    Plain(io::Chain<io::Cursor<Vec<u8>>, StreamReader<R>>),
+    Plain(Whole<R>),
     #[cfg(feature = "zstd")]
-    Compressed(
-        Box<zstd::Decoder<'static, io::BufReader<io::Chain<io::Cursor<Vec<u8>>, StreamReader<R>>>>>,
-    ),
+    Compressed(Box<zstd::Decoder<'static, io::BufReader<Whole<R>>>>),
 }
 
 impl<R: Read> Opened<R> {

@@ -25,7 +25,7 @@ pub(super) struct Collected {
 pub(super) async fn collect(node: &dyn NodeFiles) -> Result<Collected, Error> {
     let failed = |source| Error::Node {
         node: node.node().to_owned(),
-        source,
+        source: Box::new(source),
     };
     let listed = node.list(KUBERNETES).await.map_err(failed)?;
     let listed = listed.iter().filter_map(|path| tidy(path));

@@ -219,6 +219,6 @@ fn unnamed(node: &str) -> Error {
     let object = ObjectName::cluster("Node", node);
     Error::Node {
         node: node.to_owned(),
-        source: StepError::new(StepErrorKind::Invalid, object, message),
+        source: Box::new(StepError::new(StepErrorKind::Invalid, object, message)),
     }
 }
