@@ -12,6 +12,8 @@ use migrate_etcd::{
 };
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+/// Nodes whose files go into a set, and the keys that these have to have.
+pub(crate) type NodesAndKeys = (Vec<Arc<dyn NodeFiles>>, LiveKeys);
 
 /// Backups of etcd: taken, looked into, proven, kept, found again, and restored.
 #[derive(Parser)]
@@ -175,7 +177,7 @@ impl Backup {
     }
 
     /// The nodes and the keys that they have to have.
-    pub(crate) fn nodes(&self) -> Outcome<Option<(Vec<Arc<dyn NodeFiles>>, LiveKeys)>> {
+    pub(crate) fn nodes(&self) -> Outcome<Option<NodesAndKeys>> {
         let (Some(ca), Some(jwks)) = (&self.live_ca, &self.live_jwks) else {
             return Ok(None);
         };
