@@ -55,7 +55,7 @@ struct Seen {
     report: Report,
     tallies: TrafficReport,
     /// How often versions were looked at from outside, once a second.
-    looks: usize,
+    looks: u64,
     broken_skew: Vec<String>,
 }
 
@@ -66,11 +66,7 @@ impl Seen {
         assert_eq!(self.report.cordons, Vec::<String>::new());
         assert_eq!(self.broken_skew, Vec::<String>::new());
         let took = self.report.duration.actual;
-        assert!(
-            self.looks as u64 > took.as_secs() / 2,
-            "{} looks",
-            self.looks
-        );
+        assert!(self.looks > took.as_secs() / 2, "{} looks", self.looks);
         for (name, tally) in &self.tallies {
             assert!(tally.requests > 500, "{name}: {tally}");
             if name.starts_with("guarded") || name.starts_with("unguarded") {
