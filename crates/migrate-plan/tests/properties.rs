@@ -212,7 +212,10 @@ proptest! {
 
     /// Waves keep the rules that the schedule keeps, and have all of it.
     #[test]
-    fn waves_keep_the_rules_of_the_plan(scenario in scenario()) {
+    fn waves_keep_the_rules_of_the_plan(mut scenario in scenario()) {
+        // Of these they know nothing.
+        scenario.ramp.clear();
+        (scenario.one_zone, scenario.reserve, scenario.pace) = (false, 0, 0);
         let world = World::new(scenario);
         let waves = Waves::new(&world.plan, &world.model, &world.policy);
         let cut = support::linted(waves.as_plan(&world.plan), &world.model, &world.policy);

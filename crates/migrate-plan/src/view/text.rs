@@ -22,7 +22,7 @@ pub(super) fn spoken(duration: Duration) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 if minutes < 120 => format!("{minutes} min"),
-        0..=172_799 if hours < 48 => format!("{} h {} min", minutes / 60, minutes % 60),
+        0..=172_799 if minutes < 2_880 => format!("{} h {} min", minutes / 60, minutes % 60),
         _ => format!("{} d {} h", hours / 24, hours % 24),
     }
 }

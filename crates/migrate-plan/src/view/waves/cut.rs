@@ -172,7 +172,9 @@ impl<'w> World<'w> {
         policy: &'w Policy,
         begun: &[&Row<'_>],
     ) -> Self {
+        // The runner's node goes when all of these have gone.
         let slots = begun.iter().filter_map(|row| row.slot);
+        let slots = slots.filter(|slot| !slot.hosts_runner);
         let begun: BTreeSet<&str> = slots.map(|slot| slot.node.as_str()).collect();
         let mut lost: BTreeMap<&str, u32> = BTreeMap::new();
         let mut was_away = BTreeSet::new();
