@@ -109,13 +109,7 @@ impl Judge {
             let zones: BTreeSet<_> = in_work.iter().map(|name| zone(name)).collect();
             assert_eq!(zones.len(), 1, "{node}: {in_work:?} are in work");
         }
-        // Which nodes a stage has counted is known here only where none vanishes, is made
-        // anew or put off.
-        let of = &world.scenario;
-        let is_known = [of.noise, of.replace, of.defer, of.lose]
-            .iter()
-            .all(|share| *share == 0);
-        if is_known && (!has_canary(world, pool) || self.verified_pools.contains(pool)) {
+        if !has_canary(world, pool) || self.verified_pools.contains(pool) {
             let verified = self
                 .verified
                 .iter()
