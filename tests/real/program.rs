@@ -9,6 +9,7 @@ use std::time::Duration;
 use migrate_executor::{Entry, Record};
 use migrate_plan::Input;
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
 /// No run here takes longer.
@@ -116,13 +117,32 @@ pub(crate) async fn finish(command: &mut Command) -> Ended {
 }
 
 /// Waits for the end of a run that may take as long as this.
+///
+/// # Panics
+/// With what it has said so far, if it takes longer.
 pub(crate) async fn finish_within(command: &mut Command, patience: Duration) -> Ended {
-    let output = tokio::time::timeout(patience, command.output());
-    let output = output.await.expect("the program to end").unwrap();
-    Ended {
-        status: output.status,
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let pipes = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let ended = async {
+        let (mut from_out, mut from_err) = pipes;
+        let read = tokio::try_join!(
+            from_out.read_to_end(&mut out),
+            from_err.read_to_end(&mut err)
+        );
+        read.unwrap();
+        child.wait().await.unwrap()
+    };
+    let status = tokio::time::timeout(patience, ended).await;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&out), text(&err));
+    match status {
+        Ok(status) => Ended { status, out, err },
+        Err(_) => panic!("the program does not end within {patience:?}:\n{out}\n{err}"),
     }
 }
 
