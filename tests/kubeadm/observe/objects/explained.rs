@@ -73,7 +73,12 @@ const EXPLAINED: &[Explained] = &[
         "EndpointSlice",
         "",
         Any,
-        &[Field("/endpoints"), Field(TRIGGER)],
+        // An API server takes itself out and comes back: two writes, nothing else.
+        &[
+            Field("/endpoints"),
+            Field(TRIGGER),
+            Field("/metadata/generation"),
+        ],
         "pods have moved",
     ),
     explained(

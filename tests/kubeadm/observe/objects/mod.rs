@@ -216,6 +216,22 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_comes_and_goes_and_its_slice_stays_what_it_was() {
+        let slice = |address: &str, generation: u64, port: u16| {
+            let object = json!({
+                "metadata": {"generation": generation},
+                "endpoints": [{"addresses": [address]}], "ports": [{"port": port}],
+            });
+            one("EndpointSlice", "web-1", object)
+        };
+        let before = slice("10.0.0.1", 1, 80);
+        assert!(unexplained(&before, &slice("10.0.0.2", 2, 80)).is_empty());
+        assert!(unexplained(&before, &slice("10.0.0.1", 3, 80)).is_empty());
+        assert_eq!(unexplained(&before, &slice("10.0.0.1", 2, 81)).len(), 1);
+        assert_eq!(unexplained(&before, &Objects::new()).len(), 1);
+    }
+
+    #[test]
     fn roles_of_the_server_may_grow_and_nothing_else() {
         let role = |rules: &[&str]| json!({"rules": rules, "metadata": {"labels": {"a": "b"}}});
         let before = one("ClusterRole", "system:node", role(&["get", "list"]));
