@@ -15,7 +15,7 @@ use crate::observe::{moves, objects};
 use crate::real::cluster::key;
 use crate::real::observer::{Change, show};
 use crate::run::{Way, upgrade};
-use crate::shop::{self, WORKLOADS, app};
+use crate::shop::{self, WORKLOADS, app, ledger};
 use crate::{TARGET, canary, figure, job, watched};
 
 /// The bar of the whole test, starting the cluster included.
@@ -32,12 +32,12 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     job::namespace(&client, canary::NAMESPACE, "restricted").await;
     let uids_before = uids(&client).await;
     let work = async {
-        let before = objects::all(&client).await;
+        let before = (objects::all(&client).await, ledger::read(&cluster).await);
         let report = upgrade(&cluster, one_by_job(&cluster)).await;
         (before, report, objects::all(&client).await)
     };
     let seen = watched::watch("kubeadm", &cluster, &shop, PATIENCE, work).await;
-    let (before, report, after) = seen.result;
+    let ((before, written), report, after) = seen.result;
     println!("{report}");
     print_phases(&report);
     figure(
@@ -53,6 +53,8 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     is_at_the_target(&cluster).await;
     let unexplained = objects::unexplained(&before, &after);
     assert_eq!(unexplained, Vec::<String>::new());
+    let away = ledger::broken(&written, &ledger::read(&cluster).await).unwrap();
+    figure("kubeadm.ledger.away", away, "s");
 
     seen.tallies.assert_unfailing(&shop);
     let uids_after = uids(&client).await;

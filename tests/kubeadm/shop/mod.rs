@@ -1,6 +1,7 @@
 //! What runs on the cluster while something is done to it: the workloads as
 //! data.
 
+pub(crate) mod ledger;
 mod objects;
 
 use std::time::Duration;
@@ -35,8 +36,8 @@ pub(crate) struct Workload {
 pub(crate) enum Kind {
     /// A Deployment that spreads its replicas over nodes where it can.
     Deployment { replicas: u32 },
-    /// A StatefulSet of one replica whose volume is on the last worker: it is
-    /// down while that node is away, which the policy accepts.
+    /// A StatefulSet of one replica whose volume is on the last worker, and to
+    /// which it writes a line a second: it is down while that node is away, which the policy accepts.
     Pinned,
     /// A Job that does not end before the upgrade does.
     LongJob,

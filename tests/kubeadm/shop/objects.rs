@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::ledger::LINES;
 use super::{Kind, PORT, Workload};
 
 /// Where the local volume lies on its node.
@@ -83,7 +84,11 @@ fn deployment(workload: &Workload, replicas: u32) -> Value {
 
 fn stateful_set(workload: &Workload) -> Value {
     let mut pod = server(workload);
-    pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    let mut recorder = container(&["record", &format!("/data/{LINES}")]);
+    recorder["name"] = json!("recorder");
+    recorder["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    let server = pod["spec"]["containers"][0].take();
+    pod["spec"]["containers"] = json!([server, recorder]);
     json!({
         "apiVersion": "apps/v1", "kind": "StatefulSet",
         "metadata": metadata(workload),
