@@ -118,7 +118,7 @@ const PROGRAMS: &[(&str, &str)] = &[
         r#"version=v$(cut -d - -f 1 "$w/installed/kubeadm")
         case $1 in
             version) echo "$version"; exit ;;
-            certs) exit 1 ;;
+            certs) cat "$w/certificates" 2> /dev/null; exit ;;
             config)
                 grep -q 'kubernetesVersion: v1.37.2' "$5" || exit 1
                 for image in kube-apiserver:v1.37.2 kube-proxy:v1.37.2 etcd:3.7 coredns:v9; do
@@ -132,6 +132,7 @@ const PROGRAMS: &[(&str, &str)] = &[
                 mkdir -p "$w/root/etc/kubernetes/tmp/kubeadm-$kind-$(< "$w/kubeadm-backs-up")"
             done
         fi
+        if [ -e "$w/certificates-renewed" ]; then cp "$w/certificates-renewed" "$w/certificates"; fi
         if [ -e "$w/kubeadm-uploads" ]; then echo "$version" > "$w/cluster-version"; fi
         if [ -e "$w/kubeadm-loses" ]; then
             mkdir -p "$w/root/etc/kubernetes/tmp/kubeadm-backup-manifests-9"
