@@ -277,8 +277,8 @@ impl Kubeadm {
             let programs = options.programs();
             format!("{FILES}\n{COMMON}\n{PACKAGES}\n{SAVED}\n{record}\n{last}\n{programs}")
         };
-        let on_member = format!("{}\n{CONTROL_PLANE}", etcd::SCRIPT);
-        let on_node = format!("{}\n{MEMBER}\n{NODE}", etcd::SCRIPT);
+        let on_member = format!("{}\n{CONTROL_PLANE}", etcd::script());
+        let on_node = format!("{}\n{MEMBER}\n{NODE}", etcd::script());
         let seconds = |duration: Duration| duration.as_secs().to_string();
         let ignored = options.ignored.join(",");
         let skipped = options.skipped.join(",");

@@ -209,11 +209,17 @@ const PROGRAMS: &[(&str, &str)] = &[
         "etcdctl",
         r#"case "$*" in
             *'endpoint health'*) cat "$w/etcd-is-ill" 2> /dev/null && exit 1 ;;
-            *=fields*--cluster*) cat "$w/etcd-fields" 2> /dev/null ;;
-            *=fields*) head -n 2 "$w/etcd-fields" 2> /dev/null ;;
-            *'member list'*) cat "$w/etcd-says/members" ;;
+            # Of those endpoints that are asked.
+            *=fields*)
+                awk -v RS= -v asked=",${1#*=}," '
+                    match($0, /"Endpoint" : "[^"]*"/) {
+                        if (index(asked, "," substr($0, RSTART + 14, RLENGTH - 15) ",")) print $0 "\n"
+                    }' "$w/etcd-fields" ;;
+            *=json*'member list'*) cat "$w/etcd-says/members" ;;
+            *'member list'*) cat "$w/etcd-members" ;;
             *'endpoint status'*) cat "$w/etcd-says/statuses" ;;
             *=json*'alarm list'*) cat "$w/etcd-says/alarms" ;;
+            *'alarm list'*) cat "$w/etcd-alarms" 2> /dev/null ;;
             *move-leader*)
                 echo "$*" >> "$w/etcd-moves"
                 if [ -e "$w/etcd-says-then" ]; then cp "$w"/etcd-says-then/* "$w/etcd-says/"; fi ;;
