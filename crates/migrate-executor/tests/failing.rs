@@ -73,6 +73,35 @@ async fn what_verifications_note_is_in_the_report_once_and_as_it_was_last() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_driver_finds_is_in_the_report_once() {
+    let case = Case::new();
+    let object = ObjectName::cluster("Node", "red-2");
+    let evidence = "kubeadm renewed apiserver";
+    let note = Finding::new(
+        "KM-KUBEADM-034",
+        Severity::Info,
+        object,
+        evidence,
+        "nothing",
+    );
+    case.world.lock().faults.finds = vec![note.clone()];
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    while !executor.report().findings.contains(&note) {
+        let step = executor.step().await.unwrap();
+        assert!(!matches!(step, StepOutcome::Done(_)), "{step:?}");
+    }
+    // The successor asks the driver again.
+    drop(executor);
+    let report = case.run().await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    let found = report.findings.iter().filter(|it| **it == note);
+    assert_eq!(found.count(), 1, "{report}");
+    assert!(report.to_string().contains(evidence), "{report}");
+    let page = ReportPage::new(&report).to_string();
+    assert!(page.contains(evidence), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hook_that_lies_is_caught_by_the_verification() {
     let mut case = Case::new();
     case.policy.deadlines.verify = secs(30);

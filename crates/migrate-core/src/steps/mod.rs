@@ -95,7 +95,9 @@ pub trait BackUpData: Send + Sync {
 /// `begin` is idempotent by action id and returns soon: the work goes on
 /// without the caller. `probe` looks at the target itself, not at the memory
 /// of this process, so that it answers after a crash too. An older epoch than
-/// the one stored on the target is refused.
+/// the one stored on the target is refused. What `probe` emits as
+/// [`EventKind::Found`](crate::EventKind::Found) the run writes down and reports: of
+/// one code and object the newest, once. It may be emitted each time.
 ///
 /// # Errors
 /// They are about the call, not about the upgrade: one that ended badly is

@@ -318,7 +318,7 @@ impl Executor {
     }
 
     /// Makes what is new of `notes` a record.
-    fn noted(&mut self, mut notes: Vec<Finding>) {
+    pub(super) fn noted(&mut self, mut notes: Vec<Finding>) {
         notes.retain(|note| !self.state.is_noted(note));
         if !notes.is_empty() {
             self.announce(&notes);

@@ -1,14 +1,15 @@
 //! Work under way: futures that the executor polls, and what they end with.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use migrate_core::steps::{BackupReport, Baseline, DrainEvents, VerifyScope};
 use migrate_core::{
-    Action, ActionId, ActionStatus, Finding, Migration, ObjectName, Outcome, Phase, StepContext,
-    StepError, StepErrorKind, StepInput, Target, UpgradeAddons, UpgradeComponents,
+    Action, ActionId, ActionStatus, Event, EventKind, Finding, Migration, ObjectName, Outcome,
+    Phase, StepContext, StepError, StepErrorKind, StepInput, Target, UpgradeAddons,
+    UpgradeComponents,
 };
 use migrate_kube::{Claim, RunMark};
 use migrate_plan::{ActionResult, Input};
@@ -36,7 +37,8 @@ pub(super) enum Ended {
     /// For the gate.
     Anchor(Result<AnchorState, StepError>),
     Begun(ActionId, Result<(), StepError>),
-    Probed(ActionId, Result<ActionStatus, StepError>),
+    /// And what the driver has found meanwhile.
+    Probed(ActionId, Result<ActionStatus, StepError>, Vec<Finding>),
     /// What is there under the name of a node that is to be upgraded, and the
     /// anchor after that.
     Looked(ActionId, Result<(Input, AnchorState), StepError>),
@@ -160,8 +162,10 @@ impl Workshop {
     }
 
     pub(super) fn probe(&self, action: Action, within: Duration) -> Job {
-        let shop = self.clone();
+        let mut shop = self.clone();
         Box::pin(async move {
+            let notes = Arc::default();
+            shop.cx = keeping_findings(&shop.cx, &notes);
             let probed = async {
                 if action.phase == Phase::Verify {
                     let verified = shop.addons(&action)?.verify(&shop.cx, &action).await;
@@ -170,7 +174,8 @@ impl Workshop {
                 shop.driver(&action)?.probe(&shop.cx, &action).await
             };
             let result = limited(within, action_name(&action), probed).await;
-            Ended::Probed(action.id, result)
+            let notes = std::mem::take(&mut *locked(&notes));
+            Ended::Probed(action.id, result, notes)
         })
     }
 
@@ -258,6 +263,21 @@ impl Workshop {
     ) -> Result<T, StepError> {
         limited(self.answer, api(), question).await
     }
+}
+
+/// `cx`, but findings are kept in `notes`, for the journal and the report: the run
+/// announces them once they are its own.
+fn keeping_findings(cx: &StepContext, notes: &Arc<Mutex<Vec<Finding>>>) -> StepContext {
+    let (events, notes) = (Arc::clone(&cx.events), Arc::clone(notes));
+    cx.clone()
+        .with_events(Arc::new(move |event: &Event| match &event.kind {
+            EventKind::Found { finding } => locked(&notes).push(finding.clone()),
+            _ => events.emit(event),
+        }))
+}
+
+fn locked(notes: &Mutex<Vec<Finding>>) -> MutexGuard<'_, Vec<Finding>> {
+    notes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn api() -> ObjectName {

@@ -405,7 +405,8 @@ impl Executor {
                 let ended = self.upgrades.begun(&id, result, now, &self.pace);
                 self.action_ended(id, ended);
             }
-            Ended::Probed(id, result) => {
+            Ended::Probed(id, result, notes) => {
+                self.noted(notes);
                 if result.is_ok() {
                     self.looks.seen(&id);
                 }

@@ -105,7 +105,7 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         during: Option<String>,
     },
-    /// A verification passed with something to tell.
+    /// A verification passed, or an upgrade went on, with something to tell.
     Noted {
         /// What a person may want to know.
         findings: Vec<Finding>,

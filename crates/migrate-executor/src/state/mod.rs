@@ -278,7 +278,7 @@ impl RunState {
         prepared.chain(backups).chain(&self.noted)
     }
 
-    /// Whether a verification has noted this already.
+    /// Whether this was noted already.
     pub(crate) fn is_noted(&self, note: &Finding) -> bool {
         self.noted.contains(note)
     }

@@ -116,6 +116,8 @@ pub(crate) struct Faults {
     pub(crate) blind: bool,
     /// A verification that passes notes it.
     pub(crate) noted: Vec<Finding>,
+    /// Whoever asks how an upgrade stands is told it too.
+    pub(crate) finds: Vec<Finding>,
 }
 
 /// A node, or a control-plane member.

@@ -83,6 +83,12 @@ kubeadm_options() {
     if [ -n "$patches" ]; then options+=("--patches=$patches"); fi
 }
 
+# certificates: when those of this control plane end, as kubeadm tells it, on one
+# line; empty if it does not tell. Nothing in it is secret.
+certificates() {
+    timeout 30 kubeadm certs check-expiration -o json 2> /dev/null | tr -d '\n' || true
+}
+
 # manifest_flag MANIFEST NAME: the first value of one of its flags.
 manifest_flag() {
     sed -n "/^ *- --$2=/{s/^ *- --$2=//;s/,.*//;p;q}" "$1"

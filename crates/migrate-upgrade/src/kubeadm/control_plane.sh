@@ -18,6 +18,7 @@ control_plane() {
     choose "$kubernetes" "$target" "$node" "$mark" "$patience"
     # Packages may have taken minutes. What was begun has to be brought to its end.
     if [ ! -e "$mark" ]; then etcd_may_rest "$root"; fi
+    note_certificates before
     echo "kube-migrate: kubeadm upgrade $mode"
     put "$mark" "$mode $target"
     kubeadm_options "$mode" "$ignored" "$skipped" "$patches"
@@ -26,8 +27,17 @@ control_plane() {
         node) kubeadm upgrade node "${options[@]}" ;;
     esac || die "$KUBEADM" "kubeadm upgrade $mode exited with $?"
     record_backups "$kubernetes"
+    note_certificates after
     rm -f "$mark"
     sync "${mark%/*}"
+}
+
+# note_certificates WHEN: what the driver compares once the step has ended well. An
+# attempt that failed may have renewed some: what was before it stays.
+note_certificates() {
+    local file=$KUBE_MIGRATE_ACTION/certificates-$1
+    if [ "$1" = before ] && [ -e "$file" ]; then return; fi
+    put "$file" "$(certificates)"
 }
 
 # What was stopped between two moves of kubeadm left a component without any

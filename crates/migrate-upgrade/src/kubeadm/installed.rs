@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use migrate_core::KubeVersion;
 
+use super::certificates::Renewals;
 use crate::Error;
 
 /// The components whose images carry the version of Kubernetes.
@@ -22,6 +23,8 @@ pub(super) struct Installed {
     manifests: BTreeMap<String, String>,
     /// Components whose manifest was lost, with the backup that is there.
     lost: BTreeMap<String, Option<String>>,
+    /// What the step of a member has noted of certificates.
+    pub(super) renewals: Renewals,
 }
 
 impl Installed {
@@ -29,6 +32,13 @@ impl Installed {
     pub(super) fn read(text: &str) -> Self {
         let mut read = Self::default();
         for line in text.lines() {
+            if let Some((when, json)) = line
+                .strip_prefix("certificates-")
+                .and_then(|rest| rest.split_once(' '))
+            {
+                read.renewals.read(when, json);
+                continue;
+            }
             let words: Vec<&str> = line.split(' ').collect();
             match words.as_slice() {
                 ["kubelet", version] => read.kubelet = (*version).to_owned(),

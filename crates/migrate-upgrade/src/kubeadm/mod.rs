@@ -2,6 +2,7 @@
 
 mod backups;
 mod binaries;
+mod certificates;
 mod etcd;
 mod image_pull;
 mod installed;
@@ -18,7 +19,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use migrate_core::{
-    Action, ActionStatus, KubeVersion, Phase, StepContext, StepError, Target, UpgradeComponents,
+    Action, ActionStatus, EventKind, Finding, KubeVersion, Phase, StepContext, StepError, Target,
+    UpgradeComponents,
 };
 
 pub use backups::Cleaned;
@@ -75,8 +77,9 @@ const LOOK: &str = include_str!("look.sh");
 /// * What a step prints is told while it runs, as [`EventKind::Said`] with each
 ///   `probe`: 20 lines of 200 characters at most, without what looks like a
 ///   secret (tokens, keys, passwords). The log on the node has all of it.
+/// * A member that has been upgraded tells which certificates were renewed and which
+///   were not, with their ends, as [`EventKind::Found`] of information.
 ///
-/// [`EventKind::Said`]: migrate_core::EventKind::Said
 ///
 /// # Errors
 /// Those of [`NodeShell`], [`Error::StaleEpoch`], [`Error::NodeBusy`],
@@ -274,8 +277,8 @@ impl Kubeadm {
             let programs = options.programs();
             format!("{FILES}\n{COMMON}\n{PACKAGES}\n{SAVED}\n{record}\n{last}\n{programs}")
         };
-        let on_member = format!("{}\n{CONTROL_PLANE}", etcd::SCRIPT);
-        let on_node = format!("{}\n{MEMBER}\n{NODE}", etcd::SCRIPT);
+        let on_member = format!("{}\n{CONTROL_PLANE}", etcd::script());
+        let on_node = format!("{}\n{MEMBER}\n{NODE}", etcd::script());
         let seconds = |duration: Duration| duration.as_secs().to_string();
         let ignored = options.ignored.join(",");
         let skipped = options.skipped.join(",");
@@ -315,10 +318,15 @@ impl Kubeadm {
         })
     }
 
-    /// What is on a node now.
-    async fn look(&self, node: &str) -> Result<Installed, Error> {
-        let script = Script::new(format!("{COMMON}\n{LOOK}\nlook \"$@\"\n"))
-            .args([&self.layout.root, &self.layout.state]);
+    /// What is on the node of `action` now.
+    async fn look(&self, run: &str, action: &Action) -> Result<Installed, Error> {
+        let node = action.target.name();
+        let folder = self.steps.folder(run, &action.id);
+        let script = Script::new(format!("{COMMON}\n{LOOK}\nlook \"$@\"\n")).args([
+            &self.layout.root,
+            &self.layout.state,
+            &folder,
+        ]);
         let output = self.shell.run(node, &script, self.options.answer).await?;
         if output.code == 0 {
             Ok(Installed::read(&output.stdout))
@@ -330,29 +338,35 @@ impl Kubeadm {
         }
     }
 
-    /// Where `action` stands, with what its node knows of it and what is new in
-    /// its log since `heard`.
+    /// Where `action` stands, with what its node knows of it, what is new in its log
+    /// since `heard`, and what is to be told once it has ended well.
     async fn status(
         &self,
         run: &str,
         action: &Action,
         heard: Heard,
-    ) -> Result<(Seen, ActionStatus, News), Error> {
+    ) -> Result<(Seen, ActionStatus, News, Vec<Finding>), Error> {
         let node = action.target.name();
         let (seen, news) = self.steps.look(node, run, &action.id, heard).await?;
+        let mut notes = Vec::new();
         let status = match &seen {
             Seen::Absent => ActionStatus::Absent,
             Seen::Running { .. } => ActionStatus::Running,
             Seen::Ended { code, log, .. } => {
-                judge::ended(action, *code, log, &self.look(node).await?)
+                let now = self.look(run, action).await?;
+                let status = judge::ended(action, *code, log, &now);
+                if matches!(status, ActionStatus::Succeeded(_)) {
+                    notes = now.renewals.findings(node);
+                }
+                status
             }
             Seen::Lost { rebooted, log, .. } => {
                 // Whatever cannot be told now, the next attempt finds.
-                let now = self.look(node).await.unwrap_or_default();
+                let now = self.look(run, action).await.unwrap_or_default();
                 judge::lost(action, *rebooted, log, &now)
             }
         };
-        Ok((seen, status, news))
+        Ok((seen, status, news, notes))
     }
 }
 
@@ -368,7 +382,7 @@ impl UpgradeComponents for Kubeadm {
         }
         let step = self.step(action)?;
         let heard = Heard::default();
-        let (seen, status, _) = self.status(&cx.fence.run, action, heard).await?;
+        let (seen, status, ..) = self.status(&cx.fence.run, action, heard).await?;
         let runs = matches!(seen, Seen::Running { .. });
         let attempt = match (seen, status) {
             (_, ActionStatus::Succeeded(_)) => return Ok(()),
@@ -392,10 +406,14 @@ impl UpgradeComponents for Kubeadm {
 
     async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
         let heard = self.told.of(&cx.fence.run, &action.id);
-        let (_, status, news) = self.status(&cx.fence.run, action, heard).await?;
+        let (_, status, news, notes) = self.status(&cx.fence.run, action, heard).await?;
         let node = action.target.name();
         self.told.tell(cx, node, &action.id, news);
-        Ok(self.put_back(node, &cx.fence, status).await?)
+        let status = self.put_back(node, &cx.fence, status).await?;
+        for finding in notes {
+            cx.emit(EventKind::Found { finding });
+        }
+        Ok(status)
     }
 }
 

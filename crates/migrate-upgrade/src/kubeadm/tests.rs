@@ -13,6 +13,7 @@ mod binaries;
 mod lists;
 mod options;
 mod programs;
+mod renewals;
 mod room;
 mod surveyed;
 mod told;
@@ -102,7 +103,26 @@ impl Node {
         );
         self.write("etcd-container", "abc\n");
         self.says("etcd-says", said);
+        self.etcd_of(&[(1, 2, 7), (2, 2, 7), (3, 2, 7)]);
         self
+    }
+
+    /// What the step itself hears of etcd: each voting member, whom it follows and
+    /// what it has applied. The first one is of this node.
+    pub(super) fn etcd_of(&self, members: &[(u64, u64, u64)]) {
+        let (mut list, mut fields) = (String::new(), String::new());
+        for (at, (id, leader, applied)) in members.iter().enumerate() {
+            let address = format!("https://10.0.0.{}:2379", at + 1);
+            list.push_str(&format!(
+                "{id:x}, started, m, https://peer, {address}, false\n"
+            ));
+            fields.push_str(&format!(
+                "\"MemberID\" : {id}\n\"Leader\" : {leader}\n\"IsLearner\" : false\n\
+                 \"RaftAppliedIndex\" : {applied}\n\"Endpoint\" : \"{address}\"\n\n"
+            ));
+        }
+        self.write("etcd-members", &list);
+        self.write("etcd-fields", &fields);
     }
 
     /// An answer of etcd a line, in files of `folder`.
@@ -333,29 +353,6 @@ async fn packages_that_are_missing_or_drag_others_along_are_final() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_named_and_cured() {
-    let worker = Node::new(false);
-    worker.write("cluster-version", "v1.37.2");
-    worker.write("apt-fails", "");
-    worker.write("free", "  3");
-    let (retryable, reason) = worker.failure(&node()).await;
-    assert!(retryable, "{reason}");
-    for words in [
-        "apt-get could not install kubeadm=1.37.2-2.1; /var/lib/dpkg has 3 MiB free, make room there",
-        "No space left on device",
-    ] {
-        assert!(reason.contains(words), "{reason}");
-    }
-    assert_eq!(worker.read("held"), "kubeadm\nkubelet\n");
-    // With room the disk is not what is told.
-    worker.write("free", " 4000");
-    let (_, reason) = worker.failure(&node()).await;
-    assert!(!reason.contains("make room"), "{reason}");
-    std::fs::remove_file(worker.path("apt-fails")).unwrap();
-    assert_eq!(worker.upgrade(&node()).await, DONE, "{}", worker.log());
-}
-
-#[tokio::test]
 async fn failures_of_kubeadm_say_what_they_are() {
     let rolled_back = "couldn't upgrade control plane. kubeadm has tried to recover everything \
                        into the earlier state. Errors faced: static Pod hash did not change";
@@ -479,7 +476,7 @@ fn the_shell_text_is_well_formed() {
         ("member", MEMBER),
         ("record", super::backups::RECORD),
         ("clean", super::backups::CLEAN),
-        ("etcd", etcd::SCRIPT),
+        ("etcd", &etcd::script()),
     ] {
         check(&cp.path(name), text);
         assert!(!text.contains("KUBE_MIGRATE_END_OF_FILE"));

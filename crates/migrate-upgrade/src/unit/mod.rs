@@ -118,6 +118,12 @@ impl Steps {
         }
     }
 
+    /// The folder of an action on its node: `KUBE_MIGRATE_ACTION` of its steps.
+    pub(crate) fn folder(&self, run: &str, action: &ActionId) -> String {
+        let state = &self.layout.state;
+        format!("{state}/{}/{}", token(run), token(action.as_str()))
+    }
+
     /// Starts an attempt of a step, or attaches to it when this attempt or a
     /// later one has been started already: then nothing happens.
     pub(crate) async fn start(

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use migrate_core::{
-    Action, ActionStatus, Outcome, StepContext, StepError, StepErrorKind, Target, UpgradeAddons,
-    UpgradeComponents,
+    Action, ActionStatus, EventKind, Outcome, StepContext, StepError, StepErrorKind, Target,
+    UpgradeAddons, UpgradeComponents,
 };
 use tokio::time::{Instant, sleep};
 
@@ -112,8 +112,11 @@ impl UpgradeComponents for Driver {
         Ok(())
     }
 
-    async fn probe(&self, _: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
+    async fn probe(&self, cx: &StepContext, action: &Action) -> Result<ActionStatus, StepError> {
         sleep(secs(1)).await;
+        for finding in self.0.lock().faults.finds.clone() {
+            cx.emit(EventKind::Found { finding });
+        }
         let name = action.target.name();
         if !self.0.lock().faults.replaced.contains(name) {
             self.is_there(&action.target)?;

@@ -44,27 +44,66 @@ etcd_find() {
 
 # etcd_may_rest ROOT: or ends the step. Whether the member of this node may be
 # down for a moment, by what etcd says now and not when the step was begun; one
-# that leads hands the lead on.
+# that leads hands the lead on, to the voting member that is furthest.
 etcd_may_rest() {
-    local manifest=$1/etc/kubernetes/manifests/etcd.yaml said own leader other
+    local manifest=$1/etc/kubernetes/manifests/etcd.yaml said own='' voters voting=''
     [ -e "$manifest" ] || return 0
     etcd_find "$manifest"
     # What is down takes nothing from the others.
     [ -n "$container" ] || return 0
-    said=$(etcdctl endpoint health --cluster 2>&1) \
+    etcd_voters
+    said=$(endpoint=$voting etcdctl endpoint health 2>&1) \
         || die "$RETRY" "not every member of etcd is well: $(tail -n 3 <<< "$said" | tr '\n' ' ')"
     said=$(etcdctl alarm list) || die "$RETRY" 'etcd does not say whether an alarm is raised'
     [ -z "$said" ] || die "$RETRY" "etcd has raised an alarm: ${said//$'\n'/ }"
     said=$(etcdctl --write-out=fields endpoint status) || die "$RETRY" 'the etcd of this node is silent'
     own=$(sed -n 's/^"MemberID" : //p' <<< "$said")
-    leader=$(sed -n 's/^"Leader" : //p' <<< "$said")
-    [ "$own" = "$leader" ] || return 0
-    said=$(etcdctl --write-out=fields endpoint status --cluster) \
+    said=$(endpoint=$voting etcdctl --write-out=fields endpoint status) \
         || die "$RETRY" 'not every member of etcd answers'
-    # As texts: the numbers are too large for awk.
-    other=$(awk -v own="$own" '$1 == "\"MemberID\"" && $3 "" != own "" { print $3; exit }' <<< "$said")
-    # The only member has nobody to hand the lead to.
-    [ -n "$other" ] || return 0
+    etcd_others "$(awk '
+        $1 == "\"MemberID\"" { id = $3 }
+        $1 == "\"Leader\"" { leader = $3 }
+        $1 == "\"RaftAppliedIndex\"" { print id, leader, $3 }' <<< "$said")"
+}
+
+# etcd_voters: sets `voters`, how many there are, and `voting`, an endpoint of
+# each. Learners have no vote, cannot lead, and call themselves ill. One that was
+# added and not started is a voter all the same.
+etcd_voters() {
+    local said id address
+    said=$(etcdctl member list) || die "$RETRY" 'the members of etcd cannot be listed'
+    voters=0
+    while IFS=$'\t' read -r id address; do
+        [ -n "$address" ] || die "$RETRY" "the member ${id:-of etcd} has not started"
+        voting+=${voting:+,}$address
+        voters=$((voters + 1))
+    done <<< "$(awk -F ', ' '$6 != "true" { split($5, urls, ","); print $1 "\t" urls[1] }' <<< "$said")"
+}
+
+# etcd_others STATUSES: member, its leader and what it has applied, a line for each
+# voter. The others are a quorum and have caught up; one of them leads after it.
+etcd_others() {
+    local id follows applied leader='' newest=0 least='' slowest='' most=-1 other='' others=0
+    while read -r id follows applied; do
+        if [ -z "$leader" ]; then leader=$follows; fi
+        if [ "$follows" != "$leader" ] || [ "${leader:-0}" = 0 ]; then
+            die "$RETRY" 'the members of etcd do not agree on a leader'
+        fi
+        if [ "$applied" -gt "$newest" ]; then newest=$applied; fi
+        # As texts: ids are too large for a signed number.
+        [ "$id" != "$own" ] || continue
+        others=$((others + 1))
+        if [ -z "$least" ] || [ "$applied" -lt "$least" ]; then least=$applied slowest=$id; fi
+        if [ "$applied" -gt "$most" ]; then most=$applied other=$id; fi
+    done <<< "$1"
+    # The only member has nobody to wait for, or to hand the lead to.
+    [ "$voters" -gt 1 ] || return 0
+    [ "$others" -ge $((voters / 2 + 1)) ] || die "$FINAL" "without this one, $others of $voters" \
+        'voting members of etcd are no quorum: add one, so that there are three'
+    [ $((newest - least)) -le "$ETCD_MOST_BEHIND" ] || die "$RETRY" \
+        "the member $(printf '%x' "$slowest") of etcd is $((newest - least)) entries behind;" \
+        "$ETCD_MOST_BEHIND are allowed"
+    [ "$own" = "$leader" ] || return 0
     etcdctl move-leader "$(printf '%x' "$other")" \
         || die "$RETRY" 'the etcd of this node leads and could not hand the lead on'
 }

@@ -6,12 +6,13 @@ use serde_json::Value;
 
 use crate::Error;
 
-pub(super) const SCRIPT: &str = include_str!("etcd.sh");
+const SCRIPT: &str = include_str!("etcd.sh");
 
 /// How many entries of the log a member may be behind. Members are asked one
 /// after the other while clients write, so that even a good follower seems
 /// some entries late; at this many, etcd's own followers catch up in a moment
-/// (it keeps 5,000 of them for that).
+/// (it keeps 5,000 of them for that, `DefaultSnapshotCatchUpEntries` of its
+/// server; who is further behind is sent the whole database).
 const MAX_LAG: u64 = 1_000;
 
 const UNWELL: &str = "KM-ETCD-201";
@@ -19,6 +20,11 @@ const BEHIND: &str = "KM-ETCD-202";
 const ALARM: &str = "KM-ETCD-203";
 const LEADS: &str = "KM-ETCD-204";
 const SILENT: &str = "KM-ETCD-205";
+
+/// The shell functions, with the bound that the step judges by too.
+pub(super) fn script() -> String {
+    format!("readonly ETCD_MOST_BEHIND={MAX_LAG}\n{SCRIPT}")
+}
 
 /// What a control-plane node's etcd says of its cluster.
 #[derive(Clone, Debug, Default, PartialEq)]

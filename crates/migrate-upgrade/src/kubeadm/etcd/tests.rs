@@ -59,6 +59,34 @@ fn a_member_that_leads_hands_on_to_the_one_that_is_furthest() {
     assert_eq!(judged(&large), to("8211f1d0f64f3269"));
 }
 
+/// What etcdctl 3.7.0 printed of three members, of which the asked one leads, and a
+/// learner.
+#[test]
+fn a_learner_never_takes_the_lead_however_far_it_is() {
+    let statuses = include_str!("recorded/statuses.json").trim();
+    let text = format!(
+        "api-server here\netcd here\netcd runs\nmembers {}\nstatuses {statuses}\nalarms {}\n",
+        include_str!("recorded/members.json").trim(),
+        include_str!("recorded/alarms.json").trim(),
+    );
+    let mut state = State::read(&text);
+    let learner = state.members.iter().find(|member| member.is_learner);
+    let learner = learner.map(|member| member.id).unwrap();
+    if let Some(status) = state.statuses.get_mut(&learner) {
+        status.applied += MAX_LAG;
+    }
+    let Verdict::MoveLeader { to } = state.judge(false) else {
+        panic!("{:?}", state.judge(false));
+    };
+    assert_ne!(to, format!("{learner:x}"));
+    // Nor does it count: of two voters none can be done without.
+    state.members.retain(|member| member.name != "m2");
+    let Verdict::Refused(refusal) = state.judge(false) else {
+        panic!("{:?}", state.judge(false));
+    };
+    assert!(refusal.reason.contains("1 of 2"), "{refusal:?}");
+}
+
 #[test]
 fn an_etcd_elsewhere_is_nobodys_business_here() {
     let state = State::read("api-server here\n");

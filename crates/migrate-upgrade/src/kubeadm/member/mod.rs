@@ -91,7 +91,7 @@ impl Kubeadm {
         function: &str,
         member: Option<&str>,
     ) -> Result<ScriptOutput, Error> {
-        let text = format!("{COMMON}\n{}\n{function} \"$@\"\n", etcd::SCRIPT);
+        let text = format!("{COMMON}\n{}\n{function} \"$@\"\n", etcd::script());
         let script = Script::new(text).arg(&self.layout.root).args(member);
         self.shell.run(node, &script, self.options.answer).await
     }

@@ -14,6 +14,7 @@ use super::{COMMON, Kubeadm, PACKAGES, release};
 use crate::{Error, Script};
 use judge::{Asked, Window, judge};
 use read::Survey;
+pub(super) use read::{Certificate, certificates};
 
 pub(super) const SURVEY: &str = include_str!("survey.sh");
 

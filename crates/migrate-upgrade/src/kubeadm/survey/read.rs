@@ -100,15 +100,15 @@ pub(super) struct Deployment {
 
 /// A certificate, as `kubeadm certs check-expiration -o json` has it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Certificate {
-    pub(super) name: String,
-    pub(super) expires: String,
+pub(in super::super) struct Certificate {
+    pub(in super::super) name: String,
+    pub(in super::super) expires: String,
     /// By the node's own clock; not above zero once it has expired.
-    pub(super) seconds_left: i64,
+    pub(in super::super) seconds_left: i64,
     /// The key of its authority is not on the node.
-    pub(super) external: bool,
+    pub(in super::super) external: bool,
     /// Whether it is an authority, which no upgrade renews.
-    pub(super) is_authority: bool,
+    pub(in super::super) is_authority: bool,
 }
 
 impl Survey {
@@ -193,7 +193,8 @@ fn api_server(line: &str) -> Option<ApiServer> {
     })
 }
 
-fn certificates(json: &str) -> Option<Vec<Certificate>> {
+/// Those that are there; nothing if `json` is not what kubeadm prints.
+pub(in super::super) fn certificates(json: &str) -> Option<Vec<Certificate>> {
     let info: Value = serde_json::from_str(json).ok()?;
     let list = |field: &str, is_authority: bool| {
         let entries = info.get(field)?.as_array()?.iter();

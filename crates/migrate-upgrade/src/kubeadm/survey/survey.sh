@@ -113,7 +113,7 @@ look_at_control_plane() {
         if [ ! -d "$copies" ]; then copies=$kubernetes; fi
         echo "free-kib $(df -Pk "$copies" | awk 'NR == 2 { print $4 }')"
     fi
-    echo "certificates $(timeout 30 kubeadm certs check-expiration -o json 2> /dev/null | tr -d '\n' || true)"
+    echo "certificates $(certificates)"
 }
 
 # look_at_cluster KUBERNETES: what is the same on every control plane. A line

@@ -118,7 +118,7 @@ const PROGRAMS: &[(&str, &str)] = &[
         r#"version=v$(cut -d - -f 1 "$w/installed/kubeadm")
         case $1 in
             version) echo "$version"; exit ;;
-            certs) exit 1 ;;
+            certs) cat "$w/certificates" 2> /dev/null; exit ;;
             config)
                 grep -q 'kubernetesVersion: v1.37.2' "$5" || exit 1
                 for image in kube-apiserver:v1.37.2 kube-proxy:v1.37.2 etcd:3.7 coredns:v9; do
@@ -132,6 +132,7 @@ const PROGRAMS: &[(&str, &str)] = &[
                 mkdir -p "$w/root/etc/kubernetes/tmp/kubeadm-$kind-$(< "$w/kubeadm-backs-up")"
             done
         fi
+        if [ -e "$w/certificates-renewed" ]; then cp "$w/certificates-renewed" "$w/certificates"; fi
         if [ -e "$w/kubeadm-uploads" ]; then echo "$version" > "$w/cluster-version"; fi
         if [ -e "$w/kubeadm-loses" ]; then
             mkdir -p "$w/root/etc/kubernetes/tmp/kubeadm-backup-manifests-9"
@@ -208,11 +209,17 @@ const PROGRAMS: &[(&str, &str)] = &[
         "etcdctl",
         r#"case "$*" in
             *'endpoint health'*) cat "$w/etcd-is-ill" 2> /dev/null && exit 1 ;;
-            *=fields*--cluster*) cat "$w/etcd-fields" 2> /dev/null ;;
-            *=fields*) head -n 2 "$w/etcd-fields" 2> /dev/null ;;
-            *'member list'*) cat "$w/etcd-says/members" ;;
+            # Of those endpoints that are asked.
+            *=fields*)
+                awk -v RS= -v asked=",${1#*=}," '
+                    match($0, /"Endpoint" : "[^"]*"/) {
+                        if (index(asked, "," substr($0, RSTART + 14, RLENGTH - 15) ",")) print $0 "\n"
+                    }' "$w/etcd-fields" ;;
+            *=json*'member list'*) cat "$w/etcd-says/members" ;;
+            *'member list'*) cat "$w/etcd-members" ;;
             *'endpoint status'*) cat "$w/etcd-says/statuses" ;;
             *=json*'alarm list'*) cat "$w/etcd-says/alarms" ;;
+            *'alarm list'*) cat "$w/etcd-alarms" 2> /dev/null ;;
             *move-leader*)
                 echo "$*" >> "$w/etcd-moves"
                 if [ -e "$w/etcd-says-then" ]; then cp "$w"/etcd-says-then/* "$w/etcd-says/"; fi ;;

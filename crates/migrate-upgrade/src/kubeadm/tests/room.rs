@@ -67,3 +67,26 @@ async fn a_disk_that_cannot_be_asked_and_a_node_that_has_all_say_nothing() {
     worker.write("images", "r.local/kube-proxy:v1.37.2\nr.local/coredns:v9\n");
     assert_eq!(worker.driver.pre_pull(&nodes, &target).await.findings, []);
 }
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_cured() {
+    let worker = Node::new(false);
+    worker.write("cluster-version", "v1.37.2");
+    worker.write("apt-fails", "");
+    worker.write("free", "  3");
+    let (retryable, reason) = worker.failure(&node()).await;
+    assert!(retryable, "{reason}");
+    for words in [
+        "apt-get could not install kubeadm=1.37.2-2.1; /var/lib/dpkg has 3 MiB free, make room there",
+        "No space left on device",
+    ] {
+        assert!(reason.contains(words), "{reason}");
+    }
+    assert_eq!(worker.read("held"), "kubeadm\nkubelet\n");
+    // With room the disk is not what is told.
+    worker.write("free", " 4000");
+    let (_, reason) = worker.failure(&node()).await;
+    assert!(!reason.contains("make room"), "{reason}");
+    std::fs::remove_file(worker.path("apt-fails")).unwrap();
+    assert_eq!(worker.upgrade(&node()).await, DONE, "{}", worker.log());
+}

@@ -51,21 +51,129 @@ async fn a_kubelet_is_not_restarted_over_an_etcd_that_got_unwell_meanwhile() {
     assert_eq!(cp.read("systemctl-calls"), "");
     std::fs::remove_file(cp.path("etcd-is-ill")).unwrap();
 
-    // The lead has come back to it, and goes again, to the first other member.
-    cp.write(
-        "etcd-fields",
-        "\"MemberID\" : 11400714819323198485\n\"Leader\" : 11400714819323198485\n\
-         \"MemberID\" : 11400714819323198486\n\"Leader\" : 11400714819323198485\n",
-    );
+    // The lead has come back to it, and goes again, to the one that is furthest.
+    let own = 11_400_714_819_323_198_485;
+    cp.etcd_of(&[(own, own, 7), (4, own, 7), (own + 1, own, 8)]);
     assert_eq!(cp.upgrade(&node()).await, DONE, "{}", cp.log());
-    assert!(
-        cp.read("etcd-moves")
-            .contains("move-leader 9e3779b97f4a7c16")
-    );
+    assert_eq!(moved_to(&cp), ["9e3779b97f4a7c16"]);
     assert_eq!(
         cp.read("systemctl-calls"),
         "daemon-reload\nrestart kubelet\n"
     );
+}
+
+/// Whom the lead was handed to.
+fn moved_to(cp: &Node) -> Vec<String> {
+    let moves = cp.read("etcd-moves");
+    let moves = moves
+        .lines()
+        .filter_map(|line| line.split_whitespace().last());
+    moves.map(str::to_owned).collect()
+}
+
+/// What etcdctl 3.7.0 printed of three members, of which this node's leads, and a
+/// learner that has applied as much.
+#[tokio::test]
+async fn a_learner_never_leads_and_is_not_asked_whether_it_is_well() {
+    let cp = Node::new(true).with_etcd(&said(1, 2, &[7, 7, 7]));
+    cp.write("etcd-members", include_str!("../etcd/recorded/members.txt"));
+    let fields = include_str!("../etcd/recorded/status.txt");
+    let manifest = "root/etc/kubernetes/manifests/etcd.yaml";
+    let here = cp.read(manifest);
+    cp.write(
+        manifest,
+        &here.replace("https://10.0.0.1:2379", "http://127.0.0.1:33701"),
+    );
+    // It is ahead of everybody.
+    cp.write("etcd-fields", &learner_ahead(fields));
+    assert_eq!(cp.upgrade(&member()).await, DONE, "{}", cp.log());
+    let moved = moved_to(&cp);
+    let voters = ["b5cfb4b33a06ff1", "b6451a7c240d6712"];
+    assert!(
+        moved.len() == 1 && voters.contains(&moved[0].as_str()),
+        "{moved:?}"
+    );
+}
+
+fn learner_ahead(fields: &str) -> String {
+    let mut records: Vec<String> = fields.split("\n\n").map(str::to_owned).collect();
+    for record in &mut records {
+        if record.contains("\"IsLearner\" : true") {
+            *record = record.replace("\"RaftAppliedIndex\" : ", "\"RaftAppliedIndex\" : 9");
+        }
+    }
+    records.join("\n\n")
+}
+
+#[tokio::test]
+async fn kubeadm_changes_no_member_that_the_others_could_not_do_without() {
+    let bound = 7 + 1_000;
+    let well = [(1, 2, bound), (2, 2, bound), (3, 2, 7)];
+    let cp = Node::new(true).with_etcd(&said(1, 2, &[7, 7, 7]));
+    // How far this node's own is behind is no matter; another may be that much.
+    cp.etcd_of(&[(1, 2, 0), well[1], well[2]]);
+    assert_eq!(cp.upgrade(&member()).await, DONE, "{}", cp.log());
+
+    let unstarted = "\n4, unstarted, , https://peer, , false";
+    type Case<'a> = (&'a [(u64, u64, u64)], &'a str, &'a str, bool, &'a str);
+    let cases: [Case<'_>; 7] = [
+        (
+            &[well[0], well[1], (3, 2, 6)],
+            "",
+            "",
+            true,
+            "3 of etcd is 1001 entries behind; 1000",
+        ),
+        (
+            &[(1, 2, 7), (2, 2, 7)],
+            "",
+            "",
+            false,
+            "1 of 2 voting members",
+        ),
+        (
+            &[(1, 2, 7), (2, 2, 7), (3, 3, 7)],
+            "",
+            "",
+            true,
+            "do not agree on a leader",
+        ),
+        (
+            &[(1, 0, 7), (2, 0, 7), (3, 0, 7)],
+            "",
+            "",
+            true,
+            "do not agree on a leader",
+        ),
+        (&well, unstarted, "", true, "the member 4 has not started"),
+        (
+            &well,
+            "",
+            "memberID:3 alarm:NOSPACE",
+            true,
+            "alarm: memberID:3 alarm:NOSPACE",
+        ),
+        (&[], "", "", true, "has not started"),
+    ];
+    for (members, added, alarm, retryable, says) in cases {
+        let cp = Node::new(true).with_etcd(&said(1, 2, &[7, 7, 7]));
+        cp.etcd_of(members);
+        let list = cp.read("etcd-members");
+        cp.write("etcd-members", &format!("{}{added}", list.trim_end()));
+        cp.write("etcd-alarms", alarm);
+        let (again, reason) = cp.failure(&member()).await;
+        assert!(
+            again == retryable && reason.contains(says),
+            "{says}: {reason}"
+        );
+        assert_eq!(cp.read("kubeadm-calls"), "");
+        assert_eq!(moved_to(&cp), [""; 0]);
+    }
+    // The only member has nobody to wait for.
+    let cp = Node::new(true).with_etcd(&said(1, 1, &[7]));
+    cp.etcd_of(&[(1, 1, 7)]);
+    assert_eq!(cp.upgrade(&member()).await, DONE, "{}", cp.log());
+    assert_eq!(moved_to(&cp), [""; 0]);
 }
 
 #[tokio::test]
