@@ -88,6 +88,33 @@ const FAULTS: &[Fault] = &[
                 /etc/kubernetes/scheduler.conf",
         mends: "cp /run/scheduler.conf /etc/kubernetes/",
     },
+    // The kubelet that runs does not read it again.
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-028",
+        severity: Severity::Warning,
+        object: "",
+        says: "kubelet.conf goes to https://balancer.example:6443",
+        breaks: "cp /etc/kubernetes/kubelet.conf /run/
+            sed -i 's#server: .*#server: https://balancer.example:6443#' \
+                /etc/kubernetes/kubelet.conf",
+        mends: "",
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-036",
+        severity: Severity::Info,
+        object: "",
+        says: "lets it go to the API server of its own node",
+        breaks: "k() { kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \"$@\"; }
+            k get configmap kubeadm-config -o yaml > /run/kubeadm-config.yaml
+            sed '/^    controlPlaneEndpoint:/d
+                s/^    clusterName:/    controlPlaneEndpoint: balancer.example:6443\\n&/' \
+                /run/kubeadm-config.yaml | k replace --force -f -",
+        mends: "cp /run/kubelet.conf /etc/kubernetes/
+            kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force \
+                -f /run/kubeadm-config.yaml",
+    },
     Fault {
         node: MEMBER,
         code: "KM-KUBEADM-011",

@@ -102,7 +102,7 @@ look_at_control_plane() {
     local root=$1 kubernetes=$2 file server copies
     manifest_lines "$kubernetes" kube-apiserver kube-controller-manager kube-scheduler
     echo "address $(hostname -I 2> /dev/null || true)"
-    for file in controller-manager scheduler; do
+    for file in controller-manager scheduler kubelet; do
         server=$(sed -n 's/^ *server: *"\{0,1\}\([^" ]*\).*/\1/p' "$kubernetes/$file.conf" 2> /dev/null || true)
         if [ -n "$server" ]; then echo "server $file $server"; fi
     done

@@ -4,6 +4,7 @@
 use migrate_core::{ClusterId, ClusterModel, Moment, ObjectName, Severity, StepErrorKind};
 
 mod configured;
+mod kubelets;
 
 use super::*;
 
@@ -56,6 +57,7 @@ fn found_text(old: &str, new: &str) -> String {
          address 10.0.0.1 fd00::1 \n\
          server controller-manager https://10.0.0.1:6443\n\
          server scheduler https://[fd00::1]:6443\n\
+         server kubelet https://10.0.0.1:6443\n\
          etcd-kib 1000\nfree-kib 1000\n\
          certificates {certificates}\n{WELL}"
     );

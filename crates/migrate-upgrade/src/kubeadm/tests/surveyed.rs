@@ -53,6 +53,17 @@ async fn a_scheduler_that_goes_to_an_older_api_server_is_a_blocker() {
     let found = survey(&cp, "v1.37.2").await;
     let elsewhere = found.iter().find(|found| found.code == "KM-KUBEADM-010");
     assert!(elsewhere.is_some_and(Finding::blocks), "{found:?}");
+
+    // A kubelet comes after both.
+    cp.write(
+        "root/etc/kubernetes/kubelet.conf",
+        "    server: \"https://10.0.0.2:6443\"\n",
+    );
+    let found = survey(&cp, "v1.37.2").await;
+    let warned = found
+        .iter()
+        .find(|f| f.evidence.starts_with("kubelet.conf"));
+    assert!(warned.is_some_and(|f| !f.blocks()), "{found:?}");
 }
 
 #[tokio::test]
