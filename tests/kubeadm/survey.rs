@@ -174,6 +174,17 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         node: MEMBER,
+        code: "KM-KUBEADM-012",
+        severity: Severity::Blocker,
+        object: "ConfigMap kube-system/kubeadm-config",
+        says: "featureGates sets NodeLocalCRISocket, which kubeadm has not since 1.37",
+        breaks: "sed 's/^    clusterName:/    featureGates: {NodeLocalCRISocket: true}\\n&/' \
+                /run/kubeadm-config.yaml \
+                | kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force -f -",
+        mends: RESTORED_KUBEADM,
+    },
+    Fault {
+        node: MEMBER,
         code: "KM-KUBEADM-014",
         severity: Severity::Blocker,
         object: "ConfigMap kube-system/kubeadm-config",

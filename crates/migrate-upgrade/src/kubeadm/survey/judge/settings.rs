@@ -24,6 +24,9 @@ const KUBEADM_FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
 const OWN_TO_KUBEADM: (&str, MinorVersion) =
     ("pod-infra-container-image", MinorVersion::new(1, 35));
 
+/// The gate of kubeadm in the place of which something else has to be set.
+const KEY_GATE: &str = "PublicKeysECDSA";
+
 /// Sections of a `ClusterConfiguration`, and the program that gets its
 /// `extraArgs`.
 const SECTIONS: [(&str, &str); 4] = [
@@ -125,6 +128,22 @@ fn of_configuration(config: &Value, asked: Asked<'_>) -> Vec<Finding> {
         let cure = "run `kubeadm config migrate` of the release before on it, or the upgrade to \
                     that release, which writes it anew";
         found.push(on_config_map(map, OLD_API, evidence, cure));
+    }
+    let own = config["featureGates"].as_object();
+    for gate in own.into_iter().flat_map(|gates| gates.keys()) {
+        if let Some(since) = releases::kubeadm_gate(gate, asked.minor()) {
+            let evidence = format!(
+                "featureGates sets {gate}, which kubeadm has not since {since}: that of {target} \
+                 does not say which images this configuration needs, so that none can be pulled \
+                 before the start"
+            );
+            let instead = match gate.as_str() {
+                KEY_GATE => "; encryptionAlgorithm: ECDSA-P256 takes its place",
+                _ => "",
+            };
+            let cure = format!("take {gate} out of featureGates there{instead}");
+            found.push(on_config_map(map, GATE, evidence, cure));
+        }
     }
     for (section, program) in SECTIONS {
         let place = format!(

@@ -53,6 +53,24 @@ fn gates_that_are_gone_or_locked_are_found_where_they_are_set() {
 }
 
 #[test]
+fn gates_of_kubeadm_s_own_that_are_gone_are_found() {
+    let etcd = "kubeadm-config etcd:";
+    let set = |gates: &str| format!("kubeadm-config featureGates: {{{gates}}}\n{etcd}");
+    let gone = "featureGates sets ControlPlaneKubeletLocalMode, which kubeadm has not since 1.36";
+    let gates = set("ControlPlaneKubeletLocalMode: false, RootlessControlPlane: false");
+    says(etcd, &gates, "012", KUBEADM, gone);
+    // A gate of Kubernetes is none of kubeadm's, and one that is there may stay.
+    assert_eq!(found_with(etcd, &set("SidecarContainers: true")), []);
+    let keys = found_with(etcd, &set("PublicKeysECDSA: true"));
+    assert!(keys[0].cure.contains("encryptionAlgorithm"), "{keys:?}");
+    let found = judged("cp-1", &found_text(etcd, &gates), "v1.35.4");
+    assert!(
+        found.iter().all(|f| f.code != "KM-KUBEADM-012"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn a_file_of_the_node_s_own_matters_if_kubeadm_does_not_write_it_anew() {
     let text = "kubelet-gates featureGates: {SidecarContainers: true}\n";
     let code = |skipped: &[&str]| {
