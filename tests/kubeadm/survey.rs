@@ -159,6 +159,68 @@ const FAULTS: &[Fault] = &[
             echo 'KUBELET_EXTRA_ARGS=--storage-driver-user=root' > /etc/default/kubelet",
         mends: "cp /run/kubelet /etc/default/",
     },
+    // Of kube-proxy.
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-012",
+        severity: Severity::Blocker,
+        object: "ConfigMap kube-system/kube-proxy",
+        says: "SidecarContainers, which is gone since 1.37: no kube-proxy starts",
+        breaks: "k() { kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \"$@\"; }
+            k get configmap kube-proxy -o yaml > /run/kube-proxy.yaml
+            sed 's/^    mode: .*/&\\n    featureGates:\\n      SidecarContainers: true/' \
+                /run/kube-proxy.yaml | k replace --force -f -",
+        mends: RESTORED_PROXY,
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-037",
+        severity: Severity::Warning,
+        object: "ConfigMap kube-system/kube-proxy",
+        says: "the mode ipvs",
+        breaks: "sed 's/^    mode: .*/    mode: ipvs/' /run/kube-proxy.yaml \
+            | kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force -f -",
+        mends: RESTORED_PROXY,
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-016",
+        severity: Severity::Blocker,
+        object: "ConfigMap kube-system/kube-proxy",
+        says: "kubeproxy.config.k8s.io/v1alpha2",
+        breaks: "sed 's#kubeproxy.config.k8s.io/v1alpha1#kubeproxy.config.k8s.io/v1alpha2#' \
+            /run/kube-proxy.yaml \
+            | kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force -f -",
+        mends: RESTORED_PROXY,
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-039",
+        severity: Severity::Warning,
+        object: "DaemonSet kube-system/kube-proxy",
+        says: "--v is lost",
+        // Its pods stay as they are: only the object is changed, and put back.
+        breaks: "k() { kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \"$@\"; }
+            k patch daemonset kube-proxy --type json -p '[
+                {\"op\": \"replace\", \"path\": \"/spec/updateStrategy\",
+                    \"value\": {\"type\": \"OnDelete\"}},
+                {\"op\": \"add\", \"path\": \"/spec/template/spec/containers/0/command/-\",
+                    \"value\": \"--v=2\"}]'",
+        mends: "k() { kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \"$@\"; }
+            k patch daemonset kube-proxy --type json -p '[{\"op\": \"remove\",
+                \"path\": \"/spec/template/spec/containers/0/command/3\"}]'",
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-038",
+        severity: Severity::Blocker,
+        object: "DaemonSet kube-system/kube-proxy",
+        says: "there is no kube-proxy here",
+        breaks: "k() { kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \"$@\"; }
+            k get daemonset kube-proxy -o yaml | grep -v ' uid:\\|resourceVersion:' > /run/proxy.yaml
+            k delete daemonset kube-proxy --cascade=orphan",
+        mends: "kubectl --kubeconfig /etc/kubernetes/admin.conf create -f /run/proxy.yaml",
+    },
     // Of the control plane.
     Fault {
         node: MEMBER,
@@ -245,6 +307,8 @@ const FAULTS: &[Fault] = &[
 
 const RESTORED_KUBELET: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force \
     -f /run/kubelet-config.yaml";
+const RESTORED_PROXY: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force \
+    -f /run/kube-proxy.yaml";
 const RESTORED_KUBEADM: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force \
     -f /run/kubeadm-config.yaml";
 
