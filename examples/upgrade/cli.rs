@@ -98,6 +98,10 @@ pub(crate) struct Cli {
     /// The backend of the API servers in it.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) haproxy_backend: Option<String>,
+    /// The file of its configuration, from which the checks before the start take
+    /// which path health checks ask for; on each machine whose socket is named.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) haproxy_config: Option<String>,
     /// Program that does the same with another load balancer.
     #[arg(long, global = true, value_name = "PROGRAM")]
     pub(crate) api_server_hook: Option<PathBuf>,
@@ -324,7 +328,9 @@ mod tests {
             assert_eq!(cli.haproxy_ssh, [host.clone()]);
             assert!(cli.names_an_haproxy());
         }
-        let cli = parsed(&["--haproxy-backend", "api"]).unwrap();
+        let config: &[&str] = &["--haproxy-config", "/etc/haproxy/haproxy.cfg"];
+        assert!(parsed(config).is_err());
+        let cli = parsed(&[config, &["--haproxy-backend", "api"]].concat()).unwrap();
         assert!(!cli.names_an_haproxy());
     }
 

@@ -327,6 +327,9 @@ fn balancer(cli: &Cli) -> Result<Option<Arc<dyn ApiServerBackend>>, Failure> {
             for (host, socket) in &cli.haproxy_ssh {
                 haproxy = haproxy.with_host(nodes::ssh(cli), host, socket);
             }
+            if let Some(file) = &cli.haproxy_config {
+                haproxy = haproxy.with_configuration(file);
+            }
             Some(Arc::new(haproxy))
         }
         (None, Some(program)) => Some(Arc::new(ApiServerHook::new(program)?)),

@@ -10,7 +10,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches as _};
 use crate::cli::Cli;
 
 /// A flag, and those that it is nothing without.
-const NEEDS: [(&str, &[&str]); 16] = [
+const NEEDS: [(&str, &[&str]); 17] = [
     ("ssh-config", &["kubeadm"]),
     ("job-image", &["kubeadm"]),
     ("job-nodes", &["job-image"]),
@@ -23,6 +23,7 @@ const NEEDS: [(&str, &[&str]); 16] = [
     ("haproxy-tcp", &["kubeadm", "haproxy-backend"]),
     ("haproxy-ssh", &["kubeadm", "haproxy-backend"]),
     ("haproxy-backend", &["kubeadm"]),
+    ("haproxy-config", &["kubeadm", "haproxy-backend"]),
     ("api-server-hook", &["kubeadm"]),
     ("etcd-ca", &["etcd", "etcd-cert", "etcd-key"]),
     ("etcd-cert", &["etcd-ca"]),

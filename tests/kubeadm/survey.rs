@@ -88,6 +88,33 @@ const FAULTS: &[Fault] = &[
                 /etc/kubernetes/scheduler.conf",
         mends: "cp /run/scheduler.conf /etc/kubernetes/",
     },
+    // The kubelet that runs does not read it again.
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-028",
+        severity: Severity::Warning,
+        object: "",
+        says: "kubelet.conf goes to https://balancer.example:6443",
+        breaks: "cp /etc/kubernetes/kubelet.conf /run/
+            sed -i 's#server: .*#server: https://balancer.example:6443#' \
+                /etc/kubernetes/kubelet.conf",
+        mends: "",
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-036",
+        severity: Severity::Info,
+        object: "",
+        says: "lets it go to the API server of its own node",
+        breaks: "k() { kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \"$@\"; }
+            k get configmap kubeadm-config -o yaml > /run/kubeadm-config.yaml
+            sed '/^    controlPlaneEndpoint:/d
+                s/^    clusterName:/    controlPlaneEndpoint: balancer.example:6443\\n&/' \
+                /run/kubeadm-config.yaml | k replace --force -f -",
+        mends: "cp /run/kubelet.conf /etc/kubernetes/
+            kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force \
+                -f /run/kubeadm-config.yaml",
+    },
     Fault {
         node: MEMBER,
         code: "KM-KUBEADM-011",
@@ -132,6 +159,68 @@ const FAULTS: &[Fault] = &[
             echo 'KUBELET_EXTRA_ARGS=--storage-driver-user=root' > /etc/default/kubelet",
         mends: "cp /run/kubelet /etc/default/",
     },
+    // Of kube-proxy.
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-012",
+        severity: Severity::Blocker,
+        object: "ConfigMap kube-system/kube-proxy",
+        says: "SidecarContainers, which is gone since 1.37: no kube-proxy starts",
+        breaks: "k() { kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \"$@\"; }
+            k get configmap kube-proxy -o yaml > /run/kube-proxy.yaml
+            sed 's/^    mode: .*/&\\n    featureGates:\\n      SidecarContainers: true/' \
+                /run/kube-proxy.yaml | k replace --force -f -",
+        mends: RESTORED_PROXY,
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-037",
+        severity: Severity::Warning,
+        object: "ConfigMap kube-system/kube-proxy",
+        says: "the mode ipvs",
+        breaks: "sed 's/^    mode: .*/    mode: ipvs/' /run/kube-proxy.yaml \
+            | kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force -f -",
+        mends: RESTORED_PROXY,
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-016",
+        severity: Severity::Blocker,
+        object: "ConfigMap kube-system/kube-proxy",
+        says: "kubeproxy.config.k8s.io/v1alpha2",
+        breaks: "sed 's#kubeproxy.config.k8s.io/v1alpha1#kubeproxy.config.k8s.io/v1alpha2#' \
+            /run/kube-proxy.yaml \
+            | kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force -f -",
+        mends: RESTORED_PROXY,
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-039",
+        severity: Severity::Warning,
+        object: "DaemonSet kube-system/kube-proxy",
+        says: "--v is lost",
+        // Its pods stay as they are: only the object is changed, and put back.
+        breaks: "k() { kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \"$@\"; }
+            k patch daemonset kube-proxy --type json -p '[
+                {\"op\": \"replace\", \"path\": \"/spec/updateStrategy\",
+                    \"value\": {\"type\": \"OnDelete\"}},
+                {\"op\": \"add\", \"path\": \"/spec/template/spec/containers/0/command/-\",
+                    \"value\": \"--v=2\"}]'",
+        mends: "k() { kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \"$@\"; }
+            k patch daemonset kube-proxy --type json -p '[{\"op\": \"remove\",
+                \"path\": \"/spec/template/spec/containers/0/command/3\"}]'",
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-038",
+        severity: Severity::Blocker,
+        object: "DaemonSet kube-system/kube-proxy",
+        says: "there is no kube-proxy here",
+        breaks: "k() { kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \"$@\"; }
+            k get daemonset kube-proxy -o yaml | grep -v ' uid:\\|resourceVersion:' > /run/proxy.yaml
+            k delete daemonset kube-proxy --cascade=orphan",
+        mends: "kubectl --kubeconfig /etc/kubernetes/admin.conf create -f /run/proxy.yaml",
+    },
     // Of the control plane.
     Fault {
         node: MEMBER,
@@ -143,6 +232,17 @@ const FAULTS: &[Fault] = &[
             k get configmap kubeadm-config -o yaml > /run/kubeadm-config.yaml
             args='      extraArgs:\\n      - name: feature-gates\\n        value: NodeSwap=false'
             sed \"s/^    apiServer:/&\\n$args/\" /run/kubeadm-config.yaml | k replace --force -f -",
+        mends: RESTORED_KUBEADM,
+    },
+    Fault {
+        node: MEMBER,
+        code: "KM-KUBEADM-012",
+        severity: Severity::Blocker,
+        object: "ConfigMap kube-system/kubeadm-config",
+        says: "featureGates sets NodeLocalCRISocket, which kubeadm has not since 1.37",
+        breaks: "sed 's/^    clusterName:/    featureGates: {NodeLocalCRISocket: true}\\n&/' \
+                /run/kubeadm-config.yaml \
+                | kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force -f -",
         mends: RESTORED_KUBEADM,
     },
     Fault {
@@ -207,6 +307,8 @@ const FAULTS: &[Fault] = &[
 
 const RESTORED_KUBELET: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force \
     -f /run/kubelet-config.yaml";
+const RESTORED_PROXY: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force \
+    -f /run/kube-proxy.yaml";
 const RESTORED_KUBEADM: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf replace --force \
     -f /run/kubeadm-config.yaml";
 

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use migrate_core::{Finding, ObjectName, Severity, listed};
 
+use super::configured::asks_readiness;
+
 const SERVERS: &str = "KM-LB-002";
 const CHECKS: &str = "KM-LB-003";
 const ALONE: &str = "KM-LB-004";
 const SILENT: &str = "KM-LB-006";
+const PATH: &str = "KM-LB-007";
+const READYZ: &str = "`option httpchk GET /readyz`, `http-check expect status 200`, and `check check-ssl` with the \
+     cluster's authority at each server";
 /// How many names a list shows.
 const NAMES_SHOWN: usize = 5;
 
@@ -21,9 +26,26 @@ pub(super) struct Server {
     pub(super) takes_connections: bool,
 }
 
-/// The last health check of each server, by its name: what `show stat` calls
-/// `check_status`. Empty where there are no checks.
-pub(super) type Checks = BTreeMap<String, String>;
+/// The last health check of each server, by its name.
+pub(super) type Checks = BTreeMap<String, Check>;
+
+/// What `show stat` tells of a check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Check {
+    /// `check_status`; empty where there are no checks.
+    pub(super) last: String,
+    /// `check_code`: what was answered over HTTP.
+    pub(super) code: Option<u16>,
+}
+
+/// Which path checks ask for, which HAProxy itself does not tell.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Asks {
+    /// By its configuration.
+    Path(String),
+    /// Not known, and why.
+    Unknown(String),
+}
 
 /// The findings of one instance, `place`, whose `backend` has these servers;
 /// `members` are the nodes of the control plane, each with its server's name.
@@ -33,6 +55,7 @@ pub(super) fn judge(
     backend: &str,
     servers: &[Server],
     checks: Option<&Checks>,
+    asks: &Asks,
     members: &[(&str, &str)],
 ) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -69,7 +92,10 @@ pub(super) fn judge(
             "take what is left over out of the backend, or call servers as their nodes",
         ));
     }
-    found.extend(checks.and_then(|checks| of_checks(place, object(), checks, &known)));
+    if let Some(checks) = checks {
+        found.extend(of_checks(place, object(), checks, &known));
+        found.extend(of_path(place, object(), checks, asks, &known));
+    }
     // One that is out already is not taken out.
     let alone = members.iter().filter(|(_, server)| {
         let own = servers.iter().find(|own| own.name == *server);
@@ -103,11 +129,13 @@ fn of_checks(
     servers: &[&str],
 ) -> Option<Finding> {
     let blind = servers.iter().filter_map(|name| {
-        let last = checks.get(*name)?;
-        match last.as_str() {
-            "" => Some(format!("{name} (not checked)")),
-            "L4OK" => Some(format!("{name} (TCP)")),
-            "L6OK" => Some(format!("{name} (TLS)")),
+        let check = checks.get(*name)?;
+        match (check.last.as_str(), check.code) {
+            ("", _) => Some(format!("{name} (not checked)")),
+            ("L4OK", _) => Some(format!("{name} (TCP)")),
+            ("L6OK", _) => Some(format!("{name} (TLS)")),
+            // It was taken for up all the same.
+            ("L7OK", Some(code)) if code >= 300 => Some(format!("{name} (answers {code})")),
             _ => None,
         }
     });
@@ -121,10 +149,38 @@ fn of_checks(
                 "{place}: health checks that do not ask the API server whether it is ready: {}",
                 listed(blind.iter(), NAMES_SHOWN)
             ),
-            "`option httpchk GET /readyz`, `http-check expect status 200`, and `check check-ssl` with \
-             the cluster's authority at each server",
+            READYZ,
         )
     })
+}
+
+/// An API server whose etcd is away answers 200 to `/livez` and to paths that ask
+/// nothing of it.
+fn of_path(
+    place: &str,
+    object: ObjectName,
+    checks: &Checks,
+    asks: &Asks,
+    servers: &[&str],
+) -> Option<Finding> {
+    let mut own = servers.iter().filter_map(|name| checks.get(*name));
+    if !own.any(|check| check.last.starts_with("L7")) {
+        return None;
+    }
+    let (code, severity, evidence) = match asks {
+        Asks::Path(path) if asks_readiness(path) => return None,
+        Asks::Path(path) => (
+            CHECKS,
+            Severity::Warning,
+            format!("{place}: health checks ask for {path}, not whether the API server is ready"),
+        ),
+        Asks::Unknown(why) => (
+            PATH,
+            Severity::Info,
+            format!("{place}: whether health checks ask for /readyz is not known: {why}"),
+        ),
+    };
+    Some(Finding::new(code, severity, object, evidence, READYZ))
 }
 
 /// One that could not be asked, or whose answer is none.
@@ -148,13 +204,16 @@ pub(super) fn read_checks(text: &str, backend: &str) -> Option<Checks> {
         column("svname")?,
         column("check_status")?,
     );
+    let code = column("check_code");
     let rows = lines.filter_map(|line| {
         let words: Vec<&str> = line.split(',').collect();
         let name = *words.get(server)?;
         let is_server = *words.get(of)? == backend && !matches!(name, "FRONTEND" | "BACKEND");
         // A star marks a check that is under way; the word is of the last one.
         let last = words.get(check)?.trim_start_matches("* ");
-        is_server.then(|| (name.to_owned(), last.to_owned()))
+        let last = last.to_owned();
+        let code = code.and_then(|at| words.get(at)?.parse().ok());
+        is_server.then(|| (name.to_owned(), Check { last, code }))
     });
     Some(rows.collect())
 }
@@ -177,7 +236,8 @@ mod tests {
 
     fn codes(servers: &[Server], checks: Option<&Checks>) -> Vec<(String, Severity)> {
         let members = [("cp-1", "cp-1"), ("cp-2", "cp-2")];
-        let found = judge("HAProxy", "api", servers, checks, &members);
+        let asks = Asks::Path("/readyz".to_owned());
+        let found = judge("HAProxy", "api", servers, checks, &asks, &members);
         let codes = found.into_iter().map(|found| (found.code, found.severity));
         codes.collect()
     }
@@ -203,13 +263,52 @@ mod tests {
         assert_eq!(found(&one_out), is(ALONE, Blocker));
     }
 
+    fn of(name: &str, last: &str) -> (String, Check) {
+        let last = last.to_owned();
+        (name.to_owned(), Check { last, code: None })
+    }
+
+    #[test]
+    fn the_path_of_checks_is_told_if_it_is_another_one_or_not_known() {
+        let well = up(&["cp-1", "cp-2"]);
+        let members = [("cp-1", "cp-1"), ("cp-2", "cp-2")];
+        let found = |last: &str, asks: &Asks| {
+            let checks = [of("cp-1", last), of("cp-2", last)].into();
+            let found = judge("HAProxy", "api", &well, Some(&checks), asks, &members);
+            let codes = found.into_iter().map(|found| (found.code, found.severity));
+            codes.collect::<Vec<_>>()
+        };
+        let (livez, readyz) = (Asks::Path("/livez".into()), Asks::Path("/readyz".into()));
+        let unknown = Asks::Unknown("no file".to_owned());
+        let warned = [(CHECKS.to_owned(), Severity::Warning)];
+        assert_eq!(found("L7OK", &livez), warned);
+        assert_eq!(found("L7STS", &livez), warned);
+        assert_eq!(found("L7OK", &readyz), []);
+        assert_eq!(found("L7OK", &unknown), [(PATH.to_owned(), Severity::Info)]);
+        // It asks nothing: that is said instead.
+        assert_eq!(found("L4OK", &unknown), warned);
+    }
+
+    #[test]
+    fn a_check_that_is_content_with_a_refusal_is_told() {
+        let well = up(&["cp-1", "cp-2"]);
+        let checks = |code: u16| -> Checks {
+            let mut checks: Checks = [of("cp-1", "L7OK"), of("cp-2", "L7OK")].into();
+            checks
+                .entry("cp-2".to_owned())
+                .and_modify(|check| check.code = Some(code));
+            checks
+        };
+        assert_eq!(codes(&well, Some(&checks(200))), []);
+        let found = codes(&well, Some(&checks(403)));
+        assert_eq!(found, [(CHECKS.to_owned(), Severity::Warning)]);
+    }
+
     #[test]
     fn checks_that_do_not_ask_for_readiness_are_told() {
         let well = up(&["cp-1", "cp-2"]);
-        let checks = |one: &str, other: &str| -> Checks {
-            let of = |name: &str, last: &str| (name.to_owned(), last.to_owned());
-            [of("cp-1", one), of("cp-2", other)].into()
-        };
+        let checks =
+            |one: &str, other: &str| -> Checks { [of("cp-1", one), of("cp-2", other)].into() };
         for last in ["L7OK", "L7OKC", "L7STS", "L4CON", "L4TOUT", "INI"] {
             assert_eq!(codes(&well, Some(&checks(last, "L7OK"))), [], "{last}");
         }
@@ -225,8 +324,11 @@ mod tests {
                     api,FRONTEND,OPEN,,,\napi,cp-1,UP,L7OK,200,\napi,cp-2,UP,* L4OK,,\n\
                     api,BACKEND,UP,,,\nweb,cp-1,UP,L4OK,,\n\n";
         let read = read_checks(text, "api").unwrap();
-        let of = |name: &str, last: &str| (name.to_owned(), last.to_owned());
-        assert_eq!(read, [of("cp-1", "L7OK"), of("cp-2", "L4OK")].into());
+        let mut expected: Checks = [of("cp-1", "L7OK"), of("cp-2", "L4OK")].into();
+        expected
+            .entry("cp-1".to_owned())
+            .and_modify(|check| check.code = Some(200));
+        assert_eq!(read, expected);
         assert_eq!(read_checks("Unknown command.\n", "api"), None);
     }
 }

@@ -13,7 +13,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 use migrate_core::Finding;
 
-use super::examined::{Server, judge, read_checks, silent};
+use super::configured::checked_path;
+use super::examined::{Asks, Server, judge, read_checks, silent};
 use super::{ApiServerBackend, Standing, refused};
 use crate::{Error, NodeShell, Script};
 
@@ -46,6 +47,7 @@ pub struct Haproxy {
     backend: String,
     doors: Vec<Door>,
     servers: BTreeMap<String, String>,
+    configuration: Option<String>,
     drain: Duration,
     limit: Duration,
 }
@@ -69,6 +71,7 @@ impl Haproxy {
             backend: backend.into(),
             doors: Vec::new(),
             servers: BTreeMap::new(),
+            configuration: None,
             drain: Duration::from_secs(1),
             limit: Duration::from_secs(10),
         }
@@ -110,6 +113,16 @@ impl Haproxy {
     #[must_use]
     pub fn with_server(mut self, member: impl Into<String>, server: impl Into<String>) -> Self {
         self.servers.insert(member.into(), server.into());
+        self
+    }
+
+    /// The file of HAProxy's configuration, the same on every machine, from which
+    /// [`examine`](ApiServerBackend::examine) takes what HAProxy does not tell: the path
+    /// that health checks ask for. Read, never changed, where an instance is named by
+    /// its socket; not for one that is named by an address.
+    #[must_use]
+    pub fn with_configuration(mut self, path: impl Into<String>) -> Self {
+        self.configuration = Some(path.into());
         self
     }
 
@@ -187,6 +200,21 @@ impl Haproxy {
                 ),
             )
         })
+    }
+
+    /// What health checks ask for at an instance, by its configuration.
+    async fn asks(&self, door: &Door) -> Asks {
+        let Some(path) = &self.configuration else {
+            let why = "HAProxy does not tell it, and its configuration was not named";
+            return Asks::Unknown(why.to_owned());
+        };
+        match door.read(path, self.limit).await {
+            Ok(text) => match checked_path(&text, &self.backend) {
+                Some(asked) => Asks::Path(asked),
+                None => Asks::Unknown(format!("{path} does not tell it of {}", self.backend)),
+            },
+            Err(said) => Asks::Unknown(format!("{path}: {said}")),
+        }
     }
 
     /// Whether the member's server is in at an instance, and may be taken out.
@@ -289,7 +317,9 @@ impl ApiServerBackend for Haproxy {
                 .ok()
                 .and_then(|text| read_checks(&text, &self.backend));
             let place = door.to_string();
-            let judged = judge(&place, &self.backend, &servers, checks.as_ref(), &named);
+            let asks = self.asks(door).await;
+            let checks = checks.as_ref();
+            let judged = judge(&place, &self.backend, &servers, checks, &asks, &named);
             found.extend(judged);
         }
         found
@@ -330,6 +360,25 @@ impl Door {
                 match output.code {
                     0 => Ok(output.stdout),
                     127 => Err("socat is missing there; install it".to_owned()),
+                    _ => Err(output.stderr.trim().to_owned()),
+                }
+            }
+        }
+    }
+}
+
+impl Door {
+    /// A file of the machine that the instance runs on.
+    async fn read(&self, path: &str, limit: Duration) -> Result<String, String> {
+        match self {
+            Self::Socket(_) => std::fs::read_to_string(path).map_err(|error| error.to_string()),
+            Self::Tcp(_) => Err("its machine is not known, only its address".to_owned()),
+            Self::Host { shell, host, .. } => {
+                let script = Script::new("cat -- \"$1\"").arg(path);
+                let output = shell.run(host, &script, limit).await;
+                let output = output.map_err(|error| error.to_string())?;
+                match output.code {
+                    0 => Ok(output.stdout),
                     _ => Err(output.stderr.trim().to_owned()),
                 }
             }

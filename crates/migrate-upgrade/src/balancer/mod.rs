@@ -1,6 +1,7 @@
 //! Taking one API server out of its load balancer: the seam
 //! [`ApiServerBackend`] and its implementations.
 
+mod configured;
 mod examined;
 mod haproxy;
 mod hook;

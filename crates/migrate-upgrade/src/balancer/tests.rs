@@ -142,13 +142,26 @@ async fn before_the_start_every_instance_is_looked_at_and_none_changed() {
     let haproxy = fake.haproxy().with_socket("/does/not/exist");
     let found = haproxy.examine(&members).await;
     let codes: Vec<&str> = found.iter().map(|found| &*found.code).collect();
-    assert_eq!(codes, ["KM-LB-003", "KM-LB-006"]);
+    assert_eq!(codes, ["KM-LB-003", "KM-LB-007", "KM-LB-006"]);
     assert!(found[0].evidence.contains("cp-2 (TCP)"), "{}", found[0]);
     assert!(
-        found[1].evidence.contains("/does/not/exist"),
+        found[2].evidence.contains("/does/not/exist"),
         "{}",
-        found[1]
+        found[2]
     );
+    // Its configuration says which path.
+    let file = fake.folder.path().join("haproxy.cfg");
+    for (path, expected) in [("/livez", 2), ("/readyz", 1)] {
+        std::fs::write(&file, format!("backend api\n option httpchk GET {path}\n")).unwrap();
+        let haproxy = fake.haproxy().with_configuration(file.to_str().unwrap());
+        let found = haproxy.examine(&members).await;
+        let all = found.iter().filter(|found| found.code == "KM-LB-003");
+        assert_eq!(
+            (all.count(), found.len()),
+            (expected, expected),
+            "{found:?}"
+        );
+    }
     *fake.up.lock().unwrap() = [RUNNING, 0];
     let found = fake.haproxy().examine(&members).await;
     assert!(

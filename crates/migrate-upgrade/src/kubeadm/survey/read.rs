@@ -70,6 +70,13 @@ pub(super) struct Cluster {
     pub(super) kubeadm_config: Option<String>,
     /// `featureGates` of `kube-system/kubelet-config`, YAML.
     pub(super) kubelet_gates: Option<String>,
+    /// Whether there is a `DaemonSet` `kube-proxy`.
+    pub(super) has_kube_proxy: Option<bool>,
+    /// Of the `config.conf` of `kube-system/kube-proxy` what is the API, the mode
+    /// and `featureGates`, YAML; empty without that `ConfigMap`.
+    pub(super) kube_proxy_config: Option<String>,
+    /// The flags its `DaemonSet` gives it; a value only of `--feature-gates`.
+    pub(super) kube_proxy_flags: Vec<String>,
     /// Whether there is a `ConfigMap` `coredns`.
     pub(super) has_corefile: Option<bool>,
     /// Deployments that are labelled as the cluster's DNS.
@@ -155,6 +162,9 @@ impl Cluster {
         match word {
             "kubeadm-config" => add_line(self.kubeadm_config.get_or_insert_default(), rest),
             "kubelet-config" => add_line(self.kubelet_gates.get_or_insert_default(), rest),
+            "kube-proxy" => self.has_kube_proxy = Some(!rest.is_empty()),
+            "kube-proxy-config" => add_line(self.kube_proxy_config.get_or_insert_default(), rest),
+            "kube-proxy-flag" => self.kube_proxy_flags.push(rest.to_owned()),
             "coredns-config" => self.has_corefile = Some(!rest.is_empty()),
             "coredns" => self.dns.get_or_insert_default().extend(deployment(rest)),
             "api-server" => self.api_servers.extend(api_server(rest)),

@@ -6,6 +6,10 @@ DEPLOYMENTS+='{.metadata.labels.app\.kubernetes\.io/managed-by}{"\n"}{end}'
 API_SERVERS='{range .items[*]}{.spec.nodeName}{" "}{.status.hostIP}{" "}'
 API_SERVERS+='{.spec.containers[0].image}{"\n"}{end}'
 
+# What the first container of a DaemonSet is started with, a line each.
+COMMAND='{range .spec.template.spec.containers[0].command[*]}{@}{"\n"}{end}'
+COMMAND+='{range .spec.template.spec.containers[0].args[*]}{@}{"\n"}{end}'
+
 # survey ROOT TARGET REVISION PATCHES: what an upgrade could trip over, a line
 # each. Changes nothing.
 survey() {
@@ -33,19 +37,24 @@ look_at_kubelet() {
     if grep -Eq '^failCgroupV1: *false' "$config" 2> /dev/null; then
         echo 'fail-cgroup-v1 false'
     fi
-    if [ -e "$config" ]; then feature_gates < "$config" | sed 's/^/kubelet-gates /'; fi
+    if [ -e "$config" ]; then yaml_of featureGates < "$config" | sed 's/^/kubelet-gates /'; fi
     for file in /var/lib/kubelet/kubeadm-flags.env /etc/default/kubelet /etc/sysconfig/kubelet; do
         [ -e "$1$file" ] || continue
-        # Names only, values may be anybody's secret.
-        { grep -v '^ *#' "$1$file" || true; } \
-            | { grep -oE -- "--[a-z][a-z0-9-]*(=[^\"' ]*)?" || true; } \
-            | sed -E "/^--feature-gates=/!s/=.*//; s#^#kubelet-flag $file #"
+        { grep -v '^ *#' "$1$file" || true; } | flags | sed "s#^#kubelet-flag $file #"
     done
 }
 
-# feature_gates: of a configuration of the kubelet, and nothing else of it.
-feature_gates() {
-    awk '/^featureGates:/ { here = 1; print; next } /^[^ ]/ { here = 0 } here'
+# flags: those in what is read, names only, for values may be anybody's secret; of
+# feature gates with their values.
+flags() {
+    { grep -oE -- "--[a-z][a-z0-9-]*(=[^\"' ]*)?" || true; } | sed -E '/^--feature-gates=/!s/=.*//'
+}
+
+# yaml_of NAME...: these fields of a document, and nothing else of it;
+# `---` is what keeps documents apart.
+yaml_of() {
+    local IFS='|'
+    awk -v "names=^($*)(:|\$)" '$0 ~ names { here = 1; print; next } /^[^ ]/ { here = 0 } here'
 }
 
 # look_at_packages TARGET REVISION KUBERNETES: what apt would change beyond what
@@ -102,7 +111,7 @@ look_at_control_plane() {
     local root=$1 kubernetes=$2 file server copies
     manifest_lines "$kubernetes" kube-apiserver kube-controller-manager kube-scheduler
     echo "address $(hostname -I 2> /dev/null || true)"
-    for file in controller-manager scheduler; do
+    for file in controller-manager scheduler kubelet; do
         server=$(sed -n 's/^ *server: *"\{0,1\}\([^" ]*\).*/\1/p' "$kubernetes/$file.conf" 2> /dev/null || true)
         if [ -n "$server" ]; then echo "server $file $server"; fi
     done
@@ -130,14 +139,32 @@ look_at_cluster() {
     fi
     if text=$(kube_system get configmap kubelet-config -o 'jsonpath={.data.kubelet}'); then
         echo kubelet-config
-        feature_gates <<< "$text" | sed 's/^/kubelet-config /'
+        yaml_of featureGates <<< "$text" | sed 's/^/kubelet-config /'
     fi
+    look_at_kube_proxy
     if text=$(kube_system get configmap coredns --ignore-not-found -o name); then
         echo "coredns-config $text"
     fi
     if text=$(kube_system get deployments -l k8s-app=kube-dns -o "jsonpath=$DEPLOYMENTS"); then
         echo coredns
         sed -n 's/^./coredns &/p' <<< "$text"
+    fi
+}
+
+# look_at_kube_proxy: of its configuration what may be gone, and its flags;
+# `kubernetes` is the caller's.
+look_at_kube_proxy() {
+    local text
+    if text=$(kube_system get daemonset kube-proxy --ignore-not-found -o name); then
+        echo "kube-proxy $text"
+    fi
+    if text=$(kube_system get daemonset kube-proxy --ignore-not-found -o "jsonpath=$COMMAND"); then
+        flags <<< "$text" | sed 's/^/kube-proxy-flag /'
+    fi
+    if text=$(kube_system get configmap kube-proxy --ignore-not-found \
+        -o 'jsonpath={.data.config\.conf}'); then
+        echo kube-proxy-config
+        yaml_of --- apiVersion kind mode featureGates <<< "$text" | sed 's/^/kube-proxy-config /'
     fi
 }
 

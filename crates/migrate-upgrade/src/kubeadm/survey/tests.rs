@@ -4,6 +4,8 @@
 use migrate_core::{ClusterId, ClusterModel, Moment, ObjectName, Severity, StepErrorKind};
 
 mod configured;
+mod kube_proxy;
+mod kubelets;
 
 use super::*;
 
@@ -32,6 +34,15 @@ kubeadm-config       value: \"100\"
 kubelet-config
 kubelet-config featureGates:
 kubelet-config   NodeSwap: true
+kube-proxy daemonset.apps/kube-proxy
+kube-proxy-flag --config
+kube-proxy-flag --hostname-override
+kube-proxy-config
+kube-proxy-config apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kube-proxy-config featureGates:
+kube-proxy-config   NodeSwap: true
+kube-proxy-config kind: KubeProxyConfiguration
+kube-proxy-config mode: iptables
 coredns-config configmap/coredns
 coredns
 coredns coredns r.local/coredns/coredns:v1.14.6@sha256:ab 
@@ -56,6 +67,7 @@ fn found_text(old: &str, new: &str) -> String {
          address 10.0.0.1 fd00::1 \n\
          server controller-manager https://10.0.0.1:6443\n\
          server scheduler https://[fd00::1]:6443\n\
+         server kubelet https://10.0.0.1:6443\n\
          etcd-kib 1000\nfree-kib 1000\n\
          certificates {certificates}\n{WELL}"
     );

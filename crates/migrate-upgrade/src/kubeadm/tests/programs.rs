@@ -158,6 +158,8 @@ const PROGRAMS: &[(&str, &str)] = &[
             *hostIP*) cat "$w/api-servers" 2> /dev/null ;;
             *'get pods'*) cat "$w/servers" 2> /dev/null ;;
             *'get configmap kubelet-config'*) cat "$w/kubelet-config" 2> /dev/null ;;
+            *'get configmap kube-proxy'*) cat "$w/kube-proxy-config" 2> /dev/null ;;
+            *'get daemonset'*) cat "$w/kube-proxy" 2> /dev/null || echo kube-proxy ;;
             *'get configmap coredns'*) echo configmap/coredns ;;
             *'get deployments'*) echo 'coredns r.local/coredns/coredns:v1.12.1 ' ;;
             *'get configmap'*jsonpath*)

@@ -53,6 +53,17 @@ async fn a_scheduler_that_goes_to_an_older_api_server_is_a_blocker() {
     let found = survey(&cp, "v1.37.2").await;
     let elsewhere = found.iter().find(|found| found.code == "KM-KUBEADM-010");
     assert!(elsewhere.is_some_and(Finding::blocks), "{found:?}");
+
+    // A kubelet comes after both.
+    cp.write(
+        "root/etc/kubernetes/kubelet.conf",
+        "    server: \"https://10.0.0.2:6443\"\n",
+    );
+    let found = survey(&cp, "v1.37.2").await;
+    let warned = found
+        .iter()
+        .find(|f| f.evidence.starts_with("kubelet.conf"));
+    assert!(warned.is_some_and(|f| !f.blocks()), "{found:?}");
 }
 
 #[tokio::test]
@@ -131,6 +142,20 @@ async fn the_cluster_s_configuration_is_read_on_a_control_plane() {
     let found = survey(&cp, "v1.37.2").await;
     let of_config = found.iter().find(|f| f.code == "KM-KUBEADM-012").unwrap();
     assert_eq!(of_config.object.name, "kubelet-config");
+
+    cp.write(
+        "kube-proxy-config",
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nclientConnection:\n  kubeconfig: /secret\n\
+         featureGates:\n  SidecarContainers: true\nkind: KubeProxyConfiguration\nmode: userspace\n",
+    );
+    cp.write("kube-proxy", "/usr/bin/kube-proxy\n--v=2\n--config=/x\n");
+    let found = survey(&cp, "v1.37.2").await;
+    let proxy = found.iter().filter(|f| f.object.name == "kube-proxy");
+    let proxy: Vec<&str> = proxy.map(|f| &f.code[f.code.len() - 3..]).collect();
+    assert_eq!(proxy, ["012", "037", "039"], "{found:?}");
+    cp.write("kube-proxy", "");
+    let found = codes(&cp, "v1.37.2").await;
+    assert!(found.iter().any(|code| code == "038"), "{found:?}");
 
     // An external etcd is asked as the API server reaches it.
     cp.write(

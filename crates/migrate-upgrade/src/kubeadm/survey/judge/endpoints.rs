@@ -1,4 +1,6 @@
-//! Where components of a control plane find their API server.
+//! Where components of a control plane and the kubelets there find their API server.
+
+mod kubelet;
 
 use std::collections::BTreeSet;
 
@@ -15,44 +17,52 @@ const UNKNOWN: &str = "KM-KUBEADM-028";
 
 const CURE: &str = "let it go to the API server of its own node";
 
-/// Those that do not go to their own node's API server, judged by what the skew
-/// policy says of them at the target beside the API servers that they can reach as
-/// these are now: the others come later.
+const ENDPOINT: &str = "the control plane's endpoint";
+const UNREAD: &str = "no address of the node";
+
+/// Where an address of a kubeconfig leads.
+enum Place<'a> {
+    /// To an API server that is known, with its node's name.
+    Member(&'a ApiServer),
+    /// To all of them.
+    Endpoint,
+    /// To none of all those there are.
+    Nowhere,
+    /// Not here; what is there could not be read.
+    Elsewhere,
+}
+
+/// Those that do not go to their own node's API server. Controller manager and
+/// scheduler are judged by what the skew policy says of them at the target beside
+/// the API servers that they can reach as these are now: the others come later. The
+/// kubelet comes after all of them.
 pub(super) fn judge(node: &str, survey: &Survey, asked: Asked<'_>) -> Vec<Finding> {
     let cluster = &survey.cluster;
     let config = cluster.kubeadm_config.as_deref();
     let config: Option<Value> = config.and_then(|text| serde_saphyr::from_str(text).ok());
-    let endpoint = config.as_ref().map(|config| {
-        let endpoint = config["controlPlaneEndpoint"].as_str();
-        host(endpoint.unwrap_or_default())
-    });
+    let config = config.as_ref();
     let elsewhere = survey.servers.iter().filter(|(_, server)| {
         let host = host(server);
         !is_own(host, &survey.addresses)
     });
     let judged = elsewhere.map(|(file, server)| {
-        let address = host(server);
-        let mut servers = cluster.api_servers.iter();
-        let one = servers.find(|other| other.address == address);
-        let (place, reaches) = match (one, endpoint) {
-            (Some(other), _) => {
-                let minor = minor(other);
-                let reaches = minor.map(Reachable::Local);
-                (format!("the API server of {}", other.node), reaches)
+        let place = place(server, cluster, config);
+        if let Place::Nowhere = place {
+            return nowhere(node, file, server);
+        }
+        if file == kubelet::FILE {
+            return kubelet::judge(node, server, &place, config, asked);
+        }
+        let (place, reaches) = match place {
+            Place::Member(other) => {
+                let reaches = minor(other).map(Reachable::Local);
+                (api_server_of(other), reaches)
             }
-            (None, Some(endpoint)) if endpoint == address => {
+            Place::Endpoint => {
                 let reaches = through(node, cluster, asked.target);
-                ("the control plane's endpoint".to_owned(), reaches)
+                (ENDPOINT.to_owned(), reaches)
             }
-            // Known are all the addresses there are, and it is none of them.
-            (None, Some(_)) if !cluster.api_servers.is_empty() => {
-                let evidence = format!(
-                    "{file}.conf goes to {server}, which is neither an API server's address nor the \
-                     control plane's endpoint: which one answers there is not known"
-                );
-                return on_node(node, UNKNOWN, Severity::Warning, evidence, CURE);
-            }
-            _ => ("no address of the node".to_owned(), None),
+            Place::Nowhere | Place::Elsewhere => (UNREAD.to_owned(), None),
         };
         let said = reaches.and_then(|reaches| forbidden(node, file, asked.target, reaches));
         let (severity, why) = match said {
@@ -66,6 +76,36 @@ pub(super) fn judge(node: &str, survey: &Survey, asked: Asked<'_>) -> Vec<Findin
         on_node(node, ELSEWHERE, severity, evidence, CURE)
     });
     judged.collect()
+}
+
+fn place<'a>(server: &str, cluster: &'a Cluster, config: Option<&Value>) -> Place<'a> {
+    let address = host(server);
+    let mut servers = cluster.api_servers.iter();
+    if let Some(other) = servers.find(|other| other.address == address) {
+        return Place::Member(other);
+    }
+    let endpoint = config.map(|config| {
+        let endpoint = config["controlPlaneEndpoint"].as_str();
+        host(endpoint.unwrap_or_default())
+    });
+    match endpoint {
+        Some(endpoint) if endpoint == address => Place::Endpoint,
+        // Known are all the addresses there are, and it is none of them.
+        Some(_) if !cluster.api_servers.is_empty() => Place::Nowhere,
+        _ => Place::Elsewhere,
+    }
+}
+
+fn nowhere(node: &str, file: &str, server: &str) -> Finding {
+    let evidence = format!(
+        "{file}.conf goes to {server}, which is neither an API server's address nor the control \
+         plane's endpoint: which one answers there is not known"
+    );
+    on_node(node, UNKNOWN, Severity::Warning, evidence, CURE)
+}
+
+fn api_server_of(other: &ApiServer) -> String {
+    format!("the API server of {}", other.node)
 }
 
 /// Every API server as it is when the components of `node` are changed, right after

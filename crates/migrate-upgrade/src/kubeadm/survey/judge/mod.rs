@@ -2,6 +2,7 @@
 
 mod addons;
 mod endpoints;
+mod kube_proxy;
 mod machine;
 mod settings;
 
@@ -88,6 +89,7 @@ pub(super) fn judge(
         return found;
     }
     found.extend(settings::of_cluster(node, &survey.cluster, asked));
+    found.extend(kube_proxy::judge(node, &survey.cluster, asked));
     found.extend(addons::judge(&survey.cluster, asked));
     match &survey.certificates {
         Some(all) => {

@@ -11,11 +11,11 @@ use super::super::read::{Cluster, Survey};
 use super::super::releases::{self, GateProblem};
 use super::{Asked, on_node};
 
-const GATE: &str = "KM-KUBEADM-012";
+pub(super) const GATE: &str = "KM-KUBEADM-012";
 const OWN_GATE: &str = "KM-KUBEADM-013";
 const FLAG: &str = "KM-KUBEADM-014";
 const UNREAD: &str = "KM-KUBEADM-015";
-const OLD_API: &str = "KM-KUBEADM-016";
+pub(super) const OLD_API: &str = "KM-KUBEADM-016";
 
 const OWN_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 /// Where kubeadm keeps what the kubelet is started with; it takes out of it what
@@ -23,6 +23,9 @@ const OWN_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 const KUBEADM_FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
 const OWN_TO_KUBEADM: (&str, MinorVersion) =
     ("pod-infra-container-image", MinorVersion::new(1, 35));
+
+/// The gate of kubeadm in the place of which something else has to be set.
+const KEY_GATE: &str = "PublicKeysECDSA";
 
 /// Sections of a `ClusterConfiguration`, and the program that gets its
 /// `extraArgs`.
@@ -126,6 +129,22 @@ fn of_configuration(config: &Value, asked: Asked<'_>) -> Vec<Finding> {
                     that release, which writes it anew";
         found.push(on_config_map(map, OLD_API, evidence, cure));
     }
+    let own = config["featureGates"].as_object();
+    for gate in own.into_iter().flat_map(|gates| gates.keys()) {
+        if let Some(since) = releases::kubeadm_gate(gate, asked.minor()) {
+            let evidence = format!(
+                "featureGates sets {gate}, which kubeadm has not since {since}: that of {target} \
+                 does not say which images this configuration needs, so that none can be pulled \
+                 before the start"
+            );
+            let instead = match gate.as_str() {
+                KEY_GATE => "; encryptionAlgorithm: ECDSA-P256 takes its place",
+                _ => "",
+            };
+            let cure = format!("take {gate} out of featureGates there{instead}");
+            found.push(on_config_map(map, GATE, evidence, cure));
+        }
+    }
     for (section, program) in SECTIONS {
         let place = format!(
             "{}.extraArgs",
@@ -155,12 +174,17 @@ fn of_configuration(config: &Value, asked: Asked<'_>) -> Vec<Finding> {
     found
 }
 
-fn on_config_map(map: &str, code: &str, evidence: String, cure: impl Into<String>) -> Finding {
+pub(super) fn on_config_map(
+    map: &str,
+    code: &str,
+    evidence: String,
+    cure: impl Into<String>,
+) -> Finding {
     let object = ObjectName::namespaced("ConfigMap", "kube-system", map);
     Finding::new(code, Severity::Blocker, object, evidence, cure)
 }
 
-fn unread(node: &str, map: &str) -> Finding {
+pub(super) fn unread(node: &str, map: &str) -> Finding {
     on_node(
         node,
         UNREAD,
@@ -171,7 +195,7 @@ fn unread(node: &str, map: &str) -> Finding {
 }
 
 /// Gates of which the target's programs do not take the value, once each.
-fn problems(
+pub(super) fn problems(
     gates: impl IntoIterator<Item = (String, bool)>,
     asked: Asked<'_>,
 ) -> impl Iterator<Item = (String, GateProblem)> {
@@ -182,7 +206,7 @@ fn problems(
     })
 }
 
-fn said_of(gate: &str, problem: GateProblem) -> String {
+pub(super) fn said_of(gate: &str, problem: GateProblem) -> String {
     let since = problem.since;
     match problem.only {
         None => format!("the feature gate {gate}, which is gone since {since}"),
@@ -198,7 +222,11 @@ fn yaml_gates(text: &str) -> Option<Vec<(String, bool)>> {
     if text.trim().is_empty() {
         return Some(Vec::new());
     }
-    let config: Value = serde_saphyr::from_str(text).ok()?;
+    gates_of(&serde_saphyr::from_str(text).ok()?)
+}
+
+/// The same, of what has been read.
+pub(super) fn gates_of(config: &Value) -> Option<Vec<(String, bool)>> {
     let gates = match &config["featureGates"] {
         Value::Null => return Some(Vec::new()),
         gates => gates.as_object()?,
@@ -240,7 +268,7 @@ fn extra_args(component: Option<&Value>) -> Vec<(String, String)> {
 }
 
 /// The name without dashes, and the value if there is one.
-fn split_flag(flag: &str) -> (&str, &str) {
+pub(super) fn split_flag(flag: &str) -> (&str, &str) {
     let flag = flag.trim_start_matches('-');
     flag.split_once('=').unwrap_or((flag, ""))
 }

@@ -39,6 +39,11 @@ pub(super) fn configuration(api: &str, target: MinorVersion) -> Option<MinorVers
     Some(first(target, |row| row.what == "kubeadm-api" && row.has(api))?.since)
 }
 
+/// The minor since which kubeadm has not a feature gate of its own.
+pub(super) fn kubeadm_gate(name: &str, target: MinorVersion) -> Option<MinorVersion> {
+    Some(first(target, |row| row.what == "kubeadm-gates" && row.has(name))?.since)
+}
+
 /// The `CoreDNS` that kubeadm of `target` brings, if that is known.
 pub(super) fn coredns(target: MinorVersion) -> Option<&'static str> {
     let mut rows = rows().filter(|row| row.what == "coredns");
@@ -101,7 +106,7 @@ mod tests {
             }
             let row = row(line).unwrap_or_else(|| panic!("{line}"));
             let kinds = ["gates", "gates-on", "gates-off", "flags", "coredns"];
-            let others = ["external-etcd", "kubeadm-api"];
+            let others = ["external-etcd", "kubeadm-api", "kubeadm-gates"];
             assert!(kinds.iter().chain(&others).any(|kind| *kind == row.what));
             let before = last.insert(row.what, row.since);
             assert!(before.is_none_or(|before| before <= row.since), "{line}");
@@ -149,6 +154,12 @@ mod tests {
         assert_eq!(oldest_external_etcd(minor("1.34")), Some("3.5.21"));
         assert_eq!(oldest_external_etcd(minor("1.37")), Some("3.5.24"));
         assert_eq!(oldest_external_etcd(minor("1.32")), None);
+        let local_mode = "ControlPlaneKubeletLocalMode";
+        assert_eq!(kubeadm_gate(local_mode, minor("1.35")), None);
+        let since = kubeadm_gate(local_mode, minor("1.37"));
+        assert_eq!(since, Some(minor("1.36")));
+        let rootless = kubeadm_gate("RootlessControlPlane", minor("1.37"));
+        assert_eq!(rootless, None);
         let api = "kubeadm.k8s.io/v1beta3";
         assert_eq!(configuration(api, minor("1.37")), Some(minor("1.37")));
         assert_eq!(configuration(api, minor("1.36")), None);

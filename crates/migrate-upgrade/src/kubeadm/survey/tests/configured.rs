@@ -3,7 +3,7 @@
 use super::*;
 
 /// Of one change to what is well: code, object, and part of the evidence.
-fn says(old: &str, new: &str, code: &str, object: &str, evidence: &str) {
+pub(super) fn says(old: &str, new: &str, code: &str, object: &str, evidence: &str) {
     let found = found_with(old, new);
     assert_eq!(found.len(), 1, "{old} -> {new}: {found:#?}");
     let finding = &found[0];
@@ -50,6 +50,24 @@ fn gates_that_are_gone_or_locked_are_found_where_they_are_set() {
     let map = "kubeadm-config     feature-gates: SidecarContainers=true";
     let list = "kubeadm-config   - name: feature-gates\nkubeadm-config     value: NodeSwap=true";
     says(list, map, "012", KUBEADM, gone);
+}
+
+#[test]
+fn gates_of_kubeadm_s_own_that_are_gone_are_found() {
+    let etcd = "kubeadm-config etcd:";
+    let set = |gates: &str| format!("kubeadm-config featureGates: {{{gates}}}\n{etcd}");
+    let gone = "featureGates sets ControlPlaneKubeletLocalMode, which kubeadm has not since 1.36";
+    let gates = set("ControlPlaneKubeletLocalMode: false, RootlessControlPlane: false");
+    says(etcd, &gates, "012", KUBEADM, gone);
+    // A gate of Kubernetes is none of kubeadm's, and one that is there may stay.
+    assert_eq!(found_with(etcd, &set("SidecarContainers: true")), []);
+    let keys = found_with(etcd, &set("PublicKeysECDSA: true"));
+    assert!(keys[0].cure.contains("encryptionAlgorithm"), "{keys:?}");
+    let found = judged("cp-1", &found_text(etcd, &gates), "v1.35.4");
+    assert!(
+        found.iter().all(|f| f.code != "KM-KUBEADM-012"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -120,7 +138,7 @@ fn a_configuration_that_cannot_be_read_is_said_to_be() {
         .into_iter()
         .map(|f| f.code)
         .collect();
-    assert_eq!(codes, ["KM-KUBEADM-015"; 2]);
+    assert_eq!(codes, ["KM-KUBEADM-015"; 3]);
 }
 
 #[test]
@@ -191,7 +209,8 @@ fn dns_that_is_left_out_is_left_alone() {
         let text = format!(
             "manifest kube-apiserver x:v1\ncertificates {{\"certificates\":[],\
              \"certificateAuthorities\":[]}}\nkubeadm-config kind: ClusterConfiguration\n\
-             kubelet-config\ncoredns-config configmap/coredns\ncoredns {line}\n"
+             kubelet-config\nkube-proxy x\nkube-proxy-config\n\
+             coredns-config configmap/coredns\ncoredns {line}\n"
         );
         let found = judged_as("cp-1", &text, "v1.37.2", skipped, ignored);
         found.into_iter().map(|f| f.code).collect::<Vec<_>>()
