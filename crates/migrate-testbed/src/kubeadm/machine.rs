@@ -15,6 +15,13 @@ const V1_CONTROLLERS: [&str; 8] = [
     "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids",
 ];
 
+/// What every node needs of control groups v2, as the kernel names it.
+const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// With v2 a group that passes controllers on holds no process itself. What
+/// enters a node from outside goes into this group below the node's.
+const ENTRANCE: &str = "testbed";
+
 /// The control groups of this machine as far as nodes need them.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
@@ -26,8 +33,8 @@ pub(crate) struct Machine {
 enum Layout {
     /// One hierarchy for each controller: its name and our own group in it.
     V1(Vec<(&'static str, PathBuf)>),
-    /// The group in which nodes get theirs.
-    V2(PathBuf),
+    /// Where the only hierarchy is, and the group in it where nodes get theirs.
+    V2 { root: PathBuf, own: PathBuf },
 }
 
 impl Machine {
@@ -60,8 +67,20 @@ impl Machine {
             .map_err(Error::io("reading the control groups of this process"))?;
         let mounts = fs::read_to_string("/proc/self/mounts")
             .map_err(Error::io("reading the mounts of this process"))?;
-        let layout = Layout::of(&own, &mounts)
+        let mut layout = Layout::of(&own, &mounts)
             .ok_or_else(|| refuse("it has neither the control groups v1 nor v2 that nodes need"))?;
+        if let Layout::V2 { root, own } = &mut layout {
+            *own = passes_on(root, own).ok_or_else(|| {
+                refuse(&format!(
+                    "no control group from {} up to {} passes the controllers {} on; let one \
+                     do so (echo '+cpu +memory +pids' > {}/cgroup.subtree_control)",
+                    own.display(),
+                    root.display(),
+                    V2_CONTROLLERS.join(", "),
+                    root.display()
+                ))
+            })?;
+        }
         let owner = format!("{}-{}", process::id(), started(process::id()).unwrap_or(0));
         let machine = Self { layout, owner };
         machine.reap();
@@ -70,7 +89,7 @@ impl Machine {
 
     /// As the kubelet's `cgroupDriver`.
     pub(super) fn uses_systemd_driver(&self) -> bool {
-        matches!(self.layout, Layout::V2(_))
+        matches!(self.layout, Layout::V2 { .. })
     }
 
     /// The v1 controllers that a node mounts again, separated by spaces; empty
@@ -84,7 +103,7 @@ impl Machine {
                     .collect::<Vec<_>>()
                     .join(" ")
             }
-            Layout::V2(_) => String::new(),
+            Layout::V2 { .. } => String::new(),
         }
     }
 
@@ -106,13 +125,14 @@ impl Machine {
             }
             folders.push(folder);
         }
-        Ok(Groups { folders })
+        let unified = matches!(self.layout, Layout::V2 { .. });
+        Ok(Groups { folders, unified })
     }
 
     fn parents(&self) -> Vec<(&'static str, PathBuf)> {
         match &self.layout {
             Layout::V1(all) => all.clone(),
-            Layout::V2(parent) => vec![("", parent.clone())],
+            Layout::V2 { own, .. } => vec![("", own.clone())],
         }
     }
 
@@ -165,27 +185,69 @@ impl Layout {
             all.push(("systemd", systemd));
             return Some(Self::V1(all));
         }
-        Some(Self::V2(mounted("cgroup2", "")?.join(own_group("")?)))
+        let root = mounted("cgroup2", "")?;
+        let own = root.join(own_group("")?);
+        Some(Self::V2 { root, own })
     }
+}
+
+/// The nearest group, from one up to the root, that gives groups below it all
+/// that nodes need. None is told to: the machine stays as it is.
+fn passes_on(root: &Path, own: &Path) -> Option<PathBuf> {
+    let upwards = own.ancestors().take_while(|group| group.starts_with(root));
+    let passes = |group: &&Path| {
+        let text = fs::read_to_string(group.join("cgroup.subtree_control")).unwrap_or_default();
+        let passed: Vec<&str> = text.split_whitespace().collect();
+        V2_CONTROLLERS.iter().all(|name| passed.contains(name))
+    };
+    upwards.into_iter().find(passes).map(Path::to_owned)
 }
 
 /// The control groups of one node; dropping it removes them.
 #[derive(Debug)]
 pub(super) struct Groups {
     folders: Vec<PathBuf>,
+    unified: bool,
 }
 
 impl Groups {
-    /// A shell command line that moves its shell into the groups and then
-    /// becomes `"$@"`: whatever a node's systemd did not start itself must be
+    /// Makes them as they were before the node was switched on: with v2, what
+    /// an earlier boot passed on to groups below would keep the next one's
+    /// first process out.
+    pub(super) fn renew(&self) -> Result<(), Error> {
+        for folder in self.folders.iter().filter(|_| self.unified) {
+            end_and_remove(folder);
+            let entrance = folder.join(ENTRANCE);
+            fs::create_dir_all(&entrance).map_err(Error::io(format!(
+                "making the control group {}",
+                entrance.display()
+            )))?;
+        }
+        Ok(())
+    }
+
+    /// A shell command line that moves its shell into the groups themselves and
+    /// then becomes `"$@"`, for a node's first process: systemd moves on from
+    /// there.
+    pub(super) fn begin(&self) -> String {
+        move_to(self.folders.iter().cloned())
+    }
+
+    /// The same for whatever a node's systemd does not start itself: it must be
     /// moved, or a kubelet restarted from there would live outside.
     pub(super) fn enter(&self) -> String {
-        let mut script = String::new();
-        for folder in &self.folders {
-            script += &format!("echo $$ > '{}/cgroup.procs' && ", folder.display());
-        }
-        script + r#"exec "$@""#
+        let below = if self.unified { ENTRANCE } else { "" };
+        move_to(self.folders.iter().map(|folder| folder.join(below)))
     }
+}
+
+fn move_to(groups: impl Iterator<Item = PathBuf>) -> String {
+    let mut script = String::new();
+    for group in groups {
+        // 0 is who writes, also where process ids are others than outside.
+        script += &format!("echo 0 > '{}' && ", group.join("cgroup.procs").display());
+    }
+    script + r#"exec "$@""#
 }
 
 impl Drop for Groups {
@@ -274,10 +336,47 @@ mod tests {
             "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n",
         );
         assert!(
-            matches!(&v2, Some(Layout::V2(at)) if at == Path::new("/sys/fs/cgroup/user.slice")),
+            matches!(&v2, Some(Layout::V2 { root, own }) if root == Path::new("/sys/fs/cgroup")
+                && own == Path::new("/sys/fs/cgroup/user.slice")),
             "{v2:?}"
         );
         assert!(Layout::of("", "").is_none());
+    }
+
+    #[test]
+    fn nodes_go_where_controllers_are_passed_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("cgroup");
+        let own = root.join("a.slice/b.service");
+        fs::create_dir_all(&own).unwrap();
+        let pass = |group: &Path, names: &str| {
+            fs::write(group.join("cgroup.subtree_control"), names).unwrap();
+        };
+        // Of a group above the hierarchy nothing is read.
+        pass(folder.path(), "cpu memory pids\n");
+        pass(&own, "");
+        pass(&root.join("a.slice"), "memory pids\n");
+        assert_eq!(passes_on(&root, &own), None);
+        pass(&root, "cpuset cpu io memory pids\n");
+        assert_eq!(passes_on(&root, &own), Some(root.clone()));
+        pass(&own, "cpu memory pids\n");
+        assert_eq!(passes_on(&root, &own), Some(own.clone()));
+    }
+
+    #[test]
+    fn with_v2_only_the_first_process_is_in_the_group_itself() {
+        let groups = |unified| Groups {
+            folders: vec!["/nowhere/node1".into()],
+            unified,
+        };
+        let begun = "echo 0 > '/nowhere/node1/cgroup.procs' && exec \"$@\"";
+        assert_eq!(groups(true).begin(), begun);
+        assert_eq!(
+            groups(true).enter(),
+            "echo 0 > '/nowhere/node1/testbed/cgroup.procs' && exec \"$@\""
+        );
+        assert_eq!(groups(false).begin(), begun);
+        assert_eq!(groups(false).enter(), begun);
     }
 
     #[test]

@@ -130,11 +130,12 @@ impl Node {
         let mut running = self.running.lock().await;
         let file = self.state.join("pid");
         fs::remove_file(&file).ok();
-        let enter = self.groups.enter();
-        let script = process::announced(&file, &enter);
+        self.groups.renew()?;
+        let script = process::announced(&file, r#"exec "$@""#);
+        // The process that waits for the tree stays outside of its groups: with
+        // v2 none but the first may be there, and that only for a moment.
         let isolate = [
             "unshare",
-            "--cgroup",
             "--mount",
             "--net",
             "--uts",
@@ -151,6 +152,9 @@ impl Node {
                 .map(|(key, value)| format!("{key}={value}")),
         );
         arguments.extend(isolate.map(str::to_owned));
+        let begin = self.groups.begin();
+        let inside = ["/bin/sh", "-c", &begin, "begin", "unshare", "--cgroup"];
+        arguments.extend(inside.map(str::to_owned));
         arguments.extend(["bash".to_owned(), self.script.clone()]);
         let tree = Component::start(&self.name, Path::new("/bin/sh"), arguments, &self.state)?;
         let unshare = process::announced_pid(&file).await?;

@@ -337,7 +337,7 @@ mod tests {
         }]}});
         let pod = of("Job", "short-1", "w1", "short:1");
         let there = objects(&[
-            ("Job", "short-1", "1", job.clone()),
+            ("Job", "short-1", "1", job),
             ("Pod", "short-1-a", "2", pod.clone()),
         ]);
         assert!(pods_told(&there, &Objects::new()).is_empty());

@@ -69,6 +69,11 @@ shadow kernel/panic 10
 shadow kernel/panic_on_oops 1
 shadow kernel/keys/root_maxkeys 1000000
 shadow kernel/keys/root_maxbytes 25000000
+# A kernel that is a process names no clock speed, without which a kubelet ends.
+if ! grep -q 'cpu MHz' /proc/cpuinfo; then
+    { cat /proc/cpuinfo; echo 'cpu MHz : 1000.000'; } > "$root/run/testbed/cpuinfo"
+    mount --bind "$root/run/testbed/cpuinfo" "$root/proc/cpuinfo"
+fi
 echo 1 > /proc/sys/net/ipv4/ip_forward
 
 hostname "$NAME"
