@@ -89,14 +89,15 @@ pub use plan::{
     PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot, PlannedTask,
 };
 pub use policy::{
-    Addon, AssumedBudgetPolicy, BackupPolicy, CanaryPod, Consent, Deadlines, JobPolicy, OnDeadline,
-    Policy, PoolPolicy, RolloutPolicy,
+    Addon, AssumedBudgetPolicy, BackupPolicy, CanaryChange, CanaryPod, Consent, Deadlines,
+    JobPolicy, OnDeadline, Policy, PoolPolicy, RolloutPolicy,
 };
 pub use relocation::{Destination, Relocation, WaitForRoom};
 pub use selector::{IntOrPercent, LabelSelector};
 pub use steps::{
-    BackUpData, MigratePods, Migration, PrepareEnvironment, StepError, StepErrorKind, StepInput,
-    StepReport, TryNode, UpgradeAddons, UpgradeComponents, VerifyMigration,
+    BackUpData, MigratePods, Migration, PrepareEnvironment, ReachFrom, SeeChange, StepError,
+    StepErrorKind, StepInput, StepReport, TryNode, UpgradeAddons, UpgradeComponents,
+    VerifyMigration,
 };
 pub use time::{Clock, Moment};
 pub use version::KubeVersion;

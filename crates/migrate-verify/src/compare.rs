@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use migrate_core::steps::{Baseline, BaselineWorkload, StepInput, Verdict, VerifyScope};
 use migrate_core::{
-    ClusterId, ClusterModel, Finding, KubeVersion, ObjectName, Role, Severity, WorkloadId,
+    ClusterId, ClusterModel, Finding, KubeVersion, ObjectName, Severity, WorkloadId,
 };
 
 pub use settle::SETTLE;
@@ -47,7 +47,7 @@ pub fn compare(
         }
         VerifyScope::Node { node } => {
             check.node(node);
-            if hosts_control_plane(input, before, node) {
+            if input.hosts_control_plane(before, node) {
                 check.serves(node);
                 check.settled(node);
             }
@@ -120,16 +120,6 @@ fn nodes_wanted<'a>(
     wanted
 }
 
-/// Whether a restart of this node's kubelet takes a part of the control plane
-/// away: it ends static pods whose definition it reads differently.
-pub(crate) fn hosts_control_plane(input: &StepInput, before: &Baseline, node: &str) -> bool {
-    let is_labelled = || {
-        let mut nodes = input.model.nodes.iter();
-        nodes.any(|known| known.name == node && known.role == Role::ControlPlane)
-    };
-    before.control_plane.contains_key(node) || is_labelled()
-}
-
 /// DaemonSets there are, as [`BaselineNode`](migrate_core::steps::BaselineNode)
 /// names them.
 fn daemon_sets_of(state: &Baseline) -> BTreeSet<String> {
@@ -188,7 +178,7 @@ impl Comparison<'_> {
             // Clusters shrink; whose deed it was, the run cannot know.
             let is_gone =
                 self.before.nodes.contains_key(name) && !self.now.nodes.contains_key(name);
-            if is_gone && !held.contains(name) && !hosts_control_plane(input, self.before, name) {
+            if is_gone && !held.contains(name) && !input.hosts_control_plane(self.before, name) {
                 self.deleted(name);
                 continue;
             }

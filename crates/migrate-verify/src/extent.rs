@@ -15,7 +15,7 @@ use migrate_kube::resources::{DaemonSet, Deployment, Node, Pod, ReplicaSet, Stat
 use migrate_kube::{Error, Lists, Retries, Selection, list_retried, server_version};
 use serde::de::DeserializeOwned;
 
-use crate::compare::{hosts_control_plane, workloads_of};
+use crate::compare::workloads_of;
 use crate::signals::SYSTEM;
 
 /// Lists of one kind that are under way at the same time.
@@ -50,7 +50,7 @@ impl Extent {
             match scope {
                 VerifyScope::ControlPlane { .. } => extent.control_plane = true,
                 VerifyScope::Node { node } => {
-                    extent.control_plane |= hosts_control_plane(input, before, node);
+                    extent.control_plane |= input.hosts_control_plane(before, node);
                     extent.nodes.insert(node.clone());
                 }
                 VerifyScope::WorkloadsOf { node, displaced } => {

@@ -20,6 +20,9 @@
 //!   CSINodes, no right to read Leases.
 //! * [`CanaryTrial`] tries a node out by a pod before its cordon is lifted: whether
 //!   Services and names are reached from there is no condition of a node.
+//! * [`CanaryChange`] makes a change after a part of the control plane has come back,
+//!   and asks whether the agents of every node have seen it: their watches are no
+//!   condition of anything either.
 //! * [`compare`] is pure: a verdict can be made again from a recorded
 //!   observation.
 //!
@@ -57,7 +60,7 @@
 //! `get` on `/readyz` and `/version`. With `list` on leases
 //! (`coordination.k8s.io`) and csinodes (`storage.k8s.io`) it asks more.
 //! [`CanaryTrial`] needs `create`, `get`, `list` and `delete` on pods of one
-//! namespace.
+//! namespace, [`CanaryChange`] there also on services and endpointslices.
 //!
 //! # Costs
 //! `observe` reads every node, pod and controller once, in pages of 500: 300
@@ -74,7 +77,7 @@ mod health;
 mod signals;
 
 pub use baseline::baseline;
-pub use canary::CanaryTrial;
+pub use canary::{CanaryChange, CanaryTrial, GatesLeftOut};
 pub use compare::{RETRY_AFTER, SETTLE, compare, compare_baselines};
 pub use health::ClusterHealth;
 

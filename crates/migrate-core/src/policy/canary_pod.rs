@@ -45,7 +45,7 @@ impl CanaryPod {
     }
 }
 
-fn namespace() -> String {
+pub(super) fn namespace() -> String {
     "kube-migrate-canary".to_owned()
 }
 

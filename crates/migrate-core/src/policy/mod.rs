@@ -5,6 +5,7 @@
 
 mod addon;
 mod calendar;
+mod canary_change;
 mod canary_pod;
 mod pools;
 mod waiver;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{IntOrPercent, Workload};
 pub use addon::Addon;
 pub use calendar::{Calendar, Opening, Period, Weekday};
+pub use canary_change::CanaryChange;
 pub use canary_pod::CanaryPod;
 pub use pools::{CONTROL_PLANE_POOL, DEFAULT_POOL, PoolPolicy, ZonePolicy};
 
@@ -40,6 +42,10 @@ pub struct Policy {
     pub deadlines: Deadlines,
     /// What waits for what.
     pub rollout: RolloutPolicy,
+    /// A change that the agents of every node have to see after a part of the
+    /// control plane has come back; without one a minute is waited for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary_change: Option<CanaryChange>,
     /// A pod that tries each node out before its cordon is lifted; without one
     /// the word of the node and its agents is taken.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,8 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
+use super::Baseline;
 use super::by_node::PodsByNode;
-use crate::{ClusterModel, Finding, KubeVersion, Node, Pod, Policy};
+use crate::{ClusterModel, Finding, KubeVersion, Node, Pod, Policy, Role};
 
 /// What every step is told about the run. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -56,6 +57,16 @@ impl StepInput {
     /// Whether the kubelet of `node` is to be changed.
     pub fn is_to_change(&self, node: &Node) -> bool {
         node.is_to_change(&self.target, self.way_back.as_deref())
+    }
+
+    /// Whether a restart of this node's kubelet takes a part of the control plane
+    /// away: it ends static pods whose definition it reads differently.
+    pub fn hosts_control_plane(&self, before: &Baseline, node: &str) -> bool {
+        let is_labelled = || {
+            let mut nodes = self.model.nodes.iter();
+            nodes.any(|known| known.name == node && known.role == Role::ControlPlane)
+        };
+        before.control_plane.contains_key(node) || is_labelled()
     }
 
     /// The pods of the model that run on `node`. The first call looks at all

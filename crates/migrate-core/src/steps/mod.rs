@@ -26,6 +26,7 @@
 mod addon;
 mod backup;
 mod by_node;
+mod change;
 mod closure;
 mod drain;
 mod error;
@@ -35,6 +36,7 @@ mod verify;
 
 pub use addon::{AddonFn, UpgradeAddons, addon_fn};
 pub use backup::{BACKUP_AGAIN_FAILED, BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
+pub use change::{ReachFrom, SeeChange};
 pub use closure::{back_up_fn, migrate_fn, prepare_fn};
 pub use drain::{DrainCommand, DrainEvent, DrainFailure, DrainFailureKind, DrainOutcome};
 pub use error::{StepError, StepErrorKind};
@@ -223,6 +225,9 @@ pub struct Migration {
     pub addons: Option<Arc<dyn UpgradeAddons>>,
     /// Part of step 5: tries each node out before its cordon is lifted.
     pub trial: Option<Arc<dyn TryNode>>,
+    /// Part of step 5: sees that the agents of every node are back after a part
+    /// of the control plane was away.
+    pub change: Option<Arc<dyn SeeChange>>,
 }
 
 impl Migration {
@@ -242,6 +247,7 @@ impl Migration {
             verify,
             addons: None,
             trial: None,
+            change: None,
         }
     }
 
@@ -256,6 +262,14 @@ impl Migration {
     #[must_use]
     pub fn with_trial(mut self, trial: Arc<dyn TryNode>) -> Self {
         self.trial = Some(trial);
+        self
+    }
+
+    /// Goes on after a part of the control plane only once `change` was seen by
+    /// the agents of every node.
+    #[must_use]
+    pub fn with_change(mut self, change: Arc<dyn SeeChange>) -> Self {
+        self.change = Some(change);
         self
     }
 }

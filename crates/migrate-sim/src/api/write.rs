@@ -39,7 +39,17 @@ pub(super) fn create(
         remove_at(&mut json, &["status"]);
     }
     validate::new(resource, &json)?;
+    if resource == Resource::SERVICES && at(&json, &["spec", "clusterIP"]).is_none() {
+        let taken = store.list(Resource::SERVICES, None).count();
+        set_at(&mut json, &["spec", "clusterIP"], cluster_address(taken));
+    }
     store.create_with(resource, json, target.dry_run)
+}
+
+/// An address of a Service's own, where `taken` have been given away.
+fn cluster_address(taken: usize) -> String {
+    let [.., c, d] = taken.saturating_add(2).to_be_bytes();
+    format!("10.96.{c}.{d}")
 }
 
 /// Replaces an object; true if it was created instead.

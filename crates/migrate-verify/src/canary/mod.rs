@@ -1,6 +1,9 @@
 //! A pod that tries a node out before its cordon is lifted.
 
+mod change;
+mod gates;
 mod manifest;
+mod objects;
 mod standing;
 
 use std::time::Duration;
@@ -8,20 +11,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::{Either, select};
 use kube::Client;
-use kube::api::{DeleteParams, GetParams, ListParams, PostParams};
-use kube::core::{ObjectList, Request};
+use kube::api::{DeleteParams, ListParams};
 use migrate_core::model::{STEP_LABEL, TRIAL};
 use migrate_core::{
     CanaryPod, Finding, ObjectName, PrepareEnvironment, Severity, StepContext, StepError,
     StepErrorKind, StepInput, StepReport, TryNode,
 };
-use migrate_kube::{ApiCall, Error, READ_DEADLINE, read, within_deadline};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use migrate_kube::Error;
 
 use crate::health::unobserved;
+use change::CHANGE_LABEL;
 use manifest::manifest;
+use objects::{Objects, PODS, refusals};
 use standing::{Pod, Standing};
+
+pub use change::CanaryChange;
+pub use gates::GatesLeftOut;
 
 /// How often a pod under way is looked at.
 const POLL: Duration = Duration::from_secs(1);
@@ -46,26 +51,24 @@ const REMOVAL: Duration = Duration::from_secs(30);
 /// just started gives too.
 #[derive(Clone)]
 pub struct CanaryTrial {
-    client: Client,
+    objects: Objects,
     pod: CanaryPod,
 }
 
 impl CanaryTrial {
     /// Tries nodes of the cluster behind `client` out by `pod`.
     pub fn new(client: Client, pod: CanaryPod) -> Self {
-        Self { client, pod }
+        let objects = Objects::new(client, &pod.namespace);
+        Self { objects, pod }
     }
 
-    async fn make(&self, node: &str, params: &PostParams) -> Result<Pod, Error> {
-        let body = manifest(&self.pod, node).to_string().into_bytes();
-        let request = Request::new(self.path()).create(params, body);
-        self.ask(self.pods("create"), request).await
+    async fn make(&self, node: &str, dry_run: bool) -> Result<Pod, Error> {
+        let body = manifest(&self.pod, node);
+        self.objects.make(PODS, &body, dry_run).await
     }
 
     async fn look(&self, pod: &Pod) -> Result<Option<Pod>, Error> {
-        let call = self.pods("get").named(&pod.metadata.name);
-        let request = Request::new(self.path()).get(&pod.metadata.name, &GetParams::default());
-        match self.ask::<Pod>(call, request).await {
+        match self.objects.get::<Pod>(PODS, &pod.metadata.name).await {
             Ok(found) if found.metadata.uid == pod.metadata.uid => Ok(Some(found)),
             Ok(_) | Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -73,31 +76,24 @@ impl CanaryTrial {
     }
 
     async fn remove(&self, pod: &Pod, dry_run: bool) -> Result<(), Error> {
-        let call = self.pods("delete").named(&pod.metadata.name);
-        let mut params = DeleteParams::default().preconditions(kube::api::Preconditions {
-            uid: Some(pod.metadata.uid.clone()),
-            resource_version: None,
-        });
-        params.dry_run = dry_run;
-        let request = Request::new(self.path()).delete(&pod.metadata.name, &params);
-        match self.ask::<Value>(call, request).await {
-            Ok(_) | Err(Error::NotFound { .. } | Error::Conflict { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let params = DeleteParams {
+            dry_run,
+            ..DeleteParams::default()
+        };
+        self.objects.remove(PODS, &pod.metadata, params).await
     }
 
     async fn left_on(&self, node: &str) -> Result<Vec<Pod>, Error> {
+        // Those of a change are no trials, and others look at them.
         let selection = ListParams::default()
-            .labels(&format!("{STEP_LABEL}={TRIAL}"))
+            .labels(&format!("{STEP_LABEL}={TRIAL},!{CHANGE_LABEL}"))
             .fields(&format!("spec.nodeName={node}"));
-        let (call, path) = (self.pods("list"), self.path());
-        let found = read::<ObjectList<Pod>>(&self.client, &call, &path, &selection).await?;
-        Ok(found.items)
+        self.objects.list(PODS, &selection).await
     }
 
     async fn trial(&self, cx: &StepContext, node: &str) -> Result<(), StepError> {
         self.clear(node).await?;
-        let made = self.make(node, &PostParams::default()).await;
+        let made = self.make(node, false).await;
         let pod = made.map_err(unobserved)?;
         let ended = self.ended(cx, node, &pod).await;
         let removed = tokio::time::timeout(REMOVAL, self.removed(&pod)).await;
@@ -105,14 +101,7 @@ impl CanaryTrial {
             let name = self.name(&pod);
             format!("{name} could not be removed; the next trial asks again")
         });
-        match (ended, stays) {
-            (ended, None) => ended,
-            (Ok(()), Some(stays)) => Err(StepError::new(StepErrorKind::Deadline, of(node), stays)),
-            (Err(mut error), Some(stays)) => {
-                error.message = format!("{}; {stays}", error.message);
-                Err(error)
-            }
-        }
+        and_removed(ended, stays, of(node))
     }
 
     /// Removes what earlier trials have left on the node, and waits until it is gone:
@@ -185,26 +174,6 @@ impl CanaryTrial {
         }
     }
 
-    async fn ask<T: DeserializeOwned>(
-        &self,
-        call: ApiCall,
-        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-    ) -> Result<T, Error> {
-        let request = match request {
-            Ok(request) => request,
-            Err(error) => return Err(call.failed(kube::Error::BuildRequest(error))),
-        };
-        within_deadline(call, READ_DEADLINE, self.client.request(request)).await
-    }
-
-    fn pods(&self, verb: &'static str) -> ApiCall {
-        ApiCall::dynamic(verb, "", "Pod", "pods").within(&self.pod.namespace)
-    }
-
-    fn path(&self) -> String {
-        format!("/api/v1/namespaces/{}/pods", self.pod.namespace)
-    }
-
     fn name(&self, pod: &Pod) -> String {
         format!("canary pod {}/{}", self.pod.namespace, pod.metadata.name)
     }
@@ -229,9 +198,11 @@ impl PrepareEnvironment for CanaryTrial {
             findings.push(self.cut_off(verify));
         }
         if let Some(node) = input.model.nodes.first() {
-            let refused = self.refusals(&node.name).await?;
-            if !refused.is_empty() {
-                findings.push(self.refused(&refused));
+            let refusals = self.refusals(&node.name).await?;
+            if !refusals.is_empty() {
+                let what = "the pod that is to try nodes out";
+                let namespace = self.objects.namespace();
+                findings.push(refused("canary-pod", what, namespace, &refusals));
             }
         }
         Ok(StepReport::new(findings))
@@ -242,38 +213,13 @@ impl CanaryTrial {
     /// What a trial needs and is not given; nothing is made.
     async fn refusals(&self, node: &str) -> Result<Vec<Error>, Error> {
         let none = Pod::named("kube-migrate-canary-none");
-        let params = PostParams {
-            dry_run: true,
-            field_manager: None,
-        };
         let asked = [
-            self.make(node, &params).await.map(drop),
+            self.make(node, true).await.map(drop),
             self.left_on(node).await.map(drop),
             self.look(&none).await.map(drop),
             self.remove(&none, true).await,
         ];
-        let mut refusals = Vec::new();
-        for error in asked.into_iter().filter_map(Result::err) {
-            match error.is_retryable() {
-                true => return Err(error),
-                false => refusals.push(error),
-            }
-        }
-        Ok(refusals)
-    }
-
-    fn refused(&self, refusals: &[Error]) -> Finding {
-        let why: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-        Finding::new(
-            "KM-CANARY-001",
-            Severity::Blocker,
-            ObjectName::cluster("Namespace", &self.pod.namespace),
-            format!(
-                "the pod that is to try nodes out cannot be made, seen or removed there: {}",
-                why.join("; ")
-            ),
-            "apply docs/rbac-canary.yaml, correct canary-pod in the policy, or leave it out",
-        )
+        refusals(asked)
     }
 
     fn cut_off(&self, verify: Duration) -> Finding {
@@ -295,4 +241,35 @@ impl CanaryTrial {
 
 fn of(node: &str) -> ObjectName {
     ObjectName::cluster("Node", node)
+}
+
+/// What came of something that is removed after it, if it `stays`, of `object`.
+fn and_removed<T>(
+    ended: Result<T, StepError>,
+    stays: Option<String>,
+    object: ObjectName,
+) -> Result<T, StepError> {
+    match (ended, stays) {
+        (ended, None) => ended,
+        (Ok(_), Some(stays)) => Err(StepError::new(StepErrorKind::Deadline, object, stays)),
+        (Err(mut error), Some(stays)) => {
+            error.message = format!("{}; {stays}", error.message);
+            Err(error)
+        }
+    }
+}
+
+/// That `what`, which the policy's table asks for, cannot be made.
+fn refused(table: &str, what: &str, namespace: &str, refusals: &[Error]) -> Finding {
+    let why: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    Finding::new(
+        "KM-CANARY-001",
+        Severity::Blocker,
+        ObjectName::cluster("Namespace", namespace),
+        format!(
+            "{what} cannot be made, seen or removed there: {}",
+            why.join("; ")
+        ),
+        format!("apply docs/rbac-canary.yaml, correct {table} in the policy, or leave it out"),
+    )
 }

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::objects::Metadata;
+
 /// Longest part of a message that is told.
 const TOLD: usize = 200;
 
@@ -10,14 +12,14 @@ const TOLD: usize = 200;
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Pod {
     pub(super) metadata: Metadata,
+    spec: Spec,
     status: Status,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Metadata {
-    pub(super) name: String,
-    pub(super) uid: String,
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    node_name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -53,10 +55,21 @@ struct Reason {
 impl Pod {
     /// One of this name that is not there.
     pub(super) fn named(name: &str) -> Self {
-        let mut pod = Self::default();
-        pod.metadata.name = name.to_owned();
-        pod.metadata.uid = name.to_owned();
-        pod
+        Self {
+            metadata: Metadata::absent(name),
+            ..Self::default()
+        }
+    }
+
+    /// The node that it is bound to.
+    pub(super) fn node(&self) -> &str {
+        &self.spec.node_name
+    }
+
+    /// Whether its kubelet has refused it: who else ends a pod, as the collector of
+    /// orphaned ones does, gives the pod no reason.
+    pub(super) fn is_refused(&self) -> bool {
+        self.status.phase == "Failed" && !self.status.reason.is_empty()
     }
 }
 
@@ -128,6 +141,24 @@ mod tests {
 
     fn standing(status: Value) -> Standing {
         Standing::of(&serde_json::from_value(json!({ "status": status })).unwrap())
+    }
+
+    #[test]
+    fn a_pod_is_refused_by_its_kubelet_alone() {
+        let refused = |status: Value| {
+            let pod = json!({ "spec": { "nodeName": "w" }, "status": status });
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            assert_eq!(pod.node(), "w");
+            pod.is_refused()
+        };
+        let message = "Pod was rejected: Predicate NodeAffinity failed";
+        let by_kubelet = json!({ "phase": "Failed", "reason": "NodeAffinity", "message": message });
+        assert!(refused(by_kubelet));
+        assert!(!refused(json!({ "phase": "Failed" })));
+        assert!(!refused(
+            json!({ "phase": "Pending", "reason": "NodeAffinity" })
+        ));
+        assert!(!refused(json!({})));
     }
 
     #[test]

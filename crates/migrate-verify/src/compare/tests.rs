@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use migrate_core::{
     ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, Moment, Node, Pod, PodId, Policy,
-    Workload,
+    Role, Workload,
 };
 use proptest::prelude::*;
 

@@ -70,6 +70,9 @@ pub enum NodeFault {
     /// come from the node itself, so pods are Ready all the same; a pod that
     /// tries the node out fails.
     NoNetwork,
+    /// Its kubelet's watch of pods is not back: it sends heartbeats, and what is
+    /// under way goes on, but pods that come or are to end are not seen.
+    Deaf,
 }
 
 impl Kubelets {
@@ -111,7 +114,7 @@ impl Kubelets {
         let Some(agent) = self.agents.get_mut(node) else {
             return;
         };
-        agent.fault = fault;
+        let before = std::mem::replace(&mut agent.fault, fault);
         match fault {
             NodeFault::Dead => {
                 agent.state = AgentState::Stopped;
@@ -121,6 +124,7 @@ impl Kubelets {
                 cx.again_at(silent_at, Work::Node(key.name));
             }
             _ if agent.state == AgentState::Stopped => self.recover(cx, node),
+            _ if before == NodeFault::Deaf => self.look_at_pods(cx, node),
             _ => {}
         }
     }
@@ -167,8 +171,12 @@ impl Kubelets {
 
     /// Whether pods on the node reach nobody.
     fn is_cut_off(&self, node: &str) -> bool {
-        let fault = self.agents.get(node).map(|agent| agent.fault);
-        fault == Some(NodeFault::NoNetwork)
+        self.has_fault(node, NodeFault::NoNetwork)
+    }
+
+    fn has_fault(&self, node: &str, fault: NodeFault) -> bool {
+        let agent = self.agents.get(node);
+        agent.is_some_and(|agent| agent.fault == fault)
     }
 
     fn join(&mut self, cx: &mut Context<'_>, node: &str, is_registered: bool) {

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::Kubelets;
 use super::status::{self, Address};
+use super::{Kubelets, NodeFault};
 use crate::annotations;
 use crate::object::{
-    annotation, at, controller_of, int_at, is_finished, is_ready, is_terminating, items_at,
+    annotation, at, controller_of, int_at, is_finished, is_ready, is_terminating, items_at, labels,
     node_name, phase, str_at,
 };
 use crate::store::{Object, Resource};
@@ -57,7 +57,7 @@ impl Kubelets {
             return;
         };
         let node = node_name(&pod.json);
-        if node.is_empty() || !self.is_running(node) {
+        if node.is_empty() || !self.is_running(node) || self.has_fault(node, NodeFault::Deaf) {
             return;
         }
         let stage = self.pods.get(pod.uid()).map(|run| run.stage);
@@ -74,6 +74,9 @@ impl Kubelets {
                 status::running(pod, &address, now)
             });
             self.become_ready(cx, key, &pod);
+        } else if stage.is_none() && !is_admitted(cx, &pod.json, node) {
+            let now = cx.now;
+            cx.modify(Resource::PODS, key, |pod| status::refused(pod, now));
         } else if stage.is_none() && volumes_are_there(cx, &pod.json, node) {
             self.start(cx, key, &pod);
         } else if stage == Some(Stage::Ready) && !is_ready(&pod.json) {
@@ -284,6 +287,22 @@ fn job_run_time(cx: &Context<'_>, pod: &Value) -> Option<u64> {
 /// Whether it is a pod of the upgrade itself, which ends by itself.
 fn is_step(pod: &Value) -> bool {
     at(pod, &["metadata", "labels", STEP_LABEL]).is_some()
+}
+
+/// Whether the node has the labels that the pod asks for: a kubelet looks once more,
+/// as pods may come past the scheduler.
+fn is_admitted(cx: &Context<'_>, pod: &Value, node: &str) -> bool {
+    let wanted = at(pod, &["spec", "nodeSelector"]).and_then(Value::as_object);
+    let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else {
+        return true;
+    };
+    let node = cx.get_global(Resource::NODES, node);
+    node.is_some_and(|node| {
+        let has = labels(&node.json);
+        wanted
+            .iter()
+            .all(|(key, value)| has.and_then(|has| has.get(key)) == Some(value))
+    })
 }
 
 /// Whether every claim of the pod is bound, and attached where it has to be.

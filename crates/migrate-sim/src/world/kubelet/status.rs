@@ -53,6 +53,17 @@ pub(super) fn failed(pod: &mut Value, now: u64) {
     ended(pod, "Failed", "PodFailed", end, now);
 }
 
+/// The kubelet does not take the pod, as the node has not what its selector asks for;
+/// no container was begun.
+pub(super) fn refused(pod: &mut Value, now: u64) {
+    set_at(pod, &["status", "phase"], "Failed");
+    set_at(pod, &["status", "startTime"], timestamp(now));
+    set_at(pod, &["status", "reason"], "NodeAffinity");
+    let message = "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's \
+                   node affinity/selector";
+    set_at(pod, &["status", "message"], message);
+}
+
 fn ended(pod: &mut Value, phase: &str, because: &str, end: Value, now: u64) {
     set_at(pod, &["status", "phase"], phase);
     let state = json!({ "terminated": end });
