@@ -65,7 +65,7 @@ pub use audit::{AuditEvent, AuditLog, AuditObject, AuditStatus, AuditUser};
 pub use binaries::{Binaries, Progress};
 pub use control_plane::{ControlPlane, ControlPlaneBuilder, Identity, Swap};
 pub use error::Error;
-pub use kubeadm::{Balancer, KubeadmCluster, KubeadmClusterBuilder, Node};
+pub use kubeadm::{Balancer, HeldLock, KubeadmCluster, KubeadmClusterBuilder, Node};
 pub use objects::Applied;
 pub use releases::Release;
 pub use skip::skip_or_fail;

@@ -10,11 +10,13 @@ use migrate_testbed::{KubeadmCluster, Node, eventually, skip_or_fail};
 #[tokio::test]
 #[ignore = "two minutes; part of cargo xtask extended"]
 async fn a_node_fails_in_every_way_and_comes_back() {
-    let builder = KubeadmCluster::builder().workers(1).minor(36);
+    let builder = KubeadmCluster::builder().workers(1).minor(36).also(37);
     let Some(cluster) = skip_or_fail(builder.start().await) else {
         return;
     };
     let worker = cluster.node("node2").unwrap();
+    network(&cluster, worker).await;
+    locks(worker).await;
     disk(worker).await;
     image(worker).await;
     kubelet(&cluster, worker).await;
@@ -26,6 +28,86 @@ async fn a_node_fails_in_every_way_and_comes_back() {
     })
     .await
     .unwrap();
+    question(worker).await;
+}
+
+/// A slow link is felt in the way of a large packet, and by nobody else.
+async fn network(cluster: &KubeadmCluster, node: &Node) {
+    let first = &cluster.nodes()[0];
+    let way = async |from: &Node, to: &Node| {
+        let address = to.address().to_string();
+        let words = ["busybox", "ping", "-c", "1", "-s", "8000", &address];
+        let said = from.run(&words).await.unwrap().stdout;
+        milliseconds(&String::from_utf8_lossy(&said))
+    };
+    let is_quick = async |what: &str| {
+        eventually(what, SOON, || async {
+            Ok::<_, String>(way(first, node).await < 50.0)
+        })
+        .await
+        .unwrap();
+    };
+    is_quick("a quick way").await;
+    // Half of the packet passes at once, half of it has to wait.
+    node.set_rate(Some(128)).unwrap();
+    let slow = way(first, node).await;
+    assert!((200.0..1000.0).contains(&slow), "{slow} ms");
+    node.set_rate(Some(512)).unwrap();
+    let quicker = way(first, node).await;
+    assert!((50.0..slow).contains(&quicker), "{quicker} ms");
+    node.set_rate(None).unwrap();
+    is_quick("a quick way again").await;
+    // There was no such queue, and that is no error.
+    node.set_rate(None).unwrap();
+}
+
+/// The only figure of a `ping` of one packet.
+fn milliseconds(said: &str) -> f64 {
+    let (_, figures) = said.split_once("min/avg/max = ").unwrap();
+    figures.split('/').next().unwrap().parse().unwrap()
+}
+
+/// While another program has a lock, apt and dpkg do not get it.
+async fn locks(node: &Node) {
+    for (lock, words) in [
+        (
+            "/var/lib/dpkg/lock-frontend",
+            "apt-get install --reinstall -y kubectl",
+        ),
+        ("/var/lib/dpkg/lock", "dpkg --configure -a"),
+        ("/var/lib/apt/lists/lock", "apt-get update"),
+    ] {
+        let held = node.hold_lock(lock).await.unwrap();
+        let said = node.script(&format!("{words} 2>&1")).await.unwrap_err();
+        assert!(said.to_string().contains("lock"), "{said}");
+        drop(held);
+        // Waits until the other process has gone.
+        drop(node.hold_lock(lock).await.unwrap());
+        eventually(words, SOON, || async {
+            node.script(words).await.map(|_| true)
+        })
+        .await
+        .unwrap();
+    }
+    let none = node.hold_lock("/var/lib/no-such-folder/lock").await;
+    assert!(none.is_err());
+}
+
+/// About a configuration file that both sides have changed dpkg asks, and nobody
+/// is there to answer.
+async fn question(node: &Node) {
+    let file = "/etc/default/kubelet";
+    node.script(&format!("echo '# ours' >> {file}"))
+        .await
+        .unwrap();
+    let upgrade = "apt-get install -y --allow-change-held-packages kubelet=1.37.2-1.1 2>&1";
+    let said = node.script(&format!("{upgrade} || true")).await.unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(
+        said.contains("What would you like to do about it"),
+        "{said}"
+    );
+    assert!(said.contains("end of file on stdin"), "{said}");
 }
 
 async fn disk(node: &Node) {

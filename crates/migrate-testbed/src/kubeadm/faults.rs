@@ -1,5 +1,10 @@
 //! What goes wrong on a node. Nothing of it outlives the cluster.
 
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
+
 use super::node::Node;
 use crate::Error;
 
@@ -22,7 +27,55 @@ const FILL: &str = r#"
     fi
 "#;
 
+/// Takes a lock as dpkg and apt take theirs, which are not those of `flock`, and
+/// keeps it until its standard input ends.
+const HOLD: &str = r#"
+    use Fcntl;
+    open my $file, "+>>", $ARGV[0] or die "$ARGV[0]: $!\n";
+    my $all = pack("s s x4 q q l x4", F_WRLCK, 0, 0, 0, 0);
+    fcntl $file, F_SETLKW, $all or die "$ARGV[0]: $!\n";
+    $| = 1;
+    print "held\n";
+    <STDIN>;
+"#;
+
+/// A lock that a process on a node holds until this is dropped, or the node is
+/// switched off.
+#[must_use]
+pub struct HeldLock {
+    // Its standard input is what keeps the process.
+    _holder: Child,
+}
+
 impl Node {
+    /// Holds a lock of dpkg or apt, `/var/lib/dpkg/lock-frontend` say, as
+    /// another program that is at work with packages does. Waits for as long as
+    /// somebody else has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the node is off, [`Error::Command`] if there can be no
+    /// such lock.
+    pub async fn hold_lock(&self, file: &str) -> Result<HeldLock, Error> {
+        let what = || format!("holding {file} on {}", self.name());
+        let mut command = self.command_here(&["perl", "-e", HOLD, file]).await?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn().map_err(Error::io(what()))?;
+        let mut line = String::new();
+        if let Some(said) = holder.stdout.take() {
+            let mut said = BufReader::new(said);
+            said.read_line(&mut line).await.map_err(Error::io(what()))?;
+        }
+        if line == "held\n" {
+            return Ok(HeldLock { _holder: holder });
+        }
+        let status = holder.wait().await.map_err(Error::io(what()))?;
+        Err(Error::Command {
+            what: what(),
+            status: status.to_string(),
+            said: line,
+        })
+    }
+
     /// Kills the kubelet; systemd starts it again.
     ///
     /// # Errors

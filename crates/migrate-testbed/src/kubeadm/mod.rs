@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use balancer::Balancer;
 pub use builder::KubeadmClusterBuilder;
+pub use faults::HeldLock;
 pub use node::Node;
 
 use crate::Error;

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -82,13 +81,18 @@ impl Network {
         self.ip(&["link", "set", &device(number), state])
     }
 
-    /// Delays everything that a node is sent; zero makes it quick again.
-    pub(super) fn set_delay(&self, number: u8, delay: Duration) -> Result<(), Error> {
+    /// Sends a node no more than so many kilobits a second; `None` ends that.
+    pub(super) fn set_rate(&self, number: u8, kilobits: Option<u32>) -> Result<(), Error> {
         let device = device(number);
-        let delay = format!("{}ms", delay.as_millis());
-        self.run(&[
-            "tc", "qdisc", "replace", "dev", &device, "root", "netem", "delay", &delay,
-        ])
+        let replace = ["tc", "qdisc", "replace", "dev", &device, "root"];
+        let Some(kilobits) = kilobits else {
+            return self.run(&[&replace[..], &["noqueue"]].concat());
+        };
+        // Not netem, which many kernels are built without. What has to wait is
+        // kept, not dropped: a slow link, not a bad one.
+        let rate = format!("{kilobits}kbit");
+        let bucket = ["tbf", "rate", &rate, "burst", "4kb", "limit", "4mb"];
+        self.run(&[&replace[..], &bucket].concat())
     }
 
     /// The words that run a program inside, to be put before it.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,14 +199,22 @@ impl Node {
     /// # Errors
     /// [`Error::Io`] if the node is off or the program cannot be started.
     pub async fn output(&self, words: &[&str]) -> Result<Output, Error> {
-        let init = self.init().await?;
         let what = format!("running {} on {}", words.join(" "), self.name);
-        let command = self.command(init, words);
-        let mut command = tokio::process::Command::from(command);
-        command
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true);
+        let mut command = self.command_here(words).await?;
+        command.stdin(Stdio::null());
         command.output().await.map_err(Error::io(what))
+    }
+
+    /// The command that runs a program on the node as root; it is killed when
+    /// dropped, which what it has started does not feel.
+    pub(super) async fn command_here(
+        &self,
+        words: &[&str],
+    ) -> Result<tokio::process::Command, Error> {
+        let command = self.command(self.init().await?, words);
+        let mut command = tokio::process::Command::from(command);
+        command.kill_on_drop(true);
+        Ok(command)
     }
 
     /// Runs a script of bash on the node, ended by the first failure in it.
@@ -261,12 +269,13 @@ impl Node {
         self.network.set_connected(self.number, connected)
     }
 
-    /// Delays everything the node is sent.
+    /// Makes the node's network slow: it is sent no more than so many kilobits
+    /// a second, and what has to wait waits. `None` or a reboot ends that.
     ///
     /// # Errors
     /// [`Error::Command`].
-    pub fn set_delay(&self, delay: Duration) -> Result<(), Error> {
-        self.network.set_delay(self.number, delay)
+    pub fn set_rate(&self, kilobits: Option<u32>) -> Result<(), Error> {
+        self.network.set_rate(self.number, kilobits)
     }
 
     /// The words that run a program of this machine with the node's network,

@@ -33,7 +33,7 @@ pub(super) fn write(releases: &[NodeBinaries], folder: &Path) -> Result<(), Erro
             .depends("kubernetes-cni, iptables, conntrack, iproute2")
             .file("usr/bin/kubelet", &release.kubelet)
             .text("usr/lib/systemd/system/kubelet.service", KUBELET_SERVICE)
-            .text("etc/default/kubelet", "KUBELET_EXTRA_ARGS=\n")
+            .text("etc/default/kubelet", &defaults(&version))
             .conffile("/etc/default/kubelet");
         let kubeadm = Package::new("kubeadm", &version)
             .depends("kubelet, kubectl")
@@ -60,6 +60,12 @@ pub(super) fn package_version(kubernetes: &str) -> String {
 /// the plugins too, as upstream's packages do.
 fn cni_version(kubernetes: &str) -> String {
     format!("{}+{kubernetes}", crate::releases::CNI_PLUGINS)
+}
+
+/// The configuration file of the kubelet's package. It differs from release to
+/// release: dpkg asks about one that both sides have changed.
+fn defaults(version: &str) -> String {
+    format!("# As kubelet {version} came with it.\nKUBELET_EXTRA_ARGS=\n")
 }
 
 struct Package {
