@@ -10,8 +10,8 @@ use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
 use migrate_core::steps::BACKUP_UNPROVEN;
 use migrate_core::{
     Action, BackUpData, Cancellation, Clock, ClusterModel, Fence, Finding, KubeVersion, Migration,
-    Node, Phase, Plan, Policy, PrepareEnvironment, StepContext, StepInput, Target, TryNode,
-    UpgradeAddons, UpgradeComponents, preconditions,
+    Node, Phase, Plan, Policy, PrepareEnvironment, ReachFrom, SeeChange, StepContext, StepInput,
+    Target, TryNode, UpgradeAddons, UpgradeComponents, preconditions,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{
@@ -22,7 +22,7 @@ use migrate_kube::{DRAINED_BY_HAND, observe};
 use migrate_plan::{Measured, Planner};
 use migrate_preflight::Preflight;
 use migrate_upgrade::{ImagePull, Kubeadm};
-use migrate_verify::{CanaryTrial, ClusterHealth};
+use migrate_verify::{CanaryChange, CanaryTrial, ClusterHealth, GatesLeftOut};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -193,8 +193,8 @@ pub(crate) fn setup(
         .with_events(progress.sink())
         .with_cancel(env.cancel.clone());
     let client = env.client.clone();
-    let trial = trial(env);
-    let mut checks = checks(env, trial.clone());
+    let (trial, change) = (trial(env), change(env));
+    let mut checks = checks(env, trial.clone(), change.clone());
     if let Some(driver) = &env.kubeadm {
         // Findings are told in this order: the nodes before the trial.
         checks.insert(1, Arc::clone(driver) as Arc<dyn PrepareEnvironment>);
@@ -213,6 +213,7 @@ pub(crate) fn setup(
     checks.extend(env.hooks.iter().cloned());
     migration.prepare = checks;
     migration.trial = trial.map(|trial| trial as Arc<dyn TryNode>);
+    migration.change = change.map(|change| change as Arc<dyn SeeChange>);
     Setup::new(client, migration, journal, context).with_patience(cli.wait)
 }
 
@@ -222,13 +223,29 @@ fn trial(env: &Environment) -> Option<Arc<CanaryTrial>> {
     Some(Arc::new(CanaryTrial::new(env.client.clone(), pod)))
 }
 
+/// The change that agents have to see, if the policy wants one; where nodes can be
+/// asked, their Services too.
+fn change(env: &Environment) -> Option<Arc<CanaryChange>> {
+    let policy = env.policy.canary_change.as_ref()?;
+    let change = CanaryChange::new(env.client.clone(), policy);
+    Some(Arc::new(match &env.kubeadm {
+        Some(driver) => change.with_reach(Arc::clone(driver) as Arc<dyn ReachFrom>),
+        None => change,
+    }))
+}
+
 /// What looks at the cluster before the start, and asks nobody but the API.
-fn checks(env: &Environment, trial: Option<Arc<CanaryTrial>>) -> Vec<Arc<dyn PrepareEnvironment>> {
+fn checks(
+    env: &Environment,
+    trial: Option<Arc<CanaryTrial>>,
+    change: Option<Arc<CanaryChange>>,
+) -> Vec<Arc<dyn PrepareEnvironment>> {
+    let left_out = GatesLeftOut::new(trial.is_some(), change.is_some());
     let mut checks: Vec<Arc<dyn PrepareEnvironment>> =
         vec![Arc::new(Preflight::new(env.client.clone()))];
-    if let Some(trial) = trial {
-        checks.push(trial);
-    }
+    checks.extend(trial.map(|trial| trial as Arc<dyn PrepareEnvironment>));
+    checks.extend(change.map(|change| change as Arc<dyn PrepareEnvironment>));
+    checks.push(Arc::new(left_out));
     checks
 }
 
@@ -240,7 +257,7 @@ pub(crate) async fn looked_at(
     let fence = Fence::without_lease(env.run.clone());
     let context = StepContext::new(Arc::clone(&env.clock), fence);
     let mut found = Vec::new();
-    for check in checks(env, trial(env)) {
+    for check in checks(env, trial(env), change(env)) {
         found.extend(check.run(&context, input).await?.findings);
     }
     found.extend(check_runner(input));

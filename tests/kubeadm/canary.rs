@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::real::observer::Change;
 use crate::shop::items;
-use crate::{figure, job};
+use crate::{change, figure, job};
 
 /// Where trials are, if the policy does not say.
 pub(crate) const NAMESPACE: &str = "kube-migrate-canary";
@@ -115,8 +115,11 @@ pub(crate) fn has_tried_every_node(cluster: &KubeadmCluster, changes: &[Change])
 
 fn nodes_with_trials<'a>(changes: &'a [Change], phase: &str) -> BTreeSet<&'a str> {
     let pods = changes.iter().filter(|change| change.kind == "Pod");
-    let is_meant =
-        |pod: &&Value| pod["metadata"]["namespace"] == NAMESPACE && pod["status"]["phase"] == phase;
+    let is_meant = |pod: &&Value| {
+        pod["metadata"]["namespace"] == NAMESPACE
+            && pod["status"]["phase"] == phase
+            && !change::is_of_a_change(pod)
+    };
     let meant = pods.map(|change| &change.object).filter(is_meant);
     meant
         .filter_map(|pod| pod["spec"]["nodeName"].as_str())

@@ -16,7 +16,7 @@ use crate::real::cluster::key;
 use crate::real::observer::{Change, show};
 use crate::run::{Way, upgrade};
 use crate::shop::{self, WORKLOADS, app, ledger};
-use crate::{TARGET, canary, figure, job, watched};
+use crate::{TARGET, canary, change, figure, job, watched};
 
 /// The bar of the whole test, starting the cluster included.
 const PATIENCE: Duration = Duration::from_secs(12 * 60);
@@ -75,6 +75,7 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     }
     assert_eq!(seen.moves.thrown_away, Vec::<String>::new());
     canary::has_tried_every_node(&cluster, &seen.changes);
+    change::was_seen_by_every_node(&cluster, &seen.changes);
     assert_eq!(broken_rules(&seen.changes), Vec::<String>::new());
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
 }

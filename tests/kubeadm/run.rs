@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
 use migrate_core::{
-    Cancellation, Clock, Fence, MigratePods, Migration, PrepareEnvironment, StepContext, StepError,
-    StepInput, TryNode, VerifyMigration,
+    Cancellation, Clock, Fence, MigratePods, Migration, PrepareEnvironment, ReachFrom, SeeChange,
+    StepContext, StepError, StepInput, TryNode, UpgradeComponents, VerifyMigration,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{Executor, FileJournal, Pace, Report, Setup};
@@ -17,7 +17,7 @@ use migrate_plan::Planner;
 use migrate_preflight::Preflight;
 use migrate_testbed::KubeadmCluster;
 use migrate_upgrade::{ApiServerBackend, Kubeadm, NodeShell, Ssh};
-use migrate_verify::{CanaryTrial, ClusterHealth};
+use migrate_verify::{CanaryChange, CanaryTrial, ClusterHealth};
 
 use crate::TARGET;
 use crate::real::run::{NoBackup, NoDrain, policy};
@@ -33,10 +33,12 @@ drain = 300
 upgrade = 900
 "#;
 
-/// Nodes are used by a pod before they are given back; goes behind [`POLICY`].
+/// Nodes are used by a pod before they are given back, and agents have to see a change
+/// after the control plane; goes behind [`POLICY`].
 pub(crate) const CANARY: &str = r#"
 [canary-pod]
 image = "testbed.local/shell:1"
+[canary-change]
 "#;
 
 /// How an upgrade is made.
@@ -103,10 +105,11 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
         .collect();
     let ready = driver.pre_pull(&names, &TARGET.parse().unwrap()).await;
     assert!(ready.is_ready(), "{:?}", ready.findings);
+    let driver = Arc::new(driver);
     let mut migration = Migration::new(
         Arc::new(Preflight::new(client.clone())),
         Arc::new(NoBackup),
-        Arc::new(driver),
+        Arc::clone(&driver) as Arc<dyn UpgradeComponents>,
         way.migrate,
         way.verify,
     );
@@ -115,6 +118,13 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
         let check = Arc::clone(&trial) as Arc<dyn PrepareEnvironment>;
         migration.prepare.push(check);
         migration = migration.with_trial(trial as Arc<dyn TryNode>);
+    }
+    if let Some(change) = &policy.canary_change {
+        let change = CanaryChange::new(client.clone(), change);
+        let change = Arc::new(change.with_reach(driver as Arc<dyn ReachFrom>));
+        let check = Arc::clone(&change) as Arc<dyn PrepareEnvironment>;
+        migration.prepare.push(check);
+        migration = migration.with_change(change as Arc<dyn SeeChange>);
     }
     let journal = FileJournal::open(cluster.dir().join("journal")).unwrap();
     let context = StepContext::new(clock, Fence::without_lease("rig"));

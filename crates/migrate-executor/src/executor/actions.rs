@@ -150,8 +150,10 @@ impl Executor {
             _ => {
                 let planned = self.state.planned(&action.target);
                 let displaced = self.state.displaced(planned.name());
+                let settles = self.settles(action.target.name());
+                let within = deadlines.verify;
                 self.checks
-                    .add_action(&action, planned, displaced, now, deadlines.verify);
+                    .add_action(&action, planned, displaced, settles, now, within);
             }
         }
     }

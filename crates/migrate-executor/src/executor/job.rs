@@ -14,7 +14,7 @@ use migrate_core::{
 use migrate_kube::{Claim, RunMark};
 use migrate_plan::{ActionResult, Input};
 
-use super::verify::CheckKey;
+use super::verify::{CheckKey, Trial};
 use crate::access::AnchorState;
 use crate::{ClusterAccess, MarkedNode};
 
@@ -46,8 +46,8 @@ pub(super) enum Ended {
     LookedAfter(ActionId, ActionResult, Result<Input, StepError>),
     /// The number of the observation that was asked for.
     Observed(u64, Result<Baseline, StepError>),
-    /// The trial of a node, for a verification.
-    Tried(CheckKey, Result<(), StepError>),
+    /// A trial for a verification, and what it misses.
+    Tried(CheckKey, Result<Vec<Finding>, StepError>),
     Drainer(Result<DrainEvents, StepError>),
     /// The cluster, for how replicas stand.
     Spread(Result<migrate_core::ClusterModel, StepError>),
@@ -195,18 +195,25 @@ impl Workshop {
         })
     }
 
-    /// Tries `node` out; without anything to do so it passes.
-    pub(super) fn try_node(&self, key: CheckKey, node: String, within: Duration) -> Job {
+    /// Makes `trial`; without anything to do so it passes.
+    pub(super) fn try_out(&self, key: CheckKey, trial: Trial, within: Duration) -> Job {
         let shop = self.clone();
         Box::pin(async move {
             let tried = async {
-                match &shop.migration.trial {
-                    Some(trial) => trial.try_node(&shop.cx, &node).await,
-                    None => Ok(()),
+                let Migration {
+                    change, trial: pod, ..
+                } = &shop.migration;
+                match (&trial, pod, change) {
+                    (Trial::Node(node), Some(pod), _) => {
+                        let tried = pod.try_node(&shop.cx, node).await;
+                        tried.map(|()| Vec::new())
+                    }
+                    (Trial::Change, _, Some(change)) => change.see_change(&shop.cx).await,
+                    _ => Ok(Vec::new()),
                 }
             };
-            let object = ObjectName::cluster("Node", &node);
-            Ended::Tried(key, limited(within, object, tried).await)
+            let result = limited(within, trial.object(), tried).await;
+            Ended::Tried(key, result)
         })
     }
 

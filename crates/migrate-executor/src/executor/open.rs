@@ -183,7 +183,7 @@ impl Executor {
             state.plan.to.clone(),
         )
         .with_way_back(state.plan.way_back());
-        let checks = Checks::new(migration.trial.is_some());
+        let checks = Checks::new(&migration);
         let mut executor = Self {
             shop: Workshop {
                 cx: context,

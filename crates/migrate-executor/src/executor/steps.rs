@@ -220,13 +220,20 @@ impl Executor {
                 let within = self.state.policy.deadlines.verify;
                 for node in &nodes {
                     if !self.is_still_to_do(node) {
-                        self.checks.add_take_over(node, now, within);
+                        let settles = self.settles(node);
+                        self.checks.add_take_over(node, settles, now, within);
                     }
                 }
                 self.steps.taken = nodes;
                 self.steps.marks_taken = true;
             }
         }
+    }
+
+    /// Whether the cluster has to settle after `node`.
+    pub(super) fn settles(&self, node: &str) -> bool {
+        let before = self.state.baseline.as_ref();
+        before.is_some_and(|before| self.shop.input.hosts_control_plane(before, node))
     }
 
     /// Takes note of how the verification at the end went.

@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
 use migrate_core::{
-    Action, ActionId, Finding, Moment, ObjectName, Phase, Severity, StepError, Target, WorkloadId,
+    Action, ActionId, Finding, Migration, Moment, ObjectName, Phase, Severity, StepError, Target,
+    WorkloadId,
 };
 
 use super::job::{Job, Workshop};
 use crate::Pace;
+
+pub(super) use trial::Trial;
 
 /// How many times [`Pace::answer`] an observation may take in the end: enough
 /// for the pages of a very large cluster, and no reason to hang.
@@ -45,6 +48,8 @@ pub(super) struct Checks {
     patience: Option<Duration>,
     /// Whether nodes are tried out.
     has_trials: bool,
+    /// Whether agents have to see a change once the control plane has settled.
+    has_change: bool,
 }
 
 struct Check {
@@ -67,8 +72,8 @@ struct Check {
 enum CheckStep {
     /// Compare until it passes.
     Compare(VerifyScope),
-    /// Try the node out until it passes.
-    Try(String),
+    /// Try it out until it passes.
+    Try(Trial),
     /// Give the node back, and wait until it is in use.
     Release(String),
 }
@@ -83,48 +88,54 @@ pub(super) enum CheckOutput {
 }
 
 impl Checks {
-    /// None yet; `has_trials` says whether nodes are tried out.
-    pub(super) fn new(has_trials: bool) -> Self {
+    /// None yet, with the trials that `migration` has.
+    pub(super) fn new(migration: &Migration) -> Self {
         Self {
-            has_trials,
+            has_trials: migration.trial.is_some(),
+            has_change: migration.change.is_some(),
             ..Self::default()
         }
     }
 
     /// Verifies the target of `action`, which was planned for `planned`: the
     /// node that was drained, and whose workloads are looked after, with those
-    /// that its drain has `displaced`.
+    /// that its drain has `displaced`; `settles` says whether a restart of its
+    /// kubelet takes a part of the control plane away.
     pub(super) fn add_action(
         &mut self,
         action: &Action,
         planned: &Target,
         displaced: BTreeSet<WorkloadId>,
+        settles: bool,
         now: Moment,
         within: Duration,
     ) {
         let steps = match &action.target {
             Target::ControlPlane { member } => {
-                VecDeque::from([CheckStep::Compare(VerifyScope::ControlPlane {
+                let gate = CheckStep::Compare(VerifyScope::ControlPlane {
                     member: member.clone(),
-                })])
+                });
+                [gate].into_iter().chain(self.change(true)).collect()
             }
             target if action.phase == Phase::Confirm => {
                 confirmation_steps(target.name(), planned.name(), displaced)
             }
-            target => self.node_steps(target.name(), planned.name(), displaced),
+            target => self.node_steps(target.name(), planned.name(), displaced, settles),
         };
         self.add(CheckKey::Action(action.id.clone()), steps, now, within);
     }
 
     /// Verifies `node` and gives it back, for an earlier run.
-    pub(super) fn add_take_over(&mut self, node: &str, now: Moment, within: Duration) {
+    pub(super) fn add_take_over(
+        &mut self,
+        node: &str,
+        settles: bool,
+        now: Moment,
+        within: Duration,
+    ) {
         let key = CheckKey::TakeOver(node.to_owned());
-        self.add(
-            key,
-            self.node_steps(node, node, BTreeSet::new()),
-            now,
-            within,
-        );
+        let steps = self.node_steps(node, node, BTreeSet::new(), settles);
+        self.add(key, steps, now, within);
     }
 
     /// Verifies the whole cluster, which is `scope`.
@@ -154,11 +165,13 @@ impl Checks {
         node: &str,
         planned: &str,
         displaced: BTreeSet<WorkloadId>,
+        settles: bool,
     ) -> VecDeque<CheckStep> {
         let gate = CheckStep::Compare(VerifyScope::Node {
             node: node.to_owned(),
         });
-        let trial = self.has_trials.then(|| CheckStep::Try(node.to_owned()));
+        let trial = || CheckStep::Try(Trial::Node(node.to_owned()));
+        let trial = self.has_trials.then(trial);
         let rest = [
             CheckStep::Release(planned.to_owned()),
             CheckStep::Compare(VerifyScope::WorkloadsOf {
@@ -166,7 +179,14 @@ impl Checks {
                 displaced,
             }),
         ];
-        [gate].into_iter().chain(trial).chain(rest).collect()
+        let tried = [gate].into_iter().chain(self.change(settles)).chain(trial);
+        tried.chain(rest).collect()
+    }
+
+    /// The change that agents have to see, where the cluster has to settle.
+    fn change(&self, settles: bool) -> Option<CheckStep> {
+        let is_asked = self.has_change && settles;
+        is_asked.then_some(CheckStep::Try(Trial::Change))
     }
 
     /// Leaves off verifying the whole cluster.
@@ -393,8 +413,8 @@ impl Check {
             Some(CheckStep::Release(node)) => {
                 format!("node {node} was not given back by the deadline")
             }
-            Some(CheckStep::Try(node)) => {
-                format!("the trial of node {node} had not ended by the deadline")
+            Some(CheckStep::Try(trial)) => {
+                format!("{trial} had not ended by the deadline")
             }
             _ => "no observation by the deadline".to_owned(),
         };

@@ -8,6 +8,7 @@ mod image_pull;
 mod installed;
 mod judge;
 mod member;
+mod reach;
 mod readiness;
 mod survey;
 mod told;

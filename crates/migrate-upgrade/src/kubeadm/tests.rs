@@ -13,6 +13,7 @@ mod binaries;
 mod lists;
 mod options;
 mod programs;
+mod reached;
 mod renewals;
 mod room;
 mod surveyed;

@@ -1,23 +1,78 @@
-//! Trials of nodes: after their gate, before their cordon is lifted.
+//! Trials: what is tried out after a comparison has passed.
 
-use migrate_core::{Finding, Moment, Severity, StepError};
+use std::fmt;
+
+use migrate_core::{Finding, Moment, ObjectName, Severity, StepError};
 
 use super::super::job::{Job, Workshop};
 use super::{CheckKey, CheckOutput, CheckStep, Checks};
 use crate::Pace;
 
+/// What is tried out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in super::super) enum Trial {
+    /// A node, after its gate and before its cordon is lifted.
+    Node(String),
+    /// Whether the agents of every node see a change, after a part of the control
+    /// plane was away and the rest of the cluster has settled.
+    Change,
+}
+
+impl Trial {
+    /// What it is about.
+    pub(in super::super) fn object(&self) -> ObjectName {
+        match self {
+            Self::Node(node) => ObjectName::cluster("Node", node),
+            Self::Change => ObjectName::cluster("ControlPlane", "all members"),
+        }
+    }
+
+    fn not_passed(&self, error: &StepError) -> Finding {
+        let (code, what, cure) = match self {
+            Self::Node(_) => (
+                "KM-VERIFY-020",
+                "it was tried out",
+                "see the message, mend the node, then go on with the run; its cordon stays until \
+                 then",
+            ),
+            Self::Change => (
+                "KM-VERIFY-023",
+                "no change could be shown to the agents of the nodes",
+                "see the message; a refusal (403) that stays needs docs/rbac-canary.yaml",
+            ),
+        };
+        let evidence = format!("{what}: {}", error.message);
+        Finding::new(
+            code,
+            Severity::Blocker,
+            error.object.clone(),
+            evidence,
+            cure,
+        )
+    }
+}
+
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(node) => write!(f, "the trial of node {node}"),
+            Self::Change => write!(f, "the change that agents have to see"),
+        }
+    }
+}
+
 impl Checks {
     /// The trials that are due.
     pub(in super::super) fn trials(&mut self, now: Moment, shop: &Workshop) -> Vec<Job> {
         let due = self.running.iter_mut().filter_map(|(key, check)| {
-            let Some(CheckStep::Try(node)) = check.steps.front() else {
+            let Some(CheckStep::Try(trial)) = check.steps.front() else {
                 return None;
             };
             if check.trying || check.due > now {
                 return None;
             }
             check.trying = true;
-            Some(shop.try_node(key.clone(), node.clone(), check.within))
+            Some(shop.try_out(key.clone(), trial.clone(), check.within))
         });
         due.collect()
     }
@@ -26,7 +81,7 @@ impl Checks {
     pub(in super::super) fn tried(
         &mut self,
         key: CheckKey,
-        result: Result<(), StepError>,
+        result: Result<Vec<Finding>, StepError>,
         now: Moment,
         pace: &Pace,
     ) -> Vec<CheckOutput> {
@@ -35,30 +90,23 @@ impl Checks {
             return Vec::new();
         };
         check.trying = false;
-        if result.is_ok() {
+        let Some(CheckStep::Try(trial)) = check.steps.front() else {
+            return Vec::new();
+        };
+        let (missing, is_worth_it) = match result {
+            Ok(missing) => (missing, true),
+            Err(error) => (vec![trial.not_passed(&error)], error.is_retryable()),
+        };
+        if missing.is_empty() {
             check.deadline = check.deadline.max(now + check.within);
+            return self.advance(key, now).into_iter().collect();
         }
-        match result {
-            Ok(()) => self.advance(key, now).into_iter().collect(),
-            Err(error) if error.is_retryable() => {
-                check.missing = vec![not_passed(&error)];
-                check.due = now + pace.retry;
-                Vec::new()
-            }
-            Err(error) => {
-                self.running.remove(&key);
-                vec![CheckOutput::Failed(key, vec![not_passed(&error)])]
-            }
+        if is_worth_it {
+            check.missing = missing;
+            check.due = now + pace.retry;
+            return Vec::new();
         }
+        self.running.remove(&key);
+        vec![CheckOutput::Failed(key, missing)]
     }
-}
-
-fn not_passed(error: &StepError) -> Finding {
-    Finding::new(
-        "KM-VERIFY-020",
-        Severity::Blocker,
-        error.object.clone(),
-        format!("it was tried out: {}", error.message),
-        "see the message, mend the node, then go on with the run; its cordon stays until then",
-    )
 }
