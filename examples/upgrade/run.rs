@@ -125,7 +125,7 @@ pub(crate) async fn execute(
     if cli.command() == Command::Check {
         return check::execute(cli, &env, model, &plan).await;
     }
-    show::plan(cli, &plan, &undo(cli, &plan, &env.policy))?;
+    show::plan(cli, &plan, &undo(cli, &plan, &model, &env.policy))?;
     // Found by the step after the checks, and known now: no backup here proves.
     // Of which object, only the backup will say.
     let is_of_backups = |line: &String| line.split_whitespace().next() == Some(BACKUP_UNPROVEN);
@@ -294,7 +294,7 @@ pub(crate) fn not_opened(error: Error) -> Failure {
 
 /// How the upgrade of each target can be taken back, as far as driver and policy say,
 /// for people: JSON has the plan alone.
-fn undo(cli: &Cli, plan: &Plan, policy: &Policy) -> BTreeMap<Target, String> {
+fn undo(cli: &Cli, plan: &Plan, model: &ClusterModel, policy: &Policy) -> BTreeMap<Target, String> {
     if cli.json {
         return BTreeMap::new();
     }
@@ -311,7 +311,7 @@ fn undo(cli: &Cli, plan: &Plan, policy: &Policy) -> BTreeMap<Target, String> {
                 _ => {
                     let (from, to) = (from.clone(), plan.to.clone());
                     let upgrade = Action::new(&plan.id, target.clone(), Phase::Upgrade, from, to);
-                    Kubeadm::undo(&upgrade).to_string()
+                    Kubeadm::undo(&upgrade, model).to_string()
                 }
             };
             Some((target, undo))

@@ -51,6 +51,7 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     assert_eq!(report.outcome, RunOutcome::Done, "{report}");
     assert_eq!(report.cordons, Vec::<String>::new(), "{report}");
     is_at_the_target(&cluster).await;
+    tells_renewals_of(&report, &cluster, 1);
     let unexplained = objects::unexplained(&before, &after);
     assert_eq!(unexplained, Vec::<String>::new());
     let away = ledger::broken(&written, &ledger::read(&cluster).await).unwrap();
@@ -100,6 +101,20 @@ fn print_phases(report: &Report) {
             "s",
         );
         figure(&name, row.actual.as_secs_f64(), "s");
+    }
+}
+
+/// That the report names the renewed certificates of each of so many control planes,
+/// once: the API server's own among them.
+pub(crate) fn tells_renewals_of(report: &Report, cluster: &KubeadmCluster, members: usize) {
+    for node in cluster.nodes().iter().take(members) {
+        let told = report.findings.iter().filter(|finding| {
+            let is_of_node = finding.object.name == node.name();
+            finding.code == "KM-KUBEADM-034"
+                && is_of_node
+                && finding.evidence.contains("apiserver (")
+        });
+        assert_eq!(told.count(), 1, "{}: {report}", node.name());
     }
 }
 

@@ -14,11 +14,13 @@ use migrate_upgrade::Haproxy;
 use skew::SkewWatch;
 use tokio::time::Instant;
 
+use crate::lane::tells_renewals_of;
 use crate::run::{Way, upgrade};
 use crate::shop::{Shop, WORKLOADS};
 
 /// The bar of the whole run.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
+const MEMBERS: u8 = 3;
 /// Requests a second to each of thirty entry points.
 const SERVICE_RATE: f64 = 25.0;
 /// Requests a second of each of the four kinds.
@@ -52,6 +54,7 @@ async fn without_taking_api_servers_out_requests_to_the_api_fail() {
 
 /// What was seen of one upgrade.
 struct Seen {
+    cluster: Arc<KubeadmCluster>,
     report: Report,
     tallies: TrafficReport,
     /// How often versions were looked at from outside, once a second.
@@ -64,6 +67,7 @@ impl Seen {
     fn is_a_clean_upgrade(&self) {
         assert_eq!(self.report.outcome, RunOutcome::Done, "{}", self.report);
         assert_eq!(self.report.cordons, Vec::<String>::new());
+        tells_renewals_of(&self.report, &self.cluster, usize::from(MEMBERS));
         assert_eq!(self.broken_skew, Vec::<String>::new());
         let took = self.report.duration.actual;
         assert!(self.looks > took.as_secs() / 2, "{} looks", self.looks);
@@ -96,7 +100,7 @@ async fn run(quiesces: bool) -> Option<Seen> {
         println!("figure {prefix}.{name} {value:.2} {unit}");
     };
     let began = Instant::now();
-    let builder = KubeadmCluster::builder().control_planes(3).workers(2);
+    let builder = KubeadmCluster::builder().control_planes(MEMBERS).workers(2);
     let builder = builder.minor(36).also(37);
     let builder = builder.image("traffic", traffic_program().unwrap());
     let cluster = skip_or_fail(builder.start().await)?;
@@ -122,6 +126,7 @@ async fn run(quiesces: bool) -> Option<Seen> {
     tallies.extend(api.finish().unwrap());
     tallies.extend(etcd.finish().unwrap());
     let seen = Seen {
+        cluster,
         report,
         tallies,
         looks,

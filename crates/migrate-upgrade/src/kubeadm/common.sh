@@ -36,18 +36,41 @@ manifest_lines() {
 # in, and when it rolls back the new one away before the old one in. An etcd that
 # has no backup may be an external one.
 lost_manifests() {
-    local kubernetes=$1 mark=$2 component backup newest
+    local kubernetes=$1 mark=$2 component backup
     [ -e "$mark" ] || return 0
     for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
         # A power cut may leave an empty file of one that was not synced.
         [ ! -s "$kubernetes/manifests/$component.yaml" ] || continue
-        newest=
-        for backup in "$kubernetes"/tmp/kubeadm-backup-manifests*/"$component.yaml"; do
-            if [ -s "$backup" ] && [ "${backup%/*}" -nt "$mark" ]; then
-                if [ -z "$newest" ] || [ "${backup%/*}" -nt "${newest%/*}" ]; then newest=$backup; fi
-            fi
-        done
-        if [ -n "$newest" ] || [ "$component" != etcd ]; then echo "$component ${newest:--}"; fi
+        backup=$(backup_of "$kubernetes" "$mark" "$component")
+        if [ -n "$backup" ] || [ "$component" != etcd ]; then echo "$component ${backup:--}"; fi
+    done
+}
+
+# backup_of KUBERNETES-FOLDER MARK COMPONENT: the newest backup of its manifest that
+# the upgrade of MARK has made.
+backup_of() {
+    local backup newest=
+    for backup in "$1"/tmp/kubeadm-backup-manifests*/"$3.yaml"; do
+        if [ -s "$backup" ] && [ "${backup%/*}" -nt "$2" ]; then
+            if [ -z "$newest" ] || [ "${backup%/*}" -nt "${newest%/*}" ]; then newest=$backup; fi
+        fi
+    done
+    echo "$newest"
+}
+
+# moved_back KUBERNETES-FOLDER MARK: the components whose old manifest kubeadm has
+# moved away and back again since the upgrade of MARK began here. It came to its
+# place meanwhile, and no backup is left of it; that of a new one is.
+moved_back() {
+    local component manifest
+    [ -e "$2" ] || return 0
+    for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+        manifest=$1/manifests/$component.yaml
+        [ -s "$manifest" ] || continue
+        if [ -n "$(find "$manifest" -newercm "$2")" ] \
+            && [ -z "$(backup_of "$1" "$2" "$component")" ]; then
+            echo "$component"
+        fi
     done
 }
 

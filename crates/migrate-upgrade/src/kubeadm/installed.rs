@@ -23,6 +23,8 @@ pub(super) struct Installed {
     manifests: BTreeMap<String, String>,
     /// Components whose manifest was lost, with the backup that is there.
     lost: BTreeMap<String, Option<String>>,
+    /// Components whose old manifest kubeadm has moved back by itself.
+    pub(super) moved_back: Vec<String>,
     /// What the step of a member has noted of certificates.
     pub(super) renewals: Renewals,
 }
@@ -48,6 +50,7 @@ impl Installed {
                     let image = (*image).to_owned();
                     read.manifests.insert((*component).to_owned(), image);
                 }
+                ["moved-back", component] => read.moved_back.push((*component).to_owned()),
                 ["lost", component, backup] => {
                     let backup = (*backup != "-").then(|| (*backup).to_owned());
                     read.lost.insert((*component).to_owned(), backup);

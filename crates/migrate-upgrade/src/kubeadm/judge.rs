@@ -12,12 +12,7 @@ mod code {
     pub(super) const FINAL: i32 = 78;
 }
 
-/// What kubeadm says when it has moved the manifests back by itself.
-const ROLLED_BACK: [&str; 2] = [
-    "has tried to recover everything into the earlier state",
-    "rolled the state back to pre-upgrade state",
-];
-/// What it says when its own checks keep it from beginning.
+/// What kubeadm says when its own checks keep it from beginning.
 const PREFLIGHT: &str = "[preflight] Some fatal errors occurred";
 /// Its checks that only look at how the cluster is doing just now.
 const PASSING: [&str; 3] = ["CreateJob", "ControlPlaneNodesReady", "ImagePull"];
@@ -44,7 +39,7 @@ pub(super) fn ended(action: &Action, code: i32, log: &str, now: &Installed) -> A
         ),
         code::FINAL => failed(false, complaint(log)),
         code::RETRY => failed(true, complaint(log) + &tail(log)),
-        code::KUBEADM => kubeadm_failed(log, is_control_plane, &behind),
+        code::KUBEADM => kubeadm_failed(log, is_control_plane, now, &behind),
         code => failed(true, format!("exit code {code}: {}", complaint(log))),
     }
 }
@@ -76,9 +71,13 @@ fn lost_manifest(action: &Action, log: &str, now: &Installed) -> Option<ActionSt
     Some(failed(resumable, format!("{error}{}", tail(log))))
 }
 
-fn kubeadm_failed(log: &str, is_control_plane: bool, behind: &[String]) -> ActionStatus {
-    let says = |text: &str| log.contains(text);
-    if says(PREFLIGHT) {
+fn kubeadm_failed(
+    log: &str,
+    is_control_plane: bool,
+    now: &Installed,
+    behind: &[String],
+) -> ActionStatus {
+    if log.contains(PREFLIGHT) {
         let failed_checks: Vec<&str> = log
             .lines()
             .filter_map(|line| line.trim_start().strip_prefix("[ERROR "))
@@ -94,11 +93,12 @@ fn kubeadm_failed(log: &str, is_control_plane: bool, behind: &[String]) -> Actio
             ),
         );
     }
-    if is_control_plane && ROLLED_BACK.iter().any(|text| says(text)) {
+    if is_control_plane && !behind.is_empty() && !now.moved_back.is_empty() {
         return failed(
             true,
             format!(
-                "kubeadm moved the old manifests back by itself (automatic rollback), {}{}",
+                "kubeadm moved the old manifests of {} back by itself (automatic rollback), {}{}",
+                now.moved_back.join(", "),
                 standing(behind),
                 tail(log)
             ),

@@ -5,6 +5,7 @@ look() {
     echo "kubelet $(kubelet --version | sed 's/^Kubernetes //')"
     manifest_lines "$1/etc/kubernetes" etcd kube-apiserver kube-controller-manager kube-scheduler
     lost_manifests "$1/etc/kubernetes" "$2/kubeadm" | sed 's/^/lost /'
+    moved_back "$1/etc/kubernetes" "$2/kubeadm" | sed 's/^/moved-back /'
     for when in before after; do
         if [ -e "$3/certificates-$when" ]; then
             echo "certificates-$when $(< "$3/certificates-$when")"

@@ -355,15 +355,7 @@ async fn packages_that_are_missing_or_drag_others_along_are_final() {
 
 #[tokio::test]
 async fn failures_of_kubeadm_say_what_they_are() {
-    let rolled_back = "couldn't upgrade control plane. kubeadm has tried to recover everything \
-                       into the earlier state. Errors faced: static Pod hash did not change";
     let cases = [
-        (rolled_back, true, "automatic rollback"),
-        (
-            rolled_back,
-            true,
-            "kube-scheduler is r.local/kube-scheduler:v1.36.3",
-        ),
         (
             "[preflight] Some fatal errors occurred:\n\t[ERROR Swap]: running with swap on",
             false,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use migrate_core::{Action, KubeVersion, Target};
+use migrate_core::{Action, ClusterModel, KubeVersion, Pod, Target};
 
 use super::{Kubeadm, release};
 
@@ -32,24 +32,32 @@ impl fmt::Display for Undo {
 }
 
 impl Kubeadm {
-    /// What undoing `action` would take.
+    /// What undoing `action` on the cluster of `model` would take.
     ///
     /// A member whose etcd comes with a new storage minor is a point of no
     /// return: the older etcd does not read what the newer one has written.
     /// For releases of Kubernetes that this version does not know, each minor
-    /// counts as one.
-    pub fn undo(action: &Action) -> Undo {
+    /// counts as one. An external etcd is touched by no upgrade; it counts as one
+    /// where the API server of the member shows as a static pod, and no etcd does
+    /// in the whole cluster.
+    pub fn undo(action: &Action, model: &ClusterModel) -> Undo {
         let from = release(&action.from).unwrap_or_else(|| action.from.to_string());
         let name = action.target.name();
         match &action.target {
             Target::ControlPlane { .. } => {
                 let (old, new) = (etcd_minor(&action.from), etcd_minor(&action.to));
                 let same_release = action.from.minor_version() == action.to.minor_version();
-                if same_release || (old.is_some() && old == new) {
+                let is_external = has_external_etcd(model, name);
+                if is_external || same_release || (old.is_some() && old == new) {
+                    let etcd = if is_external {
+                        "; etcd is external and not touched"
+                    } else {
+                        ""
+                    };
                     let how = format!(
                         "on {name}, move the manifests of /etc/kubernetes/tmp/\
                          kubeadm-backup-manifests-… back, install kubeadm {from}, and set \
-                         kubernetesVersion back in kube-system/kubeadm-config"
+                         kubernetesVersion back in kube-system/kubeadm-config{etcd}"
                     );
                     Undo::Possible { how }
                 } else {
@@ -74,6 +82,18 @@ impl Kubeadm {
             },
         }
     }
+}
+
+/// Whether the API server of `member` uses an etcd that kubeadm does not run.
+fn has_external_etcd(model: &ClusterModel, member: &str) -> bool {
+    let is = |pod: &Pod, component: &str| {
+        let label = pod.labels.get("component");
+        pod.mirror && pod.id.namespace == "kube-system" && label.is_some_and(|it| it == component)
+    };
+    let on_member = |pod: &Pod| pod.node.as_deref() == Some(member);
+    let mut pods = model.pods.iter();
+    let sees_api_server = pods.any(|pod| is(pod, "kube-apiserver") && on_member(pod));
+    sees_api_server && !model.pods.iter().any(|pod| is(pod, "etcd"))
 }
 
 /// The minor of etcd that kubeadm of a release installs.

@@ -134,6 +134,15 @@ const PROGRAMS: &[(&str, &str)] = &[
         fi
         if [ -e "$w/certificates-renewed" ]; then cp "$w/certificates-renewed" "$w/certificates"; fi
         if [ -e "$w/kubeadm-uploads" ]; then echo "$version" > "$w/cluster-version"; fi
+        # Each component is moved away and back.
+        for component in $(cat "$w/kubeadm-rolls-back" 2> /dev/null); do
+            backup=$w/root/etc/kubernetes/tmp/kubeadm-backup-manifests-8
+            manifest=$w/root/etc/kubernetes/manifests/$component.yaml
+            mkdir -p "$backup"
+            mv "$manifest" "$backup/"
+            echo new > "$manifest"
+            mv "$backup/$component.yaml" "$manifest"
+        done
         if [ -e "$w/kubeadm-loses" ]; then
             mkdir -p "$w/root/etc/kubernetes/tmp/kubeadm-backup-manifests-9"
             mv "$w/root/etc/kubernetes/manifests/$(< "$w/kubeadm-loses").yaml" \

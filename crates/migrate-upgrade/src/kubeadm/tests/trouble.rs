@@ -190,6 +190,42 @@ async fn nothing_is_installed_that_was_not_there() {
     assert_eq!(worker.read("installed/kubelet").trim(), "1.36.3-1.1");
 }
 
+/// Whatever it says of it.
+#[tokio::test]
+async fn kubeadms_own_rollback_is_seen_by_the_manifests() {
+    let cp = Node::new(true);
+    cp.write("kubeadm-rolls-back", "kube-apiserver kube-scheduler");
+    cp.write("kubeadm-fails", "Ein Fehler");
+    let (retryable, reason) = cp.failure(&member()).await;
+    for says in [
+        "the old manifests of kube-apiserver, kube-scheduler back by itself (automatic rollback)",
+        "kube-scheduler is r.local/kube-scheduler:v1.36.3",
+    ] {
+        assert!(retryable && reason.contains(says), "{reason}");
+    }
+    // What failed before it moved anything is none, and says what it was.
+    let cp = Node::new(true);
+    let said = "kubeadm has tried to recover everything into the earlier state";
+    cp.write("kubeadm-fails", said);
+    let (retryable, reason) = cp.failure(&member()).await;
+    assert!(retryable && reason.contains(said), "{reason}");
+    assert!(!reason.contains("automatic rollback"), "{reason}");
+    // Nor is one that changed a manifest and keeps the old one beside it.
+    let cp = Node::new(true);
+    cp.write("kubeadm-loses", "kube-scheduler");
+    cp.write("kubeadm-fails", "stopped");
+    cp.failure(&member()).await;
+    cp.write(
+        "root/etc/kubernetes/manifests/kube-scheduler.yaml",
+        "  - image: r.local/kube-scheduler:v1.37.2\n",
+    );
+    let status = cp.driver.probe(&cx(), &member()).await.unwrap();
+    let ActionStatus::Failed { reason, .. } = status else {
+        panic!("{status:?}");
+    };
+    assert!(!reason.contains("automatic rollback"), "{reason}");
+}
+
 #[tokio::test]
 async fn a_manifest_that_is_lost_in_kubeadms_own_rollback_is_named_and_comes_back() {
     let cp = Node::new(true);

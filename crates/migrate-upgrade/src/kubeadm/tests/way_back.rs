@@ -1,5 +1,7 @@
 //! The way back of a node, and what cannot go back.
 
+use migrate_core::{ClusterId, ClusterModel, Pod, PodId};
+
 use super::*;
 
 /// The older release again.
@@ -161,21 +163,66 @@ async fn without_what_was_saved_nothing_is_touched() {
     assert!(error.to_string().contains("restore the backup"), "{error}");
 }
 
+/// A cluster in which these components show as static pods of the member.
+fn cluster(components: &[&str]) -> ClusterModel {
+    let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+    for component in components {
+        let id = PodId::new("kube-system", format!("{component}-{CP}"), *component);
+        let mut pod = Pod::new(id, CP);
+        pod.mirror = true;
+        pod.labels.insert("component".into(), (*component).into());
+        model.pods.push(pod);
+    }
+    model
+}
+
 #[test]
 fn undo_names_the_point_of_no_return() {
-    let text = |from: &str, to: &str| {
+    let stacked = cluster(&["kube-apiserver", "etcd"]);
+    let text = |from: &str, to: &str, model: &ClusterModel| {
         let mut action = member();
         (action.from, action.to) = (from.parse().unwrap(), to.parse().unwrap());
-        Kubeadm::undo(&action).to_string()
+        Kubeadm::undo(&action, model).to_string()
     };
-    let crossing = text("v1.36.3", "v1.37.2");
-    assert!(crossing.starts_with("POINT OF NO RETURN: etcd's storage goes from 3.6 to 3.7"));
-    assert!(text("v1.35.1", "v1.36.3").starts_with("undo: "));
-    assert!(text("v1.37.1", "v1.37.2").starts_with("undo: "));
-    assert!(text("v1.98.0", "v1.99.0").starts_with("POINT OF NO RETURN"));
-    assert!(Kubeadm::undo(&node()).to_string().contains("1.36.3"));
+    // Where nothing shows, the worse of the two counts.
+    for model in [&stacked, &cluster(&[]), &cluster(&["etcd"])] {
+        let crossing = text("v1.36.3", "v1.37.2", model);
+        let lost = "POINT OF NO RETURN: etcd's storage goes from 3.6 to 3.7";
+        assert!(crossing.starts_with(lost), "{crossing}");
+    }
+    assert!(text("v1.35.1", "v1.36.3", &stacked).starts_with("undo: "));
+    assert!(text("v1.37.1", "v1.37.2", &stacked).starts_with("undo: "));
+    assert!(text("v1.98.0", "v1.99.0", &stacked).starts_with("POINT OF NO RETURN"));
+    assert!(
+        Kubeadm::undo(&node(), &stacked)
+            .to_string()
+            .contains("1.36.3")
+    );
     assert_eq!(
-        Kubeadm::undo(&node_back()).to_string(),
+        Kubeadm::undo(&node_back(), &stacked).to_string(),
         "undo: upgrade cp-1 again"
     );
+}
+
+#[test]
+fn an_external_etcd_is_no_point_of_no_return_and_said_to_be_left_alone() {
+    let mut model = cluster(&["kube-apiserver"]);
+    let told = Kubeadm::undo(&member(), &model).to_string();
+    assert!(
+        told.starts_with("undo: on cp-1, move the manifests"),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("; etcd is external and not touched"),
+        "{told}"
+    );
+    // A pod of somebody's own that calls itself so is none.
+    model.pods[0].mirror = false;
+    let told = Kubeadm::undo(&member(), &model).to_string();
+    assert!(told.starts_with("POINT OF NO RETURN"), "{told}");
+    // That of another member is enough not to be sure.
+    let mut model = cluster(&["kube-apiserver", "etcd"]);
+    model.pods[1].node = Some("cp-2".into());
+    let told = Kubeadm::undo(&member(), &model).to_string();
+    assert!(told.starts_with("POINT OF NO RETURN"), "{told}");
 }
