@@ -55,8 +55,8 @@ async fn moved_without_a_hook_or_a_budget_requests_fail() {
 }
 
 /// What updates of a node's system do on many clusters, and what drains are for:
-/// each change of packages on a worker restarts its container runtime, and all
-/// that runs in it ends.
+/// each change of packages on a worker restarts its container runtime and ends its
+/// shims; containers are then ended by the runtime, on one worker more than on another.
 async fn packages_end_containers(cluster: &KubeadmCluster) {
     let script = r#"
         echo $'[Service]\nKillMode=mixed' > /etc/systemd/system/containerd.service.d/ends-all.conf
@@ -69,7 +69,7 @@ async fn packages_end_containers(cluster: &KubeadmCluster) {
     }
 }
 
-/// An upgrade in which the runtime of each worker ends what runs there.
+/// An upgrade in which the runtime of each worker is restarted with its shims.
 async fn upgrade_with_the_runtime(name: &str, drained: bool) -> Option<(Seen<Report>, Shop)> {
     let (cluster, shop) = watched::open(&WORKLOADS).await?;
     packages_end_containers(&cluster).await;
@@ -100,7 +100,7 @@ async fn a_runtime_that_ends_everything_is_not_noticed_on_drained_nodes() {
     }
 }
 
-/// Without drains every Service fails, and the observers object.
+/// Without drains requests to both Services fail, and the observers object.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "eight minutes; part of cargo xtask extended"]
 async fn without_a_drain_nodes_change_under_their_pods() {
