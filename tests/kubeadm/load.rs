@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Requests to every entry point.
 pub(crate) struct Load {
     outside: Traffic,
+    /// The clients on the nodes, if they are not in pods.
+    on_nodes: Option<BTreeMap<String, Traffic>>,
     _control: tokio::process::Child,
 }
 
@@ -36,20 +38,11 @@ pub(crate) struct Load {
 pub(crate) struct Tallies(BTreeMap<String, TrafficReport>);
 
 impl Load {
-    /// Begins to ask once every entry point answers.
+    /// Begins to ask once every entry point answers, from outside and from a pod
+    /// on every node.
     pub(crate) async fn start(cluster: &KubeadmCluster, shop: &Shop) -> Self {
-        let outside = cluster.outside();
-        let control = serve_control(&outside);
-        let through_nodes = node_ports(cluster, shop);
-        let inside = cluster_ips(&cluster.client(), shop).await;
-        let mut ways = vec![(outside.clone(), &through_nodes)];
-        for node in cluster.nodes() {
-            ways.push((node.network().await.unwrap(), &inside));
-        }
-        for (prefix, targets) in &ways {
-            tokio::task::block_in_place(|| Traffic::await_answers(prefix, targets)).unwrap();
-        }
-        cluster.apply(vec![shoppers(&inside)]).await.unwrap();
+        let places = Places::answering(cluster, shop).await;
+        cluster.apply(vec![shoppers(&places.inside)]).await.unwrap();
         for node in cluster.nodes() {
             let what = format!("the client on {}", node.name());
             eventually(&what, PATIENCE, || async {
@@ -59,40 +52,105 @@ impl Load {
             .await
             .unwrap();
         }
-        Self {
-            outside: Traffic::start(&outside, RATE, &through_nodes).unwrap(),
-            _control: control,
-        }
+        places.ask(None)
     }
 
-    /// The end of it; the clients on the nodes go away.
+    /// The same from nodes' own networks instead of pods, which may end.
+    pub(crate) async fn without_pods(cluster: &KubeadmCluster, shop: &Shop) -> Self {
+        let places = Places::answering(cluster, shop).await;
+        let mut on_nodes = BTreeMap::new();
+        for (name, network) in &places.nodes {
+            let traffic = Traffic::start(network, RATE, &places.inside).unwrap();
+            on_nodes.insert(name.clone(), traffic);
+        }
+        places.ask(Some(on_nodes))
+    }
+
+    /// The end of it.
     pub(crate) async fn finish(self, cluster: &KubeadmCluster) -> Tallies {
-        let client = cluster.client();
-        for pod in items(&client, "/api/v1/namespaces/default/pods").await {
-            // One that starts anew has forgotten what it has seen.
-            let status = &pod["status"]["containerStatuses"][0];
-            assert!(
-                app(&pod) != SHOPPERS || status["restartCount"] == 0,
-                "{pod}"
-            );
-        }
-        let daemon_sets = Request::new("/apis/apps/v1/namespaces/default/daemonsets");
-        let request = daemon_sets.delete(SHOPPERS, &DeleteParams::foreground());
-        client.request::<Value>(request.unwrap()).await.unwrap();
-        eventually("the clients to end", PATIENCE, || async {
-            let pods = items(&client, "/api/v1/namespaces/default/pods").await;
-            Ok::<_, String>(!pods.iter().any(|pod| app(pod) == SHOPPERS))
-        })
-        .await
-        .unwrap();
-        let mut clients = BTreeMap::new();
-        for node in cluster.nodes() {
-            clients.insert(node.name().to_owned(), report_on(node).await.unwrap());
-            node.run(&["rm", "-r", FOLDER]).await.unwrap();
-        }
+        let mut clients = match self.on_nodes {
+            Some(clients) => clients
+                .into_iter()
+                .map(|(name, traffic)| (name, traffic.finish().unwrap()))
+                .collect(),
+            None => finish_shoppers(cluster).await,
+        };
         clients.insert("outside".to_owned(), self.outside.finish().unwrap());
         Tallies(clients)
     }
+}
+
+/// From where what is asked, and what answers the control.
+struct Places {
+    outside: Vec<String>,
+    through_nodes: Vec<Target>,
+    /// The words before a program, by node.
+    nodes: BTreeMap<String, Vec<String>>,
+    inside: Vec<Target>,
+    control: tokio::process::Child,
+}
+
+impl Places {
+    /// Every entry point answers from everywhere.
+    async fn answering(cluster: &KubeadmCluster, shop: &Shop) -> Self {
+        let outside = cluster.outside();
+        let control = serve_control(&outside);
+        let mut places = Self {
+            through_nodes: node_ports(cluster, shop),
+            inside: cluster_ips(&cluster.client(), shop).await,
+            nodes: BTreeMap::new(),
+            outside,
+            control,
+        };
+        for node in cluster.nodes() {
+            let network = node.network().await.unwrap();
+            places.nodes.insert(node.name().to_owned(), network);
+        }
+        tokio::task::block_in_place(|| {
+            Traffic::await_answers(&places.outside, &places.through_nodes).unwrap();
+            for network in places.nodes.values() {
+                Traffic::await_answers(network, &places.inside).unwrap();
+            }
+        });
+        places
+    }
+
+    /// Begins to ask from outside too.
+    fn ask(self, on_nodes: Option<BTreeMap<String, Traffic>>) -> Load {
+        Load {
+            outside: Traffic::start(&self.outside, RATE, &self.through_nodes).unwrap(),
+            on_nodes,
+            _control: self.control,
+        }
+    }
+}
+
+/// What the clients in pods have seen; they go away.
+async fn finish_shoppers(cluster: &KubeadmCluster) -> BTreeMap<String, TrafficReport> {
+    let client = cluster.client();
+    for pod in items(&client, "/api/v1/namespaces/default/pods").await {
+        // One that starts anew has forgotten what it has seen.
+        let status = &pod["status"]["containerStatuses"][0];
+        assert!(
+            app(&pod) != SHOPPERS || status["restartCount"] == 0,
+            "{pod}"
+        );
+    }
+    let daemon_sets = Request::new("/apis/apps/v1/namespaces/default/daemonsets");
+    let request = daemon_sets.delete(SHOPPERS, &DeleteParams::foreground());
+    client.request::<Value>(request.unwrap()).await.unwrap();
+    eventually("the clients to end", PATIENCE, || async {
+        let pods = items(&client, "/api/v1/namespaces/default/pods").await;
+        Ok::<_, String>(!pods.iter().any(|pod| app(pod) == SHOPPERS))
+    })
+    .await
+    .unwrap();
+    let mut clients = BTreeMap::new();
+    for node in cluster.nodes() {
+        clients.insert(node.name().to_owned(), report_on(node).await.unwrap());
+        node.run(&["rm", "-r", FOLDER]).await.unwrap();
+    }
+    clients
 }
 
 impl Tallies {

@@ -50,6 +50,18 @@ pub(crate) async fn watch<T>(
     work: impl Future<Output = T>,
 ) -> Seen<T> {
     let load = Load::start(cluster, shop).await;
+    watch_under(load, name, cluster, shop, within, work).await
+}
+
+/// The same under requests that were begun already.
+pub(crate) async fn watch_under<T>(
+    load: Load,
+    name: &str,
+    cluster: &KubeadmCluster,
+    shop: &Shop,
+    within: Duration,
+    work: impl Future<Output = T>,
+) -> Seen<T> {
     let observer = Observer::start(cluster.client()).await;
     let reader = ApiReader::start(cluster.client());
     let began = Instant::now();

@@ -72,7 +72,7 @@ async fn locks(node: &Node) {
     for (lock, words) in [
         (
             "/var/lib/dpkg/lock-frontend",
-            "apt-get install --reinstall -y kubectl",
+            "apt-get install --reinstall -y kubectl=1.36.3-1.1",
         ),
         ("/var/lib/dpkg/lock", "dpkg --configure -a"),
         ("/var/lib/apt/lists/lock", "apt-get update"),
@@ -128,7 +128,7 @@ async fn disk(node: &Node) {
     // Filled again, and apt notices.
     node.fill_disk("/var/cache/apt", 0).await.unwrap();
     assert!(
-        node.script("apt-get install --reinstall -y kubectl")
+        node.script("apt-get install --reinstall -y kubectl=1.36.3-1.1")
             .await
             .is_err()
     );
