@@ -45,6 +45,12 @@ async fn aborted_and_troubled_it_arrives() {
         return;
     };
     let began = Instant::now();
+    if is_chosen("slow") {
+        troubles::slow(&rig);
+    }
+    if is_chosen("edit") {
+        troubles::edited(&rig).await;
+    }
     if is_chosen("abort-in-a-drain") {
         way_back::abort_in_a_drain(&mut rig).await;
     }
@@ -60,12 +66,18 @@ async fn aborted_and_troubled_it_arrives() {
     if is_chosen("sudo") {
         troubles::no_sudo_any_more(&mut rig).await;
     }
+    if is_chosen("locks") {
+        troubles::packages_locked(&mut rig).await;
+    }
     if is_chosen("reboot") {
         troubles::rebooted(&mut rig).await;
     }
     rig.arrives().await;
     figure("trials.troubled", began.elapsed().as_secs_f64(), "s");
     is_at_the_target(&rig.cluster).await;
+    if is_chosen("edit") {
+        troubles::edits_are_kept(&rig).await;
+    }
     rig.is_given_back().await;
     println!("{:#?}", rig.attempts().await);
     assert_eq!(rig.broken_rules().await, Vec::<String>::new());

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use migrate_testbed::{Node, eventually};
+use migrate_testbed::{HeldLock, Node, eventually};
 use tokio::process::Command;
 
 use crate::kills::KUBELET_CHANGED;
@@ -18,6 +18,11 @@ const SUDOERS: &str = "/etc/sudoers.d/testbed";
 const DPKG: &str = "/var/lib/dpkg";
 /// What is free on a disk of some 300 MiB that is full to 95 %, in KiB.
 const LITTLE: u64 = 15 * 1024;
+/// A configuration file of the kubelet's package, and words of somebody's own.
+const DEFAULTS: &str = "/etc/default/kubelet";
+const EDIT: &str = "KUBELET_EXTRA_ARGS=--v=1";
+/// What a slow node is sent, in kbit/s.
+const SLOW: u32 = 512;
 /// How long the runner does not reach the node.
 const CUT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -227,7 +232,79 @@ pub(crate) async fn no_sudo_any_more(rig: &mut Rig) {
     let cure = "give the user a line in /etc/sudoers.d on the node";
     stops(rig, &[&name, "sudo: ", cure]).await;
     give(rig.cluster.node(&name).unwrap()).await;
-    rig.begin();
+}
+
+/// The last worker is sent little at a time from now on.
+pub(crate) fn slow(rig: &Rig) {
+    let node = rig.cluster.nodes().last().unwrap();
+    node.set_rate(Some(SLOW)).unwrap();
+    println!("{} is slow", node.name());
+}
+
+/// On the first of the workers somebody has written into a file that the next
+/// release's package has otherwise too: a question of dpkg's.
+pub(crate) async fn edited(rig: &Rig) {
+    let node = &rig.cluster.nodes()[1];
+    let write = format!("echo '{EDIT}' > {DEFAULTS}; systemctl restart kubelet");
+    node.script(&write).await.unwrap();
+    is_ready(rig, node, "True").await;
+}
+
+/// What somebody has written stands, and counts; the package's lies beside it.
+/// Elsewhere the package's has taken the place of its predecessor.
+pub(crate) async fn edits_are_kept(rig: &Rig) {
+    let text = async |node: &Node, file: &str| {
+        let said = node.run(&["cat", file]).await.unwrap().stdout;
+        String::from_utf8_lossy(&said).into_owned()
+    };
+    let beside = format!("{DEFAULTS}.dpkg-dist");
+    let new = format!("# As kubelet {}-", TARGET.trim_start_matches('v'));
+    let [_, edited, other] = rig.cluster.nodes() else {
+        panic!("three nodes");
+    };
+    assert_eq!(text(edited, DEFAULTS).await, format!("{EDIT}\n"));
+    assert!(text(edited, &beside).await.starts_with(&new));
+    let pid = kubelet_pid(edited).await;
+    let words = text(edited, &format!("/proc/{pid}/cmdline")).await;
+    assert!(words.contains("\0--v=1\0"), "{words}");
+
+    assert!(text(other, DEFAULTS).await.starts_with(&new));
+    let absent = ["test", "!", "-e", &beside];
+    other.run(&absent).await.unwrap();
+}
+
+/// Somebody else is at work with packages when the step of a worker comes to them:
+/// it waits for both locks, one after the other, and goes on by itself.
+pub(crate) async fn packages_locked(rig: &mut Rig) {
+    // Nothing but a step needs them, so that they can be taken before the start.
+    let frontend = hold_on_workers(rig, "/var/lib/dpkg/lock-frontend").await;
+    let inner = hold_on_workers(rig, "/var/lib/dpkg/lock").await;
+    let place = Place::Worker(0);
+    rig.goes().await;
+    let waits = r#"grep -qF 'not get lock /var/lib/dpkg/lock-frontend. It is held' "$log""#;
+    rig.comes_to("a lock of apt", Sign::Step(place, waits))
+        .await;
+    drop(frontend);
+    let waits = r#"grep -qF 'not get lock /var/lib/dpkg/lock. It is held' "$log""#;
+    rig.comes_to("a lock of dpkg", Sign::Step(place, waits))
+        .await;
+    drop(inner);
+    let sign = Sign::Step(place, KUBELET_CHANGED);
+    rig.comes_to("the kubelet of a worker", sign).await;
+    let failures = rig.failures();
+    let by_lock = |reason: &String| reason.contains("lock");
+    assert!(!failures.iter().any(by_lock), "{failures:#?}");
+    println!("{} has waited for locks", rig.node(place).unwrap().name());
+}
+
+async fn hold_on_workers(rig: &Rig, lock: &str) -> Vec<HeldLock> {
+    let mut held = Vec::new();
+    for node in rig.cluster.nodes() {
+        if !node.is_control_plane() {
+            held.push(node.hold_lock(lock).await.unwrap());
+        }
+    }
+    held
 }
 
 /// The first worker loses its power in the middle of its step, and the run goes
