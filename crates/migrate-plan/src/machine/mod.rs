@@ -319,7 +319,14 @@ impl Machine {
                 if phase != Phase::Drain {
                     self.tried_before.insert(target);
                 }
-                self.become_due(target, phase);
+                match self.slot_of(target) {
+                    // What had stopped it is another machine by now: its place is
+                    // free at once, also in a pause.
+                    Some(slot) if self.is_moot(target, phase) => {
+                        self.moot(slot, phase, NODE_GONE);
+                    }
+                    _ => self.become_due(target, phase),
+                }
             }
         }
         self.dispatch();
