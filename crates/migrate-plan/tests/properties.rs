@@ -218,10 +218,7 @@ proptest! {
 
     /// Waves keep the rules that the schedule keeps, and have all of it.
     #[test]
-    fn waves_keep_the_rules_of_the_plan(mut scenario in scenario()) {
-        // Of these they know nothing.
-        scenario.ramp.clear();
-        (scenario.one_zone, scenario.reserve, scenario.pace) = (false, 0, 0);
+    fn waves_keep_the_rules_of_the_plan(scenario in scenario()) {
         let world = World::new(scenario);
         let waves = Waves::new(&world.plan, &world.model, &world.policy);
         let cut = support::linted(waves.as_plan(&world.plan), &world.model, &world.policy);
