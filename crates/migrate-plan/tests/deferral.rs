@@ -16,12 +16,21 @@ struct Run {
 impl Run {
     /// One member that is done, and a pool of four of which `width` may be away.
     fn new(width: u32) -> (Self, Vec<Action>) {
+        Self::with(width, OnDeadline::Stop)
+    }
+
+    /// One that goes on without nodes that fail.
+    fn skipping(width: u32) -> (Self, Vec<Action>) {
+        Self::with(width, OnDeadline::Skip)
+    }
+
+    fn with(width: u32, then: OnDeadline) -> (Self, Vec<Action>) {
         let model = Cluster::new().member("m1").pool("general", 4).build();
         let mut policy = Policy::default();
         policy.backup.after_control_plane = false;
         policy.pools.max_unavailable = width.to_string().parse().unwrap();
         policy.pools.canary = false;
-        policy.deadlines.then = OnDeadline::Stop;
+        policy.deadlines.then = then;
         let plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
         let rollout = Rollout::new(&plan, &model, &policy).unwrap();
         let mut run = Self {
@@ -156,4 +165,72 @@ fn a_node_that_is_gone_by_then_is_given_up() {
     assert!(run.tell(Input::NodeGone { node }).is_empty());
     assert!(run.deferred(drain, &dead).is_empty());
     assert_eq!(run.rollout.progress().skipped, 1);
+}
+
+/// A look right before a drain sees more than was told: a node that is there after
+/// all is waited for like any other.
+#[test]
+fn a_node_taken_for_gone_that_is_seen_away_is_left_out_no_longer() {
+    let (mut run, drains) = Run::new(1);
+    let drain = &drains[0];
+    let dead = other(&drains);
+    run.tell(Input::NodeGone { node: dead.clone() });
+    assert_eq!(run.rollout.progress().skipped, 1);
+    assert!(run.deferred(drain, &dead).is_empty());
+    assert_eq!(run.rollout.progress().skipped, 0);
+    let waiting = run.rollout.waiting().into_iter();
+    let mut of_it = waiting.filter(|waiting| waiting.target.name() == dead);
+    assert!(of_it.next().is_some());
+}
+
+/// The slot of two nodes that came in place of one is in work until both are
+/// verified, also while nothing may begin between their verifications.
+#[test]
+fn a_slot_between_the_verifications_of_its_two_new_nodes_counts() {
+    let (mut run, drains) = Run::new(2);
+    let [first, second] = &drains[..] else {
+        panic!("{drains:?}")
+    };
+    let ok = || ActionResult::Succeeded(Outcome::SameNode);
+    let upgrade = run.ends(first, ok()).remove(0);
+    let nodes = vec!["new-1".to_owned(), "new-2".to_owned()];
+    let replaced = ActionResult::Succeeded(Outcome::ReplacedBy { nodes });
+    let verify = run.ends(&upgrade, replaced).remove(0);
+    run.tell(Input::Paused { paused: true });
+    assert!(run.ends(&verify, ok()).is_empty());
+    // The second new node, the drain and the dead node are three of two.
+    let dead = other(&drains);
+    assert!(run.deferred(second, &dead).is_empty());
+    let begun = run.tell(Input::Paused { paused: false });
+    assert_eq!(names(&begun), ["new-2"]);
+    assert!(matches!(run.waits_on(second), WaitingOn::PoolSlot { .. }));
+    // Nor does a look at the dead node, which is well, let another begin in its place.
+    assert_eq!(
+        names(&run.seen(&dead, true)),
+        names(std::slice::from_ref(second))
+    );
+}
+
+/// News that a node is well may be older than the cordon that its failed drain left
+/// behind: it is away until it was seen to be.
+#[test]
+fn a_node_given_up_counts_for_whoever_is_put_off_after_it() {
+    let (mut run, drains) = Run::skipping(2);
+    let [first, second] = &drains[..] else {
+        panic!("{drains:?}")
+    };
+    run.seen(first.target.name(), true);
+    let reason = "broken".to_owned();
+    let failed = ActionResult::Failed {
+        retryable: false,
+        reason,
+    };
+    let next = run.ends(first, failed);
+    assert!(next.is_empty(), "{next:?} beside it");
+    let dead = other(&drains);
+    // It, the drain and the dead node are three of two: it is put back.
+    assert!(run.deferred(second, &dead).is_empty());
+    assert!(matches!(run.waits_on(second), WaitingOn::NodeAway { .. }));
+    run.seen(&dead, true);
+    assert_eq!(run.rollout.progress().running, 1);
 }

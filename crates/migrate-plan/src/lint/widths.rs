@@ -50,7 +50,11 @@ pub(super) fn check(
         .collect();
     let mut in_work: BTreeMap<&str, u32> = BTreeMap::new();
     let mut ends = BinaryHeap::new();
-    for span in &timeline.slots {
+    // Of what begins at the same moment nodes that were away come last: they take
+    // nothing of the reserve, and leave as much of it for the others.
+    let mut spans: Vec<_> = timeline.slots.iter().collect();
+    spans.sort_by_key(|span| (span.all.start, was_away.contains(span.slot.node.as_str())));
+    for span in spans {
         while let Some(&Reverse((end, pool))) = ends.peek()
             && end <= span.all.start
         {

@@ -68,6 +68,7 @@ impl Machine {
             self.moves();
         } else if !self.waits_for_window() {
             self.stalled_since.get_or_insert(self.now);
+            self.still_from.get_or_insert(self.now);
         } else {
             self.hold_standstill();
         }
@@ -83,6 +84,7 @@ impl Machine {
     /// It does not stand still, or not any more.
     pub(super) fn moves(&mut self) {
         self.stalled_since = None;
+        self.still_from = None;
         self.stalled_for = Duration::ZERO;
     }
 

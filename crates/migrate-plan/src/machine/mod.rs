@@ -116,6 +116,10 @@ struct Lane {
     next: u32,
 }
 
+/// How long it stands still at the most, waits for windows in between included: with
+/// short windows policy's patience may be many years, and each opening is one step.
+const LONGEST_STANDSTILL: Duration = Duration::from_secs(366 * 86_400);
+
 /// The machine. See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
@@ -170,6 +174,8 @@ pub(crate) struct Machine {
     /// The pool whose turn it is to begin a drain, where these have a pace.
     turn: u32,
     stalled_since: Option<Moment>,
+    /// When it began to stand still, waits for a window in between or not.
+    still_from: Option<Moment>,
     /// How long it had stood still before, with waits for a window in between.
     stalled_for: Duration,
     window: Window,
@@ -250,6 +256,7 @@ impl Machine {
             paced_until: None,
             turn: 0,
             stalled_since: None,
+            still_from: None,
             stalled_for: Duration::ZERO,
             window: Window::UNSEEN,
             remaining: u32::try_from(targets).unwrap_or(u32::MAX),
@@ -290,7 +297,8 @@ impl Machine {
             since + left
         });
         let stall = stall.filter(|at| *at <= self.window_closes_at());
-        [retry, stall].into_iter().flatten().min()
+        let year = self.still_from.map(|from| from + LONGEST_STANDSTILL);
+        [retry, stall, year].into_iter().flatten().min()
     }
 
     /// Lets time pass. A clock that goes back is taken to stand still.
@@ -319,7 +327,14 @@ impl Machine {
                 if phase != Phase::Drain {
                     self.tried_before.insert(target);
                 }
-                self.become_due(target, phase);
+                match self.slot_of(target) {
+                    // What had stopped it is another machine by now: its place is
+                    // free at once, also in a pause.
+                    Some(slot) if self.is_moot(target, phase) => {
+                        self.moot(slot, phase, NODE_GONE);
+                    }
+                    _ => self.become_due(target, phase),
+                }
             }
         }
         self.dispatch();

@@ -161,11 +161,18 @@ impl Machine {
 
     /// Takes a node for not Ready that somebody has just seen away, until it is
     /// seen here: it counts, and is not begun itself. One in flight counts anyway.
+    /// One that was taken to be gone is there after all, and what comes after all
+    /// nodes comes after it.
     pub(super) fn told_away(&mut self, node: u32) {
         self.reflag(node, |flags| match flags & IN_FLIGHT {
             0 => flags & !(GONE | READY),
             _ => flags,
         });
+        let slot = self.nodes[node as usize].slot;
+        let is_gone = |slot| self.states[(self.layout.members + slot) as usize] == State::Gone;
+        if slot != NONE && !self.aborting && is_gone(slot) {
+            self.readmit(slot);
+        }
     }
 
     pub(super) fn is_gone(&self, target: u32) -> bool {

@@ -16,3 +16,7 @@ pub(super) fn some<S: Serializer>(value: &Option<Duration>, s: S) -> Result<S::O
         None => s.serialize_none(),
     }
 }
+
+pub(super) fn all<S: Serializer>(values: &[Duration], s: S) -> Result<S::Ok, S::Error> {
+    s.collect_seq(values.iter().map(|value| millis(*value)))
+}

@@ -329,6 +329,28 @@ fn a_reserve_that_is_not_kept_is_found() {
     });
 }
 
+/// A cordoned node takes nothing of the reserve, also of one that another leaves at
+/// the same moment.
+#[test]
+fn a_cordoned_node_that_begins_with_another_leaves_it_the_reserve() {
+    let cluster = Cluster::new().member("m").pool("general", 3);
+    let model = cluster
+        .node("general-1", |node| node.unschedulable = true)
+        .build();
+    let mut policy = Policy::default();
+    policy.pools.canary = false;
+    policy.pools.max_unavailable = "2".parse().unwrap();
+    policy.pools.failure_reserve = "1".parse().unwrap();
+    let mut plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    let together = start(&mut plan, "general-1");
+    shift(&mut plan, "general-2", together);
+    assert!(is_only(&lint(&plan, &model, &policy), ""));
+    // The control: a moment later it does not.
+    shift(&mut plan, "general-2", together + SECOND);
+    let found = lint(&plan, &model, &policy);
+    assert!(found.iter().any(|f| f.code == "KM-LINT-017"), "{found:#?}");
+}
+
 #[test]
 fn drains_that_displace_pods_too_fast_are_found() {
     finds_without("KM-LINT-018", |policy| {

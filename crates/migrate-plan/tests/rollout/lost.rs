@@ -1,6 +1,6 @@
 //! Nodes that are deleted, or made anew, after their upgrade was decided.
 
-use migrate_core::OnDeadline;
+use migrate_core::{OnDeadline, Phase};
 use migrate_plan::{ActionResult, Input, NODE_GONE, Standing, TargetState};
 
 use crate::run::{Run, cluster, policy};
@@ -133,6 +133,24 @@ fn a_canary_that_is_lost_while_it_soaks_is_none_any_more() {
     assert_eq!(run.tell(gone()), ["drain general-2"], "which soaks too");
     let phases = ["drain", "upgrade", "verify"];
     assert!(run.through(&phases, "general-2").is_empty());
+}
+
+#[test]
+fn what_had_stopped_a_run_and_is_another_machine_has_no_place_any_more() {
+    let mut run = upgrading();
+    let stop = run.fail("upgrade general-1", false);
+    assert!(stop[0].starts_with("stop"), "{stop:?}");
+    // Whoever looks at the stop still sees what had failed.
+    assert!(run.tell(anew("second", OLD)).is_empty());
+    let phase = Phase::Upgrade;
+    assert_eq!(standing(&run), TargetState::Failed { phase });
+    // From the start on it waits like others, in a pause too.
+    assert!(run.tell(Input::Paused { paused: true }).is_empty());
+    assert!(run.tell(Input::Started).is_empty());
+    assert_eq!(standing(&run), TargetState::Waiting);
+    let answer = run.tell(Input::Paused { paused: false });
+    assert_eq!(answer, ["drain general-1"]);
+    whole_way(&mut run);
 }
 
 #[test]

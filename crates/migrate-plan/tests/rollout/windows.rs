@@ -1,5 +1,7 @@
 //! Windows and blackouts.
 
+use std::time::Duration;
+
 use migrate_core::{ClusterModel, Moment, OnDeadline, Phase, Policy};
 use migrate_plan::{ActionResult, Input, Planner, WaitingOn};
 
@@ -148,6 +150,31 @@ fn a_window_that_will_never_do_is_a_blocker() {
     let mut run = Run::started(&model, &over);
     assert_eq!(run.waiting_on("m1"), WaitingOn::Window { opens: None });
     assert_eq!(run.wait(), ["stop: nothing can begin and 6 targets wait"]);
+}
+
+/// Thirty days of patience are two years of such windows.
+#[test]
+fn a_standstill_ends_after_a_year_however_short_windows_are() {
+    let model = (1..=4).fold(cluster(), |cluster, node| {
+        cluster.node(&format!("general-{node}"), |node| node.ready = false)
+    });
+    let mut policy = daily("09:00", "10:00");
+    policy.deadlines.drain = Duration::from_secs(30 * 86_400);
+    let mut run = Run::started(&model.build(), &policy);
+    assert_eq!(run.wait(), ["upgrade m1"]);
+    assert!(run.members_done().is_empty());
+    let still_from = run.now;
+    let mut looks = 0;
+    let answer = loop {
+        looks += 1;
+        let answer = run.wait();
+        if !answer.is_empty() {
+            break answer;
+        }
+    };
+    assert_eq!(answer, ["stop: nothing can begin and 4 targets wait"]);
+    assert_eq!(run.now.since(still_from).as_secs(), 366 * 86_400);
+    assert_eq!(looks, 366);
 }
 
 #[test]

@@ -383,6 +383,32 @@ impl World {
         }
     }
 
+    /// The log with each command at the time when it was decided, however late
+    /// the world fetched it.
+    pub(crate) fn decided(&self) -> Vec<Entry> {
+        let mut rollout = Rollout::new(&self.plan, &self.model, &self.policy).unwrap();
+        let mut log = Vec::new();
+        let fetch = |rollout: &mut Rollout, log: &mut Vec<Entry>, at: Moment| {
+            while let Some(command) = rollout.poll(at) {
+                log.push(Entry::Out(at, command));
+            }
+        };
+        for recorded in self.inputs() {
+            while let Some(wake) = rollout.wake_at().filter(|wake| *wake <= recorded.at) {
+                fetch(&mut rollout, &mut log, wake);
+            }
+            rollout.handle(recorded.at, &recorded.input);
+            let at = recorded.at;
+            log.push(Entry::In(recorded));
+            fetch(&mut rollout, &mut log, at);
+        }
+        while let Some(wake) = rollout.wake_at().filter(|wake| *wake <= self.end) {
+            fetch(&mut rollout, &mut log, wake);
+        }
+        assert_eq!(commands(&log), self.commands());
+        log
+    }
+
     pub(crate) fn inputs(&self) -> Vec<Recorded> {
         let of = |entry: &Entry| match entry {
             Entry::In(recorded) => Some(recorded.clone()),
@@ -439,10 +465,14 @@ impl World {
     }
 
     pub(crate) fn commands(&self) -> Vec<Command> {
-        let of = |entry: &Entry| match entry {
-            Entry::Out(_, command) => Some(command.clone()),
-            Entry::In(_) => None,
-        };
-        self.log.iter().filter_map(of).collect()
+        commands(&self.log)
     }
+}
+
+fn commands(log: &[Entry]) -> Vec<Command> {
+    let of = |entry: &Entry| match entry {
+        Entry::Out(_, command) => Some(command.clone()),
+        Entry::In(_) => None,
+    };
+    log.iter().filter_map(of).collect()
 }

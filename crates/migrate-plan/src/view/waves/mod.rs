@@ -1,6 +1,7 @@
 //! A plan cut into waves, with a gate after each.
 
 mod cut;
+mod fill;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,16 +16,17 @@ use super::text::{clock, columns};
 /// How many names a wave shows.
 const NAMES_SHOWN: usize = 4;
 
-/// The same work as a plan's, in waves: everything in a wave begins together, and
-/// the next one begins when all of it is done.
+/// The same work as a plan's, in waves: everything in a wave begins together, or one
+/// after the other where drains have a pace, and the next one begins when all of it is
+/// done.
 ///
 /// A view for people and for tools that need a gate between waves. A rollout does
 /// not go by waves: it begins each node as soon as it may, which is what
 /// [`barrier`](Self::barrier) against [`sliding`](Self::sliding) is the price of.
 ///
 /// # What it guarantees
-/// - The rules of a rollout hold: order, widths, canaries and soaks, budgets,
-///   windows, tasks, the runner's node. [`as_plan`](Self::as_plan) passes
+/// - The rules of a rollout hold: order, widths, canaries and soaks, ramps, zones,
+///   reserves, the pace, budgets, windows, tasks, the runner's node. [`as_plan`](Self::as_plan) passes
 ///   [`lint`](crate::lint) whenever the plan itself does (property test).
 /// - What the plan never begins is in no wave.
 /// - Deterministic.
@@ -55,8 +57,12 @@ pub struct Wave {
     /// When the last of it is verified, before any soak (milliseconds in JSON).
     #[serde(serialize_with = "millis::one")]
     pub end: Duration,
-    /// What is in it, in the order of the schedule.
+    /// What is in it, in the order of the schedule, or in that of its begins.
     pub targets: Vec<Target>,
+    /// When each of `targets` begins, from the start of the rollout: with the wave, or
+    /// when the pods of those before have had their time (milliseconds in JSON).
+    #[serde(serialize_with = "millis::all")]
+    pub begins: Vec<Duration>,
     /// What has to be before the next one.
     pub gate: Gate,
 }
@@ -86,9 +92,9 @@ pub enum Gate {
 
 impl Waves {
     /// Cuts `plan`, which was made for `model` under `policy`, into waves: each
-    /// node is in the first one with room in its pool and in all budgets that its drain takes
-    /// of, nodes in the order of their begins. Near linear in nodes times the waves that
-    /// a budget keeps them out of.
+    /// node is in the first one with room in its pool, its stage and its zone, and in all
+    /// budgets that its drain takes of, nodes in the order of their begins. Near linear in
+    /// nodes times the waves that a budget or a zone keeps them out of.
     #[must_use]
     pub fn new(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Self {
         cut::cut(plan, model, policy)
@@ -98,11 +104,9 @@ impl Waves {
     /// phases last as long as in the plan, and start with the wave.
     pub fn as_plan(&self, plan: &Plan) -> Plan {
         let mut cut = plan.clone();
-        let mut starts = BTreeMap::new();
+        let mut starts: BTreeMap<&Target, Duration> = BTreeMap::new();
         for wave in &self.waves {
-            for target in &wave.targets {
-                starts.insert(target, wave.start);
-            }
+            starts.extend(wave.targets.iter().zip(wave.begins.iter().copied()));
         }
         let mut begins: BTreeMap<&Target, Duration> = BTreeMap::new();
         for action in &plan.schedule {

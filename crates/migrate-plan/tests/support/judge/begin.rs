@@ -93,12 +93,8 @@ impl Judge {
                 } else if action.phase == Phase::Confirm {
                     let soaked = self.now.since(self.verified_at[name]).as_secs();
                     assert!(soaked >= world.scenario.soak, "{name} after {soaked} s");
-                } else if action.phase == Phase::Verify {
-                    // One of several that came for one canary.
-                    self.soaking.remove(pool);
-                    self.in_flight
-                        .entry(name.to_owned())
-                        .or_insert_with(|| pool.clone());
+                } else {
+                    assert!(self.in_flight.contains_key(name), "{action}");
                 }
             }
             _ => unreachable!(),
@@ -151,11 +147,8 @@ impl Judge {
         let end = of_day + u64::try_from(length.as_millis()).unwrap();
         let window = 9 * 3_600_000..=11 * 3_600_000;
         let is_in = window.contains(&of_day) && window.contains(&end);
-        // A pace lets drains begin at times of its own, of which a world that looks
-        // late hears later.
-        let is_late = world.scenario.pace > 0 && !world.scenario.punctual;
         assert!(
-            is_in || is_late || !world.scenario.windows,
+            is_in || !world.scenario.windows,
             "{} for {length:?}",
             self.now
         );

@@ -18,7 +18,7 @@ impl Judge {
         self.ends_in_time(world, slot.unwrap().length);
         let had = self.in_flight.insert(node.to_owned(), pool.to_owned());
         assert_eq!(had, None);
-        self.seen_since_begin.remove(node);
+        self.seen_away.remove(node);
         // The width, with whatever is not well counted.
         let (away, width) = (self.away(pool), width(world, pool));
         assert!(
@@ -69,8 +69,7 @@ impl Judge {
     /// The pods of the drain before have had their time.
     fn keeps_its_pace(&mut self, world: &World, node: &str) {
         let rate = u64::from(world.policy.rollout.displaced_per_minute);
-        // What is fetched late was decided before.
-        if rate == 0 || !world.scenario.punctual {
+        if rate == 0 {
             return;
         }
         assert!(

@@ -17,7 +17,8 @@ impl Judge {
         }
         self.lost.insert(node.to_owned());
         let mut running = self.running.values();
-        if Self::is_planned(world, node) && !running.any(|action| action.target.name() == node) {
+        let is_at_work = running.any(|action| action.target.name() == node);
+        if Self::is_planned(world, node) && !is_at_work && !self.stopping.contains(node) {
             self.moot(world, node);
         }
     }
@@ -60,6 +61,8 @@ impl Judge {
             self.upgrades.remove(&id);
         }
         self.last_phase.remove(node);
+        // A canary that soaked is one no longer: another may go first meanwhile.
+        self.canaries.remove(node);
         self.in_flight.remove(node);
         self.lost.remove(node);
         if self.soaking.get(&pool).is_some_and(|canary| canary == node) {
@@ -92,6 +95,8 @@ impl Judge {
             if !self.in_flight.contains_key(node) {
                 self.well.insert(node.clone(), false);
                 self.not_ready.insert(node.clone());
+                // It is there after all.
+                self.gone.remove(node);
             }
         }
         self.away(pool).len() > width(world, pool)

@@ -24,6 +24,8 @@ pub(crate) struct Judge {
     /// Begun and not yet verified or given up.
     in_flight: BTreeMap<String, String>,
     given_up: BTreeSet<String>,
+    /// They stopped the run, and have their place until it is started again.
+    stopping: BTreeSet<String>,
     /// Uids as last told.
     uids: BTreeMap<String, String>,
     /// Told to be gone, or another machine, while an action of theirs ran.
@@ -31,10 +33,15 @@ pub(crate) struct Judge {
     /// Ready and uncordoned, as last told; absent means gone.
     well: BTreeMap<String, bool>,
     not_ready: BTreeSet<String>,
-    seen_since_begin: BTreeSet<String>,
+    /// Seen cordoned or not Ready since their drain began: what is seen well before
+    /// that says nothing of a cordon that was left behind.
+    seen_away: BTreeSet<String>,
     pools: BTreeMap<String, String>,
     /// Nodes that came for others.
     origin: BTreeMap<String, String>,
+    /// By a node that came for another: the rest of those that came with it, which
+    /// are verified after it, in its slot.
+    further: BTreeMap<String, Vec<String>>,
     /// Their canary is verified, and confirmed if policy says so.
     verified_pools: BTreeSet<String>,
     /// Nodes of the plan that went first of their pool.
@@ -43,7 +50,7 @@ pub(crate) struct Judge {
     verified: BTreeSet<String>,
     /// Their canary, which is verified and not confirmed.
     soaking: BTreeMap<String, String>,
-    /// As last seen: a node that others were put off for may be there all the same.
+    /// As last told.
     gone: BTreeSet<String>,
     runner: Option<String>,
     begun: BTreeSet<ActionId>,
@@ -90,11 +97,12 @@ impl Judge {
                 judge.skipped.insert(standing.target.name().to_owned());
             }
         }
-        for (at, entry) in world.log.iter().enumerate() {
+        let log = world.decided();
+        for (at, entry) in log.iter().enumerate() {
             match entry {
                 Entry::In(recorded) => {
                     judge.now = recorded.at;
-                    judge.told(world, at, recorded);
+                    judge.told(world, &log[at + 1..], recorded);
                 }
                 Entry::Out(now, command) => {
                     judge.now = *now;
@@ -106,13 +114,13 @@ impl Judge {
 
     /// Whether this failure was the last word on `target`: nothing of it is
     /// begun afterwards unless the rollout is started again.
-    fn is_given_up(world: &World, at: usize, target: &Target) -> bool {
-        !world.log[at + 1..].iter().any(
+    fn is_given_up(later: &[Entry], target: &Target) -> bool {
+        !later.iter().any(
             |entry| matches!(entry, Entry::Out(_, Command::Begin { action }) if action.target == *target),
         )
     }
 
-    fn told(&mut self, world: &World, at: usize, recorded: &Recorded) {
+    fn told(&mut self, world: &World, later: &[Entry], recorded: &Recorded) {
         match &recorded.input {
             Input::ActionEnded { id, result } => {
                 let Some(action) = self.running.remove(id) else {
@@ -137,25 +145,21 @@ impl Judge {
                     ActionResult::Deferred { away } if self.is_full(world, &action, away) => {
                         self.in_flight.remove(action.target.name());
                     }
-                    _ if Self::is_given_up(world, at, &action.target) => {
+                    _ if Self::is_given_up(later, &action.target) => {
                         let node = action.target.name().to_owned();
-                        // One of two that came in its place was not verified.
-                        let root = self.root(&node).to_owned();
-                        self.verified.remove(&root);
                         // A stop keeps it in flight.
-                        let stops = matches!(
-                            world.log.get(at + 1),
-                            Some(Entry::Out(_, Command::Stop { .. }))
-                        );
-                        if !stops && self.in_flight.remove(&node).is_some() {
-                            // Away until somebody has looked, unless it is gone, or
-                            // was put off: that comes before the cordon.
-                            let was_put_off = matches!(result, ActionResult::Deferred { .. });
+                        let stops =
+                            matches!(later.first(), Some(Entry::Out(_, Command::Stop { .. })));
+                        if stops && self.in_flight.contains_key(&node) {
+                            self.stopping.insert(node);
+                        } else if self.in_flight.remove(&node).is_some() {
+                            // Away until it is seen to have come back, unless it is
+                            // gone.
                             if let Some(well) = self.well.get_mut(&node) {
                                 // Not one that waited to be tried again at the end.
                                 self.failed += u32::from(self.skipped.contains(&node));
                                 assert!(self.failed <= world.scenario.max_failed, "{node}");
-                                *well &= was_put_off || self.seen_since_begin.contains(&node);
+                                *well &= self.seen_away.contains(&node);
                             }
                             self.given_up.insert(node);
                         }
@@ -170,7 +174,9 @@ impl Judge {
                 uid,
                 ..
             } if self.pools.contains_key(node) => {
-                self.seen_since_begin.insert(node.clone());
+                if !ready || *unschedulable {
+                    self.seen_away.insert(node.clone());
+                }
                 self.gone.remove(node);
                 self.not_ready.remove(node);
                 if !ready {
@@ -185,6 +191,7 @@ impl Judge {
             }
             Input::NodeGone { node } => {
                 self.well.remove(node);
+                self.seen_away.remove(node);
                 self.gone.insert(node.clone());
                 self.lose(world, node);
             }
@@ -195,6 +202,7 @@ impl Judge {
             Input::Started => {
                 // What had stopped the run may be another machine by now.
                 if self.stopped && !self.aborting {
+                    self.stopping.clear();
                     self.moot_what_is_lost(world);
                 }
                 self.stopped &= self.aborting;
@@ -221,9 +229,18 @@ impl Judge {
                         self.origin.insert(node.clone(), name.clone());
                     }
                     self.in_flight.insert(nodes[0].clone(), pool.clone());
+                    self.further.insert(nodes[0].clone(), nodes[1..].to_vec());
                 }
                 if action.phase == Phase::Verify {
                     self.in_flight.remove(&name);
+                    let mut further = self.further.remove(&name).unwrap_or_default();
+                    if !further.is_empty() {
+                        // Its slot is in work until all of them are verified.
+                        let next = further.remove(0);
+                        self.in_flight.insert(next.clone(), pool.clone());
+                        self.further.insert(next, further);
+                        return;
+                    }
                     self.verified_at.insert(name.clone(), self.now);
                     let is_new = !self.verified_pools.contains(pool);
                     let root = self.root(&name).to_owned();
