@@ -5,10 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio::fs::File;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufWriter};
 
 use crate::Error;
 use crate::leftover;
+
+/// Bytes that go to the thread that writes at once: to go there takes as long as
+/// writing some KiB.
+const CHUNK: usize = 1 << 20;
 
 /// A file that is written under another name and renamed when it is whole.
 ///
@@ -42,7 +46,7 @@ use crate::leftover;
 pub struct PartFile {
     // Dropped in this order: the part is taken away while it is still locked.
     names: Names,
-    file: File,
+    file: BufWriter<File>,
     replaces: bool,
 }
 
@@ -102,7 +106,7 @@ impl PartFile {
             names.refuse_taken(replaces)?;
             Ok(Self {
                 names,
-                file: File::from_std(file),
+                file: buffered(file),
                 replaces,
             })
         })
@@ -133,7 +137,7 @@ impl PartFile {
             replaces,
         } = self;
         let path = names.path.clone();
-        let file = file.into_std().await;
+        let file = file.into_inner().into_std().await;
         in_one_piece(path, move || {
             // In this order, see above.
             let mut open = (names, file);
@@ -141,7 +145,7 @@ impl PartFile {
             let (names, file) = open;
             let file = Self {
                 names,
-                file: File::from_std(file),
+                file: buffered(file),
                 replaces,
             };
             Ok((file, done))
@@ -153,7 +157,7 @@ impl PartFile {
     pub(crate) async fn settle(&mut self) -> Result<(), Error> {
         let settled = async {
             self.file.flush().await?;
-            self.file.sync_all().await
+            self.file.get_ref().sync_all().await
         };
         let result = settled.await;
         result.map_err(|error| Error::file(&self.names.part, error))
@@ -185,6 +189,10 @@ impl PartFile {
         })
         .await
     }
+}
+
+fn buffered(file: fs::File) -> BufWriter<File> {
+    BufWriter::with_capacity(CHUNK, File::from_std(file))
 }
 
 impl Names {
@@ -288,7 +296,7 @@ mod tests {
         for pieces in [1, 1000] {
             let mut file = PartFile::create(folder.path(), "a.db").await.unwrap();
             let full = fs::OpenOptions::new().write(true).open("/dev/full");
-            file.file = File::from_std(full.unwrap());
+            file.file = buffered(full.unwrap());
             let mut result = Ok(());
             for _ in 0..pieces {
                 result = file.write(&[0; 4096]).await;

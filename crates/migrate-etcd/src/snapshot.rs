@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::SnapshotStreaming;
+use etcd_client::{SnapshotResponse, SnapshotStreaming};
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
 use migrate_core::{
     BackUpData, Cancellation, EventKind, Finding, ObjectName, Severity, Step, StepContext,
@@ -95,14 +95,14 @@ impl SnapshotBackup {
         while let Some(blob) = self.next(&mut stream, check.bytes()).await? {
             // The first message tells the size; the trailer comes on top.
             let wanted = *wanted.get_or_insert_with(|| {
-                let first = (blob.bytes.len() + TRAILER) as u64;
-                blob.remaining.saturating_add(first)
+                let first = (blob.blob().len() + TRAILER) as u64;
+                blob.remaining_bytes().saturating_add(first)
             });
-            check.update(&blob.bytes);
+            check.update(blob.blob());
             if check.bytes() > wanted {
                 return broken(format!("more came than the {wanted} bytes it announced"));
             }
-            file.write(&blob.bytes).await?;
+            file.write(blob.blob()).await?;
             progress(check.bytes(), wanted);
         }
 
@@ -149,11 +149,12 @@ impl SnapshotBackup {
         Ok(())
     }
 
+    /// The next piece that carries bytes.
     async fn next(
         &self,
         stream: &mut SnapshotStreaming,
         bytes: u64,
-    ) -> Result<Option<Blob>, Error> {
+    ) -> Result<Option<SnapshotResponse>, Error> {
         // Empty messages are no progress: the limit is over all of them. A
         // member that cannot read its database sends them without end and as
         // fast as it can, so between two of them the limit needs a look.
@@ -161,13 +162,7 @@ impl SnapshotBackup {
             loop {
                 match stream.message().await? {
                     Some(message) if message.blob().is_empty() => tokio::task::yield_now().await,
-                    Some(message) => {
-                        return Ok(Some(Blob {
-                            bytes: message.blob().to_vec(),
-                            remaining: message.remaining_bytes(),
-                        }));
-                    }
-                    None => return Ok(None),
+                    last => return Ok(last),
                 }
             }
         };
@@ -195,12 +190,6 @@ struct Received {
     file: PartFile,
     bytes: u64,
     sha256: String,
-}
-
-/// A piece of the stream that carries bytes.
-struct Blob {
-    bytes: Vec<u8>,
-    remaining: u64,
 }
 
 #[async_trait]

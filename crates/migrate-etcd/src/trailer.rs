@@ -32,7 +32,14 @@ impl TrailerCheck {
     /// Takes the next bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
-        self.held.extend_from_slice(bytes);
+        // Of a large piece only the end is copied.
+        let (settled, last) = bytes.split_at(bytes.len().saturating_sub(TRAILER));
+        if !settled.is_empty() {
+            self.data.update(&self.held);
+            self.data.update(settled);
+            self.held.clear();
+        }
+        self.held.extend_from_slice(last);
         let settled = self.held.len().saturating_sub(TRAILER);
         self.data.update(&self.held[..settled]);
         self.held.drain(..settled);

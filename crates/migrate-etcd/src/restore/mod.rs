@@ -8,6 +8,7 @@ mod v2;
 mod version;
 
 use std::fs::File;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 
 use migrate_core::hex;
@@ -32,8 +33,9 @@ const RAISE: i64 = 1_000_000_000;
 /// # Guarantees
 /// * The data folder is there whole and on disk, or as it was: everything is
 ///   written under another name, synced, and renamed. Nothing is overwritten.
-/// * Nothing is written before the snapshot's SHA-256 holds, its data are found
-///   to be no newer than the server, and the membership is one.
+/// * It gets its name only if the snapshot's SHA-256 holds, its data are no newer
+///   than the server, and the membership is one. (The hash is taken while the data
+///   are written: the largest part of the time of each.)
 /// * Every key of the snapshot is there with the revisions it had. The cluster is
 ///   a new one: of the old membership nothing is left.
 /// * By default the revision is raised by 1,000,000,000 and everything
@@ -182,8 +184,26 @@ impl Restore {
     pub fn run(&self) -> Result<Restored, Error> {
         let from = self.snapshot.as_path();
         let member_id = self.membership.refuse_without(&self.member)?;
-        let mut file = File::open(from).map_err(|error| Error::file(from, error))?;
-        let sha256 = self.check_hash(&mut file)?;
+        let failed = |error| Error::file(from, error);
+        let file = File::open(from).map_err(failed)?;
+        let mut again = file.try_clone().map_err(failed)?;
+        // Both read the file by offsets or alone by its position.
+        let (sha256, written) = std::thread::scope(|scope| {
+            let hash = scope.spawn(|| self.check_hash(&mut again));
+            let written = self.write(file, member_id);
+            let hash = hash.join();
+            (hash.unwrap_or_else(|it| resume_unwind(it)), written)
+        });
+        // First of all it has to be the right file; nothing counts until the commit.
+        let sha256 = sha256?;
+        let (dir, restored) = written?;
+        dir.commit()?;
+        Ok(Restored { sha256, ..restored })
+    }
+
+    /// Writes everything, under a name that does not count yet. The hash is left out.
+    fn write(&self, file: File, member_id: u64) -> Result<(DataDir, Restored), Error> {
+        let from = self.snapshot.as_path();
         let source = Database::of_file(file, from)?;
         let facts = Facts::of(&source, from)?;
         self.refuse_too_new(&facts)?;
@@ -199,16 +219,16 @@ impl Restore {
         dir.write("snap", &name, &snapshot, snapshot.len() as u64)?;
         let log = wal::first_log(member_id, cluster_id, &voters);
         dir.write("wal", wal::FILE, &log, wal::SEGMENT.max(log.len() as u64))?;
-        dir.commit()?;
-        Ok(Restored {
+        let restored = Restored {
             member: self.member.clone(),
             member_id,
             cluster_id,
             snapshot_revision: facts.revision,
             revision: raised_to.unwrap_or(facts.revision),
-            sha256,
+            sha256: String::new(),
             bytes,
-        })
+        };
+        Ok((dir, restored))
     }
 
     /// The hash of the whole file, which it has to hold to.

@@ -125,6 +125,18 @@ impl Binaries {
         Ok(etcd)
     }
 
+    /// Finds etcdctl and etcdutl of `version`, or builds them as
+    /// [`find_or_build`](Self::find_or_build) does.
+    ///
+    /// # Errors
+    /// [`Error::NoPrograms`] or [`Error::Build`].
+    pub fn find_or_build_etcd_tools(
+        version: &'static str,
+        progress: &dyn Fn(&Progress),
+    ) -> Result<[PathBuf; 2], Error> {
+        Search::from_env()?.all(&Source::etcd_tools(version), progress)
+    }
+
     /// The folder in which programs are kept between runs.
     ///
     /// # Errors

@@ -61,6 +61,15 @@ impl Source<2> {
             programs: ["etcd", "etcdctl"],
         }
     }
+
+    /// What an admin of etcd uses.
+    pub(super) fn etcd_tools(version: &'static str) -> Self {
+        Self {
+            kind: Kind::Etcd,
+            version,
+            programs: ["etcdctl", "etcdutl"],
+        }
+    }
 }
 
 impl Source<3> {
@@ -135,7 +144,7 @@ impl<const N: usize> Source<N> {
         match (self.kind, program) {
             (Kind::CniPlugins, _) => None,
             (Kind::CoreDns, _) => Some(&["-version"]),
-            (Kind::Etcd, "etcdctl") => Some(&["version"]),
+            (Kind::Etcd, "etcdctl" | "etcdutl") => Some(&["version"]),
             (Kind::Kubernetes, "kubeadm") => Some(&["version", "-o", "short"]),
             (Kind::Kubernetes, "kubectl") => Some(&["version", "--client"]),
             (Kind::Etcd | Kind::Kubernetes | Kind::Kwok, _) => Some(&["--version"]),
