@@ -281,11 +281,14 @@ pub(crate) async fn packages_locked(rig: &mut Rig) {
     let inner = hold_on_workers(rig, "/var/lib/dpkg/lock").await;
     let place = Place::Worker(0);
     rig.goes().await;
-    let waits = r#"grep -qF 'not get lock /var/lib/dpkg/lock-frontend. It is held' "$log""#;
+    // apt tells nobody that it waits unless it has a terminal. While the first lock
+    // is held it cannot get any further than this; and it has that one, but not the
+    // second, as long as only the second is held.
+    let waits = "pgrep -f 'apt-[g]et .*install' > /dev/null";
     rig.comes_to("a lock of apt", Sign::Step(place, waits))
         .await;
     drop(frontend);
-    let waits = r#"grep -qF 'not get lock /var/lib/dpkg/lock. It is held' "$log""#;
+    let waits = r#"grep -q ":$(stat -c %i /var/lib/dpkg/lock-frontend) " /proc/locks"#;
     rig.comes_to("a lock of dpkg", Sign::Step(place, waits))
         .await;
     drop(inner);
