@@ -154,8 +154,8 @@ const EXPLAINED: &[Explained] = &[
         "Lease",
         "kube-system",
         Begins("apiserver-"),
-        &[New, Gone],
-        "one for each start of an API server",
+        &[New, Gone, Another],
+        "one for each start of an API server, under the name of its host",
     ),
     explained(
         "Lease",
