@@ -1,6 +1,6 @@
 //! The change that every node's agents have to see, a part of step 5.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use async_trait::async_trait;
 

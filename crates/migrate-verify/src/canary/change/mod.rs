@@ -42,8 +42,8 @@ const SLICES: Kind = Kind {
 /// For how long no call may have been refused.
 ///
 /// An API server that has just started knows no roles, and one of several behind a
-/// balancer may be that one: 403 were seen for up to 1.2 s after the return. Some
-/// polls in a row, a second apart, meet each of three members with near certainty.
+/// balancer may be that one: 403 were seen for up to 1.2 s after the return. Where a
+/// balancer keeps a connection to one of them, that one is asked.
 const QUIET: Duration = Duration::from_secs(5);
 /// How long pods are waited for before what is missing is told. A kubelet that
 /// watches refuses one within a second or two.
@@ -192,11 +192,13 @@ impl CanaryChange {
             return Err(nowhere(namespace, name, "it was given no cluster address"));
         };
         let asked = stream::iter(nodes.clone()).map(|node| async move {
-            let reached = reach.reach(cx, &node, address).await;
+            // Whoever hangs may not keep the others from being asked.
+            let reached = tokio::time::timeout(LOOK, reach.reach(cx, &node, address)).await;
             let why = match reached {
-                Ok(true) => return None,
-                Ok(false) => format!("it does not reach a new Service at {address}"),
-                Err(error) => format!("it could not be asked: {}", error.message),
+                Ok(Ok(true)) => return None,
+                Ok(Ok(false)) => format!("it does not reach a new Service at {address}"),
+                Ok(Err(error)) => format!("it could not be asked: {}", error.message),
+                Err(_) => format!("it did not answer within {} s", LOOK.as_secs()),
             };
             Some(cut_off(&node, why))
         });
