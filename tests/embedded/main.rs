@@ -8,6 +8,7 @@ mod change;
 mod cluster;
 mod controls;
 mod crash;
+mod faulty;
 mod fence;
 mod gates;
 mod looks;

@@ -3,55 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use migrate_core::{CanaryPod, Cancellation};
-use migrate_executor::{Executor, MemoryJournal, Report, RunOutcome};
+use migrate_core::CanaryPod;
+use migrate_executor::{Report, RunOutcome};
 use migrate_sim::NodeFault;
 use migrate_sim::store::Resource;
 use migrate_verify::CanaryTrial;
-use serde_json::json;
-use tokio::time::sleep;
 
-use crate::cluster::{Rig, small};
-use crate::replay::obeys_the_replay_law;
+use crate::cluster::Rig;
+use crate::faulty::{self, CANARIES, Faulty};
 
 /// A worker whose pods reach nobody, for `how_long`, and a run over it.
 async fn run(tried: bool, how_long: Duration) -> (Rig, String, Report) {
-    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace",
-                            "metadata": { "name": "kube-migrate-canary" } });
-    let rig = Rig::start(11, small()).await;
-    {
-        let mut store = rig.cluster.store();
-        store.create(Resource::NAMESPACES, namespace).unwrap();
-    }
-    let (model, plan) = rig.planned().await;
-    let mut workers = plan.slots.iter().filter(|slot| slot.pool == "general");
-    let broken = workers.nth(1).unwrap().node.clone();
-    let journal = MemoryJournal::new();
-    let setup = rig.setup(Box::new(journal.clone()));
-    let mut setup = setup.with_plan(plan, model, rig.policy.clone());
-    if tried {
-        let pod = CanaryPod::new("busybox");
-        setup.migration.trial = Some(Arc::new(CanaryTrial::new(rig.cluster.client(), pod)));
-    }
-    rig.cluster.set_node_fault(&broken, NodeFault::NoNetwork);
-    let cancel = Cancellation::new();
-    let mut executor = Executor::open(setup).await.unwrap();
-    let healed = async {
-        sleep(how_long).await;
-        rig.cluster.set_node_fault(&broken, NodeFault::None);
-        std::future::pending::<()>().await;
-    };
-    let report = tokio::select! {
-        report = executor.run(&cancel) => report.unwrap(),
-        () = healed => unreachable!(),
-    };
-    obeys_the_replay_law(journal.entries()).unwrap();
-    assert_eq!(rig.broken(), []);
+    let went = faulty::run(NodeFault::NoNetwork, how_long, |rig, migration| {
+        if tried {
+            let trial = CanaryTrial::new(rig.cluster.client(), CanaryPod::new("busybox"));
+            migration.trial = Some(Arc::new(trial));
+        }
+    });
+    let Faulty {
+        rig, node, report, ..
+    } = went.await;
     let store = rig.cluster.store();
-    let left = store.list(Resource::PODS, Some("kube-migrate-canary"));
+    let left = store.list(Resource::PODS, Some(CANARIES));
     assert_eq!(left.filter(|pod| !pod.is_terminating()).count(), 0);
     drop(store);
-    (rig, broken, report)
+    (rig, node, report)
 }
 
 const FOR_EVER: Duration = Duration::from_secs(1_000_000);

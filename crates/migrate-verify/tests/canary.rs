@@ -2,44 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
-use std::sync::Arc;
+mod canaries;
+
 use std::time::Duration;
 
-use migrate_core::steps::{StepInput, StepReport};
-use migrate_core::{
-    CanaryPod, Fence, Moment, Policy, PrepareEnvironment, StepContext, StepErrorKind, TryNode,
-};
-use migrate_kube::{TokioClock, observe};
+use canaries::{NAMESPACE, context, input, node};
+use migrate_core::steps::StepReport;
+use migrate_core::{CanaryPod, Policy, PrepareEnvironment, StepErrorKind, TryNode};
 use migrate_sim::api::AccessRule;
 use migrate_sim::store::Resource;
-use migrate_sim::{NodeFault, Pool, SimCluster};
+use migrate_sim::{NodeFault, SimCluster};
 use migrate_verify::CanaryTrial;
-use serde_json::json;
-
-const NAMESPACE: &str = "kube-migrate-canary";
 
 async fn cluster() -> SimCluster {
-    let namespace =
-        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
-    let builder = SimCluster::builder().object(namespace);
-    let cluster = builder
-        .nodes(Pool::new("general", 2))
-        .start()
-        .await
-        .unwrap();
-    let ready = cluster.wait_until_settled(Duration::from_secs(600));
-    ready.await.unwrap();
-    cluster
-}
-
-fn node(at: usize) -> String {
-    Pool::new("general", 2).node_names().nth(at).unwrap()
-}
-
-fn context(cluster: &SimCluster) -> StepContext {
-    let now = Moment::from_millis(cluster.now_ms());
-    let clock = Arc::new(TokioClock::starting_at(now));
-    StepContext::new(clock, Fence::without_lease("test"))
+    canaries::cluster(2, []).await
 }
 
 fn trial(cluster: &SimCluster) -> CanaryTrial {
@@ -65,16 +41,6 @@ fn made(cluster: &SimCluster) -> usize {
 async fn prepare(cluster: &SimCluster) -> StepReport {
     let input = input(cluster, Policy::default()).await;
     trial(cluster).run(&context(cluster), &input).await.unwrap()
-}
-
-async fn input(cluster: &SimCluster, policy: Policy) -> StepInput {
-    let now = context(cluster).clock.now();
-    let model = observe(&cluster.client(), now).await.unwrap();
-    StepInput::new(
-        Arc::new(model),
-        Arc::new(policy),
-        "v1.37.2".parse().unwrap(),
-    )
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
+mod canaries;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,50 +11,28 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use migrate_core::steps::StepInput;
+use canaries::{NAMESPACE, context, input, node};
 use migrate_core::{
-    CanaryChange as Table, CanaryPod, Fence, Finding, Moment, Policy, PrepareEnvironment,
-    ReachFrom, SeeChange, StepContext, StepError, StepErrorKind, TryNode,
+    CanaryChange as Table, CanaryPod, Finding, Policy, PrepareEnvironment, ReachFrom, SeeChange,
+    StepContext, StepError, StepErrorKind, TryNode,
 };
-use migrate_kube::{TokioClock, observe};
 use migrate_sim::api::{AccessRule, Fault};
 use migrate_sim::store::{ApiError, Resource};
-use migrate_sim::{NodeFault, Pool, SimCluster};
+use migrate_sim::{NodeFault, SimCluster};
 use migrate_verify::{CanaryChange, CanaryTrial};
 use serde_json::json;
 use tokio::time::Instant;
 
-const NAMESPACE: &str = "kube-migrate-canary";
 const NODES: u32 = 20;
 
 async fn cluster() -> SimCluster {
-    let namespace =
-        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
     let api = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": { "name": "kubernetes", "namespace": "default" },
         "addressType": "IPv4", "endpoints": [{ "addresses": ["192.0.2.1"] }],
         "ports": [{ "name": "https", "port": 6443 }],
     });
-    let builder = SimCluster::builder().object(namespace).object(api);
-    let cluster = builder
-        .nodes(Pool::new("general", NODES))
-        .start()
-        .await
-        .unwrap();
-    let ready = cluster.wait_until_settled(Duration::from_secs(600));
-    ready.await.unwrap();
-    cluster
-}
-
-fn node(at: usize) -> String {
-    Pool::new("general", NODES).node_names().nth(at).unwrap()
-}
-
-fn context(cluster: &SimCluster) -> StepContext {
-    let now = Moment::from_millis(cluster.now_ms());
-    let clock = Arc::new(TokioClock::starting_at(now));
-    StepContext::new(clock, Fence::without_lease("test"))
+    canaries::cluster(NODES, [api]).await
 }
 
 fn change(cluster: &SimCluster) -> CanaryChange {
@@ -225,10 +205,7 @@ async fn a_look_that_is_cancelled_leaves_nothing() {
 }
 
 async fn prepare(cluster: &SimCluster, policy: Policy) -> Vec<Finding> {
-    let now = context(cluster).clock.now();
-    let model = observe(&cluster.client(), now).await.unwrap();
-    let target = "v1.37.2".parse().unwrap();
-    let input = StepInput::new(Arc::new(model), Arc::new(policy), target);
+    let input = input(cluster, policy).await;
     let change = change(cluster).with_reach(Arc::new(Proxies::default()));
     change
         .run(&context(cluster), &input)
@@ -256,10 +233,7 @@ async fn each_right_and_the_time_are_looked_at_before_the_start() {
     let all: Vec<_> = made.chain([("get", slices.0, slices.1)]).collect();
     let reads = || AccessRule::new(["list", "get"], ["*"], ["nodes", "namespaces"]);
     // The model was read with every right.
-    let now = context(&cluster).clock.now();
-    let model = observe(&cluster.client(), now).await.unwrap();
-    let target = "v1.37.2".parse().unwrap();
-    let input = StepInput::new(Arc::new(model), Arc::default(), target);
+    let input = input(&cluster, Policy::default()).await;
     for missing in &all {
         let others = all.iter().filter(|right| *right != missing);
         let rules = others.map(|(verb, group, kind)| AccessRule::new([*verb], [*group], [*kind]));
