@@ -88,8 +88,10 @@ mod set;
 mod snapshot;
 #[cfg(feature = "store")]
 mod store;
+// Shared with the integration tests, which see nothing of this crate's own tests.
 #[cfg(test)]
-mod testing;
+#[path = "../tests/folder/mod.rs"]
+mod folder;
 mod trailer;
 #[cfg(feature = "client")]
 mod trial;

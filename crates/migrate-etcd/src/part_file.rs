@@ -230,7 +230,7 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::testing::names;
+    use crate::folder::names;
 
     #[tokio::test]
     async fn a_file_appears_whole_or_not_at_all() {

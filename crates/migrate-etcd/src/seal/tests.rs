@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::Digest;
 
 use super::*;
-use crate::testing::names;
+use crate::folder::names;
 
 /// Larger than several chunks of age, and not whole ones.
 fn body() -> Vec<u8> {
