@@ -194,13 +194,13 @@ impl Layout {
 /// The nearest group, from one up to the root, that gives groups below it all
 /// that nodes need. None is told to: the machine stays as it is.
 fn passes_on(root: &Path, own: &Path) -> Option<PathBuf> {
-    let upwards = own.ancestors().take_while(|group| group.starts_with(root));
+    let mut upwards = own.ancestors().take_while(|group| group.starts_with(root));
     let passes = |group: &&Path| {
         let text = fs::read_to_string(group.join("cgroup.subtree_control")).unwrap_or_default();
         let passed: Vec<&str> = text.split_whitespace().collect();
         V2_CONTROLLERS.iter().all(|name| passed.contains(name))
     };
-    upwards.into_iter().find(passes).map(Path::to_owned)
+    upwards.find(passes).map(Path::to_owned)
 }
 
 /// The control groups of one node; dropping it removes them.
@@ -275,7 +275,7 @@ fn started(pid: u32) -> Option<u64> {
 /// Kills what runs in a group of a node and removes it, deepest groups first.
 #[allow(
     clippy::disallowed_methods,
-    reason = "run when dropped, and before there is a runtime; mostly the first try does it"
+    reason = "run when dropped, and where a node boots; mostly the first try does it"
 )]
 fn end_and_remove(folder: &Path) {
     for _ in 0..100 {

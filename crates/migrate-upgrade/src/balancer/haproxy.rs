@@ -365,9 +365,7 @@ impl Door {
             }
         }
     }
-}
 
-impl Door {
     /// A file of the machine that the instance runs on.
     async fn read(&self, path: &str, limit: Duration) -> Result<String, String> {
         match self {
