@@ -21,7 +21,7 @@ use crate::shop::{Shop, WORKLOADS};
 /// The bar of the whole run.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 const MEMBERS: u8 = 3;
-/// Requests a second to each of thirty entry points.
+/// Requests a second to each of forty entry points.
 const SERVICE_RATE: f64 = 25.0;
 /// Requests a second of each of the four kinds.
 const API_RATE: f64 = 10.0;
