@@ -125,7 +125,9 @@ pub(crate) async fn execute(
     if cli.command() == Command::Check {
         return check::execute(cli, &env, model, &plan).await;
     }
-    show::plan(cli, &plan, &undo(cli, &plan, &model, &env.policy))?;
+    let undo = undo(cli, &plan, &model, &env.policy);
+    show::plan(cli, &plan, &undo)?;
+    show::plan_page(cli, &plan, (&model, &env.policy), &undo)?;
     // Found by the step after the checks, and known now: no backup here proves.
     // Of which object, only the backup will say.
     let is_of_backups = |line: &String| line.split_whitespace().next() == Some(BACKUP_UNPROVEN);
@@ -295,7 +297,7 @@ pub(crate) fn not_opened(error: Error) -> Failure {
 /// How the upgrade of each target can be taken back, as far as driver and policy say,
 /// for people: JSON has the plan alone.
 fn undo(cli: &Cli, plan: &Plan, model: &ClusterModel, policy: &Policy) -> BTreeMap<Target, String> {
-    if cli.json {
+    if cli.json && cli.html.is_none() {
         return BTreeMap::new();
     }
     let addon = |name: &String| {
