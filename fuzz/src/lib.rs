@@ -1,0 +1,48 @@
+//! What the fuzz targets share: databases as etcd lays them out, and words that are
+//! taken from the fuzzer's bytes.
+
+#![forbid(unsafe_code)]
+
+/// The builder of the tests of `migrate-etcd`, which are not to be seen from here.
+#[allow(dead_code, unreachable_pub, reason = "its tests need more of it")]
+mod bolt {
+    #[path = "../../../crates/migrate-etcd/src/bolt/build.rs"]
+    pub(crate) mod build;
+    /// Flags of pages.
+    mod page {
+        pub(super) const BRANCH: u16 = 0x01;
+        pub(super) const LEAF: u16 = 0x02;
+        pub(super) const META: u16 = 0x04;
+        pub(super) const FREELIST: u16 = 0x10;
+    }
+}
+
+pub mod words;
+
+use bolt::build::{Free, database};
+
+/// Keys and values of a bucket.
+pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A sound file of these buckets, without a trailer; `kind` chooses the size of its
+/// pages and how free ones are listed.
+pub fn file(kind: u8, buckets: &[(&str, Entries)]) -> Vec<u8> {
+    let page_size = [512, 1024, 4096, 16_384][usize::from(kind % 4)];
+    let free = [Free::Unlisted, Free::Listed, Free::CountFirst][usize::from(kind / 4 % 3)];
+    database(page_size, free, buckets)
+}
+
+/// Stamps both meta pages anew, so that damage is not refused by their checksum, and
+/// puts a trailer behind it.
+pub fn stamp(mut bytes: Vec<u8>, kind: u8) -> Vec<u8> {
+    let page_size = [512, 1024, 4096, 16_384][usize::from(kind % 4)];
+    for at in [16, page_size + 16] {
+        if let Some(meta) = bytes.get_mut(at..at + 64) {
+            let step =
+                |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+            let hash = meta[..56].iter().fold(0xcbf2_9ce4_8422_2325, step);
+            meta[56..].copy_from_slice(&hash.to_le_bytes());
+        }
+    }
+    bolt::build::sealed(bytes)
+}
