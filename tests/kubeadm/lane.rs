@@ -52,8 +52,11 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     assert_eq!(report.cordons, Vec::<String>::new(), "{report}");
     is_at_the_target(&cluster).await;
     tells_renewals_of(&report, &cluster, 1);
-    let unexplained = objects::unexplained(&before, &after);
-    assert_eq!(unexplained, Vec::<String>::new());
+    let differences = objects::compare(&before, &after);
+    for line in differences.table() {
+        println!("explained: {line}");
+    }
+    assert_eq!(differences.unexplained, Vec::<String>::new());
     let away = ledger::broken(&written, &ledger::read(&cluster).await).unwrap();
     figure("kubeadm.ledger.away", away, "s");
 
@@ -134,6 +137,10 @@ pub(crate) async fn is_at_the_target(cluster: &KubeadmCluster) {
         assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), TARGET);
         let held = node.run(&["apt-mark", "showhold"]).await.unwrap();
         assert_eq!(held.stdout, b"kubeadm\nkubectl\nkubelet\n");
+        // They came with the kubelet's package.
+        let plugins = ["dpkg-query", "-W", "-f", "${Version}", "kubernetes-cni"];
+        let plugins = node.run(&plugins).await.unwrap().stdout;
+        assert!(plugins.ends_with(b"+1.37.2-1.1"), "{plugins:?}");
     }
 }
 

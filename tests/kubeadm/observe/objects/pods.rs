@@ -206,8 +206,8 @@ fn forget_token(spec: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Objects;
     use super::super::tests::objects;
-    use super::super::{Objects, unexplained};
     use super::*;
 
     /// A pod of a controller, as it is on a node.
@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn pods_told(before: &Objects, after: &Objects) -> Vec<String> {
-        super::unexplained(before, after)
+        unexplained(before, after)
     }
 
     #[test]
