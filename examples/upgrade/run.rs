@@ -33,6 +33,9 @@ use crate::{check, nodes, rehearsal, show};
 /// What differs between the demo and a real cluster.
 pub(crate) struct Environment {
     pub(crate) client: kube::Client,
+    /// The same, over a connection of its own for each request; none where there is no
+    /// network.
+    pub(crate) fresh: Option<kube::Client>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) policy: Policy,
     /// How long the phases are expected to last.
@@ -230,6 +233,10 @@ fn trial(env: &Environment) -> Option<Arc<CanaryTrial>> {
 fn change(env: &Environment) -> Option<Arc<CanaryChange>> {
     let policy = env.policy.canary_change.as_ref()?;
     let change = CanaryChange::new(env.client.clone(), policy);
+    let change = match &env.fresh {
+        Some(fresh) => change.with_fresh(fresh.clone()),
+        None => change,
+    };
     Some(Arc::new(match &env.kubeadm {
         Some(driver) => change.with_reach(Arc::clone(driver) as Arc<dyn ReachFrom>),
         None => change,

@@ -31,9 +31,11 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     job::namespace(&client, JobShell::NAMESPACE, "privileged").await;
     job::namespace(&client, canary::NAMESPACE, "restricted").await;
     let uids_before = uids(&client).await;
+    let way = one_by_job(&cluster);
+    let reached = Arc::clone(&way.reached);
     let work = async {
         let before = (objects::all(&client).await, ledger::read(&cluster).await);
-        let report = upgrade(&cluster, one_by_job(&cluster)).await;
+        let report = upgrade(&cluster, way).await;
         (before, report, objects::all(&client).await)
     };
     let seen = watched::watch("kubeadm", &cluster, &shop, PATIENCE, work).await;
@@ -79,7 +81,7 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     }
     assert_eq!(seen.moves.thrown_away, Vec::<String>::new());
     canary::has_tried_every_node(&cluster, &seen.changes);
-    change::was_seen_by_every_node(&cluster, &seen.changes);
+    change::was_seen_by_every_node(&cluster, &seen.changes, &reached, 1);
     assert_eq!(broken_rules(&seen.changes), Vec::<String>::new());
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
 }
