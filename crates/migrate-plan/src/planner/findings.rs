@@ -134,18 +134,17 @@ pub(super) fn of_windows(plan: &Plan, policy: &Policy, start: Moment) -> Option<
 
 /// Workloads that are guarded although they have no budget.
 pub(super) fn of_assumed(interned: &Interned<'_>, jobs: &[Job<'_>]) -> Option<Finding> {
-    let touched = jobs.iter().flat_map(|job| interned.touches(job.id));
-    let assumed: BTreeSet<u32> = touched
-        .map(|touch| touch.budget)
-        .filter(|id| {
-            matches!(
-                interned.budgets[*id as usize].source,
-                BudgetSource::Assumed(_)
-            )
-        })
+    let mut is_touched = vec![false; interned.budgets.len()];
+    for touch in jobs.iter().flat_map(|job| interned.touches(job.id)) {
+        is_touched[touch.budget as usize] = true;
+    }
+    let assumed: Vec<&BudgetSource<'_>> = (interned.budgets.iter().zip(&is_touched))
+        .filter(|(_, is_touched)| **is_touched)
+        .map(|(budget, _)| &budget.source)
+        .filter(|source| matches!(source, BudgetSource::Assumed(_)))
         .collect();
-    let name = |id: &u32| {
-        let key = interned.budgets[*id as usize].source.key();
+    let name = |source: &&BudgetSource<'_>| {
+        let key = source.key();
         format!("{}/{}", key.namespace, key.name)
     };
     (!assumed.is_empty()).then(|| {

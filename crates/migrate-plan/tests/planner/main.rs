@@ -5,10 +5,12 @@
 mod bounds;
 mod documents;
 mod findings;
+mod identity;
 mod journey;
 mod lint;
 mod measured;
 mod order;
+mod replan;
 #[path = "../support/mod.rs"]
 mod support;
 
