@@ -23,7 +23,7 @@ use migrate_plan::{Input, Planner, Recorded, Rollout};
 const NEW: KubeVersion = KubeVersion::new(1, 37, 2);
 const SIZES: [usize; 4] = [1_000, 5_000, 20_000, 100_000];
 /// Above it only what has a goal at that size is measured.
-const ALL_FIGURES: usize = 20_000;
+const ALL_FIGURES: usize = 5_000;
 /// Whose instructions are counted.
 const COUNTED: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(2);

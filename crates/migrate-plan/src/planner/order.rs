@@ -27,7 +27,7 @@ pub(super) fn sort(
     earlier: Option<&Plan>,
 ) {
     let places = earlier.map(replan::places).unwrap_or_default();
-    let loads = budget_loads(jobs, interned);
+    let loads = budget_loads(budget_work(jobs, interned), interned);
     let bottleneck = |job: &Job<'_>| {
         let budgets = interned
             .touches(job.id)
@@ -65,13 +65,12 @@ pub(super) fn sort(
     }
 }
 
-/// Σ nᵢⱼ · hᵢ / aⱼ of every budget.
-pub(super) fn budget_loads(jobs: &[Job<'_>], interned: &Interned<'_>) -> Vec<Duration> {
-    let mut loads = budget_work(jobs, interned);
-    for (load, budget) in loads.iter_mut().zip(&interned.budgets) {
+/// Σ nᵢⱼ · hᵢ / aⱼ of every budget, from its [work](budget_work).
+pub(super) fn budget_loads(mut work: Vec<Duration>, interned: &Interned<'_>) -> Vec<Duration> {
+    for (load, budget) in work.iter_mut().zip(&interned.budgets) {
         *load /= budget.steady.max(1);
     }
-    loads
+    work
 }
 
 /// Σ nᵢⱼ · hᵢ of every budget.
