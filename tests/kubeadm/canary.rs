@@ -1,6 +1,7 @@
 //! Nodes tried out by a pod: what a kubelet, a network plugin, kube-proxy and
 //! CoreDNS make of it, and that it fails where one of them does not work.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,15 @@ use migrate_core::{CanaryPod, Clock, Fence, StepContext, StepError, TryNode};
 use migrate_kube::TokioClock;
 use migrate_testbed::{KubeadmCluster, Node, eventually, skip_or_fail};
 use migrate_verify::CanaryTrial;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::real::observer::Change;
 use crate::shop::items;
 use crate::{figure, job};
 
 /// Where trials are, if the policy does not say.
-const NAMESPACE: &str = "kube-migrate-canary";
+pub(crate) const NAMESPACE: &str = "kube-migrate-canary";
 /// What the rig has for them.
 const IMAGE: &str = "testbed.local/shell:1";
 
@@ -91,12 +93,32 @@ async fn dns(client: &Client, replicas: u32) {
     all.patch("coredns", &PatchParams::default(), &scale)
         .await
         .unwrap();
+    let is_dns = |pod: &Value| pod["metadata"]["labels"]["k8s-app"] == "kube-dns";
     eventually("CoreDNS to be scaled", PATIENCE, || async {
         let status = all.get("coredns").await?.data["status"].take();
-        let count = |name: &str| status[name].as_u64().unwrap_or(0);
-        let wanted = u64::from(replicas);
-        Ok::<_, kube::Error>(count("replicas") == wanted && count("readyReplicas") == wanted)
+        let ready = status["readyReplicas"].as_u64().unwrap_or(0);
+        // Those that end go on answering as long as there are no others.
+        let pods = items(client, "/api/v1/namespaces/kube-system/pods").await;
+        let there = pods.iter().filter(|pod| is_dns(pod)).count();
+        Ok::<_, kube::Error>(ready == u64::from(replicas) && there == replicas as usize)
     })
     .await
     .unwrap();
+}
+
+/// On each node a trial has ended well, and none has failed.
+pub(crate) fn has_tried_every_node(cluster: &KubeadmCluster, changes: &[Change]) {
+    let names: BTreeSet<&str> = cluster.nodes().iter().map(Node::name).collect();
+    assert_eq!(nodes_with_trials(changes, "Succeeded"), names);
+    assert_eq!(nodes_with_trials(changes, "Failed"), BTreeSet::new());
+}
+
+fn nodes_with_trials<'a>(changes: &'a [Change], phase: &str) -> BTreeSet<&'a str> {
+    let pods = changes.iter().filter(|change| change.kind == "Pod");
+    let is_meant =
+        |pod: &&Value| pod["metadata"]["namespace"] == NAMESPACE && pod["status"]["phase"] == phase;
+    let meant = pods.map(|change| &change.object).filter(is_meant);
+    meant
+        .filter_map(|pod| pod["spec"]["nodeName"].as_str())
+        .collect()
 }

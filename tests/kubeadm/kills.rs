@@ -88,7 +88,6 @@ pub(crate) async fn a_killed_program_goes_on(rig: &mut Rig) {
     println!("{}", ended.said());
     assert!(ended.status.success(), "{}\n{}", ended.said(), rig.log());
     figure("kills.upgrade", began.elapsed().as_secs_f64(), "s");
-    figure("kills.met-no-api", rig.met_no_api as f64, "1");
     let again = rig.run(&["--to", TARGET]).await;
     assert!(
         again.status.success() && again.out.contains("nothing to do"),

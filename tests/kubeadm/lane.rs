@@ -16,7 +16,7 @@ use crate::real::cluster::key;
 use crate::real::observer::{Change, show};
 use crate::run::{Way, upgrade};
 use crate::shop::{self, WORKLOADS, app};
-use crate::{TARGET, figure, job, watched};
+use crate::{TARGET, canary, figure, job, watched};
 
 /// The bar of the whole test, starting the cluster included.
 const PATIENCE: Duration = Duration::from_secs(12 * 60);
@@ -29,6 +29,7 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     };
     let client = cluster.client();
     job::namespace(&client, JobShell::NAMESPACE, "privileged").await;
+    job::namespace(&client, canary::NAMESPACE, "restricted").await;
     let uids_before = uids(&client).await;
     let work = async {
         let before = objects::all(&client).await;
@@ -71,13 +72,14 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
         );
     }
     assert_eq!(seen.moves.thrown_away, Vec::<String>::new());
+    canary::has_tried_every_node(&cluster, &seen.changes);
     assert_eq!(broken_rules(&seen.changes), Vec::<String>::new());
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
 }
 
 /// The second worker is reached by Jobs, the others over SSH.
 fn one_by_job(cluster: &KubeadmCluster) -> Way {
-    let mut way = Way::protected(cluster);
+    let mut way = Way::protected(cluster).with_canary();
     let worker = cluster.nodes().last().unwrap().name();
     let jobs = JobShell::new(cluster.client(), job::IMAGE);
     way.shell = Arc::new(PerNode::new(way.shell).with_node(worker, Arc::new(jobs)));

@@ -8,7 +8,8 @@
 //!   through a Job alone; `survey.rs` looks at nodes, `canary.rs` tries them out.
 //! * `trials.rs` is the program (`rig.rs`) killed, aborted and in trouble, and
 //!   nodes that go back; its stages are in `kills.rs`, `way_back.rs`, `troubles.rs`;
-//!   in `fenced.rs` it is stopped, and wakes when another one is at work.
+//!   in `fenced.rs` it is stopped, and wakes when another one is at work; in `plain.rs`
+//!   nodes have no packages.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
 
@@ -28,6 +29,7 @@ mod kills;
 mod lane;
 mod load;
 mod observe;
+mod plain;
 #[path = "../real/mod.rs"]
 mod real;
 mod rig;

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
 use migrate_core::{
-    Cancellation, Clock, Fence, MigratePods, Migration, StepContext, StepError, StepInput,
-    VerifyMigration,
+    Cancellation, Clock, Fence, MigratePods, Migration, PrepareEnvironment, StepContext, StepError,
+    StepInput, TryNode, VerifyMigration,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{Executor, FileJournal, Pace, Report, Setup};
@@ -17,7 +17,7 @@ use migrate_plan::Planner;
 use migrate_preflight::Preflight;
 use migrate_testbed::KubeadmCluster;
 use migrate_upgrade::{ApiServerBackend, Kubeadm, NodeShell, Ssh};
-use migrate_verify::ClusterHealth;
+use migrate_verify::{CanaryTrial, ClusterHealth};
 
 use crate::TARGET;
 use crate::real::run::{NoBackup, NoDrain, policy};
@@ -33,12 +33,20 @@ drain = 300
 upgrade = 900
 "#;
 
+/// Nodes are used by a pod before they are given back; goes behind [`POLICY`].
+pub(crate) const CANARY: &str = r#"
+[canary-pod]
+image = "testbed.local/shell:1"
+"#;
+
 /// How an upgrade is made.
 pub(crate) struct Way {
     /// How nodes are reached.
     pub(crate) shell: Arc<dyn NodeShell>,
     pub(crate) migrate: Arc<dyn MigratePods>,
     pub(crate) verify: Arc<dyn VerifyMigration>,
+    /// What it accepts, and more.
+    pub(crate) policy: String,
     /// What takes API servers out of their load balancer, if anything does.
     pub(crate) balancer: Option<Arc<dyn ApiServerBackend>>,
 }
@@ -51,8 +59,15 @@ impl Way {
             shell: Arc::new(Ssh::new().with_config(cluster.ssh_config())),
             migrate: Arc::new(Drainer::new(client.clone())),
             verify: Arc::new(ClusterHealth::new(client)),
+            policy: POLICY.to_owned(),
             balancer: None,
         }
+    }
+
+    /// Every node is tried out by a pod, for which there is a namespace.
+    pub(crate) fn with_canary(mut self) -> Self {
+        self.policy += CANARY;
+        self
     }
 
     /// Nothing is moved, the nodes' software changes under the pods.
@@ -71,7 +86,7 @@ impl Way {
 /// Upgrades the cluster to [`TARGET`] and gives the report.
 pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
     let client = cluster.client();
-    let policy = policy(POLICY);
+    let policy = policy(&way.policy);
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     let model = observe(&client, clock.now()).await.unwrap();
     let planner = Planner::new(&model, &policy, TARGET.parse().unwrap())
@@ -88,13 +103,19 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
         .collect();
     let ready = driver.pre_pull(&names, &TARGET.parse().unwrap()).await;
     assert!(ready.is_ready(), "{:?}", ready.findings);
-    let migration = Migration::new(
+    let mut migration = Migration::new(
         Arc::new(Preflight::new(client.clone())),
         Arc::new(NoBackup),
         Arc::new(driver),
         way.migrate,
         way.verify,
     );
+    if let Some(pod) = policy.canary_pod.clone() {
+        let trial = Arc::new(CanaryTrial::new(client.clone(), pod));
+        let check = Arc::clone(&trial) as Arc<dyn PrepareEnvironment>;
+        migration.prepare.push(check);
+        migration = migration.with_trial(trial as Arc<dyn TryNode>);
+    }
     let journal = FileJournal::open(cluster.dir().join("journal")).unwrap();
     let context = StepContext::new(clock, Fence::without_lease("rig"));
     let mut pace = Pace::default();

@@ -83,7 +83,6 @@ async fn refused_cut_off_and_aborted_it_leaves_a_whole_control_plane() {
     rig.begin();
     troubles::cut_off(&mut rig).await;
     way_back::abort_in_the_control_plane(&mut rig).await;
-    assert_eq!(rig.met_no_api, 0, "it has gone through the cut itself");
     println!("{:#?}", rig.attempts().await);
     assert_eq!(rig.broken_rules().await, Vec::<String>::new());
 }

@@ -16,6 +16,8 @@ use crate::{TARGET, shop};
 const SUDOERS: &str = "/etc/sudoers.d/testbed";
 /// Where dpkg writes down what it does.
 const DPKG: &str = "/var/lib/dpkg";
+/// What is free on a disk of some 75 MiB that is full to 95 %, in KiB.
+const LITTLE: u64 = 3 * 1024;
 /// How long the runner does not reach the node.
 const CUT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -27,6 +29,7 @@ pub(crate) async fn before(rig: &Rig) {
     wrong_key(rig).await;
     no_sudo(rig).await;
     no_image(rig).await;
+    little_disk(rig).await;
 }
 
 /// Refused before anything was changed, and these words are among its reasons.
@@ -101,6 +104,21 @@ async fn no_image(rig: &Rig) {
     let cause = format!("the image {image} is not on the node");
     let cure = "crictl installed, or import the image";
     is_refused(rig, ended, &["KM-KUBEADM-002", "node3", &cause, cure]).await;
+}
+
+/// A disk to which dpkg writes is full to 95 %.
+async fn little_disk(rig: &Rig) {
+    let node = &rig.cluster.nodes()[1];
+    node.fill_disk(DPKG, LITTLE).await.unwrap();
+    let ended = rig.run(&["--to", TARGET]).await;
+    node.clear_disk(DPKG).await.unwrap();
+    let cause = "little room for the programs of v1.37.2: /var/lib/dpkg has 3 MiB free";
+    is_refused(
+        rig,
+        ended,
+        &["KM-KUBEADM-033", "node2", cause, "make room there"],
+    )
+    .await;
 }
 
 /// The runner does not reach the node, nor the API on it, while etcd is swapped

@@ -28,7 +28,7 @@ pub(crate) async fn cluster() -> Option<KubeadmCluster> {
     let began = Instant::now();
     let builder = KubeadmCluster::builder().workers(2).minor(36).also(37);
     let builder = builder.image("traffic", traffic_program().unwrap());
-    let builder = builder.image(job::PROGRAM.0, job::PROGRAM.1);
+    let builder = builder.image(job::PROGRAM.0, job::PROGRAM.1).shell_image();
     let cluster = skip_or_fail(builder.start().await)?;
     figure("kubeadm.start", began.elapsed().as_secs_f64(), "s");
     Some(cluster)

@@ -19,9 +19,8 @@ use crate::shop::{Shop, WORKLOADS};
 
 /// The bar of the whole run.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
-/// Requests a second to each of thirty entry points: two cores also run three
-/// API servers.
-const SERVICE_RATE: f64 = 8.0;
+/// Requests a second to each of thirty entry points.
+const SERVICE_RATE: f64 = 25.0;
 /// Requests a second of each of the four kinds.
 const API_RATE: f64 = 10.0;
 const ETCD_PAUSE: Duration = Duration::from_millis(100);

@@ -49,10 +49,14 @@ pub struct PhaseDurations {
     pub node_ready: Duration,
     /// One control-plane member, with its components. Default 5 min.
     pub control_plane_member: Duration,
-    /// Waiting for the cluster to settle after a part of its control plane was
-    /// away: after each member, and after the node of each. Default 0, for
-    /// members that are replaced behind a load balancer.
+    /// Waiting for the cluster to settle after each member was away. Default 0,
+    /// for members that are replaced behind a load balancer.
     pub settle: Duration,
+    /// From the new kubelet of a control-plane node until the static pods there,
+    /// which it has ended, are at rest: a part of the node's upgrade. Default 0.
+    pub static_pods: Duration,
+    /// Waiting for the cluster to settle after that. Default 0.
+    pub settle_again: Duration,
     /// Checking a node, or the whole cluster at the end. Default 60 s, two
     /// looks half a minute apart.
     pub verify: Duration,
@@ -81,6 +85,8 @@ impl Default for PhaseDurations {
             node_ready: Duration::from_secs(30),
             control_plane_member: Duration::from_secs(300),
             settle: Duration::ZERO,
+            static_pods: Duration::ZERO,
+            settle_again: Duration::ZERO,
             verify: Duration::from_secs(60),
             soak: Duration::ZERO,
             addon: Duration::from_secs(60),
@@ -98,9 +104,7 @@ impl PhaseDurations {
     /// and two worker nodes from 1.36 to 1.37 on two cores, with images on every
     /// node beforehand: set [`pull`](Self::pull) where pods have to fetch theirs,
     /// [`boot`](Self::boot) where nodes reboot, [`volume_move`](Self::volume_move)
-    /// where volumes come over the network. [`settle`](Self::settle) is between
-    /// the 15 s after the member, whose own last steps run while the cluster
-    /// settles, and the 68 s after its node.
+    /// where volumes come over the network.
     pub fn kubeadm() -> Self {
         Self {
             drain_per_pod_wait: Duration::from_secs(2),
@@ -109,11 +113,13 @@ impl PhaseDurations {
             volume_move: Duration::ZERO,
             start: Duration::from_secs(2),
             readiness: Duration::from_secs(11),
-            upgrade_node: Duration::from_secs(3),
+            upgrade_node: Duration::from_secs(6),
             boot: Duration::ZERO,
             node_ready: Duration::from_secs(2),
             control_plane_member: Duration::from_secs(170),
-            settle: Duration::from_secs(45),
+            settle: Duration::from_secs(22),
+            static_pods: Duration::from_secs(18),
+            settle_again: Duration::from_secs(54),
             verify: Duration::from_secs(6),
             ..Self::default()
         }
@@ -141,8 +147,8 @@ impl PhaseDurations {
         ])
     }
 
-    /// One node from cordon to uncordon, without [`settle`](Self::settle), given
-    /// the drain of its slowest pod: *d* in the [model](crate::cost).
+    /// One worker from cordon to uncordon, given the drain of its slowest pod: *d*
+    /// in the [model](crate::cost).
     pub fn node(&self, drain: Duration, moves_volume: bool) -> Duration {
         let volume = self.volume_of(moves_volume);
         let work = sum([self.cordon, drain, volume, self.upgrade_node, self.boot]);

@@ -69,12 +69,13 @@ impl Times {
                 .drain_per_pod_wait
                 .saturating_add(hold.saturating_mul(turns)),
         };
-        let upgrade = [durations.upgrade_node, durations.boot, durations.node_ready];
         // A new kubelet starts its static pods again.
-        let settle = match role {
-            Role::ControlPlane => durations.settle,
-            _ => Duration::ZERO,
+        let (static_pods, settle) = match role {
+            Role::ControlPlane => (durations.static_pods, durations.settle_again),
+            _ => (Duration::ZERO, Duration::ZERO),
         };
+        let ready = durations.node_ready.saturating_add(static_pods);
+        let upgrade = [durations.upgrade_node, durations.boot, ready];
         let verify = [durations.verify, settle, durations.soak];
         Self {
             drain: whole_millis(durations.cordon.saturating_add(moving)),

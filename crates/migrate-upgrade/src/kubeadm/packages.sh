@@ -79,15 +79,20 @@ installed_version() {
     if [[ $line == 'installed '* ]]; then echo "${line#installed }"; fi
 }
 
-# little_room: to be appended to what failed: where packages are written, and
-# the room there is less than one of kubelet or kubeadm takes.
-little_room() {
+# short_of_room ROOT: where programs and packages are written, and the room is less
+# than one of kubelet or kubeadm takes, each with the MiB that are free.
+short_of_room() {
     local place free
     for place in /usr /var/cache/apt /var/lib/apt /var/lib/dpkg; do
-        free=$(df --output=avail --block-size=1M "$place" 2> /dev/null | tail -n 1) || continue
-        if [[ $free =~ ^\ *[0-9]+$ ]] && [ "$free" -lt 200 ]; then
-            printf '; %s has %d MiB free, make room there' "$place" "$free"
-        fi
+        free=$(df --output=avail --block-size=1M "$1$place" 2> /dev/null | tail -n 1) || continue
+        if [[ $free =~ ^\ *[0-9]+$ ]] && [ "$free" -lt 200 ]; then echo "$place $((free))"; fi
+    done
+}
+
+# little_room: to be appended to what failed.
+little_room() {
+    short_of_room '' | while read -r place free; do
+        printf '; %s has %d MiB free, make room there' "$place" "$free"
     done
 }
 

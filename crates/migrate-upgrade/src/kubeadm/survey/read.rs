@@ -30,6 +30,9 @@ pub(super) struct Survey {
     pub(super) kubelet_flags: Vec<(String, String)>,
     /// Version of containerd, if there is one.
     pub(super) containerd: Option<String>,
+    /// Where what an upgrade installs is written and little room is left, with
+    /// the MiB that are free.
+    pub(super) short_of_room: Vec<(String, String)>,
     /// The folder of patches that is not there.
     pub(super) patches_missing: Option<String>,
     /// What the packages of the target bring along.
@@ -125,6 +128,7 @@ impl Survey {
                 "kubelet-gates" => add_line(&mut read.own_gates, rest),
                 "kubelet-flag" => read.kubelet_flags.extend(pair(rest)),
                 "containerd" => read.containerd = Some(value()),
+                "short-of-room" => read.short_of_room.extend(pair(rest)),
                 "patches-missing" => read.patches_missing = Some(value()),
                 "package" => packages.along.extend(pair(rest)),
                 "package-changed" => packages.changed.extend(pair(rest).map(|(_, file)| file)),

@@ -13,6 +13,7 @@ survey() {
     # The first and the last word: how long the way here and back may have taken.
     echo "clock $(date +%s%3N)"
     look_at_kubelet "$root"
+    short_of_room "$root" | sed 's/^/short-of-room /'
     if [ -n "$patches" ] && [ ! -d "$root$patches" ]; then echo "patches-missing $patches"; fi
     if command -v containerd > /dev/null; then
         echo "containerd $(containerd --version | cut -d ' ' -f 3)"

@@ -143,6 +143,12 @@ fn each_rule_finds_its_case_and_nothing_else() {
         ),
         ("cgroup cgroup2fs", "cgroup tmpfs", "009", Blocker),
         (
+            "containerd 2.1.0\n",
+            "containerd 2.1.0\nshort-of-room /usr 199\n",
+            "033",
+            Blocker,
+        ),
+        (
             "https://10.0.0.1:6443",
             "https://10.0.0.9:6443",
             "010",

@@ -107,6 +107,13 @@ async fn packages_runtime_clock_and_patches_are_read() {
     worker.write("clock", "7000\n");
     assert_eq!(codes(&worker, "v1.37.2").await, ["022", "023"]);
 
+    worker.write("containerd", "2.1.0");
+    worker.write("clock", "");
+    worker.write("free", " 199\n");
+    assert_eq!(codes(&worker, "v1.37.2").await, ["033"]);
+    worker.write("free", " 200\n");
+    assert_eq!(codes(&worker, "v1.37.2").await, [""; 0]);
+
     // kubeadm alone must not bring what runs below pods.
     let cp = Node::new(true);
     cp.write(

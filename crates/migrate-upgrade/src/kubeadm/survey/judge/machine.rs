@@ -12,6 +12,7 @@ const CLOCK: &str = "KM-KUBEADM-023";
 const ALONG: &str = "KM-KUBEADM-024";
 const REFUSED: &str = "KM-KUBEADM-025";
 const NO_PATCHES: &str = "KM-KUBEADM-026";
+const NO_ROOM: &str = "KM-KUBEADM-033";
 
 /// The first minor whose kubelet misses what containerd 1 does not have
 /// (`RuntimeConfig` of the CRI), and says so: `KubeletCgroupDriverFromCRI`, GA.
@@ -36,6 +37,17 @@ pub(super) fn judge(node: &str, survey: &Survey, window: Window, asked: Asked<'_
     found.extend(of_runtime(node, survey, asked));
     found.extend(of_clock(node, survey, window));
     found.extend(of_packages(node, &survey.packages, asked));
+    if !survey.short_of_room.is_empty() {
+        let places = survey.short_of_room.iter();
+        let places = places.map(|(place, free)| format!("{place} has {free} MiB free"));
+        let evidence = format!(
+            "there is little room for the programs of {}: {}",
+            asked.target,
+            listed(places, SHOWN)
+        );
+        let cure = "make room there: 200 MiB at least, or the node stops in the middle of its step";
+        found.push(on_node(node, NO_ROOM, Severity::Blocker, evidence, cure));
+    }
     if let Some(folder) = &survey.patches_missing {
         let evidence = format!("the folder of patches {folder} is not on the node");
         let cure = "put it on every node, the same everywhere, or do without";
