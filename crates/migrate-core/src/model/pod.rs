@@ -5,8 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Placement, Resources, WorkloadId};
+use super::{Placement, Resources, Shared, WorkloadId};
 use crate::Moment;
+
+/// Labels of a pod, which those of one template share.
+pub type Labels = Shared<BTreeMap<String, String>>;
 
 /// One incarnation of a pod: a name may come back, a uid never does.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -99,7 +102,7 @@ pub struct Pod {
     pub node: Option<String>,
     /// Labels.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Its direct controller, e.g. a ReplicaSet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<ControllerRef>,
@@ -150,7 +153,7 @@ impl Pod {
         Self {
             id,
             node: Some(node.into()),
-            labels: BTreeMap::new(),
+            labels: Labels::default(),
             controller: None,
             workload: None,
             phase: PodPhase::Running,
@@ -185,18 +188,17 @@ impl Pod {
     /// Whether it does a step of an upgrade on its node: the pod of a Job with
     /// the label [`STEP_LABEL`].
     pub fn is_step(&self) -> bool {
-        self.labels.contains_key(STEP_LABEL)
-            && self
-                .controller
-                .as_ref()
-                .is_some_and(|c| c.kind == "Job" && c.group == "batch")
+        // The label last: it costs more to look for, and hardly a pod is of a Job.
+        let controller = self.controller.as_ref();
+        controller.is_some_and(|c| c.kind == "Job" && c.group == "batch")
+            && self.labels.contains_key(STEP_LABEL)
     }
 
     /// Whether it tries out the node it is on: a pod without a controller that says
     /// so by its [`STEP_LABEL`]. It ends by itself.
     pub fn is_trial(&self) -> bool {
-        let kind = self.labels.get(STEP_LABEL).map(String::as_str);
-        self.controller.is_none() && kind == Some(TRIAL)
+        let kind = || self.labels.get(STEP_LABEL).map(String::as_str);
+        self.controller.is_none() && kind() == Some(TRIAL)
     }
 
     /// Whether a DaemonSet of `apps` controls it.

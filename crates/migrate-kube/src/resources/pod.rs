@@ -177,7 +177,7 @@ impl Pod {
     pub fn to_model(&self, resolver: &Resolver) -> model::Pod {
         let mut pod = model::Pod::new(self.id(), String::new());
         pod.node = self.spec.node_name.clone().filter(|name| !name.is_empty());
-        pod.labels = self.metadata.labels.clone().unwrap_or_default();
+        pod.labels = self.metadata.labels.clone().unwrap_or_default().into();
         pod.controller = controller_of(&self.metadata);
         pod.workload = pod
             .controller

@@ -117,11 +117,7 @@ impl<'s> Search<'s> {
         interned: &'s Interned<'s>,
     ) -> Result<Self, Error> {
         // Nobody sees this plan, so nothing is hashed for it.
-        let unhashed = Planner {
-            model_hash: Some(String::new()),
-            ..planner.clone()
-        };
-        let plan = unhashed.outline(jobs)?;
+        let plan = planner.outline(jobs, String::new())?;
         let ids = jobs.iter().map(|job| (job.node.name.as_str(), job.id));
         let ids: FxHashMap<&str, u32> = ids.collect();
         let of_name = |name: &str| ids.get(name).copied();

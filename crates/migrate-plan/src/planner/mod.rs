@@ -10,6 +10,7 @@ mod order;
 mod path;
 mod placing;
 mod rehearsal;
+mod replan;
 mod simulate;
 mod targets;
 mod times;
@@ -35,6 +36,7 @@ pub use journey::Journey;
 use measured::Means;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
 pub use rehearsal::{Difference, Timeline, rehearse};
+pub use replan::{REORDER_GAIN, Replan};
 use simulate::{Fed, Step, predicted, simulate};
 use targets::{from_of, schedule, target_of};
 use times::Times;
@@ -67,6 +69,9 @@ pub struct Planner<'a> {
     parent: Option<&'a Plan>,
     /// Other orders to be tried.
     improvement: u32,
+    /// Whose order is kept.
+    order_of: Option<&'a Plan>,
+    reorder_gain: u32,
     way_back: Option<&'a str>,
     /// Workers stay where they are: a hop of the control plane alone.
     leaves_workers: bool,
@@ -114,6 +119,8 @@ impl<'a> Planner<'a> {
             model_hash: None,
             parent: None,
             improvement: 0,
+            order_of: None,
+            reorder_gain: REORDER_GAIN,
             way_back: None,
             leaves_workers: false,
             runner_on: None,
@@ -177,8 +184,8 @@ impl<'a> Planner<'a> {
         self
     }
 
-    /// Takes the [`content_hash`] of the model from a caller who has it: making
-    /// it costs more than the rest of a plan.
+    /// Names the model in another way than by the hash of all that a rollout decides
+    /// from, as by the hash of a document it was read from.
     #[must_use]
     pub fn with_model_hash(mut self, hash: impl Into<String>) -> Self {
         self.model_hash = Some(hash.into());
@@ -271,10 +278,15 @@ impl<'a> Planner<'a> {
             drains,
         ));
         found.extend(check_unknown(self.model, self.policy, drains));
+        // As the model has it, before anything is believed.
+        let hash = match &self.model_hash {
+            Some(hash) => hash.clone(),
+            None => interned.hash(self.model, self.policy),
+        };
         findings::believe(&found, &mut interned);
         let mut jobs = self.jobs(&interned);
         self.improve(&mut jobs, &interned)?;
-        let mut plan = self.outline(&jobs)?;
+        let mut plan = self.outline(&jobs, hash)?;
         let ids = jobs.iter().map(|job| (job.node.name.as_str(), job.id));
         let ids: FxHashMap<&str, u32> = ids.collect();
         let id_of = |name: &str| ids.get(name).copied();
@@ -352,7 +364,13 @@ impl<'a> Planner<'a> {
         if let Some(means) = &self.measured {
             measured::apply(means, &mut jobs);
         }
-        order::sort(&mut jobs, interned, self.policy, self.runner_on);
+        order::sort(
+            &mut jobs,
+            interned,
+            self.policy,
+            self.runner_on,
+            self.order_of,
+        );
         jobs
     }
 
@@ -404,7 +422,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The plan without its predictions.
-    fn outline(&self, jobs: &[Job<'_>]) -> Result<Plan, Error> {
+    fn outline(&self, jobs: &[Job<'_>], model_hash: String) -> Result<Plan, Error> {
         let mut sizes: BTreeMap<&str, u32> = BTreeMap::new();
         // Slots are numbered by name within their pool, whether or not they
         // have something to do, so that numbers stay from plan to plan.
@@ -481,10 +499,7 @@ impl<'a> Planner<'a> {
         plan.parent = self.parent.map(|parent| parent.id.clone());
         plan.revision = self.parent.map_or(1, |parent| parent.revision + 1);
         plan.policy_hash = content_hash(self.policy);
-        plan.model_hash = self
-            .model_hash
-            .clone()
-            .unwrap_or_else(|| content_hash(self.model));
+        plan.model_hash = model_hash;
         plan.pools = pools;
         plan.control_plane = control_plane;
         plan.slots = slots;
