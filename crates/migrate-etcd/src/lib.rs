@@ -88,6 +88,8 @@ mod set;
 mod snapshot;
 #[cfg(feature = "store")]
 mod store;
+#[cfg(test)]
+mod testing;
 mod trailer;
 #[cfg(feature = "client")]
 mod trial;

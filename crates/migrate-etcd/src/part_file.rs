@@ -222,13 +222,7 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect()
-    }
+    use crate::testing::names;
 
     #[tokio::test]
     async fn a_file_appears_whole_or_not_at_all() {

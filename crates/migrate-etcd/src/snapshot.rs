@@ -214,20 +214,7 @@ impl BackUpData for SnapshotBackup {
             cx.fence.run,
             cx.clock.now().as_millis()
         );
-        let mut told = 0;
-        let artifact = self
-            .save(&name, &cx.cancel, |done, of| {
-                if done == of || done - told >= 8 << 20 {
-                    told = done;
-                    cx.emit(EventKind::Progress {
-                        step: Step::BackUp,
-                        done,
-                        of: Some(of),
-                        unit: "bytes".to_owned(),
-                    });
-                }
-            })
-            .await?;
+        let artifact = self.save(&name, &cx.cancel, progress(cx)).await?;
         let finding = Finding::new(
             BACKUP_UNPROVEN,
             Severity::Blocker,
@@ -237,5 +224,21 @@ impl BackUpData for SnapshotBackup {
             "waive KM-BACKUP-001 if you have proven a backup by other means",
         );
         Ok(BackupReport::new(BackupProof::Unproven, vec![artifact]).with_finding(finding))
+    }
+}
+
+/// Tells of each 8 MiB.
+pub(crate) fn progress(cx: &StepContext) -> impl FnMut(u64, u64) + Send {
+    let mut told = 0;
+    move |done, of| {
+        if done == of || done.saturating_sub(told) >= 8 << 20 || done < told {
+            told = done;
+            cx.emit(EventKind::Progress {
+                step: Step::BackUp,
+                done,
+                of: Some(of),
+                unit: "bytes".to_owned(),
+            });
+        }
     }
 }

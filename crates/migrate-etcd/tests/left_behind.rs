@@ -4,12 +4,14 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod folder;
 mod member;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use folder::names;
 use member::{Act, Answers, FakeMember};
 use migrate_core::Cancellation;
 use migrate_etcd::{Error, Member, SnapshotBackup};
@@ -45,14 +47,6 @@ async fn save(
     let backup = SnapshotBackup::new(Member::new(&member.endpoint), folder);
     let saved = backup.save("a.db", &Cancellation::new(), progress).await;
     saved.map(|_| ())
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
-    entries
-        .map(|entry| name(entry).into_string().unwrap())
-        .collect()
 }
 
 /// `test` of this program in a process of its own, for `folder`.

@@ -2,6 +2,7 @@
 //! restored, and nothing of what is in it anywhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod folder;
 mod server;
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use folder::names;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof};
 use migrate_core::{
     BackUpData, Cancellation, ClusterId, ClusterModel, ControlPlaneMember, Event, Fence,
@@ -61,15 +63,6 @@ fn node(root: &Path) -> Arc<dyn NodeFiles> {
 
 fn live() -> LiveKeys {
     LiveKeys::parse(CA, &format!(r#"{{"keys":[{{"kid":"{KID}"}}]}}"#)).unwrap()
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 fn assert_no_marker(text: &str) {

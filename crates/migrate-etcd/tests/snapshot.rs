@@ -1,12 +1,13 @@
 //! What a snapshot backup leaves in its folder, whatever the member does.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod folder;
 mod member;
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use folder::names;
 use member::{Act, Answers, FakeMember};
 use migrate_core::steps::{BackupArtifact, BackupProof};
 use migrate_core::{
@@ -48,15 +49,6 @@ fn first_and(act: Act) -> Vec<Act> {
     acts.truncate(1);
     acts.push(act);
     acts
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 /// A member and a folder to back it up into.

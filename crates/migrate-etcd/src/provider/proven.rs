@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
-use migrate_core::{
-    BackUpData, EventKind, Finding, Severity, Step, StepContext, StepError, StepInput,
-};
+use migrate_core::{BackUpData, Finding, Severity, StepContext, StepError, StepInput};
 
 #[cfg(feature = "seal")]
 use super::BACKUP_LACKS_FILE;
 use super::{BACKUP_PLAIN, finding, needs_key};
+use crate::snapshot::progress;
 #[cfg(feature = "seal")]
 use crate::{BackupSet, LiveKeys, NodeFiles, Seal, SetRecord};
 use crate::{Error, Manifest, Member, RestoreLevel, SigningKey, SnapshotBackup, TestRestore};
@@ -336,20 +335,4 @@ async fn hashed(
     let work = tokio::task::spawn_blocking(move || Manifest::of(&path, taken, proof));
     // The runtime is shutting down.
     work.await.unwrap_or(Err(Error::Cancelled))
-}
-
-/// Tells of each 8 MiB.
-fn progress(cx: &StepContext) -> impl FnMut(u64, u64) + Send {
-    let mut told = 0;
-    move |done, of| {
-        if done == of || done.saturating_sub(told) >= 8 << 20 || done < told {
-            told = done;
-            cx.emit(EventKind::Progress {
-                step: Step::BackUp,
-                done,
-                of: Some(of),
-                unit: "bytes".to_owned(),
-            });
-        }
-    }
 }

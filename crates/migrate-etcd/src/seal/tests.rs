@@ -6,15 +6,7 @@ use std::sync::Arc;
 use sha2::Digest;
 
 use super::*;
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
+use crate::testing::names;
 
 /// Larger than several chunks of age, and not whole ones.
 fn body() -> Vec<u8> {

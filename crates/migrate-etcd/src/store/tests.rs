@@ -126,6 +126,16 @@ impl World {
     fn fetched(&self) -> PathBuf {
         self.folder.path().join("fetched")
     }
+
+    /// Fetches the newest backup there is.
+    async fn fetch(&self, store: &Store) -> Result<(PathBuf, Manifest, Vec<Error>), Error> {
+        let (trusted, folder) = (self.trusted(), self.fetched());
+        let any = |_: &Manifest| true;
+        let silent = |_, _| {};
+        store
+            .fetch_newest(&trusted, any, &folder, &self.cancel, silent)
+            .await
+    }
 }
 
 fn memory() -> (Arc<InMemory>, Store) {
@@ -169,15 +179,7 @@ async fn what_was_put_is_listed_and_fetched_again() {
         // Again: nothing to do.
         assert_eq!(world.put(&store, &path).await.unwrap(), manifest);
 
-        let fetched = store
-            .fetch_newest(
-                &world.trusted(),
-                |_| true,
-                &world.fetched(),
-                &world.cancel,
-                |_, _| {},
-            )
-            .await;
+        let fetched = world.fetch(&store).await;
         let (fetched, newest, damaged) = fetched.unwrap();
         assert_eq!((&newest, damaged.len()), (&manifest, 0));
         assert_eq!(fs::read(&fetched).unwrap(), fs::read(&path).unwrap());
@@ -263,15 +265,7 @@ async fn what_is_half_there_or_of_others_is_not_listed() {
     let catalogue = store.list(&world.trusted()).await.unwrap();
     assert!(catalogue.backups.is_empty(), "{:?}", catalogue.backups);
     assert_eq!(catalogue.refused.len(), 3);
-    let wanted = store
-        .fetch_newest(
-            &world.trusted(),
-            |_| true,
-            &world.fetched(),
-            &world.cancel,
-            |_, _| {},
-        )
-        .await;
+    let wanted = world.fetch(&store).await;
     let error = wanted.unwrap_err();
     assert!(
         matches!(&error, Error::NoBackup { reasons, .. } if reasons.len() == 3),
@@ -301,15 +295,7 @@ async fn the_newest_that_is_sound_is_fetched_and_none_is_written_over() {
     let mut bytes = fs::read(&new).unwrap();
     bytes[77] ^= 1;
     memory.put(&at, bytes.into()).await.unwrap();
-    let fetched = store
-        .fetch_newest(
-            &world.trusted(),
-            |_| true,
-            &world.fetched(),
-            &world.cancel,
-            |_, _| {},
-        )
-        .await;
+    let fetched = world.fetch(&store).await;
     let (path, newest, damaged) = fetched.unwrap();
     assert_eq!(newest.file, "a.db");
     assert!(path.ends_with("a.db"));

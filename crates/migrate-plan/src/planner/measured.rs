@@ -278,6 +278,6 @@ pub(super) fn apply(means: &Means, jobs: &mut [Job<'_>]) {
 }
 
 /// Whole milliseconds.
-pub(super) fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

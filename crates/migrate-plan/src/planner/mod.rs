@@ -34,6 +34,7 @@ use crate::rollout::spec;
 use crate::{ActionResult, Command, Error, Input, Recorded};
 pub use journey::Journey;
 use measured::Means;
+pub(crate) use measured::millis;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
 pub use rehearsal::{Difference, Timeline, rehearse};
 pub use replan::{REORDER_GAIN, Replan};

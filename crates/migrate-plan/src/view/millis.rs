@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::Serializer;
 
+use crate::planner::millis;
+
 pub(super) fn one<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    s.serialize_u64(millis(*value))
 }
 
 pub(super) fn some<S: Serializer>(value: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {

@@ -54,6 +54,24 @@ pub(crate) struct Scenario {
     pub(crate) punctual: bool,
 }
 
+impl Scenario {
+    /// Without stages, zones, reserve and pace unless every node stays what it is and
+    /// every drain begins when it is told to: what these count of others is not
+    /// settled.
+    pub(crate) fn settled(mut self) -> Self {
+        let shares = [self.noise, self.replace, self.defer, self.lose];
+        if shares.iter().any(|share| *share > 0) {
+            self.ramp.clear();
+            (self.one_zone, self.reserve, self.pace) = (false, 0, 0);
+        }
+        // Nor is it of a drain that is put off while a node comes in place of another.
+        if self.replace > 0 {
+            self.defer = 0;
+        }
+        self
+    }
+}
+
 /// The cluster, and the policy that goes with it.
 pub(super) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel, Policy) {
     let mut cluster = Cluster::new();

@@ -120,8 +120,7 @@ impl Judge {
                 end += stage;
                 end
             });
-            let most = self.most_verified.get(pool).copied().unwrap_or(0);
-            let allowed = ends.find(|end| *end > most).unwrap_or(u32::MAX);
+            let allowed = ends.find(|end| *end > verified).unwrap_or(u32::MAX);
             assert!(
                 verified + in_work.len() as u32 <= allowed,
                 "{node} after {verified}, beside {in_work:?}, of a stage up to {allowed}"

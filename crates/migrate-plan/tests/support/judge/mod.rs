@@ -41,9 +41,6 @@ pub(crate) struct Judge {
     canaries: BTreeSet<String>,
     /// Nodes of the plan that were verified after the canary of their pool.
     verified: BTreeSet<String>,
-    /// The most of them that a pool has had: a stage of its ramp that was opened
-    /// stays open, also if some of them are lost.
-    most_verified: BTreeMap<String, u32>,
     /// Their canary, which is verified and not confirmed.
     soaking: BTreeMap<String, String>,
     /// As last seen: a node that others were put off for may be there all the same.
@@ -234,10 +231,6 @@ impl Judge {
                         self.canaries.insert(root);
                     } else if !self.canaries.contains(&root) {
                         self.verified.insert(root);
-                        let of_pool = |name: &&String| self.pools[*name] == *pool;
-                        let count = self.verified.iter().filter(of_pool).count() as u32;
-                        let most = self.most_verified.entry(pool.clone()).or_default();
-                        *most = count.max(*most);
                     }
                     if has_canary(world, pool) && world.scenario.soak > 0 && is_new {
                         self.soaking.insert(pool.clone(), name.clone());
