@@ -13,9 +13,9 @@ use super::guards::Guards;
 use super::{Budget, BudgetSource};
 
 /// Matches pods one by one and counts the healthy ones of each budget.
-pub(super) struct Matcher<'m> {
+pub(super) struct Matcher<'m, 'p> {
     model: &'m ClusterModel,
-    policy: &'m AssumedBudgetPolicy,
+    policy: &'p AssumedBudgetPolicy,
     ids: FxHashMap<&'m str, u32>,
     namespaces: Vec<Namespace<'m>>,
     /// By workload of the model.
@@ -66,8 +66,8 @@ struct Last<'m> {
     at: u32,
 }
 
-impl<'m> Matcher<'m> {
-    pub(super) fn new(model: &'m ClusterModel, policy: &'m AssumedBudgetPolicy) -> Self {
+impl<'m, 'p> Matcher<'m, 'p> {
+    pub(super) fn new(model: &'m ClusterModel, policy: &'p AssumedBudgetPolicy) -> Self {
         let mut matcher = Self {
             model,
             policy,

@@ -127,7 +127,7 @@ impl Fate {
 }
 
 impl<'m> Interned<'m> {
-    pub(crate) fn new(model: &'m ClusterModel, policy: &'m Policy) -> Self {
+    pub(crate) fn new(model: &'m ClusterModel, policy: &Policy) -> Self {
         Self::visiting(model, policy, |_, _, _, _| {})
     }
 
@@ -135,7 +135,7 @@ impl<'m> Interned<'m> {
     /// of the model: its place there, itself, its node, and what becomes of it.
     pub(crate) fn visiting(
         model: &'m ClusterModel,
-        policy: &'m Policy,
+        policy: &Policy,
         mut visit: impl FnMut(usize, &'m Pod, u32, Fate),
     ) -> Self {
         let node_of: FxHashMap<&str, u32> = (0..)
