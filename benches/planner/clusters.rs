@@ -5,8 +5,10 @@ use migrate_core::model::{
 };
 use migrate_core::{
     ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, IntOrPercent,
-    KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Role, Workload, WorkloadId,
+    KubeVersion, LabelSelector, Moment, Node, Pod, PodId, Resources, Role, Workload, WorkloadId,
 };
+
+use crate::common::Random;
 
 /// Before the upgrade.
 pub(crate) const OLD: KubeVersion = KubeVersion::new(1, 36, 3);
@@ -14,6 +16,8 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 const PODS_PER_NODE: usize = 30;
 /// Workloads of a namespace.
 const WORKLOADS: usize = 100;
+/// What its pods ask for: some 14 of the 32 processors of a node.
+const CPU_MILLI: [u64; 4] = [100, 250, 500, 1_000];
 /// Pods of a workload, at most.
 const REPLICAS: usize = 500;
 /// Workloads of at least k replicas are k^-1.3 of all: 3.4 on average.
@@ -42,6 +46,7 @@ pub(crate) fn synthetic(nodes: usize) -> ClusterModel {
         node.labels.insert("node.kubernetes.io/pool".into(), pool);
         let name = node.name.clone();
         node.labels.insert(HOSTNAME.into(), name);
+        node.allocatable = Resources::new(32_000, 128 << 30, 110);
         model.nodes.push(node);
     }
     let mut random = Random(42);
@@ -52,7 +57,7 @@ pub(crate) fn synthetic(nodes: usize) -> ClusterModel {
         if left == 0 {
             break;
         }
-        let replicas = random.replicas().min(left);
+        let replicas = replicas(&mut random).min(left);
         add_workload(&mut model, &mut random, workload, replicas, nodes);
     }
     model.sort();
@@ -85,8 +90,15 @@ fn add_workload(
         budget.status.disruptions_allowed = allowed;
         model.budgets.push(budget);
     }
+    let cpu = CPU_MILLI[number % CPU_MILLI.len()];
     let hash = format!("{:010x}", number * 2_654_435_761 % (1 << 40));
     let owner = format!("{app}-{hash}");
+    let controller = ControllerRef {
+        group: "apps".into(),
+        kind: "ReplicaSet".into(),
+        name: owner.clone(),
+        uid: format!("00000000-0000-4000-ffff-{number:012x}"),
+    };
     for replica in 0..replicas {
         let name = format!("{owner}-{replica:05}");
         let uid = format!("00000000-0000-4000-{replica:04x}-{number:012x}");
@@ -94,13 +106,9 @@ fn add_workload(
         let mut pod = Pod::new(PodId::new(&namespace, name, uid), node);
         pod.labels.insert("app".into(), app.clone());
         pod.labels.insert("pod-template-hash".into(), hash.clone());
-        pod.workload = Some(id.clone());
-        pod.controller = Some(ControllerRef {
-            group: "apps".into(),
-            kind: "ReplicaSet".into(),
-            name: owner.clone(),
-            uid: format!("00000000-0000-4000-ffff-{number:012x}"),
-        });
+        pod.workload = Some(id.clone().into());
+        pod.controller = Some(controller.clone().into());
+        pod.requests = Resources::new(cpu, cpu << 22, 1);
         model.pods.push(pod);
     }
 }
@@ -137,20 +145,8 @@ pub(crate) fn troubled(mut model: ClusterModel) -> ClusterModel {
     model
 }
 
-/// Knuth's linear congruential generator.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
-
-    fn replicas(&mut self) -> usize {
-        let part = (self.below(1 << 30) + 1) as f64 / (1u64 << 30) as f64;
-        (part.powf(-1.0 / TAIL) as usize).min(REPLICAS)
-    }
+/// Of one workload.
+fn replicas(random: &mut Random) -> usize {
+    let part = (random.below(1 << 30) + 1) as f64 / (1u64 << 30) as f64;
+    (part.powf(-1.0 / TAIL) as usize).min(REPLICAS)
 }

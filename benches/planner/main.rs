@@ -8,16 +8,21 @@
 #![allow(clippy::unwrap_used, reason = "benches")]
 
 mod clusters;
+#[path = "../common/mod.rs"]
+mod common;
 mod count;
-mod measure;
+mod memory;
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use clusters::{synthetic, troubled};
+use common::{least, millis};
 use criterion::{Criterion, criterion_group, criterion_main};
-use measure::{exponent, least, peak, resident};
-use migrate_core::{ClusterModel, IntOrPercent, KubeVersion, Moment, Plan, Policy, impossible};
+use memory::{peak, resident};
+use migrate_core::{
+    ClusterModel, IntOrPercent, KubeVersion, Moment, Plan, Policy, Resources, impossible,
+};
 use migrate_plan::{Input, Planner, Recorded, Rollout};
 
 const NEW: KubeVersion = KubeVersion::new(1, 37, 2);
@@ -53,11 +58,11 @@ fn name_of(nodes: usize) -> String {
 }
 
 /// From the model in memory to the finished plan: hash of the model, bounds,
-/// findings and schedule included.
+/// findings, schedule and where pods go included.
 fn plan_of_size(nodes: usize) -> Duration {
     let name = name_of(nodes);
     let before = resident("VmRSS:");
-    let model = synthetic(nodes);
+    let mut model = synthetic(nodes);
     let policy = policy();
     let count = |what: &str, count: usize| println!("figure planner_{name}_{what} {count} {what}");
     count("pods", model.pods.len());
@@ -76,6 +81,12 @@ fn plan_of_size(nodes: usize) -> Duration {
     }
     let took = least(PATIENCE, || planner.plan().unwrap());
     println!("figure planner_{name}_plan {:.1} ms", millis(took));
+    let unplaced = unplaced(&mut model, &policy);
+    println!(
+        "figure planner_{name}_plan_unplaced {:.1} ms",
+        millis(unplaced)
+    );
+    let planner = Planner::new(&model, &policy, NEW);
     let per_node = took.as_secs_f64() * 1e6 / nodes as f64;
     println!("figure planner_{name}_plan_per_node {per_node:.1} us");
     let hours = plan.makespan().as_secs_f64() / 3600.0;
@@ -95,6 +106,20 @@ fn plan_of_size(nodes: usize) -> Duration {
     let (kept, anew) = replan_of_size(model, &plan, &policy);
     println!("figure planner_{name}_replan {:.1} ms", millis(anew));
     println!("figure planner_{name}_replan_kept {kept} nodes");
+    took
+}
+
+/// A plan where no node says what it offers, so that nobody knows where pods go.
+fn unplaced(model: &mut ClusterModel, policy: &Policy) -> Duration {
+    let nodes = model.nodes.iter_mut();
+    let offers: Vec<Resources> = nodes
+        .map(|node| std::mem::take(&mut node.allocatable))
+        .collect();
+    let planner = Planner::new(model, policy, NEW);
+    let took = least(PATIENCE / 2, || planner.plan().unwrap());
+    for (node, offer) in model.nodes.iter_mut().zip(offers) {
+        node.allocatable = offer;
+    }
     took
 }
 
@@ -147,8 +172,21 @@ fn in_trouble(name: &str, model: &ClusterModel) {
     println!("figure planner_{name}_blockers {blockers} findings");
 }
 
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+/// The slope of a line through the logarithms of these points: `time` grows as
+/// `size` to the power of it.
+fn exponent(points: &[(usize, Duration)]) -> f64 {
+    let logs = points
+        .iter()
+        .map(|(size, time)| ((*size as f64).ln(), time.as_secs_f64().ln()));
+    let count = points.len() as f64;
+    let (x, y) = logs
+        .clone()
+        .fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
+    let (x, y) = (x / count, y / count);
+    let (over, under) = logs.fold((0.0, 0.0), |(over, under), (at, time)| {
+        (over + (at - x) * (time - y), under + (at - x) * (at - x))
+    });
+    over / under
 }
 
 fn drive(mut rollout: Rollout, inputs: &[Recorded]) -> usize {

@@ -41,7 +41,7 @@
 //! ledger.observe_workload(&Workload::new(web.clone(), 3));
 //! for n in ["a", "b", "c"] {
 //!     let mut pod = Pod::new(PodId::new("shop", n, n), "node-1");
-//!     pod.workload = Some(web.clone());
+//!     pod.workload = Some(web.clone().into());
 //!     ledger.observe_pod(&pod);
 //! }
 //! assert!(ledger.hold("a").is_ok());

@@ -1,7 +1,7 @@
 //! One pod in the ledger.
 
 use super::{BudgetKey, BudgetKind};
-use crate::{Labels, Pod, PodPhase, WorkloadId};
+use crate::{Labels, Pod, PodPhase, Shared, WorkloadId};
 
 /// A pod the ledger has seen, as far as it decides here.
 #[derive(Clone, Debug)]
@@ -9,7 +9,7 @@ pub(super) struct Entry {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) labels: Labels,
-    pub(super) workload: Option<WorkloadId>,
+    pub(super) workload: Option<Shared<WorkloadId>>,
     pub(super) is_healthy: bool,
     /// No budget is asked: it is going already, or has never run.
     pub(super) goes_freely: bool,

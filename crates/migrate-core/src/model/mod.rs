@@ -126,8 +126,8 @@ impl ClusterModel {
         DocumentError::unless_known(WHAT, self.schema, SCHEMA)
     }
 
-    /// Sorts every list into its documented order, and lets neighbours that have
-    /// the same labels share them: that is where pods of one template are.
+    /// Sorts every list into its documented order, and lets neighbours share what they
+    /// have alike: labels, owners and placement of the pods of one template.
     pub fn sort(&mut self) {
         self.control_plane.sort_by(|a, b| a.name.cmp(&b.name));
         self.nodes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -140,12 +140,12 @@ impl ClusterModel {
     }
 
     fn share(&mut self) {
-        let mut last: Option<&Labels> = None;
+        let mut last: Option<&Pod> = None;
         for pod in &mut self.pods {
             if let Some(last) = last {
-                pod.labels.share(last);
+                pod.share(last);
             }
-            last = Some(&pod.labels);
+            last = Some(&*pod);
         }
     }
 

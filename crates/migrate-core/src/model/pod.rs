@@ -105,12 +105,12 @@ pub struct Pod {
     pub labels: Labels,
     /// Its direct controller, e.g. a ReplicaSet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub controller: Option<ControllerRef>,
+    pub controller: Option<Shared<ControllerRef>>,
     /// The workload that keeps its number up, e.g. the Deployment above the
     /// ReplicaSet; absent for bare pods, and for those of a controller that is
     /// not read and does not keep them running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workload: Option<WorkloadId>,
+    pub workload: Option<Shared<WorkloadId>>,
     /// Phase.
     #[serde(default)]
     pub phase: PodPhase,
@@ -144,7 +144,7 @@ pub struct Pod {
     pub requests: Resources,
     /// Where it may run.
     #[serde(default)]
-    pub placement: Placement,
+    pub placement: Shared<Placement>,
 }
 
 impl Pod {
@@ -166,7 +166,19 @@ impl Pod {
             claims: Vec::new(),
             priority: 0,
             requests: Resources::default(),
-            placement: Placement::default(),
+            placement: Shared::default(),
+        }
+    }
+
+    /// Holds what `other` holds of all that pods of one template have alike.
+    pub(super) fn share(&mut self, other: &Self) {
+        self.labels.share(&other.labels);
+        self.placement.share(&other.placement);
+        if let (Some(own), Some(other)) = (&mut self.controller, &other.controller) {
+            own.share(other);
+        }
+        if let (Some(own), Some(other)) = (&mut self.workload, &other.workload) {
+            own.share(other);
         }
     }
 

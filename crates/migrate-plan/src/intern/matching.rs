@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use migrate_core::model::Labels;
 use migrate_core::{
-    AssumedBudgetPolicy, ClusterModel, DisruptionBudget, Pod, Workload, WorkloadId,
+    AssumedBudgetPolicy, ClusterModel, DisruptionBudget, Pod, Shared, Workload, WorkloadId,
 };
 use rustc_hash::FxHashMap;
 
@@ -60,7 +60,7 @@ enum Assumed {
 struct Last<'m> {
     namespace: &'m str,
     labels: &'m Labels,
-    owner: Option<&'m WorkloadId>,
+    owner: Option<&'m Shared<WorkloadId>>,
     /// The position of its owner in the model, if real budgets count the pod.
     covers: Option<u32>,
     at: u32,

@@ -42,6 +42,15 @@ impl Planner<'_> {
         self
     }
 
+    /// How long the rollout takes in the order that [`plan`](Self::plan) would choose:
+    /// the machine run on it, and nothing that a plan says besides.
+    pub(super) fn time_of_own_order(&self, interned: &Interned<'_>) -> Result<Duration, Error> {
+        let mut jobs = self.jobs(interned);
+        self.improve(&mut jobs, interned)?;
+        let (outcome, _) = Search::new(self, &jobs, interned)?.run(&jobs);
+        Ok(outcome.took)
+    }
+
     /// Puts the workers among `jobs` into the best order found.
     pub(super) fn improve(
         &self,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use migrate_core::Plan;
 
-use super::{Job, Planner};
+use super::{Job, Planner, Run};
 use crate::Error;
 
 /// How much shorter, in per cent, a new order has to be to take the place of the
@@ -49,7 +49,8 @@ impl Planner<'_> {
     ///   shorter by more than [`with_reorder_gain`](Self::with_reorder_gain) says. It
     ///   is not even tried where the [bounds](Plan::bounds) tell that none can.
     ///
-    /// Costs one plan, or two where the bounds leave room for such a gain.
+    /// Costs one plan; one more run of the machine where the bounds leave room for such
+    /// a gain, and a second plan where there is one.
     ///
     /// # Errors
     /// [`Error::OtherCluster`] for a plan of another cluster; else as
@@ -65,7 +66,7 @@ impl Planner<'_> {
         let mut planner: Planner<'_> = self.clone();
         planner.parent = Some(earlier);
         planner.order_of = Some(earlier);
-        let plan = planner.plan()?;
+        let Run { plan, interned, .. } = planner.run(|_, _| {})?;
         let kept = plan.makespan();
         let gain = kept.saturating_mul(self.reorder_gain) / 100;
         let wanted = kept.saturating_sub(gain);
@@ -73,10 +74,9 @@ impl Planner<'_> {
         let has_room = bound.is_some_and(|bound| bound.time < wanted);
         if has_room {
             planner.order_of = None;
-            let other = planner.plan()?;
-            if other.makespan() < wanted {
+            if planner.time_of_own_order(&interned)? < wanted {
                 return Ok(Replan {
-                    plan: other,
+                    plan: planner.plan()?,
                     keeps_order: false,
                     kept,
                 });
