@@ -7,8 +7,11 @@
 
 #![allow(clippy::unwrap_used, reason = "benches")]
 
-use std::time::{Duration, Instant};
+mod common;
 
+use std::time::Duration;
+
+use common::{Random, least, millis};
 use migrate_core::model::Resources;
 use migrate_core::{
     ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, IntOrPercent, KubeVersion, Moment,
@@ -19,7 +22,7 @@ use migrate_plan::Planner;
 const OLD: KubeVersion = KubeVersion::new(1, 36, 3);
 const NEW: KubeVersion = KubeVersion::new(1, 37, 2);
 const ZONE: &str = "topology.kubernetes.io/zone";
-const RUNS: usize = 5;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `nodes` nodes of three shapes in three zones and pools of some 1,000, with 30
 /// pods each of ten shapes, one in twenty of which may run in its own pool only;
@@ -38,13 +41,8 @@ fn cluster(nodes: usize) -> ClusterModel {
         node.allocatable = Resources::new(cpu, cpu << 22, 110);
         model.nodes.push(node);
     }
-    let mut random = 42u64;
-    let mut below = move |limit: usize| {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) as usize % limit
-    };
+    let mut random = Random(42);
+    let mut below = move |limit| random.below(limit);
     let mut free: Vec<u64> = model
         .nodes
         .iter()
@@ -75,13 +73,16 @@ fn cluster(nodes: usize) -> ClusterModel {
                 &model.nodes[node].name,
             );
             pod.labels.insert("app".into(), app.clone());
-            pod.workload = Some(id.clone());
-            pod.controller = Some(ControllerRef {
-                group: "apps".into(),
-                kind: "ReplicaSet".into(),
-                name: app.clone(),
-                uid: app.clone(),
-            });
+            pod.workload = Some(id.clone().into());
+            pod.controller = Some(
+                ControllerRef {
+                    group: "apps".into(),
+                    kind: "ReplicaSet".into(),
+                    name: app.clone(),
+                    uid: app.clone(),
+                }
+                .into(),
+            );
             pod.requests = Resources::new(cpu, cpu << 21, 1);
             if bound_to_pool {
                 let pool = format!("pool-{:03}", node % pools);
@@ -96,33 +97,6 @@ fn cluster(nodes: usize) -> ClusterModel {
     model
 }
 
-/// Nanoseconds that this thread was busy, as Linux' schedstat tells; else of the
-/// wall clock.
-fn busy() -> Duration {
-    #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-    fn wall() -> Duration {
-        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        START.get_or_init(Instant::now).elapsed()
-    }
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let first = stat.and_then(|stat| stat.split_whitespace().next()?.parse().ok());
-    first.map_or_else(wall, Duration::from_nanos)
-}
-
-fn least<T>(mut work: impl FnMut() -> T) -> (T, f64) {
-    let mut run = || {
-        let start = busy();
-        let result = work();
-        (result, (busy() - start).as_secs_f64() * 1e3)
-    };
-    let (mut result, mut least) = run();
-    for _ in 1..RUNS {
-        let (again, took) = run();
-        (result, least) = (again, least.min(took));
-    }
-    (result, least)
-}
-
 fn figures(name: &str, nodes: usize) {
     let mut model = cluster(nodes);
     let mut policy = Policy::default();
@@ -131,12 +105,12 @@ fn figures(name: &str, nodes: usize) {
         let planner = Planner::new(model, &policy, NEW).with_model_hash("000000000000");
         planner.plan().unwrap()
     };
-    let (placed, with) = least(|| plan(&model));
-    let relocation = placed.relocation.unwrap();
+    let relocation = plan(&model).relocation.unwrap();
+    let with = millis(least(PATIENCE, || plan(&model)));
     for node in &mut model.nodes {
         node.allocatable = Resources::default();
     }
-    let (_, without) = least(|| plan(&model));
+    let without = millis(least(PATIENCE, || plan(&model)));
     println!("figure placement_{name}_pods {} pods", relocation.pods);
     println!("figure placement_{name}_plan {with:.1} ms");
     println!("figure placement_{name}_plan_without {without:.1} ms");

@@ -50,7 +50,7 @@ async fn shop(rig: &Rig) -> BTreeMap<String, BTreeMap<String, Vec<PodId>>> {
         if let (Some(workload), Some(node)) = (pod.workload, pod.node)
             && workload.namespace == "shop"
         {
-            let nodes = shop.entry(workload.name).or_default();
+            let nodes = shop.entry(workload.name.clone()).or_default();
             nodes.entry(node).or_default().push(pod.id);
         }
     }

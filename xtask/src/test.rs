@@ -55,9 +55,7 @@ pub(crate) fn extended() -> Result<(), String> {
     ]);
     let tested = run(&mut test);
     let mut bench = cargo();
-    bench
-        .args(["bench", "--workspace"])
-        .env("PLANNER_BENCH_NODES", "40000");
+    bench.args(["bench", "--workspace"]);
     let measured = run(&mut bench);
     tested.and(measured)
 }

@@ -146,11 +146,14 @@ mod tests {
 
     fn pod(kind: Option<&str>) -> Pod {
         let mut pod = Pod::new(PodId::new("shop", "web-1", "u"), "node-1");
-        pod.controller = kind.map(|kind| ControllerRef {
-            group: if kind == "Job" { "batch" } else { "apps" }.into(),
-            kind: kind.into(),
-            name: "web".into(),
-            uid: "o".into(),
+        pod.controller = kind.map(|kind| {
+            ControllerRef {
+                group: if kind == "Job" { "batch" } else { "apps" }.into(),
+                kind: kind.into(),
+                name: "web".into(),
+                uid: "o".into(),
+            }
+            .into()
         });
         pod
     }

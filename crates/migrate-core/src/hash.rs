@@ -16,6 +16,43 @@ pub fn hex(bytes: impl AsRef<[u8]>) -> String {
     digits
 }
 
+/// A hash of the same form as [`content_hash`] of what is told piece by piece: for
+/// what is too large to be written out as JSON first.
+///
+/// Equal pieces in equal order give equal hashes on every machine, and where one
+/// piece ends and the next begins is part of them.
+#[derive(Clone, Debug, Default)]
+pub struct ContentHasher {
+    hasher: Sha256,
+    pending: Vec<u8>,
+}
+
+impl ContentHasher {
+    /// Bytes that are hashed at once.
+    const CHUNK: usize = 1 << 13;
+
+    /// Tells a text.
+    pub fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.pending.extend_from_slice(text.as_bytes());
+    }
+
+    /// Tells a number.
+    pub fn number(&mut self, number: u64) {
+        if self.pending.len() >= Self::CHUNK {
+            self.hasher.update(&self.pending);
+            self.pending.clear();
+        }
+        self.pending.extend_from_slice(&number.to_le_bytes());
+    }
+
+    /// Twelve hex digits.
+    pub fn finish(mut self) -> String {
+        self.hasher.update(&self.pending);
+        hex(&self.hasher.finalize()[..6])
+    }
+}
+
 /// SHA-256 of the JSON form of `value`, the first twelve hex digits.
 ///
 /// Equal values give equal hashes on every machine because every map in the
@@ -25,4 +62,39 @@ pub fn hex(bytes: impl AsRef<[u8]>) -> String {
 pub fn content_hash(value: &impl Serialize) -> String {
     let json = serde_json::to_vec(value).unwrap_or_else(|error| error.to_string().into_bytes());
     hex(&Sha256::digest(json)[..6])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(pieces: &[&str], number: u64) -> String {
+        let mut hasher = ContentHasher::default();
+        for piece in pieces {
+            hasher.text(piece);
+        }
+        hasher.number(number);
+        hasher.finish()
+    }
+
+    #[test]
+    fn where_pieces_end_is_part_of_the_hash() {
+        let hash_of_two = hash(&["ab", "c"], 1);
+        assert_eq!(hash_of_two, hash(&["ab", "c"], 1));
+        assert_eq!(hash_of_two.len(), 12);
+        for other in [
+            hash(&["a", "bc"], 1),
+            hash(&["abc"], 1),
+            hash(&["ab", "c"], 2),
+        ] {
+            assert_ne!(hash_of_two, other);
+        }
+    }
+
+    #[test]
+    fn long_content_is_hashed_to_its_end() {
+        let long = "x".repeat(3 * ContentHasher::CHUNK);
+        assert_ne!(hash(&[&long, "a"], 1), hash(&[&long, "b"], 1));
+        assert_ne!(hash(&["a", &long], 1), hash(&["b", &long], 1));
+    }
 }

@@ -41,7 +41,7 @@
 //! ledger.observe_workload(&Workload::new(web.clone(), 3));
 //! for n in ["a", "b", "c"] {
 //!     let mut pod = Pod::new(PodId::new("shop", n, n), "node-1");
-//!     pod.workload = Some(web.clone());
+//!     pod.workload = Some(web.clone().into());
 //!     ledger.observe_pod(&pod);
 //! }
 //! assert!(ledger.hold("a").is_ok());
@@ -79,11 +79,11 @@ pub use disposition::{Disposition, Leave, NeedsConsent, Wait, disposition};
 pub use document::DocumentError;
 pub use event::{Event, EventKind, EventSink, Step};
 pub use finding::{Finding, ObjectName, Severity, listed};
-pub use hash::{content_hash, hex};
+pub use hash::{ContentHasher, content_hash, hex};
 pub use model::{
     BudgetStatus, ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget,
-    Hosts, Node, Placement, Pod, PodId, PodPhase, Resources, Role, Taint, TaintEffect,
-    UnhealthyPodPolicy, Workload, WorkloadId, ZONE_LABEL, hosts_among, only_host,
+    Hosts, Labels, Node, Placement, Pod, PodId, PodPhase, Resources, Role, Shared, Taint,
+    TaintEffect, UnhealthyPodPolicy, Workload, WorkloadId, ZONE_LABEL, hosts_among, only_host,
 };
 pub use plan::{
     PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot, PlannedTask,

@@ -38,7 +38,9 @@ pub struct Plan {
     pub to: KubeVersion,
     /// Hash of the policy it was made under.
     pub policy_hash: String,
-    /// Hash of the model it was made from.
+    /// Hash of the model it was made from. Plans of this project's planner have that
+    /// of all that a rollout decides from: members, nodes, budgets, and how many pods
+    /// of which budgets are on which nodes.
     pub model_hash: String,
     /// Pools and their widths.
     pub pools: Vec<PlannedPool>,

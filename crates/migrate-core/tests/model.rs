@@ -10,8 +10,8 @@ use migrate_core::model::{
 use migrate_core::selector::{Operator, Requirement};
 use migrate_core::{
     ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget, DocumentError,
-    IntOrPercent, LabelSelector, Moment, Node, Pod, PodId, Resources, Role, Taint, Workload,
-    WorkloadId,
+    IntOrPercent, LabelSelector, Moment, Node, Pod, PodId, Resources, Role, Shared, Taint,
+    Workload, WorkloadId,
 };
 
 /// One of everything, with every field set.
@@ -44,13 +44,16 @@ fn model() -> ClusterModel {
         .with_requirement(Requirement::new("tier", Operator::NotIn, ["test"]));
     let mut pod = Pod::new(PodId::new("shop", "web-1", "u-1"), "worker-1");
     pod.labels.insert("app".into(), "web".into());
-    pod.controller = Some(ControllerRef {
-        group: "apps".into(),
-        kind: "ReplicaSet".into(),
-        name: "web-5d".into(),
-        uid: "u-rs".into(),
-    });
-    pod.workload = Some(web.clone());
+    pod.controller = Some(
+        ControllerRef {
+            group: "apps".into(),
+            kind: "ReplicaSet".into(),
+            name: "web-5d".into(),
+            uid: "u-rs".into(),
+        }
+        .into(),
+    );
+    pod.workload = Some(web.clone().into());
     pod.deletion = Some(taken_at);
     pod.empty_dir = true;
     pod.claims.push("data".into());
@@ -109,6 +112,46 @@ fn the_json_form_is_what_it_was() {
     let golden = include_str!("golden/model.json");
     assert_eq!(json, golden, "\n{json}");
     assert_eq!(ClusterModel::from_json(golden).unwrap(), model());
+}
+
+/// Whether two pods hold the same labels, placement, controller and workload.
+fn shared(a: &Pod, b: &Pod) -> [bool; 4] {
+    fn both<T>(a: &Option<Shared<T>>, b: &Option<Shared<T>>) -> bool {
+        matches!((a, b), (Some(a), Some(b)) if a.is_same(b))
+    }
+    [
+        a.labels.is_same(&b.labels),
+        a.placement.is_same(&b.placement),
+        both(&a.controller, &b.controller),
+        both(&a.workload, &b.workload),
+    ]
+}
+
+#[test]
+fn pods_of_one_template_hold_what_they_have_alike_once() {
+    let mut first = model();
+    let mut pods = [
+        PodId::new("shop", "web-3", "u-3"),
+        PodId::new("shop", "web-2", "u-2"),
+    ]
+    .map(|id| {
+        let mut pod = model().pods.remove(0);
+        pod.id = id;
+        pod
+    });
+    pods[0].labels.insert("app".into(), "another".into());
+    first.pods.extend(pods);
+    first.sort();
+    let read = ClusterModel::from_json(&serde_json::to_string(&first).unwrap()).unwrap();
+    for model in [&first, &read] {
+        let [one, two, three] = &model.pods[..] else {
+            panic!("{:?}", model.pods);
+        };
+        assert_eq!(shared(one, two), [true; 4]);
+        assert_eq!(shared(two, three), [false, true, true, true]);
+        assert_eq!(three.labels["app"], "another");
+    }
+    assert_eq!(first, read);
 }
 
 #[test]

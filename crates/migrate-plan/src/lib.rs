@@ -55,7 +55,7 @@ pub use lint::lint;
 pub use machine::NODE_GONE;
 pub use planner::{
     Change, Difference, Journey, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner,
-    TargetKind, Timeline, Trace, WhatIf, rehearse,
+    REORDER_GAIN, Replan, TargetKind, Timeline, Trace, WhatIf, rehearse,
 };
 pub use rollout::{
     ActionResult, Command, Input, Progress, Recorded, Rollout, Standing, StopReason, TargetState,

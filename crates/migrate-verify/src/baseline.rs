@@ -44,7 +44,7 @@ pub fn baseline(model: &ClusterModel, control_plane_ready: bool) -> Baseline {
         .iter()
         .filter(|pod| pod.is_healthy() && !pod.is_finished())
     {
-        let Some(workload) = &pod.workload else {
+        let Some(workload) = pod.workload.as_deref() else {
             continue;
         };
         *healthy.entry(workload).or_default() += 1;

@@ -94,7 +94,7 @@ pub(crate) fn workloads_of(
 ) -> BTreeSet<WorkloadId> {
     let pods = input.pods_on(node).into_iter();
     pods.filter(|pod| !pod.is_daemon())
-        .filter_map(|pod| pod.workload.clone())
+        .filter_map(|pod| pod.workload.as_deref().cloned())
         .chain(displaced.iter().cloned())
         .collect()
 }

@@ -1,17 +1,15 @@
 //! One pod in the ledger.
 
-use std::collections::BTreeMap;
-
 use super::{BudgetKey, BudgetKind};
-use crate::{Pod, PodPhase, WorkloadId};
+use crate::{Labels, Pod, PodPhase, Shared, WorkloadId};
 
 /// A pod the ledger has seen, as far as it decides here.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) namespace: String,
     pub(super) name: String,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) workload: Option<WorkloadId>,
+    pub(super) labels: Labels,
+    pub(super) workload: Option<Shared<WorkloadId>>,
     pub(super) is_healthy: bool,
     /// No budget is asked: it is going already, or has never run.
     pub(super) goes_freely: bool,

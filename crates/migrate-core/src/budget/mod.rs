@@ -345,7 +345,7 @@ impl BudgetLedger {
     }
 
     fn whole_of(&mut self, pod: &Entry) -> Option<BudgetKey> {
-        let id = pod.workload.as_ref()?;
+        let id = pod.workload.as_deref()?;
         let replicas = self.workloads.get(id).copied().filter(|n| *n >= 2)?;
         let excluded = self.policy.exclude_namespaces.contains(&pod.namespace);
         if !self.policy.enabled || excluded {

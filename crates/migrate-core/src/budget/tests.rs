@@ -9,7 +9,7 @@ fn web(index: u32) -> Pod {
         "node",
     );
     pod.labels.insert("app".into(), "web".into());
-    pod.workload = Some(WorkloadId::new("Deployment", "shop", "web"));
+    pod.workload = Some(WorkloadId::new("Deployment", "shop", "web").into());
     pod
 }
 

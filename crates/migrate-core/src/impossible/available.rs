@@ -26,7 +26,7 @@ pub(super) fn check(
     let is_there = |node: Option<&str>| node.is_some_and(|node| nodes.contains(node));
     let pods = model.pods.iter();
     let pods = pods.filter(|pod| !pod.is_finished() && is_there(pod.node.as_deref()));
-    let concerned: BTreeSet<&WorkloadId> = pods.filter_map(|pod| pod.workload.as_ref()).collect();
+    let concerned: BTreeSet<&WorkloadId> = pods.filter_map(|pod| pod.workload.as_deref()).collect();
     let workloads = model.workloads.iter();
     workloads
         .filter(|workload| is_late(workload.min_ready_seconds) && concerned.contains(&workload.id))

@@ -368,7 +368,7 @@ impl<'a> Book<'a> {
             for key in ledger.budgets_asked(&pod.id.uid) {
                 book.members.entry(key).or_default().push(pod);
             }
-            if let Some(workload) = pod.workload.as_ref().filter(|_| pod.deletion.is_none()) {
+            if let Some(workload) = pod.workload.as_deref().filter(|_| pod.deletion.is_none()) {
                 *book.staying.entry(workload).or_default() += 1;
             }
         }
@@ -388,7 +388,7 @@ impl<'a> Book<'a> {
         for pod in self.members(key) {
             let workload = pod
                 .workload
-                .as_ref()
+                .as_deref()
                 .filter(|id| self.replicas.contains_key(id));
             let stays = pod.deletion.is_none();
             match workload {

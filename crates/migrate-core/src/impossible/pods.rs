@@ -47,7 +47,7 @@ pub(super) fn check(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) 
         };
         let is_alone = pod
             .workload
-            .as_ref()
+            .as_deref()
             .is_some_and(|id| replicas.get(id) == Some(&1));
         let Some((concern, is_agreed)) = concern(&mover, is_alone) else {
             continue;

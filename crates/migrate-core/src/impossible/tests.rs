@@ -32,13 +32,16 @@ impl Cluster {
             let id_of_pod = PodId::new("shop", &pod_name, &pod_name);
             let mut pod = Pod::new(id_of_pod, format!("n{}", index % self.0.nodes.len()));
             pod.labels.insert("app".into(), name.into());
-            pod.controller = Some(ControllerRef {
-                group: "apps".into(),
-                kind: "ReplicaSet".into(),
-                name: name.into(),
-                uid: name.into(),
-            });
-            pod.workload = Some(id.clone());
+            pod.controller = Some(
+                ControllerRef {
+                    group: "apps".into(),
+                    kind: "ReplicaSet".into(),
+                    name: name.into(),
+                    uid: name.into(),
+                }
+                .into(),
+            );
+            pod.workload = Some(id.clone().into());
             pod.ready = ready;
             self.0.pods.push(pod);
         }
@@ -110,7 +113,7 @@ fn controller(budget: &DisruptionBudget, model: &ClusterModel) -> Status {
     };
     let owners: std::collections::BTreeSet<_> = matching
         .iter()
-        .filter_map(|pod| pod.workload.as_ref())
+        .filter_map(|pod| pod.workload.as_deref())
         .collect();
     let replicas: u32 = owners.into_iter().filter_map(scale).sum();
     let of = |value: IntOrPercent, total: u32| match value {
@@ -355,13 +358,16 @@ fn pods_that_do_not_simply_move() {
     bare.empty_dir = true;
     cluster.0.pods.push(bare);
     let mut job = Pod::new(PodId::new("shop", "sum-1", "sum-1"), "n0");
-    job.controller = Some(ControllerRef {
-        group: "batch".into(),
-        kind: "Job".into(),
-        name: "sum".into(),
-        uid: "sum".into(),
-    });
-    job.workload = Some(WorkloadId::new("Job", "shop", "sum"));
+    job.controller = Some(
+        ControllerRef {
+            group: "batch".into(),
+            kind: "Job".into(),
+            name: "sum".into(),
+            uid: "sum".into(),
+        }
+        .into(),
+    );
+    job.workload = Some(WorkloadId::new("Job", "shop", "sum").into());
     cluster.0.pods.push(job);
     let tied = vec![NodeSelectorTerm(vec![])];
     cluster.pod("one-0").placement.volume_affinity = vec![tied];

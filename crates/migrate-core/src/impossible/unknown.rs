@@ -37,7 +37,7 @@ pub(super) fn check(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) 
 fn of_counted(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) -> Vec<Finding> {
     let mut by_owner: BTreeMap<&WorkloadId, &Pod> = BTreeMap::new();
     for &pod in &movers.leaving {
-        if let Some(id) = pod.workload.as_ref().filter(|id| id.is_counted()) {
+        if let Some(id) = pod.workload.as_deref().filter(|id| id.is_counted()) {
             by_owner.entry(id).or_insert(pod);
         }
     }
@@ -136,8 +136,8 @@ mod tests {
                 .push(Node::new(&node, "v1.36.0".parse().unwrap()));
             let mut pod = Pod::new(PodId::new("shop", format!("{name}-{index}"), &node), &node);
             pod.labels.insert("app".into(), name.into());
-            pod.workload = Some(WorkloadId::counted("shop", &controller));
-            pod.controller = Some(controller.clone());
+            pod.workload = Some(WorkloadId::counted("shop", &controller).into());
+            pod.controller = Some(controller.clone().into());
             model.pods.push(pod);
         }
         recount(model)

@@ -160,7 +160,7 @@ impl<'a> Hosts<'a> {
     /// Why only the node it runs on can host `pod`, which is of the model.
     pub fn only_host(&mut self, pod: &'a Pod) -> Option<String> {
         let own = pod.node.as_deref()?;
-        let placement = &pod.placement;
+        let placement: &Placement = &pod.placement;
         let namespace = match placement.anti_affinity.is_empty() {
             true => "",
             false => pod.id.namespace.as_str(),

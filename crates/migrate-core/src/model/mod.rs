@@ -10,6 +10,7 @@ mod hosts;
 mod node;
 mod placement;
 mod pod;
+mod shared;
 mod workload;
 
 pub use hosts::{Admitting, Hosts, hosts_among, only_host};
@@ -18,7 +19,8 @@ pub use placement::{
     AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Placement,
     SpreadConstraint, Toleration,
 };
-pub use pod::{ControllerRef, DO_NOT_DISRUPT, Pod, PodId, PodPhase, STEP_LABEL, TRIAL};
+pub use pod::{ControllerRef, DO_NOT_DISRUPT, Labels, Pod, PodId, PodPhase, STEP_LABEL, TRIAL};
+pub use shared::Shared;
 pub use workload::{BudgetStatus, DisruptionBudget, UnhealthyPodPolicy, Workload, WorkloadId};
 
 use std::fmt;
@@ -110,7 +112,9 @@ impl ClusterModel {
     /// [`DocumentError::Newer`] for one that a newer release wrote,
     /// [`DocumentError::Invalid`] for what is no model.
     pub fn from_json(json: &str) -> Result<Self, DocumentError> {
-        DocumentError::read(WHAT, SCHEMA, json)
+        let mut model: Self = DocumentError::read(WHAT, SCHEMA, json)?;
+        model.share();
+        Ok(model)
     }
 
     /// Whether this release knows everything that the writer of the model may
@@ -122,7 +126,8 @@ impl ClusterModel {
         DocumentError::unless_known(WHAT, self.schema, SCHEMA)
     }
 
-    /// Sorts every list into its documented order.
+    /// Sorts every list into its documented order, and lets neighbours share what they
+    /// have alike: labels, owners and placement of the pods of one template.
     pub fn sort(&mut self) {
         self.control_plane.sort_by(|a, b| a.name.cmp(&b.name));
         self.nodes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -131,6 +136,17 @@ impl ClusterModel {
         self.workloads.sort_by(|a, b| a.id.cmp(&b.id));
         self.budgets
             .sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        self.share();
+    }
+
+    fn share(&mut self) {
+        let mut last: Option<&Pod> = None;
+        for pod in &mut self.pods {
+            if let Some(last) = last {
+                pod.share(last);
+            }
+            last = Some(&*pod);
+        }
     }
 
     /// The node named `name`, by binary search: the model must be sorted.

@@ -5,8 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Placement, Resources, WorkloadId};
+use super::{Placement, Resources, Shared, WorkloadId};
 use crate::Moment;
+
+/// Labels of a pod, which those of one template share.
+pub type Labels = Shared<BTreeMap<String, String>>;
 
 /// One incarnation of a pod: a name may come back, a uid never does.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -99,15 +102,15 @@ pub struct Pod {
     pub node: Option<String>,
     /// Labels.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Its direct controller, e.g. a ReplicaSet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub controller: Option<ControllerRef>,
+    pub controller: Option<Shared<ControllerRef>>,
     /// The workload that keeps its number up, e.g. the Deployment above the
     /// ReplicaSet; absent for bare pods, and for those of a controller that is
     /// not read and does not keep them running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workload: Option<WorkloadId>,
+    pub workload: Option<Shared<WorkloadId>>,
     /// Phase.
     #[serde(default)]
     pub phase: PodPhase,
@@ -141,7 +144,7 @@ pub struct Pod {
     pub requests: Resources,
     /// Where it may run.
     #[serde(default)]
-    pub placement: Placement,
+    pub placement: Shared<Placement>,
 }
 
 impl Pod {
@@ -150,7 +153,7 @@ impl Pod {
         Self {
             id,
             node: Some(node.into()),
-            labels: BTreeMap::new(),
+            labels: Labels::default(),
             controller: None,
             workload: None,
             phase: PodPhase::Running,
@@ -163,7 +166,19 @@ impl Pod {
             claims: Vec::new(),
             priority: 0,
             requests: Resources::default(),
-            placement: Placement::default(),
+            placement: Shared::default(),
+        }
+    }
+
+    /// Holds what `other` holds of all that pods of one template have alike.
+    pub(super) fn share(&mut self, other: &Self) {
+        self.labels.share(&other.labels);
+        self.placement.share(&other.placement);
+        if let (Some(own), Some(other)) = (&mut self.controller, &other.controller) {
+            own.share(other);
+        }
+        if let (Some(own), Some(other)) = (&mut self.workload, &other.workload) {
+            own.share(other);
         }
     }
 
@@ -185,18 +200,17 @@ impl Pod {
     /// Whether it does a step of an upgrade on its node: the pod of a Job with
     /// the label [`STEP_LABEL`].
     pub fn is_step(&self) -> bool {
-        self.labels.contains_key(STEP_LABEL)
-            && self
-                .controller
-                .as_ref()
-                .is_some_and(|c| c.kind == "Job" && c.group == "batch")
+        // The label last: it costs more to look for, and hardly a pod is of a Job.
+        let controller = self.controller.as_ref();
+        controller.is_some_and(|c| c.kind == "Job" && c.group == "batch")
+            && self.labels.contains_key(STEP_LABEL)
     }
 
     /// Whether it tries out the node it is on: a pod without a controller that says
     /// so by its [`STEP_LABEL`]. It ends by itself.
     pub fn is_trial(&self) -> bool {
-        let kind = self.labels.get(STEP_LABEL).map(String::as_str);
-        self.controller.is_none() && kind == Some(TRIAL)
+        let kind = || self.labels.get(STEP_LABEL).map(String::as_str);
+        self.controller.is_none() && kind() == Some(TRIAL)
     }
 
     /// Whether a DaemonSet of `apps` controls it.

@@ -117,7 +117,7 @@ impl Workload {
     pub fn count(pods: &[Pod]) -> Vec<Self> {
         let mut counted: BTreeMap<&WorkloadId, Self> = BTreeMap::new();
         for pod in pods.iter().filter(|pod| pod.is_wanted()) {
-            let Some(id) = pod.workload.as_ref().filter(|id| id.is_counted()) else {
+            let Some(id) = pod.workload.as_deref().filter(|id| id.is_counted()) else {
                 continue;
             };
             let workload = counted.entry(id).or_insert_with(|| {

@@ -87,7 +87,7 @@ mod tests {
             .map(|name| Node::new(name, KubeVersion::new(1, 36, 3)))
             .into();
         let mut pod = Pod::new(PodId::new("ops", "runner-0", "u"), "a");
-        pod.controller = Some(controller("apps", "StatefulSet"));
+        pod.controller = Some(controller("apps", "StatefulSet").into());
         pod.claims = vec!["journal-runner-0".into()];
         change(&mut pod);
         model.pods = vec![pod];
@@ -113,7 +113,7 @@ mod tests {
         let policy = Policy::default();
         assert_eq!(found(&policy, |_| {}), [""; 0]);
         let stays = |pod: &mut Pod| {
-            pod.controller = Some(controller("apps", "DaemonSet"));
+            pod.controller = Some(controller("apps", "DaemonSet").into());
             pod.placement.tolerations = vec![Toleration::everything()];
             pod.claims.clear();
         };
@@ -131,7 +131,7 @@ mod tests {
         assert!(bare[0].contains("without a controller"), "{bare:?}");
         let lost = found(&policy, |pod| pod.claims.clear());
         assert!(lost[0].contains("journal ends"), "{lost:?}");
-        let job = |pod: &mut Pod| pod.controller = Some(controller("batch", "Job"));
+        let job = |pod: &mut Pod| pod.controller = Some(controller("batch", "Job").into());
         assert!(found(&policy, job)[0].contains("own Job"));
         policy.consent.jobs = JobPolicy::Evict;
         assert_eq!(found(&policy, job), [""; 0]);

@@ -28,8 +28,14 @@ pub fn check_skew(model: &ClusterModel, next: Option<MinorVersion>) -> Vec<Findi
         .iter()
         .map(|node| ((Component::Kubelet, &node.kubelet_version), &node.name));
     let mut alike: BTreeMap<(Component, &KubeVersion), Vec<&str>> = BTreeMap::new();
-    for (what, name) in members.chain(nodes) {
-        alike.entry(what).or_default().push(name);
+    // Neighbours are mostly alike, and equality is told much sooner than an order.
+    let mut all = members.chain(nodes).peekable();
+    while let Some((what, name)) = all.next() {
+        let on = alike.entry(what).or_default();
+        on.push(name);
+        while let Some((_, name)) = all.next_if(|(other, _)| *other == what) {
+            on.push(name);
+        }
     }
     let mut findings = Vec::new();
     for ((component, version), on) in alike {

@@ -165,7 +165,7 @@ pub fn crowded<'a>(
 fn nodes_of_workloads(model: &ClusterModel) -> BTreeMap<&WorkloadId, BTreeSet<&str>> {
     let mut nodes = BTreeMap::<_, BTreeSet<_>>::new();
     for pod in model.pods.iter().filter(|pod| pod.is_healthy()) {
-        if let (Some(id), Some(node)) = (&pod.workload, &pod.node) {
+        if let (Some(id), Some(node)) = (pod.workload.as_deref(), &pod.node) {
             nodes.entry(id).or_default().insert(node.as_str());
         }
     }
@@ -177,7 +177,7 @@ fn live_pods(model: &ClusterModel) -> BTreeMap<&WorkloadId, Vec<&Pod>> {
     let mut pods = BTreeMap::<_, Vec<_>>::new();
     let is_live = |pod: &&Pod| !pod.is_finished() && pod.deletion.is_none();
     for pod in model.pods.iter().filter(is_live) {
-        if let Some(id) = &pod.workload {
+        if let Some(id) = pod.workload.as_deref() {
             pods.entry(id).or_default().push(pod);
         }
     }

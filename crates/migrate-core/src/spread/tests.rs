@@ -16,13 +16,16 @@ fn model(hosts: &[&str]) -> ClusterModel {
     let pods = hosts.iter().enumerate().map(|(n, host)| {
         let name = format!("web-{n}");
         let mut pod = Pod::new(PodId::new("shop", &name, &name), *host);
-        pod.workload = Some(id.clone());
-        pod.controller = Some(crate::ControllerRef {
-            group: "apps".into(),
-            kind: "ReplicaSet".into(),
-            name: "web".into(),
-            uid: "o".into(),
-        });
+        pod.workload = Some(id.clone().into());
+        pod.controller = Some(
+            crate::ControllerRef {
+                group: "apps".into(),
+                kind: "ReplicaSet".into(),
+                name: "web".into(),
+                uid: "o".into(),
+            }
+            .into(),
+        );
         pod
     });
     model.pods = pods.collect();

@@ -268,7 +268,7 @@ impl<'a> Rehearser<'a> {
         Some(Rehearsal {
             node: pod.node.clone()?,
             pod: pod.id.clone(),
-            workload: pod.workload.clone(),
+            workload: pod.workload.as_deref().cloned(),
             consent,
             result,
         })

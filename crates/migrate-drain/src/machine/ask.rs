@@ -267,7 +267,7 @@ impl Drain {
 
     /// Counts a pod that only this node can host as away until the node is back.
     pub(super) fn is_away(&mut self, node: &str, pod: &Pod) {
-        if let Some(workload) = &pod.workload {
+        if let Some(workload) = pod.workload.as_deref() {
             let away = self.away.entry(node.to_owned()).or_default();
             *away.entry(workload.clone()).or_default() += 1;
         }

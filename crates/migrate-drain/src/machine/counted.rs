@@ -100,6 +100,6 @@ impl Drain {
 
 /// The workload that is counted by its pods, this one among them.
 fn counted(pod: &Pod) -> Option<&WorkloadId> {
-    let id = pod.workload.as_ref().filter(|id| id.is_counted())?;
+    let id = pod.workload.as_deref().filter(|id| id.is_counted())?;
     pod.is_wanted().then_some(id)
 }

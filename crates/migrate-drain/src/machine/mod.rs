@@ -163,7 +163,7 @@ impl Drain {
     pub fn with_baseline(mut self, before: &ClusterModel) -> Self {
         let mut healthy: BTreeMap<&WorkloadId, u32> = BTreeMap::new();
         for pod in before.pods.iter().filter(|pod| pod.is_healthy()) {
-            if let Some(id) = &pod.workload {
+            if let Some(id) = pod.workload.as_deref() {
                 *healthy.entry(id).or_default() += 1;
             }
         }
@@ -178,7 +178,7 @@ impl Drain {
         let mut hosts = Hosts::of(before);
         for pod in &before.pods {
             let stays = pod.mirror || pod.is_daemon() || pod.is_finished() || pod.is_step();
-            if let (false, Some(node), Some(workload)) = (stays, &pod.node, &pod.workload)
+            if let (false, Some(node), Some(workload)) = (stays, &pod.node, pod.workload.as_deref())
                 && hosts.only_host(pod).is_some()
             {
                 let of_node = self.tied_before.entry(node.clone()).or_default();

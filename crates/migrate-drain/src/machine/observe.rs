@@ -171,7 +171,7 @@ impl Drain {
         let uid = &pod.id.uid;
         self.count_pod(Some(pod), None);
         self.changed_accounts.insert(pod.id.namespace.clone());
-        if let Some(workload) = &pod.workload {
+        if let Some(workload) = pod.workload.as_deref() {
             self.workload_moved(workload);
         }
         let asked = self

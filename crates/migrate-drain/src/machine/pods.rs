@@ -151,7 +151,7 @@ impl Drain {
 
     /// Remembers that a workload loses a pod here, and how well it was.
     pub(super) fn touch(&mut self, node: &str, pod: &Pod) {
-        let Some(workload) = &pod.workload else {
+        let Some(workload) = pod.workload.as_deref() else {
             return;
         };
         self.touch_workload(node, workload, &pod.id);

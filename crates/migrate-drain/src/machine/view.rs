@@ -192,7 +192,7 @@ impl View {
         let namespace = pod.id.namespace.clone();
         let in_namespace = self.by_namespace.entry(namespace).or_default();
         in_namespace.insert(uid.clone());
-        if let Some(workload) = &pod.workload {
+        if let Some(workload) = pod.workload.as_deref() {
             if pod.is_healthy() {
                 *self.healthy.entry(workload.clone()).or_default() += 1;
             }
@@ -212,7 +212,7 @@ impl View {
         let node = pod.node.as_deref().unwrap_or_default();
         forget_in(&mut self.by_node, node, uid);
         forget_in(&mut self.by_namespace, &pod.id.namespace, uid);
-        if let Some(workload) = &pod.workload {
+        if let Some(workload) = pod.workload.as_deref() {
             if pod.is_healthy() {
                 one_less(&mut self.healthy, workload);
             }

@@ -398,13 +398,16 @@ impl Inner {
                 let id = format!("{name}-{number}");
                 let mut pod = Pod::new(PodId::new("shop", &id, &id), name);
                 pod.labels.insert("app".to_owned(), "web".to_owned());
-                pod.workload = Some(web.clone());
-                pod.controller = Some(ControllerRef {
-                    group: "apps".to_owned(),
-                    kind: "ReplicaSet".to_owned(),
-                    name: "web-1".to_owned(),
-                    uid: "web-1".to_owned(),
-                });
+                pod.workload = Some(web.clone().into());
+                pod.controller = Some(
+                    ControllerRef {
+                        group: "apps".to_owned(),
+                        kind: "ReplicaSet".to_owned(),
+                        name: "web-1".to_owned(),
+                        uid: "web-1".to_owned(),
+                    }
+                    .into(),
+                );
                 model.pods.push(pod);
                 replicas += 1;
             }

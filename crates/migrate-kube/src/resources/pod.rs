@@ -177,13 +177,14 @@ impl Pod {
     pub fn to_model(&self, resolver: &Resolver) -> model::Pod {
         let mut pod = model::Pod::new(self.id(), String::new());
         pod.node = self.spec.node_name.clone().filter(|name| !name.is_empty());
-        pod.labels = self.metadata.labels.clone().unwrap_or_default();
-        pod.controller = controller_of(&self.metadata);
+        pod.labels = self.metadata.labels.clone().unwrap_or_default().into();
+        pod.controller = controller_of(&self.metadata).map(Into::into);
         pod.workload = pod
             .controller
             .as_ref()
             .and_then(|controller| resolver.workload(&pod.id.namespace, controller))
-            .filter(|id| !id.is_counted() || self.is_kept_running());
+            .filter(|id| !id.is_counted() || self.is_kept_running())
+            .map(Into::into);
         pod.phase = phase(&self.status.phase);
         pod.ready = self.is_ready();
         pod.deletion = deletion_of(&self.metadata);
@@ -204,7 +205,7 @@ impl Pod {
         pod.claims = self.claims().collect();
         pod.priority = self.spec.priority.unwrap_or_default();
         pod.requests = self.requests();
-        pod.placement = placement(&self.metadata, &self.spec);
+        pod.placement = placement(&self.metadata, &self.spec).into();
         pod.placement.volume_affinity = pod
             .claims
             .iter()

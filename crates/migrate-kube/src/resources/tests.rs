@@ -141,7 +141,7 @@ fn a_pod_in_full() {
     let mut resolver = Resolver::new();
     let unresolved = pod.to_model(&resolver);
     let stand_in = WorkloadId::new("ReplicaSet", "shop", "web-7f");
-    assert_eq!(unresolved.workload, Some(stand_in));
+    assert_eq!(unresolved.workload, Some(stand_in.into()));
     assert!(unresolved.placement.volume_affinity.is_empty());
 
     assert!(resolver.see_replica_set(&replica_set) && !resolver.see_replica_set(&replica_set));
@@ -151,7 +151,7 @@ fn a_pod_in_full() {
     let model = pod.to_model(&resolver);
     assert_eq!(
         model.workload,
-        Some(WorkloadId::new("Deployment", "shop", "web"))
+        Some(WorkloadId::new("Deployment", "shop", "web").into())
     );
     assert_eq!(
         model.controller.as_ref().map(|c| c.group.as_str()),
@@ -201,7 +201,7 @@ fn pods_of_other_controllers() {
         }));
         pod.to_model(&resolver)
             .workload
-            .map(|workload| workload.kind)
+            .map(|workload| workload.kind.clone())
     };
     for (group, kind) in [
         ("apps/v1", "StatefulSet"),

@@ -10,6 +10,7 @@ mod pool;
 mod slots;
 mod windows;
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use migrate_core::Moment;
@@ -129,10 +130,10 @@ impl Work<'_> {
     fn busiest(&self) -> Vec<(u64, usize)> {
         let loads = self.budgets.iter().enumerate();
         let loads = loads.filter(|(_, load)| !load.is_idle());
-        let mut bounds: Vec<_> = loads.map(|(id, load)| (load.bound(), id)).collect();
-        bounds.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        bounds.truncate(BUDGETS_NAMED);
-        bounds
+        let bounds: Vec<_> = loads.map(|(id, load)| (load.bound(), id)).collect();
+        first(bounds, BUDGETS_NAMED, |a, b| {
+            b.0.cmp(&a.0).then(a.1.cmp(&b.1))
+        })
     }
 
     /// With what goes one by one before and after, and the times between windows
@@ -141,4 +142,18 @@ impl Work<'_> {
         let work = self.before.saturating_add(bound).saturating_add(self.after);
         stretched(&self.calendar, self.start, work)
     }
+}
+
+/// The first `count` of `all` in order, without sorting the others.
+pub(crate) fn first<T>(
+    mut all: Vec<T>,
+    count: usize,
+    compare: impl Fn(&T, &T) -> Ordering,
+) -> Vec<T> {
+    if all.len() > count {
+        all.select_nth_unstable_by(count, &compare);
+        all.truncate(count);
+    }
+    all.sort_unstable_by(compare);
+    all
 }

@@ -1,125 +1,110 @@
-//! Which budgets count a pod: the rule of [`migrate_core::BudgetLedger`], with
-//! an index over selectors instead of a scan per pod.
+//! Which budgets count a pod: the rule of [`migrate_core::BudgetLedger`], asked
+//! once for pods that are alike.
 
-use migrate_core::selector::SelectorIndex;
+use std::ops::Range;
+
+use migrate_core::model::Labels;
 use migrate_core::{
-    AssumedBudgetPolicy, ClusterModel, DisruptionBudget, LabelSelector, Pod, Workload, WorkloadId,
+    AssumedBudgetPolicy, ClusterModel, DisruptionBudget, Pod, Shared, Workload, WorkloadId,
 };
 use rustc_hash::FxHashMap;
 
+use super::guards::Guards;
 use super::{Budget, BudgetSource};
 
 /// Matches pods one by one and counts the healthy ones of each budget.
-pub(super) struct Matcher<'m> {
-    namespaces: FxHashMap<&'m str, usize>,
-    guards: Vec<Guards<'m>>,
-    /// Workloads that an assumed budget may guard.
-    workloads: FxHashMap<&'m WorkloadId, Guarded<'m>>,
-    /// Healthy pods that real budgets match: the assumed budget of the others
-    /// counts them too.
-    covered: FxHashMap<&'m WorkloadId, u32>,
+pub(super) struct Matcher<'m, 'p> {
+    model: &'m ClusterModel,
+    policy: &'p AssumedBudgetPolicy,
+    ids: FxHashMap<&'m str, u32>,
+    namespaces: Vec<Namespace<'m>>,
+    /// By workload of the model.
+    workloads: Vec<Guarded>,
     budgets: Vec<Budget<'m>>,
     /// The last pod that was looked at closely, and what was found: neighbours
     /// in a sorted model are mostly pods of one workload.
     last: Option<Last<'m>>,
+    /// Its values of [`Guards::asked`].
+    values: Vec<Option<&'m String>>,
     found: Vec<u32>,
 }
 
+/// A namespace: where its budgets and workloads are, and how they are found, once
+/// somebody has asked.
+#[derive(Default)]
+struct Namespace<'m> {
+    budgets: Vec<Range<u32>>,
+    workloads: Vec<Range<u32>>,
+    guards: Option<Guards<'m>>,
+    by_name: Option<FxHashMap<(&'m str, &'m str), u32>>,
+}
+
 /// A workload that an assumed budget may guard.
-struct Guarded<'m> {
-    workload: &'m Workload,
-    /// Healthy pods that the budget needs.
-    desired: u32,
-    /// The budget, once a pod has asked for it.
-    budget: Option<u32>,
+#[derive(Clone, Copy)]
+struct Guarded {
+    assumed: Assumed,
+    /// Healthy pods that real budgets match: the assumed budget of the others
+    /// counts them too.
+    covered: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Assumed {
+    Unasked,
+    None,
+    Budget(u32),
 }
 
 /// A pod, and all that its budgets depend on.
+#[derive(Clone, Copy)]
 struct Last<'m> {
-    pod: &'m Pod,
-    /// Those of its namespace, if there are any.
-    guards: Option<usize>,
-    /// Its values of [`Guards::keys`].
-    values: Vec<Option<&'m String>>,
-    /// Real budgets count it, so its workload does not matter.
-    guarded: bool,
+    namespace: &'m str,
+    labels: &'m Labels,
+    owner: Option<&'m Shared<WorkloadId>>,
+    /// The position of its owner in the model, if real budgets count the pod.
+    covers: Option<u32>,
+    at: u32,
 }
 
-/// The real budgets of a namespace.
-#[derive(Default)]
-struct Guards<'m> {
-    /// Every label that any of them asks about.
-    keys: Vec<&'m str>,
-    index: SelectorIndex<u32>,
-}
-
-impl<'m> Guards<'m> {
-    fn add(&mut self, id: u32, selector: &'m LabelSelector) {
-        self.index.insert(selector, id);
-        let expressions = selector.match_expressions.iter();
-        let keys = selector.match_labels.keys();
-        for key in keys.chain(expressions.map(|requirement| &requirement.key)) {
-            if !self.keys.contains(&key.as_str()) {
-                self.keys.push(key);
-            }
-        }
-    }
-}
-
-impl<'m> Matcher<'m> {
-    pub(super) fn new(model: &'m ClusterModel, policy: &AssumedBudgetPolicy) -> Self {
-        let mut namespaces: FxHashMap<&str, usize> = FxHashMap::default();
-        let mut guards: Vec<Guards<'_>> = Vec::new();
-        for (id, budget) in (0..).zip(&model.budgets) {
-            // An absent selector matches nothing.
-            let Some(selector) = &budget.selector else {
-                continue;
-            };
-            let place = *namespaces.entry(&budget.namespace).or_insert(guards.len());
-            if place == guards.len() {
-                guards.push(Guards::default());
-            }
-            guards[place].add(id, selector);
-        }
-        let mut workloads = FxHashMap::default();
-        workloads.reserve(model.workloads.len());
-        for workload in &model.workloads {
-            if let Some(desired) = policy.needs(workload) {
-                let guarded = Guarded {
-                    workload,
-                    desired,
-                    budget: None,
-                };
-                workloads.insert(&workload.id, guarded);
-            }
-        }
-        Self {
-            namespaces,
-            guards,
-            workloads,
-            covered: FxHashMap::default(),
+impl<'m, 'p> Matcher<'m, 'p> {
+    pub(super) fn new(model: &'m ClusterModel, policy: &'p AssumedBudgetPolicy) -> Self {
+        let mut matcher = Self {
+            model,
+            policy,
+            ids: FxHashMap::default(),
+            namespaces: Vec::new(),
+            workloads: vec![Guarded::UNASKED; model.workloads.len()],
             budgets: model.budgets.iter().map(Budget::real).collect(),
             last: None,
+            values: Vec::new(),
             found: Vec::new(),
+        };
+        let budgets = model.budgets.iter().map(|one| one.namespace.as_str());
+        for (name, range) in stretches(budgets) {
+            let id = matcher.namespace(name);
+            matcher.namespaces[id as usize].budgets.push(range);
         }
+        let workloads = model.workloads.iter();
+        for (name, range) in stretches(workloads.map(|one| one.id.namespace.as_str())) {
+            let id = matcher.namespace(name);
+            matcher.namespaces[id as usize].workloads.push(range);
+        }
+        matcher
     }
 
     /// The budgets that count `pod`, lowest id first: one or more real ones,
     /// else at most one assumed.
     pub(super) fn count(&mut self, pod: &'m Pod) -> &[u32] {
-        if !self.is_like_last(pod) {
-            self.find(pod);
-        }
+        let last = match self.last {
+            Some(last) if self.is_like(&last, pod) => last,
+            last => self.find(pod, last),
+        };
         if pod.is_healthy() {
             for &id in &self.found {
                 self.budgets[id as usize].healthy += 1;
             }
-            let first = self
-                .found
-                .first()
-                .map(|&id| self.budgets[id as usize].source);
-            if let (Some(BudgetSource::Real(_)), Some(workload)) = (first, &pod.workload) {
-                *self.covered.entry(workload).or_default() += 1;
+            if let Some(owner) = last.covers {
+                self.workloads[owner as usize].covered += 1;
             }
         }
         &self.found
@@ -127,10 +112,12 @@ impl<'m> Matcher<'m> {
 
     /// The budgets, now that every pod has been counted.
     pub(super) fn finish(mut self) -> Vec<Budget<'m>> {
-        for budget in &mut self.budgets {
-            if let BudgetSource::Assumed(workload) = budget.source {
-                budget.healthy += self.covered.get(&workload.id).copied().unwrap_or(0);
+        for guarded in &self.workloads {
+            if let Assumed::Budget(id) = guarded.assumed {
+                self.budgets[id as usize].healthy += guarded.covered;
             }
+        }
+        for budget in &mut self.budgets {
             budget.settle();
         }
         self.budgets
@@ -138,54 +125,134 @@ impl<'m> Matcher<'m> {
 
     /// Whether `pod` has the budgets that were found last. Compares what they
     /// depend on and no more: most of a plan's time goes into reading pods.
-    fn is_like_last(&self, pod: &Pod) -> bool {
-        let Some(last) = &self.last else {
-            return false;
+    fn is_like(&self, last: &Last<'m>, pod: &Pod) -> bool {
+        let has_values = || {
+            let guards = self.namespaces[last.at as usize].guards.as_ref();
+            let asked = guards.map_or(&[][..], |guards| &guards.asked);
+            let mut pairs = asked.iter().zip(&self.values);
+            pairs.all(|(key, value)| pod.labels.get(*key) == *value)
         };
-        let keys = last.guards.map_or(&[][..], |at| &self.guards[at].keys);
-        last.pod.id.namespace == pod.id.namespace
-            && keys
-                .iter()
-                .zip(&last.values)
-                .all(|(key, value)| pod.labels.get(*key) == *value)
-            && (last.guarded || last.pod.workload == pod.workload)
+        last.namespace == pod.id.namespace
+            && (last.labels.is_same(&pod.labels) || has_values())
+            && last.owner == pod.workload.as_ref()
     }
 
-    fn find(&mut self, pod: &'m Pod) {
+    fn find(&mut self, pod: &'m Pod, last: Option<Last<'m>>) -> Last<'m> {
+        let namespace = pod.id.namespace.as_str();
+        let at = match last.filter(|last| last.namespace == namespace) {
+            Some(last) => last.at,
+            None => self.enter(namespace),
+        };
         self.found.clear();
-        let at = self.namespaces.get(pod.id.namespace.as_str()).copied();
-        let mut values = Vec::new();
-        if let Some(guards) = at.map(|at| &self.guards[at]) {
-            values.extend(guards.keys.iter().map(|key| pod.labels.get(*key)));
-            let candidates = guards.index.candidates(&pod.labels);
-            let matching = candidates.copied().filter(|&id| {
-                let source = &self.budgets[id as usize].source;
-                matches!(source, BudgetSource::Real(budget) if budget.matches(pod))
-            });
-            self.found.extend(matching);
-            self.found.sort_unstable();
+        self.values.clear();
+        if let Some(guards) = &self.namespaces[at as usize].guards {
+            let values = guards.asked.iter().map(|key| pod.labels.get(*key));
+            self.values.extend(values);
+            guards.find(&self.model.budgets, &pod.labels, &mut self.found);
         }
-        let guarded = !self.found.is_empty();
-        if !guarded && let Some(id) = self.assumed_for(pod) {
-            self.found.push(id);
+        let owner = pod.workload.as_ref();
+        let position = owner.and_then(|owner| self.position(owner, namespace, at));
+        let is_guarded = !self.found.is_empty();
+        if !is_guarded {
+            let assumed = position.and_then(|position| self.assumed_for(position));
+            self.found.extend(assumed);
         }
-        self.last = Some(Last {
-            pod,
-            guards: at,
-            values,
-            guarded,
-        });
+        let last = Last {
+            namespace,
+            labels: &pod.labels,
+            owner,
+            covers: position.filter(|_| is_guarded),
+            at,
+        };
+        self.last = Some(last);
+        last
     }
 
-    fn assumed_for(&mut self, pod: &Pod) -> Option<u32> {
-        let guarded = self.workloads.get_mut(pod.workload.as_ref()?)?;
-        if guarded.budget.is_none() {
-            guarded.budget = Some(u32::try_from(self.budgets.len()).ok()?);
-            self.budgets
-                .push(Budget::assumed(guarded.workload, guarded.desired));
+    /// The number of the namespace `name`, whose budgets can be asked from now on.
+    fn enter(&mut self, name: &'m str) -> u32 {
+        let id = self.namespace(name);
+        let namespace = &mut self.namespaces[id as usize];
+        if namespace.guards.is_none() {
+            let mut guards = Guards::default();
+            for id in namespace.budgets.iter().cloned().flatten() {
+                // An absent selector matches nothing.
+                if let Some(selector) = &self.model.budgets[id as usize].selector {
+                    guards.add(id, selector);
+                }
+            }
+            namespace.guards = Some(guards);
         }
-        guarded.budget
+        id
     }
+
+    fn namespace(&mut self, name: &'m str) -> u32 {
+        let next = u32::try_from(self.namespaces.len()).unwrap_or(u32::MAX);
+        let id = *self.ids.entry(name).or_insert(next);
+        if id == next {
+            self.namespaces.push(Namespace::default());
+        }
+        id
+    }
+
+    /// Where in the model the workload `id` of a pod in `namespace`, number `at`, is.
+    fn position(&mut self, id: &WorkloadId, namespace: &str, at: u32) -> Option<u32> {
+        let at = match id.namespace == namespace {
+            true => at,
+            false => *self.ids.get(id.namespace.as_str())?,
+        };
+        let model = self.model;
+        let namespace = &mut self.namespaces[at as usize];
+        let ranges = namespace.workloads.iter().cloned().flatten();
+        let by_name = namespace.by_name.get_or_insert_with(|| {
+            let names = ranges.map(|at| {
+                let id = &model.workloads[at as usize].id;
+                ((id.kind.as_str(), id.name.as_str()), at)
+            });
+            names.collect()
+        });
+        by_name.get(&(id.kind.as_str(), id.name.as_str())).copied()
+    }
+
+    fn assumed_for(&mut self, position: u32) -> Option<u32> {
+        let guarded = &mut self.workloads[position as usize];
+        if let Assumed::Unasked = guarded.assumed {
+            let workload = &self.model.workloads[position as usize];
+            guarded.assumed = match self.policy.needs(workload) {
+                Some(desired) => {
+                    let id = u32::try_from(self.budgets.len()).ok()?;
+                    self.budgets.push(Budget::assumed(workload, desired));
+                    Assumed::Budget(id)
+                }
+                None => Assumed::None,
+            };
+        }
+        match guarded.assumed {
+            Assumed::Budget(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+impl Guarded {
+    const UNASKED: Self = Self {
+        assumed: Assumed::Unasked,
+        covered: 0,
+    };
+}
+
+/// Where equal names stand beside each other.
+fn stretches<'m>(
+    names: impl Iterator<Item = &'m str>,
+) -> impl Iterator<Item = (&'m str, Range<u32>)> {
+    let mut names = (0..).zip(names).peekable();
+    std::iter::from_fn(move || {
+        let (from, name) = names.next()?;
+        let mut to = from + 1;
+        while names.next_if(|(_, next)| *next == name).is_some() {
+            to += 1;
+        }
+        Some((name, from..to))
+    })
 }
 
 impl<'m> Budget<'m> {

@@ -3,6 +3,8 @@
 //! Made once per plan or rollout, in time linear in pods and labels. Ids are
 //! positions: a node's in the model's list, a budget's in [`Interned::budgets`].
 
+mod guards;
+mod hash;
 mod matching;
 #[cfg(test)]
 mod tests;
@@ -10,7 +12,8 @@ mod tests;
 use std::collections::BTreeSet;
 
 use migrate_core::{
-    BudgetKey, ClusterModel, Disposition, DisruptionBudget, Pod, Policy, Workload, disposition,
+    BudgetKey, BudgetKind, ClusterModel, Disposition, DisruptionBudget, Pod, Policy, Workload,
+    disposition,
 };
 use rustc_hash::FxHashMap;
 
@@ -83,6 +86,17 @@ impl<'m> BudgetSource<'m> {
         }
     }
 
+    /// Kind, namespace, kind of the workload and name, without a copy.
+    fn parts(&self) -> (BudgetKind, &'m str, &'m str, &'m str) {
+        match self {
+            Self::Real(budget) => (BudgetKind::Real, &budget.namespace, "", &budget.name),
+            Self::Assumed(workload) => {
+                let id = &workload.id;
+                (BudgetKind::Assumed, &id.namespace, &id.kind, &id.name)
+            }
+        }
+    }
+
     pub(crate) fn key(&self) -> BudgetKey {
         match self {
             Self::Real(budget) => BudgetKey::real(&budget.namespace, &budget.name),
@@ -132,7 +146,10 @@ impl<'m> Interned<'m> {
         let mut loads = vec![NodeLoad::default(); model.nodes.len()];
         let mut doubly_guarded = Vec::new();
         let mut troubled = BTreeSet::new();
-        let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(model.pods.len());
+        // Apart, since each is mostly in order then, and a row costs no sorting.
+        let mut real: Vec<(u32, u32)> = Vec::with_capacity(model.pods.len());
+        let mut assumed: Vec<(u32, u32)> = Vec::with_capacity(model.pods.len());
+        let is_real = |budget: u32| (budget as usize) < model.budgets.len();
         for (source, pod) in model.pods.iter().enumerate() {
             if pod.is_finished() {
                 continue;
@@ -160,10 +177,17 @@ impl<'m> Interned<'m> {
             }
             // A pod that is not Ready spends nothing when it goes.
             if pod.is_healthy() {
-                pairs.extend(budgets.iter().map(|&budget| (node, budget)));
+                for &budget in budgets {
+                    let pairs = if is_real(budget) {
+                        &mut real
+                    } else {
+                        &mut assumed
+                    };
+                    pairs.push((node, budget));
+                }
             }
         }
-        let (starts, touches) = rows(model.nodes.len(), &pairs);
+        let (starts, touches) = rows(model.nodes.len(), &[&real, &assumed]);
         let budgets = matcher.finish();
         let blocking = budgets.iter().filter(|budget| budget.may_block);
         troubled.extend(blocking.map(|budget| budget.source.namespace()));
@@ -185,23 +209,24 @@ impl<'m> Interned<'m> {
 }
 
 /// Sorts pairs (node, budget) into one row per node, equal pairs counted.
-fn rows(nodes: usize, pairs: &[(u32, u32)]) -> (Vec<u32>, Vec<Touch>) {
+fn rows(nodes: usize, pairs: &[&[(u32, u32)]; 2]) -> (Vec<u32>, Vec<Touch>) {
+    let all = || pairs.iter().copied().flatten();
     let mut ends = vec![0u32; nodes + 1];
-    for (node, _) in pairs {
+    for (node, _) in all() {
         ends[*node as usize + 1] += 1;
     }
     for node in 0..nodes {
         ends[node + 1] += ends[node];
     }
     let mut next = ends.clone();
-    let mut budgets = vec![0u32; pairs.len()];
-    for (node, budget) in pairs {
+    let mut budgets = vec![0u32; all().count()];
+    for (node, budget) in all() {
         let place = &mut next[*node as usize];
         budgets[*place as usize] = *budget;
         *place += 1;
     }
     let mut starts = Vec::with_capacity(nodes + 1);
-    let mut touches: Vec<Touch> = Vec::with_capacity(pairs.len());
+    let mut touches: Vec<Touch> = Vec::with_capacity(budgets.len());
     starts.push(0);
     for node in 0..nodes {
         let row = &mut budgets[ends[node] as usize..ends[node + 1] as usize];

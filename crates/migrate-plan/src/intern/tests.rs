@@ -69,17 +69,17 @@ fn model(pods: &[PodSpec], budgets: &[(usize, usize, u32, i32)], replicas: &[u32
             pod.labels.insert("tier".into(), "x".into());
         }
         pod.ready = spec.ready;
-        pod.workload = Some(WorkloadId::new(
-            "Deployment",
-            &namespace,
-            format!("app{}", spec.app),
-        ));
-        pod.controller = Some(migrate_core::ControllerRef {
-            group: "apps".into(),
-            kind: "ReplicaSet".into(),
-            name: "rs".into(),
-            uid: "rs".into(),
-        });
+        let owner = WorkloadId::new("Deployment", &namespace, format!("app{}", spec.app));
+        pod.workload = Some(owner.into());
+        pod.controller = Some(
+            migrate_core::ControllerRef {
+                group: "apps".into(),
+                kind: "ReplicaSet".into(),
+                name: "rs".into(),
+                uid: "rs".into(),
+            }
+            .into(),
+        );
         model.pods.push(pod);
     }
     model.sort();
@@ -129,7 +129,7 @@ fn a_degraded_workload_that_is_counted_is_left_to_the_drain() {
         model.workloads.push(Workload::new(id.clone(), 3));
         for name in ["a", "b", "c"] {
             let mut pod = Pod::new(PodId::new("ns", name, name), "n");
-            pod.workload = Some(id.clone());
+            pod.workload = Some(id.clone().into());
             pod.ready = name != "a";
             model.pods.push(pod);
         }

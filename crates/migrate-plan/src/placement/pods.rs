@@ -138,7 +138,7 @@ impl<'m> PodTable<'m> {
                     node,
                     source,
                     kind: self.kind(kind),
-                    workload: self.workload(pod.workload.as_ref()),
+                    workload: self.workload(pod.workload.as_deref()),
                     is_bare: pod.controller.is_none(),
                 }
             }
@@ -244,7 +244,7 @@ fn is_like(a: &Pod, b: &Pod) -> bool {
     a.workload == b.workload
         && a.controller.is_none() == b.controller.is_none()
         && a.requests == b.requests
-        && class_key(&a.placement) == class_key(&b.placement)
+        && (a.placement.is_same(&b.placement) || class_key(&a.placement) == class_key(&b.placement))
 }
 
 pub(super) fn named(workload: &WorkloadId) -> ObjectName {

@@ -33,13 +33,16 @@ pub(super) fn pod(model: &mut ClusterModel, app: &str, node: usize, cpu: u64) ->
     let name = format!("{app}-{at:04}");
     let mut pod = Pod::new(PodId::new("shop", &name, &name), format!("n{node}"));
     pod.labels.insert("app".into(), app.into());
-    pod.workload = Some(WorkloadId::new("Deployment", "shop", app));
-    pod.controller = Some(ControllerRef {
-        group: "apps".into(),
-        kind: "ReplicaSet".into(),
-        name: app.into(),
-        uid: app.into(),
-    });
+    pod.workload = Some(WorkloadId::new("Deployment", "shop", app).into());
+    pod.controller = Some(
+        ControllerRef {
+            group: "apps".into(),
+            kind: "ReplicaSet".into(),
+            name: app.into(),
+            uid: app.into(),
+        }
+        .into(),
+    );
     pod.requests = Resources::new(cpu, 1 << 20, 1);
     model.pods.push(pod);
     at

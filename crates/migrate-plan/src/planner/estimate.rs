@@ -14,6 +14,7 @@ use super::simulate::Alone;
 use super::times::Times;
 use super::{Job, order};
 use crate::Error;
+use crate::bounds::first;
 use crate::intern::Interned;
 
 /// How many of the busiest budgets are named.
@@ -56,13 +57,14 @@ pub(super) fn estimate(
         }
     }
     let held = order::budget_work(jobs, interned);
-    let mut busiest: Vec<(Duration, usize)> = order::budget_loads(jobs, interned)
+    let mut busiest: Vec<(Duration, usize)> = order::budget_loads(held.clone(), interned)
         .into_iter()
         .zip(0..)
         .collect();
     busiest.retain(|(load, budget)| !load.is_zero() && interned.budgets[*budget].steady > 0);
-    busiest.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-    for (_, id) in busiest.into_iter().take(BUDGETS_NAMED) {
+    for (_, id) in first(busiest, BUDGETS_NAMED, |a, b| {
+        b.0.cmp(&a.0).then(a.1.cmp(&b.1))
+    }) {
         let budget = &interned.budgets[id];
         let name = budget.source.key().to_string();
         model = model.with_budget(BudgetLoad::new(name, held[id], budget.steady));

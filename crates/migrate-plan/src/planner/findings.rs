@@ -1,6 +1,7 @@
 //! What planning found: above all, what can never be done.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use migrate_core::impossible::{self, codes};
@@ -132,22 +133,28 @@ pub(super) fn of_windows(plan: &Plan, policy: &Policy, start: Moment) -> Option<
     ))
 }
 
+/// What a budget guards, by name; written out only where it is shown.
+struct Guarded<'a>(&'a BudgetSource<'a>);
+
+impl fmt::Display for Guarded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.0.key();
+        write!(f, "{}/{}", key.namespace, key.name)
+    }
+}
+
 /// Workloads that are guarded although they have no budget.
 pub(super) fn of_assumed(interned: &Interned<'_>, jobs: &[Job<'_>]) -> Option<Finding> {
-    let touched = jobs.iter().flat_map(|job| interned.touches(job.id));
-    let assumed: BTreeSet<u32> = touched
-        .map(|touch| touch.budget)
-        .filter(|id| {
-            matches!(
-                interned.budgets[*id as usize].source,
-                BudgetSource::Assumed(_)
-            )
-        })
+    let mut is_touched = vec![false; interned.budgets.len()];
+    for touch in jobs.iter().flat_map(|job| interned.touches(job.id)) {
+        is_touched[touch.budget as usize] = true;
+    }
+    let assumed: Vec<Guarded<'_>> = (interned.budgets.iter().zip(&is_touched))
+        .filter(|(_, is_touched)| **is_touched)
+        .map(|(budget, _)| &budget.source)
+        .filter(|source| matches!(source, BudgetSource::Assumed(_)))
+        .map(Guarded)
         .collect();
-    let name = |id: &u32| {
-        let key = interned.budgets[*id as usize].source.key();
-        format!("{}/{}", key.namespace, key.name)
-    };
     (!assumed.is_empty()).then(|| {
         Finding::new(
             ASSUMED,
@@ -156,7 +163,7 @@ pub(super) fn of_assumed(interned: &Interned<'_>, jobs: &[Job<'_>]) -> Option<Fi
             format!(
                 "workloads without a PodDisruptionBudget that are treated as if they had one: {} ({})",
                 assumed.len(),
-                listed(assumed.iter().map(name), NAMES_SHOWN),
+                listed(&assumed, NAMES_SHOWN),
             ),
             "give them budgets of their own, or change assumed-budgets in the policy",
         )

@@ -42,6 +42,15 @@ impl Planner<'_> {
         self
     }
 
+    /// How long the rollout takes in the order that [`plan`](Self::plan) would choose:
+    /// the machine run on it, and nothing that a plan says besides.
+    pub(super) fn time_of_own_order(&self, interned: &Interned<'_>) -> Result<Duration, Error> {
+        let mut jobs = self.jobs(interned);
+        self.improve(&mut jobs, interned)?;
+        let (outcome, _) = Search::new(self, &jobs, interned)?.run(&jobs);
+        Ok(outcome.took)
+    }
+
     /// Puts the workers among `jobs` into the best order found.
     pub(super) fn improve(
         &self,
@@ -117,11 +126,7 @@ impl<'s> Search<'s> {
         interned: &'s Interned<'s>,
     ) -> Result<Self, Error> {
         // Nobody sees this plan, so nothing is hashed for it.
-        let unhashed = Planner {
-            model_hash: Some(String::new()),
-            ..planner.clone()
-        };
-        let plan = unhashed.outline(jobs)?;
+        let plan = planner.outline(jobs, String::new())?;
         let ids = jobs.iter().map(|job| (job.node.name.as_str(), job.id));
         let ids: FxHashMap<&str, u32> = ids.collect();
         let of_name = |name: &str| ids.get(name).copied();

@@ -10,9 +10,11 @@ mod order;
 mod path;
 mod placing;
 mod rehearsal;
+mod replan;
 mod simulate;
 mod targets;
 mod times;
+mod trace;
 mod what_if;
 
 use std::collections::BTreeMap;
@@ -22,23 +24,25 @@ use migrate_core::impossible::check_unknown;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
 use migrate_core::{
-    Action, ActionId, ClusterModel, KubeVersion, Moment, Node, Outcome, Phase, Plan, PlannedMember,
-    PlannedPool, PlannedSlot, PlannedTask, Point, Policy, Role, Target, content_hash,
+    ClusterModel, KubeVersion, Moment, Node, Plan, PlannedMember, PlannedPool, PlannedSlot,
+    PlannedTask, Point, Policy, Role, Target, content_hash,
 };
 use rustc_hash::FxHashMap;
 
+use crate::Error;
 use crate::intern::Interned;
 use crate::machine::Machine;
 use crate::rollout::spec;
-use crate::{ActionResult, Command, Error, Input, Recorded};
 pub use journey::Journey;
 use measured::Means;
 pub(crate) use measured::millis;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
 pub use rehearsal::{Difference, Timeline, rehearse};
+pub use replan::{REORDER_GAIN, Replan};
 use simulate::{Fed, Step, predicted, simulate};
-use targets::{from_of, schedule, target_of};
+use targets::schedule;
 use times::Times;
+pub use trace::Trace;
 pub use what_if::{Change, WhatIf};
 
 /// Makes plans.
@@ -68,6 +72,9 @@ pub struct Planner<'a> {
     parent: Option<&'a Plan>,
     /// Other orders to be tried.
     improvement: u32,
+    /// Whose order is kept.
+    order_of: Option<&'a Plan>,
+    reorder_gain: u32,
     way_back: Option<&'a str>,
     /// Workers stay where they are: a hop of the control plane alone.
     leaves_workers: bool,
@@ -76,17 +83,13 @@ pub struct Planner<'a> {
     destinations: bool,
 }
 
-/// A plan, and the run of the rollout that it was made by.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Trace {
-    /// The plan.
-    pub plan: Plan,
-    /// What the rollout was told. [`replay`](crate::replay) of it gives
-    /// `commands`.
-    pub inputs: Vec<Recorded>,
-    /// What it commanded.
-    pub commands: Vec<Command>,
+/// A plan, and what it was made of.
+#[derive(Debug)]
+struct Run<'m> {
+    plan: Plan,
+    steps: Vec<Step>,
+    /// With what findings made believe.
+    interned: Interned<'m>,
 }
 
 /// A node that is to be upgraded.
@@ -115,6 +118,8 @@ impl<'a> Planner<'a> {
             model_hash: None,
             parent: None,
             improvement: 0,
+            order_of: None,
+            reorder_gain: REORDER_GAIN,
             way_back: None,
             leaves_workers: false,
             runner_on: None,
@@ -135,7 +140,7 @@ impl<'a> Planner<'a> {
     /// Puts `node`, where the runner's own pod is, at the end: it begins once all
     /// other workers, or all other control-plane nodes, are done or given up, and
     /// none of them begins while it is in work. Told that the pod is elsewhere
-    /// ([`Input::RunnerSeen`]), the rollout has that node wait instead.
+    /// ([`Input::RunnerSeen`](crate::Input::RunnerSeen)), the rollout has that node wait instead.
     #[must_use]
     pub fn with_runner_on(mut self, node: &'a str) -> Self {
         self.runner_on = Some(node);
@@ -178,8 +183,8 @@ impl<'a> Planner<'a> {
         self
     }
 
-    /// Takes the [`content_hash`] of the model from a caller who has it: making
-    /// it costs more than the rest of a plan.
+    /// Names the model in another way than by the hash of all that a rollout decides
+    /// from, as by the hash of a document it was read from.
     #[must_use]
     pub fn with_model_hash(mut self, hash: impl Into<String>) -> Self {
         self.model_hash = Some(hash.into());
@@ -201,60 +206,10 @@ impl<'a> Planner<'a> {
     /// for a model without a control plane; [`Error::SeveralHops`], with the way, for one
     /// that is more than one hop ahead; [`Error::NoWayBack`].
     pub fn plan(&self) -> Result<Plan, Error> {
-        self.run(|_, _| {}).map(|(plan, _)| plan)
+        self.run(|_, _| {}).map(|run| run.plan)
     }
 
-    /// Makes the plan and keeps the run it was made by.
-    ///
-    /// # Errors
-    /// As [`plan`](Self::plan).
-    pub fn trace(&self) -> Result<Trace, Error> {
-        let mut fed = Vec::new();
-        let (plan, steps) = self.run(|at, input| fed.push((at, input)))?;
-        let interned = Interned::new(self.model, self.policy);
-        let id = |target, phase| ActionId::new(&plan.id, &target_of(&plan, target), phase);
-        let inputs = fed.into_iter().map(|(at, input)| {
-            let input = match input {
-                Fed::Started => Input::Started,
-                Fed::Budget { budget, allowed } => Input::BudgetSeen {
-                    key: interned.budgets[budget as usize].source.key(),
-                    allowed,
-                },
-                Fed::Ended { target, phase } => Input::ActionEnded {
-                    id: id(target, phase),
-                    result: ActionResult::Succeeded(Outcome::SameNode),
-                },
-                Fed::Uncordoned { target } => Input::NodeSeen {
-                    node: target_of(&plan, target).name().to_owned(),
-                    ready: true,
-                    unschedulable: false,
-                    kubelet_version: plan.to.clone(),
-                    uid: None,
-                },
-            };
-            Recorded::new(at, input)
-        });
-        let inputs = inputs.collect();
-        let begins = steps.iter().map(|step| {
-            let target = target_of(&plan, step.target);
-            let from = from_of(&plan, step.target).clone();
-            Command::Begin {
-                action: Action::new(&plan.id, target, step.phase, from, plan.to.clone()),
-            }
-        });
-        let mut commands: Vec<Command> = begins.collect();
-        let is_last = |step: &&Step| matches!(step.phase, Phase::Verify | Phase::BackUp);
-        if steps.iter().filter(is_last).count() == plan.targets().count() {
-            commands.push(Command::Finished);
-        }
-        Ok(Trace {
-            plan,
-            inputs,
-            commands,
-        })
-    }
-
-    fn run(&self, record: impl FnMut(Moment, Fed)) -> Result<(Plan, Vec<Step>), Error> {
+    fn run(&self, record: impl FnMut(Moment, Fed)) -> Result<Run<'a>, Error> {
         self.model.ensure_known()?;
         match self.way_back {
             Some(node) => path::check_way_back(self.model, node, &self.target)?,
@@ -272,10 +227,15 @@ impl<'a> Planner<'a> {
             drains,
         ));
         found.extend(check_unknown(self.model, self.policy, drains));
+        // As the model has it, before anything is believed.
+        let hash = match &self.model_hash {
+            Some(hash) => hash.clone(),
+            None => interned.hash(self.model, self.policy),
+        };
         findings::believe(&found, &mut interned);
         let mut jobs = self.jobs(&interned);
         self.improve(&mut jobs, &interned)?;
-        let mut plan = self.outline(&jobs)?;
+        let mut plan = self.outline(&jobs, hash)?;
         let ids = jobs.iter().map(|job| (job.node.name.as_str(), job.id));
         let ids: FxHashMap<&str, u32> = ids.collect();
         let id_of = |name: &str| ids.get(name).copied();
@@ -314,7 +274,11 @@ impl<'a> Planner<'a> {
         found.extend(findings::of_assumed(&interned, &jobs));
         found.extend(findings::of_address(&plan, self.address_on));
         plan.findings = findings::finish(found, self.policy);
-        Ok((plan, steps))
+        Ok(Run {
+            plan,
+            steps,
+            interned,
+        })
     }
 
     fn is_to_change(&self, node: &Node) -> bool {
@@ -353,7 +317,13 @@ impl<'a> Planner<'a> {
         if let Some(means) = &self.measured {
             measured::apply(means, &mut jobs);
         }
-        order::sort(&mut jobs, interned, self.policy, self.runner_on);
+        order::sort(
+            &mut jobs,
+            interned,
+            self.policy,
+            self.runner_on,
+            self.order_of,
+        );
         jobs
     }
 
@@ -408,7 +378,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The plan without its predictions.
-    fn outline(&self, jobs: &[Job<'_>]) -> Result<Plan, Error> {
+    fn outline(&self, jobs: &[Job<'_>], model_hash: String) -> Result<Plan, Error> {
         let mut sizes: BTreeMap<&str, u32> = BTreeMap::new();
         // Slots are numbered by name within their pool, whether or not they
         // have something to do, so that numbers stay from plan to plan.
@@ -485,10 +455,7 @@ impl<'a> Planner<'a> {
         plan.parent = self.parent.map(|parent| parent.id.clone());
         plan.revision = self.parent.map_or(1, |parent| parent.revision + 1);
         plan.policy_hash = content_hash(self.policy);
-        plan.model_hash = self
-            .model_hash
-            .clone()
-            .unwrap_or_else(|| content_hash(self.model));
+        plan.model_hash = model_hash;
         plan.pools = pools;
         plan.control_plane = control_plane;
         plan.slots = slots;

@@ -5,11 +5,13 @@
 mod bounds;
 mod documents;
 mod findings;
+mod identity;
 mod journey;
 mod lint;
 mod measured;
 mod order;
 mod placement;
+mod replan;
 #[path = "../support/mod.rs"]
 mod support;
 mod views;

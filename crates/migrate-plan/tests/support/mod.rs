@@ -66,14 +66,17 @@ impl Cluster {
             self.pods += 1;
             let pod_name = format!("{name}-{:04}", self.pods);
             let mut pod = Pod::new(PodId::new("shop", &pod_name, &pod_name), *node);
-            pod.workload = Some(id.clone());
+            pod.workload = Some(id.clone().into());
             pod.labels.insert("app".into(), name.into());
-            pod.controller = Some(ControllerRef {
-                group: "apps".into(),
-                kind: "ReplicaSet".into(),
-                name: name.into(),
-                uid: name.into(),
-            });
+            pod.controller = Some(
+                ControllerRef {
+                    group: "apps".into(),
+                    kind: "ReplicaSet".into(),
+                    name: name.into(),
+                    uid: name.into(),
+                }
+                .into(),
+            );
             self.model.pods.push(pod);
         }
         self

@@ -161,7 +161,7 @@ impl<'a> World<'a> {
             pods: model
                 .pods
                 .iter()
-                .map(|pod| (pod.id.namespace.as_str(), &pod.labels))
+                .map(|pod| (pod.id.namespace.as_str(), &*pod.labels))
                 .collect(),
             nodes: model.nodes.iter().map(|node| &node.labels).collect(),
         }

@@ -211,7 +211,7 @@ impl Cluster {
             .zip(0..)
             .collect();
         for pod in &model.pods {
-            let app = pod.workload.as_ref().and_then(|id| ids.get(id)).copied();
+            let app = pod.workload.as_deref().and_then(|id| ids.get(id)).copied();
             let host = pod.node.as_ref().and_then(|name| hosts.get(name)).copied();
             let (Some(app), Some(host)) = (app, host) else {
                 continue;

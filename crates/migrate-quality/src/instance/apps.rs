@@ -109,13 +109,16 @@ impl App {
         } else {
             "ReplicaSet"
         };
-        pod.controller = Some(ControllerRef {
-            group: "apps".to_owned(),
-            kind: kind.to_owned(),
-            name: name.clone(),
-            uid: name.clone(),
-        });
-        pod.workload = Some(self.id.clone());
+        pod.controller = Some(
+            ControllerRef {
+                group: "apps".to_owned(),
+                kind: kind.to_owned(),
+                name: name.clone(),
+                uid: name.clone(),
+            }
+            .into(),
+        );
+        pod.workload = Some(self.id.clone().into());
         pod
     }
 }

@@ -15,13 +15,16 @@ fn version(text: &str) -> KubeVersion {
 
 fn pod(kind: &str, workload: &str, name: &str, node: &str) -> Pod {
     let mut pod = Pod::new(PodId::new("shop", name, name), node);
-    pod.workload = Some(WorkloadId::new(kind, "shop", workload));
-    pod.controller = Some(ControllerRef {
-        group: "apps".into(),
-        kind: kind.into(),
-        name: workload.into(),
-        uid: "u".into(),
-    });
+    pod.workload = Some(WorkloadId::new(kind, "shop", workload).into());
+    pod.controller = Some(
+        ControllerRef {
+            group: "apps".into(),
+            kind: kind.into(),
+            name: workload.into(),
+            uid: "u".into(),
+        }
+        .into(),
+    );
     pod
 }
 

@@ -151,7 +151,7 @@ proptest! {
             // Some run on nodes that the model does not have.
             let mut pod = Pod::new(id, format!("n{host}"));
             pod.labels.insert("app".into(), format!("a{app}"));
-            pod.placement = placements[placement % placements.len()].clone();
+            pod.placement = placements[placement % placements.len()].clone().into();
             match state {
                 0 => pod.phase = PodPhase::Succeeded,
                 1 => pod.node = None,

@@ -190,7 +190,7 @@ impl Cluster {
 
     pub(super) fn healthy(&self, app: &WorkloadId) -> u32 {
         let pods = self.pods.values();
-        let healthy = pods.filter(|p| p.pod.workload.as_ref() == Some(app) && p.pod.is_healthy());
+        let healthy = pods.filter(|p| p.pod.workload.as_deref() == Some(app) && p.pod.is_healthy());
         u32::try_from(healthy.count()).unwrap()
     }
 
@@ -227,7 +227,7 @@ impl Cluster {
             self.terminate(&id.uid);
             return EvictionAnswer::Accepted;
         }
-        let app = holder.workload.clone().unwrap();
+        let app = holder.workload.as_deref().cloned().unwrap();
         if let Some(budget) = self.budgets.get(&app.name).cloned() {
             if !budget.status.observed {
                 return EvictionAnswer::BudgetNotObserved {
@@ -265,7 +265,7 @@ impl Cluster {
 
     /// What an eviction granted by the API must not do all the same.
     fn check(&mut self, pod: &Pod) {
-        let id = pod.workload.clone().unwrap();
+        let id = pod.workload.as_deref().cloned().unwrap();
         let app = self.apps.iter().find(|app| app.id == id).unwrap();
         let left = self
             .healthy(&id)
@@ -351,7 +351,7 @@ impl Cluster {
         let own: Vec<Pod> = self
             .pods
             .values()
-            .filter(|p| p.pod.workload.as_ref() == Some(&app.id))
+            .filter(|p| p.pod.workload.as_deref() == Some(&app.id))
             .map(|p| p.pod.clone())
             .collect();
         let alive = own.iter().filter(|pod| pod.deletion.is_none()).count();
@@ -384,13 +384,16 @@ impl Cluster {
         pod.ready = false;
         pod.phase = PodPhase::Pending;
         pod.labels.insert("app".into(), app.id.name.clone());
-        pod.workload = Some(app.id.clone());
-        pod.controller = Some(ControllerRef {
-            group: "apps".into(),
-            kind: "ReplicaSet".into(),
-            name: app.id.name.clone(),
-            uid: format!("rs-{}", app.id.name),
-        });
+        pod.workload = Some(app.id.clone().into());
+        pod.controller = Some(
+            ControllerRef {
+                group: "apps".into(),
+                kind: "ReplicaSet".into(),
+                name: app.id.name.clone(),
+                uid: format!("rs-{}", app.id.name),
+            }
+            .into(),
+        );
         if app.tolerates {
             pod.placement.tolerations = vec![Toleration::everything()];
         }
@@ -408,7 +411,7 @@ impl Cluster {
         let pending: Vec<String> = self
             .pods
             .iter()
-            .filter(|(_, p)| p.pod.node.is_none() && p.pod.workload.as_ref() == Some(&app.id))
+            .filter(|(_, p)| p.pod.node.is_none() && p.pod.workload.as_deref() == Some(&app.id))
             .map(|(uid, _)| uid.clone())
             .collect();
         for uid in pending {
@@ -461,7 +464,7 @@ impl Cluster {
         let healthy_pods: Vec<String> = self
             .pods
             .values()
-            .filter(|p| p.pod.workload.as_ref() == Some(&app.id) && p.pod.is_healthy())
+            .filter(|p| p.pod.workload.as_deref() == Some(&app.id) && p.pod.is_healthy())
             .map(|p| p.pod.id.name.clone())
             .collect();
         let disrupted = self.disrupted.entry(name.to_owned()).or_default();

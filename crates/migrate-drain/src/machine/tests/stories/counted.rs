@@ -9,13 +9,16 @@ fn clone_set() -> WorkloadId {
 /// A pod of that controller on `node`.
 fn cloned(name: &str, node: &str) -> Pod {
     let mut pod = pod(name, node);
-    pod.workload = Some(clone_set());
-    pod.controller = Some(ControllerRef {
-        group: "apps.kruise.io".into(),
-        kind: "CloneSet".into(),
-        name: "web".into(),
-        uid: "clone-set".into(),
-    });
+    pod.workload = Some(clone_set().into());
+    pod.controller = Some(
+        ControllerRef {
+            group: "apps.kruise.io".into(),
+            kind: "CloneSet".into(),
+            name: "web".into(),
+            uid: "clone-set".into(),
+        }
+        .into(),
+    );
     pod
 }
 

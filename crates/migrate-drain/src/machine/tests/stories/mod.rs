@@ -44,13 +44,16 @@ fn web() -> WorkloadId {
 fn pod(name: &str, node: &str) -> Pod {
     let mut pod = Pod::new(PodId::new("ns", name, format!("uid-{name}")), node);
     pod.labels.insert("app".into(), "web".into());
-    pod.workload = Some(web());
-    pod.controller = Some(ControllerRef {
-        group: "apps".into(),
-        kind: "ReplicaSet".into(),
-        name: "web-1".into(),
-        uid: "rs".into(),
-    });
+    pod.workload = Some(web().into());
+    pod.controller = Some(
+        ControllerRef {
+            group: "apps".into(),
+            kind: "ReplicaSet".into(),
+            name: "web-1".into(),
+            uid: "rs".into(),
+        }
+        .into(),
+    );
     pod
 }
 
