@@ -196,6 +196,25 @@ async fn a_living_holder_is_not_displaced_and_one_that_was_stopped_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reads_that_fail_while_a_holder_is_watched_are_made_up_for() {
+    for from in [5, 29] {
+        let case = Case::new();
+        let first = under_way(&case).await;
+        let (_, setup) = adopting(&case).await;
+        let began = tokio::time::Instant::now();
+        let blink = async {
+            tokio::time::sleep(secs(from)).await;
+            case.world.lock().faults.anchor_unreadable = 3;
+        };
+        let (second, ()) = tokio::join!(Executor::open(setup), blink);
+        let took = began.elapsed();
+        assert!(second.is_ok() && took >= secs(30), "{took:?}");
+        assert_eq!(case.world.lock().faults.anchor_unreadable, 0);
+        drop(first);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_renewed_after_it_was_given_up_is_not_displaced() {
     let case = Case::new();
     let mut first = under_way(&case).await;

@@ -190,3 +190,60 @@ async fn no_attempt_begins_unseen_before_the_api_server_was_away_for_long() {
     case.world.pause(false);
     let _ = finish(&case, &mut executor).await;
 }
+
+async fn step_for_seconds(executor: &mut Executor, seconds: u64) {
+    let until = tokio::time::Instant::now() + secs(seconds);
+    for _ in 0..10_000 {
+        if tokio::time::Instant::now() >= until {
+            return;
+        }
+        let _ = executor.step().await.unwrap();
+    }
+    panic!("it goes on without time");
+}
+
+/// What is under way may be what took it away: until its end nobody has waited in vain.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_counts_from_the_end_of_what_was_under_way() {
+    let mut case = Case::new();
+    case.policy.deadlines.api = secs(90);
+    let fails = ("cp-1".to_owned(), (1, true));
+    case.world.lock().faults.fails.extend([fails]);
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    step_until(&mut executor, || begun(&case) == 1).await;
+    {
+        let mut world = case.world.lock();
+        let upgrade = world.members.get_mut("cp-1").unwrap().upgrade.as_mut();
+        upgrade.unwrap().done_at += secs(200);
+    }
+    set_away(&case, true);
+    step_for_seconds(&mut executor, 240).await;
+    assert_eq!(begun(&case), 1);
+    set_away(&case, false);
+    let report = finish(&case, &mut executor).await;
+    assert!(report.api_outages[0].length() >= secs(200), "{report}");
+}
+
+/// A call hangs while others are answered: a connection died, not the API server.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_beside_others_that_are_answered_is_no_outage() {
+    let case = Case::new();
+    let mut executor = paused_between_two_nodes(&case).await;
+    set_away(&case, false);
+    let hang = |hangs| {
+        let faults = &mut case.world.lock().faults;
+        (faults.unrenewable, faults.slow_renewals) = (hangs, hangs);
+    };
+    step_for_seconds(&mut executor, 60).await;
+    hang(true);
+    step_for_seconds(&mut executor, 120).await;
+    hang(false);
+    case.world.pause(false);
+    let report = finish(&case, &mut executor).await;
+    let long = |outage: &&migrate_executor::Outage| outage.length() >= secs(10);
+    assert_eq!(
+        report.api_outages.iter().filter(long).count(),
+        0,
+        "{report}"
+    );
+}

@@ -256,7 +256,7 @@ impl Traces {
         let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
         let modules = modules.lines().filter_map(|line| line.split(' ').next());
         let shows = |words: &[&str]| {
-            let shown = std::process::Command::new(words[0])
+            let shown = Command::new(words[0])
                 .args(&words[1..])
                 .output();
             let shown = shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());

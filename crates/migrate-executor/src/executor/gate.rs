@@ -15,7 +15,7 @@ use crate::report::StopCause;
 pub(super) struct Gate {
     /// The anchor is being read, for that many waiting actions: what came
     /// later is covered by the next look.
-    reading: Option<usize>,
+    reading: Option<(usize, Moment)>,
     look_at: Option<Moment>,
     /// The program asked for a pause.
     pub(super) asked_to_pause: bool,
@@ -35,7 +35,7 @@ impl Gate {
 
     /// Nothing that waits now is let through by the look under way.
     pub(super) fn covers_nothing(&mut self) {
-        self.reading = self.reading.map(|_| 0);
+        self.reading = self.reading.map(|(_, asked_at)| (0, asked_at));
     }
 
     /// Whether looking again may help.
@@ -63,14 +63,14 @@ impl Executor {
             return;
         }
         self.gate.look_at = None;
-        self.gate.reading = Some(waiting);
+        self.gate.reading = Some((waiting, now));
         self.jobs.push(self.shop.anchor());
     }
 
     /// Lets the actions through that waited for this look, or holds them.
     pub(super) fn anchor_read(&mut self, result: Result<AnchorState, StepError>, now: Moment) {
-        let covered = self.gate.reading.take().unwrap_or(0);
-        self.hear(&result, now, now);
+        let (covered, asked_at) = self.gate.reading.take().unwrap_or((0, now));
+        self.hear(&result, asked_at, now);
         let anchor = match result {
             Ok(anchor) => anchor,
             Err(error) if self.gate.may_pass(&error, now) => {

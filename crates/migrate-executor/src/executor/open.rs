@@ -376,7 +376,8 @@ fn older(anchor: &AnchorState, state: &RunState, place: &str) -> Option<Error> {
 }
 
 /// Watches whether `rival` renews its Lease, for as long as that lasts; gives it
-/// if it did not, and nothing if it has let go.
+/// if it did not, and nothing if it has let go. A read that fails tells nothing, and is
+/// made up for, for as long again.
 async fn watch(
     access: &dyn ClusterAccess,
     place: &str,
@@ -386,7 +387,9 @@ async fn watch(
 ) -> Result<Option<Holder>, Error> {
     let until = Instant::now() + rival.lasts;
     loop {
-        let next = until.min(Instant::now() + pace.retry);
+        let now = Instant::now();
+        let soon = now + pace.retry;
+        let next = if now < until { until.min(soon) } else { soon };
         tokio::select! {
             () = cancel.cancelled() => {
                 let lease = ObjectName::namespaced("Lease", "kube-system", "kube-migrate");
@@ -395,8 +398,14 @@ async fn watch(
             }
             () = sleep_until(next) => {}
         }
-        match access.anchor().await?.holder {
-            Some(holder) if holder == rival && next == until => return Ok(Some(rival)),
+        let seen = match access.anchor().await {
+            Err(error) if error.is_retryable() && next < until + rival.lasts => {
+                continue;
+            }
+            seen => seen?.holder,
+        };
+        match seen {
+            Some(holder) if holder == rival && next >= until => return Ok(Some(rival)),
             Some(holder) if holder == rival => {}
             Some(holder) if holder.identity != place => {
                 return Err(Error::Held {

@@ -16,6 +16,13 @@ const SHORTEST: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct OutageWatch {
     open: Option<Open>,
+    /// When the last answer came.
+    answered_at: Option<Moment>,
+    /// Since when a call of before has not been answered, although a later one was: the
+    /// next call tells whose fault that is.
+    doubtful_since: Option<Moment>,
+    /// Since when nothing of the run has been under way.
+    idle_since: Option<Moment>,
 }
 
 struct Open {
@@ -52,10 +59,19 @@ impl Executor {
             Err(error) if error.is_retryable() => Some(error),
             _ => None,
         };
+        if silent.is_none() {
+            self.outage.answered_at = Some(now);
+            self.outage.doubtful_since = None;
+        }
         match (silent, &self.outage.open) {
+            (Some(_), None) if self.outage.answered_at.is_some_and(|at| at > asked_at) => {
+                // A connection may have died alone.
+                self.outage.doubtful_since = self.outage.answered_at;
+            }
             (Some(error), None) => {
+                let since = self.outage.doubtful_since.take().unwrap_or(asked_at);
                 let open = Open {
-                    since: asked_at,
+                    since: since.min(asked_at),
                     during: self.takes_the_api_away(),
                     error: error.to_string(),
                 };
@@ -127,15 +143,20 @@ impl Executor {
         Some(cure.id.clone())
     }
 
-    /// Leaves the run when nothing is under way that would end by itself, and
-    /// the API server has not answered for `deadlines.api`.
+    /// Leaves the run when nothing has been under way that would end by itself, and
+    /// the API server has not answered, for `deadlines.api`: what was under way may be
+    /// what took it away, and have brought it back a moment ago.
     pub(super) fn act_on_outage(&mut self, now: Moment) {
-        let limit = self.state.policy.deadlines.api;
-        let Some(open) = &self.outage.open else {
+        if !self.state.open.is_empty() || self.state.end.is_some() {
+            self.outage.idle_since = None;
+            return;
+        }
+        self.outage.idle_since.get_or_insert(now);
+        let is_late = self.outage_wake_at().is_some_and(|at| at <= now);
+        let Some(open) = self.outage.open.as_ref().filter(|_| is_late) else {
             return;
         };
-        let is_idle = self.state.open.is_empty() && self.state.end.is_none();
-        if is_idle && now >= open.since + limit && self.barred.is_none() {
+        if self.barred.is_none() {
             self.barred = Some(StopCause::ApiAway {
                 for_seconds: now.since(open.since).as_secs(),
                 message: open.error.clone(),
@@ -145,7 +166,8 @@ impl Executor {
 
     /// When that is due.
     pub(super) fn outage_wake_at(&self) -> Option<Moment> {
-        let open = self.outage.open.as_ref()?;
-        Some(open.since + self.state.policy.deadlines.api)
+        let since = self.outage.open.as_ref()?.since;
+        let from = self.outage.idle_since?.max(since);
+        Some(from + self.state.policy.deadlines.api)
     }
 }
