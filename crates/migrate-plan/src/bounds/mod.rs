@@ -35,8 +35,8 @@ pub(crate) struct Work<'a> {
     /// Σ of what goes one by one after them: the runner's node, tasks.
     pub(crate) after: u64,
     pub(crate) pools: &'a [PoolSlots<'a>],
-    /// By id.
-    pub(crate) budgets: Vec<BudgetLoad>,
+    /// The bound of each budget that anything holds, and its id.
+    pub(crate) budgets: Vec<(u64, usize)>,
     /// Where drains have a pace.
     pub(crate) pace: Option<PaceLoad>,
     pub(crate) calendar: Calendar,
@@ -128,10 +128,7 @@ impl Work<'_> {
 
     /// The busiest budgets and their bounds.
     fn busiest(&self) -> Vec<(u64, usize)> {
-        let loads = self.budgets.iter().enumerate();
-        let loads = loads.filter(|(_, load)| !load.is_idle());
-        let bounds: Vec<_> = loads.map(|(id, load)| (load.bound(), id)).collect();
-        first(bounds, BUDGETS_NAMED, |a, b| {
+        first(self.budgets.clone(), BUDGETS_NAMED, |a, b| {
             b.0.cmp(&a.0).then(a.1.cmp(&b.1))
         })
     }

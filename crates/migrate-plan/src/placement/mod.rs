@@ -14,6 +14,7 @@ mod properties;
 mod room;
 mod rules;
 mod run;
+mod stands;
 #[cfg(test)]
 mod tests;
 

@@ -28,8 +28,8 @@ pub(super) fn interned<'m>(
     policy: &Policy,
 ) -> (Interned<'m>, PodTable<'m>) {
     let mut table = PodTable::new(model);
-    let visit = |source, pod, node, fate| table.add(source, pod, node, fate);
-    (Interned::visiting(model, policy, visit), table)
+    let interned = Interned::visiting(model, policy, |visited| table.add(visited));
+    (interned, table)
 }
 
 impl Planner<'_> {
