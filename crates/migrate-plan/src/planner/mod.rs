@@ -41,7 +41,7 @@ pub use rehearsal::{Difference, Timeline, rehearse};
 pub use replan::{REORDER_GAIN, Replan};
 use simulate::{Fed, Step, predicted, simulate};
 use targets::schedule;
-use times::{Times, Turns};
+use times::Times;
 pub use trace::Trace;
 pub use what_if::{Change, WhatIf};
 
@@ -288,24 +288,28 @@ impl<'a> Planner<'a> {
 
     /// The nodes that are not at the target, in priority order.
     fn jobs<'s>(&'s self, interned: &Interned<'_>) -> Vec<Job<'s>> {
-        let mut is_doubly_guarded = vec![false; self.model.nodes.len()];
-        for &node in &interned.doubly_guarded {
-            is_doubly_guarded[node as usize] = true;
+        let mut impossible = vec![false; self.model.nodes.len()];
+        for (id, of_node) in (0..).zip(&mut impossible) {
+            let budgets = interned
+                .touches(id)
+                .iter()
+                .map(|touch| touch.budget as usize);
+            *of_node = budgets
+                .into_iter()
+                .any(|budget| interned.budgets[budget].steady == 0);
         }
-        // Apart from the rest of the budgets: nodes ask for them in no order, and so
-        // narrow they are all near.
-        let steady: Vec<u32> = interned.budgets.iter().map(|one| one.steady).collect();
-        let mut jobs = Vec::with_capacity(self.model.nodes.len());
+        for &node in &interned.doubly_guarded {
+            impossible[node as usize] = true;
+        }
+        let mut jobs = Vec::new();
         for (id, node) in (0..).zip(&self.model.nodes) {
             if self.is_to_change(node) {
-                let turns = Turns::of(interned.touches(id), &steady);
-                let load = &interned.loads[id as usize];
                 jobs.push(Job {
                     id,
                     node,
                     pool: self.policy.pools.pool_of(node),
-                    times: Times::of_node(&self.durations, load, turns.most, node.role),
-                    impossible: turns.never_end || is_doubly_guarded[id as usize],
+                    times: Times::of_node(&self.durations, interned, id, node.role),
+                    impossible: impossible[id as usize],
                     canary: false,
                 });
             }

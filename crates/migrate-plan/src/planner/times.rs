@@ -5,7 +5,7 @@ use std::time::Duration;
 use migrate_core::cost::PhaseDurations;
 use migrate_core::{Phase, Role, Target};
 
-use crate::intern::{NodeLoad, Touch};
+use crate::intern::Interned;
 
 /// What each phase of one target takes. Whole milliseconds, rounded up, as
 /// moments are.
@@ -18,32 +18,6 @@ pub(super) struct Times {
     /// How long the longest of its pods keeps its budget, from eviction to the
     /// replacement being ready.
     pub(super) hold: Duration,
-}
-
-/// How the pods of a node go by what their budgets allow.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Turns {
-    /// One after the other, at the most.
-    pub(super) most: u32,
-    /// A budget never lets one go.
-    pub(super) never_end: bool,
-}
-
-impl Turns {
-    /// `steady` is what each budget allows while all its pods are healthy.
-    pub(super) fn of(touches: &[Touch], steady: &[u32]) -> Self {
-        let nothing = Self {
-            most: 1,
-            never_end: false,
-        };
-        touches.iter().fold(nothing, |turns, touch| {
-            let steady = steady[touch.budget as usize];
-            Self {
-                most: turns.most.max(touch.pods.div_ceil(steady.max(1))),
-                never_end: turns.never_end || steady == 0,
-            }
-        })
-    }
 }
 
 impl Times {
@@ -73,15 +47,22 @@ impl Times {
 
     /// A drain lasts until the last replacement is ready. Pods go side by
     /// side, except those of one budget that allows fewer at once than the
-    /// node has: they take `turns`.
+    /// node has: they take turns.
     pub(super) fn of_node(
         durations: &PhaseDurations,
-        load: &NodeLoad,
-        turns: u32,
+        interned: &Interned<'_>,
+        id: u32,
         role: Role,
     ) -> Self {
+        let load = &interned.loads[id as usize];
         let grace = Duration::from_secs(load.grace_seconds.into());
         let hold = whole_millis(durations.budget_hold(grace, load.volumes));
+        let turns = |touch: &crate::intern::Touch| {
+            touch
+                .pods
+                .div_ceil(interned.budgets[touch.budget as usize].steady.max(1))
+        };
+        let turns = interned.touches(id).iter().map(turns).max().unwrap_or(1);
         let moving = match load.pods {
             0 => Duration::ZERO,
             _ => durations
