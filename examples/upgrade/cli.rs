@@ -151,6 +151,10 @@ pub(crate) struct Cli {
     /// Do not ask before starting.
     #[arg(long, short, global = true)]
     pub(crate) yes: bool,
+    /// Also write the plan as a self-contained HTML page to this file; at the
+    /// end of a run its report takes the place.
+    #[arg(long, global = true, value_name = "FILE.html")]
+    pub(crate) html: Option<PathBuf>,
     /// Print plan and report as JSON instead of tables.
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -59,6 +59,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         } else {
             cluster.client()
         },
+        fresh: None,
         clock: Arc::new(TokioClock::starting_at(Moment::from_millis(
             cluster.now_ms(),
         ))),

@@ -43,7 +43,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         true => Arc::new(NoDriver),
         false => upgrade(cli, &policy, &mut hooks)?,
     };
-    let client = client(cli).await?;
+    let client = client(cli, migrate_kube::connect).await?;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     if cli.command() == Command::Status {
         return status(cli, &client).await;
@@ -53,6 +53,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     }
     let mut env = Environment {
         client,
+        fresh: Some(self::client(cli, migrate_kube::connect_anew).await?),
         run: format!("run-{}", clock.now().as_millis()),
         clock,
         policy,
@@ -197,9 +198,11 @@ pub(crate) fn target(text: &str) -> Result<KubeVersion, Failure> {
     text.parse().map_err(|error| Failure::new("--to", error))
 }
 
-async fn client(cli: &Cli) -> Result<kube::Client, Failure> {
+type Connect = fn(kube::Config) -> Result<kube::Client, migrate_kube::Error>;
+
+async fn client(cli: &Cli, connect: Connect) -> Result<kube::Client, Failure> {
     let config = config(cli).await.map_err(migrate_kube::Error::from);
-    let client = config.and_then(migrate_kube::connect);
+    let client = config.and_then(connect);
     let client = client.map_err(|error| match error {
         // Which flag it is, only the program can say.
         migrate_kube::Error::NoConfig { message } => Failure::new(

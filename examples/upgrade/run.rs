@@ -33,6 +33,9 @@ use crate::{check, nodes, rehearsal, show};
 /// What differs between the demo and a real cluster.
 pub(crate) struct Environment {
     pub(crate) client: kube::Client,
+    /// The same, over a connection of its own for each request; none where there is no
+    /// network.
+    pub(crate) fresh: Option<kube::Client>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) policy: Policy,
     /// How long the phases are expected to last.
@@ -125,7 +128,9 @@ pub(crate) async fn execute(
     if cli.command() == Command::Check {
         return check::execute(cli, &env, model, &plan).await;
     }
-    show::plan(cli, &plan, &undo(cli, &plan, &model, &env.policy))?;
+    let undo = undo(cli, &plan, &model, &env.policy);
+    show::plan(cli, &plan, &undo)?;
+    show::plan_page(cli, &plan, (&model, &env.policy), &undo)?;
     // Found by the step after the checks, and known now: no backup here proves.
     // Of which object, only the backup will say.
     let is_of_backups = |line: &String| line.split_whitespace().next() == Some(BACKUP_UNPROVEN);
@@ -228,6 +233,10 @@ fn trial(env: &Environment) -> Option<Arc<CanaryTrial>> {
 fn change(env: &Environment) -> Option<Arc<CanaryChange>> {
     let policy = env.policy.canary_change.as_ref()?;
     let change = CanaryChange::new(env.client.clone(), policy);
+    let change = match &env.fresh {
+        Some(fresh) => change.with_fresh(fresh.clone()),
+        None => change,
+    };
     Some(Arc::new(match &env.kubeadm {
         Some(driver) => change.with_reach(Arc::clone(driver) as Arc<dyn ReachFrom>),
         None => change,
@@ -295,7 +304,7 @@ pub(crate) fn not_opened(error: Error) -> Failure {
 /// How the upgrade of each target can be taken back, as far as driver and policy say,
 /// for people: JSON has the plan alone.
 fn undo(cli: &Cli, plan: &Plan, model: &ClusterModel, policy: &Policy) -> BTreeMap<Target, String> {
-    if cli.json {
+    if cli.json && cli.html.is_none() {
         return BTreeMap::new();
     }
     let addon = |name: &String| {

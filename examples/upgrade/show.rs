@@ -1,13 +1,15 @@
 //! What is printed: tables for people, JSON for programs.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, transfer_time};
-use migrate_core::{Finding, Plan, Target};
-use migrate_executor::Report;
+use migrate_core::{ClusterModel, Finding, Plan, Policy, Target};
+use migrate_executor::{FileJournal, RecordedRun, Report, ReportPage};
 use migrate_kube::Anchor;
-use migrate_plan::PlanTable;
+use migrate_plan::{PlanPage, PlanTable};
 use migrate_sim::rules::Violation;
 use serde::Serialize;
 
@@ -35,6 +37,44 @@ pub(crate) fn plan(cli: &Cli, plan: &Plan, undo: &BTreeMap<Target, String>) -> R
     Ok(())
 }
 
+/// The plan as a page, where `--html` asks for one.
+pub(crate) fn plan_page(
+    cli: &Cli,
+    plan: &Plan,
+    (model, policy): (&ClusterModel, &Policy),
+    undo: &BTreeMap<Target, String>,
+) -> Result<(), Failure> {
+    let page = PlanPage::new(plan).with_cluster(model, policy);
+    write_page(cli, &page.with_undo(undo))
+}
+
+/// The report as a page, with what the journal tells of its course.
+fn report_page(cli: &Cli, report: &Report) -> Result<(), Failure> {
+    if cli.html.is_none() {
+        return Ok(());
+    }
+    // `host:path`; one in memory has no file.
+    let path = report.journal.split_once(':').map(|(_, path)| path);
+    let entries = path.and_then(|path| FileJournal::read(Path::new(path)).ok());
+    let runs = entries.map(RecordedRun::all).unwrap_or_default();
+    let run = runs.last().filter(|run| run.opened.run == report.run);
+    let course = run.and_then(|run| Some((&*run.opened, run.timeline().ok()?)));
+    match &course {
+        Some((opened, timeline)) => {
+            write_page(cli, &ReportPage::new(report).with_course(opened, timeline))
+        }
+        None => write_page(cli, &ReportPage::new(report)),
+    }
+}
+
+fn write_page(cli: &Cli, page: &impl Display) -> Result<(), Failure> {
+    let Some(path) = &cli.html else {
+        return Ok(());
+    };
+    let written = std::fs::write(path, page.to_string());
+    written.map_err(|error| Failure::new(path.display(), format!("{error} (--html)")))
+}
+
 /// A finding that a run will have whatever the cluster is like.
 pub(crate) fn will_need(cli: &Cli, code: &str) -> Result<(), Failure> {
     if cli.json {
@@ -57,10 +97,11 @@ pub(crate) fn report(cli: &Cli, report: &Report) -> Result<(), Failure> {
     }
     if cli.json {
         json("report", &report)?;
-        return json("measured", &report.measured());
+        json("measured", &report.measured())?;
+    } else {
+        writeln!(std::io::stdout().lock(), "{report}")?;
     }
-    writeln!(std::io::stdout().lock(), "{report}")?;
-    Ok(())
+    report_page(cli, &report)
 }
 
 /// The words for a permission that was missing and is there now: every wait of

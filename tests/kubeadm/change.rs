@@ -2,11 +2,13 @@
 //! such as are frozen.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use kube::Client;
 use migrate_core::{
-    CanaryChange as Policy, Clock, Fence, Finding, ReachFrom, SeeChange, StepContext,
+    CanaryChange as Policy, Clock, Fence, Finding, ReachFrom, SeeChange, StepContext, StepError,
 };
 use migrate_kube::TokioClock;
 use migrate_testbed::{KubeadmCluster, Node, skip_or_fail};
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::canary::NAMESPACE;
 use crate::real::observer::Change;
+use crate::run::fresh;
 use crate::shop::items;
 use crate::{figure, job};
 
@@ -35,6 +38,7 @@ async fn agents_see_it_unless_they_are_frozen() {
     let shell = Arc::new(Ssh::new().with_config(cluster.ssh_config()));
     let driver = Arc::new(Kubeadm::new(shell));
     let change = CanaryChange::new(client.clone(), &Policy::default())
+        .with_fresh(fresh(&cluster).await)
         .with_reach(driver as Arc<dyn ReachFrom>);
 
     let began = Instant::now();
@@ -81,6 +85,7 @@ async fn left(client: &Client) -> usize {
     for path in [
         "/api/v1/namespaces/kube-migrate-canary/pods",
         "/api/v1/namespaces/kube-migrate-canary/services",
+        "/apis/discovery.k8s.io/v1/namespaces/kube-migrate-canary/endpointslices",
     ] {
         left += items(client, path).await.len();
     }
@@ -93,9 +98,40 @@ pub(crate) fn is_of_a_change(object: &Value) -> bool {
     !labels["kube-migrate.dev/change"].is_null()
 }
 
-/// Every node's kubelet has refused a pod, after each of the two times that the
-/// control plane was away.
-pub(crate) fn was_seen_by_every_node(cluster: &KubeadmCluster, changes: &[Change]) {
+/// Asks nodes through another, and writes down which have reached what.
+pub(crate) struct Recorded {
+    pub(crate) asks: Arc<dyn ReachFrom>,
+    pub(crate) reached: Reached,
+}
+
+/// Nodes, and addresses of Services that they have reached.
+pub(crate) type Reached = Arc<Mutex<Vec<(String, SocketAddr)>>>;
+
+#[async_trait]
+impl ReachFrom for Recorded {
+    async fn reach(
+        &self,
+        cx: &StepContext,
+        node: &str,
+        address: SocketAddr,
+    ) -> Result<bool, StepError> {
+        let is_reached = self.asks.reach(cx, node, address).await?;
+        if is_reached {
+            let mut reached = self.reached.lock().unwrap();
+            reached.push((node.to_owned(), address));
+        }
+        Ok(is_reached)
+    }
+}
+
+/// Every node's kubelet has refused a pod, and the node has reached a Service, after
+/// each of the times that a part of the control plane was away: two for each member.
+pub(crate) fn was_seen_by_every_node(
+    cluster: &KubeadmCluster,
+    changes: &[Change],
+    reached: &Reached,
+    members: usize,
+) {
     let pods = changes.iter().filter(|change| change.kind == "Pod");
     let refused = pods
         .map(|change| &change.object)
@@ -108,9 +144,13 @@ pub(crate) fn was_seen_by_every_node(cluster: &KubeadmCluster, changes: &[Change
             ))
         })
         .collect();
+    let reached = reached.lock().unwrap();
     for node in cluster.nodes() {
         let of_node = refused.iter().filter(|(name, _)| *name == node.name());
         let times = of_node.count();
-        assert!(times >= 2, "{}: {times}", node.name());
+        assert!(times >= members * 2, "{} refused: {times}", node.name());
+        let of_node = reached.iter().filter(|(name, _)| name == node.name());
+        let times = of_node.count();
+        assert!(times >= members * 2, "{} reached: {times}", node.name());
     }
 }

@@ -31,9 +31,11 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     job::namespace(&client, JobShell::NAMESPACE, "privileged").await;
     job::namespace(&client, canary::NAMESPACE, "restricted").await;
     let uids_before = uids(&client).await;
+    let way = one_by_job(&cluster);
+    let reached = Arc::clone(&way.reached);
     let work = async {
         let before = (objects::all(&client).await, ledger::read(&cluster).await);
-        let report = upgrade(&cluster, one_by_job(&cluster)).await;
+        let report = upgrade(&cluster, way).await;
         (before, report, objects::all(&client).await)
     };
     let seen = watched::watch("kubeadm", &cluster, &shop, PATIENCE, work).await;
@@ -52,8 +54,11 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     assert_eq!(report.cordons, Vec::<String>::new(), "{report}");
     is_at_the_target(&cluster).await;
     tells_renewals_of(&report, &cluster, 1);
-    let unexplained = objects::unexplained(&before, &after);
-    assert_eq!(unexplained, Vec::<String>::new());
+    let differences = objects::compare(&before, &after);
+    for line in differences.table() {
+        println!("explained: {line}");
+    }
+    assert_eq!(differences.unexplained, Vec::<String>::new());
     let away = ledger::broken(&written, &ledger::read(&cluster).await).unwrap();
     figure("kubeadm.ledger.away", away, "s");
 
@@ -76,7 +81,7 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     }
     assert_eq!(seen.moves.thrown_away, Vec::<String>::new());
     canary::has_tried_every_node(&cluster, &seen.changes);
-    change::was_seen_by_every_node(&cluster, &seen.changes);
+    change::was_seen_by_every_node(&cluster, &seen.changes, &reached, 1);
     assert_eq!(broken_rules(&seen.changes), Vec::<String>::new());
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
 }
@@ -134,6 +139,10 @@ pub(crate) async fn is_at_the_target(cluster: &KubeadmCluster) {
         assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), TARGET);
         let held = node.run(&["apt-mark", "showhold"]).await.unwrap();
         assert_eq!(held.stdout, b"kubeadm\nkubectl\nkubelet\n");
+        // They came with the kubelet's package.
+        let plugins = ["dpkg-query", "-W", "-f", "${Version}", "kubernetes-cni"];
+        let plugins = node.run(&plugins).await.unwrap().stdout;
+        assert!(plugins.ends_with(b"+1.37.2-1.1"), "{plugins:?}");
     }
 }
 

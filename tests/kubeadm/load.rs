@@ -269,7 +269,8 @@ pub(crate) fn node_ports(cluster: &KubeadmCluster, shop: &Shop) -> Vec<Target> {
     targets
 }
 
-/// The addresses of the replicated Services, and the control target.
+/// The addresses of the replicated Services, with new connections and with kept ones,
+/// and the control target.
 pub(crate) async fn cluster_ips(client: &Client, shop: &Shop) -> Vec<Target> {
     let mut targets = vec![Target::new(CONTROL_NAME, CONTROL)];
     for workload in shop.replicated() {
@@ -279,6 +280,7 @@ pub(crate) async fn cluster_ips(client: &Client, shop: &Shop) -> Vec<Target> {
         let address = found["spec"]["clusterIP"].as_str().unwrap();
         let name = format!("{}.cluster-ip", workload.name);
         let address = SocketAddrV4::new(address.parse().unwrap(), PORT);
+        targets.push(Target::new(format!("{name}.kept"), address).kept_alive());
         targets.push(Target::new(name, address));
     }
     targets

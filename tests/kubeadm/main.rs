@@ -10,7 +10,7 @@
 //! * `trials.rs` is the program (`rig.rs`) killed, aborted and in trouble, and
 //!   nodes that go back; its stages are in `kills.rs`, `way_back.rs`, `troubles.rs`;
 //!   in `fenced.rs` it is stopped, and wakes when another one is at work; in `plain.rs`
-//!   nodes have no packages.
+//!   nodes have no packages, and in `rolled_back.rs` kubeadm itself goes back.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
 
@@ -35,6 +35,7 @@ mod plain;
 #[path = "../real/mod.rs"]
 mod real;
 mod rig;
+mod rolled_back;
 mod run;
 mod shop;
 mod survey;

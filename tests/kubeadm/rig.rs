@@ -110,8 +110,13 @@ impl Rig {
 
     /// Begins the upgrade, or goes on with it.
     pub(crate) fn begin(&mut self) {
+        self.begin_by(self.command(&["--to", TARGET]));
+    }
+
+    /// The same by a command of the caller's.
+    pub(crate) fn begin_by(&mut self, mut command: Command) {
         self.said = self.log().len();
-        let child = program::start(&self.bench, &mut self.command(&["--to", TARGET]));
+        let child = program::start(&self.bench, &mut command);
         self.running = Some(child);
     }
 

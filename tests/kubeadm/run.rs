@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
 use migrate_core::{
@@ -12,7 +14,7 @@ use migrate_core::{
 };
 use migrate_drain::Drainer;
 use migrate_executor::{Executor, FileJournal, Pace, Report, Setup};
-use migrate_kube::{TokioClock, observe};
+use migrate_kube::{TokioClock, connect_anew, observe};
 use migrate_plan::Planner;
 use migrate_preflight::Preflight;
 use migrate_testbed::KubeadmCluster;
@@ -20,6 +22,7 @@ use migrate_upgrade::{ApiServerBackend, Kubeadm, NodeShell, Ssh};
 use migrate_verify::{CanaryChange, CanaryTrial, ClusterHealth};
 
 use crate::TARGET;
+use crate::change::{Reached, Recorded};
 use crate::real::run::{NoBackup, NoDrain, policy};
 
 /// Accepts what the shop needs: the Job starts anew, the ledger is down.
@@ -51,6 +54,8 @@ pub(crate) struct Way {
     pub(crate) policy: String,
     /// What takes API servers out of their load balancer, if anything does.
     pub(crate) balancer: Option<Arc<dyn ApiServerBackend>>,
+    /// Which nodes have reached the Services of changes.
+    pub(crate) reached: Reached,
 }
 
 impl Way {
@@ -63,6 +68,7 @@ impl Way {
             verify: Arc::new(ClusterHealth::new(client)),
             policy: POLICY.to_owned(),
             balancer: None,
+            reached: Reached::default(),
         }
     }
 
@@ -120,8 +126,11 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
         migration = migration.with_trial(trial as Arc<dyn TryNode>);
     }
     if let Some(change) = &policy.canary_change {
-        let change = CanaryChange::new(client.clone(), change);
-        let change = Arc::new(change.with_reach(driver as Arc<dyn ReachFrom>));
+        let change = CanaryChange::new(client.clone(), change).with_fresh(fresh(cluster).await);
+        let change = Arc::new(change.with_reach(Arc::new(Recorded {
+            asks: driver as Arc<dyn ReachFrom>,
+            reached: way.reached,
+        })));
         let check = Arc::clone(&change) as Arc<dyn PrepareEnvironment>;
         migration.prepare.push(check);
         migration = migration.with_change(change as Arc<dyn SeeChange>);
@@ -137,6 +146,15 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
         .with_plan(plan, model, policy);
     let mut executor = Executor::open(setup).await.unwrap();
     executor.run(&Cancellation::new()).await.unwrap()
+}
+
+/// A client that opens a connection for each request, through the load balancer if
+/// there is one.
+pub(crate) async fn fresh(cluster: &KubeadmCluster) -> Client {
+    let file = Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(file, &options).await;
+    connect_anew(config.unwrap()).unwrap()
 }
 
 /// Takes out of a verdict what only says that the cluster has not settled.

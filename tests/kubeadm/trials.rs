@@ -46,7 +46,7 @@ async fn aborted_and_troubled_it_arrives() {
     };
     let began = Instant::now();
     if is_chosen("slow") {
-        troubles::slow(&rig);
+        troubles::slow(&rig).await;
     }
     if is_chosen("edit") {
         troubles::edited(&rig).await;
@@ -75,6 +75,9 @@ async fn aborted_and_troubled_it_arrives() {
     rig.arrives().await;
     figure("trials.troubled", began.elapsed().as_secs_f64(), "s");
     is_at_the_target(&rig.cluster).await;
+    if is_chosen("slow") {
+        troubles::was_slow(&rig, is_chosen("reboot")).await;
+    }
     if is_chosen("edit") {
         troubles::edits_are_kept(&rig).await;
     }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use migrate_testbed::{HeldLock, Node, eventually};
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::kills::KUBELET_CHANGED;
 use crate::real::cluster::condition;
 use crate::real::program::Ended;
 use crate::rig::{Place, Rig, Sign};
-use crate::{TARGET, shop};
+use crate::{TARGET, figure, shop};
 
 const SUDOERS: &str = "/etc/sudoers.d/testbed";
 /// Where dpkg writes down what it does.
@@ -23,6 +24,10 @@ const DEFAULTS: &str = "/etc/default/kubelet";
 const EDIT: &str = "KUBELET_EXTRA_ARGS=--v=1";
 /// What a slow node is sent, in kbit/s.
 const SLOW: u32 = 512;
+/// What it is sent to see that, in bytes, and how long that takes at least: a bucketful
+/// of 4 kB, and what ssh itself sends, are left out of it.
+const PARCEL: usize = 256 * 1024;
+const PARCEL_TAKES: Duration = Duration::from_millis(3_900);
 /// How long the runner does not reach the node.
 const CUT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -234,11 +239,43 @@ pub(crate) async fn no_sudo_any_more(rig: &mut Rig) {
     give(rig.cluster.node(&name).unwrap()).await;
 }
 
-/// The last worker is sent little at a time from now on.
-pub(crate) fn slow(rig: &Rig) {
-    let node = rig.cluster.nodes().last().unwrap();
+/// The last worker is sent little at a time from now on, the others are not.
+pub(crate) async fn slow(rig: &Rig) {
+    let (node, others) = rig.cluster.nodes().split_last().unwrap();
     node.set_rate(Some(SLOW)).unwrap();
     println!("{} is slow", node.name());
+    is_slow(rig, node).await;
+    let other = others.last().unwrap();
+    let took = sent(rig, other).await;
+    assert!(took < PARCEL_TAKES, "{}: {took:?}", other.name());
+}
+
+/// It was slow to the end, unless a reboot has ended that.
+pub(crate) async fn was_slow(rig: &Rig, is_rebooted: bool) {
+    let node = rig.cluster.nodes().last().unwrap();
+    let rebooted = rig.node(Place::Worker(0)).unwrap().name();
+    if !is_rebooted || rebooted != node.name() {
+        is_slow(rig, node).await;
+    }
+}
+
+async fn is_slow(rig: &Rig, node: &Node) {
+    let took = sent(rig, node).await;
+    figure("trials.slow.parcel", took.as_secs_f64(), "s");
+    assert!(took >= PARCEL_TAKES, "{}: {took:?}", node.name());
+}
+
+/// How long it takes to send a node a [`PARCEL`] the way the program does.
+async fn sent(rig: &Rig, node: &Node) -> Duration {
+    let file = rig.write("parcel", &"p".repeat(PARCEL));
+    let began = Instant::now();
+    let mut ssh = Command::new("ssh");
+    ssh.arg("-F").arg(rig.cluster.ssh_config());
+    ssh.args(["-o", "Compression=no", node.name(), "cat > /dev/null"]);
+    ssh.stdin(std::fs::File::open(file).unwrap());
+    let ended = ssh.status().await.unwrap();
+    assert!(ended.success(), "{}: {ended}", node.name());
+    began.elapsed()
 }
 
 /// On the first of the workers somebody has written into a file that the next

@@ -75,6 +75,33 @@ fn the_demo_keeps_the_rules_of_another_policy() {
     }
 }
 
+#[test]
+fn a_page_shows_the_plan_and_after_the_run_its_course() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let page = path("page.html");
+    let read = || std::fs::read_to_string(&page).unwrap();
+    let output = demo(folder.path(), &["plan", "--json", "--html", &page]);
+    assert!(output.status.success());
+    let plan = read();
+    assert!(plan.contains("<h2>Schedule</h2>") && !plan.contains("Outcome:"));
+
+    let words = ["--journal", &path("journal"), "--html", &page];
+    assert!(demo(folder.path(), &words).status.success());
+    let report = read();
+    assert!(report.contains("Outcome:") && report.contains("<h2>Course</h2>"));
+
+    // Before anything begins, not at its end.
+    let nowhere = path("no/page.html");
+    let output = demo(folder.path(), &["--html", &nowhere]);
+    let said = text(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains(&nowhere),
+        "{said}"
+    );
+    assert!(!text(&output.stdout).contains("outcome "));
+}
+
 /// The embedded cluster has none to upgrade, so the programs are not run.
 #[test]
 fn the_demo_shows_addons_with_their_way_back_and_both_backups() {

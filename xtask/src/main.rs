@@ -3,6 +3,7 @@
 mod boundaries;
 mod builds;
 mod deny;
+mod fuzz;
 mod process;
 mod test;
 mod testbed;
@@ -28,6 +29,14 @@ enum Task {
     Deny,
     /// The slow rest, run by hand: long simulations, large benches, other versions.
     Extended,
+    /// Fuzz what reads files of others; needs a C++ compiler.
+    Fuzz {
+        /// One target instead of all.
+        target: Option<String>,
+        /// How long each.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+    },
     /// Set up the real control plane and run every test.
     Test,
     /// Build, or find, the binaries of the real control plane and its nodes.
@@ -43,6 +52,7 @@ fn main() -> ExitCode {
         Task::Boundaries => boundaries::check(),
         Task::Deny => deny::check(),
         Task::Extended => test::extended(),
+        Task::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Task::Test => test::test(),
         Task::Testbed { extended } => testbed::build_all(extended),
     };

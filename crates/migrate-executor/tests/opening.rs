@@ -125,6 +125,31 @@ async fn an_unfinished_run_waits_for_an_api_server_that_is_away() {
     }
 }
 
+/// In the swap of its etcd an API server takes calls and does not answer them.
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_run_waits_for_an_api_server_that_hangs() {
+    let journal = MemoryJournal::new();
+    let (cluster, setup) = with_journal(journal.clone()).await;
+    drop(Executor::open(setup).await.unwrap());
+
+    let steps = migration(&World::new());
+    let setup = Setup::new(cluster.client(), steps, Box::new(journal), context("run-2"));
+    cluster.api().set_latency(secs(120));
+    let began = Instant::now();
+    let opening = async {
+        let opened = Executor::open(setup.with_patience(secs(60))).await;
+        (opened, began.elapsed())
+    };
+    let answers = async {
+        sleep(secs(5)).await;
+        cluster.api().set_latency(std::time::Duration::ZERO);
+    };
+    let ((opened, waited), ()) = tokio::join!(opening, answers);
+    assert_eq!(opened.unwrap().run_id(), "run-1");
+    // The first call is given up after half a minute.
+    assert!((secs(30)..secs(40)).contains(&waited), "{waited:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_run_does_not_wait_for_an_api_server_that_is_away() {
     let (cluster, setup) = cluster().await;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::Uri;
+use http::header::{CONNECTION, HeaderValue};
 use kube::api::ListParams;
 use kube::client::{Body, ClientBuilder};
 use kube::core::response::StatusDetails;
@@ -13,7 +14,7 @@ use migrate_core::{ClusterId, KubeVersion};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tower::BoxError;
-use tower::util::MapErrLayer;
+use tower::util::{MapErrLayer, MapRequestLayer};
 
 use crate::error::{OnTheWay, chain};
 use crate::resources::Namespace;
@@ -44,7 +45,23 @@ const RESTARTS: u32 = 3;
 /// # Errors
 /// [`Error::NoConfig`] if `config` is for TLS and the program was built without
 /// a TLS feature of kube, or names files that cannot be read.
-pub fn connect(mut config: Config) -> Result<Client, Error> {
+pub fn connect(config: Config) -> Result<Client, Error> {
+    connected(config, false)
+}
+
+/// As [`connect`], each of whose requests goes over a connection of its own, which
+/// is closed after the answer.
+///
+/// For whoever wants to ask all the API servers behind one address: a load balancer
+/// chooses a server for each connection, not for each request.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_anew(config: Config) -> Result<Client, Error> {
+    connected(config, true)
+}
+
+fn connected(mut config: Config, closes: bool) -> Result<Client, Error> {
     config.default_retry = false;
     let patience = config.connect_timeout.unwrap_or(CONNECT_DEADLINE);
     config.connect_timeout = Some(patience.min(CONNECT_DEADLINE));
@@ -62,7 +79,14 @@ pub fn connect(mut config: Config) -> Result<Client, Error> {
             }),
         }
     });
-    Ok(builder.with_layer(&name_server).build())
+    let close = MapRequestLayer::new(move |mut request: http::Request<Body>| {
+        if closes {
+            let headers = request.headers_mut();
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        request
+    });
+    Ok(builder.with_layer(&close).with_layer(&name_server).build())
 }
 
 /// `url` for people, without the password that it may hold.
@@ -329,7 +353,12 @@ pub async fn within_deadline<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use serde_json::{Value, json};
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::resources::Pod;
@@ -362,6 +391,54 @@ mod tests {
             }
             assert!(!text.contains("secret"), "{text}");
         }
+    }
+
+    /// Connections that came for so many requests, one after the other, to a server
+    /// that keeps them.
+    async fn connections(connect: fn(Config) -> Result<Client, Error>, requests: usize) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let came = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&came);
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(serve(stream));
+            }
+        });
+        let client = connect(Config::new(url.parse().unwrap())).unwrap();
+        for _ in 0..requests {
+            server_version(&client).await.unwrap();
+        }
+        server.abort();
+        came.load(Ordering::Relaxed)
+    }
+
+    /// Answers each request, and closes where it is asked to.
+    async fn serve(stream: TcpStream) -> std::io::Result<()> {
+        let mut stream = BufStream::new(stream);
+        let (mut line, mut closes) = (String::new(), false);
+        while stream.read_line(&mut line).await? > 0 {
+            closes |= line.eq_ignore_ascii_case("connection: close\r\n");
+            if line == "\r\n" {
+                let body = r#"{"gitVersion":"v1.36.3"}"#;
+                let length = body.len();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+                stream.write_all((head + body).as_bytes()).await?;
+                stream.flush().await?;
+                if closes {
+                    break;
+                }
+            }
+            line.clear();
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn each_request_has_a_connection_of_its_own_where_that_is_asked_for() {
+        assert_eq!(connections(connect, 4).await, 1);
+        assert_eq!(connections(connect_anew, 4).await, 4);
     }
 
     #[tokio::test]

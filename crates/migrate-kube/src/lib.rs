@@ -63,8 +63,8 @@ pub use address::address_holder;
 pub use anchor::{Anchor, Claim, Holder, RunMark};
 pub use call::ApiCall;
 pub use client::{
-    READ_DEADLINE, Selection, cluster_id, connect, get, list, list_of, list_retried, read,
-    server_version, within_deadline,
+    READ_DEADLINE, Selection, cluster_id, connect, connect_anew, get, list, list_of, list_retried,
+    read, server_version, within_deadline,
 };
 pub use clock::TokioClock;
 pub use cordon::{

@@ -119,6 +119,10 @@ async fn is_a_cluster(cluster: &KubeadmCluster) {
     );
     let held = worker.run(&["apt-mark", "showhold"]).await.unwrap();
     assert_eq!(held.stdout, b"kubeadm\nkubectl\nkubelet\n");
+    // Nor newer network plugins, which an upgrade is to bring.
+    let plugins = ["dpkg-query", "-W", "-f", "${Version}", "kubernetes-cni"];
+    let plugins = worker.run(&plugins).await.unwrap().stdout;
+    assert!(plugins.ends_with(b"+1.36.3-1.1"), "{plugins:?}");
 }
 
 fn is_reached_over_ssh(cluster: &KubeadmCluster) {

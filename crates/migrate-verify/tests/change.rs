@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use canaries::{NAMESPACE, context, input, node};
+use kube::Client;
+use kube::client::Body;
 use migrate_core::{
     CanaryChange as Table, CanaryPod, Finding, Policy, PrepareEnvironment, ReachFrom, SeeChange,
     StepContext, StepError, StepErrorKind, TryNode,
@@ -26,13 +28,17 @@ use tokio::time::Instant;
 const NODES: u32 = 20;
 
 async fn cluster() -> SimCluster {
+    cluster_of(NODES).await
+}
+
+async fn cluster_of(nodes: u32) -> SimCluster {
     let api = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": { "name": "kubernetes", "namespace": "default" },
         "addressType": "IPv4", "endpoints": [{ "addresses": ["192.0.2.1"] }],
         "ports": [{ "name": "https", "port": 6443 }],
     });
-    canaries::cluster(NODES, [api]).await
+    canaries::cluster(nodes, [api]).await
 }
 
 fn change(cluster: &SimCluster) -> CanaryChange {
@@ -219,11 +225,15 @@ async fn each_right_and_the_time_are_looked_at_before_the_start() {
     let cluster = cluster().await;
     assert_eq!(prepare(&cluster, Policy::default()).await, []);
     assert_eq!(left(&cluster), 0);
-    let mut policy = Policy::default();
-    policy.deadlines.verify = Duration::from_secs(49);
-    let found = prepare(&cluster, policy).await;
-    let cut_off = ("KM-CANARY-002".to_owned(), "canary-change".to_owned());
-    assert_eq!(told(&found), [cut_off]);
+    // 20 nodes: 20 s and two times 5 s, 30 s for a removal before and after, and a list.
+    for (verify, is_enough) in [(90, false), (91, true)] {
+        let mut policy = Policy::default();
+        policy.deadlines.verify = Duration::from_secs(verify);
+        let found = prepare(&cluster, policy).await;
+        let cut_off = ("KM-CANARY-002".to_owned(), "canary-change".to_owned());
+        let expected = (!is_enough).then_some(cut_off);
+        assert_eq!(told(&found), expected.into_iter().collect::<Vec<_>>());
+    }
 
     let slices = ("discovery.k8s.io", "endpointslices");
     let kinds = [("", "pods"), ("", "services"), slices];
@@ -250,5 +260,91 @@ async fn each_right_and_the_time_are_looked_at_before_the_start() {
             "{missing:?}: {}",
             found[0]
         );
+    }
+}
+
+/// Three API servers behind a balancer that takes turns with connections, of which
+/// the last refuses what it is asked for so long; and how often they were asked.
+fn three_servers(cluster: &SimCluster, refuses_for: Duration) -> (Client, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (connections, api) = (Arc::clone(&asked), cluster.client());
+    let until = Instant::now() + refuses_for;
+    let send = tower::service_fn(move |request: http::Request<Body>| {
+        let server = connections.fetch_add(1, Ordering::Relaxed) % 3;
+        let (api, refuses) = (api.clone(), server == 2 && Instant::now() < until);
+        async move {
+            if !refuses {
+                return api.send(request).await;
+            }
+            let status = json!({ "kind": "Status", "code": 403, "reason": "Forbidden" });
+            let body = Body::from(status.to_string().into_bytes());
+            Ok(http::Response::builder().status(403).body(body).unwrap())
+        }
+    });
+    (Client::new(send, "default"), asked)
+}
+
+/// The connections that are kept lead to a server that refuses nothing.
+#[tokio::test(start_paused = true)]
+async fn every_api_server_is_asked_for_refusals() {
+    let cluster = cluster().await;
+    let cx = context(&cluster);
+    for refuses_for in [2, 4].map(Duration::from_secs) {
+        let (fresh, asked) = three_servers(&cluster, refuses_for);
+        let change = change(&cluster).with_fresh(fresh);
+        let error = change.see_change(&cx).await.unwrap_err();
+        assert_eq!(error.kind, StepErrorKind::Unavailable, "{error}");
+        assert_eq!(left(&cluster), 0);
+        tokio::time::sleep(refuses_for).await;
+        let before = asked.load(Ordering::Relaxed);
+        assert_eq!(change.see_change(&cx).await.unwrap(), []);
+        // A control plane without nodes counts as one server.
+        let times = asked.load(Ordering::Relaxed) - before;
+        assert!((10..=14).contains(&times), "{times}");
+    }
+}
+
+/// Nodes that do not answer at all.
+struct Hanging(BTreeSet<String>);
+
+#[async_trait]
+impl ReachFrom for Hanging {
+    async fn reach(&self, _: &StepContext, node: &str, _: SocketAddr) -> Result<bool, StepError> {
+        if self.0.contains(node) {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(true)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_ends_however_many_nodes_hang_and_names_what_was_not_seen() {
+    let cluster = cluster_of(100).await;
+    let cx = context(&cluster);
+    for (hang, named_in_all) in [(8, 8), (60, 99)] {
+        let hanging: BTreeSet<String> = (0..hang).map(node).collect();
+        let change = change(&cluster).with_reach(Arc::new(Hanging(hanging.clone())));
+        let began = Instant::now();
+        let found = change.see_change(&cx).await.unwrap();
+        let took = began.elapsed();
+        assert_eq!(left(&cluster), 0);
+        // 20 s, 5 s for each sixteen nodes, and what it takes to remove all.
+        assert!(
+            took < Duration::from_secs(20 + 7 * 5 + 3),
+            "{hang}: {took:?}"
+        );
+        let named = told(&found).into_iter().map(|(_, name)| name);
+        let mut named: BTreeSet<String> = named.collect();
+        let not_asked = found
+            .iter()
+            .filter(|it| it.evidence.contains("was not asked"));
+        let not_asked = not_asked.count();
+        assert_eq!((named.len(), found.len()), (named_in_all, named_in_all));
+        // A few leave the others their turn; three times sixteen have theirs, and one
+        // that answers at once.
+        assert_eq!(not_asked, if hang < 16 { 0 } else { 100 - 48 - 1 });
+        named.retain(|name| hanging.contains(name));
+        assert_eq!(named, hanging);
     }
 }

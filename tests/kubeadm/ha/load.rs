@@ -22,7 +22,9 @@ impl Load {
         for node in cluster.nodes() {
             let services = inside.iter().filter(|target| target.name != CONTROL_NAME);
             let from_here = services.map(|target| {
-                Target::new(format!("{}.{}", target.name, node.name()), target.address)
+                let mut target = target.clone();
+                target.name = format!("{}.{}", target.name, node.name());
+                target
             });
             places.push((node.network().await.unwrap(), from_here.collect()));
         }

@@ -14,14 +14,17 @@ use migrate_upgrade::Haproxy;
 use skew::SkewWatch;
 use tokio::time::Instant;
 
+use crate::change::Reached;
 use crate::lane::tells_renewals_of;
+use crate::real::observer::{Change, Observer};
 use crate::run::{Way, upgrade};
 use crate::shop::{Shop, WORKLOADS};
+use crate::{canary, change, job};
 
 /// The bar of the whole run.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 const MEMBERS: u8 = 3;
-/// Requests a second to each of thirty entry points.
+/// Requests a second to each of forty entry points.
 const SERVICE_RATE: f64 = 25.0;
 /// Requests a second of each of the four kinds.
 const API_RATE: f64 = 10.0;
@@ -60,6 +63,9 @@ struct Seen {
     /// How often versions were looked at from outside, once a second.
     looks: u64,
     broken_skew: Vec<String>,
+    /// Of pods and nodes, among them canaries.
+    changes: Vec<Change>,
+    reached: Reached,
 }
 
 impl Seen {
@@ -69,6 +75,9 @@ impl Seen {
         assert_eq!(self.report.cordons, Vec::<String>::new());
         tells_renewals_of(&self.report, &self.cluster, usize::from(MEMBERS));
         assert_eq!(self.broken_skew, Vec::<String>::new());
+        canary::has_tried_every_node(&self.cluster, &self.changes);
+        let members = usize::from(MEMBERS);
+        change::was_seen_by_every_node(&self.cluster, &self.changes, &self.reached, members);
         let took = self.report.duration.actual;
         assert!(self.looks > took.as_secs() / 2, "{} looks", self.looks);
         for (name, tally) in &self.tallies {
@@ -103,9 +112,11 @@ async fn run(quiesces: bool) -> Option<Seen> {
     let builder = KubeadmCluster::builder().control_planes(MEMBERS).workers(2);
     let builder = builder.minor(36).also(37);
     let builder = builder.image("traffic", traffic_program().unwrap());
+    let builder = builder.shell_image();
     let cluster = skip_or_fail(builder.start().await)?;
     figure("setup", began.elapsed().as_secs_f64(), "s");
     let cluster = Arc::new(cluster);
+    job::namespace(&cluster.client(), canary::NAMESPACE, "restricted").await;
     // Those to which no request may fail.
     let shop = Shop::open(&cluster, &WORKLOADS[..2]).await;
     let outside = cluster.outside();
@@ -114,11 +125,16 @@ async fn run(quiesces: bool) -> Option<Seen> {
     let load = Load::start(&cluster, &shop, SERVICE_RATE).await;
     let skew = SkewWatch::start(Arc::clone(&cluster));
 
+    let observer = Observer::start(cluster.client()).await;
+
     let began = Instant::now();
-    let report = tokio::time::timeout(PATIENCE, upgrade(&cluster, way(&cluster, quiesces))).await;
+    let way = way(&cluster, quiesces);
+    let reached = Arc::clone(&way.reached);
+    let report = tokio::time::timeout(PATIENCE, upgrade(&cluster, way)).await;
     let report = report.expect("the run to end in time");
     figure("upgrade", began.elapsed().as_secs_f64(), "s");
     println!("{report}");
+    let changes = observer.changes().await;
     let (looks, broken_skew) = skew.finish().await;
     figure("skew.looks", looks as f64, "1");
     figure("skew.violations", broken_skew.len() as f64, "1");
@@ -131,6 +147,8 @@ async fn run(quiesces: bool) -> Option<Seen> {
         tallies,
         looks,
         broken_skew,
+        changes,
+        reached,
     };
     for (name, tally) in &seen.tallies {
         println!("{name}: {tally}");
@@ -153,7 +171,7 @@ async fn run(quiesces: bool) -> Option<Seen> {
 
 /// With every protection, and API servers taken out first or not.
 fn way(cluster: &KubeadmCluster, quiesces: bool) -> Way {
-    let mut way = Way::protected(cluster);
+    let mut way = Way::protected(cluster).with_canary();
     if quiesces {
         let balancer = cluster.balancer().unwrap();
         let haproxy = Haproxy::new(balancer.backend()).with_socket(balancer.socket());

@@ -57,6 +57,10 @@ pub struct PhaseDurations {
     pub static_pods: Duration,
     /// Waiting for the cluster to settle after that. Default 0.
     pub settle_again: Duration,
+    /// One look at the canary change, after each of the two; counts only where a
+    /// [policy](crate::Policy::canary_change) has one. Default 6 s: no look takes less
+    /// than 5 s, and on real nodes one took 5.4 s.
+    pub change: Duration,
     /// Checking a node, or the whole cluster at the end. Default 60 s, two
     /// looks half a minute apart.
     pub verify: Duration,
@@ -87,6 +91,7 @@ impl Default for PhaseDurations {
             settle: Duration::ZERO,
             static_pods: Duration::ZERO,
             settle_again: Duration::ZERO,
+            change: Duration::from_secs(6),
             verify: Duration::from_secs(60),
             soak: Duration::ZERO,
             addon: Duration::from_secs(60),

@@ -1,5 +1,6 @@
 //! Values that many objects have alike.
 
+use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///   copy of its own first.
 ///
 /// Two holders of one value are found equal without looking at it.
-#[derive(Debug, Default, Eq, Hash, Ord, PartialOrd)]
+#[derive(Debug, Default, Eq, Ord, PartialOrd)]
 pub struct Shared<T>(Arc<T>);
 
 impl<T> Shared<T> {
@@ -42,6 +43,12 @@ impl<T> Clone for Shared<T> {
 impl<T: PartialEq> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
         self.is_same(other) || *self.0 == *other.0
+    }
+}
+
+impl<T: Hash> Hash for Shared<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
     }
 }
 

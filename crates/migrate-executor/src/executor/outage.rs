@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use migrate_core::{EventKind, Moment, Phase, StepError, StepErrorKind, Target};
+use migrate_core::{EventKind, Moment, Phase, StepError, Target};
 
 use super::Executor;
 use crate::report::{Outage, StopCause};
@@ -46,10 +46,10 @@ fn on(open: &Open) -> String {
 
 impl Executor {
     /// Takes note of whether the API server answered a call that was asked at a
-    /// moment. An answer that refuses is one, too.
+    /// moment. An answer that refuses is one, too; none in time is not.
     pub(super) fn hear<T>(&mut self, result: &Result<T, StepError>, asked_at: Moment, now: Moment) {
         let silent = match result {
-            Err(error) if error.kind == StepErrorKind::Unavailable => Some(error),
+            Err(error) if error.is_retryable() => Some(error),
             _ => None,
         };
         match (silent, &self.outage.open) {
@@ -72,7 +72,7 @@ impl Executor {
 
     /// A watch broke: as soon as that is known another call tells why.
     pub(super) fn doubt_the_api(&mut self, error: &StepError, now: Moment) {
-        if error.kind == StepErrorKind::Unavailable && !self.outage.is_open() {
+        if error.is_retryable() && !self.outage.is_open() {
             self.holding.ask_now(now);
         }
     }

@@ -60,7 +60,8 @@ impl Patience<'_> {
                 Err(error) => error,
             };
             let now = clock.now();
-            let is_away = error.kind == StepErrorKind::Unavailable;
+            // Also one that takes calls and does not answer them.
+            let is_away = error.is_retryable();
             if is_away {
                 warm_up.is_over();
             }

@@ -308,7 +308,7 @@ impl<'a> Planner<'a> {
                     id,
                     node,
                     pool: self.policy.pools.pool_of(node),
-                    times: Times::of_node(&self.durations, interned, id, node.role),
+                    times: Times::of_node(&self.durations, self.policy, interned, id, node.role),
                     impossible: impossible[id as usize],
                     canary: false,
                 });
@@ -371,7 +371,10 @@ impl<'a> Planner<'a> {
     }
 
     fn member_times(&self) -> Times {
-        self.as_measured(Times::of_member(&self.durations), &TargetKind::Members)
+        self.as_measured(
+            Times::of_member(&self.durations, self.policy),
+            &TargetKind::Members,
+        )
     }
 
     /// The plan without its predictions.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use migrate_core::cost::PhaseDurations;
-use migrate_core::{Phase, Role, Target};
+use migrate_core::{Phase, Policy, Role, Target};
 
 use crate::intern::Interned;
 
@@ -21,11 +21,12 @@ pub(super) struct Times {
 }
 
 impl Times {
-    pub(super) fn of_member(durations: &PhaseDurations) -> Self {
+    pub(super) fn of_member(durations: &PhaseDurations, policy: &Policy) -> Self {
+        let settle = durations.settle.saturating_add(change(durations, policy));
         Self {
             drain: Duration::ZERO,
             upgrade: whole_millis(durations.control_plane_member),
-            verify: whole_millis(durations.verify.saturating_add(durations.settle)),
+            verify: whole_millis(durations.verify.saturating_add(settle)),
             confirm: Duration::ZERO,
             hold: Duration::ZERO,
         }
@@ -50,6 +51,7 @@ impl Times {
     /// node has: they take turns.
     pub(super) fn of_node(
         durations: &PhaseDurations,
+        policy: &Policy,
         interned: &Interned<'_>,
         id: u32,
         role: Role,
@@ -71,7 +73,11 @@ impl Times {
         };
         // A new kubelet starts its static pods again.
         let (static_pods, settle) = match role {
-            Role::ControlPlane => (durations.static_pods, durations.settle_again),
+            Role::ControlPlane => {
+                let settle = durations.settle_again;
+                let settle = settle.saturating_add(change(durations, policy));
+                (durations.static_pods, settle)
+            }
             _ => (Duration::ZERO, Duration::ZERO),
         };
         let ready = durations.node_ready.saturating_add(static_pods);
@@ -117,6 +123,14 @@ impl Times {
         self.drain
             .saturating_add(self.upgrade)
             .saturating_add(self.verify)
+    }
+}
+
+/// A look at what agents have to see, where the policy has that.
+fn change(durations: &PhaseDurations, policy: &Policy) -> Duration {
+    match policy.canary_change {
+        Some(_) => durations.change,
+        None => Duration::ZERO,
     }
 }
 

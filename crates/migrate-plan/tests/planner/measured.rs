@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrate_core::{DocumentError, Phase, Plan, Policy, Target};
+use migrate_core::{CanaryChange, DocumentError, Phase, Plan, Policy, Target};
 use migrate_plan::{Difference, Measured, Planner, TargetKind, Timeline, rehearse};
 
 use crate::support::{Cluster, NEW, version};
@@ -125,4 +125,18 @@ fn a_plan_rehearses_its_own_schedule_and_each_difference_is_named() {
         matches!(more[..], [Difference::Unexpected { .. }, ..]),
         "{more:?}"
     );
+}
+
+#[test]
+fn a_look_at_the_canary_change_is_predicted_where_the_policy_has_one() {
+    let model = cluster().pool("control-plane", 1).build();
+    let verify = |policy: &Policy| {
+        let plan = Planner::new(&model, policy, version(NEW)).plan().unwrap();
+        ["cp-1", "control-plane-1", "general-1"].map(|name| took(&plan, name, Phase::Verify))
+    };
+    let mut policy = Policy::default();
+    let without = verify(&policy);
+    assert_eq!(without, [secs(60); 3]);
+    policy.canary_change = Some(CanaryChange::default());
+    assert_eq!(verify(&policy), [secs(66), secs(66), secs(60)]);
 }

@@ -213,7 +213,7 @@ pub(super) struct Groups {
 impl Groups {
     /// Makes them as they were before the node was switched on: with v2, what
     /// an earlier boot passed on to groups below would keep the next one's
-    /// first process out.
+    /// first process out. Blocks while what is left there ends.
     pub(super) fn renew(&self) -> Result<(), Error> {
         for folder in self.folders.iter().filter(|_| self.unified) {
             end_and_remove(folder);
@@ -275,7 +275,7 @@ fn started(pid: u32) -> Option<u64> {
 /// Kills what runs in a group of a node and removes it, deepest groups first.
 #[allow(
     clippy::disallowed_methods,
-    reason = "run when dropped, and where a node boots; mostly the first try does it"
+    reason = "run when dropped, and by a node that boots beside its runtime; mostly the first try does it"
 )]
 fn end_and_remove(folder: &Path) {
     for _ in 0..100 {

@@ -34,7 +34,7 @@ pub struct Node {
     state: PathBuf,
     script: String,
     environment: Vec<(&'static str, String)>,
-    groups: Groups,
+    groups: Arc<Groups>,
     network: Arc<Network>,
     running: Mutex<Option<Running>>,
 }
@@ -100,7 +100,7 @@ impl Node {
             control_plane,
             state,
             environment,
-            groups,
+            groups: Arc::new(groups),
             network: Arc::clone(shared.network),
             running: Mutex::new(None),
         })
@@ -130,7 +130,14 @@ impl Node {
         let mut running = self.running.lock().await;
         let file = self.state.join("pid");
         fs::remove_file(&file).ok();
-        self.groups.renew()?;
+        let groups = Arc::clone(&self.groups);
+        // It waits for what is left of an earlier boot to end.
+        tokio::task::spawn_blocking(move || groups.renew())
+            .await
+            .map_err(|stopped| Error::Io {
+                what: format!("renewing the control groups of {}", self.name),
+                source: std::io::Error::other(stopped),
+            })??;
         let script = process::announced(&file, r#"exec "$@""#);
         // The process that waits for the tree stays outside of its groups: with
         // v2 none but the first may be there, and that only for a moment.

@@ -18,7 +18,8 @@ const KUBEADM_DROP_IN: &str = include_str!("files/10-kubeadm.conf");
 ///
 /// As upstream cuts them: `kubelet` has the service and a configuration file of
 /// the administrator's, `kubeadm` the drop-in that connects both, and `kubelet`
-/// depends on `kubernetes-cni`, which owns /opt/cni/bin.
+/// depends on the `kubernetes-cni` of its release or a newer one, which owns
+/// /opt/cni/bin: what upgrades the kubelet writes over the network plugins.
 pub(super) fn write(releases: &[NodeBinaries], folder: &Path) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(Error::io("making the folder of packages"))?;
     let mut index = String::new();
@@ -30,7 +31,7 @@ pub(super) fn write(releases: &[NodeBinaries], folder: &Path) -> Result<(), Erro
             package.file(&format!("opt/cni/bin/{}", name.display()), path)
         });
         let kubelet = Package::new("kubelet", &version)
-            .depends("kubernetes-cni, iptables, conntrack, iproute2")
+            .depends(&kubelet_depends(&version))
             .file("usr/bin/kubelet", &release.kubelet)
             .text("usr/lib/systemd/system/kubelet.service", KUBELET_SERVICE)
             .text("etc/default/kubelet", &defaults(&version))
@@ -57,9 +58,18 @@ pub(super) fn package_version(kubernetes: &str) -> String {
 }
 
 /// A version of its own for each release, so that upgrading kubelet replaces
-/// the plugins too, as upstream's packages do.
-fn cni_version(kubernetes: &str) -> String {
-    format!("{}+{kubernetes}", crate::releases::CNI_PLUGINS)
+/// the plugins too, as upstream's packages do. `version` is that of the kubelet's
+/// package.
+pub(super) fn cni_version(version: &str) -> String {
+    format!("{}+{version}", crate::releases::CNI_PLUGINS)
+}
+
+/// An older kubelet takes the newer plugins: the way back needs no others.
+fn kubelet_depends(version: &str) -> String {
+    format!(
+        "kubernetes-cni (>= {}), iptables, conntrack, iproute2",
+        cni_version(version)
+    )
 }
 
 /// The configuration file of the kubelet's package. It differs from release to
@@ -71,7 +81,7 @@ fn defaults(version: &str) -> String {
 struct Package {
     name: &'static str,
     version: String,
-    depends: &'static str,
+    depends: String,
     files: Vec<(String, PathBuf)>,
     texts: Vec<(String, String)>,
     conffiles: String,
@@ -82,14 +92,15 @@ impl Package {
         Self {
             name,
             version: version.to_owned(),
-            depends: "",
+            depends: String::new(),
             files: Vec::new(),
             texts: Vec::new(),
             conffiles: String::new(),
         }
     }
 
-    fn depends(self, depends: &'static str) -> Self {
+    fn depends(self, depends: &str) -> Self {
+        let depends = depends.to_owned();
         Self { depends, ..self }
     }
 
@@ -165,5 +176,26 @@ impl Package {
             fs::write(place("DEBIAN/conffiles")?, &self.conffiles)?;
         }
         Ok(control)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// dpkg itself says so.
+    #[test]
+    fn a_newer_kubelet_asks_for_newer_plugins_and_an_older_one_takes_them() {
+        let [old, new] = ["1.36.3", "1.37.2"].map(package_version);
+        let is_met = |installed: &str, by: &str| {
+            let depends = kubelet_depends(by);
+            let wanted = depends.split(['(', ')']).nth(1).unwrap_or_default();
+            let wanted = wanted.trim_start_matches(">= ");
+            let mut dpkg = Command::new("dpkg");
+            let compared = dpkg.args(["--compare-versions", &cni_version(installed), "ge", wanted]);
+            compared.status().is_ok_and(|status| status.success())
+        };
+        assert!(is_met(&old, &old) && is_met(&new, &old) && is_met(&new, &new));
+        assert!(!is_met(&old, &new));
     }
 }

@@ -14,7 +14,7 @@ use super::command::run;
 use super::images::REPOSITORY;
 use super::network::{CLUSTER_CIDR, pod_subnet};
 use super::node::Node;
-use super::packages::package_version;
+use super::packages::{cni_version, package_version};
 use super::rootfs::OPERATOR;
 use crate::releases::Release;
 use crate::{Error, Progress, eventually};
@@ -104,6 +104,8 @@ impl Setup<'_> {
         )
         .await?;
         let version = package_version(self.release.kubernetes);
+        // apt would take the newest, and leave an upgrade none to bring.
+        let cni = cni_version(&version);
         let roles = if node.is_control_plane() {
             "control-plane everywhere"
         } else {
@@ -113,8 +115,10 @@ impl Setup<'_> {
             "systemctl restart containerd\n\
              export DEBIAN_FRONTEND=noninteractive\n\
              apt-get -qq update\n\
-             apt-get -qq install -y kubelet={version} kubeadm={version} kubectl={version}\n\
+             apt-get -qq install -y kubelet={version} kubeadm={version} kubectl={version} \
+             kubernetes-cni={cni}\n\
              apt-mark hold kubelet kubeadm kubectl\n\
+             apt-mark auto kubernetes-cni\n\
              systemctl daemon-reload\n\
              systemctl enable kubelet\n\
              for age in now later; do for role in {roles}; do\n\

@@ -15,6 +15,8 @@ const READYZ: &str = "`option httpchk GET /readyz`, `http-check expect status 20
      cluster's authority at each server";
 /// How many names a list shows.
 const NAMES_SHOWN: usize = 5;
+/// Between what several instances say.
+const BETWEEN: &str = "; and ";
 
 /// A server of the backend, as one instance tells.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -183,6 +185,31 @@ fn of_path(
     Some(Finding::new(code, severity, object, evidence, READYZ))
 }
 
+/// One finding for each code and object: what several instances, or several rules,
+/// have to say of one follows each other in the first one's place.
+pub(super) fn one_each(found: Vec<Finding>) -> Vec<Finding> {
+    let mut all: Vec<Finding> = Vec::new();
+    for finding in found {
+        let is_alike =
+            |other: &&mut Finding| other.code == finding.code && other.object == finding.object;
+        let Some(first) = all.iter_mut().find(is_alike) else {
+            all.push(finding);
+            continue;
+        };
+        first.severity = first.severity.max(finding.severity);
+        for (text, more) in [
+            (&mut first.evidence, finding.evidence),
+            (&mut first.cure, finding.cure),
+        ] {
+            if !text.split(BETWEEN).any(|part| part == more) && *text != more {
+                text.push_str(BETWEEN);
+                text.push_str(&more);
+            }
+        }
+    }
+    all
+}
+
 /// One that could not be asked, or whose answer is none.
 pub(super) fn silent(backend: &str, said: impl Into<String>) -> Finding {
     let object = ObjectName::cluster("LoadBalancer", backend);
@@ -261,6 +288,35 @@ mod tests {
         // One that is out stays out; the other would be the last.
         let one_out = [server("cp-1", false, true), server("cp-2", true, false)];
         assert_eq!(found(&one_out), is(ALONE, Blocker));
+    }
+
+    #[test]
+    fn what_is_found_twice_of_one_object_is_one_finding_that_names_both() {
+        let on = |code: &str, severity, name: &str, evidence: &str, cure: &str| {
+            let object = ObjectName::cluster("LoadBalancer", name);
+            Finding::new(code, severity, object, evidence, cure)
+        };
+        let (warning, blocker) = (Severity::Warning, Severity::Blocker);
+        let found = one_each(vec![
+            on(SERVERS, warning, "api", "one: old", "take it out"),
+            on(CHECKS, warning, "api", "one: TCP", "ask"),
+            on(SERVERS, blocker, "api", "other: new", "take it out"),
+            on(SERVERS, warning, "api", "one: old", "or call it so"),
+            on(SERVERS, warning, "web", "one: old", "take it out"),
+        ]);
+        let told: Vec<(&str, Severity, &str, &str)> = found
+            .iter()
+            .map(|it| (&*it.code, it.severity, &*it.evidence, &*it.cure))
+            .collect();
+        let cure = "take it out; and or call it so";
+        assert_eq!(
+            told,
+            [
+                (SERVERS, blocker, "one: old; and other: new", cure),
+                (CHECKS, warning, "one: TCP", "ask"),
+                (SERVERS, warning, "one: old", "take it out"),
+            ]
+        );
     }
 
     fn of(name: &str, last: &str) -> (String, Check) {

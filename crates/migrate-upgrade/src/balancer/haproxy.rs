@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use migrate_core::Finding;
 
 use super::configured::checked_path;
-use super::examined::{Asks, Server, judge, read_checks, silent};
+use super::examined::{Asks, Server, judge, one_each, read_checks, silent};
 use super::{ApiServerBackend, Standing, refused};
 use crate::{Error, NodeShell, Script};
 
@@ -210,8 +210,9 @@ impl Haproxy {
         };
         match door.read(path, self.limit).await {
             Ok(text) => match checked_path(&text, &self.backend) {
-                Some(asked) => Asks::Path(asked),
-                None => Asks::Unknown(format!("{path} does not tell it of {}", self.backend)),
+                Ok(Some(asked)) => Asks::Path(asked),
+                Ok(None) => Asks::Unknown(format!("{path} does not tell it of {}", self.backend)),
+                Err(unread) => Asks::Unknown(format!("{path}, {unread}")),
             },
             Err(said) => Asks::Unknown(format!("{path}: {said}")),
         }
@@ -322,7 +323,7 @@ impl ApiServerBackend for Haproxy {
             let judged = judge(&place, &self.backend, &servers, checks, &asks, &named);
             found.extend(judged);
         }
-        found
+        one_each(found)
     }
 }
 

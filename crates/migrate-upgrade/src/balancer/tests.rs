@@ -151,16 +151,26 @@ async fn before_the_start_every_instance_is_looked_at_and_none_changed() {
     );
     // Its configuration says which path.
     let file = fake.folder.path().join("haproxy.cfg");
-    for (path, expected) in [("/livez", 2), ("/readyz", 1)] {
+    for (path, asks) in [("/livez", true), ("/readyz", false), ("'/readyz'", false)] {
         std::fs::write(&file, format!("backend api\n option httpchk GET {path}\n")).unwrap();
         let haproxy = fake.haproxy().with_configuration(file.to_str().unwrap());
         let found = haproxy.examine(&members).await;
-        let all = found.iter().filter(|found| found.code == "KM-LB-003");
-        assert_eq!(
-            (all.count(), found.len()),
-            (expected, expected),
-            "{found:?}"
-        );
+        // Whatever is wrong with its checks is one finding.
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].code, "KM-LB-003");
+        let evidence = &found[0].evidence;
+        assert!(evidence.contains("cp-2 (TCP)"), "{evidence}");
+        assert_eq!(evidence.contains("ask for /livez"), asks, "{evidence}");
+    }
+    // Two instances of one backend too, and each is named.
+    let other = Fake::start();
+    let both = fake.haproxy().with_socket(other.socket());
+    let found = both.examine(&members).await;
+    let codes: Vec<&str> = found.iter().map(|found| &*found.code).collect();
+    assert_eq!(codes, ["KM-LB-003", "KM-LB-007"]);
+    for socket in [fake.socket(), other.socket()] {
+        let named = found[0].evidence.contains(socket.to_str().unwrap());
+        assert!(named, "{}", found[0]);
     }
     *fake.up.lock().unwrap() = [RUNNING, 0];
     let found = fake.haproxy().examine(&members).await;
@@ -281,6 +291,35 @@ async fn a_socket_of_another_machine_is_reached_through_its_shell() {
     let bare = Local::new("lb-1").with_path(format!("{path}:/nowhere"));
     let bare = Haproxy::new("api").with_host(Arc::new(bare), "lb-1", "/run/sock");
     assert!(bare.restore("cp-1").await.is_err());
+}
+
+#[tokio::test]
+async fn a_configuration_of_another_machine_may_lie_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    program(
+        &folder.path().join("socat"),
+        &format!(
+            "read -r c; case $c in 'show stat') cat {path}/stat ;; *) cat {path}/servers ;; esac"
+        ),
+    );
+    let (mut states, up) = ([0; 2], [RUNNING; 2]);
+    for (file, command) in [("servers", "show servers state api"), ("stat", "show stat")] {
+        let text = answer(command, &mut states, &up).replace("L4OK", "L7OK");
+        std::fs::write(folder.path().join(file), text).unwrap();
+    }
+    let config = folder.path().join("it's \"$HOME\".cfg");
+    std::fs::write(&config, "backend \"api\"\n option httpchk GET '/readyz'\n").unwrap();
+    let shell = Local::new("lb-1").with_path(format!("{path}:/usr/bin:/bin"));
+    let haproxy = Haproxy::new("api").with_host(Arc::new(shell), "lb-1", "/run/sock");
+    let members = ["cp-1".to_owned(), "cp-2".to_owned()];
+    let codes = async |haproxy: &Haproxy| {
+        let found = haproxy.examine(&members).await;
+        found.into_iter().map(|it| it.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(&haproxy).await, ["KM-LB-007"]);
+    let haproxy = haproxy.with_configuration(config.to_str().unwrap());
+    assert_eq!(codes(&haproxy).await, [""; 0]);
 }
 
 #[tokio::test]

@@ -16,9 +16,14 @@ pull_images() {
     program=$(target_kubeadm "$work" "$target" "$revision")
     command -v kubectl > /dev/null || die "$FINAL" 'kubectl is not installed here, so the cluster'"'"'s' \
         'image registry is not known: install it for the upgrade'
-    kubectl --kubeconfig "$kubeconfig" --request-timeout=20s -n kube-system get configmap \
-        kubeadm-config -o 'jsonpath={.data.ClusterConfiguration}' > "$work/now" \
-        || die "$RETRY" 'the ConfigMap kube-system/kubeadm-config cannot be read'
+    # Every node asks at once, with clients that list whole APIs first.
+    local attempt
+    for attempt in 1 2 3; do
+        if kubectl --kubeconfig "$kubeconfig" --request-timeout=20s -n kube-system get configmap \
+            kubeadm-config -o 'jsonpath={.data.ClusterConfiguration}' > "$work/now"; then break; fi
+        [ "$attempt" -lt 3 ] \
+            || die "$RETRY" 'the ConfigMap kube-system/kubeadm-config cannot be read'
+    done
     sed "s/^kubernetesVersion:.*/kubernetesVersion: v$target/" "$work/now" > "$work/config"
     images=$("$program" config images list --config "$work/config")
     have=$(present_images)

@@ -3,6 +3,10 @@
 # What apt may do beyond installing.
 APT_ALLOWS=(--allow-change-held-packages)
 
+# What whoever works with packages locks.
+PACKAGE_LOCKS=(/var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock
+    /var/cache/apt/archives/lock)
+
 # What runs below the pods of a node that is not drained.
 readonly BEFORE_DRAIN_UNTOUCHED='kubelet kubernetes-cni containerd containerd.io cri-o runc'
 
@@ -25,7 +29,10 @@ once_unlocked() {
         case $code/$said in
             0/*) return 0 ;;
             */*'lock was locked by another process'* | */*'Could not get lock'*)
-                [ "$SECONDS" -lt "$until" ] || return "$code"
+                if [ "$SECONDS" -ge "$until" ]; then
+                    echo "kube-migrate: waited for five minutes$(lock_holders)" >&2
+                    return "$code"
+                fi
                 sleep 2
                 ;;
             *) return "$code" ;;
@@ -102,6 +109,56 @@ little_room() {
     done
 }
 
+# lock_holders: to be appended to what failed; who is at work with packages.
+lock_holders() {
+    local file pid
+    for file in "${PACKAGE_LOCKS[@]}"; do
+        while read -r pid; do
+            [ -z "$pid" ] || printf '; %s is held by process %s (%s)' "$file" "$pid" "$(program_of "$pid")"
+        done <<< "$(holders_of "$file")"
+    done
+}
+
+# holders_of FILE: who has locked it by what the kernel lists; where that list is
+# missing, or has other numbers than the file (overlays), who has it open.
+holders_of() {
+    local file=$1 inode pid found=''
+    inode=$(stat --format=%i "$file" 2> /dev/null) || return 0
+    # A second word `->` is of one that waits.
+    for pid in $(awk -v inode=":$inode" '
+        $2 != "->" && substr($6, length($6) - length(inode) + 1) == inode { print $5 }
+    ' /proc/locks 2> /dev/null | sort -un || true); do
+        if has_open "$pid" "$file"; then found+=$pid$'\n'; fi
+    done
+    if [ -z "$found" ]; then
+        for pid in /proc/[0-9]*; do
+            pid=${pid#/proc/}
+            if has_open "$pid" "$file"; then found+=$pid$'\n'; fi
+        done
+    fi
+    printf '%s' "$found"
+}
+
+# has_open PID FILE
+has_open() {
+    local opened
+    for opened in "/proc/$1/fd"/*; do
+        if [ "$opened" -ef "$2" ]; then return 0; fi
+    done
+    return 1
+}
+
+# program_of PID: the first words of its command, up to an option: values may be
+# anybody's secret.
+program_of() {
+    local word text='' count=0
+    while IFS= read -r -d '' word && [[ $word != -* ]] && [ "$count" -lt 3 ]; do
+        text+=${text:+ }$word
+        count=$((count + 1))
+    done < <(cat "/proc/$1/cmdline" 2> /dev/null || true)
+    echo "${text:-it has ended}"
+}
+
 # A reboot in the middle of dpkg leaves work that apt refuses to go on without.
 finish_interrupted() {
     local states
@@ -110,7 +167,7 @@ finish_interrupted() {
     if grep -q '^.[UFWt]' <<< "$states" || [ -n "$(ls -A /var/lib/dpkg/updates 2> /dev/null || true)" ]; then
         once_unlocked env DEBIAN_FRONTEND=noninteractive dpkg --configure -a \
             --force-confdef --force-confold \
-            || die "$RETRY" "an interrupted dpkg could not be finished (dpkg --configure -a)$(little_room)"
+            || die "$RETRY" "an interrupted dpkg could not be finished (dpkg --configure -a)$(little_room)$(lock_holders)"
     fi
 }
 
@@ -162,7 +219,7 @@ install_packages() {
         done <<< "$plan"
         if ! apt_get "${APT_ALLOWS[@]}" install "${specs[@]}"; then
             hold_again
-            die "$RETRY" "apt-get could not install ${specs[*]}$(little_room)"
+            die "$RETRY" "apt-get could not install ${specs[*]}$(little_room)$(lock_holders)"
         fi
     fi
     hold_again

@@ -37,9 +37,10 @@ impl Kubeadm {
     /// A member whose etcd comes with a new storage minor is a point of no
     /// return: the older etcd does not read what the newer one has written.
     /// For releases of Kubernetes that this version does not know, each minor
-    /// counts as one. An external etcd is touched by no upgrade; it counts as one
-    /// where the API server of the member shows as a static pod, and no etcd does
-    /// in the whole cluster.
+    /// counts as one. An external etcd is touched by no upgrade, but that none shows
+    /// as a static pod does not prove it external: such a pod is missing for a moment
+    /// where its kubelet has just been restarted. So it is said that none shows, and
+    /// the line stays a point of no return.
     pub fn undo(action: &Action, model: &ClusterModel) -> Undo {
         let from = release(&action.from).unwrap_or_else(|| action.from.to_string());
         let name = action.target.name();
@@ -47,27 +48,30 @@ impl Kubeadm {
             Target::ControlPlane { .. } => {
                 let (old, new) = (etcd_minor(&action.from), etcd_minor(&action.to));
                 let same_release = action.from.minor_version() == action.to.minor_version();
-                let is_external = has_external_etcd(model, name);
-                if is_external || same_release || (old.is_some() && old == new) {
-                    let etcd = if is_external {
-                        "; etcd is external and not touched"
-                    } else {
-                        ""
-                    };
-                    let how = format!(
+                let unseen = !shows_etcd(model);
+                if same_release || (old.is_some() && old == new) {
+                    let mut how = format!(
                         "on {name}, move the manifests of /etc/kubernetes/tmp/\
                          kubeadm-backup-manifests-… back, install kubeadm {from}, and set \
-                         kubernetesVersion back in kube-system/kubeadm-config{etcd}"
+                         kubernetesVersion back in kube-system/kubeadm-config"
                     );
+                    if unseen {
+                        how +=
+                            "; no etcd shows as a static pod: one that is external is not touched";
+                    }
                     Undo::Possible { how }
                 } else {
                     let text =
                         |minor: Option<&str>| minor.unwrap_or("a minor not known").to_owned();
-                    let why = format!(
+                    let mut why = format!(
                         "etcd's storage goes from {} to {}; back only by restoring the backup",
                         text(old),
                         text(new)
                     );
+                    if unseen {
+                        why += " (not known: no etcd shows as a static pod now; look again, unless \
+                                it is external, and so not touched)";
+                    }
                     Undo::PointOfNoReturn { why }
                 }
             }
@@ -84,16 +88,13 @@ impl Kubeadm {
     }
 }
 
-/// Whether the API server of `member` uses an etcd that kubeadm does not run.
-fn has_external_etcd(model: &ClusterModel, member: &str) -> bool {
-    let is = |pod: &Pod, component: &str| {
+/// Whether an etcd that kubeadm runs shows anywhere in the cluster.
+fn shows_etcd(model: &ClusterModel) -> bool {
+    let is_etcd = |pod: &Pod| {
         let label = pod.labels.get("component");
-        pod.mirror && pod.id.namespace == "kube-system" && label.is_some_and(|it| it == component)
+        pod.mirror && pod.id.namespace == "kube-system" && label.is_some_and(|it| it == "etcd")
     };
-    let on_member = |pod: &Pod| pod.node.as_deref() == Some(member);
-    let mut pods = model.pods.iter();
-    let sees_api_server = pods.any(|pod| is(pod, "kube-apiserver") && on_member(pod));
-    sees_api_server && !model.pods.iter().any(|pod| is(pod, "etcd"))
+    model.pods.iter().any(is_etcd)
 }
 
 /// The minor of etcd that kubeadm of a release installs.

@@ -11,8 +11,7 @@ struct Explained {
     namespace: &'static str,
     name: Name,
     what: &'static [What],
-    /// For whoever reads the table.
-    _why: &'static str,
+    why: &'static str,
 }
 
 enum Name {
@@ -46,7 +45,7 @@ const fn explained(
         namespace,
         name,
         what,
-        _why: why,
+        why,
     }
 }
 
@@ -248,10 +247,10 @@ const EXPLAINED: &[Explained] = &[
 const BUILT_IN: &str = "the API server adds what its version has";
 const NEW_CONTROLLER: &str = "of a controller that is new";
 
-/// Whether the table has a reason for a difference.
-pub(super) fn is_explained(key: &Key, seen: Seen<'_>) -> bool {
+/// The reason that the table has for a difference; `None` if it has none.
+pub(super) fn reason(key: &Key, seen: Seen<'_>) -> Option<&'static str> {
     let (kind, namespace, name) = key;
-    EXPLAINED.iter().any(|explained| {
+    let explained = EXPLAINED.iter().find(|explained| {
         explained.kind == kind
             && (explained.namespace.is_empty() || explained.namespace == namespace)
             && match explained.name {
@@ -260,7 +259,8 @@ pub(super) fn is_explained(key: &Key, seen: Seen<'_>) -> bool {
                 Begins(begin) => name.starts_with(begin),
             }
             && explained.what.iter().any(|what| covers(what, seen))
-    })
+    });
+    explained.map(|explained| explained.why)
 }
 
 fn covers(what: &What, seen: Seen<'_>) -> bool {

@@ -12,7 +12,7 @@ use kube::discovery::{Discovery, verbs};
 use kube::{Api, Client};
 use serde_json::Value;
 
-use explained::is_explained;
+use explained::reason;
 use fields::differing;
 
 /// What the server itself counts in an object with every write, whoever made it.
@@ -69,10 +69,43 @@ fn add(objects: &mut Objects, kind: &str, mut object: Value) {
     objects.insert(key, object);
 }
 
-/// Differences that nothing explains, one line each. Pods that a controller or
-/// a kubelet makes again are compared by whose they are, all others by name.
-pub(crate) fn unexplained(before: &Objects, after: &Objects) -> Vec<String> {
-    let mut lines = Vec::new();
+/// How a cluster differs from what it was.
+#[derive(Debug, Default)]
+pub(crate) struct Differences {
+    /// What nothing explains, one line each.
+    pub(crate) unexplained: Vec<String>,
+    /// How many there are of a kind for a reason.
+    explained: BTreeMap<(String, &'static str), usize>,
+}
+
+impl Differences {
+    /// Of one object; what it is is told only if nothing explains it.
+    fn add(&mut self, key: &Key, seen: Seen<'_>, what: impl FnOnce() -> String) {
+        let (kind, namespace, name) = key;
+        match reason(key, seen) {
+            Some(why) => *self.explained.entry((kind.clone(), why)).or_default() += 1,
+            None => {
+                let what = what();
+                self.unexplained
+                    .push(format!("{kind} {namespace}/{name} {what}"));
+            }
+        }
+    }
+
+    /// The table of those that are explained, a line for each kind and reason. Those
+    /// of pods are not counted.
+    pub(crate) fn table(&self) -> Vec<String> {
+        let lines = self.explained.iter();
+        lines
+            .map(|((kind, why), count)| format!("{count:>6} {kind}: {why}"))
+            .collect()
+    }
+}
+
+/// Pods that a controller or a kubelet makes again are compared by whose they are,
+/// all others by name.
+pub(crate) fn compare(before: &Objects, after: &Objects) -> Differences {
+    let mut found = Differences::default();
     let named = |objects: &Objects| {
         let named = objects.iter();
         let named = named.filter(|(key, object)| key.0 != "Pod" || pods::is_bare(object));
@@ -82,37 +115,26 @@ pub(crate) fn unexplained(before: &Objects, after: &Objects) -> Vec<String> {
     };
     let (old, new) = (named(before), named(after));
     for (key, object) in &old {
-        let what = match new.get(key) {
-            None if is_explained(key, Seen::Gone) => continue,
-            None => "is gone".to_owned(),
+        match new.get(key) {
+            None => found.add(key, Seen::Gone, || "is gone".to_owned()),
             Some(other) if other["metadata"]["uid"] != object["metadata"]["uid"] => {
-                if is_explained(key, Seen::Another) {
-                    continue;
-                }
-                "is another".to_owned()
+                found.add(key, Seen::Another, || "is another".to_owned());
             }
             Some(other) => {
                 for (field, old, new) in differing(object, other) {
-                    if !is_explained(key, Seen::Field(&field, &old, &new)) {
-                        lines.push(line(key, &format!("has another {field}: {old} -> {new}")));
-                    }
+                    found.add(key, Seen::Field(&field, &old, &new), || {
+                        format!("has another {field}: {old} -> {new}")
+                    });
                 }
-                continue;
             }
-        };
-        lines.push(line(key, &what));
-    }
-    for key in new.keys().filter(|key| !old.contains_key(key)) {
-        if !is_explained(key, Seen::New) {
-            lines.push(line(key, "is new"));
         }
     }
-    lines.extend(pods::unexplained(before, after));
-    lines
-}
-
-fn line((kind, namespace, name): &Key, what: &str) -> String {
-    format!("{kind} {namespace}/{name} {what}")
+    for key in new.keys().filter(|key| !old.contains_key(*key)) {
+        found.add(key, Seen::New, || "is new".to_owned());
+    }
+    let of_pods = pods::unexplained(before, after);
+    found.unexplained.extend(of_pods);
+    found
 }
 
 #[cfg(test)]
@@ -120,6 +142,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    pub(super) fn unexplained(before: &Objects, after: &Objects) -> Vec<String> {
+        compare(before, after).unexplained
+    }
+
+    #[test]
+    fn what_is_explained_is_counted_with_its_reason() {
+        let map = |text: &str| json!({"data": {"kubelet": text}});
+        let before = objects(&[
+            ("ConfigMap", "kubelet-config", "1", map("old")),
+            ("Event", "a", "2", json!({})),
+            ("Event", "b", "3", json!({})),
+        ]);
+        let after = objects(&[("ConfigMap", "kubelet-config", "1", map("new"))]);
+        let table = [
+            "     1 ConfigMap: kubeadm writes it anew, with the fields of its version",
+            "     2 Event: events expire",
+        ];
+        assert_eq!(compare(&before, &after).table(), table);
+        assert_eq!(compare(&before, &before).table(), [""; 0]);
+    }
 
     /// What a cluster has, from its kind, name, uid and what it holds.
     pub(super) fn objects(all: &[(&str, &str, &str, Value)]) -> Objects {

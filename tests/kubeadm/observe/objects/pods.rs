@@ -206,8 +206,8 @@ fn forget_token(spec: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::objects;
-    use super::super::{Objects, unexplained};
+    use super::super::Objects;
+    use super::super::tests::{objects, unexplained};
     use super::*;
 
     /// A pod of a controller, as it is on a node.

@@ -44,18 +44,22 @@ etcd_find() {
 
 # etcd_may_rest ROOT: or ends the step. Whether the member of this node may be
 # down for a moment, by what etcd says now and not when the step was begun; one
-# that leads hands the lead on, to the voting member that is furthest.
+# that leads hands the lead on, to the voting member that is furthest. What may
+# pass by itself is tried again; an alarm and a missing quorum are final.
 etcd_may_rest() {
-    local manifest=$1/etc/kubernetes/manifests/etcd.yaml said own='' voters voting=''
+    local manifest=$1/etc/kubernetes/manifests/etcd.yaml said own='' voters voting='' alarms asked=yes
     [ -e "$manifest" ] || return 0
     etcd_find "$manifest"
     # What is down takes nothing from the others.
     [ -n "$container" ] || return 0
     etcd_voters
+    # Before health, which a member with an alarm has not either: an alarm stays
+    # until somebody acts, so that waiting for it would hide what is to be done.
+    alarms=$(etcdctl alarm list) || asked=no
+    [ -z "$alarms" ] || die "$FINAL" "etcd has raised an alarm: ${alarms//$'\n'/ }: $ETCD_ALARM_CURE"
     said=$(endpoint=$voting etcdctl endpoint health 2>&1) \
         || die "$RETRY" "not every member of etcd is well: $(tail -n 3 <<< "$said" | tr '\n' ' ')"
-    said=$(etcdctl alarm list) || die "$RETRY" 'etcd does not say whether an alarm is raised'
-    [ -z "$said" ] || die "$RETRY" "etcd has raised an alarm: ${said//$'\n'/ }"
+    [ "$asked" = yes ] || die "$RETRY" 'etcd does not say whether an alarm is raised'
     said=$(etcdctl --write-out=fields endpoint status) || die "$RETRY" 'the etcd of this node is silent'
     own=$(sed -n 's/^"MemberID" : //p' <<< "$said")
     said=$(endpoint=$voting etcdctl --write-out=fields endpoint status) \

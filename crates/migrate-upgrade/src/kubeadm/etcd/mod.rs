@@ -21,9 +21,14 @@ const ALARM: &str = "KM-ETCD-203";
 const LEADS: &str = "KM-ETCD-204";
 const SILENT: &str = "KM-ETCD-205";
 
-/// The shell functions, with the bound that the step judges by too.
+/// What ends an alarm: nothing else does.
+const ALARM_CURE: &str = "cure its cause (NOSPACE: compact, defragment; CORRUPT: replace the member), \
+                          then `etcdctl alarm disarm`";
+
+/// The shell functions, with the bound that the step judges by too, and what it
+/// says of an alarm.
 pub(super) fn script() -> String {
-    format!("readonly ETCD_MOST_BEHIND={MAX_LAG}\n{SCRIPT}")
+    format!("readonly ETCD_MOST_BEHIND={MAX_LAG} ETCD_ALARM_CURE='{ALARM_CURE}'\n{SCRIPT}")
 }
 
 /// What a control-plane node's etcd says of its cluster.
@@ -131,8 +136,9 @@ impl State {
     /// Judges whether this node's member may be touched; `again` if an attempt
     /// before this one may have left it half changed.
     ///
-    /// All members are well and caught up, no alarm is raised, the others alone
-    /// are a quorum, and this one does not lead. A cluster of one member has
+    /// No alarm is raised, all members are well and caught up, the others alone
+    /// are a quorum, and this one does not lead. The step on the node judges the
+    /// same once more (`etcd_may_rest`). A cluster of one member has
     /// nobody to wait for or to hand the lead to.
     pub(super) fn judge(&self, again: bool) -> Verdict {
         if !self.is_here {
@@ -160,8 +166,9 @@ impl State {
             );
         }
         let refused = self
-            .unwell()
-            .or_else(|| self.alarmed())
+            .alarmed()
+            .or_else(|| self.unwell())
+            .or_else(|| self.unasked())
             .or_else(|| self.behind())
             .or_else(|| self.too_few());
         match (refused, self.successor()) {
@@ -198,27 +205,27 @@ impl State {
         ))
     }
 
+    /// Judged before anything else: a member with an alarm calls itself unwell too,
+    /// and an alarm stays until somebody acts, so that waiting would only hide it.
     fn alarmed(&self) -> Option<Refusal> {
-        match &self.alarms {
-            None => Some(refusal(
+        let (member, kind) = self.alarms.as_ref()?.first()?;
+        let reason = format!(
+            "etcd has raised the alarm {kind} for {}",
+            self.name(*member)
+        );
+        Some(refusal(ALARM, reason, ALARM_CURE, false))
+    }
+
+    /// Judged after what is unwell, which is why nobody could say.
+    fn unasked(&self) -> Option<Refusal> {
+        self.alarms.is_none().then(|| {
+            refusal(
                 SILENT,
                 "etcd does not say whether an alarm is raised".to_owned(),
                 "see that it has a quorum",
                 true,
-            )),
-            Some(alarms) => alarms.first().map(|(member, kind)| {
-                refusal(
-                    ALARM,
-                    format!(
-                        "etcd has raised the alarm {kind} for {}",
-                        self.name(*member)
-                    ),
-                    "cure its cause (NOSPACE: compact, defragment; CORRUPT: replace the member), \
-                     then `etcdctl alarm disarm`",
-                    false,
-                )
-            }),
-        }
+            )
+        })
     }
 
     fn behind(&self) -> Option<Refusal> {

@@ -139,7 +139,28 @@ fn refusals_name_the_member_and_whether_to_wait() {
             false,
             "NOSPACE for cp-2",
         ),
+        // Its members then have errors too, which would be waited for.
+        (
+            well.replace(
+                "\"leader\":2",
+                "\"errors\":[\"memberID:2 alarm:CORRUPT\"],\"leader\":2",
+            )
+            .replace(
+                "alarms {",
+                "alarms {\"alarms\":[{\"memberID\":2,\"alarm\":2}],",
+            ),
+            ALARM,
+            false,
+            "CORRUPT for cp-2",
+        ),
         (well.replace("alarms {", "alarms "), SILENT, true, "alarm"),
+        (
+            well.replace("alarms {", "alarms ")
+                .replace("\"member_id\":3", "\"member_id\":7"),
+            UNWELL,
+            true,
+            "cp-3",
+        ),
         (
             well.replace("members {", "members "),
             SILENT,

@@ -10,9 +10,10 @@ use migrate_core::{
     StepReport,
 };
 
+use super::readiness::Answer;
 use super::{COMMON, Kubeadm, PACKAGES, release};
 use crate::{Error, Script};
-use judge::{Asked, Window, judge};
+use judge::{Asked, Window, judge, judge_worker};
 use read::Survey;
 pub(super) use read::{Certificate, certificates};
 
@@ -23,7 +24,8 @@ impl Kubeadm {
     ///
     /// * everywhere cgroup v1, feature gates and flags of the kubelet that are
     ///   gone, an old containerd, a clock that is apart from `clock`, what the
-    ///   packages bring along, a folder of patches that is missing;
+    ///   packages bring along, a folder of patches that is missing, and where a
+    ///   worker's kubelet finds its API server;
     /// * on control-plane nodes certificates, room for kubeadm's copy of etcd,
     ///   manifests of several versions and where components find their API
     ///   server;
@@ -40,6 +42,18 @@ impl Kubeadm {
         target: &KubeVersion,
         clock: &dyn Clock,
     ) -> Vec<Finding> {
+        let (answers, mut findings) = self.surveyed(nodes, target, clock).await;
+        findings.extend(self.judged(&answers, target));
+        findings
+    }
+
+    /// What the nodes say, and a finding for each that does not.
+    pub(super) async fn surveyed(
+        &self,
+        nodes: &[String],
+        target: &KubeVersion,
+        clock: &dyn Clock,
+    ) -> (Vec<Answer>, Vec<Finding>) {
         let options = &self.options;
         let programs = options.programs();
         let text = format!("{COMMON}\n{PACKAGES}\n{SURVEY}\n{programs}\nsurvey \"$@\"\n");
@@ -47,19 +61,34 @@ impl Kubeadm {
             .arg(&self.layout.root)
             .arg(release(target).unwrap_or_else(|| target.to_string()))
             .args([options.source(), options.patches.as_str()]);
+        self.answers(nodes, &script, clock).await
+    }
+
+    /// What their answers mean; each finding once.
+    pub(super) fn judged(&self, answers: &[Answer], target: &KubeVersion) -> Vec<Finding> {
         let asked = Asked {
             target,
-            skipped: &options.skipped,
-            ignored: &options.ignored,
+            skipped: &self.options.skipped,
+            ignored: &self.options.ignored,
         };
-        let (answers, mut findings) = self.answers(nodes, &script, clock).await;
-        for answer in answers {
-            let survey = Survey::read(&answer.text);
+        let surveys: Vec<Survey> = answers
+            .iter()
+            .map(|answer| Survey::read(&answer.text))
+            .collect();
+        // What workers are judged by, too: the fullest answer there is.
+        let clusters = surveys.iter().map(|survey| &survey.cluster);
+        let cluster = clusters
+            .filter(|cluster| cluster.kubeadm_config.is_some())
+            .max_by_key(|cluster| cluster.api_servers.len());
+        let mut findings = Vec::new();
+        for (answer, survey) in answers.iter().zip(&surveys) {
             let window = Window {
                 asked: answer.asked,
                 answered: answer.answered,
             };
-            for finding in judge(&answer.node, &survey, window, asked) {
+            let of_node = judge(&answer.node, survey, window, asked);
+            let of_worker = cluster.and_then(|cluster| judge_worker(&answer.node, survey, cluster));
+            for finding in of_node.into_iter().chain(of_worker) {
                 if !findings.contains(&finding) {
                     findings.push(finding);
                 }

@@ -26,6 +26,8 @@ survey() {
     if [ -e "$kubernetes/manifests/kube-apiserver.yaml" ]; then
         look_at_control_plane "$root" "$kubernetes"
         look_at_cluster "$kubernetes"
+    else
+        look_at_servers "$kubernetes" kubelet
     fi
     echo "clock $(date +%s%3N)"
 }
@@ -108,13 +110,10 @@ would_change() {
 
 # look_at_control_plane ROOT KUBERNETES
 look_at_control_plane() {
-    local root=$1 kubernetes=$2 file server copies
+    local root=$1 kubernetes=$2 copies
     manifest_lines "$kubernetes" kube-apiserver kube-controller-manager kube-scheduler
     echo "address $(hostname -I 2> /dev/null || true)"
-    for file in controller-manager scheduler kubelet; do
-        server=$(sed -n 's/^ *server: *"\{0,1\}\([^" ]*\).*/\1/p' "$kubernetes/$file.conf" 2> /dev/null || true)
-        if [ -n "$server" ]; then echo "server $file $server"; fi
-    done
+    look_at_servers "$kubernetes" controller-manager scheduler kubelet
     # kubeadm copies the database of a stacked etcd to its own folder.
     if [ -e "$kubernetes/manifests/etcd.yaml" ] && [ -d "$root/var/lib/etcd" ]; then
         echo "etcd-kib $(du -sk "$root/var/lib/etcd" | cut -f1)"
@@ -123,6 +122,16 @@ look_at_control_plane() {
         echo "free-kib $(df -Pk "$copies" | awk 'NR == 2 { print $4 }')"
     fi
     echo "certificates $(certificates)"
+}
+
+# look_at_servers KUBERNETES FILE...: where kubeconfigs of these names go.
+look_at_servers() {
+    local kubernetes=$1 file server
+    shift
+    for file in "$@"; do
+        server=$(sed -n 's/^ *server: *"\{0,1\}\([^" ]*\).*/\1/p' "$kubernetes/$file.conf" 2> /dev/null || true)
+        if [ -n "$server" ]; then echo "server $file $server"; fi
+    done
 }
 
 # look_at_cluster KUBERNETES: what is the same on every control plane. A line

@@ -230,7 +230,9 @@ const PROGRAMS: &[(&str, &str)] = &[
             *'member list'*) cat "$w/etcd-members" ;;
             *'endpoint status'*) cat "$w/etcd-says/statuses" ;;
             *=json*'alarm list'*) cat "$w/etcd-says/alarms" ;;
-            *'alarm list'*) cat "$w/etcd-alarms" 2> /dev/null ;;
+            *'alarm list'*)
+                if [ -d "$w/etcd-alarms" ]; then exit 1; fi
+                cat "$w/etcd-alarms" 2> /dev/null ;;
             *move-leader*)
                 echo "$*" >> "$w/etcd-moves"
                 if [ -e "$w/etcd-says-then" ]; then cp "$w"/etcd-says-then/* "$w/etcd-says/"; fi ;;

@@ -67,6 +67,28 @@ async fn a_scheduler_that_goes_to_an_older_api_server_is_a_blocker() {
 }
 
 #[tokio::test]
+async fn a_worker_s_kubelet_is_judged_by_what_a_control_plane_node_tells() {
+    let (cp, worker) = (Node::new(true), Node::new(false));
+    let servers = "cp-1 10.0.0.1 r.local/kube-apiserver:v1.36.3\n\
+                   cp-2 10.0.0.2 r.local/kube-apiserver:v1.36.3\n";
+    cp.write("api-servers", servers);
+    let goes_to = |address: &str| {
+        let server = format!("    server: https://{address}:6443\n");
+        worker.write("root/etc/kubernetes/kubelet.conf", &server);
+    };
+    goes_to("10.0.0.2");
+    let target = "v1.37.2".parse().unwrap();
+    let (nodes, clock) = ([CP.to_owned()], || Moment::EPOCH);
+    let said = async |node: &Node| node.driver.surveyed(&nodes, &target, &clock).await.0;
+    let mut answers = said(&worker).await;
+    answers[0].node = "w-1".to_owned();
+    answers.extend(said(&cp).await);
+    let found = cp.driver.judged(&answers, &target);
+    let one = found.iter().find(|it| it.code == "KM-KUBEADM-040");
+    assert!(one.is_some_and(|it| it.object.name == "w-1"), "{found:#?}");
+}
+
+#[tokio::test]
 async fn what_a_worker_is_set_to_is_read() {
     let worker = Node::new(false);
     assert_eq!(codes(&worker, "v1.37.2").await, [""; 0]);

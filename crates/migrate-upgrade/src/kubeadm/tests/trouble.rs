@@ -20,6 +20,45 @@ async fn somebody_else_at_work_with_packages_is_waited_for() {
     assert!(!worker.log().contains("apt-get update failed"));
 }
 
+/// What is held here is held by this test; the five minutes pass with each sleep.
+#[test]
+fn who_holds_a_lock_too_long_is_named_without_its_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("lock");
+    let held = std::fs::File::create(&lock).unwrap();
+    held.lock().unwrap();
+    let text = format!(
+        "set -euo pipefail\n{COMMON}\n{PACKAGES}\nPACKAGE_LOCKS=(/does/not/exist \"$1\")\n\
+         sleep() {{ SECONDS=$((SECONDS + 200)); }}\n\
+         busy() {{ echo 'E: Could not get lock /x' >&2; return 100; }}\n\
+         once_unlocked busy || echo \"code $?\"\necho \"other$(lock_holders)\"\n\
+         program_of $$\n"
+    );
+    let run = |text: &str| {
+        let output = std::process::Command::new("bash")
+            .args(["-c", text, "-"])
+            .arg(&lock)
+            .output()
+            .unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (said(&output.stdout), said(&output.stderr))
+    };
+    let (out, told) = run(&text);
+    let by = format!(
+        "; {} is held by process {}",
+        lock.display(),
+        std::process::id()
+    );
+    assert!(out.starts_with("code 100\nother; "), "{out} {told}");
+    assert!(out.contains(&by), "{out} {told}");
+    let waited = format!("kube-migrate: waited for five minutes{by} (");
+    assert!(told.contains(&waited), "{told}");
+    drop(held);
+    let (out, _) = run(&text);
+    // Of `bash -c TEXT` nothing behind its option.
+    assert_eq!(out, "code 100\nother\nbash\n");
+}
+
 #[tokio::test]
 async fn an_empty_manifest_of_a_power_cut_is_a_lost_one() {
     let cp = Node::new(true);
@@ -150,8 +189,8 @@ async fn kubeadm_changes_no_member_that_the_others_could_not_do_without() {
             &well,
             "",
             "memberID:3 alarm:NOSPACE",
-            true,
-            "alarm: memberID:3 alarm:NOSPACE",
+            false,
+            "alarm: memberID:3 alarm:NOSPACE: cure its cause (NOSPACE: compact, defragment",
         ),
         (&[], "", "", true, "has not started"),
     ];
@@ -168,6 +207,34 @@ async fn kubeadm_changes_no_member_that_the_others_could_not_do_without() {
         );
         assert_eq!(cp.read("kubeadm-calls"), "");
         assert_eq!(moved_to(&cp), [""; 0]);
+    }
+    // The check of health calls members with an alarm ill too. One that did not say
+    // is asked again, and who is ill is told first.
+    for (alarm, ill, retryable, says) in [
+        ("memberID:3 alarm:CORRUPT", "2 is ill", false, "disarm"),
+        ("", "2 is ill", true, "not every member of etcd is well: 2"),
+        (
+            "fails",
+            "2 is ill",
+            true,
+            "not every member of etcd is well",
+        ),
+        ("fails", "", true, "does not say whether an alarm"),
+    ] {
+        let cp = Node::new(true).with_etcd(&said(1, 2, &[7, 7, 7]));
+        match alarm {
+            "fails" => cp.write("etcd-alarms/none", ""),
+            alarm => cp.write("etcd-alarms", alarm),
+        }
+        if !ill.is_empty() {
+            cp.write("etcd-is-ill", ill);
+        }
+        let (again, reason) = cp.failure(&member()).await;
+        assert!(
+            again == retryable && reason.contains(says),
+            "{says}: {reason}"
+        );
+        assert_eq!(cp.read("kubeadm-calls"), "");
     }
     // The only member has nobody to wait for.
     let cp = Node::new(true).with_etcd(&said(1, 1, &[7]));

@@ -8,8 +8,8 @@ use migrate_core::{
 use migrate_kube::{Error, Retries};
 
 use super::super::objects::{Kind, Metadata, Named, PODS, refusals};
-use super::super::{REMOVAL, refused};
-use super::{CanaryChange, LOOK, SERVICES, SLICES, manifest};
+use super::super::refused;
+use super::{CanaryChange, SERVICES, SLICES, manifest, with_removals};
 
 /// Whether everything can be made, seen and removed, asked by dry runs; and whether
 /// a look has its time.
@@ -17,14 +17,18 @@ use super::{CanaryChange, LOOK, SERVICES, SLICES, manifest};
 impl PrepareEnvironment for CanaryChange {
     async fn run(&self, _: &StepContext, input: &StepInput) -> Result<StepReport, StepError> {
         let mut findings = Vec::new();
-        let (verify, needed) = (input.policy.deadlines.verify, LOOK + REMOVAL);
+        let nodes = input.model.nodes.len();
+        let (verify, needed) = (input.policy.deadlines.verify, with_removals(nodes));
         if verify < needed {
             let (verify, needed) = (verify.as_secs(), needed.as_secs());
             findings.push(Finding::new(
                 "KM-CANARY-002",
                 Severity::Blocker,
                 ObjectName::cluster("Policy", "canary-change"),
-                format!("one look may take {needed} s, and deadlines.verify cuts it off after {verify} s"),
+                format!(
+                    "a look at {nodes} nodes may take {needed} s, and deadlines.verify cuts it off \
+                     after {verify} s"
+                ),
                 format!("raise deadlines.verify to {needed} s at least"),
             ));
         }

@@ -3,7 +3,8 @@
 mod check;
 mod manifest;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use migrate_core::{
     CanaryChange as Policy, Finding, ObjectName, ReachFrom, SeeChange, Severity, StepContext,
     StepError, StepErrorKind,
 };
-use migrate_kube::resources::Node;
+use migrate_kube::resources::{CONTROL_PLANE_LABEL, Node};
 use migrate_kube::{Error, Retries, Selection, list_retried};
 use tokio::time::Instant;
 
@@ -42,14 +43,40 @@ const SLICES: Kind = Kind {
 /// For how long no call may have been refused.
 ///
 /// An API server that has just started knows no roles, and one of several behind a
-/// balancer may be that one: 403 were seen for up to 1.2 s after the return. Where a
-/// balancer keeps a connection to one of them, that one is asked.
+/// balancer may be that one: 403 were seen for up to 1.2 s after the return.
 const QUIET: Duration = Duration::from_secs(5);
+/// Requests a second for each control-plane node. A balancer that chooses at random
+/// leaves a server out of all 5 s once in 20,000 times (e^-10) or less.
+const EACH: usize = 2;
 /// How long pods are waited for before what is missing is told. A kubelet that
 /// watches refuses one within a second or two.
 const LOOK: Duration = Duration::from_secs(20);
 /// Requests, and nodes that are asked, at once.
 const AT_ONCE: usize = 16;
+/// What so many nodes at once take that answer: a new Service is there within a second
+/// or two where agents watch, and the way to a node may be a Job that has to start.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Ready nodes, and how many API servers there are.
+struct Nodes {
+    names: BTreeSet<String>,
+    servers: usize,
+}
+
+/// How long a look at so many nodes takes at most, without removing what an earlier
+/// one has left and what it has made itself. Nodes that hang take it from those
+/// behind them, which are told as not asked.
+fn within(nodes: usize) -> Duration {
+    let rounds = u32::try_from(nodes.div_ceil(AT_ONCE)).unwrap_or(u32::MAX);
+    LOOK.saturating_add(ANSWER.saturating_mul(rounds))
+}
+
+/// As [`within`], all of it.
+fn with_removals(nodes: usize) -> Duration {
+    let removals = REMOVAL.saturating_mul(2);
+    // A list of pods that is under way may end yet.
+    within(nodes).saturating_add(removals).saturating_add(POLL)
+}
 
 /// Makes a change once a part of the control plane is back, and asks whether every
 /// node's agents have seen it; sees before the start that it can be made.
@@ -60,12 +87,15 @@ const AT_ONCE: usize = 16;
 /// * *kube-proxy*, or what stands for it: a new Service leads to the API; each node
 ///   has to reach it by its cluster address (`KM-VERIFY-022`). Asked only
 ///   [with a way to ask nodes](Self::with_reach).
-/// * The API must not have refused a call (401, 403) for five seconds.
+/// * The API must not have refused a call (401, 403) for five seconds, in which
+///   every API server is asked [over fresh connections](Self::with_fresh).
 ///
 /// # Guarantees
 /// Everything is made in the policy's namespace, is new in each look, and is removed
 /// after it; what a runner that died has left is found by its label and removed
-/// first. One look at a time. Requests are linear in nodes, sixteen at once.
+/// first. One look at a time. Requests are linear in nodes, sixteen at once. A look ends
+/// after 20 s and 5 s more for each sixteen nodes, also where nodes hang, and names what
+/// has not been seen by then; removals before and after it take 30 s each at most.
 ///
 /// # Needs
 /// `create`, `list` and `delete` on pods, services and endpointslices of the
@@ -78,6 +108,8 @@ const AT_ONCE: usize = 16;
 pub struct CanaryChange {
     client: Client,
     objects: Objects,
+    /// Where refusals are looked for beside all other calls.
+    fresh: Option<Objects>,
     reach: Option<Arc<dyn ReachFrom>>,
     /// Held by the look under way: another would remove what it has made.
     turn: Arc<Mutex<()>>,
@@ -89,6 +121,7 @@ impl CanaryChange {
         Self {
             objects: Objects::new(client.clone(), &policy.namespace),
             client,
+            fresh: None,
             reach: None,
             turn: Arc::default(),
         }
@@ -98,6 +131,19 @@ impl CanaryChange {
     #[must_use]
     pub fn with_reach(mut self, reach: Arc<dyn ReachFrom>) -> Self {
         self.reach = Some(reach);
+        self
+    }
+
+    /// Looks for refusals through `fresh` too, a client whose every request goes over a
+    /// connection of its own ([`migrate_kube::connect_anew`]): each second twice as
+    /// many as there are control-plane nodes.
+    ///
+    /// A balancer that takes turns, or chooses the server with the fewest connections
+    /// or any of them, so leads some to each API server. Without it, and behind one
+    /// that leads a machine to the same server each time, mostly one server is asked.
+    #[must_use]
+    pub fn with_fresh(mut self, fresh: Client) -> Self {
+        self.fresh = Some(Objects::new(fresh, self.objects.namespace()));
         self
     }
 
@@ -111,22 +157,72 @@ impl CanaryChange {
 
     async fn look(&self, cx: &StepContext) -> Result<Vec<Finding>, StepError> {
         let retries = Retries::until(&cx.cancel);
-        let quiet = Instant::now() + QUIET;
-        self.clear(&retries).await.map_err(passing)?;
-        let nodes = self.ready_nodes(&retries).await.map_err(passing)?;
-        let (deaf, cut_off) = futures::join!(
-            self.kubelets(&nodes, quiet, &retries),
-            self.proxies(cx, &nodes)
+        let before = async {
+            self.clear(&retries).await?;
+            self.ready_nodes(&retries).await
+        };
+        let before = tokio::time::timeout(REMOVAL, before).await;
+        let nodes = before.map_err(|_| late("what was left of an earlier one is not gone"))?;
+        let nodes = nodes.map_err(passing)?;
+        let now = Instant::now();
+        let (quiet, until) = (now + QUIET, now + within(nodes.names.len()));
+        let (deaf, cut_off, refused) = futures::join!(
+            self.kubelets(&nodes.names, quiet, until, &retries),
+            self.proxies(cx, &nodes.names, until),
+            self.refusals_anew(EACH * nodes.servers, quiet, until, &retries),
         );
-        let mut findings = deaf.map_err(passing)?;
+        refused?;
+        let mut findings = deaf?;
         findings.extend(cut_off?);
         Ok(findings)
     }
 
-    async fn ready_nodes(&self, retries: &Retries) -> Result<BTreeSet<String>, Error> {
+    async fn ready_nodes(&self, retries: &Retries) -> Result<Nodes, Error> {
         let nodes = list_retried::<Node>(&self.client, &Selection::all(), retries).await?;
+        let is_server = |node: &&Node| {
+            let labels = node.metadata.labels.as_ref();
+            labels.is_some_and(|labels| labels.contains_key(CONTROL_PLANE_LABEL))
+        };
+        let servers = nodes.iter().filter(is_server).count();
         let ready = nodes.into_iter().filter(Node::is_ready);
-        Ok(ready.filter_map(|node| node.metadata.name).collect())
+        Ok(Nodes {
+            names: ready.filter_map(|node| node.metadata.name).collect(),
+            // A control plane that has no nodes has a server.
+            servers: servers.max(1),
+        })
+    }
+
+    /// Asks `times` a second over fresh connections until `quiet`; whether one is
+    /// refused is all that counts.
+    async fn refusals_anew(
+        &self,
+        times: usize,
+        quiet: Instant,
+        until: Instant,
+        retries: &Retries,
+    ) -> Result<(), StepError> {
+        let Some(fresh) = &self.fresh else {
+            return Ok(());
+        };
+        let one = ListParams::default().labels(CHANGE_LABEL).limit(1);
+        let asked = async {
+            loop {
+                let round = stream::iter(0..times).map(|_| {
+                    let list = || fresh.list::<Named>(PODS, &one);
+                    retries.run(list)
+                });
+                let round = round.buffer_unordered(AT_ONCE);
+                round.try_for_each(|_| ready(Ok(()))).await?;
+                if Instant::now() >= quiet {
+                    return Ok(());
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        match tokio::time::timeout_at(until, asked).await {
+            Ok(asked) => asked.map_err(passing),
+            Err(_) => Err(late("the API does not answer over fresh connections")),
+        }
     }
 
     /// The nodes whose kubelets have not seen their pod, once the API was quiet.
@@ -134,8 +230,9 @@ impl CanaryChange {
         &self,
         nodes: &BTreeSet<String>,
         quiet: Instant,
+        until: Instant,
         retries: &Retries,
-    ) -> Result<Vec<Finding>, Error> {
+    ) -> Result<Vec<Finding>, StepError> {
         // One that is made twice is removed with the other.
         let made = stream::iter(nodes.clone()).map(|node| async move {
             let pod = manifest::pod(&node);
@@ -143,17 +240,26 @@ impl CanaryChange {
             retries.run(make).await
         });
         let made = made.buffer_unordered(AT_ONCE);
-        made.try_for_each(|_| ready(Ok(()))).await?;
-        let until = Instant::now() + LOOK;
+        let made = made.try_for_each(|_| ready(Ok(())));
+        match tokio::time::timeout_at(until, made).await {
+            Ok(made) => made.map_err(passing)?,
+            Err(_) => return Err(late("not every node's pod could be made")),
+        }
+        let until = until.min(Instant::now() + LOOK);
         let mut pause = POLL;
+        let mut deaf: Vec<&String> = nodes.iter().collect();
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep_until(until.min(Instant::now() + pause)).await;
             let asked = Instant::now();
-            let pods: Vec<Pod> = self.made(PODS, retries).await?;
+            // One list more when time is up.
+            let last = until + POLL;
+            let Ok(pods) = tokio::time::timeout_at(last, self.made(PODS, retries)).await else {
+                return Ok(deaf.into_iter().map(|node| unseen(node)).collect());
+            };
+            let pods: Vec<Pod> = pods.map_err(passing)?;
             let refused = pods.iter().filter(|pod| pod.is_refused());
             let seen: BTreeSet<&str> = refused.map(Pod::node).collect();
-            let is_deaf = |node: &&String| !seen.contains(node.as_str());
-            let deaf: Vec<&String> = nodes.iter().filter(is_deaf).collect();
+            deaf.retain(|node| !seen.contains(node.as_str()));
             let now = Instant::now();
             if now >= quiet && (now >= until || deaf.is_empty()) {
                 return Ok(deaf.into_iter().map(|node| unseen(node)).collect());
@@ -163,15 +269,46 @@ impl CanaryChange {
         }
     }
 
-    /// The nodes that do not reach a new Service, each asked once.
+    /// The nodes that do not reach a new Service, each asked once; what was not asked
+    /// by the end is told too.
     async fn proxies(
         &self,
         cx: &StepContext,
         nodes: &BTreeSet<String>,
+        until: Instant,
     ) -> Result<Vec<Finding>, StepError> {
         let Some(reach) = &self.reach else {
             return Ok(Vec::new());
         };
+        let address = match tokio::time::timeout_at(until, self.new_service()).await {
+            Ok(address) => address?,
+            Err(_) => return Err(late("no Service could be made")),
+        };
+        let asked = stream::iter(nodes.clone()).map(|node| async move {
+            let began = Instant::now();
+            let end = until.min(began + LOOK);
+            if end <= began {
+                let why = "it was not asked: too many others did not answer";
+                return Some((node, why.to_owned()));
+            }
+            // Whoever hangs may not keep the others from being asked.
+            let reached = tokio::time::timeout_at(end, reach.reach(cx, &node, address)).await;
+            let why = match reached {
+                Ok(Ok(true)) => return None,
+                Ok(Ok(false)) => format!("it does not reach a new Service at {address}"),
+                Ok(Err(error)) => format!("it could not be asked: {}", error.message),
+                Err(_) => format!("it did not answer within {} s", (end - began).as_secs()),
+            };
+            Some((node, why))
+        });
+        let asked = asked.buffer_unordered(AT_ONCE).filter_map(ready);
+        let told: BTreeMap<String, String> = asked.collect().await;
+        let told = told.into_iter();
+        Ok(told.map(|(node, why)| cut_off(&node, why)).collect())
+    }
+
+    /// Makes a Service that leads to the API.
+    async fn new_service(&self) -> Result<SocketAddr, StepError> {
         let slice = self.api_slice().await.map_err(passing)?;
         let nowhere = |namespace: &str, name: &str, message: &str| {
             let object = ObjectName::namespaced("Service", namespace, name);
@@ -187,22 +324,10 @@ impl CanaryChange {
         let behind = slice.behind(&service.metadata);
         let led = self.objects.make::<Named>(SLICES, &behind, false).await;
         led.map_err(passing)?;
-        let Some(address) = slice.address(&service) else {
+        slice.address(&service).ok_or_else(|| {
             let (namespace, name) = (self.objects.namespace(), &service.metadata.name);
-            return Err(nowhere(namespace, name, "it was given no cluster address"));
-        };
-        let asked = stream::iter(nodes.clone()).map(|node| async move {
-            // Whoever hangs may not keep the others from being asked.
-            let reached = tokio::time::timeout(LOOK, reach.reach(cx, &node, address)).await;
-            let why = match reached {
-                Ok(Ok(true)) => return None,
-                Ok(Ok(false)) => format!("it does not reach a new Service at {address}"),
-                Ok(Err(error)) => format!("it could not be asked: {}", error.message),
-                Err(_) => format!("it did not answer within {} s", LOOK.as_secs()),
-            };
-            Some(cut_off(&node, why))
-        });
-        Ok(asked.buffered(AT_ONCE).filter_map(ready).collect().await)
+            nowhere(namespace, name, "it was given no cluster address")
+        })
     }
 
     /// Where the API itself is.
@@ -289,6 +414,11 @@ fn passing(error: Error) -> StepError {
         error.kind = StepErrorKind::Unavailable;
     }
     error
+}
+
+fn late(what: &str) -> StepError {
+    let message = format!("{what} in the time that a look has");
+    StepError::new(StepErrorKind::Deadline, change(), message)
 }
 
 fn change() -> ObjectName {

@@ -1,6 +1,7 @@
 //! Where components of a control plane and the kubelets there find their API server.
 
 mod kubelet;
+pub(super) mod worker;
 
 use std::collections::BTreeSet;
 

@@ -12,6 +12,7 @@ use migrate_core::version::MinorVersion;
 use migrate_core::{Finding, KubeVersion, ObjectName, Severity};
 
 use super::read::{Certificate, Survey};
+pub(super) use endpoints::worker::judge as judge_worker;
 pub(super) use machine::Window;
 
 const EXPIRED: &str = "KM-KUBEADM-004";
