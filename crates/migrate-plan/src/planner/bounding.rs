@@ -113,7 +113,8 @@ pub(super) fn bounds(
     let budgets = budgets.collect();
     let with_one_more = |id: usize| {
         let allowed = allowed(id).saturating_add(1);
-        held.load(id, allowed).unwrap_or(BudgetLoad::new(allowed))
+        let load = held.load(id, allowed);
+        load.unwrap_or_else(|| BudgetLoad::new(allowed))
     };
     let key = |id: usize| interned.budgets[id].source.key().to_string();
     let rate = policy.rollout.displaced_per_minute;
