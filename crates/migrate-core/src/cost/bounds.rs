@@ -63,6 +63,13 @@ pub enum BoundKind {
         /// Name of the node.
         node: String,
     },
+    /// How much nodes have to spare for the pods of those that are away.
+    Capacity {
+        /// The resource: `cpu`, `memory`, `pods`, or an extended one.
+        resource: String,
+        /// How many nodes share it.
+        nodes: u32,
+    },
 }
 
 /// What one more of the bottleneck saves: one node of the pool away at once, or
@@ -150,6 +157,9 @@ impl fmt::Display for BoundKind {
             Self::Slots { pool } => write!(f, "slots of pool {pool}"),
             Self::Budget { budget } => f.write_str(budget),
             Self::Node { node } => write!(f, "node {node} alone"),
+            Self::Capacity { resource, nodes } => {
+                write!(f, "{resource} that {nodes} nodes have to spare")
+            }
         }
     }
 }

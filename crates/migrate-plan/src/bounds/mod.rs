@@ -2,9 +2,10 @@
 //!
 //! Each bound is what the machine's own rules cost at least, in whatever order:
 //! see the functions. They leave out what the machine knows no rule for
-//! (capacity, zones, the rate of the scheduler).
+//! (zones, the rate of the scheduler).
 
 mod budgets;
+mod capacity;
 mod slots;
 mod windows;
 
@@ -15,6 +16,7 @@ use migrate_core::cost::{Bound, BoundKind, Bounds, Relief, UsefulWidth};
 use migrate_core::policy::Calendar;
 
 pub(crate) use budgets::{BudgetLoad, Hold};
+pub(crate) use capacity::RoomLoad;
 pub(crate) use slots::Lengths;
 use windows::stretched;
 
@@ -48,6 +50,7 @@ pub(crate) struct Work<'a> {
     pub(crate) pools: &'a [PoolSlots<'a>],
     /// By id.
     pub(crate) budgets: Vec<BudgetLoad>,
+    pub(crate) rooms: &'a [RoomLoad],
     pub(crate) calendar: Calendar,
     pub(crate) start: Moment,
 }
@@ -60,6 +63,8 @@ enum One {
     Slot(usize),
     /// Of this budget.
     Pod(usize),
+    /// Of the nodes of this room.
+    Node(usize),
 }
 
 impl Work<'_> {
@@ -89,6 +94,15 @@ impl Work<'_> {
             let kind = BoundKind::Budget { budget: key(id) };
             limits.push((kind, self.time(bound), One::Pod(id)));
         }
+        // Of equal ones the first.
+        let scarcest = self.rooms.iter().enumerate().rev();
+        if let Some((at, room)) = scarcest.max_by_key(|(_, room)| room.bound()) {
+            let kind = BoundKind::Capacity {
+                resource: room.resource.clone(),
+                nodes: room.nodes,
+            };
+            limits.push((kind, self.time(room.bound()), One::Node(at)));
+        }
         let others = |kind: &BoundKind| {
             let others = limits.iter().filter(|(other, ..)| other != kind);
             others.map(|(_, time, _)| *time).max().unwrap_or(0)
@@ -112,6 +126,7 @@ impl Work<'_> {
                     pool.lengths.slot_bound(pool.left().saturating_add(1))
                 }
                 One::Pod(id) => with_one_more(id).bound(),
+                One::Node(at) => self.rooms[at].with_one_more().bound(),
             };
             let then = others(kind).max(self.time(then));
             let saves = Duration::from_millis(time.checked_sub(then)?);

@@ -4,6 +4,7 @@
 //! planner's way to match pods and budgets, so that a mistake there is seen here.
 
 mod budgets;
+mod capacity;
 mod gates;
 mod order;
 mod structure;
@@ -33,6 +34,7 @@ mod codes {
     pub(super) const TASK: &str = "KM-LINT-011";
     pub(super) const RUNNER: &str = "KM-LINT-012";
     pub(super) const NOT_READY: &str = "KM-LINT-013";
+    pub(super) const CAPACITY: &str = "KM-LINT-014";
 }
 
 /// Replays the schedule of `plan` against the cluster and the policy, and says
@@ -50,6 +52,8 @@ mod codes {
 ///   assumed, gives more than it has (-009), each target within a window (-010),
 ///   tasks alone and at their points (-011), the runner's node last (-012).
 /// - No node begins that is not Ready (-013).
+/// - At every instant pods have room, by the sum of what those ask for that may not
+///   leave some pools, unless no more than one node of each is away (-014).
 ///
 /// Start times are predictions: what a run does is decided anew by the same
 /// rules. So a blocker here means that the plan is not what the rules would make
@@ -67,6 +71,7 @@ pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> 
     widths::check(plan, model, policy, &timeline, &mut report);
     budgets::check(model, policy, &timeline, &mut report);
     windows::check(plan, model, policy, &timeline, &mut report);
+    capacity::check(plan, model, policy, &timeline, &mut report);
     report.finish(policy)
 }
 

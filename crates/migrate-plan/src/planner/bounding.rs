@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::Job;
 use super::measured::millis;
+use super::room::Room;
 use super::simulate::Step;
 use crate::bounds::{BudgetLoad, Hold, Lengths, PoolSlots, Work};
 use crate::intern::Interned;
@@ -33,6 +34,10 @@ struct Group {
 
 /// Lower bounds of what `steps` begin, for any order of it. What cannot begin is
 /// in no schedule, and lengthens no bound. `None` where nothing begins.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that decides how long it takes"
+)]
 pub(super) fn bounds(
     plan: &Plan,
     steps: &[Step],
@@ -41,6 +46,7 @@ pub(super) fn bounds(
     model: &ClusterModel,
     policy: &Policy,
     start: Moment,
+    room: Option<&Room<'_>>,
 ) -> Option<Bounds> {
     if steps.is_empty() {
         return None;
@@ -108,12 +114,14 @@ pub(super) fn bounds(
         });
         load
     };
+    let rooms = room.map_or_else(Vec::new, |room| room.loads(plan, &pools));
     let key = |id: usize| interned.budgets[id].source.key().to_string();
     let work = Work {
         before: begun.before,
         after: begun.after,
         pools: &pools,
         budgets,
+        rooms: &rooms,
         calendar,
         start,
     };

@@ -9,6 +9,7 @@ mod order;
 mod path;
 mod placing;
 mod rehearsal;
+mod room;
 mod simulate;
 mod targets;
 mod times;
@@ -258,7 +259,7 @@ impl<'a> Planner<'a> {
         let is_way_back = self.way_back.is_some();
         let mut found =
             findings::of_preconditions(self.model, self.policy, &self.target, is_way_back);
-        let (mut interned, table) = placing::interned(self.model, self.policy);
+        let (mut interned, table) = room::interned(self.model, self.policy);
         let drains = |node: &Node| self.is_to_change(node);
         found.extend(findings::of_budgets(
             self.model,
@@ -270,6 +271,10 @@ impl<'a> Planner<'a> {
         findings::believe(&found, &mut interned);
         let jobs = self.jobs(&interned);
         let mut plan = self.outline(&jobs)?;
+        let room = self.room(table, &plan, &jobs);
+        if let Some(room) = &room {
+            found.extend(room.narrow(&mut plan));
+        }
         let ids: FxHashMap<&str, u32> = jobs
             .iter()
             .map(|job| (job.node.name.as_str(), job.id))
@@ -305,8 +310,11 @@ impl<'a> Planner<'a> {
             self.model,
             self.policy,
             start,
+            room.as_ref(),
         );
-        found.extend(self.place(table, &mut plan, &jobs, &steps));
+        if let Some(room) = &room {
+            found.extend(room.place(&mut plan, &steps, self.destinations));
+        }
         found.extend(findings::of_windows(&plan, self.policy, start));
         found.extend(findings::of_assumed(&interned, &jobs));
         found.extend(findings::of_address(&plan, self.address_on));

@@ -116,6 +116,9 @@ impl<'p> PlanTable<'p> {
         if let Some(relief) = &bounds.relief {
             let what = match &relief.of {
                 BoundKind::Slots { pool } => format!("one more node of pool {pool} away at once"),
+                BoundKind::Capacity { .. } => {
+                    "one more node like the largest of these, at the target already,".to_owned()
+                }
                 of => format!("one pod more that {of} lets go at once"),
             };
             let saves = clock(relief.saves);
@@ -149,7 +152,13 @@ impl<'p> PlanTable<'p> {
                 .iter()
                 .filter(|slot| slot.pool == pool.name)
                 .count();
-            let (nodes, width) = (pool.nodes.to_string(), pool.width.to_string());
+            let nodes = pool.nodes.to_string();
+            let width = match &pool.limit {
+                None => pool.width.to_string(),
+                Some(limit) => {
+                    format!("{} ({}; {} asked)", pool.width, limit.resource, limit.asked)
+                }
+            };
             let useful = widths().find(|useful| useful.pool == pool.name);
             let useful = useful.map_or_else(|| "-".to_owned(), |it| it.useful.to_string());
             vec![pool.name.clone(), nodes, to_do.to_string(), width, useful]
