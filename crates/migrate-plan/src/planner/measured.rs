@@ -200,6 +200,10 @@ impl Measured {
 pub(super) struct Means(BTreeMap<(TargetKind, Phase), Duration>);
 
 impl Planner<'_> {
+    pub(super) fn member_times(&self) -> Times {
+        self.as_measured(Times::of_member(&self.durations), &TargetKind::Members)
+    }
+
     /// With what was measured of such targets, if anything was.
     pub(super) fn as_measured(&self, times: Times, kind: &TargetKind) -> Times {
         match &self.measured {

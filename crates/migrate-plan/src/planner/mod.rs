@@ -405,10 +405,6 @@ impl<'a> Planner<'a> {
         tasks.iter().map(times).collect()
     }
 
-    fn member_times(&self) -> Times {
-        self.as_measured(Times::of_member(&self.durations), &TargetKind::Members)
-    }
-
     /// The plan without its predictions.
     fn outline(&self, jobs: &[Job<'_>]) -> Result<Plan, Error> {
         let mut sizes: BTreeMap<&str, u32> = BTreeMap::new();

@@ -328,7 +328,7 @@ proptest! {
         let model = tight_model(&tight);
         let policy = wide(tight.2);
         let plan = plan_under(&model, &policy);
-        let mut larger = model.clone();
+        let mut larger = model;
         let mut spare = Node::new("spare", version(NEW));
         spare.allocatable = Resources::new(200_000, 1 << 40, 500);
         larger.nodes.push(spare);
