@@ -1,5 +1,5 @@
-//! Plans an upgrade and changes nothing: the table, JSON, and what would be
-//! faster.
+//! Plans an upgrade and changes nothing: the table, an HTML page, JSON, and what
+//! would be faster.
 //!
 //! `cargo run --example plan` plans for an embedded cluster; with `--kubeconfig`
 //! for a real one, which is only read; with `--model` for one from a file that
@@ -18,9 +18,15 @@ use migrate_core::{
     BudgetKey, Clock, ClusterModel, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
 };
 use migrate_kube::{TokioClock, observe};
-use migrate_plan::{Change, PlanTable, Planner, lint, plan_to_json};
+use migrate_plan::{
+    BudgetTable, Change, DiffTable, PlanDiff, PlanMermaid, PlanPage, PlanTable, PlanTimeline,
+    Planner, Waves, WhatIf, budget_uses, lint, plan_from_json, plan_to_json,
+};
 use migrate_sim::SimCluster;
 use serde_json::json;
+
+/// Longer tables are cut.
+const ROWS: usize = 40;
 
 /// Plan an upgrade; nothing is changed.
 #[derive(Debug, Parser)]
@@ -41,9 +47,27 @@ struct Cli {
     /// Write the cluster that was observed to this file, for `--model`.
     #[arg(long, value_name = "FILE.json")]
     dump: Option<PathBuf>,
+    /// Write the plan as a self-contained HTML page to this file.
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
     /// Figures and starts as JSON instead of the table.
     #[arg(long)]
     json: bool,
+    /// Also what is taken of each disruption budget.
+    #[arg(long)]
+    budgets: bool,
+    /// What is another than in this plan, which `--plan` wrote; as JSON with `--json`.
+    #[arg(long, value_name = "FILE.json")]
+    diff: Option<PathBuf>,
+    /// Write the plan as a Mermaid chart to this file.
+    #[arg(long, value_name = "FILE.mmd")]
+    mermaid: Option<PathBuf>,
+    /// Also bars over time, as wide as COLUMNS says.
+    #[arg(long)]
+    timeline: bool,
+    /// Also the plan cut into waves, and what gates between them would cost.
+    #[arg(long)]
+    waves: bool,
     /// Write the plan itself to this file.
     #[arg(long, value_name = "FILE.json")]
     plan: Option<PathBuf>,
@@ -71,17 +95,55 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(path) = &cli.plan {
         std::fs::write(path, plan_to_json(&plan)?)?;
     }
+    let found = lint(&plan, &model, &policy);
+    let mut what_ifs = Vec::new();
+    if !cli.json || cli.html.is_some() {
+        for (words, change) in changes(&plan) {
+            what_ifs.push((words, planner.what_if(&change)?));
+        }
+    }
+    if let Some(path) = &cli.html {
+        let page = PlanPage::new(&plan)
+            .with_cluster(&model, &policy)
+            .with_what_ifs(&what_ifs)
+            .with_findings(&found);
+        std::fs::write(path, page.to_string())?;
+    }
+    if let Some(path) = &cli.mermaid {
+        std::fs::write(path, PlanMermaid::new(&plan).to_string())?;
+    }
+    if let Some(path) = &cli.diff {
+        let diff = PlanDiff::between(&plan_from_json(&std::fs::read_to_string(path)?)?, &plan);
+        match cli.json {
+            true => println!("{:#}", json!(diff)),
+            false => println!("{}", DiffTable::new(&diff).with_rows(ROWS)),
+        }
+        return Ok(());
+    }
     if cli.json {
         println!("{:#}", figures(&plan, took));
         return Ok(());
     }
-    println!("{}", PlanTable::new(&plan).with_rows(40));
-    for finding in lint(&plan, &model, &policy) {
+    println!("{}", PlanTable::new(&plan).with_rows(ROWS));
+    for finding in found {
         println!("{finding}");
     }
-    for (words, change) in changes(&plan) {
-        let what_if = planner.what_if(&change)?;
-        let (before, after) = (minutes(what_if.before), minutes(what_if.after));
+    if cli.budgets {
+        let uses = budget_uses(&plan, &model, &policy);
+        println!("\n{}", BudgetTable::new(&uses).with_rows(ROWS));
+    }
+    if cli.timeline {
+        let columns = std::env::var("COLUMNS").ok();
+        let columns = columns.and_then(|columns| columns.parse().ok());
+        let timeline = PlanTimeline::new(&plan).with_cluster(&model, &policy);
+        let timeline = timeline.with_width(columns.unwrap_or(100));
+        println!("\n{}", timeline.with_rows(ROWS));
+    }
+    if cli.waves {
+        println!("\n{}", Waves::new(&plan, &model, &policy));
+    }
+    for (words, WhatIf { before, after, .. }) in what_ifs {
+        let (before, after) = (minutes(before), minutes(after));
         println!("what if {words}: {after:.1} min instead of {before:.1} min");
     }
     Ok(())
@@ -141,7 +203,7 @@ fn changes(plan: &Plan) -> Vec<(String, Change)> {
         return Vec::new();
     };
     match bounds.best().map(|best| &best.kind) {
-        Some(BoundKind::Slots { pool }) => {
+        Some(BoundKind::Slots { pool } | BoundKind::Zones { pool }) => {
             let widths = bounds.widths.iter().filter(|width| width.pool == *pool);
             let wider =
                 widths.flat_map(|width| [width.width + 1, width.useful.max(width.width + 1)]);

@@ -1,4 +1,4 @@
-//! Flags.
+//! Flags. Which of them go together is in `together.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,24 +45,18 @@ pub(crate) struct Cli {
     pub(crate) control_plane_hook: Option<PathBuf>,
     /// Upgrade nodes that kubeadm has made, over ssh: every node is a host by
     /// its name in the cluster. See docs/kubeadm.md.
-    #[arg(long, global = true, conflicts_with_all = ["node_hook", "control_plane_hook"])]
+    #[arg(long, global = true)]
     pub(crate) kubeadm: bool,
     /// Configuration file of ssh.
-    #[arg(long, global = true, value_name = "FILE", requires = "kubeadm")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ssh_config: Option<PathBuf>,
     /// Reach nodes by privileged Jobs of this image, which has an nsenter, in
     /// the place of ssh: workers, for a control plane takes the API away with
     /// it. Their namespace is in docs/rbac-job.yaml.
-    #[arg(long, global = true, value_name = "IMAGE", requires = "kubeadm")]
+    #[arg(long, global = true, value_name = "IMAGE")]
     pub(crate) job_image: Option<String>,
     /// Only these workers are reached by Jobs, the others over ssh.
-    #[arg(
-        long,
-        global = true,
-        value_name = "NAMES",
-        value_delimiter = ',',
-        requires = "job_image"
-    )]
+    #[arg(long, global = true, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) job_nodes: Vec<String>,
     /// Where the Jobs are.
     #[arg(
@@ -70,69 +64,54 @@ pub(crate) struct Cli {
         global = true,
         value_name = "NAMESPACE",
         default_value = JobShell::NAMESPACE,
-        requires = "job_image"
     )]
     pub(crate) job_namespace: String,
     /// Checks of kubeadm that may fail, by name, separated by commas.
-    #[arg(
-        long,
-        global = true,
-        value_name = "CHECKS",
-        value_delimiter = ',',
-        requires = "kubeadm"
-    )]
+    #[arg(long, global = true, value_name = "CHECKS", value_delimiter = ',')]
     pub(crate) ignore_preflight_errors: Vec<String>,
     /// Plain programs in the place of apt's packages: an https address or a path on
     /// each node, with {name}, {version} and {arch}; the SHA-256 of each lies
     /// beside it as .sha256.
-    #[arg(long, global = true, value_name = "PLACE", requires = "kubeadm")]
+    #[arg(long, global = true, value_name = "PLACE")]
     pub(crate) binaries: Option<Binaries>,
     /// Folder of patches on every node, an absolute path: what `kubeadm init` and
     /// `join` were given as --patches.
-    #[arg(long, global = true, value_name = "FOLDER", requires = "kubeadm")]
+    #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) kubeadm_patches: Option<String>,
     /// Phases of `kubeadm upgrade` to leave out, separated by commas, such as
     /// addon/coredns.
-    #[arg(
-        long,
-        global = true,
-        value_name = "PHASES",
-        value_delimiter = ',',
-        requires = "kubeadm"
-    )]
+    #[arg(long, global = true, value_name = "PHASES", value_delimiter = ',')]
     pub(crate) kubeadm_skip_phases: Vec<String>,
     /// Socket of an HAProxy before the API servers, from which each is taken
     /// while it is changed; once for each instance.
     #[arg(long, global = true, value_name = "SOCKET")]
-    #[arg(requires_all = ["kubeadm", "haproxy_backend"])]
     pub(crate) haproxy_socket: Vec<PathBuf>,
     /// The same for an instance whose runtime API listens on a TCP port.
     #[arg(long, global = true, value_name = "HOST:PORT")]
-    #[arg(requires_all = ["kubeadm", "haproxy_backend"], value_parser = host_and_port)]
+    #[arg(value_parser = host_and_port)]
     pub(crate) haproxy_tcp: Vec<String>,
     /// The same for an instance on a machine that is reached over ssh, as the
     /// nodes are; its socket is a file there, and socat is installed.
     #[arg(long, global = true, value_name = "HOST:SOCKET")]
-    #[arg(requires_all = ["kubeadm", "haproxy_backend"], value_parser = host_and_socket)]
+    #[arg(value_parser = host_and_socket)]
     pub(crate) haproxy_ssh: Vec<(String, String)>,
     /// The backend of the API servers in it.
-    #[arg(long, global = true, value_name = "NAME", requires = "kubeadm")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub(crate) haproxy_backend: Option<String>,
     /// Program that does the same with another load balancer.
-    #[arg(long, global = true, value_name = "PROGRAM", requires = "kubeadm")]
-    #[arg(conflicts_with_all = ["haproxy_backend", "haproxy_socket", "haproxy_tcp", "haproxy_ssh"])]
+    #[arg(long, global = true, value_name = "PROGRAM")]
     pub(crate) api_server_hook: Option<PathBuf>,
     /// Client URL of the etcd member to back up.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) etcd: Option<String>,
     /// CA of etcd, PEM.
-    #[arg(long, global = true, value_name = "FILE", requires_all = ["etcd", "etcd_cert", "etcd_key"])]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) etcd_ca: Option<PathBuf>,
     /// Client certificate for etcd, PEM.
-    #[arg(long, global = true, value_name = "FILE", requires = "etcd_ca")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) etcd_cert: Option<PathBuf>,
     /// Client key for etcd, PEM.
-    #[arg(long, global = true, value_name = "FILE", requires = "etcd_ca")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) etcd_key: Option<PathBuf>,
     /// Folder for backups.
     #[arg(
@@ -319,7 +298,7 @@ mod tests {
 
     fn parsed(more: &[&str]) -> Result<Cli, clap::Error> {
         let first: &[&str] = &["upgrade", "--to", "v1.37.2", "--kubeadm"];
-        Cli::try_parse_from([first, more].concat())
+        Cli::read([first, more].concat())
     }
 
     #[test]

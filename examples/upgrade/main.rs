@@ -26,16 +26,15 @@ mod real;
 mod rehearsal;
 mod run;
 mod show;
+mod together;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use crate::cli::Cli;
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match dispatch(&cli) {
         Ok(code) => code,
         Err(failure) => {

@@ -68,6 +68,14 @@ impl Load {
     /// The end of it; the clients on the nodes go away.
     pub(crate) async fn finish(self, cluster: &KubeadmCluster) -> Tallies {
         let client = cluster.client();
+        for pod in items(&client, "/api/v1/namespaces/default/pods").await {
+            // One that starts anew has forgotten what it has seen.
+            let status = &pod["status"]["containerStatuses"][0];
+            assert!(
+                app(&pod) != SHOPPERS || status["restartCount"] == 0,
+                "{pod}"
+            );
+        }
         let daemon_sets = Request::new("/apis/apps/v1/namespaces/default/daemonsets");
         let request = daemon_sets.delete(SHOPPERS, &DeleteParams::foreground());
         client.request::<Value>(request.unwrap()).await.unwrap();

@@ -43,6 +43,8 @@ pub enum Leave {
 pub enum NeedsConsent {
     /// Nothing starts it again.
     Bare,
+    /// It asks, by this annotation, not to be disrupted, and does not end by itself.
+    DoNotDisrupt(String),
     /// Its emptyDir data would be lost.
     EmptyDir,
     /// Only this node can host it: it is down until the node is back.
@@ -66,6 +68,9 @@ impl fmt::Display for NeedsConsent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bare => f.write_str("it has no controller: nothing starts it again"),
+            Self::DoNotDisrupt(annotation) => {
+                write!(f, "it asks not to be disrupted, by {annotation}")
+            }
             Self::EmptyDir => f.write_str("its emptyDir data would be lost"),
             Self::OnlyHost(why) => write!(f, "it is down until its node is back: {why}"),
         }
@@ -76,8 +81,9 @@ impl fmt::Display for NeedsConsent {
 /// [`only_host`](crate::only_host) for it.
 ///
 /// Rules in order: static pods and DaemonSet pods stay, finished pods and steps
-/// of an upgrade stay, terminating pods are waited for, Job pods follow policy, pods that
-/// try a node out are waited for, then the three kinds of consent, then eviction.
+/// of an upgrade stay, terminating pods are waited for, Job pods follow policy and are
+/// waited for where they ask not to be disrupted, pods that try a node out are waited
+/// for, then the kinds of consent, then eviction.
 pub fn disposition(pod: &Pod, consent: &Consent, only_host: Option<&str>) -> Disposition {
     if pod.mirror {
         return Disposition::Leave(Leave::Static);
@@ -96,7 +102,10 @@ pub fn disposition(pod: &Pod, consent: &Consent, only_host: Option<&str>) -> Dis
     }
     let agreed = consent.names(pod);
     let is_job = pod.controller.as_ref().is_some_and(|c| c.kind == "Job");
-    if is_job && consent.jobs == JobPolicy::Wait && !agreed {
+    let asks = pod.do_not_disrupt.as_ref();
+    let asks = asks.filter(|_| !consent.do_not_disrupt && !agreed);
+    let is_waited_for = consent.jobs == JobPolicy::Wait && !agreed;
+    if is_job && (is_waited_for || asks.is_some()) {
         return Disposition::Wait(Wait::Job);
     }
     // Nobody gets out of a drain by that label: the drain waits for it.
@@ -105,6 +114,9 @@ pub fn disposition(pod: &Pod, consent: &Consent, only_host: Option<&str>) -> Dis
     }
     if pod.controller.is_none() && !consent.bare_pods && !agreed {
         return Disposition::NeedsConsent(NeedsConsent::Bare);
+    }
+    if let Some(annotation) = asks {
+        return Disposition::NeedsConsent(NeedsConsent::DoNotDisrupt(annotation.clone()));
     }
     if pod.empty_dir && !consent.empty_dir && !agreed {
         return Disposition::NeedsConsent(NeedsConsent::EmptyDir);
@@ -191,6 +203,35 @@ mod tests {
         assert_eq!(of_shop, Disposition::Evict);
         let bare = disposition(&labelled(None), &consent, None);
         assert_eq!(bare, Disposition::NeedsConsent(NeedsConsent::Bare));
+    }
+
+    #[test]
+    fn a_pod_that_asks_not_to_be_disrupted_is_waited_for_or_asked_about() {
+        let marked = |kind| {
+            let mut pod = pod(kind);
+            pod.do_not_disrupt = Some("karpenter.sh/do-not-disrupt".into());
+            pod
+        };
+        let mut consent = Consent {
+            jobs: JobPolicy::Evict,
+            ..Consent::default()
+        };
+        let ask = |kind, consent: &Consent| disposition(&marked(kind), consent, None);
+        let needed = NeedsConsent::DoNotDisrupt("karpenter.sh/do-not-disrupt".into());
+        let needed = Disposition::NeedsConsent(needed);
+        assert_eq!(ask(Some("ReplicaSet"), &consent), needed);
+        // It ends by itself.
+        assert_eq!(ask(Some("Job"), &consent), Disposition::Wait(Wait::Job));
+        assert_eq!(
+            ask(Some("DaemonSet"), &consent),
+            Disposition::Leave(Leave::DaemonSet)
+        );
+        consent.pods.insert("shop/web-1".into());
+        assert_eq!(ask(Some("Job"), &consent), Disposition::Evict);
+        consent.pods.clear();
+        consent.do_not_disrupt = true;
+        assert_eq!(ask(Some("ReplicaSet"), &consent), Disposition::Evict);
+        assert_eq!(ask(Some("Job"), &consent), Disposition::Evict);
     }
 
     #[test]

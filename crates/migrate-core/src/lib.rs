@@ -83,7 +83,7 @@ pub use hash::{content_hash, hex};
 pub use model::{
     BudgetStatus, ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget,
     Hosts, Node, Placement, Pod, PodId, PodPhase, Resources, Role, Taint, TaintEffect,
-    UnhealthyPodPolicy, Workload, WorkloadId, hosts_among, only_host,
+    UnhealthyPodPolicy, Workload, WorkloadId, ZONE_LABEL, hosts_among, only_host,
 };
 pub use plan::{
     PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot, PlannedTask,

@@ -137,6 +137,18 @@ impl Plan {
         })
     }
 
+    /// A plan whose order or canaries somebody has changed, as the next
+    /// revision of the plan it was: with its id as parent, and an id of its own. Where
+    /// nothing that a plan fixes was changed, it stays as it is.
+    pub fn edited(mut self) -> Self {
+        if self.id != self.identity() {
+            self.parent = Some(std::mem::take(&mut self.id));
+            self.revision = self.revision.saturating_add(1);
+            self.id = self.identity();
+        }
+        self
+    }
+
     /// Whether nothing is left to be done.
     pub fn is_empty(&self) -> bool {
         self.control_plane.is_empty() && self.slots.is_empty()

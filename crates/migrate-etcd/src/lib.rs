@@ -43,6 +43,11 @@
 //! [`Manifest`] says what is known of a backup, and is signed: backup and manifest
 //! cannot be changed by anyone without the key.
 //!
+//! What then becomes of it: `Seal` encrypts it, `BackupSet` adds the files of the
+//! control-plane nodes, `Store` keeps it and finds it again, [`Retention`] says which
+//! are kept, and [`Gate`] whether one is good enough to begin. `ProvenBackup` and
+//! `StoredBackup` are all of that as step 2 of a run.
+//!
 //! # Build
 //! etcd-client compiles protocol files: a build needs `protoc`, in the `PATH` or
 //! named by `PROTOC`. This workspace names one in its `.cargo/config.toml`, which
@@ -51,12 +56,17 @@
 //! # Features
 //! * `client`, on by default: what asks members. Without it snapshots are read, and
 //!   neither gRPC nor `protoc` is needed.
+//! * `seal`: encryption (age) and sets. `zstd`: compresses them first; its build needs a
+//!   C compiler.
+//! * `store`: where backups are kept, a folder or any `object_store`; `s3`: a bucket. The program
+//!   installs the provider of rustls that TLS shall use, before the bucket is built.
 //! * `tls`: connects over TLS (ring provider). Off by default so that a build
 //!   without it pulls no TLS; a member that is given TLS material
 //!   without the feature is refused, never contacted in the clear.
 
 mod bolt;
 mod error;
+mod gate;
 mod hash;
 mod inspect;
 mod leftover;
@@ -65,10 +75,19 @@ mod manifest;
 mod member;
 mod part_file;
 mod protobuf;
+#[cfg(any(feature = "client", feature = "store"))]
+mod provider;
 mod read;
 mod restore;
+mod retention;
+#[cfg(feature = "seal")]
+mod seal;
+#[cfg(feature = "seal")]
+mod set;
 #[cfg(feature = "client")]
 mod snapshot;
+#[cfg(feature = "store")]
+mod store;
 mod trailer;
 #[cfg(feature = "client")]
 mod trial;
@@ -76,19 +95,36 @@ mod wal;
 
 pub use bolt::{Bucket, Database, Entry, Fault, ReadError, Structure};
 pub use error::Error;
+pub use gate::Gate;
 #[cfg(feature = "client")]
 pub use hash::{Proof, Proven, prove};
 pub use inspect::{
     Auth, Compaction, Encrypted, FolderUse, Inspection, Keys, Kubernetes, MemberRecord,
     ResourceUse, inspect,
 };
-pub use manifest::{Manifest, ManifestError, PublicKey, SigningKey};
+pub use manifest::{Manifest, PublicKey, SigningKey};
 #[cfg(feature = "client")]
 pub use member::{Member, Tls};
 pub use part_file::PartFile;
-pub use restore::{EtcdVersion, Membership, NoVersion, Restore, RestoreError, Restored};
+#[cfg(feature = "client")]
+pub use provider::ProvenBackup;
+#[cfg(feature = "store")]
+pub use provider::StoredBackup;
+#[cfg(any(feature = "client", feature = "store"))]
+pub use provider::{BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_PLAIN};
+pub use restore::{EtcdVersion, Membership, Restore, Restored};
+pub use retention::Retention;
+#[cfg(feature = "seal")]
+pub use seal::{KeyRing, Lock, Seal};
+#[cfg(feature = "seal")]
+pub use set::{
+    BackupSet, FileRecord, FolderNode, LiveKeys, NodeFiles, NodeKeys, NodeRecord, ScriptNode,
+    SetRecord,
+};
 #[cfg(feature = "client")]
 pub use snapshot::SnapshotBackup;
+#[cfg(feature = "store")]
+pub use store::{Catalogue, Pruned, Refused, Store};
 #[cfg(feature = "client")]
 pub use trial::{RestoreLevel, TestRestore, TestRestored};
 

@@ -119,6 +119,36 @@ impl PartFile {
         result.map_err(|error| Error::file(&self.names.part, error))
     }
 
+    /// Has `work` write the file where that does not hold up the runtime; it is
+    /// handed the name to tell in errors. It goes on to its end even if nobody
+    /// waits for it any more: give it something to notice that by.
+    #[cfg(feature = "seal")]
+    pub(crate) async fn fill<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&mut fs::File, &Path) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(Self, T), Error> {
+        let Self {
+            names,
+            file,
+            replaces,
+        } = self;
+        let path = names.path.clone();
+        let file = file.into_std().await;
+        in_one_piece(path, move || {
+            // In this order, see above.
+            let mut open = (names, file);
+            let done = work(&mut open.1, &open.0.part)?;
+            let (names, file) = open;
+            let file = Self {
+                names,
+                file: File::from_std(file),
+                replaces,
+            };
+            Ok((file, done))
+        })
+        .await
+    }
+
     /// Puts on disk what has been written; what takes long in a `commit`.
     pub(crate) async fn settle(&mut self) -> Result<(), Error> {
         let settled = async {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, PutOptions, WatchOptions};
-use migrate_etcd::{EtcdVersion, Membership, Restore, RestoreError, Restored};
+use migrate_etcd::{Error, EtcdVersion, Membership, ReadError, Restore, Restored};
 use server::{Server, V36, V37, etcd, ports, url};
 use tempfile::TempDir;
 
@@ -73,7 +73,7 @@ fn key(i: usize) -> String {
     format!("/registry/pods/default/web-{i:05}")
 }
 
-async fn run(restore: Restore) -> Result<Restored, RestoreError> {
+async fn run(restore: Restore) -> Result<Restored, Error> {
     tokio::task::spawn_blocking(move || restore.run())
         .await
         .unwrap()
@@ -257,22 +257,19 @@ async fn what_would_surprise_later_is_refused_before_anything_is_written() {
     let older = source.restore("a=http://127.0.0.1:2380", "a", V36);
     let error = refused(older).await;
     assert!(
-        matches!(&error, RestoreError::TooNew { stored, .. } if stored == "3.7.0"),
+        matches!(&error, Error::TooNew { stored, .. } if stored == "3.7.0"),
         "{error}"
     );
     assert!(matches!(
         refused(restore("b")).await,
-        RestoreError::Membership { .. }
+        Error::InvalidMembership { .. }
     ));
     let another = restore("a").with_sha256("00");
-    assert!(matches!(
-        refused(another).await,
-        RestoreError::HashMismatch { .. }
-    ));
+    assert!(matches!(refused(another).await, Error::Changed { .. }));
     let beyond = restore("a").with_revision_at_least(i64::MAX);
     assert!(matches!(
         refused(beyond).await,
-        RestoreError::Revision { .. }
+        Error::RevisionTooHigh { .. }
     ));
 
     let whole = fs::read(&source.path).unwrap();
@@ -288,12 +285,12 @@ async fn what_would_surprise_later_is_refused_before_anything_is_written() {
         fs::write(&source.path, bytes).unwrap();
         let error = refused(restore("a")).await;
         assert_eq!(
-            matches!(error, RestoreError::HashMismatch { .. }),
+            matches!(error, Error::Damaged(ReadError::Checksum { .. })),
             is_hash,
             "{error}"
         );
         assert_eq!(
-            matches!(error, RestoreError::NoTrailer { .. }),
+            matches!(error, Error::NoTrailer { .. }),
             !is_hash,
             "{error}"
         );
@@ -307,10 +304,7 @@ async fn what_would_surprise_later_is_refused_before_anything_is_written() {
         .unwrap();
     assert_eq!(copy.revision, source.revision + 1_000_000_000);
     let error = run(restore("a").from_copy()).await.unwrap_err();
-    assert!(
-        matches!(error, RestoreError::DataDirNotEmpty { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::NotEmpty { .. }), "{error}");
 
     fs::write(&source.path, &whole).unwrap();
     fs::remove_dir_all(source.to("a")).unwrap();
@@ -318,9 +312,6 @@ async fn what_would_surprise_later_is_refused_before_anything_is_written() {
     let other = run(more).await.unwrap();
     assert_eq!(other.revision, 5_000_000_000);
     let error = Restored::refuse_mixed(&[copy, other]).unwrap_err();
-    assert!(
-        matches!(error, RestoreError::MixedMembers { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::MixedMembers { .. }), "{error}");
     assert!(EtcdVersion::new(3, 7) > EtcdVersion::new(3, 6));
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use migrate_core::Cancellation;
-use migrate_etcd::{RestoreError, RestoreLevel, TestRestore};
+use migrate_etcd::{Error, RestoreLevel, TestRestore};
 use server::{Server, V36, V37, etcd};
 use tempfile::TempDir;
 
@@ -95,7 +95,7 @@ async fn tried(version: &'static str) {
         .with_hash(saved.revision, saved.hash ^ 1);
     let error = other.run(&cancel).await.unwrap_err();
     assert!(
-        matches!(&error, RestoreError::Differs { what, .. } if what == "hash"),
+        matches!(&error, Error::Differs { what, .. } if what == "hash"),
         "{error}"
     );
     assert!(!format!("{error} {error:?}").contains("MARKER"));
@@ -149,7 +149,7 @@ async fn a_server_that_does_not_do_never_lowers_the_level() {
         .run(&cancel)
         .await
         .unwrap_err();
-    assert!(matches!(error, RestoreError::Cancelled), "{error}");
+    assert!(matches!(error, Error::Cancelled), "{error}");
 }
 
 /// Nobody but its owner reaches the server: no port is open, and the folder of

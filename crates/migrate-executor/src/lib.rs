@@ -61,7 +61,7 @@ pub use journal::{
     RunStep, StepResult,
 };
 pub use report::{
-    Durations, Outage, PhaseTimes, Position, REPORT_SCHEMA, RecordedRun, Report, RunOutcome, Stop,
-    StopCause, TargetStanding, WaitSummary,
+    Durations, Outage, PhaseTimes, Position, REPORT_SCHEMA, RecordedRun, Report, ReportPage,
+    RunOutcome, Stop, StopCause, TargetStanding, WaitSummary,
 };
 pub use setup::{Pace, Planned, Setup};

@@ -11,7 +11,9 @@ use common::journal::Full;
 use common::law::{assert_replay_law, intents};
 use common::secs;
 use migrate_core::{Cancellation, Finding, ObjectName, OnDeadline, Phase, Severity};
-use migrate_executor::{Executor, Position, RunOutcome, StepOutcome, StopCause};
+use migrate_executor::{
+    Executor, Position, RecordedRun, Report, ReportPage, RunOutcome, StepOutcome, StopCause,
+};
 
 #[tokio::test(start_paused = true)]
 async fn checks_that_cannot_be_made_for_a_moment_are_made_again() {
@@ -94,6 +96,7 @@ async fn a_hook_that_lies_is_caught_by_the_verification() {
         report.cordons.contains(&"red-2".to_owned()),
         "it stays out of use"
     );
+    page_tells(&report, &case);
 
     // Somebody repairs the node by hand; the run is taken up again.
     {
@@ -102,6 +105,30 @@ async fn a_hook_that_lies_is_caught_by_the_verification() {
         world.nodes.get_mut("red-2").unwrap().version = to;
     }
     case.assert_arrives().await;
+}
+
+/// The page of `report`, with the course that the journal tells.
+fn page_tells(report: &Report, case: &Case) {
+    let runs = RecordedRun::all(case.journal.entries());
+    let timeline = runs[0].timeline().unwrap();
+    let page = ReportPage::new(report).with_course(&runs[0].opened, &timeline);
+    let page = page.to_string();
+    // What somebody has to look at comes before the chart, with the way on.
+    let (before, chart) = page.split_once("<svg").unwrap();
+    for said in [
+        "Outcome:</b> stopped, cure this and open it again: node red-2 failed in verify",
+        "node red-2:",
+        "KM-VERIFY-001",
+        "It is cordoned by this run.",
+        "keep it cordoned until it is either",
+    ] {
+        assert!(before.contains(said), "{said}: {before}");
+    }
+    // What really happened.
+    let begun = |node: &str| chart.contains(&format!("<title>{node}: drain"));
+    assert!(begun("red-2"), "{chart}");
+    let plain = ReportPage::new(report).to_string();
+    assert!(!plain.contains("<svg") && plain.contains("red-2"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,6 +41,7 @@
 
 mod bounds;
 mod error;
+pub mod html;
 mod intern;
 mod lint;
 mod machine;
@@ -60,4 +61,8 @@ pub use rollout::{
     ActionResult, Command, Input, Progress, Recorded, Rollout, Standing, StopReason, TargetState,
     Waiting, WaitingOn, replay,
 };
-pub use view::{PlanTable, plan_from_json, plan_to_json};
+pub use view::{
+    BudgetTable, BudgetUse, ChangeKind, DIFF_SCHEMA, DiffTable, Gate, PlanDiff, PlanFacts,
+    PlanMermaid, PlanPage, PlanTable, PlanTimeline, PoolChange, TargetChange, TargetSeen, Wave,
+    Waves, budget_uses, plan_from_json, plan_to_json,
+};

@@ -4,10 +4,14 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use migrate_core::Phase;
-use migrate_plan::{Command, Input, Recorded, Rollout, StopReason, TargetState, rehearse, replay};
+use migrate_plan::{
+    Command, Input, Recorded, Rollout, StopReason, TargetState, Waves, budget_uses, rehearse,
+    replay,
+};
 use proptest::prelude::*;
 use support::judge::Judge;
 use support::world::{Scenario, World};
@@ -33,13 +37,21 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u32, 1, 2, 99]),
     );
     let abort = prop::option::weighted(0.3, 0..60u64);
-    (shape, day, gates, any::<[bool; 8]>(), abort).prop_map(
+    let none = Vec::new;
+    let rules = (
+        prop::sample::select(vec![none(), none(), vec![1, 3], vec![2], vec![1, 2, 4]]),
+        prop::sample::select(vec![false, false, true]),
+        prop::sample::select(vec![0u32, 0, 1, 2]),
+        prop::sample::select(vec![0u32, 0, 1, 20]),
+    );
+    (shape, day, gates, any::<[bool; 8]>(), abort, rules).prop_map(
         |(
             (seed, members, control_plane_nodes, pools, workloads),
             (retry, fail, replace, defer, noise, lose),
             (soak, max_failed),
             flags,
             abort,
+            (ramp, one_zone, reserve, pace),
         )| {
             Scenario {
                 seed,
@@ -53,6 +65,10 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 pools,
                 workloads,
                 canary: flags[0],
+                ramp,
+                one_zone,
+                reserve,
+                pace,
                 runner: flags[7],
                 skip: flags[1],
                 retry,
@@ -191,6 +207,33 @@ proptest! {
         prop_assert_eq!(plan.bounds.is_some(), !plan.schedule.is_empty());
         for limit in plan.bounds.iter().flat_map(|bounds| &bounds.limits) {
             prop_assert!(limit.time <= plan.makespan(), "{:?} of {:?}", limit, plan.makespan());
+        }
+    }
+
+    /// Waves keep the rules that the schedule keeps, and have all of it.
+    #[test]
+    fn waves_keep_the_rules_of_the_plan(scenario in scenario()) {
+        let world = World::new(scenario);
+        let waves = Waves::new(&world.plan, &world.model, &world.policy);
+        let cut = support::linted(waves.as_plan(&world.plan), &world.model, &world.policy);
+        prop_assert_eq!(cut.schedule.len(), world.plan.schedule.len());
+        prop_assert!(cut.makespan() <= waves.barrier);
+        let in_waves: usize = waves.waves.iter().map(|wave| wave.targets.len()).sum();
+        let begun: BTreeSet<_> = world.plan.schedule.iter().map(|action| &action.target).collect();
+        prop_assert_eq!(in_waves, begun.len());
+        let bounds = world.plan.bounds.iter().filter_map(|bounds| bounds.best());
+        prop_assert!(bounds.into_iter().all(|best| best.time <= waves.barrier));
+    }
+
+    /// No schedule holds more of a budget than that allows, counted by what it
+    /// takes of each.
+    #[test]
+    fn no_budget_is_held_beyond_what_it_allows(scenario in scenario()) {
+        let world = World::new(scenario);
+        let makespan = world.plan.makespan();
+        for of in budget_uses(&world.plan, &world.model, &world.policy) {
+            prop_assert!(of.most_held <= of.allowed.max(1), "{:?}", of);
+            prop_assert!(of.full <= of.busy && of.busy <= makespan, "{:?}", of);
         }
     }
 

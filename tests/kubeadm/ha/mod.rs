@@ -54,6 +54,8 @@ async fn without_taking_api_servers_out_requests_to_the_api_fail() {
 struct Seen {
     report: Report,
     tallies: TrafficReport,
+    /// How often versions were looked at from outside, once a second.
+    looks: usize,
     broken_skew: Vec<String>,
 }
 
@@ -63,6 +65,12 @@ impl Seen {
         assert_eq!(self.report.outcome, RunOutcome::Done, "{}", self.report);
         assert_eq!(self.report.cordons, Vec::<String>::new());
         assert_eq!(self.broken_skew, Vec::<String>::new());
+        let took = self.report.duration.actual;
+        assert!(
+            self.looks as u64 > took.as_secs() / 2,
+            "{} looks",
+            self.looks
+        );
         for (name, tally) in &self.tallies {
             assert!(tally.requests > 500, "{name}: {tally}");
             if name.starts_with("guarded") || name.starts_with("unguarded") {
@@ -120,6 +128,7 @@ async fn run(quiesces: bool) -> Option<Seen> {
     let seen = Seen {
         report,
         tallies,
+        looks,
         broken_skew,
     };
     for (name, tally) in &seen.tallies {

@@ -58,6 +58,8 @@ pub enum BoundKind {
         /// The budget, as [`BudgetKey`](crate::BudgetKey) shows itself.
         budget: String,
     },
+    /// How many pods may be displaced in a minute.
+    Pace,
     /// The longest way of a single node.
     Node {
         /// Name of the node.
@@ -69,6 +71,11 @@ pub enum BoundKind {
         resource: String,
         /// How many nodes share it.
         nodes: u32,
+    },
+    /// The zones of a pool, of which one is in work at a time.
+    Zones {
+        /// Name of the pool.
+        pool: String,
     },
 }
 
@@ -156,10 +163,12 @@ impl fmt::Display for BoundKind {
             Self::ControlPlane => f.write_str("what goes one by one"),
             Self::Slots { pool } => write!(f, "slots of pool {pool}"),
             Self::Budget { budget } => f.write_str(budget),
+            Self::Pace => f.write_str("pods displaced per minute"),
             Self::Node { node } => write!(f, "node {node} alone"),
             Self::Capacity { resource, nodes } => {
                 write!(f, "{resource} that {nodes} nodes have to spare")
             }
+            Self::Zones { pool } => write!(f, "zones of pool {pool}, one at a time"),
         }
     }
 }

@@ -405,7 +405,8 @@ impl<'a> Book<'a> {
             let staying = self.staying.get(workload).copied().unwrap_or(0);
             supply.wanted = supply.wanted.saturating_add(replicas);
             let unmatched = staying.saturating_sub(matched);
-            supply.reachable += replicas.saturating_sub(unmatched);
+            let reachable = replicas.saturating_sub(unmatched);
+            supply.reachable = supply.reachable.saturating_add(reachable);
         }
         supply
     }

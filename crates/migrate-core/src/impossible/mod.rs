@@ -61,6 +61,8 @@ pub mod codes {
     pub const NOT_KEPT: &str = "KM-POD-007";
     /// Pods are available too late for a verification.
     pub const LATE: &str = "KM-POD-008";
+    /// A pod asks not to be disrupted.
+    pub const DO_NOT_DISRUPT: &str = "KM-POD-009";
 }
 
 /// What makes an upgrade of every node of `model` impossible, or hurt.

@@ -22,6 +22,7 @@ struct Mover<'a> {
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum Concern {
     Bare,
+    DoNotDisrupt,
     EmptyDir,
     OnlyHost,
     SingleReplica,
@@ -66,6 +67,9 @@ pub(super) fn check(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) 
 fn concern(mover: &Mover<'_>, is_alone: bool) -> Option<(Concern, bool)> {
     match &mover.disposition {
         Disposition::NeedsConsent(NeedsConsent::Bare) => Some((Concern::Bare, false)),
+        Disposition::NeedsConsent(NeedsConsent::DoNotDisrupt(_)) => {
+            Some((Concern::DoNotDisrupt, false))
+        }
         Disposition::NeedsConsent(NeedsConsent::EmptyDir) => Some((Concern::EmptyDir, false)),
         Disposition::NeedsConsent(NeedsConsent::OnlyHost(_)) => Some((Concern::OnlyHost, false)),
         _ if mover.pod.controller.is_none() => Some((Concern::Bare, true)),
@@ -97,6 +101,22 @@ fn finding(concern: Concern, is_agreed: bool, owner: ObjectName, movers: &[Mover
                 "give it a controller, delete it, or accept its loss: add {named:?} to consent.pods"
             ),
         ),
+        Concern::DoNotDisrupt => {
+            let marks = movers.iter().map(|mover| &mover.pod.do_not_disrupt);
+            let mark = marks.flatten().next().map_or("", String::as_str);
+            (
+                codes::DO_NOT_DISRUPT,
+                format!(
+                    "{} ({pods}) ask not to be disrupted ({mark}) and do not end by themselves: \
+                     their nodes could never be drained",
+                    plural(count, "pod", "pods")
+                ),
+                format!(
+                    "take the annotation away while the run goes on, or agree: add {named:?} to \
+                     consent.pods, or set consent.do-not-disrupt = true"
+                ),
+            )
+        }
         Concern::EmptyDir => (
             codes::EMPTY_DIR,
             format!(
@@ -132,13 +152,14 @@ fn finding(concern: Concern, is_agreed: bool, owner: ObjectName, movers: &[Mover
 }
 
 fn jobs(pods: &[&Pod]) -> Vec<Finding> {
-    let mut by_job: BTreeMap<ObjectName, Vec<&str>> = BTreeMap::new();
+    let mut by_job: BTreeMap<(ObjectName, bool), Vec<&str>> = BTreeMap::new();
     for pod in pods {
-        by_job.entry(owner_of(pod)).or_default().push(&pod.id.name);
+        let key = (owner_of(pod), pod.do_not_disrupt.is_some());
+        by_job.entry(key).or_default().push(&pod.id.name);
     }
     by_job
         .into_iter()
-        .map(|(job, pods)| {
+        .map(|((job, asks), pods)| {
             let count = plural(pods.len(), "pod", "pods");
             Finding::new(
                 codes::JOB,
@@ -148,7 +169,16 @@ fn jobs(pods: &[&Pod]) -> Vec<Finding> {
                     "the drain waits until {count} of it ({}) have ended",
                     names(pods)
                 ),
-                "start when it has ended, or let it begin anew elsewhere: consent.jobs = \"evict\"",
+                match asks {
+                    false => {
+                        "start when it has ended, or let it begin anew elsewhere: consent.jobs = \
+                         \"evict\""
+                    }
+                    true => {
+                        "start when it has ended; it asks not to be disrupted: to let it begin anew \
+                         elsewhere, consent.jobs = \"evict\" and consent.do-not-disrupt = true"
+                    }
+                },
             )
         })
         .collect()

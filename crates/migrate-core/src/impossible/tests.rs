@@ -395,6 +395,26 @@ fn pods_that_do_not_simply_move() {
 }
 
 #[test]
+fn pods_that_ask_not_to_be_disrupted_need_consent() {
+    let mut cluster = Cluster::new(2).deployment("web", &[true, true]);
+    let before = cluster.codes();
+    cluster.pod("web-0").do_not_disrupt = Some("karpenter.sh/do-not-disrupt".into());
+    let findings = cluster.findings_with(&Policy::default());
+    let marked = findings.iter().find(|f| f.code == codes::DO_NOT_DISRUPT);
+    let marked = marked.unwrap().to_string();
+    assert!(marked.contains("1 pod (web-0) ask not"), "{marked}");
+    assert!(marked.contains("shop/web"), "{marked}");
+    let mut policy = Policy::default();
+    policy.consent.do_not_disrupt = true;
+    let findings = cluster.findings_with(&policy);
+    let found: Vec<String> = findings
+        .iter()
+        .map(|f| format!("{} {}", f.code, f.severity))
+        .collect();
+    assert_eq!(found, before);
+}
+
+#[test]
 fn pods_that_a_verification_may_not_live_to_see_available() {
     let mut policy = Policy::default();
     policy.deadlines.verify = std::time::Duration::from_secs(300);

@@ -13,12 +13,12 @@ mod pod;
 mod workload;
 
 pub use hosts::{Admitting, Hosts, hosts_among, only_host};
-pub use node::{ControlPlaneMember, Node, Resources, Role, Taint, TaintEffect};
+pub use node::{ControlPlaneMember, Node, Resources, Role, Taint, TaintEffect, ZONE_LABEL};
 pub use placement::{
     AntiAffinityTerm, NodeRequirement, NodeSelectorOperator, NodeSelectorTerm, Placement,
     SpreadConstraint, Toleration,
 };
-pub use pod::{ControllerRef, Pod, PodId, PodPhase, STEP_LABEL, TRIAL};
+pub use pod::{ControllerRef, DO_NOT_DISRUPT, Pod, PodId, PodPhase, STEP_LABEL, TRIAL};
 pub use workload::{BudgetStatus, DisruptionBudget, UnhealthyPodPolicy, Workload, WorkloadId};
 
 use std::fmt;

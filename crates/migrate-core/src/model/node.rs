@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::KubeVersion;
 
+/// The node label that names its zone.
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
 /// What a node is for.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,6 +156,11 @@ impl Node {
             ready: true,
             allocatable: Resources::default(),
         }
+    }
+
+    /// The zone it is in, if its label [`ZONE_LABEL`] says.
+    pub fn zone(&self) -> Option<&str> {
+        self.labels.get(ZONE_LABEL).map(String::as_str)
     }
 
     /// What a node affinity compares under `key`: its name under

@@ -47,6 +47,14 @@ pub const STEP_LABEL: &str = "kube-migrate.dev/step";
 /// The value of [`STEP_LABEL`] of a pod that tries the node out which it is on.
 pub const TRIAL: &str = "canary";
 
+/// Annotations by which a pod asks not to be disrupted, each with the value that says
+/// so: of Karpenter, now and before, and of the cluster autoscaler.
+pub const DO_NOT_DISRUPT: [(&str, &str); 3] = [
+    ("karpenter.sh/do-not-disrupt", "true"),
+    ("karpenter.sh/do-not-evict", "true"),
+    ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
+];
+
 /// A pod's phase.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[non_exhaustive]
@@ -118,6 +126,10 @@ pub struct Pod {
     /// Has an emptyDir volume, whose data ends with the pod.
     #[serde(default)]
     pub empty_dir: bool,
+    /// The annotation by which it asks not to be disrupted by programs, one of
+    /// [`DO_NOT_DISRUPT`], if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub do_not_disrupt: Option<String>,
     /// Claims it mounts.
     #[serde(default)]
     pub claims: Vec<String>,
@@ -147,6 +159,7 @@ impl Pod {
             grace_seconds: 30,
             mirror: false,
             empty_dir: false,
+            do_not_disrupt: None,
             claims: Vec::new(),
             priority: 0,
             requests: Resources::default(),

@@ -189,8 +189,8 @@ impl Period {
                     } else {
                         to + DAY - from
                     };
-                    let begin = day * DAY + from;
-                    let end = begin + length;
+                    let begin = day.saturating_mul(DAY).saturating_add(*from);
+                    let end = begin.saturating_add(length);
                     let is_in = begin <= at.as_millis() && at.as_millis() < end;
                     (days.contains(&weekday(day)) && is_in).then_some(Moment::from_millis(end))
                 };

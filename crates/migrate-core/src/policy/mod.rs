@@ -6,17 +6,19 @@
 mod addon;
 mod calendar;
 mod canary_pod;
+mod pools;
 mod waiver;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IntOrPercent, Node, Role, Workload};
+use crate::{IntOrPercent, Workload};
 pub use addon::Addon;
 pub use calendar::{Calendar, Opening, Period, Weekday};
 pub use canary_pod::CanaryPod;
+pub use pools::{CONTROL_PLANE_POOL, DEFAULT_POOL, PoolPolicy, ZonePolicy};
 
 /// Everything an operator may decide.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -66,75 +68,6 @@ impl Default for BackupPolicy {
         Self {
             after_control_plane: true,
         }
-    }
-}
-
-/// Pools: groups of nodes that are alike.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[non_exhaustive]
-#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
-pub struct PoolPolicy {
-    /// The node label whose value names the pool of a worker; workers without
-    /// it are in the pool `default`. Control-plane nodes are in the pool
-    /// `control-plane`, whatever their labels.
-    pub label: String,
-    /// How many nodes of a pool may be away at once, nodes that are not Ready
-    /// included: a count or a percentage (rounded down, at least 1). The pool
-    /// `control-plane` is always 1.
-    pub max_unavailable: IntOrPercent,
-    /// Exceptions to `max-unavailable` by pool name.
-    pub max_unavailable_of: BTreeMap<String, IntOrPercent>,
-    /// Upgrade one worker of each pool alone, and verify it, before the others.
-    pub canary: bool,
-}
-
-impl Default for PoolPolicy {
-    fn default() -> Self {
-        Self {
-            label: "node.kubernetes.io/pool".to_owned(),
-            max_unavailable: IntOrPercent::Int(1),
-            max_unavailable_of: BTreeMap::new(),
-            canary: true,
-        }
-    }
-}
-
-/// The pool of control-plane nodes.
-pub const CONTROL_PLANE_POOL: &str = "control-plane";
-/// The pool of workers that carry no pool label.
-pub const DEFAULT_POOL: &str = "default";
-
-impl PoolPolicy {
-    /// The pool `node` belongs to. A worker whose label has no value, or the name of
-    /// the control plane's own pool, is one without a label.
-    pub fn pool_of<'a>(&self, node: &'a Node) -> &'a str {
-        match node.role {
-            Role::ControlPlane => CONTROL_PLANE_POOL,
-            Role::Worker => {
-                let named = node.labels.get(&self.label).map(String::as_str);
-                named
-                    .filter(|pool| !pool.is_empty() && *pool != CONTROL_PLANE_POOL)
-                    .unwrap_or(DEFAULT_POOL)
-            }
-        }
-    }
-
-    /// Whether `node` is a worker that asks for the control plane's own pool.
-    pub fn asks_for_the_control_plane(&self, node: &Node) -> bool {
-        let named = node.labels.get(&self.label);
-        node.role == Role::Worker && named.is_some_and(|pool| pool == CONTROL_PLANE_POOL)
-    }
-
-    /// How many of the `size` nodes of `pool` may be away at once, at least 1.
-    pub fn width(&self, pool: &str, size: u32) -> u32 {
-        if pool == CONTROL_PLANE_POOL {
-            return 1;
-        }
-        self.max_unavailable_of
-            .get(pool)
-            .unwrap_or(&self.max_unavailable)
-            .resolve_down(size)
-            .max(1)
     }
 }
 
@@ -205,6 +138,9 @@ pub enum JobPolicy {
 pub struct Consent {
     /// Evict pods without a controller: nothing starts them again.
     pub bare_pods: bool,
+    /// Evict pods that ask not to be disrupted ([`DO_NOT_DISRUPT`](crate::model::DO_NOT_DISRUPT)).
+    /// Without it those of Jobs are waited for, whatever [`jobs`](Self::jobs) says.
+    pub do_not_disrupt: bool,
     /// Evict pods with emptyDir volumes: the data ends with the pod.
     pub empty_dir: bool,
     /// Pods of Jobs.
@@ -220,6 +156,7 @@ impl Default for Consent {
     fn default() -> Self {
         Self {
             bare_pods: false,
+            do_not_disrupt: false,
             empty_dir: true,
             jobs: JobPolicy::Wait,
             downtime: false,
@@ -247,6 +184,10 @@ pub struct RolloutPolicy {
     /// How many nodes may fail and be skipped before one more stops the run.
     /// Counts where [`Deadlines::then`] says [`OnDeadline::Skip`].
     pub max_failed_nodes: u32,
+    /// How many pods the drains of all nodes together may displace in a minute: a
+    /// drain begins only when those of the one before it have had their time. Zero:
+    /// as many as budgets and widths let go.
+    pub displaced_per_minute: u32,
     /// When members and nodes may begin; without one, any time. None begins that
     /// is predicted to end after its window. What has begun is brought to its
     /// end.
@@ -268,6 +209,7 @@ impl Default for RolloutPolicy {
             control_plane_nodes_first: true,
             canary_soak: Duration::ZERO,
             max_failed_nodes: 1,
+            displaced_per_minute: 0,
             windows: Vec::new(),
             blackouts: Vec::new(),
         }
@@ -401,16 +343,5 @@ mod tests {
         hasty.deadlines.request = Duration::from_millis(1500);
         let back = read(&serde_json::to_string(&hasty).unwrap()).unwrap();
         assert_eq!(back.deadlines.request, Duration::from_secs(2));
-    }
-
-    #[test]
-    fn widths_are_at_least_one_and_the_control_plane_is_one() {
-        let pools = PoolPolicy {
-            max_unavailable: "10%".parse().unwrap(),
-            ..PoolPolicy::default()
-        };
-        assert_eq!(pools.width("general", 5), 1);
-        assert_eq!(pools.width("general", 50), 5);
-        assert_eq!(pools.width(CONTROL_PLANE_POOL, 50), 1);
     }
 }

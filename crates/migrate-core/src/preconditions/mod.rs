@@ -38,4 +38,6 @@ pub mod codes {
     pub const MEMBER_NOT_READY: &str = "KM-NODE-004";
     /// A worker asks for the pool of the control plane.
     pub const POOL_RESERVED: &str = "KM-NODE-005";
+    /// What a pool keeps for failures is all that it can spare.
+    pub const ALL_RESERVED: &str = "KM-NODE-006";
 }

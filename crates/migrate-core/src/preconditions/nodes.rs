@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::codes;
 use crate::impossible::{names, plural};
 use crate::policy::{CONTROL_PLANE_POOL, DEFAULT_POOL};
-use crate::{ClusterModel, Finding, KubeVersion, Node, ObjectName, Policy, Severity};
+use crate::{ClusterModel, Finding, IntOrPercent, KubeVersion, Node, ObjectName, Policy, Severity};
 
 /// Who has cordoned a node.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,7 +68,45 @@ pub fn check_nodes(
     if !away.is_empty() {
         findings.extend(pools(model, policy, target, &away));
     }
+    findings.extend(reserves(model, policy, target));
     findings
+}
+
+/// Pools that keep for failures whatever they can spare, so that nothing of them
+/// could ever begin.
+fn reserves(model: &ClusterModel, policy: &Policy, target: &KubeVersion) -> Vec<Finding> {
+    if policy.pools.failure_reserve == IntOrPercent::Int(0) {
+        return Vec::new();
+    }
+    // Nodes of each, and those to be upgraded.
+    let mut pools: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    for node in &model.nodes {
+        let (size, left) = pools.entry(policy.pools.pool_of(node)).or_default();
+        *size = size.saturating_add(1);
+        *left = left.saturating_add(u32::from(!node.kubelet_version.has_reached(target)));
+    }
+    let pools = pools.into_iter().filter_map(|(pool, (size, left))| {
+        let width = policy.pools.width(pool, size);
+        let reserve = policy.pools.reserve(pool, size);
+        (left > 0 && reserve >= width).then(|| {
+            Finding::new(
+                codes::ALL_RESERVED,
+                Severity::Blocker,
+                ObjectName::cluster("Pool", pool),
+                format!(
+                    "{width} of its {size} nodes may be away and {reserve} of these are kept for \
+                     failures: {} could never start",
+                    plural(left as usize, "node", "nodes"),
+                ),
+                format!(
+                    "let {} be away (pools.max-unavailable-of), or keep fewer: \
+                     pools.failure-reserve",
+                    reserve.saturating_add(1)
+                ),
+            )
+        })
+    });
+    pools.collect()
 }
 
 fn of_no_pool(node: &Node, label: &str) -> Finding {
@@ -187,7 +225,7 @@ fn pools(
 
 #[cfg(test)]
 mod tests {
-    use crate::{ClusterId, ControlPlaneMember, IntOrPercent, Moment};
+    use crate::{ClusterId, ControlPlaneMember, Moment};
 
     use super::*;
 
@@ -279,5 +317,28 @@ mod tests {
         }
         let warnings = ["KM-NODE-001 warning a", "KM-NODE-001 warning b"];
         assert_eq!(found(&model, 1, CordonOwner::Unknown), warnings);
+    }
+
+    #[test]
+    fn a_reserve_of_all_that_a_pool_can_spare_is_a_blocker() {
+        let mut policy = Policy::default();
+        policy.pools.max_unavailable = IntOrPercent::Int(2);
+        let found = |policy: &Policy| {
+            let (model, target) = (model(&["a", "b", "c"]), NEW.parse().unwrap());
+            let found = check_nodes(&model, policy, &target, |_| CordonOwner::Unknown);
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for (reserve, blocks) in [("1", false), ("2", true), ("34%", true), ("33%", false)] {
+            policy.pools.failure_reserve = reserve.parse().unwrap();
+            let found = found(&policy);
+            assert_eq!(found.len(), usize::from(blocks), "{reserve}: {found:?}");
+        }
+        policy.pools.failure_reserve = IntOrPercent::Int(2);
+        let found = found(&policy);
+        assert!(
+            found[0].starts_with("KM-NODE-006 blocker Pool default"),
+            "{found:?}"
+        );
+        assert!(found[0].contains("3 nodes could never start"), "{found:?}");
     }
 }

@@ -37,6 +37,14 @@ pub enum ReadError {
         /// File.
         path: PathBuf,
     },
+    /// The entries are not those of an etcd.
+    #[error("{}: {what}; take another backup", path.display())]
+    Entries {
+        /// File.
+        path: PathBuf,
+        /// What is wrong; [`inspect`](crate::inspect) says where.
+        what: &'static str,
+    },
     /// A page or an entry is damaged.
     #[error(
         "{}: damaged at page {page}, offset {offset}: {fault}; take another backup",
@@ -62,6 +70,7 @@ impl ReadError {
             Self::File { path, .. }
             | Self::NoMeta { path }
             | Self::Checksum { path }
+            | Self::Entries { path, .. }
             | Self::Damaged { path, .. } => path,
         }
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use migrate_core::hex;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
-use super::ManifestError;
+use crate::Error;
 
 /// What a signature is about, so that one made for anything else is none.
 const DOMAIN: &[u8] = b"kube-migrate backup manifest 1\n";
@@ -22,12 +22,10 @@ impl SigningKey {
     /// `/dev/urandom`, kept where the backups are not.
     ///
     /// # Errors
-    /// [`ManifestError::Key`].
-    pub fn from_seed(seed: &[u8; LENGTH]) -> Result<Self, ManifestError> {
+    /// [`Error::InvalidKey`].
+    pub fn from_seed(seed: &[u8; LENGTH]) -> Result<Self, Error> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed);
-        pair.map(Self).map_err(|_| ManifestError::Key {
-            what: "the seed".to_owned(),
-        })
+        pair.map(Self).map_err(|_| none("the seed".to_owned()))
     }
 
     /// The half that verifies, for those who restore.
@@ -64,14 +62,13 @@ impl PublicKey {
 }
 
 impl FromStr for PublicKey {
-    type Err = ManifestError;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, ManifestError> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         let bytes = bytes(text.trim());
         let key = bytes.and_then(|bytes| bytes.try_into().ok());
-        key.map(Self).ok_or_else(|| ManifestError::Key {
-            what: format!("{text:?}"),
-        })
+        // It may be the secret half, given by mistake.
+        key.map(Self).ok_or_else(|| none("the text".to_owned()))
     }
 }
 
@@ -96,6 +93,14 @@ pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
         _ => None,
     };
     digits.chunks(2).map(byte).collect()
+}
+
+fn none(what: String) -> Error {
+    Error::InvalidKey {
+        what,
+        kind: "Ed25519",
+        cure: "give 32 bytes, in hex if it is the public one",
+    }
 }
 
 fn message(text: &str) -> Vec<u8> {

@@ -1,6 +1,5 @@
 //! What is known of a backup, signed, beside it.
 
-mod error;
 mod key;
 
 use std::fs::{self, File};
@@ -11,10 +10,9 @@ use migrate_core::steps::BackupProof;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use error::ManifestError;
 pub use key::{PublicKey, SigningKey};
 
-use crate::{PartFile, read};
+use crate::{Error, PartFile, read};
 
 /// What is put behind a backup's name.
 const SUFFIX: &str = ".manifest.json";
@@ -69,6 +67,20 @@ pub struct Manifest {
     /// them the backup is worthless.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub encryption_keys: Vec<String>,
+    /// How far a test-restore went: `reRead`, `booted 3.6.16` and
+    /// `bootedWithHash 3.6.16`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trial: Option<String>,
+    /// Who can open the file: public keys of age, or `passphrase`. Empty: everybody,
+    /// it is not encrypted.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub locked_for: Vec<String>,
+    /// The file is a set with the files of these nodes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub nodes: Option<Vec<String>>,
+    /// The keys in the set are those that the live cluster used.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub keys_match: bool,
 }
 
 /// The file: the signed text as it was signed, so that nobody has to agree on
@@ -84,14 +96,11 @@ impl Manifest {
     /// A manifest of the backup at `path`, whose bytes are read.
     ///
     /// # Errors
-    /// [`ManifestError::File`].
-    pub fn of(
-        path: &Path,
-        taken: jiff::Timestamp,
-        proof: BackupProof,
-    ) -> Result<Self, ManifestError> {
+    /// [`Error::File`].
+    pub fn of(path: &Path, taken: jiff::Timestamp, proof: BackupProof) -> Result<Self, Error> {
         let file = path.file_name().and_then(|name| name.to_str());
-        let file = file.ok_or_else(|| failed(path, std::io::ErrorKind::InvalidFilename.into()))?;
+        let file =
+            file.ok_or_else(|| Error::file(path, std::io::ErrorKind::InvalidFilename.into()))?;
         let (bytes, sha256) = hash(path)?;
         Ok(Self {
             schema: SCHEMA,
@@ -106,6 +115,10 @@ impl Manifest {
             storage: None,
             kubernetes: None,
             encryption_keys: Vec::new(),
+            trial: None,
+            locked_for: Vec::new(),
+            nodes: None,
+            keys_match: false,
         })
     }
 
@@ -116,13 +129,26 @@ impl Manifest {
         name.into()
     }
 
+    /// The name of the manifest of the file `backup`.
+    #[cfg(feature = "store")]
+    pub(crate) fn name_of(backup: &str) -> String {
+        format!("{backup}{SUFFIX}")
+    }
+
+    /// The name of the file that the manifest `name` is about; `None` if that is no
+    /// manifest's name.
+    #[cfg(feature = "store")]
+    pub(crate) fn file_of(name: &str) -> Option<&str> {
+        name.strip_suffix(SUFFIX)
+    }
+
     /// Signs it and writes it beside the backup in `folder`; one that is there is
     /// replaced, as when a backup was proven further.
     ///
     /// # Errors
-    /// [`ManifestError::Write`]; what was there is there still.
-    pub async fn write(&self, folder: &Path, key: &SigningKey) -> Result<PathBuf, ManifestError> {
-        let malformed = |error: serde_json::Error| ManifestError::Malformed {
+    /// [`Error::DiskFull`], [`Error::Exists`] or [`Error::File`]; what was there is there still.
+    pub async fn write(&self, folder: &Path, key: &SigningKey) -> Result<PathBuf, Error> {
+        let malformed = |error: serde_json::Error| Error::Malformed {
             path: folder.join(&self.file),
             reason: error.to_string(),
         };
@@ -135,48 +161,60 @@ impl Manifest {
         let text = serde_json::to_vec_pretty(&signed).map_err(malformed)?;
         let mut file = PartFile::replace(folder, &format!("{}{SUFFIX}", self.file)).await?;
         file.write(&text).await?;
-        Ok(file.commit().await?)
+        file.commit().await
     }
 
     /// Reads the manifest of `backup`, which one of the `trusted` keys must have
     /// signed.
     ///
     /// # Errors
-    /// [`ManifestError::Untrusted`], [`ManifestError::Malformed`],
-    /// [`ManifestError::Changed`] if it is about another file, or
-    /// [`ManifestError::File`].
-    pub fn open(backup: &Path, trusted: &[PublicKey]) -> Result<Self, ManifestError> {
+    /// [`Error::Untrusted`], [`Error::Malformed`],
+    /// [`Error::Changed`] if it is about another file, or
+    /// [`Error::File`].
+    pub fn open(backup: &Path, trusted: &[PublicKey]) -> Result<Self, Error> {
         let path = Self::path_of(backup);
-        let malformed = |reason: String| ManifestError::Malformed {
-            path: path.clone(),
+        let length = fs::metadata(&path).map_err(|error| Error::file(&path, error))?;
+        Self::refuse_too_large(&path, length.len())?;
+        let text = fs::read(&path).map_err(|error| Error::file(&path, error))?;
+        let manifest = Self::verify(&path, &text, trusted)?;
+        if backup.file_name().and_then(|name| name.to_str()) != Some(manifest.file.as_str()) {
+            return Err(changed(backup));
+        }
+        Ok(manifest)
+    }
+
+    pub(crate) fn refuse_too_large(path: &Path, length: u64) -> Result<(), Error> {
+        if length > LARGEST {
+            return Err(Error::Malformed {
+                path: path.to_owned(),
+                reason: "it is too large".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The manifest in `text`, which was at `path`.
+    pub(crate) fn verify(path: &Path, text: &[u8], trusted: &[PublicKey]) -> Result<Self, Error> {
+        let malformed = |reason: String| Error::Malformed {
+            path: path.to_owned(),
             reason,
         };
-        let length = fs::metadata(&path)
-            .map_err(|error| failed(&path, error))?
-            .len();
-        if length > LARGEST {
-            return Err(malformed("it is too large".to_owned()));
-        }
-        let text = fs::read(&path).map_err(|error| failed(&path, error))?;
         let signed: Signed =
-            serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
         let signature = key::bytes(&signed.signature).unwrap_or_default();
         if !trusted
             .iter()
             .any(|key| key.verifies(&signed.manifest, &signature))
         {
-            return Err(ManifestError::Untrusted { path });
+            return Err(Error::Untrusted {
+                path: path.to_owned(),
+            });
         }
         // Only now is it worth a look.
         let manifest: Self =
             serde_json::from_str(&signed.manifest).map_err(|error| malformed(error.to_string()))?;
         if manifest.schema != SCHEMA {
             return Err(malformed(format!("it is of schema {}", manifest.schema)));
-        }
-        if backup.file_name().and_then(|name| name.to_str()) != Some(manifest.file.as_str()) {
-            return Err(ManifestError::Changed {
-                path: backup.to_owned(),
-            });
         }
         Ok(manifest)
     }
@@ -188,34 +226,32 @@ impl Manifest {
     /// reads the file once.
     ///
     /// # Errors
-    /// [`ManifestError::Changed`] or [`ManifestError::File`].
-    pub fn check(&self, backup: &Path) -> Result<(), ManifestError> {
+    /// [`Error::Changed`] or [`Error::File`].
+    pub fn check(&self, backup: &Path) -> Result<(), Error> {
         if hash(backup)? != (self.bytes, self.sha256.clone()) {
-            return Err(ManifestError::Changed {
-                path: backup.to_owned(),
-            });
+            return Err(changed(backup));
         }
         Ok(())
     }
 }
 
 /// Length and SHA-256 of a file.
-fn hash(path: &Path) -> Result<(u64, String), ManifestError> {
-    let mut file = File::open(path).map_err(|error| failed(path, error))?;
+fn hash(path: &Path) -> Result<(u64, String), Error> {
+    let mut file = File::open(path).map_err(|error| Error::file(path, error))?;
     let mut hash = Sha256::new();
     let mut bytes = 0;
     let read = read::in_chunks(&mut file, |chunk| {
         bytes += chunk.len() as u64;
         hash.update(chunk);
     });
-    read.map_err(|error| failed(path, error))?;
+    read.map_err(|error| Error::file(path, error))?;
     Ok((bytes, hex(hash.finalize())))
 }
 
-fn failed(path: &Path, source: std::io::Error) -> ManifestError {
-    ManifestError::File {
+fn changed(path: &Path) -> Error {
+    Error::Changed {
         path: path.to_owned(),
-        source,
+        expected: "the file that its manifest was signed for".to_owned(),
     }
 }
 
@@ -265,7 +301,7 @@ mod tests {
         // Signed by nobody who counts.
         for keys in [&[][..], &trusted[..1]] {
             let error = Manifest::open(&backup, keys).unwrap_err();
-            assert!(matches!(error, ManifestError::Untrusted { .. }), "{error}");
+            assert!(matches!(error, Error::Untrusted { .. }), "{error}");
         }
         // Any bit of it changed.
         let whole = fs::read(&path).unwrap();
@@ -276,7 +312,7 @@ mod tests {
             match Manifest::open(&backup, &trusted) {
                 // Blanks between the fields, and case of hex digits.
                 Ok(read) => assert_eq!(read, manifest, "{at}"),
-                Err(ManifestError::Untrusted { .. } | ManifestError::Malformed { .. }) => {}
+                Err(Error::Untrusted { .. } | Error::Malformed { .. }) => {}
                 Err(error) => panic!("{at}: {error}"),
             }
         }
@@ -295,7 +331,7 @@ mod tests {
             let error = opened
                 .and_then(|manifest| manifest.check(name))
                 .unwrap_err();
-            assert!(matches!(error, ManifestError::Changed { .. }), "{error}");
+            assert!(matches!(error, Error::Changed { .. }), "{error}");
         }
 
         // A form of the future is refused, not guessed at.

@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::RestoreError;
+use crate::Error;
 use crate::leftover;
 
 /// Everything of a member is below this.
@@ -27,11 +27,11 @@ pub(super) struct DataDir {
 
 impl DataDir {
     /// Begins in `path`, which is empty or not there.
-    pub(super) fn begin(path: &Path) -> Result<Self, RestoreError> {
+    pub(super) fn begin(path: &Path) -> Result<Self, Error> {
         let is_ours = match private_folder(path) {
             Ok(()) => true,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(RestoreError::file(path, error)),
+            Err(error) => return Err(Error::file(path, error)),
         };
         let mut dir = Self {
             path: path.to_owned(),
@@ -44,18 +44,18 @@ impl DataDir {
         // Only now: until then it may be another's.
         dir.is_done = false;
         let made = remove(&dir.part).and_then(|()| private_folder(&dir.part));
-        made.map_err(|error| RestoreError::file(&dir.part, error))?;
+        made.map_err(|error| Error::file(&dir.part, error))?;
         Ok(dir)
     }
 
     /// A new file in a folder of the member, readable by its owner only.
-    pub(super) fn create(&self, folder: &str, name: &str) -> Result<(File, PathBuf), RestoreError> {
+    pub(super) fn create(&self, folder: &str, name: &str) -> Result<(File, PathBuf), Error> {
         let folder = self.part.join(folder);
         if !folder.exists() {
-            private_folder(&folder).map_err(|error| RestoreError::file(&folder, error))?;
+            private_folder(&folder).map_err(|error| Error::file(&folder, error))?;
         }
         let path = folder.join(name);
-        let file = leftover::create(&path).map_err(|error| RestoreError::file(&path, error))?;
+        let file = leftover::create(&path).map_err(|error| Error::file(&path, error))?;
         Ok((file, path))
     }
 
@@ -66,16 +66,16 @@ impl DataDir {
         name: &str,
         bytes: &[u8],
         length: u64,
-    ) -> Result<(), RestoreError> {
+    ) -> Result<(), Error> {
         let (mut file, path) = self.create(folder, name)?;
         let mut written = file.write_all(bytes);
         written = written.and_then(|()| file.set_len(length));
         written = written.and_then(|()| file.sync_all());
-        written.map_err(|error| RestoreError::file(path, error))
+        written.map_err(|error| Error::file(path, error))
     }
 
     /// Gives the member its name, when all of it is on disk.
-    pub(super) fn commit(mut self) -> Result<(), RestoreError> {
+    pub(super) fn commit(mut self) -> Result<(), Error> {
         let folders = fs::read_dir(&self.part).into_iter().flatten().flatten();
         for folder in folders.map(|entry| entry.path()) {
             sync(&folder)?;
@@ -85,7 +85,7 @@ impl DataDir {
         self.refuse_not_empty()?;
         let member = self.path.join(MEMBER);
         let renamed = fs::rename(&self.part, &member);
-        renamed.map_err(|error| RestoreError::file(&member, error))?;
+        renamed.map_err(|error| Error::file(&member, error))?;
         self.is_done = true;
         sync(&self.path)?;
         match self.path.parent() {
@@ -94,15 +94,14 @@ impl DataDir {
         }
     }
 
-    fn refuse_not_empty(&self) -> Result<(), RestoreError> {
-        let entries =
-            fs::read_dir(&self.path).map_err(|error| RestoreError::file(&self.path, error))?;
+    fn refuse_not_empty(&self) -> Result<(), Error> {
+        let entries = fs::read_dir(&self.path).map_err(|error| Error::file(&self.path, error))?;
         for entry in entries {
             let entry = entry
-                .map_err(|error| RestoreError::file(&self.path, error))?
+                .map_err(|error| Error::file(&self.path, error))?
                 .path();
             if entry != self.part && entry != self.path.join(LOST) {
-                return Err(RestoreError::DataDirNotEmpty {
+                return Err(Error::NotEmpty {
                     path: self.path.clone(),
                 });
             }
@@ -124,12 +123,12 @@ impl Drop for DataDir {
 }
 
 /// The folder's lock, where there are locks of folders.
-fn lock(path: &Path) -> Result<Option<File>, RestoreError> {
+fn lock(path: &Path) -> Result<Option<File>, Error> {
     let Ok(folder) = File::open(path) else {
         return Ok(None);
     };
     match folder.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(RestoreError::DataDirBusy {
+        Err(TryLockError::WouldBlock) => Err(Error::Busy {
             path: path.to_owned(),
         }),
         _ => Ok(Some(folder)),
@@ -151,9 +150,9 @@ fn remove(folder: &Path) -> std::io::Result<()> {
     }
 }
 
-fn sync(folder: &Path) -> Result<(), RestoreError> {
+fn sync(folder: &Path) -> Result<(), Error> {
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| RestoreError::file(folder, error))
+    synced.map_err(|error| Error::file(folder, error))
 }
 
 #[cfg(all(test, unix))]
@@ -177,10 +176,7 @@ mod tests {
         let dropped = DataDir::begin(&path).unwrap();
         dropped.write("wal", "0.wal", b"half", 4).unwrap();
         assert_eq!(names(&path), ["member.kube-migrate.part"]);
-        assert!(matches!(
-            DataDir::begin(&path),
-            Err(RestoreError::DataDirBusy { .. })
-        ));
+        assert!(matches!(DataDir::begin(&path), Err(Error::Busy { .. })));
         drop(dropped);
         assert!(!path.exists());
 
@@ -203,10 +199,7 @@ mod tests {
                 mode
             );
         }
-        assert!(matches!(
-            DataDir::begin(&path),
-            Err(RestoreError::DataDirNotEmpty { .. })
-        ));
+        assert!(matches!(DataDir::begin(&path), Err(Error::NotEmpty { .. })));
         assert_eq!(names(&path), ["lost+found", "member"]);
     }
 
@@ -215,10 +208,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::begin(root.path()).unwrap();
         fs::create_dir(root.path().join(MEMBER)).unwrap();
-        assert!(matches!(
-            dir.commit(),
-            Err(RestoreError::DataDirNotEmpty { .. })
-        ));
+        assert!(matches!(dir.commit(), Err(Error::NotEmpty { .. })));
         assert_eq!(names(root.path()), [MEMBER]);
     }
 }

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
+use super::EtcdVersion;
 use super::tree::Tree;
-use super::{EtcdVersion, RestoreError};
 use crate::bolt::{Bucket, Database};
 use crate::inspect::KEY;
 use crate::inspect::kv::Revision;
 use crate::protobuf::is_well_formed;
 use crate::wal::{TERM, Voter};
+use crate::{Error, ReadError};
 
 /// Bytes that are written at once.
 const CHUNK: usize = 1 << 20;
@@ -27,9 +28,9 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Reads what decides whether and how it can be restored.
-    pub(super) fn of(source: &Database, path: &Path) -> Result<Self, RestoreError> {
+    pub(super) fn of(source: &Database, path: &Path) -> Result<Self, Error> {
         let buckets = source.buckets()?;
-        let damaged = |what: &str| damaged(path, what);
+        let damaged = |what: &'static str| damaged(path, what);
         let Some(keys) = buckets.iter().find(|bucket| bucket.name() == KEY) else {
             return Err(damaged("it has no bucket `key`, so it is none of etcd's"));
         };
@@ -53,10 +54,10 @@ impl Facts {
                 if entry.key == key.as_bytes() {
                     let text = String::from_utf8_lossy(entry.value);
                     let parsed: Option<EtcdVersion> = text.parse().ok();
-                    let parsed = parsed.ok_or_else(|| damaged(&format!("{key} is {text:?}")))?;
+                    let parsed = parsed.ok_or_else(|| damaged("a version is none"))?;
                     version = version.take().max(Some((parsed, text.into_owned())));
                 }
-                Ok::<(), RestoreError>(())
+                Ok::<(), Error>(())
             })?;
         }
         Ok(Self {
@@ -83,8 +84,8 @@ pub(super) fn write(
     raised_to: Option<i64>,
     out: (File, &Path),
     from: &Path,
-) -> Result<u64, RestoreError> {
-    let failed = |error| RestoreError::file(out.1, error);
+) -> Result<u64, Error> {
+    let failed = |error| Error::file(out.1, error);
     let out_file = BufWriter::with_capacity(CHUNK, out.0);
     let mut tree = Tree::new(out_file, source.page_size() as usize).map_err(failed)?;
     let mut changes = changes(voters, raised_to);
@@ -182,10 +183,10 @@ fn check_revision(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn damaged(path: &Path, what: &str) -> RestoreError {
-    RestoreError::Damaged {
+/// Of what is no more than an entry of its page.
+fn damaged(path: &Path, what: &'static str) -> Error {
+    Error::Damaged(ReadError::Entries {
         path: path.to_owned(),
-        page: 0,
-        what: what.to_owned(),
-    }
+        what,
+    })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 
-use super::RestoreError;
+use crate::Error;
 use crate::wal::Voter;
 
 /// The voting members of the cluster that a restore begins.
@@ -41,8 +41,8 @@ impl Membership {
     /// run then cannot be mixed up with the new ones.
     ///
     /// # Errors
-    /// [`RestoreError::Membership`].
-    pub fn parse(initial_cluster: &str, token: &str) -> Result<Self, RestoreError> {
+    /// [`Error::InvalidMembership`].
+    pub fn parse(initial_cluster: &str, token: &str) -> Result<Self, Error> {
         let mut found: Vec<(String, Vec<String>)> = Vec::new();
         let mut urls = BTreeSet::new();
         for part in initial_cluster.split(',').map(str::trim) {
@@ -110,7 +110,7 @@ impl Membership {
         &self.token
     }
 
-    pub(super) fn refuse_without(&self, name: &str) -> Result<u64, RestoreError> {
+    pub(super) fn refuse_without(&self, name: &str) -> Result<u64, Error> {
         self.member_id(name)
             .ok_or_else(|| membership(name, "is none of the members"))
     }
@@ -155,8 +155,8 @@ fn id_of(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(first)
 }
 
-fn membership(what: &str, reason: &str) -> RestoreError {
-    RestoreError::Membership {
+fn membership(what: &str, reason: &str) -> Error {
+    Error::InvalidMembership {
         what: what.to_owned(),
         reason: reason.to_owned(),
     }

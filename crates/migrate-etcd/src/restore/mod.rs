@@ -2,7 +2,6 @@
 
 mod data_dir;
 mod database;
-mod error;
 mod membership;
 mod tree;
 mod v2;
@@ -14,13 +13,12 @@ use std::path::PathBuf;
 use migrate_core::hex;
 use sha2::{Digest, Sha256};
 
-pub use error::RestoreError;
 pub use membership::Membership;
-pub use version::{EtcdVersion, NoVersion};
+pub use version::EtcdVersion;
 
 use crate::bolt::Database;
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
-use crate::{read, wal};
+use crate::{Error, ReadError, read, wal};
 use data_dir::DataDir;
 #[cfg(feature = "client")]
 pub(crate) use data_dir::private_folder;
@@ -48,7 +46,7 @@ const RAISE: i64 = 1_000_000_000;
 /// The folder belongs to who runs it; give it to the user that etcd runs as.
 ///
 /// ```no_run
-/// # fn main() -> Result<(), migrate_etcd::RestoreError> {
+/// # fn main() -> Result<(), migrate_etcd::Error> {
 /// use migrate_etcd::{EtcdVersion, Membership, Restore};
 ///
 /// let members = Membership::parse("cp-1=https://10.0.0.1:2380", "after-2026-11-29")?;
@@ -103,14 +101,14 @@ impl Restored {
     /// first one's hash to the others by [`Restore::with_sha256`].
     ///
     /// # Errors
-    /// [`RestoreError::MixedMembers`].
-    pub fn refuse_mixed(members: &[Self]) -> Result<(), RestoreError> {
+    /// [`Error::MixedMembers`].
+    pub fn refuse_mixed(members: &[Self]) -> Result<(), Error> {
         let Some((first, others)) = members.split_first() else {
             return Ok(());
         };
         let of = |it: &Self| (it.cluster_id, it.sha256.clone(), it.revision);
         match others.iter().find(|other| of(other) != of(first)) {
-            Some(other) => Err(RestoreError::MixedMembers {
+            Some(other) => Err(Error::MixedMembers {
                 member: other.member.clone(),
                 other: first.member.clone(),
             }),
@@ -180,17 +178,17 @@ impl Restore {
     /// Restores.
     ///
     /// # Errors
-    /// See [`RestoreError`].
-    pub fn run(&self) -> Result<Restored, RestoreError> {
+    /// See [`Error`].
+    pub fn run(&self) -> Result<Restored, Error> {
         let from = self.snapshot.as_path();
         let member_id = self.membership.refuse_without(&self.member)?;
-        let mut file = File::open(from).map_err(|error| RestoreError::file(from, error))?;
+        let mut file = File::open(from).map_err(|error| Error::file(from, error))?;
         let sha256 = self.check_hash(&mut file)?;
         let source = Database::of_file(file, from)?;
         let facts = Facts::of(&source, from)?;
         self.refuse_too_new(&facts)?;
         let raised_to = self.raised(facts.revision)?;
-        let json = |error: serde_json::Error| RestoreError::file(&self.data_dir, error.into());
+        let json = |error: serde_json::Error| Error::file(&self.data_dir, error.into());
         let voters = self.membership.voters().map_err(json)?;
         let cluster_id = self.membership.cluster_id();
 
@@ -214,9 +212,9 @@ impl Restore {
     }
 
     /// The hash of the whole file, which it has to hold to.
-    fn check_hash(&self, file: &mut File) -> Result<String, RestoreError> {
+    fn check_hash(&self, file: &mut File) -> Result<String, Error> {
         let path = self.snapshot.as_path();
-        let failed = |error| RestoreError::file(path, error);
+        let failed = |error| Error::file(path, error);
         let metadata = file.metadata().map_err(failed)?;
         let sha256 = if self.is_copy {
             let mut hash = Sha256::new();
@@ -224,7 +222,7 @@ impl Restore {
             hex(hash.finalize())
         } else {
             if metadata.len() % 512 != TRAILER as u64 {
-                return Err(RestoreError::NoTrailer {
+                return Err(Error::NoTrailer {
                     path: path.to_owned(),
                 });
             }
@@ -232,9 +230,12 @@ impl Restore {
             read::in_chunks(file, |bytes| check.update(bytes)).map_err(failed)?;
             match check.finish() {
                 Checked::Intact(sha256) => sha256,
-                Checked::Mismatch => return Err(self.mismatch("the one at its end")),
+                Checked::Mismatch => {
+                    let path = path.to_owned();
+                    return Err(ReadError::Checksum { path }.into());
+                }
                 Checked::TooShort => {
-                    return Err(RestoreError::NoTrailer {
+                    return Err(Error::NoTrailer {
                         path: path.to_owned(),
                     });
                 }
@@ -248,17 +249,17 @@ impl Restore {
         }
     }
 
-    fn mismatch(&self, expected: &str) -> RestoreError {
-        RestoreError::HashMismatch {
+    fn mismatch(&self, expected: &str) -> Error {
+        Error::Changed {
             path: self.snapshot.clone(),
-            expected: expected.to_owned(),
+            expected: format!("the file of SHA-256 {expected}"),
         }
     }
 
     /// etcdutl restores such data and reports success; the server then refuses them.
-    fn refuse_too_new(&self, facts: &Facts) -> Result<(), RestoreError> {
+    fn refuse_too_new(&self, facts: &Facts) -> Result<(), Error> {
         match &facts.version {
-            Some((version, stored)) if *version > self.target => Err(RestoreError::TooNew {
+            Some((version, stored)) if *version > self.target => Err(Error::TooNew {
                 path: self.snapshot.clone(),
                 stored: stored.clone(),
                 target: self.target.to_string(),
@@ -267,7 +268,7 @@ impl Restore {
         }
     }
 
-    fn raised(&self, revision: i64) -> Result<Option<i64>, RestoreError> {
+    fn raised(&self, revision: i64) -> Result<Option<i64>, Error> {
         let Revision::Raised { at_least } = self.revision else {
             return Ok(None);
         };
@@ -276,7 +277,7 @@ impl Restore {
             Some(raised) if raised.max(at_least) <= i64::MAX - RAISE => {
                 Ok(Some(raised.max(at_least)))
             }
-            _ => Err(RestoreError::Revision {
+            _ => Err(Error::RevisionTooHigh {
                 path: self.snapshot.clone(),
                 revision,
             }),

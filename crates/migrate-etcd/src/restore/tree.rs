@@ -365,7 +365,7 @@ mod tests {
         tree.finish().unwrap().1
     }
 
-    fn read(path: &Path) -> Result<Vec<(String, u64, Entries)>, crate::RestoreError> {
+    fn read(path: &Path) -> Result<Vec<(String, u64, Entries)>, crate::Error> {
         let database = Database::open(path)?;
         let mut all = Vec::new();
         for bucket in database.buckets()? {
@@ -452,7 +452,7 @@ mod tests {
             match read(&path) {
                 Ok(read) => assert!(round % 3 < 2 || read == expected),
                 Err(error) => {
-                    assert!(error.to_string().contains("restore another one"), "{error}");
+                    assert!(error.to_string().contains("take another backup"), "{error}");
                     refused += 1;
                 }
             }

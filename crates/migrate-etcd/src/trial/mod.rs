@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use migrate_core::Cancellation;
 
-use crate::restore::{EtcdVersion, Membership, Restore, RestoreError, Restored, private_folder};
+use crate::Error;
+use crate::restore::{EtcdVersion, Membership, Restore, Restored, private_folder};
 use server::Server;
 
 /// Its only member, whose peer address nobody listens at.
@@ -123,17 +124,17 @@ impl TestRestore {
     /// Tries.
     ///
     /// # Errors
-    /// See [`RestoreError`].
-    pub async fn run(&self, cancel: &Cancellation) -> Result<TestRestored, RestoreError> {
+    /// See [`Error`].
+    pub async fn run(&self, cancel: &Cancellation) -> Result<TestRestored, Error> {
         let work = std::pin::pin!(self.work());
         let cancelled = std::pin::pin!(cancel.cancelled());
         match futures::future::select(work, cancelled).await {
             futures::future::Either::Left((result, _)) => result,
-            futures::future::Either::Right(_) => Err(RestoreError::Cancelled),
+            futures::future::Either::Right(_) => Err(Error::Cancelled),
         }
     }
 
-    async fn work(&self) -> Result<TestRestored, RestoreError> {
+    async fn work(&self) -> Result<TestRestored, Error> {
         let version = match &self.etcd {
             Some(etcd) => Some(server::version(etcd, self.patience).await?),
             None => None,
@@ -162,7 +163,7 @@ impl TestRestore {
         // Before its folder goes.
         server.stop().await;
         let seen = seen?;
-        let differs = |what: &str, snapshot: u64, restored: u64| RestoreError::Differs {
+        let differs = |what: &str, snapshot: u64, restored: u64| Error::Differs {
             path: self.snapshot.clone(),
             what: what.to_owned(),
             snapshot,
@@ -199,7 +200,7 @@ impl TestRestore {
         &self,
         scratch: Scratch,
         target: EtcdVersion,
-    ) -> Result<(Scratch, Restored, u64), RestoreError> {
+    ) -> Result<(Scratch, Restored, u64), Error> {
         let members = Membership::parse(&format!("{MEMBER}=http://127.0.0.1:1"), MEMBER)?;
         let data = scratch.path.join(server::DATA);
         let mut restore =
@@ -215,7 +216,7 @@ impl TestRestore {
             let before = count::live(&snapshot)?;
             let after = count::live(&data.join("member/snap/db"))?;
             if before != after {
-                return Err(RestoreError::Differs {
+                return Err(Error::Differs {
                     path: snapshot,
                     what: "number of keys".to_owned(),
                     snapshot: before,
@@ -226,12 +227,12 @@ impl TestRestore {
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
-            Err(error) => Err(RestoreError::file(folder, std::io::Error::other(error))),
+            Err(error) => Err(Error::file(folder, std::io::Error::other(error))),
         }
     }
 
-    fn of_server(&self, reason: &str) -> RestoreError {
-        RestoreError::Server {
+    fn of_server(&self, reason: &str) -> Error {
+        Error::TrialServer {
             path: self.etcd.clone().unwrap_or_default(),
             reason: reason.to_owned(),
         }
@@ -246,9 +247,9 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn begin(folder: &Path) -> Result<Self, RestoreError> {
+    fn begin(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("trial.kube-migrate");
-        let failed = |error| RestoreError::file(&path, error);
+        let failed = |error| Error::file(&path, error);
         match private_folder(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(failed(error));
@@ -263,7 +264,7 @@ impl Scratch {
             .open(folder.join("trial.kube-migrate.lock"))
             .map_err(failed)?;
         if let Err(TryLockError::WouldBlock) = lock.try_lock() {
-            return Err(RestoreError::DataDirBusy { path });
+            return Err(Error::Busy { path });
         }
         fs::remove_dir_all(&path).map_err(failed)?;
         private_folder(&path).map_err(failed)?;

@@ -8,7 +8,7 @@ use etcd_client::{Channel, Client, GetOptions};
 use tokio::process::{Child, Command};
 use tonic::transport::Endpoint;
 
-use crate::restore::RestoreError;
+use crate::Error;
 
 /// The data folder's name.
 pub(super) const DATA: &str = "data";
@@ -21,7 +21,7 @@ const PEERS: &str = "p:1";
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The version that a program says it has.
-pub(super) async fn version(etcd: &Path, patience: Duration) -> Result<String, RestoreError> {
+pub(super) async fn version(etcd: &Path, patience: Duration) -> Result<String, Error> {
     let asked = Command::new(etcd)
         .arg("--version")
         .env_clear()
@@ -58,11 +58,7 @@ pub(super) struct Seen {
 
 impl Server {
     /// Starts `etcd` on the data folder in `folder`.
-    pub(super) fn start(
-        etcd: &Path,
-        folder: &Path,
-        patience: Duration,
-    ) -> Result<Self, RestoreError> {
+    pub(super) fn start(etcd: &Path, folder: &Path, patience: Duration) -> Result<Self, Error> {
         let started = Command::new(etcd)
             .args([
                 "--name",
@@ -99,7 +95,7 @@ impl Server {
     }
 
     /// Waits until it answers, and asks it about its data.
-    pub(super) async fn look(&mut self, revision: i64) -> Result<Seen, RestoreError> {
+    pub(super) async fn look(&mut self, revision: i64) -> Result<Seen, Error> {
         let program = self.program.clone();
         let patience = self.patience;
         match tokio::time::timeout(patience, self.ready(revision)).await {
@@ -111,7 +107,7 @@ impl Server {
         }
     }
 
-    async fn ready(&mut self, revision: i64) -> Result<Seen, RestoreError> {
+    async fn ready(&mut self, revision: i64) -> Result<Seen, Error> {
         loop {
             let ended = self.child.try_wait();
             if let Some(status) = ended.map_err(|error| self.failed(&error.to_string()))? {
@@ -148,7 +144,7 @@ impl Server {
         let _ = self.child.kill().await;
     }
 
-    fn failed(&self, reason: &str) -> RestoreError {
+    fn failed(&self, reason: &str) -> Error {
         failed(&self.program, reason)
     }
 }
@@ -159,8 +155,8 @@ fn is_final(code: i32) -> bool {
     !matches!(code, 2 | 4 | 14)
 }
 
-fn failed(program: &Path, reason: &str) -> RestoreError {
-    RestoreError::Server {
+fn failed(program: &Path, reason: &str) -> Error {
+    Error::TrialServer {
         path: program.to_owned(),
         reason: reason.to_owned(),
     }

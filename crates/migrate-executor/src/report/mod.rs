@@ -2,6 +2,7 @@
 
 mod outages;
 mod outcome;
+mod page;
 mod phases;
 mod recorded;
 mod standing;
@@ -10,6 +11,7 @@ mod table;
 pub use outages::Outage;
 pub(crate) use outcome::api_older;
 pub use outcome::{RunOutcome, Stop, StopCause};
+pub use page::ReportPage;
 pub use phases::PhaseTimes;
 pub use recorded::RecordedRun;
 pub use standing::{Position, TargetStanding};
@@ -31,7 +33,8 @@ pub const REPORT_SCHEMA: u32 = 1;
 
 /// What a run did, and where it leaves the cluster.
 ///
-/// [`Display`](std::fmt::Display) gives a table of plain text.
+/// [`Display`](std::fmt::Display) gives a table of plain text, [`ReportPage`] an
+/// HTML page.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::NamespaceResourceScope;
-use migrate_core::model::{self, PodId, PodPhase, Resources};
+use migrate_core::model::{self, DO_NOT_DISRUPT, PodId, PodPhase, Resources};
 use serde::{Deserialize, Serialize};
 
 use super::node::resources;
@@ -197,6 +197,10 @@ impl Pod {
             .volumes
             .iter()
             .any(|volume| volume.empty_dir.is_some());
+        pod.do_not_disrupt = DO_NOT_DISRUPT
+            .into_iter()
+            .find(|(name, value)| super::annotation(&self.metadata, name) == Some(*value))
+            .map(|(name, _)| name.to_owned());
         pod.claims = self.claims().collect();
         pod.priority = self.spec.priority.unwrap_or_default();
         pod.requests = self.requests();

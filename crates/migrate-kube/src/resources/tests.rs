@@ -88,6 +88,10 @@ fn a_pod_in_full() {
         "metadata": {
             "name": "web-1", "namespace": "shop", "uid": "u-1",
             "labels": { "app": "web", "pod-template-hash": "7f" },
+            "annotations": {
+                "karpenter.sh/do-not-disrupt": "10m",
+                "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+            },
             "deletionTimestamp": "2026-11-18T11:08:43Z",
             "ownerReferences": owner("apps/v1", "ReplicaSet", "web-7f", "rs-1"),
         },
@@ -156,6 +160,8 @@ fn a_pod_in_full() {
     assert_eq!(model.node.as_deref(), Some("a"));
     assert_eq!(model.phase, PodPhase::Running);
     assert!(!model.ready && !model.mirror && model.empty_dir);
+    let asks = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+    assert_eq!(model.do_not_disrupt.as_deref(), Some(asks));
     assert_eq!(model.deletion, Some(Moment::from_millis(1_795_000_123_000)));
     assert_eq!((model.grace_seconds, model.priority), (60, 5));
     assert_eq!(model.claims, ["data-1", "web-1-scratch"]);

@@ -2,10 +2,12 @@
 //!
 //! Each bound is what the machine's own rules cost at least, in whatever order:
 //! see the functions. They leave out what the machine knows no rule for
-//! (zones, the rate of the scheduler).
+//! (the rate of the scheduler, but for a pace that policy names).
 
 mod budgets;
 mod capacity;
+mod pace;
+mod pool;
 mod slots;
 mod windows;
 
@@ -17,27 +19,13 @@ use migrate_core::policy::Calendar;
 
 pub(crate) use budgets::{BudgetLoad, Hold};
 pub(crate) use capacity::RoomLoad;
+pub(crate) use pace::PaceLoad;
+pub(crate) use pool::PoolSlots;
 pub(crate) use slots::Lengths;
 use windows::stretched;
 
 /// How many of the busiest budgets are named.
 const BUDGETS_NAMED: usize = 3;
-
-/// A pool with something to do.
-#[derive(Debug)]
-pub(crate) struct PoolSlots<'a> {
-    pub(crate) name: &'a str,
-    /// How many of its nodes may be away, as policy says.
-    pub(crate) width: u32,
-    /// How many of these are away for good: not Ready, or cordoned and not to be
-    /// upgraded.
-    pub(crate) lost: u32,
-    pub(crate) lengths: Lengths,
-    /// Its longest node.
-    pub(crate) longest: &'a str,
-    /// Whose lengths they are.
-    pub(crate) slots: &'a [usize],
-}
 
 /// What a rollout has to do, in whole milliseconds.
 #[derive(Debug)]
@@ -51,12 +39,14 @@ pub(crate) struct Work<'a> {
     /// By id.
     pub(crate) budgets: Vec<BudgetLoad>,
     pub(crate) rooms: &'a [RoomLoad],
+    /// Where drains have a pace.
+    pub(crate) pace: Option<PaceLoad>,
     pub(crate) calendar: Calendar,
     pub(crate) start: Moment,
 }
 
 /// Of what one more may help.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum One {
     Nothing,
     /// Of this pool.
@@ -79,8 +69,18 @@ impl Work<'_> {
         let mut limits = vec![(BoundKind::ControlPlane, self.time(0), One::Nothing)];
         for (at, pool) in self.pools.iter().enumerate() {
             let name = pool.name.to_owned();
-            let time = self.time(pool.lengths.slot_bound(pool.left()));
-            limits.push((BoundKind::Slots { pool: name }, time, One::Slot(at)));
+            let (bound, by_zones) = pool.bound(pool.left());
+            let kind = match by_zones {
+                true => BoundKind::Zones { pool: name },
+                false => BoundKind::Slots { pool: name },
+            };
+            limits.push((kind, self.time(bound), One::Slot(at)));
+        }
+        if let Some(pace) = self.pace {
+            // It goes on while windows are closed, so it is no work.
+            let time = self.before.saturating_add(pace.bound());
+            let time = time.saturating_add(self.after);
+            limits.push((BoundKind::Pace, time, One::Nothing));
         }
         let chains = self.pools.iter();
         let chains = chains.map(|pool| (pool.lengths.chain_bound(), pool.longest));
@@ -103,15 +103,14 @@ impl Work<'_> {
             };
             limits.push((kind, self.time(room.bound()), One::Node(at)));
         }
-        let others = |kind: &BoundKind| {
-            let others = limits.iter().filter(|(other, ..)| other != kind);
+        let others = |one: One| {
+            let others = limits.iter().filter(|(.., other)| *other != one);
             others.map(|(_, time, _)| *time).max().unwrap_or(0)
         };
-        let widths = self.pools.iter().map(|pool| {
-            let name = pool.name.to_owned();
-            let others = others(&BoundKind::Slots { pool: name });
+        let widths = self.pools.iter().enumerate().map(|(at, pool)| {
+            let others = others(One::Slot(at));
             let limit = others.saturating_add(others / 50);
-            let useful = pool.lengths.useful_width(limit, |bound| self.time(bound));
+            let useful = pool.useful_width(limit, |bound| self.time(bound));
             UsefulWidth::new(pool.name, pool.width, useful.saturating_add(pool.lost))
         });
         let widths = widths.collect();
@@ -123,12 +122,12 @@ impl Work<'_> {
                 One::Nothing => return None,
                 One::Slot(at) => {
                     let pool = &self.pools[at];
-                    pool.lengths.slot_bound(pool.left().saturating_add(1))
+                    pool.bound(pool.left().saturating_add(1)).0
                 }
                 One::Pod(id) => with_one_more(id).bound(),
                 One::Node(at) => self.rooms[at].with_one_more().bound(),
             };
-            let then = others(kind).max(self.time(then));
+            let then = others(*more).max(self.time(then));
             let saves = Duration::from_millis(time.checked_sub(then)?);
             (!saves.is_zero()).then(|| Relief::new(kind.clone(), saves))
         });
@@ -156,12 +155,5 @@ impl Work<'_> {
     fn time(&self, bound: u64) -> u64 {
         let work = self.before.saturating_add(bound).saturating_add(self.after);
         stretched(&self.calendar, self.start, work)
-    }
-}
-
-impl PoolSlots<'_> {
-    /// The width that is really there.
-    fn left(&self) -> u32 {
-        self.width.saturating_sub(self.lost).max(1)
     }
 }

@@ -8,6 +8,16 @@ pub(crate) struct Lengths {
     sum: u128,
     /// One of them goes alone, and the others wait so much longer after it.
     canary: Option<u64>,
+    /// Those that are full.
+    stages: Vec<Stage>,
+}
+
+/// A stage of a ramp.
+#[derive(Clone, Copy, Debug)]
+struct Stage {
+    nodes: usize,
+    /// What so many nodes take at least, whichever they are.
+    least: u64,
 }
 
 impl Lengths {
@@ -17,6 +27,7 @@ impl Lengths {
             sum: lengths.iter().map(|length| u128::from(*length)).sum(),
             sorted: lengths,
             canary,
+            stages: Vec::new(),
         }
     }
 
@@ -34,6 +45,24 @@ impl Lengths {
         }
     }
 
+    /// With the stages of a ramp, each as many nodes as it has.
+    pub(crate) fn with_ramp(mut self, stages: &[u32]) -> Self {
+        let mut done = usize::from(self.canary.is_some());
+        for &stage in stages {
+            let nodes = usize::try_from(stage).unwrap_or(usize::MAX);
+            done = done.saturating_add(nodes);
+            // One that is not full holds nobody up.
+            if done > self.sorted.len() {
+                break;
+            }
+            if let Some(least) = self.sorted.len().checked_sub(nodes) {
+                let least = self.sorted.get(least).copied().unwrap_or(0);
+                self.stages.push(Stage { nodes, least });
+            }
+        }
+        self
+    }
+
     /// B1, slots: no `width` slots are through with these nodes sooner than
     ///
     /// ```text
@@ -48,20 +77,70 @@ impl Lengths {
     /// ```text
     /// d[n-1] + soak + max( (Σ dᵢ − d[n-1]) / w , (k + 1) · d[k·w + 1] )
     /// ```
+    ///
+    /// A stage of *r* nodes that is full takes as long as the longest of them, which
+    /// is at least the *r*-th shortest of all, *s(r)*, and by then no more than r of w
+    /// slots are of use; it takes *t(r)* = max over k of (k + 1) · s(r − k·w), since of
+    /// its k·w + 1 longest one slot has k + 1. With *R* nodes in stages and *c* = 1
+    /// behind a canary, else 0:
+    ///
+    /// ```text
+    /// head + max( (Σ dᵢ − c·d[n-1]) / w + Σ s(r) · max(0, 1 − r / w)
+    ///           , Σ t(r) + Σ of the n − c − R shortest / w
+    ///           , Σ t(r) + (k + 1) · d[k·w + c + R] )
+    /// ```
+    ///
+    /// A wider pool lengthens none: where the first grows, it is less than Σ s(r).
     pub(crate) fn slot_bound(&self, width: u32) -> u64 {
-        let width = width.max(1);
+        let wide = u128::from(width.max(1));
+        let step = usize::try_from(width.max(1)).unwrap_or(usize::MAX);
         let alone = usize::from(self.canary.is_some());
         let apart = match alone {
             0 => 0,
             _ => self.sorted.last().copied().unwrap_or(0),
         };
-        let work = self.sum.saturating_sub(apart.into());
-        let shared = work.div_ceil(width.into());
-        let step = usize::try_from(width).unwrap_or(usize::MAX);
-        let rounds = self.sorted.iter().skip(alone).step_by(step);
+        let mut shared = self.sum.saturating_sub(apart.into());
+        let (mut stages, mut before) = (0u64, alone);
+        for stage in &self.stages {
+            stages = stages.saturating_add(self.stage_bound(stage.nodes, step));
+            before += stage.nodes;
+            let idle = wide.saturating_sub(stage.nodes as u128);
+            shared = shared.saturating_add(idle.saturating_mul(stage.least.into()));
+        }
+        let rest = match self.stages.is_empty() {
+            true => 0,
+            false => {
+                let rest = self.sorted.iter().skip(before);
+                let rest: u128 = rest.map(|length| u128::from(*length)).sum();
+                u64::try_from(rest.div_ceil(wide)).unwrap_or(u64::MAX)
+            }
+        };
+        let rounds = self.sorted.iter().skip(before).step_by(step);
         let rounds = (1u64..).zip(rounds).map(|(k, d)| d.saturating_mul(k));
-        let shared = u64::try_from(shared).unwrap_or(u64::MAX);
-        self.head().saturating_add(rounds.fold(shared, u64::max))
+        let after = stages.saturating_add(rounds.fold(rest, u64::max));
+        let shared = u64::try_from(shared.div_ceil(wide)).unwrap_or(u64::MAX);
+        self.head().saturating_add(shared.max(after))
+    }
+
+    /// What a stage of so many nodes takes at least by `width` slots.
+    fn stage_bound(&self, nodes: usize, width: usize) -> u64 {
+        let shortest = |rank: usize| {
+            let at = self.sorted.len().checked_sub(rank);
+            at.and_then(|at| self.sorted.get(at)).copied().unwrap_or(0)
+        };
+        let ranks = (1..=nodes).rev().step_by(width);
+        let rounds = (1u64..).zip(ranks);
+        let rounds = rounds.map(|(k, rank)| shortest(rank).saturating_mul(k));
+        rounds.max().unwrap_or(0)
+    }
+
+    /// [`slot_bound`](Self::slot_bound), with the canary elsewhere.
+    pub(super) fn without_canary(&self, width: u32) -> u64 {
+        let others = Self {
+            canary: None,
+            ..self.clone()
+        };
+        others.slot_bound(width)
     }
 
     /// B3, critical path: the longest node, after the canary if that is another
@@ -73,23 +152,6 @@ impl Lengths {
             1 => self.longest().saturating_add(self.canary.unwrap_or(0)),
             _ => self.longest().saturating_add(self.head()),
         }
-    }
-
-    /// The smallest width whose [`slot_bound`](Self::slot_bound), as `time` has
-    /// it, is at most `limit`. A wider pool is never slower, so it is found by
-    /// halving.
-    pub(crate) fn useful_width(&self, limit: u64, time: impl Fn(u64) -> u64) -> u32 {
-        let all = u32::try_from(self.sorted.len()).unwrap_or(u32::MAX).max(1);
-        let (mut low, mut high) = (1, all);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if time(self.slot_bound(middle)) <= limit {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        low
     }
 }
 
@@ -129,11 +191,39 @@ mod tests {
     }
 
     #[test]
-    fn useful_width_is_the_smallest_that_keeps_the_limit() {
-        let pool = Lengths::new(vec![10; 12], None);
-        assert_eq!(pool.useful_width(30, |bound| bound), 4);
-        assert_eq!(pool.useful_width(29, |bound| bound), 6);
-        assert_eq!(pool.useful_width(5, |bound| bound), 12);
-        assert_eq!(pool.useful_width(1000, |bound| bound), 1);
+    fn slot_bound_has_the_stages_of_a_ramp() {
+        let pool = |stages: &[u32]| Lengths::new(vec![10; 12], None).with_ramp(stages);
+        // 10 for 1, 10 for 4 at once, then 7 by 5.
+        assert_eq!(pool(&[1, 4]).slot_bound(5), 40);
+        // One by one a ramp holds nobody up.
+        assert_eq!(pool(&[1, 4]).slot_bound(1), 120);
+        // A stage that is wider than the pool, 8 by 5, then 4.
+        assert_eq!(pool(&[8]).slot_bound(5), 30);
+        // One that is not full is none.
+        assert_eq!(pool(&[1, 20]).slot_bound(12), 20);
+        let behind = Lengths::new(vec![10; 12], Some(7)).with_ramp(&[1, 4]);
+        assert_eq!(behind.slot_bound(6), 10 + 7 + 10 + 10 + 10);
+        // Whichever go first, the stage of four has one of the long ones.
+        let uneven = Lengths::new(vec![100, 100, 1, 1, 1], None).with_ramp(&[4]);
+        assert_eq!(uneven.slot_bound(5), 101);
+    }
+
+    #[test]
+    fn a_wider_pool_is_never_slower_by_its_ramp() {
+        let lengths = [
+            vec![100, 100, 1, 1, 1],
+            vec![9, 8, 7, 6, 5, 4, 3, 2, 1],
+            vec![50, 50, 50, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+        ];
+        for lengths in lengths {
+            for stages in [vec![4], vec![1, 3], vec![2, 3, 4], vec![1, 2, 9]] {
+                for canary in [None, Some(0), Some(30)] {
+                    let pool = Lengths::new(lengths.clone(), canary).with_ramp(&stages);
+                    for width in 1..14 {
+                        assert!(pool.slot_bound(width + 1) <= pool.slot_bound(width));
+                    }
+                }
+            }
+        }
     }
 }

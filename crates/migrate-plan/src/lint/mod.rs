@@ -7,6 +7,8 @@ mod budgets;
 mod capacity;
 mod gates;
 mod order;
+mod pace;
+mod stages;
 mod structure;
 mod timeline;
 mod widths;
@@ -35,6 +37,10 @@ mod codes {
     pub(super) const RUNNER: &str = "KM-LINT-012";
     pub(super) const NOT_READY: &str = "KM-LINT-013";
     pub(super) const CAPACITY: &str = "KM-LINT-014";
+    pub(super) const RAMP: &str = "KM-LINT-015";
+    pub(super) const ZONE: &str = "KM-LINT-016";
+    pub(super) const RESERVE: &str = "KM-LINT-017";
+    pub(super) const PACE: &str = "KM-LINT-018";
 }
 
 /// Replays the schedule of `plan` against the cluster and the policy, and says
@@ -54,6 +60,10 @@ mod codes {
 /// - No node begins that is not Ready (-013).
 /// - At every instant pods have room, by the sum of what those ask for that may not
 ///   leave some pools, unless no more than one node of each is away (-014).
+/// - No node begins before the stages of its pool's ramp before it are verified
+///   (-015), while another zone of its pool is in work (-016), or into what its pool
+///   keeps for failures (-017), nor before the pods of the drain before it have had
+///   their time (-018), where policy has these.
 ///
 /// Start times are predictions: what a run does is decided anew by the same
 /// rules. So a blocker here means that the plan is not what the rules would make
@@ -68,6 +78,8 @@ pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> 
     let timeline = Timeline::new(plan, policy, &mut report);
     order::check(plan, &timeline, &mut report);
     gates::check(plan, policy, &timeline, &mut report);
+    pace::check(model, policy, &timeline, &mut report);
+    stages::check(model, policy, &timeline, &mut report);
     widths::check(plan, model, policy, &timeline, &mut report);
     budgets::check(model, policy, &timeline, &mut report);
     windows::check(plan, model, policy, &timeline, &mut report);

@@ -1,4 +1,4 @@
-//! How many nodes of a pool are away at once.
+//! How many nodes of a pool are away at once, and what it keeps for failures.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -40,6 +40,15 @@ pub(super) fn check(
             )
         })
         .collect();
+    let reserves: BTreeMap<&str, u32> = plan
+        .pools
+        .iter()
+        .map(|pool| {
+            let reserve = policy.pools.reserve(&pool.name, pool.nodes);
+            (pool.name.as_str(), reserve)
+        })
+        .collect();
+    let mut in_work: BTreeMap<&str, u32> = BTreeMap::new();
     let mut ends = BinaryHeap::new();
     for span in &timeline.slots {
         while let Some(&Reverse((end, pool))) = ends.peek()
@@ -47,6 +56,8 @@ pub(super) fn check(
         {
             ends.pop();
             let of_pool: &mut u32 = away.entry(pool).or_default();
+            *of_pool = of_pool.saturating_sub(1);
+            let of_pool: &mut u32 = in_work.entry(pool).or_default();
             *of_pool = of_pool.saturating_sub(1);
         }
         let node = span.slot.node.as_str();
@@ -58,9 +69,12 @@ pub(super) fn check(
         }
         let pool = span.slot.pool.as_str();
         let of_pool = away.entry(pool).or_default();
-        if !was_away.contains(node) {
+        let is_new = !was_away.contains(node);
+        if is_new {
             *of_pool += 1;
         }
+        let working = in_work.entry(pool).or_default();
+        *working += 1;
         ends.push(Reverse((span.all.end, pool)));
         let width = widths.get(pool).copied().unwrap_or(0);
         if *of_pool > width {
@@ -70,6 +84,17 @@ pub(super) fn check(
                 node
             );
             report.broken(codes::WIDTH, ObjectName::cluster("Pool", pool), evidence);
+            continue;
+        }
+        let reserve = reserves.get(pool).copied().unwrap_or(0);
+        let kept = reserve.max(of_pool.saturating_sub(*working));
+        if is_new && working.saturating_add(kept) > width {
+            let evidence = format!(
+                "{working} of its nodes are in work at {} when node {node} begins, and of {width} \
+                 that may be away {reserve} are kept for failures",
+                At(span.all.start)
+            );
+            report.broken(codes::RESERVE, ObjectName::cluster("Pool", pool), evidence);
         }
     }
 }

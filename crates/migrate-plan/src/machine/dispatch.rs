@@ -38,7 +38,8 @@ impl Machine {
             while self.mode == Mode::Running
                 && self.stage != Stage::Members
                 && self.is_window_open()
-                && let Some(Reverse(pool)) = self.dirty.pop()
+                && self.paced().is_none()
+                && let Some(pool) = self.next_dirty()
             {
                 self.pools[pool as usize].dirty = false;
                 if self.may_begin(pool) {
@@ -63,7 +64,7 @@ impl Machine {
             self.mode = Mode::Finished;
             self.moves();
             self.out.push_back(Emit::Finished);
-        } else if self.busy > 0 || self.paused {
+        } else if self.busy > 0 || self.paused || self.waits_for_pace() {
             self.moves();
         } else if !self.waits_for_window() {
             self.stalled_since.get_or_insert(self.now);
@@ -232,8 +233,11 @@ impl Machine {
             State::Queued => {
                 let pool = &mut self.pools[self.layout.pool_of(slot) as usize];
                 // Only a head knows its queue, as below.
-                let queue = if pool.later.first() == Some(slot) {
+                let is_head = |queue: &super::Queue| queue.first() == Some(slot);
+                let queue = if is_head(&pool.later) {
                     &mut pool.later
+                } else if is_head(&pool.elsewhere) {
+                    &mut pool.elsewhere
                 } else {
                     &mut pool.ready
                 };
@@ -269,9 +273,16 @@ impl Machine {
     }
 
     fn dispatch_pool(&mut self, pool: u32) {
+        self.dispatch_slots(pool);
+        if self.paced().is_some() {
+            self.mark_dirty(pool);
+        }
+    }
+
+    fn dispatch_slots(&mut self, pool: u32) {
         let width = self.layout.widths[pool as usize];
         let mut from = 0;
-        while self.pools[pool as usize].away <= width {
+        while self.pools[pool as usize].away <= width && self.left_of_stage(pool) > 0 {
             let of_pool = &self.pools[pool as usize].cordoned;
             let Some(&slot) = of_pool.range(from..).next() else {
                 break;
@@ -280,6 +291,9 @@ impl Machine {
             if self.waits_as_runner(slot) {
                 self.unqueue(slot);
                 self.set(self.layout.members + slot, State::HostsRunner);
+                continue;
+            }
+            if self.is_elsewhere(slot) {
                 continue;
             }
             if !self.slot_fits(slot) {
@@ -291,6 +305,9 @@ impl Machine {
                 None => {
                     self.unqueue(slot);
                     self.begin(self.layout.members + slot, Phase::Drain);
+                    if self.paced().is_some() {
+                        return;
+                    }
                 }
                 Some(lane) => {
                     self.unqueue(slot);
@@ -298,7 +315,7 @@ impl Machine {
                 }
             }
         }
-        while self.pools[pool as usize].away < width {
+        while self.has_room(pool) {
             let Some(slot) = self.next_candidate(pool) else {
                 break;
             };
@@ -307,12 +324,17 @@ impl Machine {
                 self.set(target, State::HostsRunner);
             } else if !self.is_ready(slot) {
                 self.set(target, State::NotReady);
+            } else if self.is_elsewhere(slot) {
+                self.put_elsewhere(slot);
             } else if !self.slot_fits(slot) {
                 self.lay_aside(slot);
             } else if let Some(lane) = self.blocking(slot) {
                 self.park(slot, lane);
             } else {
                 self.begin(target, Phase::Drain);
+                if self.paced().is_some() {
+                    return;
+                }
             }
         }
     }
@@ -378,6 +400,7 @@ impl Machine {
         {
             self.hold(slot);
             self.enter_flight(slot);
+            self.displace(slot);
         }
         if phase == Phase::Drain {
             self.found(target);
@@ -433,8 +456,8 @@ impl Machine {
             }
             // A full pool is looked at when one of its nodes comes back. Only
             // nodes that are away already need no room.
-            let has_room = pool.away < self.layout.widths[id_of_pool as usize];
-            if has_room || !pool.cordoned.is_empty() {
+            let has_cordoned = !pool.cordoned.is_empty();
+            if has_cordoned || self.has_room(id_of_pool) {
                 self.mark_dirty(id_of_pool);
             }
         }

@@ -164,6 +164,9 @@ impl Machine {
 
     fn through(&mut self, target: u32) {
         self.set(target, State::Done);
+        if let Some(slot) = self.slot_of(target).filter(|slot| !self.is_canary(*slot)) {
+            self.pools[self.layout.pool_of(slot) as usize].verified += 1;
+        }
         self.canary_through(target, true);
     }
 
@@ -262,6 +265,10 @@ impl Machine {
         }
         if self.window_opens_at().is_some_and(|at| at <= self.now) {
             self.open_window();
+            return;
+        }
+        if self.pace_ends_at().is_some_and(|at| at <= self.now) {
+            self.paced_until = None;
             return;
         }
         self.moves();

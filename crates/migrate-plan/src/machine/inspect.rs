@@ -36,12 +36,25 @@ pub(crate) enum Obstacle {
         pool: u32,
     },
     NotReady,
+    /// Pods that were displaced before have not had their time.
+    Pace {
+        until: Moment,
+    },
     Paused,
     PoolSlot {
         pool: u32,
     },
     PreviousPhase {
         running: Phase,
+    },
+    /// So many more of a stage of the pool's ramp are to be verified.
+    Ramp {
+        pool: u32,
+        left: u32,
+    },
+    /// What is left of the pool's width is kept for failures.
+    Reserve {
+        pool: u32,
     },
     Retry {
         at: Moment,
@@ -55,6 +68,11 @@ pub(crate) enum Obstacle {
     Stopped,
     Window {
         opens: Option<Moment>,
+    },
+    /// Another zone of the pool is in work.
+    Zone {
+        pool: u32,
+        zone: u32,
     },
 }
 
@@ -97,6 +115,11 @@ impl Machine {
 
     pub(crate) fn width(&self, pool: u32) -> u32 {
         self.layout.widths[pool as usize]
+    }
+
+    /// How many of the width of `pool` are kept for failures.
+    pub(crate) fn reserve(&self, pool: u32) -> u32 {
+        self.layout.rules[pool as usize].reserve
     }
 
     pub(crate) fn pool_of(&self, slot: u32) -> u32 {
@@ -228,6 +251,10 @@ impl Machine {
         if !self.is_ready(slot) {
             return Some(Obstacle::NotReady);
         }
+        if self.is_elsewhere(slot) {
+            let zone = pool.zone;
+            return Some(Obstacle::Zone { pool: id, zone });
+        }
         if let Some(lane) = self.blocking(slot) {
             let budget = self.layout.lanes[lane as usize].budget;
             let account = self.accounts[budget as usize];
@@ -242,16 +269,10 @@ impl Machine {
                 free: account.free(),
             });
         }
-        // A node that is away already needs no further slot.
-        let others_away = pool.away - u32::from(pool.cordoned.contains(&slot));
-        if others_away < self.layout.widths[id as usize] {
-            return self.permission();
-        }
-        Some(if pool.in_flight == 0 {
-            Obstacle::NodeAway { pool: id }
-        } else {
-            Obstacle::PoolSlot { pool: id }
-        })
+        let pace = || self.paced().map(|until| Obstacle::Pace { until });
+        self.no_room(slot)
+            .or_else(|| self.permission())
+            .or_else(pace)
     }
 
     /// The soak time of `slot`, if it is in it or being confirmed.

@@ -23,6 +23,17 @@ pub(crate) struct SlotSpec {
     pub(crate) hosts_runner: bool,
     /// Predicted, where there are windows.
     pub(crate) length: Duration,
+    /// Its zone, or [`u32::MAX`] where those of its pool do not matter.
+    pub(crate) zone: u32,
+}
+
+/// What holds the slots of a pool back besides its width.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PoolRules {
+    /// Ends of the stages of its ramp: so many are verified before one more begins.
+    pub(crate) stages: Vec<u32>,
+    /// How many of its width are kept for nodes that fail.
+    pub(crate) reserve: u32,
 }
 
 /// A task as the plan gives it.
@@ -50,6 +61,8 @@ pub(crate) struct Spec {
     pub(crate) tasks: Vec<TaskSpec>,
     /// Width of each pool.
     pub(crate) widths: Vec<u32>,
+    /// Rules of each pool.
+    pub(crate) rules: Vec<PoolRules>,
     /// Pool of each node of the model, [`u32::MAX`] for one that has none.
     pub(crate) node_pools: Vec<u32>,
     /// Ready, and cordoned by somebody, of each node of the model.
@@ -61,6 +74,8 @@ pub(crate) struct Spec {
     pub(crate) canary_soak: Duration,
     /// How many slots may be given up.
     pub(crate) max_failed: u32,
+    /// How many pods may be displaced in a minute, 0 for any number.
+    pub(crate) displaced_per_minute: u32,
 }
 
 /// One budget that a slot's pods count for.
@@ -88,10 +103,14 @@ pub(super) struct Layout {
     pub(super) slots: Vec<SlotSpec>,
     pub(super) tasks: Vec<TaskSpec>,
     pub(super) widths: Vec<u32>,
+    pub(super) rules: Vec<PoolRules>,
     pub(super) then: OnDeadline,
     pub(super) patience: Duration,
     pub(super) canary_soak: Duration,
     pub(super) max_failed: u32,
+    pub(super) displaced_per_minute: u32,
+    /// Pods that the drain of each slot displaces, where they have a pace.
+    pub(super) displaced: Vec<u32>,
     /// By slot, which part of `needs` is its own; one longer than the slots.
     need_starts: Vec<u32>,
     needs: Vec<Need>,
@@ -111,10 +130,21 @@ impl Layout {
             slots: spec.slots.clone(),
             tasks: spec.tasks.clone(),
             widths: spec.widths.iter().map(|width| (*width).max(1)).collect(),
+            rules: spec.rules.clone(),
             then: spec.then,
             patience: spec.patience,
             canary_soak: spec.canary_soak,
             max_failed: spec.max_failed,
+            displaced_per_minute: spec.displaced_per_minute,
+            displaced: match spec.displaced_per_minute {
+                0 => vec![0; spec.slots.len()],
+                _ => {
+                    let slots = spec.slots.iter();
+                    slots
+                        .map(|s| interned.loads[s.node as usize].pods)
+                        .collect()
+                }
+            },
             need_starts: vec![0; spec.slots.len() + 1],
             needs: Vec::new(),
             lanes: Vec::new(),

@@ -16,7 +16,9 @@ mod inspect;
 mod layout;
 mod lost;
 mod nodes;
+mod pace;
 mod queue;
+mod room;
 mod runner;
 mod state;
 mod tasks;
@@ -34,9 +36,10 @@ pub(crate) use abort::ABORTED;
 pub(crate) use ending::Ended;
 pub(crate) use inspect::Obstacle;
 use layout::Layout;
-pub(crate) use layout::{SlotSpec, Spec, TaskSpec};
+pub(crate) use layout::{PoolRules, SlotSpec, Spec, TaskSpec};
 pub use lost::NODE_GONE;
 use nodes::{Node, READY};
+pub(crate) use pace::time_of;
 use queue::{Links, NONE, Queue};
 pub(crate) use state::{Cause, Emit, Halt, Mode, State, next_phase};
 use window::Window;
@@ -52,6 +55,12 @@ struct Pool {
     ready: Queue,
     /// Slots that do not fit into what is left of the window.
     later: Queue,
+    /// Slots of another zone than the one in work; none while nothing is in flight.
+    elsewhere: Queue,
+    /// The zone in work, while a slot is in flight.
+    zone: u32,
+    /// Slots that were verified after the canary.
+    verified: u32,
     /// Lanes whose budget has something free, by the first slot in them.
     open: BinaryHeap<Reverse<(u32, u32)>>,
     /// Waiting slots whose node somebody else cordoned: they take no further
@@ -156,6 +165,10 @@ pub(crate) struct Machine {
     due: Queue,
     dirty: BinaryHeap<Reverse<u32>>,
     timers: BinaryHeap<Reverse<(Moment, u32)>>,
+    /// Pods displaced so far have had their time then.
+    paced_until: Option<Moment>,
+    /// The pool whose turn it is to begin a drain, where these have a pace.
+    turn: u32,
     stalled_since: Option<Moment>,
     /// How long it had stood still before, with waits for a window in between.
     stalled_for: Duration,
@@ -177,6 +190,9 @@ impl Machine {
             in_flight: 0,
             ready: Queue::EMPTY,
             later: Queue::EMPTY,
+            elsewhere: Queue::EMPTY,
+            zone: NONE,
+            verified: 0,
             open: BinaryHeap::new(),
             cordoned: BTreeSet::new(),
             gate: Gate::Wanted,
@@ -231,6 +247,8 @@ impl Machine {
             due: Queue::EMPTY,
             dirty: BinaryHeap::new(),
             timers: BinaryHeap::new(),
+            paced_until: None,
+            turn: 0,
             stalled_since: None,
             stalled_for: Duration::ZERO,
             window: Window::UNSEEN,
@@ -253,10 +271,11 @@ impl Machine {
         self.out.pop_front()
     }
 
-    /// When a retry, the end of a soak time or a window is due.
+    /// When a retry, the end of a soak time, a window or the next drain is due.
     pub(crate) fn timer_at(&self) -> Option<Moment> {
-        let timer = self.target_timer_at();
-        timer.into_iter().chain(self.window_opens_at()).min()
+        let timers = [self.target_timer_at(), self.window_opens_at()];
+        let timers = timers.into_iter().chain([self.pace_ends_at()]);
+        timers.flatten().min()
     }
 
     fn target_timer_at(&self) -> Option<Moment> {

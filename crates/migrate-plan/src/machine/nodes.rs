@@ -132,7 +132,9 @@ impl Machine {
     }
 
     pub(super) fn enter_flight(&mut self, slot: u32) {
-        self.pools[self.layout.pool_of(slot) as usize].in_flight += 1;
+        let pool = &mut self.pools[self.layout.pool_of(slot) as usize];
+        pool.in_flight += 1;
+        pool.zone = self.layout.slots[slot as usize].zone;
         let node = self.slot_nodes[slot as usize];
         self.reflag(node, |flags| (flags | IN_FLIGHT) & !SEEN_AWAY);
     }
@@ -143,6 +145,7 @@ impl Machine {
         };
         let pool = self.layout.pool_of(slot);
         self.pools[pool as usize].in_flight -= 1;
+        self.leave_zone(pool);
         self.reflag(self.slot_nodes[slot as usize], |flags| flags & !IN_FLIGHT);
         self.mark_dirty(pool);
     }

@@ -1,7 +1,9 @@
 //! The lower bounds of a plan, from what its schedule begins.
 
+use std::collections::BTreeMap;
+
 use migrate_core::cost::Bounds;
-use migrate_core::policy::CONTROL_PLANE_POOL;
+use migrate_core::policy::{CONTROL_PLANE_POOL, ZonePolicy};
 use migrate_core::{ClusterModel, Moment, Phase, Plan, Point, Policy};
 use rustc_hash::FxHashMap;
 
@@ -9,8 +11,9 @@ use super::Job;
 use super::measured::millis;
 use super::room::Room;
 use super::simulate::Step;
-use crate::bounds::{BudgetLoad, Hold, Lengths, PoolSlots, Work};
+use crate::bounds::{BudgetLoad, Hold, Lengths, PaceLoad, PoolSlots, Work};
 use crate::intern::Interned;
+use crate::machine::time_of;
 
 /// What a schedule begins, by how it goes.
 #[derive(Debug)]
@@ -80,16 +83,27 @@ pub(super) fn bounds(
             _ => 0,
         };
         let lengths = of_group().map(|job| millis(job.times.total())).collect();
-        let lengths = Lengths::new(lengths, has_canary[at].then_some(after_canary));
+        let canary = has_canary[at].then_some(after_canary);
+        let lengths = Lengths::new(lengths, canary);
+        let lengths = lengths.with_ramp(policy.pools.stages(&pool.name));
         let is_longest = |job: &&Job<'_>| millis(job.times.total()) == lengths.longest();
         let longest = of_group().filter(is_longest);
         let longest = longest.map(|job| job.node.name.as_str()).min()?;
-        let (name, width, lost) = (pool.name.as_str(), pool.width, lost[at]);
+        let reserve = policy.pools.reserve(&pool.name, pool.nodes);
+        // A node that somebody has cordoned takes nothing of the reserve.
+        let cordoned = of_group().filter(|job| job.node.unschedulable).count();
+        let cordoned = u32::try_from(cordoned).unwrap_or(u32::MAX);
+        let lost = lost[at].max(reserve.saturating_sub(cordoned));
+        let (name, width) = (pool.name.as_str(), pool.width);
         Some(PoolSlots {
             name,
             width,
             lost,
             lengths,
+            zones: zones(of_group(), policy).map_or_else(Vec::new, |zones| {
+                let of_zone = |lengths| Lengths::new(lengths, canary);
+                zones.into_values().map(of_zone).collect()
+            }),
             longest,
             slots: &group.slots,
         })
@@ -116,7 +130,21 @@ pub(super) fn bounds(
     };
     let rooms = room.map_or_else(Vec::new, |room| room.loads(plan, &pools));
     let key = |id: usize| interned.budgets[id].source.key().to_string();
+    let rate = policy.rollout.displaced_per_minute;
+    let pace = (rate > 0).then(|| {
+        let mut load = PaceLoad::default();
+        for job in pools
+            .iter()
+            .flat_map(|pool| pool.slots)
+            .map(|slot| &jobs[*slot])
+        {
+            let pods = interned.loads[job.id as usize].pods;
+            load.add(millis(time_of(pods, rate)), millis(job.times.total()));
+        }
+        load
+    });
     let work = Work {
+        pace,
         before: begun.before,
         after: begun.after,
         pools: &pools,
@@ -126,6 +154,22 @@ pub(super) fn bounds(
         start,
     };
     Some(work.bounds(plan.makespan(), key, with_one_more))
+}
+
+/// Lengths of workers by zone, where one zone is in work at a time.
+fn zones<'j>(
+    jobs: impl Iterator<Item = &'j Job<'j>>,
+    policy: &Policy,
+) -> Option<BTreeMap<Option<&'j str>, Vec<u64>>> {
+    if policy.pools.zones != ZonePolicy::OneAtATime {
+        return None;
+    }
+    let mut zones: BTreeMap<Option<&str>, Vec<u64>> = BTreeMap::new();
+    for job in jobs.filter(|job| job.pool != CONTROL_PLANE_POOL) {
+        let of_zone = zones.entry(job.node.zone()).or_default();
+        of_zone.push(millis(job.times.total()));
+    }
+    Some(zones)
 }
 
 /// Sorts out what goes one by one and what goes beside each other.

@@ -3,6 +3,7 @@
 mod bounding;
 mod estimate;
 mod findings;
+mod improve;
 mod journey;
 mod measured;
 mod order;
@@ -65,6 +66,8 @@ pub struct Planner<'a> {
     transfer: Option<(Bytes, BytesPerSecond)>,
     model_hash: Option<String>,
     parent: Option<&'a Plan>,
+    /// Other orders to be tried.
+    improvement: u32,
     way_back: Option<&'a str>,
     /// Workers stay where they are: a hop of the control plane alone.
     leaves_workers: bool,
@@ -111,6 +114,7 @@ impl<'a> Planner<'a> {
             transfer: None,
             model_hash: None,
             parent: None,
+            improvement: 0,
             way_back: None,
             leaves_workers: false,
             runner_on: None,
@@ -269,19 +273,17 @@ impl<'a> Planner<'a> {
         ));
         found.extend(check_unknown(self.model, self.policy, drains));
         findings::believe(&found, &mut interned);
-        let jobs = self.jobs(&interned);
+        let mut jobs = self.jobs(&interned);
+        self.improve(&mut jobs, &interned)?;
         let mut plan = self.outline(&jobs)?;
         let room = self.room(table, &plan, &jobs);
         if let Some(room) = &room {
             found.extend(room.narrow(&mut plan));
         }
-        let ids: FxHashMap<&str, u32> = jobs
-            .iter()
-            .map(|job| (job.node.name.as_str(), job.id))
-            .collect();
-        let spec = spec(&plan, self.model, self.policy, |name| {
-            ids.get(name).copied()
-        })?;
+        let ids = jobs.iter().map(|job| (job.node.name.as_str(), job.id));
+        let ids: FxHashMap<&str, u32> = ids.collect();
+        let id_of = |name: &str| ids.get(name).copied();
+        let spec = spec(&plan, self.model, self.policy, id_of)?;
         let mut machine = Machine::new(&spec, &interned);
         let start = self.model.taken_at;
         let member_times = self.member_times();

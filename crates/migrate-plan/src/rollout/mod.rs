@@ -423,12 +423,21 @@ impl Rollout {
                     .collect(),
             },
             Obstacle::NotReady => WaitingOn::NotReady,
+            Obstacle::Pace { until } => WaitingOn::Pace { until },
             Obstacle::Paused => WaitingOn::Paused,
             Obstacle::PoolSlot { pool } => WaitingOn::PoolSlot {
                 pool: pool_name(pool),
                 width: self.machine.width(pool),
             },
             Obstacle::PreviousPhase { running } => WaitingOn::PreviousPhase { running },
+            Obstacle::Ramp { pool, left } => WaitingOn::Ramp {
+                pool: pool_name(pool),
+                left,
+            },
+            Obstacle::Reserve { pool } => WaitingOn::Reserve {
+                pool: pool_name(pool),
+                reserve: self.machine.reserve(pool),
+            },
             Obstacle::Retry { at, attempt } => WaitingOn::Retry { at, attempt },
             Obstacle::Soak { slot, until } => WaitingOn::Soak {
                 pool: pool_name(self.machine.pool_of(slot)),
@@ -438,6 +447,10 @@ impl Rollout {
             Obstacle::Start => WaitingOn::Start,
             Obstacle::Stopped => WaitingOn::Stopped,
             Obstacle::Window { opens } => WaitingOn::Window { opens },
+            Obstacle::Zone { pool, zone } => WaitingOn::Zone {
+                pool: pool_name(pool),
+                zone: self.names.zone(zone).to_owned(),
+            },
         }
     }
 }

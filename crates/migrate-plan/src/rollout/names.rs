@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use migrate_core::policy::CONTROL_PLANE_POOL;
+use migrate_core::policy::{CONTROL_PLANE_POOL, ZonePolicy};
 use migrate_core::{
-    BudgetKey, ClusterModel, KubeVersion, Phase, Plan, Policy, Target, content_hash,
+    BudgetKey, ClusterModel, KubeVersion, Phase, Plan, PlannedPool, Policy, Target, content_hash,
 };
 
 use crate::Error;
 use crate::intern::Interned;
-use crate::machine::{SlotSpec, Spec, TaskSpec};
+use crate::machine::{PoolRules, SlotSpec, Spec, TaskSpec};
 use crate::view::ensure_known;
 
 /// Names by id and ids by name; fixed for a rollout.
@@ -26,6 +26,7 @@ pub(super) struct Names {
     /// The version of a task before.
     before: KubeVersion,
     pools: Vec<String>,
+    zones: Vec<String>,
     nodes: Vec<String>,
     nodes_by_name: Vec<u32>,
     uids: Vec<String>,
@@ -64,6 +65,7 @@ impl Names {
             tasks: plan.tasks.iter().map(|task| task.target.clone()).collect(),
             before: plan.from.clone(),
             pools: plan.pools.iter().map(|pool| pool.name.clone()).collect(),
+            zones: zones(model).into_iter().map(str::to_owned).collect(),
             nodes_by_name: sorted_ids(&nodes),
             nodes,
             uids: model.nodes.iter().map(|node| node.uid.clone()).collect(),
@@ -125,6 +127,11 @@ impl Names {
         &self.pools[pool as usize]
     }
 
+    /// Empty for nodes without one.
+    pub(super) fn zone(&self, zone: u32) -> &str {
+        self.zones.get(zone as usize).map_or("", String::as_str)
+    }
+
     /// The version of a target before.
     pub(super) fn from(&self, target: u32) -> &KubeVersion {
         let target = target as usize;
@@ -167,6 +174,10 @@ pub(crate) fn spec(
         .iter()
         .map(|node| pool_id(policy.pools.pool_of(node)).unwrap_or(u32::MAX))
         .collect();
+    let zones = match policy.pools.zones {
+        ZonePolicy::OneAtATime => zones(model),
+        _ => Vec::new(),
+    };
     let mut taken = vec![false; model.nodes.len()];
     let mut slots = Vec::with_capacity(plan.slots.len());
     for slot in &plan.slots {
@@ -178,12 +189,18 @@ pub(crate) fn spec(
             return Err(inconsistent(format!("node {} is in two slots", slot.node)));
         }
         node_pools[node as usize] = pool;
+        let zone = model.nodes[node as usize].zone().unwrap_or_default();
+        let zone = zones.binary_search(&zone).ok();
         slots.push(SlotSpec {
             node,
             pool,
             canary: slot.canary,
             hosts_runner: slot.hosts_runner,
             length: slot.length,
+            zone: zone
+                .filter(|_| slot.pool != CONTROL_PLANE_POOL)
+                .and_then(|zone| u32::try_from(zone).ok())
+                .unwrap_or(u32::MAX),
         });
     }
     let mut tasks = Vec::with_capacity(plan.tasks.len());
@@ -212,6 +229,7 @@ pub(crate) fn spec(
         slots,
         tasks,
         widths: plan.pools.iter().map(|pool| pool.width).collect(),
+        rules: plan.pools.iter().map(|pool| rules(pool, policy)).collect(),
         node_pools,
         node_states: model
             .nodes
@@ -222,7 +240,28 @@ pub(crate) fn spec(
         patience: policy.deadlines.drain,
         canary_soak: policy.rollout.canary_soak,
         max_failed: policy.rollout.max_failed_nodes,
+        displaced_per_minute: policy.rollout.displaced_per_minute,
     })
+}
+
+/// What holds the slots of `pool` back besides its width.
+fn rules(pool: &PlannedPool, policy: &Policy) -> PoolRules {
+    let stages = policy.pools.stages(&pool.name);
+    let ends = stages.iter().scan(0u32, |end, stage| {
+        *end = end.saturating_add(*stage);
+        Some(*end)
+    });
+    PoolRules {
+        stages: ends.collect(),
+        reserve: policy.pools.reserve(&pool.name, pool.nodes),
+    }
+}
+
+/// The zones of all nodes, in order; an empty name for those without one.
+fn zones(model: &ClusterModel) -> Vec<&str> {
+    let zones = model.nodes.iter().map(|n| n.zone().unwrap_or_default());
+    let zones: BTreeSet<&str> = zones.collect();
+    zones.into_iter().collect()
 }
 
 fn sorted_ids<T: Ord>(values: &[T]) -> Vec<u32> {

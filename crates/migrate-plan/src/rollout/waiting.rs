@@ -70,6 +70,12 @@ pub enum WaitingOn {
     },
     /// Its own node to be Ready.
     NotReady,
+    /// Pods that other drains have displaced: the next drain begins when these have
+    /// had their time (`rollout.displaced-per-minute`).
+    Pace {
+        /// When.
+        until: Moment,
+    },
     /// The pause to end.
     Paused,
     /// A slot of its pool, all of which are taken by nodes in work or away.
@@ -83,6 +89,21 @@ pub enum WaitingOn {
     PreviousPhase {
         /// The phase that is running.
         running: Phase,
+    },
+    /// A stage of the ramp of its pool, of which so many nodes are still to be
+    /// verified.
+    Ramp {
+        /// The pool.
+        pool: String,
+        /// How many.
+        left: u32,
+    },
+    /// What is left of the width of its pool is kept for nodes that fail.
+    Reserve {
+        /// The pool.
+        pool: String,
+        /// How many are kept.
+        reserve: u32,
     },
     /// The next attempt.
     Retry {
@@ -109,6 +130,13 @@ pub enum WaitingOn {
     Window {
         /// When the next one opens, if one does within a year.
         opens: Option<Moment>,
+    },
+    /// Another zone of its pool, of which nodes are in work.
+    Zone {
+        /// The pool.
+        pool: String,
+        /// That zone; empty for nodes without one.
+        zone: String,
     },
 }
 
@@ -203,11 +231,23 @@ impl fmt::Display for WaitingOn {
                 nodes.join(", ")
             ),
             Self::NotReady => f.write_str("its node is not Ready"),
+            Self::Pace { until } => write!(
+                f,
+                "pods displaced before have their time until {until} (rollout.displaced-per-minute)"
+            ),
             Self::Paused => f.write_str("paused"),
             Self::PoolSlot { pool, width } => {
                 write!(f, "no more than {width} of pool {pool} may be away")
             }
             Self::PreviousPhase { running } => write!(f, "{running} is running"),
+            Self::Ramp { pool, left } => write!(
+                f,
+                "{left} of a stage of pool {pool} are to be verified before one more begins"
+            ),
+            Self::Reserve { pool, reserve } => write!(
+                f,
+                "{reserve} of the nodes that pool {pool} can spare are kept for failures"
+            ),
             Self::Retry { at, attempt } => write!(f, "attempt {attempt} begins at {at}"),
             Self::Soak { pool, node, until } => write!(
                 f,
@@ -220,6 +260,10 @@ impl fmt::Display for WaitingOn {
                 "its window is closed, or too short for it; the next one opens at {opens}"
             ),
             Self::Window { opens: None } => f.write_str("no window opens within a year"),
+            Self::Zone { pool, zone } if zone.is_empty() => {
+                write!(f, "nodes of pool {pool} that are in no zone are in work")
+            }
+            Self::Zone { pool, zone } => write!(f, "zone {zone} of pool {pool} is in work"),
         }
     }
 }

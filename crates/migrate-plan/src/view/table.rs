@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use migrate_core::cost::BoundKind;
 use migrate_core::{Phase, Plan, Target};
+
+use super::rows::{Row, rows};
+use super::text::{clock, columns};
+use super::words;
 
 /// Shows a plan as plain text: no colours, no wrapping, times as
 /// hours:minutes:seconds from the start.
@@ -14,16 +17,6 @@ pub struct PlanTable<'p> {
     plan: &'p Plan,
     rows: usize,
     undo: Option<&'p BTreeMap<Target, String>>,
-}
-
-/// Begin of each phase and the end of the last.
-#[derive(Clone, Copy, Debug, Default)]
-struct Row {
-    drain: Option<Duration>,
-    upgrade: Option<Duration>,
-    verify: Option<Duration>,
-    confirm: Option<Duration>,
-    end: Option<Duration>,
 }
 
 impl<'p> PlanTable<'p> {
@@ -75,56 +68,9 @@ impl<'p> PlanTable<'p> {
             clock(self.limits()),
             plan.estimate.bottleneck
         )?;
-        self.bounds(f)?;
-        self.relocation(f)
-    }
-
-    /// How often pods move.
-    fn relocation(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(relocation) = &self.plan.relocation else {
-            return Ok(());
-        };
-        write!(
-            f,
-            "{} pods move, {:.2} times each, and no placement has less than {:.2}",
-            relocation.pods,
-            relocation.moves_per_pod(),
-            relocation.least_moves_per_pod()
-        )?;
-        match relocation.homeless {
-            0 => writeln!(f),
-            homeless => writeln!(f, "; {homeless} times a pod finds no room at once"),
-        }
-    }
-
-    /// The best bound, how far the schedule is from it, and what would help.
-    fn bounds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(bounds) = &self.plan.bounds else {
-            return Ok(());
-        };
-        let Some(best) = bounds.best() else {
-            return Ok(());
-        };
-        writeln!(
-            f,
-            "no order is faster than {}, the bottleneck is: {}; this one is {}.{} % above",
-            clock(best.time),
-            best.kind,
-            bounds.gap_permille / 10,
-            bounds.gap_permille % 10
-        )?;
-        if let Some(relief) = &bounds.relief {
-            let what = match &relief.of {
-                BoundKind::Slots { pool } => format!("one more node of pool {pool} away at once"),
-                BoundKind::Capacity { .. } => {
-                    "one more node like the largest of these, at the target already,".to_owned()
-                }
-                of => format!("one pod more that {of} lets go at once"),
-            };
-            let saves = clock(relief.saves);
-            writeln!(f, "{what} would lower that by {saves} or more")?;
-        }
-        Ok(())
+        let mut lines = words::bottleneck(plan);
+        lines.extend(plan.relocation.as_ref().map(words::moves));
+        lines.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 
     /// The estimate without the check of the whole cluster at the end, which
@@ -140,108 +86,73 @@ impl<'p> PlanTable<'p> {
     }
 
     fn pools(&self) -> Vec<Vec<String>> {
-        let header = ["POOL", "NODES", "TO DO", "AWAY AT MOST", "USEFUL"]
-            .map(str::to_owned)
-            .to_vec();
-        let bounds = self.plan.bounds.as_ref();
-        let widths = || bounds.into_iter().flat_map(|bounds| &bounds.widths);
-        let row = |pool: &migrate_core::PlannedPool| {
-            let to_do = self
-                .plan
-                .slots
-                .iter()
-                .filter(|slot| slot.pool == pool.name)
-                .count();
-            let nodes = pool.nodes.to_string();
-            let width = match &pool.limit {
-                None => pool.width.to_string(),
-                Some(limit) => {
-                    format!("{} ({}; {} asked)", pool.width, limit.resource, limit.asked)
-                }
-            };
-            let useful = widths().find(|useful| useful.pool == pool.name);
-            let useful = useful.map_or_else(|| "-".to_owned(), |it| it.useful.to_string());
-            vec![pool.name.clone(), nodes, to_do.to_string(), width, useful]
-        };
-        std::iter::once(header)
-            .chain(self.plan.pools.iter().map(row))
-            .collect()
+        let header = ["POOL", "NODES", "TO DO", "AWAY AT MOST", "USEFUL"];
+        let header = header.map(str::to_owned).to_vec();
+        let rows = pools(self.plan).map(|row| row.to_vec());
+        std::iter::once(header).chain(rows).collect()
     }
 
     fn targets(&self) -> Vec<Vec<String>> {
-        let mut rows: BTreeMap<&Target, Row> = BTreeMap::new();
-        for action in &self.plan.schedule {
-            let row = rows.entry(&action.target).or_default();
-            match action.phase {
-                Phase::Drain => row.drain = Some(action.start),
-                Phase::Upgrade | Phase::BackUp => row.upgrade = Some(action.start),
-                Phase::Confirm => row.confirm = Some(action.start),
-                _ => row.verify = Some(action.start),
-            }
-            row.end = Some(action.end);
-        }
-        let members = self.plan.control_plane.iter().map(|member| {
-            let target = Target::ControlPlane {
-                member: member.name.clone(),
-            };
-            (target, Some(&member.from), String::new())
-        });
-        let slots = self.plan.slots.iter().map(|slot| {
-            let target = Target::Node {
-                pool: slot.pool.clone(),
-                node: slot.node.clone(),
-            };
-            let note = match (slot.canary, slot.hosts_runner) {
-                (true, true) => "canary, hosts the runner",
-                (true, false) => "canary",
-                (false, true) => "hosts the runner",
-                (false, false) => "",
-            };
-            (target, Some(&slot.from), note.to_owned())
-        });
-        let tasks = self.plan.tasks.iter();
-        let tasks = tasks.map(|task| (task.target.clone(), None, task.at.to_string()));
-        let mut lines: Vec<_> = members
-            .chain(slots)
-            .chain(tasks)
-            .map(|(target, from, note)| (rows.get(&target).copied(), target, from, note))
-            .collect();
-        // By begin; what has no time comes last. Stable, so plan order decides.
-        lines.sort_by_key(|(row, ..)| {
-            row.map_or(Duration::MAX, |row| {
-                row.drain.or(row.upgrade).unwrap_or(Duration::MAX)
-            })
-        });
         let header = [
             "TARGET", "POOL", "FROM", "DRAIN", "UPGRADE", "VERIFY", "DONE", "",
         ]
         .map(str::to_owned);
         let mut table = vec![header.to_vec()];
-        let time = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), clock);
-        for (row, target, from, note) in lines.into_iter().take(self.rows) {
-            let pool = match &target {
-                Target::Node { pool, .. } => pool.as_str(),
-                _ => "-",
-            };
-            let note = match row {
-                None => "cannot begin".to_owned(),
-                Some(Row {
-                    confirm: Some(at), ..
-                }) => format!("{note}, left alone until {}", clock(at)),
-                Some(_) => note,
-            };
-            let from = from.map_or_else(|| "-".to_owned(), ToString::to_string);
-            let row = row.unwrap_or_default();
-            let times = [row.drain, row.upgrade, row.verify, row.end].map(time);
-            let mut line = vec![target.to_string(), pool.to_owned(), from];
-            line.extend(times);
-            line.push(note);
+        for row in rows(self.plan).into_iter().take(self.rows) {
+            let mut line = vec![row.target.to_string()];
+            line.push(row.pool().unwrap_or("-").to_owned());
+            line.push(row.from.map_or_else(|| "-".to_owned(), ToString::to_string));
+            line.extend(times(&row));
+            line.push(note(&row));
             table.push(line);
-            if let Some(undo) = self.undo.and_then(|undo| undo.get(&target)) {
+            if let Some(undo) = self.undo.and_then(|undo| undo.get(&row.target)) {
                 table.push(vec![format!("  {undo}")]);
             }
         }
         table
+    }
+}
+
+/// Of each pool its name, nodes, nodes to do, width, and the width that is of use.
+pub(super) fn pools(plan: &Plan) -> impl Iterator<Item = [String; 5]> {
+    let mut to_do: BTreeMap<&str, usize> = BTreeMap::new();
+    for slot in &plan.slots {
+        *to_do.entry(slot.pool.as_str()).or_default() += 1;
+    }
+    let bounds = plan.bounds.as_ref();
+    let widths = move || bounds.into_iter().flat_map(|bounds| &bounds.widths);
+    plan.pools.iter().map(move |pool| {
+        let to_do = to_do.get(pool.name.as_str()).copied().unwrap_or(0);
+        let useful = widths().find(|useful| useful.pool == pool.name);
+        let useful = useful.map_or_else(|| "-".to_owned(), |it| it.useful.to_string());
+        let nodes = pool.nodes.to_string();
+        let width = match &pool.limit {
+            None => pool.width.to_string(),
+            Some(limit) => format!("{} ({}; {} asked)", pool.width, limit.resource, limit.asked),
+        };
+        [pool.name.clone(), nodes, to_do.to_string(), width, useful]
+    })
+}
+
+/// Begin of drain, upgrade and verification, and the end of the last phase.
+pub(super) fn times(row: &Row<'_>) -> [String; 4] {
+    let begin = |phase| row.action(phase).map(|action| action.start);
+    let upgrade = begin(Phase::Upgrade).or_else(|| begin(Phase::BackUp));
+    let times = [
+        begin(Phase::Drain),
+        upgrade,
+        begin(Phase::Verify),
+        row.end(),
+    ];
+    times.map(|time| time.map_or_else(|| "-".to_owned(), clock))
+}
+
+/// What is to be said of a target beside its times.
+pub(super) fn note(row: &Row<'_>) -> String {
+    match row.action(Phase::Confirm) {
+        _ if row.actions.is_empty() => "cannot begin".to_owned(),
+        Some(confirm) => format!("{}, left alone until {}", row.note, clock(confirm.start)),
+        None => row.note.clone(),
     }
 }
 
@@ -266,34 +177,4 @@ impl fmt::Display for PlanTable<'_> {
         }
         Ok(())
     }
-}
-
-/// Hours, minutes and seconds, a begun second counted.
-fn clock(duration: Duration) -> String {
-    let seconds = duration.as_millis().div_ceil(1000);
-    format!(
-        "{}:{:02}:{:02}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    )
-}
-
-/// Pads every column to its widest cell, two blanks between. A row of one cell
-/// is a remark on the row above and has no columns.
-fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
-    let columns = rows.first().map_or(0, Vec::len);
-    let of_columns = || rows.iter().filter(|row| row.len() == columns);
-    let width = |column: usize| of_columns().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| width(column).unwrap_or(0))
-        .collect();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:<width$}  "));
-        }
-        writeln!(f, "{}", line.trim_end())?;
-    }
-    Ok(())
 }

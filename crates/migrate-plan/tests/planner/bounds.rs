@@ -1,9 +1,11 @@
 //! What no order can beat, what would help, and what a change would do.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use migrate_core::cost::{BoundKind, Bounds};
-use migrate_core::{BudgetKey, ClusterModel, Node, Plan, Policy};
+use migrate_core::policy::ZonePolicy;
+use migrate_core::{BudgetKey, ClusterModel, IntOrPercent, Node, Plan, Policy, ZONE_LABEL};
 use migrate_plan::{Change, Error, PlanTable, Planner};
 use proptest::prelude::*;
 
@@ -18,6 +20,10 @@ struct Shape {
     workloads: Vec<(Vec<usize>, Option<i32>)>,
     canary: bool,
     soak: u64,
+    ramp: Vec<u32>,
+    one_zone: bool,
+    reserve: u32,
+    pace: u32,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -25,18 +31,28 @@ fn shape() -> impl Strategy<Value = Shape> {
         prop::collection::vec(0..100usize, 2..9),
         prop::option::of(1..4i32),
     );
-    (
+    let shape = (
         prop::collection::vec((1..9usize, 1..5u32), 1..4),
         prop::collection::vec(workload, 0..7),
         any::<bool>(),
         prop::sample::select(vec![0u64, 0, 600]),
-    )
-        .prop_map(|(pools, workloads, canary, soak)| Shape {
+        prop::sample::select(vec![vec![], vec![], vec![1, 3], vec![2, 3], vec![1, 2, 4]]),
+        prop::sample::select(vec![false, false, true]),
+        prop::sample::select(vec![0u32, 0, 1]),
+        prop::sample::select(vec![0u32, 0, 1, 10]),
+    );
+    shape.prop_map(
+        |(pools, workloads, canary, soak, ramp, one_zone, reserve, pace)| Shape {
             pools,
             workloads,
             canary,
             soak,
-        })
+            ramp,
+            one_zone,
+            reserve,
+            pace,
+        },
+    )
 }
 
 impl Shape {
@@ -47,8 +63,15 @@ impl Shape {
         let mut policy = Policy::default();
         policy.pools.canary = self.canary;
         policy.rollout.canary_soak = Duration::from_secs(self.soak);
+        policy.pools.ramp.clone_from(&self.ramp);
+        policy.pools.failure_reserve = IntOrPercent::Int(self.reserve);
+        policy.rollout.displaced_per_minute = self.pace;
+        if self.one_zone {
+            policy.pools.zones = ZonePolicy::OneAtATime;
+        }
         let mut cluster = Cluster::new().member("m");
         let mut names = Vec::new();
+        let mut zones = BTreeMap::new();
         for (number, (nodes, width)) in self.pools.iter().enumerate() {
             let label = if turned { 9 - number } else { number };
             let pool = format!("pool-{label}");
@@ -57,8 +80,11 @@ impl Shape {
                 let node = if turned { *nodes - node } else { node + 1 };
                 format!("{pool}-{node}")
             };
-            names.extend((0..*nodes).map(name));
-            let width = (width + wider).to_string().parse().unwrap();
+            for node in 0..*nodes {
+                zones.insert(name(node), ["a", "b", "c"][node % 3]);
+                names.push(name(node));
+            }
+            let width = IntOrPercent::Int(width + wider + self.reserve);
             policy.pools.max_unavailable_of.insert(pool, width);
         }
         for (number, (places, allowed)) in self.workloads.iter().enumerate() {
@@ -78,6 +104,11 @@ impl Shape {
             }
         }
         let cluster = cluster.change(|model| {
+            for node in &mut model.nodes {
+                let zone = zones.get(&node.name).map(|zone| (*zone).to_owned());
+                let label = zone.map(|zone| (ZONE_LABEL.to_owned(), zone));
+                node.labels.extend(label);
+            }
             model.nodes.push(Node::new("spare", version(NEW)));
         });
         let model = cluster.build();
@@ -119,7 +150,10 @@ proptest! {
     fn relief_is_no_promise_too_much(shape in shape()) {
         let plan = shape.plan(0, false, false);
         let relief = plan.bounds.as_ref().and_then(|bounds| bounds.relief.clone());
-        let pool = relief.as_ref().is_some_and(|r| matches!(r.of, BoundKind::Slots { .. }));
+        let of_pool = |kind: &BoundKind| {
+            matches!(kind, BoundKind::Slots { .. } | BoundKind::Zones { .. })
+        };
+        let pool = relief.as_ref().is_some_and(|r| of_pool(&r.of));
         if let Some(relief) = relief {
             let then = if pool { shape.plan(1, false, false) } else { shape.plan(0, false, true) };
             // A pod more on another node changes nothing but what a real budget allows.

@@ -140,3 +140,85 @@ fn equal_input_gives_equal_bytes_and_any_change_another_id() {
     assert_eq!(first.id, faster.id);
     assert!(faster.makespan() < first.makespan());
 }
+
+/// Every schema that was ever written is read for good, and a plan keeps its
+/// identity: a journal that goes on names it.
+#[test]
+fn a_plan_of_each_schema_is_read() {
+    let fixtures = [include_str!("../golden/plan-1.json")];
+    for (schema, json) in (1..).zip(fixtures) {
+        let plan = plan_from_json(json).unwrap();
+        assert_eq!(plan.schema, schema);
+        assert_eq!(plan.id, plan.identity(), "schema {schema}");
+        assert!(plan.makespan() > Duration::ZERO && plan.bounds.is_some());
+        assert!(!plan.tasks.is_empty() && plan.slots.iter().any(|slot| slot.canary));
+        let again = plan_to_json(&plan).unwrap();
+        assert_eq!(plan_from_json(&again).unwrap(), plan);
+    }
+    assert_eq!(fixtures.len(), migrate_core::PLAN_SCHEMA as usize);
+    // The newest is written as it was read.
+    let newest = fixtures[fixtures.len() - 1];
+    let plan = plan_from_json(newest).unwrap();
+    assert_eq!(plan_to_json(&plan).unwrap(), newest.trim_end());
+}
+
+/// An order edited in the file is a plan of its own: nothing of it is at fault, and
+/// a rollout goes by it.
+#[test]
+fn an_order_edited_by_hand_is_run_as_it_is() {
+    let model = small().build();
+    let policy = Policy::default();
+    let plan = plan(&model);
+    let mut file: serde_json::Value = serde_json::from_str(&plan_to_json(&plan).unwrap()).unwrap();
+    let slots = file["slots"].as_array_mut().unwrap();
+    let place = |slots: &[serde_json::Value], name: &str| {
+        slots.iter().position(|slot| slot["node"] == name).unwrap()
+    };
+    let from = place(slots, "general-4");
+    let last = slots.remove(from);
+    let to = place(slots, "general-2");
+    slots.insert(to, last);
+    let read = plan_from_json(&file.to_string()).unwrap();
+    let codes = |plan: &migrate_core::Plan| {
+        let found = migrate_plan::lint(plan, &model, &policy);
+        found.into_iter().map(|f| f.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(&read), ["KM-LINT-002"]);
+    let edited = read.edited();
+    assert_eq!(codes(&edited), [""; 0]);
+    let revision = (edited.parent.as_deref(), edited.revision);
+    assert_eq!(revision, (Some(plan.id.as_str()), 2));
+    assert_eq!(edited.clone().edited(), edited, "nothing was changed");
+    // What was taken from the schedule is rehearsed in the new order.
+    let none = migrate_plan::Measured::default();
+    let run = migrate_plan::rehearse(&model, &policy, &edited, &none).unwrap();
+    let begins = |name: &str| {
+        let mut drains = run.actions.iter().filter(|a| a.phase == Phase::Drain);
+        drains.find(|a| a.target.name() == name).unwrap().start
+    };
+    assert!(begins("general-4") < begins("general-2"));
+}
+
+#[test]
+fn every_test_that_the_docs_name_for_a_formula_is_there() {
+    let docs = include_str!("../../../../docs/planner.md");
+    let (_, section) = docs
+        .split_once("### Which tests hold which formula")
+        .unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let sources = [
+        include_str!("../../src/bounds/budgets.rs"),
+        include_str!("../../src/bounds/slots.rs"),
+        include_str!("../../src/bounds/windows.rs"),
+        include_str!("../properties.rs"),
+        include_str!("bounds.rs"),
+        include_str!("views/mod.rs"),
+    ];
+    let names: Vec<&str> = section.split('`').skip(1).step_by(2).collect();
+    assert!(names.len() >= 15, "{names:?}");
+    for name in names {
+        let head = format!("fn {name}(");
+        let is_there = sources.iter().any(|source| source.contains(&head));
+        assert!(is_there, "docs/planner.md names {name}");
+    }
+}

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use migrate_core::policy::ZonePolicy;
 use migrate_core::{
     Addon, ClusterId, ClusterModel, Finding, Phase, Plan, PlannedAction, PlannedSlot, Point,
-    Policy, Severity, Target,
+    Policy, Severity, Target, ZONE_LABEL,
 };
 use migrate_plan::{Planner, lint};
 
@@ -279,6 +280,60 @@ fn a_node_that_is_not_ready_does_not_begin() {
     node.unwrap().ready = false;
     let found = lint(&planned, &later, &Policy::default());
     assert!(found.iter().any(|f| f.code == "KM-LINT-013"), "{found:#?}");
+}
+
+/// A plan that was made without a rule is found to break it: protection off, and
+/// the linter objects.
+fn finds_without(code: &str, rule: impl Fn(&mut Policy)) {
+    let zones = ["a", "b", "c"].into_iter().cycle();
+    let cluster = Cluster::new().member("m").pool("general", 9);
+    let model = cluster.change(|model| {
+        for (node, zone) in model.nodes.iter_mut().zip(zones) {
+            node.labels.insert(ZONE_LABEL.into(), zone.into());
+        }
+    });
+    let nodes: Vec<String> = (1..=9).map(|n| format!("general-{n}")).collect();
+    let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    // Nothing but the rule holds them up.
+    let model = model.deployment("web", &nodes).deployment("api", &nodes);
+    let model = model.budget("web", 9).budget("api", 9).build();
+    let mut policy = Policy::default();
+    policy.pools.max_unavailable = "4".parse().unwrap();
+    let off = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    assert_eq!(lint(&off, &model, &policy), []);
+    rule(&mut policy);
+    let mut on = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    assert_eq!(lint(&on, &model, &policy), []);
+    assert_ne!(on.schedule, off.schedule);
+    on.schedule = off.schedule;
+    let found = lint(&on, &model, &policy);
+    assert!(!found.is_empty() && is_only(&found, code), "{found:#?}");
+}
+
+#[test]
+fn a_ramp_that_is_not_kept_is_found() {
+    finds_without("KM-LINT-015", |policy| policy.pools.ramp = vec![1, 3]);
+}
+
+#[test]
+fn two_zones_at_once_are_found() {
+    let one = ZonePolicy::OneAtATime;
+    finds_without("KM-LINT-016", |policy| policy.pools.zones = one);
+}
+
+#[test]
+fn a_reserve_that_is_not_kept_is_found() {
+    let reserve = "20%".parse().unwrap();
+    finds_without("KM-LINT-017", |policy| {
+        policy.pools.failure_reserve = reserve
+    });
+}
+
+#[test]
+fn drains_that_displace_pods_too_fast_are_found() {
+    finds_without("KM-LINT-018", |policy| {
+        policy.rollout.displaced_per_minute = 1;
+    });
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod order;
 mod placement;
 #[path = "../support/mod.rs"]
 mod support;
+mod views;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use migrate_core::{Phase, Plan, PlannedAction, Policy, Target};
 use migrate_plan::{PlanTable, Planner, replay};
 
-use crate::support::{Cluster, NEW, OLD, version};
+use crate::support::{Cluster, NEW, OLD, linted, version};
 use crate::{drains, plan, small};
 
 #[test]
@@ -198,4 +198,30 @@ fn the_member_that_holds_the_virtual_address_is_the_last_and_the_plan_says_so() 
     let lonely = Cluster::new().member("m").pool("general", 1).build();
     let planner = Planner::new(&lonely, &policy, version(NEW)).with_address_on("m");
     assert!(!told(&planner.plan().unwrap()));
+}
+
+#[test]
+fn improvement_finds_the_order_that_a_rule_of_thumb_misses() {
+    // a's budget is the busiest, so its nodes go first; but b and c have the longest
+    // drains, and one slot of two is then left to them alone.
+    let model = Cluster::new()
+        .member("m")
+        .pool("general", 6)
+        .deployment("a", &["general-1", "general-2", "general-3", "general-4"])
+        .budget("a", 1)
+        .deployment("b", &["general-5", "general-5", "general-5"])
+        .deployment("c", &["general-6", "general-6", "general-6"])
+        .build();
+    let mut policy = Policy::default();
+    policy.pools.max_unavailable = "2".parse().unwrap();
+    policy.pools.canary = false;
+    let planner = Planner::new(&model, &policy, version(NEW)).with_runner_on("general-2");
+    let plain = planner.plan().unwrap();
+    let improved = planner.clone().with_improvement(100);
+    let plan = linted(improved.plan().unwrap(), &model, &policy);
+    assert!(plan.makespan() <= plain.makespan());
+    assert_eq!(plan.slots.last().unwrap().node, "general-2");
+    assert_eq!(improved.plan().unwrap(), plan);
+    // None is none.
+    assert_eq!(planner.with_improvement(0).plan().unwrap(), plain);
 }

@@ -9,6 +9,7 @@ mod gates;
 mod lost;
 mod nodes;
 mod order;
+mod pools;
 mod run;
 mod runner;
 #[path = "../support/mod.rs"]

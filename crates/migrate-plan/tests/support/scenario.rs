@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use migrate_core::{ClusterModel, OnDeadline, Policy};
+use migrate_core::policy::ZonePolicy;
+use migrate_core::{ClusterModel, IntOrPercent, OnDeadline, Policy, ZONE_LABEL};
 
 use super::{Cluster, Random, addons};
 
@@ -25,8 +26,16 @@ pub(crate) struct Scenario {
     /// Replicas, and allowance of a real budget if it has one.
     pub(crate) workloads: Vec<(usize, Option<i32>)>,
     pub(crate) canary: bool,
+    /// Stages of each pool after its canary.
+    pub(crate) ramp: Vec<u32>,
+    /// Nodes are in three zones, and one of a pool is in work at a time.
+    pub(crate) one_zone: bool,
+    /// Nodes of each pool that are kept for failures; its width is wider by so many.
+    pub(crate) reserve: u32,
     /// The runner is on one of the nodes; where there is noise, it also moves.
     pub(crate) runner: bool,
+    /// Pods that may be displaced in a minute.
+    pub(crate) pace: u32,
     pub(crate) skip: bool,
     /// Chances in per cent, per action or per event.
     pub(crate) retry: u64,
@@ -53,6 +62,8 @@ pub(super) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel
     }
     let mut policy = Policy::default();
     policy.pools.canary = scenario.canary;
+    policy.pools.ramp.clone_from(&scenario.ramp);
+    policy.pools.failure_reserve = IntOrPercent::Int(scenario.reserve);
     policy.deadlines.then = if scenario.skip {
         OnDeadline::Skip
     } else {
@@ -60,6 +71,7 @@ pub(super) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel
     };
     policy.rollout.control_plane_nodes_first = scenario.control_plane_nodes_first;
     policy.rollout.canary_soak = Duration::from_secs(scenario.soak);
+    policy.rollout.displaced_per_minute = scenario.pace;
     policy.rollout.max_failed_nodes = scenario.max_failed;
     policy.backup.after_control_plane = scenario.tasks;
     if scenario.tasks {
@@ -80,7 +92,18 @@ pub(super) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel
         policy
             .pools
             .max_unavailable_of
-            .insert(pool, width.to_string().parse().unwrap());
+            .insert(pool, IntOrPercent::Int(width + scenario.reserve));
+    }
+    if scenario.one_zone {
+        policy.pools.zones = ZonePolicy::OneAtATime;
+        cluster = cluster.change(|model| {
+            for (at, node) in model.nodes.iter_mut().enumerate() {
+                let zone = ["a", "b", ""][at % 3].to_owned();
+                if !zone.is_empty() {
+                    node.labels.insert(ZONE_LABEL.to_owned(), zone);
+                }
+            }
+        });
     }
     for (number, (replicas, budget)) in scenario.workloads.iter().enumerate() {
         let place = |_| names[random.below(names.len() as u64) as usize].clone();

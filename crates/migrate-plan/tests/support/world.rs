@@ -64,7 +64,8 @@ impl World {
     pub(crate) fn new(scenario: Scenario) -> Self {
         let mut random = Random(scenario.seed);
         let (model, policy) = cluster(&scenario, &mut random);
-        let mut planner = Planner::new(&model, &policy, version(NEW));
+        let rounds = (scenario.seed % 3) as u32 * 8;
+        let mut planner = Planner::new(&model, &policy, version(NEW)).with_improvement(rounds);
         if scenario.runner {
             let place = random.below(model.nodes.len() as u64) as usize;
             planner = planner.with_runner_on(&model.nodes[place].name);

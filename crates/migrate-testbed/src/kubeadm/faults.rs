@@ -4,7 +4,7 @@ use super::node::Node;
 use crate::Error;
 
 /// What is free on a full disk once it has been cleared, in KiB.
-const ROOM: u64 = 64 * 1024;
+const ROOM: u64 = 256 * 1024;
 
 /// A file system of the node's own takes the folder's place, with the same in it.
 const FILL: &str = r#"
@@ -69,7 +69,7 @@ impl Node {
             .map(drop)
     }
 
-    /// Clears the disk that [`fill_disk`](Self::fill_disk) has filled: some 64
+    /// Clears the disk that [`fill_disk`](Self::fill_disk) has filled: some 256
     /// MiB are free.
     ///
     /// # Errors

@@ -8,7 +8,6 @@
 update_lists() { :; }
 finish_interrupted() { :; }
 hold_again() { :; }
-look_at_packages() { :; }
 
 # installed_version NAME: as the program says itself; empty if there is none.
 installed_version() {
@@ -130,6 +129,15 @@ owner_of() {
         said=$(rpm --query --file "$1" 2> /dev/null || true)
     fi
     echo "$said"
+}
+
+# look_at_packages: what the steps would refuse, since it would be written over.
+look_at_packages() {
+    local name owner
+    for name in kubeadm kubelet kubectl; do
+        owner=$(owner_of "$(place_of "$name")")
+        if [ -n "$owner" ]; then echo "managed $name $owner"; fi
+    done
 }
 
 # keep NAME VERSION FILE: what is replaced, for the way back.

@@ -16,6 +16,8 @@ control_plane() {
     update_lists
     install_packages "$target" "$revision" "$BEFORE_DRAIN_UNTOUCHED" kubeadm
     choose "$kubernetes" "$target" "$node" "$mark" "$patience"
+    # Packages may have taken minutes. What was begun has to be brought to its end.
+    if [ ! -e "$mark" ]; then etcd_may_rest "$root"; fi
     echo "kube-migrate: kubeadm upgrade $mode"
     put "$mark" "$mode $target"
     kubeadm_options "$mode" "$ignored" "$skipped" "$patches"

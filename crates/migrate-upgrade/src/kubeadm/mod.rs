@@ -274,6 +274,7 @@ impl Kubeadm {
             let programs = options.programs();
             format!("{FILES}\n{COMMON}\n{PACKAGES}\n{SAVED}\n{record}\n{last}\n{programs}")
         };
+        let on_member = format!("{}\n{CONTROL_PLANE}", etcd::SCRIPT);
         let on_node = format!("{}\n{MEMBER}\n{NODE}", etcd::SCRIPT);
         let seconds = |duration: Duration| duration.as_secs().to_string();
         let ignored = options.ignored.join(",");
@@ -287,7 +288,7 @@ impl Kubeadm {
                 });
             }
             Target::ControlPlane { member } => (
-                Script::new(common(CONTROL_PLANE) + "\ncontrol_plane \"$@\"\n")
+                Script::new(common(&on_member) + "\ncontrol_plane \"$@\"\n")
                     .args([&self.layout.root, &target, options.source()])
                     .args([member, &ignored, &skipped, &options.patches])
                     .arg(seconds(options.api)),

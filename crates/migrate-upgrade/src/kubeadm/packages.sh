@@ -79,6 +79,12 @@ installed_version() {
     if [[ $line == 'installed '* ]]; then echo "${line#installed }"; fi
 }
 
+# unmanaged PACKAGE: where a program of that name lies; false if the package is
+# installed, or there is none.
+unmanaged() {
+    [ -z "$(installed_version "$1")" ] && command -v "$1"
+}
+
 # short_of_room ROOT: where programs and packages are written, and the room is less
 # than one of kubelet or kubeadm takes, each with the MiB that are free.
 short_of_room() {

@@ -35,6 +35,28 @@ pub struct Readiness {
     pub nodes: BTreeMap<String, BTreeMap<String, String>>,
 }
 
+/// Plain programs were asked for where there are packages.
+pub(super) fn managed(node: &str, name: &str, owner: &str) -> Finding {
+    Finding::new(
+        OTHER_WAY,
+        Severity::Blocker,
+        ObjectName::cluster("Node", node),
+        format!("plain programs were asked for, and {name} belongs to the package {owner}"),
+        "upgrade by packages, or remove that package and put the program in its place",
+    )
+}
+
+/// Packages were asked for where there are plain programs.
+pub(super) fn unmanaged(node: &str, name: &str, place: &str) -> Finding {
+    Finding::new(
+        OTHER_WAY,
+        Severity::Blocker,
+        ObjectName::cluster("Node", node),
+        format!("{name} at {place} belongs to no package"),
+        "name where plain programs come from (--binaries), or install the packages",
+    )
+}
+
 impl Kubeadm {
     /// Which package versions `nodes` would install for `target`. Brings the
     /// nodes' package lists up to date and changes nothing else; with
@@ -76,23 +98,12 @@ impl Kubeadm {
                 format!("{name} of {target} cannot be used: {}", reason.join(" ")),
                 "put the program there with its checksum beside it, both whole",
             )),
-            ["managed", name, owner @ ..] => readiness.findings.push(Finding::new(
-                OTHER_WAY,
-                Severity::Blocker,
-                ObjectName::cluster("Node", node),
-                format!(
-                    "plain programs were asked for, and {name} belongs to the package {}",
-                    owner.join(" ")
-                ),
-                "upgrade by packages, or remove that package and put the program in its place",
-            )),
-            ["unmanaged", name, place] => readiness.findings.push(Finding::new(
-                OTHER_WAY,
-                Severity::Blocker,
-                ObjectName::cluster("Node", node),
-                format!("{name} at {place} belongs to no package"),
-                "name where plain programs come from (--binaries), or install the packages",
-            )),
+            ["managed", name, owner @ ..] => {
+                readiness
+                    .findings
+                    .push(managed(node, name, &owner.join(" ")));
+            }
+            ["unmanaged", name, place] => readiness.findings.push(unmanaged(node, name, place)),
             _ => {}
         })
         .await

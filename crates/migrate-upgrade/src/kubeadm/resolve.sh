@@ -6,7 +6,7 @@ resolve_all() {
     for package in "$@"; do
         # It is left out where it is not installed.
         if [ "$package" = kubectl ] && [ -z "$(installed_version kubectl)" ]; then continue; fi
-        if [ -z "$(installed_version "$package")" ] && place=$(command -v "$package"); then
+        if place=$(unmanaged "$package"); then
             echo "unmanaged $package $place"
             continue
         fi

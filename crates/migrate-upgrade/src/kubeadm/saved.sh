@@ -10,6 +10,10 @@ save_node() {
         if grep -Fxqs "kubelet $version" "$other/packages"; then return; fi
     done
     [ ! -e "$saved" ] || return 0
+    # An earlier run that did not come to this kubelet may have had its
+    # configuration written anew: what that run has saved is what was before.
+    other=$(saved_of "$KUBE_MIGRATE_STATE" "$version")
+    if [ -n "$other" ] && ! is_outdated "$other"; then return; fi
     rm -rf "$saved.new"
     (
         umask 077
@@ -35,6 +39,15 @@ saved_of() {
         if [ -z "$newest" ] || [ "$folder" -nt "$newest" ]; then newest=$folder; fi
     done
     echo "$newest"
+}
+
+# is_outdated FOLDER: whether a kubelet was changed here after that was saved.
+is_outdated() {
+    local code
+    for code in "$KUBE_MIGRATE_STATE"/*/*.node.*/[0-9]*/exit; do
+        if [ "$code" -nt "$1" ] && grep -Exqs "0 *" "$code"; then return; fi
+    done
+    return 1
 }
 
 # saved_version FOLDER PACKAGE: empty if it was not installed.

@@ -115,9 +115,13 @@ impl Node {
 
     /// Begins and waits for the end.
     pub(super) async fn upgrade(&self, action: &Action) -> ActionStatus {
-        self.driver.begin(&cx(), action).await.unwrap();
+        self.upgrade_in(&cx(), action).await
+    }
+
+    pub(super) async fn upgrade_in(&self, cx: &StepContext, action: &Action) -> ActionStatus {
+        self.driver.begin(cx, action).await.unwrap();
         loop {
-            let status = self.driver.probe(&cx(), action).await.unwrap();
+            let status = self.driver.probe(cx, action).await.unwrap();
             if status != ActionStatus::Running {
                 return status;
             }

@@ -1,8 +1,11 @@
 //! What may be drained: the width of a pool, its canary, the control plane, and
 //! budgets.
 
-use migrate_core::Phase;
-use migrate_core::policy::CONTROL_PLANE_POOL;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use migrate_core::policy::{CONTROL_PLANE_POOL, ZonePolicy};
+use migrate_core::{Phase, Pod};
 
 use super::super::world::World;
 use super::{Judge, has_canary};
@@ -28,6 +31,8 @@ impl Judge {
             assert!(left.is_empty(), "{node} before {left:?}");
         }
         self.runner_goes_last(world, pool, node);
+        self.keeps_pool_rules(world, pool, node);
+        self.keeps_its_pace(world, node);
         // The canary goes alone, and soaks alone.
         if pool != CONTROL_PLANE_POOL {
             assert!(self.soaking.is_empty(), "{node} beside {:?}", self.soaking);
@@ -59,6 +64,73 @@ impl Judge {
                 "{held} of {key} held, allowed {capacity}"
             );
         }
+    }
+
+    /// The pods of the drain before have had their time.
+    fn keeps_its_pace(&mut self, world: &World, node: &str) {
+        let rate = u64::from(world.policy.rollout.displaced_per_minute);
+        // What is fetched late was decided before.
+        if rate == 0 || !world.scenario.punctual {
+            return;
+        }
+        assert!(
+            self.now >= self.paced_until,
+            "{node} before {:?}",
+            self.paced_until
+        );
+        let on_node = |pod: &&Pod| pod.node.as_deref() == Some(node);
+        let pods = world.model.pods.iter().filter(on_node).count() as u64;
+        self.paced_until = self.now + Duration::from_millis((pods * 60_000).div_ceil(rate));
+    }
+
+    /// What policy asks of a pool besides its width.
+    fn keeps_pool_rules(&self, world: &World, pool: &str, node: &str) {
+        if pool == CONTROL_PLANE_POOL {
+            return;
+        }
+        let in_work = self.in_flight.iter().filter(|(_, of)| *of == pool);
+        let in_work: BTreeSet<&str> = in_work.map(|(node, _)| self.root(node)).collect();
+        // A node that somebody has cordoned takes nothing from its pool.
+        let is_away = |node: &str| self.well.get(node).is_some_and(|well| !well);
+        if world.scenario.reserve > 0 && !is_away(node) {
+            let others = self.away(pool).len() - in_work.len();
+            let kept = others.max(world.scenario.reserve as usize);
+            let (in_work, width) = (in_work.len(), width(world, pool));
+            assert!(
+                in_work + kept <= width,
+                "{in_work} in work, {kept} kept of {width}"
+            );
+        }
+        if world.policy.pools.zones == ZonePolicy::OneAtATime {
+            let zone = |name: &str| {
+                let mut nodes = world.model.nodes.iter();
+                nodes.find(|node| node.name == name).unwrap().zone()
+            };
+            let zones: BTreeSet<_> = in_work.iter().map(|name| zone(name)).collect();
+            assert_eq!(zones.len(), 1, "{node}: {in_work:?} are in work");
+        }
+        if !has_canary(world, pool) || self.verified_pools.contains(pool) {
+            let verified = self
+                .verified
+                .iter()
+                .filter(|name| !in_work.contains(name.as_str()));
+            let verified = verified.filter(|name| self.pools[*name] == pool).count() as u32;
+            let mut end = 0;
+            let mut ends = world.policy.pools.ramp.iter().map(|stage| {
+                end += stage;
+                end
+            });
+            let allowed = ends.find(|end| *end > verified).unwrap_or(u32::MAX);
+            assert!(
+                verified + in_work.len() as u32 <= allowed,
+                "{node} after {verified}, beside {in_work:?}, of a stage up to {allowed}"
+            );
+        }
+    }
+
+    /// The node of the plan in whose place `node` is.
+    pub(super) fn root<'j>(&'j self, node: &'j str) -> &'j str {
+        self.origin.get(node).map_or(node, |old| self.root(old))
     }
 
     /// Nodes of `pool` that are in work or not well.

@@ -37,6 +37,10 @@ pub(crate) struct Judge {
     origin: BTreeMap<String, String>,
     /// Their canary is verified, and confirmed if policy says so.
     verified_pools: BTreeSet<String>,
+    /// Nodes of the plan that went first of their pool.
+    canaries: BTreeSet<String>,
+    /// Nodes of the plan that were verified after the canary of their pool.
+    verified: BTreeSet<String>,
     /// Their canary, which is verified and not confirmed.
     soaking: BTreeMap<String, String>,
     /// As last seen: a node that others were put off for may be there all the same.
@@ -51,6 +55,8 @@ pub(crate) struct Judge {
     /// Nodes that were begun and given up, and were there.
     failed: u32,
     now: Moment,
+    /// Pods displaced before have had their time then.
+    paced_until: Moment,
     /// Addons and backups that are through, by name.
     tasks_done: BTreeSet<String>,
     paused: bool,
@@ -133,6 +139,9 @@ impl Judge {
                     }
                     _ if Self::is_given_up(world, at, &action.target) => {
                         let node = action.target.name().to_owned();
+                        // One of two that came in its place was not verified.
+                        let root = self.root(&node).to_owned();
+                        self.verified.remove(&root);
                         // A stop keeps it in flight.
                         let stops = matches!(
                             world.log.get(at + 1),
@@ -217,6 +226,12 @@ impl Judge {
                     self.in_flight.remove(&name);
                     self.verified_at.insert(name.clone(), self.now);
                     let is_new = !self.verified_pools.contains(pool);
+                    let root = self.root(&name).to_owned();
+                    if has_canary(world, pool) && is_new {
+                        self.canaries.insert(root);
+                    } else if !self.canaries.contains(&root) {
+                        self.verified.insert(root);
+                    }
                     if has_canary(world, pool) && world.scenario.soak > 0 && is_new {
                         self.soaking.insert(pool.clone(), name.clone());
                     } else {

@@ -56,6 +56,11 @@ pub(super) struct Packages {
     pub(super) early: Vec<String>,
     /// What apt says if it cannot.
     pub(super) refused: Option<String>,
+    /// Programs in the place of which plain ones were asked for, and the packages
+    /// they belong to.
+    pub(super) managed: Vec<(String, String)>,
+    /// Programs of no package, and where they lie.
+    pub(super) unmanaged: Vec<(String, String)>,
 }
 
 /// What the API tells; absent where it did not.
@@ -135,6 +140,8 @@ impl Survey {
                 "package-removed" => packages.removed.push(value()),
                 "package-early" => packages.early.push(value()),
                 "packages-refused" => packages.refused = Some(value()),
+                "managed" => packages.managed.extend(pair(rest)),
+                "unmanaged" => packages.unmanaged.extend(pair(rest)),
                 "clock" => read.clock.extend(rest.parse::<i64>()),
                 _ => read.cluster.read(word, rest),
             }

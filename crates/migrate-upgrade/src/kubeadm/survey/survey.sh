@@ -51,8 +51,11 @@ feature_gates() {
 # look_at_packages TARGET REVISION KUBERNETES: what apt would change beyond what
 # is to be installed. A version that apt does not know is told by resolve.
 look_at_packages() {
-    local target=$1 revision=$2 kubernetes=$3 package version
+    local target=$1 revision=$2 kubernetes=$3 package version place
     local -a specs=()
+    for package in kubeadm kubelet; do
+        if place=$(unmanaged "$package"); then echo "unmanaged $package $place"; fi
+    done
     for package in kubeadm kubelet kubectl; do
         version=$(newest_version "$package" "$target" "$revision")
         [ -n "$version" ] || return 0

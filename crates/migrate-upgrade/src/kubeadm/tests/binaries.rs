@@ -104,6 +104,7 @@ async fn packages_and_plain_programs_are_not_mixed() {
     let found = it.resolved().await;
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].0, "KM-KUBEADM-031");
+    assert_eq!(surveyed(&it).await, ["KM-KUBEADM-031"]);
     let (retryable, reason) = it.failure(&node()).await;
     assert!(
         !retryable && reason.contains("belongs to the package"),
@@ -117,4 +118,12 @@ async fn packages_and_plain_programs_are_not_mixed() {
     let found = it.resolved().await;
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].0, "KM-KUBEADM-031");
+    assert_eq!(surveyed(&it).await, ["KM-KUBEADM-031"]);
+}
+
+/// The codes of what a look at the node finds.
+async fn surveyed(node: &Node) -> Vec<String> {
+    let (nodes, target) = ([CP.to_owned()], "v1.37.2".parse().unwrap());
+    let found = node.driver.survey(&nodes, &target, &|| Moment::EPOCH).await;
+    found.into_iter().map(|finding| finding.code).collect()
 }

@@ -52,6 +52,31 @@ async fn of_a_control_plane_node_it_is_saved_before_its_member_changes() {
     assert_eq!(cp.read(config), "healthzPort: 0\n");
 }
 
+/// The member was upgraded in a run that then ended; its node is in the next one.
+#[tokio::test]
+async fn what_a_run_before_has_saved_counts_until_the_kubelet_is_changed() {
+    let cp = Node::new(true);
+    assert_eq!(cp.upgrade(&member()).await, DONE, "{}", cp.log());
+    let config = "root/var/lib/kubelet/config.yaml";
+    let written = "healthzPort: 0\nnew: 1\n";
+    cp.write(config, written);
+    let in_run = |run: &'static str, action: Action| {
+        let cp = &cp;
+        async move { cp.upgrade_in(&cx_of(run, 3), &action).await }
+    };
+    assert_eq!(in_run("run 'y'", node()).await, DONE, "{}", cp.log());
+    cp.write("available", "1.36.3-1.1\n1.37.2-2.1\n");
+    assert_eq!(in_run("run 'y'", node_back()).await, DONE, "{}", cp.log());
+    assert_eq!(cp.read(config), "healthzPort: 0\n");
+
+    // Its kubelet was changed: the next run finds what is there now.
+    cp.write(config, "healthzPort: 0\nedited: 1\n");
+    assert_eq!(in_run("run 'z'", node()).await, DONE, "{}", cp.log());
+    cp.write(config, written);
+    assert_eq!(in_run("run 'z'", node_back()).await, DONE, "{}", cp.log());
+    assert_eq!(cp.read(config), "healthzPort: 0\nedited: 1\n");
+}
+
 #[tokio::test]
 async fn nothing_goes_back_without_its_packages() {
     let worker = Node::new(false);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use migrate_core::{Finding, Moment, Severity, listed};
 
+use super::super::super::readiness;
 use super::super::read::{Packages, Survey};
 use super::{Asked, on_node};
 
@@ -124,6 +125,10 @@ fn of_packages(node: &str, packages: &Packages, asked: Asked<'_>) -> Vec<Finding
             "see what `apt-get --simulate install` says of them on the node",
         ));
     }
+    let managed = packages.managed.iter();
+    found.extend(managed.map(|(name, owner)| readiness::managed(node, name, owner)));
+    let unmanaged = packages.unmanaged.iter();
+    found.extend(unmanaged.map(|(name, place)| readiness::unmanaged(node, name, place)));
     if !packages.removed.is_empty() {
         let names = listed(&packages.removed, SHOWN);
         found.push(blocker(

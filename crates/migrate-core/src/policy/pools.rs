@@ -1,0 +1,165 @@
+//! Pools: how nodes map to them, and how many of one may be away.
+
+use std::collections::BTreeMap;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{IntOrPercent, Node, Role};
+
+/// Pools: groups of nodes that are alike.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct PoolPolicy {
+    /// The node label whose value names the pool of a worker; workers without
+    /// it are in the pool `default`. Control-plane nodes are in the pool
+    /// `control-plane`, whatever their labels.
+    pub label: String,
+    /// How many nodes of a pool may be away at once, nodes that are not Ready
+    /// included: a count or a percentage (rounded down, at least 1). The pool
+    /// `control-plane` is always 1.
+    pub max_unavailable: IntOrPercent,
+    /// Exceptions to `max-unavailable` by pool name.
+    pub max_unavailable_of: BTreeMap<String, IntOrPercent>,
+    /// Upgrade one worker of each pool alone, and verify it, before the others.
+    pub canary: bool,
+    /// Stages of a pool of workers after its canary: so many nodes are upgraded and
+    /// verified before any other begins, then so many more, then all the rest. Each
+    /// is greater than the one before. A stage is never wider than the pool.
+    #[serde(deserialize_with = "ramp")]
+    pub ramp: Vec<u32>,
+    /// Which zones of a pool of workers may be in work at the same time.
+    pub zones: ZonePolicy,
+    /// How many of the nodes that a pool of workers can spare are kept for failures:
+    /// a count, or a percentage of its nodes (rounded up). Nodes that are away for
+    /// another reason than the run use it up before they narrow the run.
+    pub failure_reserve: IntOrPercent,
+}
+
+/// Which zones (node label [`ZONE_LABEL`](crate::ZONE_LABEL)) of a pool may be in
+/// work at the same time.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case")]
+pub enum ZonePolicy {
+    /// All of them.
+    #[default]
+    Any,
+    /// One: a node begins only while no node of another zone of its pool is in work.
+    /// Nodes without a zone are one zone.
+    OneAtATime,
+}
+
+impl Default for PoolPolicy {
+    fn default() -> Self {
+        Self {
+            label: "node.kubernetes.io/pool".to_owned(),
+            max_unavailable: IntOrPercent::Int(1),
+            max_unavailable_of: BTreeMap::new(),
+            canary: true,
+            ramp: Vec::new(),
+            zones: ZonePolicy::Any,
+            failure_reserve: IntOrPercent::Int(0),
+        }
+    }
+}
+
+/// The pool of control-plane nodes.
+pub const CONTROL_PLANE_POOL: &str = "control-plane";
+/// The pool of workers that carry no pool label.
+pub const DEFAULT_POOL: &str = "default";
+
+impl PoolPolicy {
+    /// The pool `node` belongs to. A worker whose label has no value, or the name of
+    /// the control plane's own pool, is one without a label.
+    pub fn pool_of<'a>(&self, node: &'a Node) -> &'a str {
+        match node.role {
+            Role::ControlPlane => CONTROL_PLANE_POOL,
+            Role::Worker => {
+                let named = node.labels.get(&self.label).map(String::as_str);
+                named
+                    .filter(|pool| !pool.is_empty() && *pool != CONTROL_PLANE_POOL)
+                    .unwrap_or(DEFAULT_POOL)
+            }
+        }
+    }
+
+    /// Whether `node` is a worker that asks for the control plane's own pool.
+    pub fn asks_for_the_control_plane(&self, node: &Node) -> bool {
+        let named = node.labels.get(&self.label);
+        node.role == Role::Worker && named.is_some_and(|pool| pool == CONTROL_PLANE_POOL)
+    }
+
+    /// How many of the `size` nodes of `pool` may be away at once, at least 1.
+    pub fn width(&self, pool: &str, size: u32) -> u32 {
+        if pool == CONTROL_PLANE_POOL {
+            return 1;
+        }
+        self.max_unavailable_of
+            .get(pool)
+            .unwrap_or(&self.max_unavailable)
+            .resolve_down(size)
+            .max(1)
+    }
+
+    /// The stages of the ramp of `pool`: none for the control plane's, whose nodes go
+    /// one by one.
+    pub fn stages(&self, pool: &str) -> &[u32] {
+        match pool {
+            CONTROL_PLANE_POOL => &[],
+            _ => &self.ramp,
+        }
+    }
+
+    /// How many of the `size` nodes of `pool` are kept for failures, of those that
+    /// it can spare; none of the control plane's.
+    pub fn reserve(&self, pool: &str, size: u32) -> u32 {
+        match pool {
+            CONTROL_PLANE_POOL => 0,
+            _ => self.failure_reserve.resolve_up(size),
+        }
+    }
+}
+
+/// Stages that grow.
+fn ramp<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u32>, D::Error> {
+    let stages = Vec::<u32>::deserialize(d)?;
+    let rises = stages.is_sorted_by(|a, b| a < b);
+    if rises && stages.first() != Some(&0) {
+        return Ok(stages);
+    }
+    Err(D::Error::custom(format!(
+        "the ramp {stages:?} does not rise: list how many nodes each stage has, from 1 on, each \
+         greater than the one before, as [1, 4, 20]"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_at_least_one_and_the_control_plane_is_one() {
+        let pools = PoolPolicy {
+            max_unavailable: "10%".parse().unwrap(),
+            ..PoolPolicy::default()
+        };
+        assert_eq!(pools.width("general", 5), 1);
+        assert_eq!(pools.width("general", 50), 5);
+        assert_eq!(pools.width(CONTROL_PLANE_POOL, 50), 1);
+    }
+
+    #[test]
+    fn a_ramp_rises() {
+        let read =
+            |ramp: &str| serde_json::from_str::<PoolPolicy>(&format!(r#"{{"ramp": {ramp}}}"#));
+        assert_eq!(read("[1, 4, 20]").unwrap().ramp, [1, 4, 20]);
+        assert_eq!(read("[]").unwrap(), PoolPolicy::default());
+        for ramp in ["[0, 4]", "[4, 4]", "[4, 1]"] {
+            let error = read(ramp).unwrap_err().to_string();
+            assert!(error.contains("does not rise"), "{error}");
+        }
+        assert!(read("[-1]").is_err() && read("[1.5]").is_err());
+    }
+}

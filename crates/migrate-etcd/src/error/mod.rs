@@ -1,0 +1,449 @@
+//! The error of this crate.
+
+mod step;
+#[cfg(all(test, feature = "client"))]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ReadError;
+
+/// Why a backup was not made, not accepted, or not restored.
+///
+/// Each text names the file, folder or member, and what to do; none holds a key,
+/// a value or a secret. After every one folders are as they were before, unless
+/// the function that failed says otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another one is writing into the folder.
+    #[error("{}: another restore is writing it; wait for its end", path.display())]
+    Busy {
+        /// Folder.
+        path: PathBuf,
+    },
+    /// Asked to stop.
+    #[error("the etcd backup was cancelled; nothing of it is left behind, run it again")]
+    Cancelled,
+    /// The file is not the one that was meant.
+    #[error(
+        "{}: is not {expected}; it was damaged, changed or exchanged after it was saved, use \
+         another one",
+        path.display()
+    )]
+    Changed {
+        /// Backup.
+        path: PathBuf,
+        /// What it should be.
+        expected: String,
+    },
+    /// The bytes received do not hash to the trailer the member sent.
+    #[error(
+        "{endpoint}: the snapshot's bytes do not match its checksum; take another one, and from \
+         another member if that is so again"
+    )]
+    ChecksumMismatch {
+        /// Member.
+        endpoint: String,
+    },
+    /// The member was compacted beyond the revision of the file.
+    #[error(
+        "{endpoint}: is compacted beyond revision {revision}, so that it can no longer say what \
+         it had there; take another snapshot and prove it at once"
+    )]
+    Compacted {
+        /// Member.
+        endpoint: String,
+        /// Revision of the file.
+        revision: i64,
+    },
+    /// The file is not sound.
+    #[error(transparent)]
+    Damaged(#[from] ReadError),
+    /// What was restored on trial is not what the snapshot holds.
+    #[error(
+        "{}: its {what} is {snapshot}, but {restored} after it was restored; do not rely on this \
+         backup, take another one, and from another member",
+        path.display()
+    )]
+    Differs {
+        /// Snapshot.
+        path: PathBuf,
+        /// What was compared.
+        what: String,
+        /// Of the snapshot, or of the live members.
+        snapshot: u64,
+        /// Of the restored data.
+        restored: u64,
+    },
+    /// The disk is full.
+    #[error("{}: no space left; free some or choose another folder", path.display())]
+    DiskFull {
+        /// File.
+        path: PathBuf,
+    },
+    /// A file of that name exists already, or is being written.
+    #[error(
+        "{}: exists already, and nothing is overwritten; choose another name, or remove it if it \
+         is a `.part` that nobody writes any more",
+        path.display()
+    )]
+    Exists {
+        /// File.
+        path: PathBuf,
+    },
+    /// Reading or writing a file failed.
+    #[error(
+        "{}: {source}; see that it is there and may be read, and that its folder can be written, \
+         or choose another one",
+        path.display()
+    )]
+    File {
+        /// File or folder.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The member broke off in the middle.
+    #[error(
+        "{endpoint}: broke the snapshot off after {bytes} bytes: {source}; see whether the member \
+         was restarted and what it logs, then take another one"
+    )]
+    Interrupted {
+        /// Member.
+        endpoint: String,
+        /// Bytes received.
+        bytes: u64,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The endpoint is none, or does not go with the TLS material.
+    #[error("{endpoint}: {reason}; give one member as https://HOST:2379, or http:// without TLS")]
+    InvalidEndpoint {
+        /// What was given.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A key is none.
+    #[error("{what}: is no {kind} key; {cure}")]
+    InvalidKey {
+        /// What was given; never a secret one.
+        what: String,
+        /// What it should be.
+        kind: &'static str,
+        /// What to give.
+        cure: &'static str,
+    },
+    /// The new membership of a restore is none.
+    #[error("{what}: {reason}; give NAME=http://HOST:PEERPORT for each voting member")]
+    InvalidMembership {
+        /// Member or address.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A text is no version of etcd.
+    #[error("{text:?} is no version of etcd; give one as 3.6.16")]
+    InvalidVersion {
+        /// What was given.
+        text: String,
+    },
+    /// An encrypted file cannot be opened.
+    #[error(
+        "{}: cannot be opened: {reason}; give a key or the passphrase that it was made for, or use \
+         another copy",
+        path.display()
+    )]
+    Locked {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The file is no manifest or set, or of a newer program.
+    #[error("{}: {reason}; name one that this version has written", path.display())]
+    Malformed {
+        /// File.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The member cannot serve a backup worth having.
+    #[error("{endpoint}: {reason}")]
+    MemberUnfit {
+        /// Member.
+        endpoint: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Members of one cluster were restored from different data.
+    #[error(
+        "{member}: was restored from another snapshot or to another revision than {other}; restore \
+         every member from the same file with the same options"
+    )]
+    MixedMembers {
+        /// Member.
+        member: String,
+        /// The first member.
+        other: String,
+    },
+    /// The files of a node could not be taken.
+    #[error("{node}: its files cannot be taken: {source}; then take the set again")]
+    Node {
+        /// Node.
+        node: String,
+        /// Cause.
+        #[source]
+        source: Box<migrate_core::StepError>,
+    },
+    /// The snapshot has no checksum at its end.
+    #[error(
+        "{}: has no SHA-256 at its end, so it is no snapshot, or cut off; restore a whole one, or \
+         say that a copy of a data folder's db is meant",
+        path.display()
+    )]
+    NoTrailer {
+        /// Snapshot.
+        path: PathBuf,
+    },
+    /// The folder holds something already.
+    #[error(
+        "{}: is not empty, and nothing is overwritten; stop what uses it, move the folder away, \
+         and name an empty one",
+        path.display()
+    )]
+    NotEmpty {
+        /// Folder, or what is in it.
+        path: PathBuf,
+    },
+    /// No backup in a store can be used.
+    #[error(
+        "{place}: has no backup that can be used; take one, or name another place{}",
+        listed(reasons)
+    )]
+    NoBackup {
+        /// Store.
+        place: String,
+        /// Why those that are there cannot.
+        reasons: Vec<String>,
+    },
+    /// A member has other keys than the file.
+    #[error(
+        "{}: its keys are not those that {endpoint} has at revision {revision}; compare the \
+         members with `etcdctl endpoint hashkv`, and take a backup of one that another one \
+         agrees with",
+        path.display()
+    )]
+    NotEqual {
+        /// File.
+        path: PathBuf,
+        /// Member.
+        endpoint: String,
+        /// Revision of the file.
+        revision: i64,
+    },
+    /// A set has not got the keys of the live cluster.
+    #[error(
+        "{node}: {reason}; give the files of every control-plane node of this cluster, with their \
+         private keys, and take the set again"
+    )]
+    OtherKeys {
+        /// Node, or `set`.
+        node: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The member does not let us.
+    #[error(
+        "{endpoint}: not allowed: {reason}; give a user that has the root role, or none where \
+         authentication is off"
+    )]
+    PermissionDenied {
+        /// Member.
+        endpoint: String,
+        /// Its words.
+        reason: String,
+    },
+    /// There is no room for the revisions that a restore skips.
+    #[error("{}: revision {revision} cannot be raised by so much; ask for less", path.display())]
+    RevisionTooHigh {
+        /// Snapshot.
+        path: PathBuf,
+        /// Its last revision.
+        revision: i64,
+    },
+    /// The member stopped sending.
+    #[error(
+        "{endpoint}: nothing came for {stall:?} after {bytes} bytes; see to the member's disk and \
+         the network to it, or ask another member"
+    )]
+    Stalled {
+        /// Member.
+        endpoint: String,
+        /// Bytes received.
+        bytes: u64,
+        /// How long.
+        stall: Duration,
+    },
+    /// A store failed.
+    #[cfg(feature = "store")]
+    #[error(
+        "{location}: {source}; the local copy, if there is one, is all there is: see to the store \
+         and its credentials, then do it again"
+    )]
+    Store {
+        /// Object or store.
+        location: String,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The stream ended early, went on too long or had no trailer.
+    #[error(
+        "{endpoint}: the stream is not a whole snapshot: {reason}; see what the member logs, and \
+         take another one"
+    )]
+    Truncated {
+        /// Member.
+        endpoint: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// Not enough members said what they have.
+    #[error(
+        "{}: cannot be proven by {answered} members that answer; see that two of them are in \
+         reach, or name the only one there is: {}",
+        path.display(), silent.join("; ")
+    )]
+    TooFewMembers {
+        /// File.
+        path: PathBuf,
+        /// Members that answered.
+        answered: usize,
+        /// What became of the others.
+        silent: Vec<String>,
+    },
+    /// TLS is asked for but the feature `tls` is off.
+    #[error("{endpoint}: TLS is asked for, but this build has it not: enable the feature `tls`")]
+    TlsNotBuilt {
+        /// Member.
+        endpoint: String,
+    },
+    /// The server that shall run on the data is too old for it.
+    #[error(
+        "{}: was written by etcd {stored}, and etcd {target} refuses such data; run {stored} or \
+         newer on it, or restore an older backup",
+        path.display()
+    )]
+    TooNew {
+        /// Snapshot.
+        path: PathBuf,
+        /// Version of the data.
+        stored: String,
+        /// Version of the server.
+        target: String,
+    },
+    /// The server of a trial does not do.
+    #[error(
+        "{}: {reason}; restore the snapshot into an empty folder and start this etcd on it by hand \
+         to see what it logs",
+        path.display()
+    )]
+    TrialServer {
+        /// Program.
+        path: PathBuf,
+        /// What it did.
+        reason: String,
+    },
+    /// The member is out of reach.
+    #[error(
+        "{endpoint}: {source}; see that the member runs there, and that its CA and the client \
+         certificate are the right ones"
+    )]
+    Unreachable {
+        /// Member.
+        endpoint: String,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// None of the trusted keys has signed the manifest as it is.
+    #[error(
+        "{}: its signature is by none of the trusted keys, or it was changed since; do not restore \
+         this backup unless you know why",
+        path.display()
+    )]
+    Untrusted {
+        /// Manifest.
+        path: PathBuf,
+    },
+}
+
+/// Codes of gRPC by which a member refuses who asks. A user that is missing or
+/// a wrong password is an INVALID_ARGUMENT to etcd, and a user where
+/// authentication is off a FAILED_PRECONDITION (its `rpctypes`).
+#[cfg(feature = "client")]
+const REFUSALS: [i32; 4] = [3, 7, 9, 16];
+
+/// Further words on what was found, if anything was.
+fn listed(reasons: &[String]) -> String {
+    match reasons.is_empty() {
+        true => String::new(),
+        false => format!("; found: {}", reasons.join("; ")),
+    }
+}
+
+impl Error {
+    #[cfg(feature = "store")]
+    pub(crate) fn store(
+        location: &str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Store {
+            location: location.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            io::ErrorKind::AlreadyExists => Self::Exists { path },
+            _ => Self::File { path, source },
+        }
+    }
+
+    /// What the client said after `bytes` had come.
+    #[cfg(feature = "client")]
+    pub(crate) fn etcd(endpoint: &str, bytes: u64, source: etcd_client::Error) -> Self {
+        use etcd_client::Error as Cause;
+        let endpoint = endpoint.to_owned();
+        match source {
+            Cause::GRpcStatus(status) if REFUSALS.contains(&(status.code() as i32)) => {
+                Self::PermissionDenied {
+                    endpoint,
+                    reason: status.message().to_owned(),
+                }
+            }
+            Cause::InvalidArgs(_) | Cause::InvalidUri(_) => Self::InvalidEndpoint {
+                endpoint,
+                reason: source.to_string(),
+            },
+            source if bytes > 0 => Self::Interrupted {
+                endpoint,
+                bytes,
+                source: Box::new(source),
+            },
+            source => Self::Unreachable {
+                endpoint,
+                source: Box::new(source),
+            },
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What an error is to a run.
+
+use migrate_core::{ObjectName, StepError, StepErrorKind};
+
+use super::Error;
+
+impl Error {
+    pub(super) fn object(&self) -> ObjectName {
+        match self {
+            Self::Busy { path }
+            | Self::Changed { path, .. }
+            | Self::Differs { path, .. }
+            | Self::DiskFull { path }
+            | Self::Exists { path }
+            | Self::File { path, .. }
+            | Self::Locked { path, .. }
+            | Self::Malformed { path, .. }
+            | Self::NoTrailer { path }
+            | Self::NotEmpty { path }
+            | Self::NotEqual { path, .. }
+            | Self::RevisionTooHigh { path, .. }
+            | Self::TooFewMembers { path, .. }
+            | Self::TooNew { path, .. }
+            | Self::TrialServer { path, .. }
+            | Self::Untrusted { path } => ObjectName::cluster("File", path.display().to_string()),
+            Self::Damaged(error) => ObjectName::cluster("File", error.path().display().to_string()),
+            Self::ChecksumMismatch { endpoint }
+            | Self::Compacted { endpoint, .. }
+            | Self::Interrupted { endpoint, .. }
+            | Self::InvalidEndpoint { endpoint, .. }
+            | Self::MemberUnfit { endpoint, .. }
+            | Self::PermissionDenied { endpoint, .. }
+            | Self::Stalled { endpoint, .. }
+            | Self::Truncated { endpoint, .. }
+            | Self::TlsNotBuilt { endpoint }
+            | Self::Unreachable { endpoint, .. } => {
+                ObjectName::cluster("EtcdMember", endpoint.clone())
+            }
+            Self::Node { node, .. } | Self::OtherKeys { node, .. } => {
+                ObjectName::cluster("Node", node.clone())
+            }
+            Self::InvalidKey { what, .. } => ObjectName::cluster("Key", what.clone()),
+            Self::InvalidMembership { what: member, .. } | Self::MixedMembers { member, .. } => {
+                ObjectName::cluster("EtcdMember", member.clone())
+            }
+            Self::NoBackup { place: store, .. } => ObjectName::cluster("Store", store.clone()),
+            #[cfg(feature = "store")]
+            Self::Store {
+                location: store, ..
+            } => ObjectName::cluster("Store", store.clone()),
+            Self::InvalidVersion { .. } | Self::Cancelled => ObjectName::cluster("Backup", "etcd"),
+        }
+    }
+}
+
+impl From<Error> for StepError {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Cancelled => StepErrorKind::Cancelled,
+            Error::Stalled { .. } => StepErrorKind::Deadline,
+            Error::PermissionDenied { .. } => StepErrorKind::Forbidden,
+            Error::Exists { .. }
+            | Error::InvalidEndpoint { .. }
+            | Error::InvalidKey { .. }
+            | Error::InvalidMembership { .. }
+            | Error::InvalidVersion { .. }
+            | Error::NotEmpty { .. }
+            | Error::RevisionTooHigh { .. }
+            | Error::TlsNotBuilt { .. }
+            | Error::TooNew { .. } => StepErrorKind::Invalid,
+            Error::Busy { .. }
+            | Error::ChecksumMismatch { .. }
+            | Error::Compacted { .. }
+            | Error::Interrupted { .. }
+            | Error::TooFewMembers { .. }
+            | Error::Truncated { .. }
+            | Error::Unreachable { .. } => StepErrorKind::Unavailable,
+            #[cfg(feature = "store")]
+            Error::Store { .. } => StepErrorKind::Unavailable,
+            Error::Changed { .. }
+            | Error::Damaged(_)
+            | Error::Differs { .. }
+            | Error::DiskFull { .. }
+            | Error::File { .. }
+            | Error::Locked { .. }
+            | Error::Malformed { .. }
+            | Error::MemberUnfit { .. }
+            | Error::MixedMembers { .. }
+            | Error::Node { .. }
+            | Error::NoBackup { .. }
+            | Error::NoTrailer { .. }
+            | Error::NotEqual { .. }
+            | Error::OtherKeys { .. }
+            | Error::TrialServer { .. }
+            | Error::Untrusted { .. } => StepErrorKind::Permanent,
+        };
+        let object = error.object();
+        let text = error.to_string();
+        // A step error names its object itself.
+        let message = text
+            .strip_prefix(&object.name)
+            .and_then(|rest| rest.strip_prefix(": "))
+            .unwrap_or(&text);
+        Self::new(kind, object, message).with_source(error)
+    }
+}

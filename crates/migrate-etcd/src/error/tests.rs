@@ -1,0 +1,197 @@
+//! Each error names what it is about and what to do.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use migrate_core::{StepError, StepErrorKind};
+
+use super::*;
+use crate::ReadError;
+
+/// What the text of an error must tell to do; a new variant has to be
+/// thought of here.
+fn cure(error: &Error) -> &'static str {
+    match error {
+        Error::Busy { .. } => "wait for its end",
+        Error::Cancelled => "run it again",
+        Error::Changed { .. } => "use another one",
+        Error::ChecksumMismatch { .. } => "take another one",
+        Error::Compacted { .. } => "take another snapshot",
+        Error::Damaged(_) => "take another backup",
+        Error::Differs { .. } => "from another member",
+        Error::DiskFull { .. } => "free some",
+        Error::Exists { .. } => "choose another name",
+        Error::File { .. } => "that its folder can be written",
+        Error::Interrupted { .. } => "see whether the member was restarted",
+        Error::InvalidEndpoint { .. } => "give one member as https://HOST:2379",
+        Error::InvalidKey { .. } => "give 32 bytes",
+        Error::InvalidMembership { .. } => "give NAME=",
+        Error::InvalidVersion { .. } => "give one as 3.6.16",
+        Error::Locked { .. } => "give a key",
+        Error::Malformed { .. } => "name one that this version has written",
+        Error::MemberUnfit { .. } => "name a voting member",
+        Error::MixedMembers { .. } => "restore every member from the same file",
+        Error::Node { .. } => "take the set again",
+        Error::NoBackup { .. } => "take one",
+        Error::NoTrailer { .. } => "restore a whole one",
+        Error::NotEmpty { .. } => "name an empty one",
+        Error::NotEqual { .. } => "compare the members",
+        Error::OtherKeys { .. } => "give the files of every",
+        Error::PermissionDenied { .. } => "give a user that has the root role",
+        Error::RevisionTooHigh { .. } => "ask for less",
+        #[cfg(feature = "store")]
+        Error::Store { .. } => "see to the store",
+        Error::Stalled { .. } => "see to the member's disk and the network",
+        Error::Truncated { .. } => "take another one",
+        Error::TooFewMembers { .. } => "see that two of them",
+        Error::TlsNotBuilt { .. } => "enable the feature `tls`",
+        Error::TooNew { .. } => "restore an older backup",
+        Error::TrialServer { .. } => "start this etcd on it by hand",
+        Error::Unreachable { .. } => "see that the member runs there",
+        Error::Untrusted { .. } => "unless you know why",
+    }
+}
+
+fn one_of_each() -> Vec<Error> {
+    let endpoint = "http://a:1".to_owned();
+    let path = PathBuf::from("/backups/a.db");
+    let reason = "name a voting member".to_owned();
+    let source = || etcd_client::Error::Internal("lost".to_owned());
+    vec![
+        Error::Cancelled,
+        Error::ChecksumMismatch {
+            endpoint: endpoint.clone(),
+        },
+        Error::Compacted {
+            endpoint: endpoint.clone(),
+            revision: 7,
+        },
+        Error::Damaged(ReadError::NoMeta { path: path.clone() }),
+        Error::NotEqual {
+            path: path.clone(),
+            endpoint: endpoint.clone(),
+            revision: 7,
+        },
+        Error::TooFewMembers {
+            path: path.clone(),
+            answered: 1,
+            silent: vec!["http://b:1: is away".to_owned()],
+        },
+        Error::file(&path, io::ErrorKind::StorageFull.into()),
+        Error::file(&path, io::ErrorKind::AlreadyExists.into()),
+        Error::file(&path, io::ErrorKind::PermissionDenied.into()),
+        Error::etcd(&endpoint, 7, source()),
+        Error::etcd(
+            &endpoint,
+            0,
+            etcd_client::Error::InvalidArgs("no".to_owned()),
+        ),
+        Error::MemberUnfit {
+            endpoint: endpoint.clone(),
+            reason: reason.clone(),
+        },
+        Error::PermissionDenied {
+            endpoint: endpoint.clone(),
+            reason: reason.clone(),
+        },
+        Error::Stalled {
+            endpoint: endpoint.clone(),
+            bytes: 7,
+            stall: Duration::from_millis(1500),
+        },
+        Error::Truncated {
+            endpoint: endpoint.clone(),
+            reason,
+        },
+        Error::TlsNotBuilt {
+            endpoint: endpoint.clone(),
+        },
+        Error::etcd(&endpoint, 0, source()),
+        Error::Busy { path: path.clone() },
+        Error::Changed {
+            path: path.clone(),
+            expected: "the file of SHA-256 00".to_owned(),
+        },
+        Error::Differs {
+            path: path.clone(),
+            what: "revision".to_owned(),
+            snapshot: 7,
+            restored: 8,
+        },
+        Error::InvalidKey {
+            what: "\"00\"".to_owned(),
+            kind: "Ed25519",
+            cure: "give 32 bytes",
+        },
+        Error::InvalidMembership {
+            what: "cp-9".to_owned(),
+            reason: "it has no address".to_owned(),
+        },
+        Error::Locked {
+            path: path.clone(),
+            reason: "it was cut off".to_owned(),
+        },
+        Error::Malformed {
+            path: path.clone(),
+            reason: "it is too large".to_owned(),
+        },
+        Error::MixedMembers {
+            member: "cp-2".to_owned(),
+            other: "cp-1".to_owned(),
+        },
+        Error::NoBackup {
+            place: "memory".to_owned(),
+            reasons: vec!["a.db: is damaged".to_owned()],
+        },
+        #[cfg(feature = "store")]
+        Error::store("memory: a.db", "is away"),
+        Error::Node {
+            node: "cp-1".to_owned(),
+            source: Box::new(StepError::new(
+                StepErrorKind::Unavailable,
+                migrate_core::ObjectName::cluster("Shell", "ssh"),
+                "is away",
+            )),
+        },
+        Error::OtherKeys {
+            node: "cp-1".to_owned(),
+            reason: "it has no key".to_owned(),
+        },
+        Error::NoTrailer { path: path.clone() },
+        Error::NotEmpty { path: path.clone() },
+        Error::RevisionTooHigh {
+            path: path.clone(),
+            revision: 7,
+        },
+        Error::TooNew {
+            path: path.clone(),
+            stored: "3.7.0".to_owned(),
+            target: "3.6".to_owned(),
+        },
+        Error::TrialServer {
+            path: path.clone(),
+            reason: "it ended".to_owned(),
+        },
+        Error::Untrusted { path },
+    ]
+}
+
+#[test]
+fn each_error_names_its_object_once_and_the_cure() {
+    let errors = one_of_each();
+    let kinds: std::collections::BTreeSet<_> =
+        errors.iter().map(|error| format!("{error:?}")).collect();
+    assert_eq!(kinds.len(), errors.len());
+    for error in errors {
+        let (text, cure) = (error.to_string(), cure(&error));
+        assert!(text.contains(cure), "{text}");
+        assert!(text.contains(&error.object().name), "{text}");
+        let name = error.object().name;
+        let step = StepError::from(error);
+        assert!(step.message.contains(cure), "{step}");
+        if step.kind != StepErrorKind::Cancelled {
+            assert_eq!(step.to_string().matches(&name).count(), 1, "{step}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! A backup that is made, proven and tried.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
+use migrate_core::{
+    BackUpData, EventKind, Finding, Severity, Step, StepContext, StepError, StepInput,
+};
+
+#[cfg(feature = "seal")]
+use super::BACKUP_LACKS_FILE;
+use super::{BACKUP_PLAIN, finding, needs_key};
+#[cfg(feature = "seal")]
+use crate::{BackupSet, LiveKeys, NodeFiles, Seal, SetRecord};
+use crate::{Error, Manifest, Member, RestoreLevel, SigningKey, SnapshotBackup, TestRestore};
+
+/// Step 2: a snapshot that is proven equal to live members, restored on trial, made
+/// a set, encrypted, signed, and put into a store, as far as each is asked for.
+///
+/// The report says [`BackupProof::Proven`], or [`BackupProof::Restored`] if an etcd
+/// was started on it, only if the set has the keys of the live cluster; a snapshot
+/// alone restores data that nobody can reach, and is
+/// [`BackupProof::Unproven`] with the blocker `KM-BACKUP-001`.
+///
+/// # Errors
+/// What fails, fails the step; files that were finished before stay. A backup
+/// that could not be put into the store is there locally, with its manifest.
+pub struct ProvenBackup {
+    backup: SnapshotBackup,
+    members: Vec<Member>,
+    trial: Option<(PathBuf, Option<PathBuf>)>,
+    signing: Option<Arc<SigningKey>>,
+    #[cfg(feature = "seal")]
+    seal: Option<Seal>,
+    #[cfg(feature = "seal")]
+    nodes: Vec<Arc<dyn NodeFiles>>,
+    #[cfg(feature = "seal")]
+    live: Option<LiveKeys>,
+    #[cfg(feature = "store")]
+    store: Option<crate::Store>,
+}
+
+impl ProvenBackup {
+    /// Saves by `backup`, and compares with `members`, two of them where there are
+    /// as many.
+    pub fn new(backup: SnapshotBackup, members: Vec<Member>) -> Self {
+        Self {
+            backup,
+            members,
+            trial: None,
+            signing: None,
+            #[cfg(feature = "seal")]
+            seal: None,
+            #[cfg(feature = "seal")]
+            nodes: Vec::new(),
+            #[cfg(feature = "seal")]
+            live: None,
+            #[cfg(feature = "store")]
+            store: None,
+        }
+    }
+
+    /// Restores it on trial in `scratch`, with this etcd if one is given; see
+    /// [`TestRestore`].
+    #[must_use]
+    pub fn with_trial(mut self, scratch: impl Into<PathBuf>, etcd: Option<PathBuf>) -> Self {
+        self.trial = Some((scratch.into(), etcd));
+        self
+    }
+
+    /// Writes a manifest beside it, signed with `key`.
+    #[must_use]
+    pub fn signed(mut self, key: Arc<SigningKey>) -> Self {
+        self.signing = Some(key);
+        self
+    }
+
+    /// Encrypts it. The plain snapshot is removed when that is done.
+    #[cfg(feature = "seal")]
+    #[must_use]
+    pub fn sealed(mut self, seal: Seal) -> Self {
+        self.seal = Some(seal);
+        self
+    }
+
+    /// Makes it an encrypted set with the files of these control-plane nodes, which
+    /// have to have the keys that `live` uses.
+    #[cfg(feature = "seal")]
+    #[must_use]
+    pub fn as_set(mut self, seal: Seal, nodes: Vec<Arc<dyn NodeFiles>>, live: LiveKeys) -> Self {
+        self.seal = Some(seal);
+        self.nodes = nodes;
+        self.live = Some(live);
+        self
+    }
+
+    /// Puts it into `store`, which needs a manifest.
+    #[cfg(feature = "store")]
+    #[must_use]
+    pub fn stored(mut self, store: crate::Store, key: Arc<SigningKey>) -> Self {
+        self.store = Some(store);
+        self.signed(key)
+    }
+
+    /// Restores `snapshot` on trial; how far that went, in words.
+    async fn tried(
+        &self,
+        cx: &StepContext,
+        snapshot: &BackupArtifact,
+    ) -> Result<Option<String>, Error> {
+        let Some((scratch, etcd)) = &self.trial else {
+            return Ok(None);
+        };
+        let mut trial = TestRestore::new(&snapshot.path, scratch).with_sha256(&snapshot.sha256);
+        if let Some(etcd) = etcd {
+            trial = trial.with_etcd(etcd);
+        }
+        let level = trial.run(&cx.cancel).await?.level;
+        Ok(Some(match level {
+            RestoreLevel::ReRead => "reRead".to_owned(),
+            RestoreLevel::Booted { version } => format!("booted {version}"),
+            RestoreLevel::BootedWithHash { version } => format!("bootedWithHash {version}"),
+        }))
+    }
+
+    /// Makes it what is kept: encrypted, or a set.
+    #[cfg(feature = "seal")]
+    async fn finished(
+        &self,
+        cx: &StepContext,
+        plain: &BackupArtifact,
+        name: &str,
+    ) -> Result<Finished, Error> {
+        let Some(seal) = &self.seal else {
+            return Ok(Finished::plain(plain));
+        };
+        let mut finished = match &self.live {
+            None => Finished::plain(&seal.file(&plain.path, &cx.cancel).await?),
+            Some(live) => {
+                let (folder, _) = crate::seal::parted(&plain.path)?;
+                let nodes = self.nodes.iter().cloned();
+                let set = nodes.fold(BackupSet::new(plain.clone()), BackupSet::with_node);
+                let (artifact, record) = set.write(&folder, name, seal, &cx.cancel).await?;
+                if let Err(error) = record.refuse_other_keys(live) {
+                    // Nobody shall take it for a set that restores the cluster.
+                    let _ = std::fs::remove_file(&artifact.path);
+                    return Err(error);
+                }
+                let mut finished = Finished::plain(&artifact);
+                finished.findings = lacking(&record, &artifact.path.display().to_string());
+                finished.nodes = Some(record.nodes.into_iter().map(|node| node.name).collect());
+                finished
+            }
+        };
+        finished.locked_for = seal.lock().names();
+        std::fs::remove_file(&plain.path).map_err(|error| Error::file(&plain.path, error))?;
+        Ok(finished)
+    }
+
+    /// What is kept: the snapshot as it is.
+    #[cfg(not(feature = "seal"))]
+    async fn finished(
+        &self,
+        _: &StepContext,
+        plain: &BackupArtifact,
+        _: &str,
+    ) -> Result<Finished, Error> {
+        Ok(Finished::plain(plain))
+    }
+}
+
+/// A backup as it is kept.
+struct Finished {
+    artifact: BackupArtifact,
+    locked_for: Vec<String>,
+    nodes: Option<Vec<String>>,
+    findings: Vec<Finding>,
+}
+
+impl Finished {
+    fn plain(artifact: &BackupArtifact) -> Self {
+        Self {
+            artifact: artifact.clone(),
+            locked_for: Vec::new(),
+            nodes: None,
+            findings: Vec::new(),
+        }
+    }
+}
+
+/// Takes away the plain snapshot of a backup that does not become one.
+struct Plain(Option<PathBuf>);
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[async_trait]
+impl BackUpData for ProvenBackup {
+    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
+        let taken = cx.clock.now();
+        let cluster = &input.model.cluster;
+        let name = format!("etcd-{cluster}-{}-{}", cx.fence.run, taken.as_millis());
+        let told = progress(cx);
+        let file = format!("{name}.db");
+        let saving = self
+            .backup
+            .save_proven(&file, &self.members, &cx.cancel, told);
+        let proven = saving.await?;
+        let mut plain = Plain(Some(proven.artifact.path.clone()));
+        let trial = self.tried(cx, &proven.artifact).await?;
+        let reached = match &trial {
+            Some(level) if level != "reRead" => BackupProof::Restored,
+            _ => BackupProof::Proven,
+        };
+        let Finished {
+            artifact,
+            locked_for,
+            nodes,
+            mut findings,
+        } = self.finished(cx, &proven.artifact, &name).await?;
+        // From here on what there is, is a backup.
+        plain.0 = None;
+        let shown = artifact.path.display().to_string();
+        if locked_for.is_empty() {
+            findings.push(finding(
+                BACKUP_PLAIN,
+                Severity::Warning,
+                &shown,
+                "it is not encrypted: who reads it has every Secret of the cluster",
+                "give a public key of age to encrypt it for, and remove this file",
+            ));
+        }
+        // The only one that could not be refused for its keys has none.
+        let keys_match = nodes.is_some();
+        let proof = match keys_match {
+            true => reached,
+            false => BackupProof::Unproven,
+        };
+        if !keys_match {
+            findings.push(finding(
+                BACKUP_UNPROVEN,
+                Severity::Blocker,
+                &shown,
+                "the snapshot is equal to the live members, but certificates and keys of the \
+                 cluster are not part of it, and without them it restores none",
+                "give the files of the control-plane nodes, or keep the keys elsewhere and waive \
+                 KM-BACKUP-001",
+            ));
+        }
+        let inspection = &proven.proof.inspection;
+        let mut keys: Vec<String> = inspection
+            .kubernetes
+            .encrypted
+            .iter()
+            .map(|used| format!("{}:{}", used.provider, used.key))
+            .collect();
+        keys.sort();
+        keys.dedup();
+        findings.extend(keys.iter().map(|key| needs_key(&shown, key)));
+        if let Some(signing) = &self.signing {
+            let mut manifest = hashed(&artifact, taken.into(), proof).await?;
+            manifest.cluster = Some(cluster.as_str().to_owned());
+            manifest.revision = Some(inspection.revision);
+            manifest.etcd = inspection.cluster_version.clone();
+            manifest.storage = inspection.storage_version.clone();
+            let versions = input
+                .model
+                .control_plane
+                .iter()
+                .map(|member| &member.version);
+            manifest.kubernetes = versions.min().map(|version| version.to_string());
+            manifest.encryption_keys = keys;
+            manifest.trial = trial;
+            manifest.locked_for = locked_for;
+            manifest.nodes = nodes;
+            manifest.keys_match = keys_match;
+            let folder = artifact
+                .path
+                .parent()
+                .map(PathBuf::from)
+                .unwrap_or_default();
+            manifest.write(&folder, signing).await?;
+            #[cfg(feature = "store")]
+            if let Some(store) = &self.store {
+                let trusted = [signing.public()];
+                let told = progress(cx);
+                store
+                    .put(&artifact.path, &trusted, &cx.cancel, told)
+                    .await?;
+            }
+        }
+        let mut report = BackupReport::new(proof, vec![artifact]);
+        report.findings = findings;
+        Ok(report)
+    }
+}
+
+#[cfg(feature = "seal")]
+fn lacking(record: &SetRecord, file: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for node in &record.nodes {
+        let lists = [
+            (&node.missing, "not there"),
+            (&node.too_large, "larger than 1 MiB"),
+        ];
+        for (paths, why) in lists {
+            for path in paths {
+                findings.push(finding(
+                    BACKUP_LACKS_FILE,
+                    Severity::Warning,
+                    file,
+                    format!("{path} of node {} is not in it: it is {why}", node.name),
+                    "see whether a restored node needs it, and keep a copy of it then",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// The manifest of `artifact`, whose file is read where that does not hold up the
+/// runtime.
+async fn hashed(
+    artifact: &BackupArtifact,
+    taken: jiff::Timestamp,
+    proof: BackupProof,
+) -> Result<Manifest, Error> {
+    let path = artifact.path.clone();
+    let work = tokio::task::spawn_blocking(move || Manifest::of(&path, taken, proof));
+    // The runtime is shutting down.
+    work.await.unwrap_or(Err(Error::Cancelled))
+}
+
+/// Tells of each 8 MiB.
+fn progress(cx: &StepContext) -> impl FnMut(u64, u64) + Send {
+    let mut told = 0;
+    move |done, of| {
+        if done == of || done.saturating_sub(told) >= 8 << 20 || done < told {
+            told = done;
+            cx.emit(EventKind::Progress {
+                step: Step::BackUp,
+                done,
+                of: Some(of),
+                unit: "bytes".to_owned(),
+            });
+        }
+    }
+}

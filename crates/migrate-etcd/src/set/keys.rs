@@ -1,0 +1,188 @@
+//! The keys of a cluster, by their fingerprints.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use migrate_core::hex;
+use ring::rsa::KeyPair;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+
+/// Where kubeadm keeps them.
+const PKI: &str = "/etc/kubernetes/pki";
+
+/// Keys of a cluster that a node has: fingerprints, no key.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeKeys {
+    /// SHA-256 of each certificate of `ca.crt` (its DER) in hex.
+    pub ca: Vec<String>,
+    /// The private half of one of them is there.
+    pub ca_key: bool,
+    /// SHA-256 of the key in `sa.pub` (its DER) in hex.
+    pub service_account: Option<String>,
+    /// Its private half is there.
+    pub service_account_key: bool,
+}
+
+impl NodeKeys {
+    /// Of a node's files, by their paths.
+    pub(super) fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
+        let pem = |name: &str| {
+            let file = files.get(&format!("{PKI}/{name}"));
+            file.map_or_else(Vec::new, |bytes| decode(bytes))
+        };
+        let (certificates, public) = (pem("ca.crt"), pem("sa.pub"));
+        let is_private = |name: &str, of: &[Block]| {
+            let keys = pem(name);
+            keys.iter().any(|key| is_half_of(key, of))
+        };
+        Self {
+            ca_key: is_private("ca.key", &certificates),
+            service_account_key: is_private("sa.key", &public),
+            ca: certificates.iter().map(Block::fingerprint).collect(),
+            service_account: public.first().map(Block::fingerprint),
+        }
+    }
+
+    /// What keeps a restore with these keys from being the cluster `live`.
+    pub(super) fn missing(&self, live: &LiveKeys) -> Option<&'static str> {
+        if !self.ca.iter().any(|key| live.ca.contains(key)) {
+            return Some("its pki/ca.crt is not the cluster's CA");
+        }
+        if !self.ca_key {
+            return Some("it has no pki/ca.key that belongs to its pki/ca.crt");
+        }
+        match &self.service_account {
+            Some(key) if live.service_account.contains(key) => {}
+            _ => {
+                return Some(
+                    "its pki/sa.pub is none of the keys that the cluster signs tokens with",
+                );
+            }
+        }
+        match self.service_account_key {
+            true => None,
+            false => Some("it has no pki/sa.key that belongs to its pki/sa.pub"),
+        }
+    }
+}
+
+/// Fingerprints of the keys that a live cluster uses.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LiveKeys {
+    ca: BTreeSet<String>,
+    service_account: BTreeSet<String>,
+}
+
+impl LiveKeys {
+    /// Of what the API server says: `ca.crt` of the ConfigMap `kube-root-ca.crt`,
+    /// and the answer to `GET /openid/v1/jwks`, where the id of a key is the
+    /// SHA-256 of its DER (`keyIDFromPublicKey` in
+    /// `k8s.io/kubernetes/pkg/serviceaccount/jwt.go`).
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] if there is no certificate, or no key with such an
+    /// id.
+    pub fn parse(ca: &str, jwks: &str) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Jwks {
+            keys: Vec<Jwk>,
+        }
+        #[derive(Deserialize)]
+        struct Jwk {
+            #[serde(default)]
+            kid: String,
+        }
+        let none = |what: &str, cure| Error::InvalidKey {
+            what: what.to_owned(),
+            kind: "cluster",
+            cure,
+        };
+        let ca: BTreeSet<_> = decode(ca.as_bytes())
+            .iter()
+            .map(Block::fingerprint)
+            .collect();
+        if ca.is_empty() {
+            return Err(none("ca.crt", "read it from ConfigMap kube-root-ca.crt"));
+        }
+        let jwks: Option<Jwks> = serde_json::from_str(jwks).ok();
+        let keys = jwks.map_or_else(Vec::new, |jwks| jwks.keys);
+        let ids = keys.iter().filter_map(|key| {
+            let id = URL_SAFE_NO_PAD.decode(&key.kid).ok()?;
+            (id.len() == 32).then(|| hex(id))
+        });
+        let service_account: BTreeSet<_> = ids.collect();
+        if service_account.is_empty() {
+            return Err(none(
+                "jwks",
+                "read it by `kubectl get --raw /openid/v1/jwks`",
+            ));
+        }
+        Ok(Self {
+            ca,
+            service_account,
+        })
+    }
+}
+
+/// A block of a PEM text.
+struct Block {
+    label: String,
+    der: Vec<u8>,
+}
+
+impl Block {
+    fn fingerprint(&self) -> String {
+        hex(Sha256::digest(&self.der))
+    }
+}
+
+/// The blocks of a PEM text; what is none is passed over.
+fn decode(bytes: &[u8]) -> Vec<Block> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in text.lines().map(str::trim) {
+        let mark = |kind: &str| {
+            let label = line.strip_prefix("-----")?.strip_prefix(kind)?;
+            label.strip_suffix("-----").map(str::to_owned)
+        };
+        if let Some(label) = mark("BEGIN ") {
+            open = Some((label, String::new()));
+        } else if mark("END ").is_some() {
+            if let Some((label, body)) = open.take()
+                && let Ok(der) = STANDARD.decode(body)
+            {
+                blocks.push(Block { label, der });
+            }
+        } else if let Some((_, body)) = &mut open {
+            body.push_str(line);
+        }
+    }
+    blocks
+}
+
+/// Whether `private` belongs to one of `public`: certificates, or public keys,
+/// which all hold an RSA key as PKCS #1 writes it. Of other kinds of keys
+/// nothing but that there is one is known.
+fn is_half_of(private: &Block, public: &[Block]) -> bool {
+    let pair = match private.label.as_str() {
+        "RSA PRIVATE KEY" => KeyPair::from_der(&private.der),
+        "PRIVATE KEY" => match KeyPair::from_pkcs8(&private.der) {
+            // Of another kind.
+            Err(_) => return !public.is_empty(),
+            pair => pair,
+        },
+        "EC PRIVATE KEY" => return !public.is_empty(),
+        _ => return false,
+    };
+    let Ok(pair) = pair else { return false };
+    let half = pair.public().as_ref();
+    let holds = |block: &Block| block.der.windows(half.len()).any(|part| part == half);
+    public.iter().any(holds)
+}

@@ -1,0 +1,224 @@
+//! A backup that restores a cluster: the snapshot and what is on the nodes.
+
+mod archive;
+mod collect;
+mod keys;
+mod named;
+mod node;
+mod script;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use migrate_core::Cancellation;
+use migrate_core::steps::BackupArtifact;
+use serde::{Deserialize, Serialize};
+
+pub use keys::{LiveKeys, NodeKeys};
+pub use node::{FolderNode, NodeFiles};
+pub use script::ScriptNode;
+
+use crate::seal::KeyRing;
+use crate::{Error, PartFile, Seal};
+
+/// The form that this version writes and reads.
+const SCHEMA: u32 = 1;
+
+/// What is in a set; the file `set.json` in it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SetRecord {
+    schema: u32,
+    /// The snapshot, `snapshot.db`.
+    pub snapshot: FileRecord,
+    /// The nodes, by their names.
+    pub nodes: Vec<NodeRecord>,
+}
+
+/// A file of a set.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileRecord {
+    /// Where it was on the node.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of its bytes in hex. It is kept within what is encrypted.
+    pub sha256: String,
+}
+
+/// What was taken of a node.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeRecord {
+    /// Its name.
+    pub name: String,
+    /// Its files, by their paths; in the archive below `nodes/NAME`.
+    pub files: Vec<FileRecord>,
+    /// Files that a flag or a configuration names, or every node should have, and
+    /// that are not there.
+    pub missing: Vec<String>,
+    /// Files that were not taken, because they are larger than 1 MiB.
+    pub too_large: Vec<String>,
+    /// Versions of packages by their names.
+    pub packages: BTreeMap<String, String>,
+    /// Its keys, by their fingerprints.
+    pub keys: NodeKeys,
+}
+
+impl SetRecord {
+    /// Refuses a set that would restore a cluster that nobody trusts: there has to
+    /// be a node, and each has to have the CA and the service-account key that
+    /// `live` uses, with their private halves.
+    ///
+    /// # Errors
+    /// [`Error::OtherKeys`].
+    pub fn refuse_other_keys(&self, live: &LiveKeys) -> Result<(), Error> {
+        let refuse = |node: &str, reason: &str| Error::OtherKeys {
+            node: node.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if self.nodes.is_empty() {
+            return Err(refuse("set", "it has the files of no node"));
+        }
+        for node in &self.nodes {
+            if let Some(reason) = node.keys.missing(live) {
+                return Err(refuse(&node.name, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a set: a snapshot, and the files of control-plane nodes.
+///
+/// It holds the keys of the cluster, so there is no way to write one that is
+/// not encrypted. Which files those are, see
+/// `docs/etcd-backup.md`.
+#[derive(Clone)]
+pub struct BackupSet {
+    snapshot: BackupArtifact,
+    nodes: Vec<Arc<dyn NodeFiles>>,
+}
+
+impl BackupSet {
+    /// A set with this snapshot and no node.
+    pub fn new(snapshot: BackupArtifact) -> Self {
+        Self {
+            snapshot,
+            nodes: Vec::new(),
+        }
+    }
+
+    /// Takes the files of a control-plane node, too.
+    #[must_use]
+    pub fn with_node(mut self, node: Arc<dyn NodeFiles>) -> Self {
+        self.nodes.push(node);
+        self
+    }
+
+    /// Takes the files, and writes the set into `folder` as `NAME.tar` with
+    /// [`Seal::suffix`]. The files of all nodes are held in memory, some 100 KiB
+    /// of each.
+    ///
+    /// # Errors
+    /// [`Error::Node`] for a node that cannot be read or whose name is none or
+    /// there twice, [`Error::Changed`] if the snapshot is not the one that was
+    /// saved, and as [`Seal::file`]. Nothing is left in `folder`.
+    pub async fn write(
+        &self,
+        folder: &Path,
+        name: &str,
+        seal: &Seal,
+        cancel: &Cancellation,
+    ) -> Result<(BackupArtifact, SetRecord), Error> {
+        let mut nodes = BTreeMap::new();
+        for node in &self.nodes {
+            let name = node.node();
+            if !is_name(name) || nodes.contains_key(name) {
+                return Err(unnamed(name));
+            }
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            nodes.insert(name.to_owned(), collect::collect(&**node).await?);
+        }
+        let record = SetRecord {
+            schema: SCHEMA,
+            snapshot: FileRecord {
+                path: archive::SNAPSHOT.to_owned(),
+                bytes: self.snapshot.bytes,
+                sha256: self.snapshot.sha256.clone(),
+            },
+            nodes: nodes.values().map(|node| node.record.clone()).collect(),
+        };
+        let files = nodes
+            .into_iter()
+            .map(|(name, node)| (name, node.files))
+            .collect();
+        let file = PartFile::create(folder, &format!("{name}.tar{}", seal.suffix())).await?;
+        let writing = archive::Writing {
+            seal: seal.clone(),
+            snapshot: self.snapshot.clone(),
+            record: record.clone(),
+            files,
+            cancel: cancel.clone(),
+        };
+        let (file, (bytes, sha256)) = file.fill(move |out, part| writing.run(out, part)).await?;
+        let artifact = BackupArtifact::new(file.commit().await?, bytes, sha256);
+        Ok((artifact, record))
+    }
+
+    /// Unpacks the set at `path` into `folder`, which must not be there yet, or be
+    /// empty: `set.json`, `snapshot.db`, and the files of each node below
+    /// `nodes/NAME`. Folders are 0700 and files 0600.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] for other keys, or a file that was changed or cut;
+    /// [`Error::Malformed`] and [`Error::Changed`] for one that holds anything but
+    /// what its `set.json` says; [`Error::NotEmpty`]; [`Error::File`] and
+    /// [`Error::DiskFull`]. Nothing is left in `folder`.
+    pub async fn unpack(
+        path: &Path,
+        keys: Arc<KeyRing>,
+        folder: &Path,
+        cancel: &Cancellation,
+    ) -> Result<SetRecord, Error> {
+        let unpacking = archive::Unpacking {
+            path: path.to_owned(),
+            keys,
+            folder: folder.to_owned(),
+            cancel: cancel.clone(),
+        };
+        match tokio::task::spawn_blocking(move || unpacking.run()).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::file(folder, std::io::Error::other(error))),
+        }
+    }
+}
+
+/// Whether a node can be called so: RFC 1123, as Kubernetes says.
+fn is_name(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    let is_edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.chars().all(is_allowed)
+        && name.starts_with(is_edge)
+        && name.ends_with(is_edge)
+        && name.len() <= 253
+}
+
+fn unnamed(node: &str) -> Error {
+    use migrate_core::{ObjectName, StepError, StepErrorKind};
+    let message = "no node is called so, or it is there twice; name each node once";
+    let object = ObjectName::cluster("Node", node);
+    Error::Node {
+        node: node.to_owned(),
+        source: Box::new(StepError::new(StepErrorKind::Invalid, object, message)),
+    }
+}

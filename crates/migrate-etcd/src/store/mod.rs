@@ -1,0 +1,153 @@
+//! Where backups are kept: put, listed, found again, and pruned.
+
+mod catalogue;
+mod prune;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use migrate_core::{Cancellation, hex};
+use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path as Location;
+use object_store::{ObjectStore, ObjectStoreExt};
+use sha2::{Digest, Sha256};
+
+pub use catalogue::{Catalogue, Refused};
+pub use prune::Pruned;
+
+use crate::Error;
+
+/// Bytes of a part: S3 asks for 5 MiB at least, and for 10,000 parts at most,
+/// so that this is enough for 80 GB.
+const PART: usize = 8 << 20;
+
+/// A place for backups, and a prefix in it that is ours.
+///
+/// # Guarantees
+/// * A backup is listed only when it is there whole: its manifest is put last,
+///   after its bytes were read back and are those that were signed.
+/// * A backup that is listed is never written over.
+/// * Memory does not grow with the backup: one part of 8 MiB.
+/// * Nothing outside of the prefix is read, written or removed, and nothing that no
+///   trusted key has signed is removed.
+#[derive(Clone)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    parts: Option<Arc<dyn MultipartStore>>,
+    prefix: Location,
+    part: usize,
+}
+
+impl Store {
+    /// The prefix `prefix` of a store, e.g. `clusters/prod`. Each cluster should
+    /// have one of its own.
+    ///
+    /// # Errors
+    /// [`Error::Store`] for a prefix that is none.
+    pub fn new(objects: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self, Error> {
+        let prefix = Location::parse(prefix).map_err(|error| Error::store(prefix, error))?;
+        Ok(Self {
+            objects,
+            parts: None,
+            prefix,
+            part: PART,
+        })
+    }
+
+    /// Uploads in parts that outlive this process, by the same store: an upload
+    /// that was killed goes on where it was. Without it, it begins again.
+    #[must_use]
+    pub fn with_parts(mut self, parts: Arc<dyn MultipartStore>) -> Self {
+        self.parts = Some(parts);
+        self
+    }
+
+    /// A folder, which is made for its owner only (0700) if it is missing. All is
+    /// put on disk before it counts. It had better be on another machine's disk.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be made, [`Error::Store`] if not be used.
+    pub fn folder(path: &Path) -> Result<Self, Error> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
+            .create(path)
+            .map_err(|error| Error::file(path, error))?;
+        let name = path.display().to_string();
+        let folder = LocalFileSystem::new_with_prefix(path);
+        let folder = folder.map_err(|error| Error::store(&name, error))?;
+        Self::new(Arc::new(folder.with_fsync(true)), "")
+    }
+
+    /// A bucket of S3 or of what speaks like it.
+    ///
+    /// # Errors
+    /// [`Error::Store`] for a prefix that is none.
+    #[cfg(feature = "s3")]
+    pub fn s3(bucket: object_store::aws::AmazonS3, prefix: &str) -> Result<Self, Error> {
+        let bucket = Arc::new(bucket);
+        Ok(Self::new(bucket.clone(), prefix)?.with_parts(bucket))
+    }
+
+    fn at(&self, name: &str) -> Location {
+        self.prefix.clone().join(name)
+    }
+
+    /// Where the file of that name is, in words.
+    pub(crate) fn path(&self, file: &str) -> std::path::PathBuf {
+        self.name(&self.at(file)).into()
+    }
+
+    /// The name in words.
+    fn name(&self, location: &Location) -> String {
+        format!("{}: {location}", self.objects)
+    }
+
+    fn failed(&self, location: &Location) -> impl Fn(object_store::Error) -> Error {
+        let name = self.name(location);
+        move |error| Error::store(&name, error)
+    }
+
+    /// Length and SHA-256 of an object; `each` sees its bytes.
+    async fn read(
+        &self,
+        location: &Location,
+        cancel: &Cancellation,
+        mut each: impl AsyncFnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(u64, String), Error> {
+        let failed = self.failed(location);
+        let mut stream = self
+            .objects
+            .get(location)
+            .await
+            .map_err(&failed)?
+            .into_stream();
+        let (mut bytes, mut hash) = (0, Sha256::new());
+        while let Some(chunk) = stream.next().await {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let chunk = chunk.map_err(&failed)?;
+            bytes += chunk.len() as u64;
+            hash.update(&chunk);
+            each(&chunk).await?;
+        }
+        Ok((bytes, hex(hash.finalize())))
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store")
+            .field(&self.name(&self.prefix))
+            .finish()
+    }
+}

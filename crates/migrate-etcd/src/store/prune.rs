@@ -1,0 +1,84 @@
+//! Removes backups that nobody needs any more.
+
+use std::collections::BTreeMap;
+
+use object_store::ObjectStoreExt;
+
+use super::Store;
+use crate::{Error, Manifest, PublicKey, Retention};
+
+/// Removals that may fail before the rest is left for another time.
+const FAILURES: usize = 5;
+
+/// What pruning has done.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// Backups that are kept, oldest first.
+    pub kept: Vec<Manifest>,
+    /// Backups that are gone.
+    pub removed: Vec<Manifest>,
+    /// Backups that should go and could not, as where objects are immutable for a
+    /// time: they are whole and listed as before.
+    pub failed: Vec<(Manifest, Error)>,
+}
+
+impl Store {
+    /// Removes the backups that `retention` does not keep, of each cluster by itself.
+    ///
+    /// Only backups that one of the `trusted` keys has signed are touched, and
+    /// manifests of theirs whose backup is gone. A backup goes before its manifest, so
+    /// that one that cannot be removed stays as it is. After five that cannot, the
+    /// rest waits for another time.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the store cannot be listed.
+    pub async fn prune(
+        &self,
+        trusted: &[PublicKey],
+        retention: &Retention,
+    ) -> Result<Pruned, Error> {
+        let catalogue = self.list(trusted).await?;
+        let mut clusters: BTreeMap<Option<String>, Vec<Manifest>> = BTreeMap::new();
+        for backup in catalogue.backups {
+            let cluster = backup.cluster.clone();
+            clusters.entry(cluster).or_default().push(backup);
+        }
+        let mut pruned = Pruned::default();
+        for backups in clusters.into_values() {
+            let known: Vec<_> = backups
+                .iter()
+                .map(|backup| (backup.taken, backup.proof))
+                .collect();
+            for (backup, keep) in backups.into_iter().zip(retention.keep(&known)) {
+                if keep {
+                    pruned.kept.push(backup);
+                } else if pruned.failed.len() < FAILURES {
+                    match self.remove(&backup).await {
+                        Ok(()) => pruned.removed.push(backup),
+                        Err(error) => pruned.failed.push((backup, error)),
+                    }
+                }
+            }
+        }
+        for left in catalogue.refused.iter().filter(|left| left.is_left) {
+            // As little as nothing: it is tried again the next time.
+            let _ = self.objects.delete(&self.at(&left.name)).await;
+        }
+        pruned
+            .kept
+            .sort_by_key(|backup| (backup.taken, backup.file.clone()));
+        Ok(pruned)
+    }
+
+    async fn remove(&self, backup: &Manifest) -> Result<(), Error> {
+        for name in [backup.file.clone(), Manifest::name_of(&backup.file)] {
+            let location = self.at(&name);
+            match self.objects.delete(&location).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(self.failed(&location)(error)),
+            }
+        }
+        Ok(())
+    }
+}

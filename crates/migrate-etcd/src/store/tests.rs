@@ -1,0 +1,445 @@
+//! Stores: what is listed, resumed, fetched, and removed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use migrate_core::steps::BackupProof;
+use object_store::memory::InMemory;
+use object_store::multipart::PartId;
+use object_store::{MultipartId, PutPayload, PutResult, Result as Answer};
+
+use super::*;
+use crate::{Manifest, PublicKey, Retention, SigningKey};
+
+/// A store with parts that counts what it is asked and fails as it is told.
+#[derive(Debug)]
+struct Parts {
+    inner: InMemory,
+    known: Mutex<BTreeSet<String>>,
+    put: AtomicUsize,
+    fail_at: AtomicUsize,
+}
+
+impl Parts {
+    fn refuse_unknown(&self, id: &MultipartId) -> Answer<()> {
+        match self.known.lock().unwrap().contains(id) {
+            true => Ok(()),
+            // What S3 says of an upload that it has thrown away.
+            false => Err(object_store::Error::NotFound {
+                path: id.clone(),
+                source: "NoSuchUpload".into(),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl MultipartStore for Parts {
+    async fn create_multipart(&self, path: &Location) -> Answer<MultipartId> {
+        let id = self.inner.create_multipart(path).await?;
+        self.known.lock().unwrap().insert(id.clone());
+        Ok(id)
+    }
+
+    async fn put_part(
+        &self,
+        path: &Location,
+        id: &MultipartId,
+        part: usize,
+        data: PutPayload,
+    ) -> Answer<PartId> {
+        self.refuse_unknown(id)?;
+        if part == self.fail_at.load(Ordering::Relaxed) {
+            return Err(object_store::Error::Generic {
+                store: "test",
+                source: "cut off".into(),
+            });
+        }
+        self.put.fetch_add(1, Ordering::Relaxed);
+        self.inner.put_part(path, id, part, data).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        path: &Location,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Answer<PutResult> {
+        self.refuse_unknown(id)?;
+        self.inner.complete_multipart(path, id, parts).await
+    }
+
+    async fn abort_multipart(&self, path: &Location, id: &MultipartId) -> Answer<()> {
+        self.inner.abort_multipart(path, id).await
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    key: SigningKey,
+    cancel: Cancellation,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            key: SigningKey::from_seed(&[7; 32]).unwrap(),
+            cancel: Cancellation::new(),
+        }
+    }
+
+    fn trusted(&self) -> [PublicKey; 1] {
+        [self.key.public()]
+    }
+
+    async fn backup(&self, name: &str, taken: &str, proof: BackupProof) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, name.repeat(1000)).unwrap();
+        let mut manifest = Manifest::of(&path, taken.parse().unwrap(), proof).unwrap();
+        manifest.cluster = Some("c".to_owned());
+        manifest.write(self.folder.path(), &self.key).await.unwrap();
+        path
+    }
+
+    async fn first(&self) -> PathBuf {
+        self.backup("a.db", "2026-11-29T00:00:00Z", BackupProof::Proven)
+            .await
+    }
+
+    async fn put(&self, store: &Store, backup: &Path) -> Result<Manifest, Error> {
+        store
+            .put(backup, &self.trusted(), &self.cancel, |_, _| {})
+            .await
+    }
+
+    async fn files(&self, store: &Store) -> Vec<String> {
+        let catalogue = store.list(&self.trusted()).await.unwrap();
+        let backups = catalogue.backups.into_iter();
+        backups.map(|backup| backup.file).collect()
+    }
+
+    fn fetched(&self) -> PathBuf {
+        self.folder.path().join("fetched")
+    }
+}
+
+fn memory() -> (Arc<InMemory>, Store) {
+    let memory = Arc::new(InMemory::new());
+    let mut store = Store::new(memory.clone(), "clusters/c").unwrap();
+    store.part = 999;
+    (memory, store)
+}
+
+fn in_parts() -> (Arc<Parts>, Store) {
+    let parts = Arc::new(Parts {
+        inner: InMemory::new(),
+        known: Mutex::default(),
+        put: AtomicUsize::new(0),
+        fail_at: AtomicUsize::new(usize::MAX),
+    });
+    // Both see the same objects.
+    let objects = Arc::new(parts.inner.clone());
+    let mut store = Store::new(objects, "clusters/c").unwrap();
+    store.part = 999;
+    let store = store.with_parts(parts.clone());
+    (parts, store)
+}
+
+#[tokio::test]
+async fn what_was_put_is_listed_and_fetched_again() {
+    let world = World::new();
+    let path = world.first().await;
+    let local = Store::folder(&world.folder.path().join("store")).unwrap();
+    for store in [memory().1, in_parts().1, local] {
+        assert!(world.files(&store).await.is_empty());
+        let mut told = Vec::new();
+        let trusted = world.trusted();
+        let put = store.put(&path, &trusted, &world.cancel, |done, of| {
+            told.push((done, of));
+        });
+        let manifest = put.await.unwrap();
+        assert_eq!(told.last(), Some(&(4000, 4000)));
+        assert!(told.is_sorted());
+        assert_eq!(world.files(&store).await, ["a.db"]);
+        // Again: nothing to do.
+        assert_eq!(world.put(&store, &path).await.unwrap(), manifest);
+
+        let fetched = store
+            .fetch_newest(
+                &world.trusted(),
+                |_| true,
+                &world.fetched(),
+                &world.cancel,
+                |_, _| {},
+            )
+            .await;
+        let (fetched, newest, damaged) = fetched.unwrap();
+        assert_eq!((&newest, damaged.len()), (&manifest, 0));
+        assert_eq!(fs::read(&fetched).unwrap(), fs::read(&path).unwrap());
+        assert_eq!(
+            Manifest::open(&fetched, &world.trusted()).unwrap(),
+            manifest
+        );
+        fs::remove_dir_all(world.fetched()).unwrap();
+        assert!(!world.folder.path().join("a.db.upload.json").exists());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let data = fs::metadata(world.folder.path().join("store")).unwrap();
+        assert_eq!(data.permissions().mode() & 0o777, 0o700);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_killed_goes_on_and_is_not_listed_before_its_end() {
+    let world = World::new();
+    let path = world.first().await;
+    let (parts, store) = in_parts();
+    parts.fail_at.store(3, Ordering::Relaxed);
+    let error = world.put(&store, &path).await.unwrap_err();
+    assert!(matches!(error, Error::Store { .. }), "{error}");
+    assert!(world.files(&store).await.is_empty());
+    parts.fail_at.store(usize::MAX, Ordering::Relaxed);
+    world.put(&store, &path).await.unwrap();
+    // Five parts in all, each once.
+    assert_eq!(parts.put.load(Ordering::Relaxed), 5);
+    assert_eq!(world.files(&store).await, ["a.db"]);
+
+    // The store has forgotten the upload meanwhile, or the file is another one.
+    for is_another in [false, true] {
+        let (parts, store) = in_parts();
+        parts.fail_at.store(2, Ordering::Relaxed);
+        world.put(&store, &path).await.unwrap_err();
+        parts.fail_at.store(usize::MAX, Ordering::Relaxed);
+        if is_another {
+            fs::write(&path, "b".repeat(4000)).unwrap();
+            let taken = "2026-11-29T00:00:00Z".parse().unwrap();
+            let manifest = Manifest::of(&path, taken, BackupProof::Proven).unwrap();
+            manifest
+                .write(world.folder.path(), &world.key)
+                .await
+                .unwrap();
+        } else {
+            parts.known.lock().unwrap().clear();
+        }
+        world.put(&store, &path).await.unwrap();
+        assert_eq!(parts.put.load(Ordering::Relaxed), 2 + 5);
+        assert_eq!(world.files(&store).await, ["a.db"]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_half_there_or_of_others_is_not_listed() {
+    let world = World::new();
+    let path = world.first().await;
+    let (memory, store) = memory();
+    let text = fs::read(Manifest::path_of(&path)).unwrap();
+    let put = async |name: &str, bytes: &[u8]| {
+        let at = Location::parse(name).unwrap();
+        memory.put(&at, bytes.to_vec().into()).await.unwrap();
+    };
+    // An upload that was cut off; a manifest alone; a backup of another length.
+    put("clusters/c/half.db", b"half").await;
+    assert_eq!(world.files(&store).await, [""; 0]);
+    put("clusters/c/a.db.manifest.json", &text).await;
+    let catalogue = store.list(&world.trusted()).await.unwrap();
+    assert!(catalogue.backups.is_empty());
+    assert_eq!(catalogue.unfinished, ["half.db"]);
+    assert!(catalogue.refused[0].reason.contains("not there"));
+    put("clusters/c/a.db", b"short").await;
+    // Under another name; by another key; somebody else's folder.
+    put("clusters/c/b.db", &fs::read(&path).unwrap()).await;
+    put("clusters/c/b.db.manifest.json", &text).await;
+    put("clusters/c/d.db.manifest.json", b"{}").await;
+    put("clusters/c/deep/a.db", &fs::read(&path).unwrap()).await;
+    put("clusters/c/deep/a.db.manifest.json", &text).await;
+    put("clusters/other/a.db.manifest.json", &text).await;
+    let catalogue = store.list(&world.trusted()).await.unwrap();
+    assert!(catalogue.backups.is_empty(), "{:?}", catalogue.backups);
+    assert_eq!(catalogue.refused.len(), 3);
+    let wanted = store
+        .fetch_newest(
+            &world.trusted(),
+            |_| true,
+            &world.fetched(),
+            &world.cancel,
+            |_, _| {},
+        )
+        .await;
+    let error = wanted.unwrap_err();
+    assert!(
+        matches!(&error, Error::NoBackup { reasons, .. } if reasons.len() == 3),
+        "{error}"
+    );
+    // The control: the whole of it.
+    put("clusters/c/a.db", &fs::read(&path).unwrap()).await;
+    assert_eq!(world.files(&store).await, ["a.db"]);
+    let other = SigningKey::from_seed(&[8; 32]).unwrap().public();
+    assert!(store.list(&[other]).await.unwrap().backups.is_empty());
+}
+
+#[tokio::test]
+async fn the_newest_that_is_sound_is_fetched_and_none_is_written_over() {
+    let world = World::new();
+    let (memory, store) = memory();
+    let old = world.first().await;
+    let new = world
+        .backup("b.db", "2026-11-29T01:00:00Z", BackupProof::Proven)
+        .await;
+    for path in [&new, &old] {
+        world.put(&store, path).await.unwrap();
+    }
+    assert_eq!(world.files(&store).await, ["a.db", "b.db"]);
+    // A flipped bit in the store.
+    let at = Location::parse("clusters/c/b.db").unwrap();
+    let mut bytes = fs::read(&new).unwrap();
+    bytes[77] ^= 1;
+    memory.put(&at, bytes.into()).await.unwrap();
+    let fetched = store
+        .fetch_newest(
+            &world.trusted(),
+            |_| true,
+            &world.fetched(),
+            &world.cancel,
+            |_, _| {},
+        )
+        .await;
+    let (path, newest, damaged) = fetched.unwrap();
+    assert_eq!(newest.file, "a.db");
+    assert!(path.ends_with("a.db"));
+    assert!(
+        matches!(damaged[..], [Error::Changed { .. }]),
+        "{damaged:?}"
+    );
+    assert!(!world.fetched().join("b.db").exists());
+
+    // Another backup of a name that is taken.
+    fs::write(&old, "another").unwrap();
+    let taken = "2026-11-29T02:00:00Z".parse().unwrap();
+    let manifest = Manifest::of(&old, taken, BackupProof::Proven).unwrap();
+    manifest
+        .write(world.folder.path(), &world.key)
+        .await
+        .unwrap();
+    let error = world.put(&store, &old).await.unwrap_err();
+    assert!(matches!(error, Error::Exists { .. }), "{error}");
+    // A backup that is not what was signed is not put at all.
+    let third = world
+        .backup("c.db", "2026-11-29T03:00:00Z", BackupProof::Proven)
+        .await;
+    fs::write(&third, "changed since").unwrap();
+    let error = world.put(&store, &third).await.unwrap_err();
+    assert!(matches!(error, Error::Changed { .. }), "{error}");
+    let stop = Cancellation::new();
+    stop.cancel();
+    let new = store.put(&third, &world.trusted(), &stop, |_, _| {}).await;
+    assert!(new.is_err());
+    assert_eq!(world.files(&store).await, ["a.db", "b.db"]);
+}
+
+#[tokio::test]
+async fn pruning_keeps_what_is_to_be_kept_and_what_is_not_ours() {
+    let world = World::new();
+    let (memory, store) = memory();
+    for (name, taken, proof) in [
+        ("1.db", "2026-11-27T00:00:00Z", BackupProof::Unproven),
+        ("2.db", "2026-11-28T00:00:00Z", BackupProof::Proven),
+        ("3.db", "2026-11-29T00:00:00Z", BackupProof::Unproven),
+        ("4.db", "2026-11-29T01:00:00Z", BackupProof::Unproven),
+    ] {
+        let path = world.backup(name, taken, proof).await;
+        world.put(&store, &path).await.unwrap();
+    }
+    // Of others: beside ours, below, and outside; and what is left of one of ours.
+    let text = fs::read(world.folder.path().join("1.db.manifest.json")).unwrap();
+    for name in [
+        "clusters/c/notes.txt",
+        "clusters/c/deep/1.db",
+        "clusters/x/1.db",
+    ] {
+        let at = Location::parse(name).unwrap();
+        memory.put(&at, "theirs".into()).await.unwrap();
+    }
+    let gone = Location::parse("clusters/c/2.db").unwrap();
+    let second = memory.get(&gone).await.unwrap().bytes().await.unwrap();
+    let pruned = store
+        .prune(&world.trusted(), &Retention::least())
+        .await
+        .unwrap();
+    let files = |list: &[Manifest]| {
+        let names = list.iter().map(|backup| backup.file.clone());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(files(&pruned.kept), ["2.db", "4.db"]);
+    assert_eq!(files(&pruned.removed), ["1.db", "3.db"]);
+    assert!(pruned.failed.is_empty());
+    assert_eq!(world.files(&store).await, ["2.db", "4.db"]);
+    let names = async || {
+        let listed: Vec<_> = memory.list(None).collect().await;
+        let names = listed
+            .into_iter()
+            .map(|object| object.unwrap().location.to_string());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names().await,
+        [
+            "clusters/c/2.db",
+            "clusters/c/2.db.manifest.json",
+            "clusters/c/4.db",
+            "clusters/c/4.db.manifest.json",
+            "clusters/c/deep/1.db",
+            "clusters/c/notes.txt",
+            "clusters/x/1.db",
+        ]
+    );
+    // What a pruning that was killed has left.
+    memory.delete(&gone).await.unwrap();
+    let left = Location::parse("clusters/c/1.db.manifest.json").unwrap();
+    memory.put(&left, text.into()).await.unwrap();
+    let pruned = store.prune(&world.trusted(), &Retention::default()).await;
+    assert_eq!(files(&pruned.unwrap().kept), ["4.db"]);
+    assert!(
+        !names()
+            .await
+            .iter()
+            .any(|name| name.ends_with("1.db.manifest.json"))
+    );
+    memory.put(&gone, second.into()).await.unwrap();
+}
+
+/// A folder whose files nobody may remove, as where objects are immutable.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_cannot_be_removed_stays_whole_and_listed() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let folder = world.folder.path().join("store");
+    let store = Store::folder(&folder).unwrap();
+    for at in 0..8 {
+        let taken = format!("2026-11-29T0{at}:00:00Z");
+        let path = world
+            .backup(&format!("{at}.db"), &taken, BackupProof::Proven)
+            .await;
+        world.put(&store, &path).await.unwrap();
+    }
+    let set = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+    set(0o500);
+    // Root may do it all the same.
+    let is_root = fs::write(folder.join("probe"), "").is_ok();
+    let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+    set(0o700);
+    let pruned = pruned.unwrap();
+    if is_root {
+        assert_eq!(pruned.removed.len(), 7);
+        return;
+    }
+    assert_eq!(pruned.failed.len(), 5);
+    assert_eq!(world.files(&store).await.len(), 8);
+}

@@ -1,0 +1,271 @@
+//! Puts a backup into a store.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use migrate_core::Cancellation;
+use object_store::path::Path as Location;
+use object_store::{MultipartId, ObjectStoreExt, PutPayload, multipart::PartId};
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use crate::{Error, Manifest, PartFile, PublicKey};
+
+/// What is put behind a backup's name while it is uploaded.
+const SUFFIX: &str = ".upload.json";
+
+/// How far an upload is, kept beside the backup: the store tells nobody.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Progress {
+    to: String,
+    sha256: String,
+    part: usize,
+    id: MultipartId,
+    parts: Vec<String>,
+}
+
+impl Store {
+    /// Puts the backup at `backup` and the signed manifest beside it; `progress` hears
+    /// bytes that are there and bytes in all. The local files stay.
+    ///
+    /// Killed in the middle, the next one goes on where it was, if the store has
+    /// parts that outlive a process ([`with_parts`](Store::with_parts)): how far it
+    /// was is in `BACKUP.upload.json`, removed at the end. What is there already,
+    /// as after a crash right before the end, is not put again.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`] and [`Error::Changed`] if the backup is not what a trusted
+    /// key has signed; [`Error::Exists`] if another backup of that name is listed;
+    /// [`Error::Store`]; [`Error::Cancelled`]. The backup is not listed then, and the
+    /// local copy is the only one.
+    pub async fn put(
+        &self,
+        backup: &Path,
+        trusted: &[PublicKey],
+        cancel: &Cancellation,
+        mut progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Manifest, Error> {
+        let manifest = Manifest::open(backup, trusted)?;
+        let signed = Manifest::path_of(backup);
+        let text = fs::read(&signed).map_err(|error| Error::file(&signed, error))?;
+        let location = self.at(&manifest.file);
+        let beside = self.at(&Manifest::name_of(&manifest.file));
+        match self.objects.get(&beside).await {
+            Ok(there) => {
+                let there = there.bytes().await.map_err(self.failed(&beside))?;
+                if there != text.as_slice() {
+                    let path = PathBuf::from(self.name(&beside));
+                    return Err(Error::Exists { path });
+                }
+            }
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(self.failed(&beside)(error)),
+        }
+        let signed_for = (manifest.bytes, manifest.sha256.clone());
+        if !self.has(&location, &signed_for, cancel).await? {
+            match &self.parts {
+                Some(_) => {
+                    self.in_parts(backup, &manifest, &location, cancel, &mut progress)
+                        .await?;
+                }
+                None => {
+                    self.at_once(backup, &manifest, &location, cancel, &mut progress)
+                        .await?;
+                }
+            }
+            if !self.has(&location, &signed_for, cancel).await? {
+                return Err(Error::Changed {
+                    path: PathBuf::from(self.name(&location)),
+                    expected: "what was uploaded, when it is read back".to_owned(),
+                });
+            }
+        }
+        progress(manifest.bytes, manifest.bytes);
+        let put = self.objects.put(&beside, text.into()).await;
+        put.map_err(self.failed(&beside))?;
+        forget(backup)?;
+        Ok(manifest)
+    }
+
+    /// Whether the store has exactly these bytes there.
+    async fn has(
+        &self,
+        location: &Location,
+        signed_for: &(u64, String),
+        cancel: &Cancellation,
+    ) -> Result<bool, Error> {
+        match self.objects.head(location).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(self.failed(location)(error)),
+            Ok(there) if there.size != signed_for.0 => return Ok(false),
+            Ok(_) => {}
+        }
+        let there = self.read(location, cancel, async |_| Ok(())).await?;
+        Ok(there == *signed_for)
+    }
+
+    async fn at_once(
+        &self,
+        backup: &Path,
+        manifest: &Manifest,
+        location: &Location,
+        cancel: &Cancellation,
+        progress: &mut (impl FnMut(u64, u64) + Send),
+    ) -> Result<(), Error> {
+        let failed = self.failed(location);
+        let mut upload = self
+            .objects
+            .put_multipart(location)
+            .await
+            .map_err(&failed)?;
+        let mut done = 0;
+        let mut put = async || {
+            loop {
+                if cancel.is_cancelled() {
+                    return Err(Error::Cancelled);
+                }
+                let bytes = read_part(backup, done, self.part).await?;
+                if bytes.is_empty() {
+                    break;
+                }
+                done += bytes.len() as u64;
+                upload.put_part(bytes.into()).await.map_err(&failed)?;
+                progress(done, manifest.bytes);
+            }
+            upload.complete().await.map_err(&failed)
+        };
+        let result = put().await;
+        if result.is_err() {
+            // What is left of it nobody lists.
+            let _ = upload.abort().await;
+        }
+        result.map(drop)
+    }
+
+    async fn in_parts(
+        &self,
+        backup: &Path,
+        manifest: &Manifest,
+        location: &Location,
+        cancel: &Cancellation,
+        progress: &mut (impl FnMut(u64, u64) + Send),
+    ) -> Result<(), Error> {
+        let Some(parts) = &self.parts else {
+            return Ok(());
+        };
+        let failed = self.failed(location);
+        let state = self.begun(backup, manifest, location);
+        let mut may_begin_again = state.is_some();
+        let mut open = match state {
+            Some(state) => state,
+            None => self.begin(backup, manifest, location).await?,
+        };
+        loop {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let done = (open.parts.len() * self.part) as u64;
+            progress(done.min(manifest.bytes), manifest.bytes);
+            // An empty file is one empty part.
+            let put = if done < manifest.bytes || open.parts.is_empty() {
+                let bytes = read_part(backup, done, self.part).await?;
+                let payload = PutPayload::from(bytes);
+                let put = parts.put_part(location, &open.id, open.parts.len(), payload);
+                put.await.map(Some)
+            } else {
+                let ids = open.parts.iter().map(|id| PartId {
+                    content_id: id.clone(),
+                });
+                let complete = parts.complete_multipart(location, &open.id, ids.collect());
+                complete.await.map(|_| None)
+            };
+            match put {
+                Ok(Some(part)) => {
+                    open.parts.push(part.content_id);
+                    remember(backup, &open).await?;
+                }
+                Ok(None) => return Ok(()),
+                // The store has thrown the old upload away, as most do after days.
+                Err(object_store::Error::NotFound { .. }) if may_begin_again => {
+                    open = self.begin(backup, manifest, location).await?;
+                    may_begin_again = false;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    /// An upload of the same bytes to the same place that was not finished.
+    fn begun(&self, backup: &Path, manifest: &Manifest, location: &Location) -> Option<Progress> {
+        let text = fs::read(beside(backup)).ok()?;
+        let state: Progress = serde_json::from_slice(&text).ok()?;
+        let is_same = state.to == self.name(location)
+            && state.sha256 == manifest.sha256
+            && state.part == self.part;
+        is_same.then_some(state)
+    }
+
+    async fn begin(
+        &self,
+        backup: &Path,
+        manifest: &Manifest,
+        location: &Location,
+    ) -> Result<Progress, Error> {
+        let Some(parts) = &self.parts else {
+            return Err(Error::Cancelled);
+        };
+        let id = parts.create_multipart(location).await;
+        let state = Progress {
+            to: self.name(location),
+            sha256: manifest.sha256.clone(),
+            part: self.part,
+            id: id.map_err(self.failed(location))?,
+            parts: Vec::new(),
+        };
+        remember(backup, &state).await?;
+        Ok(state)
+    }
+}
+
+fn beside(backup: &Path) -> PathBuf {
+    let mut name = backup.as_os_str().to_owned();
+    name.push(SUFFIX);
+    name.into()
+}
+
+async fn remember(backup: &Path, state: &Progress) -> Result<(), Error> {
+    let path = beside(backup);
+    let text = serde_json::to_vec(state).map_err(|error| Error::file(&path, error.into()))?;
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.unwrap_or_default();
+    let folder = backup.parent().filter(|folder| *folder != Path::new(""));
+    let mut file = PartFile::replace(folder.unwrap_or_else(|| Path::new(".")), name).await?;
+    file.write(&text).await?;
+    file.commit().await.map(drop)
+}
+
+fn forget(backup: &Path) -> Result<(), Error> {
+    let path = beside(backup);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Up to `length` bytes of the file from `at`, where that does not hold up the
+/// runtime.
+async fn read_part(backup: &Path, at: u64, length: usize) -> Result<Vec<u8>, Error> {
+    let path = backup.to_owned();
+    let work = move || {
+        let mut file = fs::File::open(path)?;
+        file.seek(SeekFrom::Start(at))?;
+        let mut bytes = Vec::new();
+        file.take(length as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let read = tokio::task::spawn_blocking(work).await;
+    let read = read.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    read.map_err(|error| Error::file(backup, error))
+}

@@ -1,0 +1,207 @@
+//! Step 2 of a run with a real etcd: proven, tried, a set, stored, found again,
+//! restored, and nothing of what is in it anywhere else.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod server;
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof};
+use migrate_core::{
+    BackUpData, Cancellation, ClusterId, ClusterModel, ControlPlaneMember, Event, Fence,
+    KubeVersion, Moment, Policy, StepContext, StepInput,
+};
+use migrate_etcd::{
+    BACKUP_PLAIN, BackupSet, EtcdVersion, FolderNode, KeyRing, LiveKeys, Lock, Manifest, Member,
+    Membership, NodeFiles, ProvenBackup, Restore, Seal, SigningKey, SnapshotBackup, Store,
+    StoredBackup,
+};
+use server::{Server, V36, etcd};
+
+const MARKERS: [&str; 3] = [
+    "planted-key-5d0c",
+    "planted-value-81ef",
+    "planted-file-c3a9",
+];
+
+const CA: &str = include_str!("../src/set/testdata/ca.crt");
+const KID: &str = "GOAGGdsohpRJUKNLd0KEkvRVKwgmADw5MjpmqreYoWw";
+
+fn environment(millis: u64) -> (StepContext, StepInput) {
+    let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+    let version = KubeVersion::new(1, 36, 2);
+    model
+        .control_plane
+        .push(ControlPlaneMember::new("cp-1", version));
+    let now = move || Moment::from_millis(millis);
+    (
+        StepContext::new(Arc::new(now), Fence::new("run", 1)),
+        StepInput::new(
+            Arc::new(model),
+            Arc::new(Policy::default()),
+            KubeVersion::new(1, 37, 0),
+        ),
+    )
+}
+
+/// A control-plane node's files.
+fn node(root: &Path) -> Arc<dyn NodeFiles> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/set/testdata");
+    let pki = root.join("etc/kubernetes/pki");
+    fs::create_dir_all(&pki).unwrap();
+    for name in ["ca.crt", "ca.key", "sa.key", "sa.pub"] {
+        fs::copy(data.join(name), pki.join(name)).unwrap();
+    }
+    fs::write(root.join("etc/kubernetes/admin.conf"), MARKERS[2]).unwrap();
+    Arc::new(FolderNode::new("cp-1", root))
+}
+
+fn live() -> LiveKeys {
+    LiveKeys::parse(CA, &format!(r#"{{"keys":[{{"kid":"{KID}"}}]}}"#)).unwrap()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn assert_no_marker(text: &str) {
+    for marker in MARKERS {
+        assert!(!text.contains(marker), "{marker} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut server = Server::alone(&etcd, &at("old"));
+    let mut client = server.client().await;
+    for i in 0..200 {
+        let key = format!("/registry/secrets/ns/{}-{i}", MARKERS[0]);
+        client.put(key, MARKERS[1], None).await.unwrap();
+    }
+    let member = Member::new(server.endpoint());
+    let snapshots = SnapshotBackup::new(member.clone(), at("backups"));
+    let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
+    let (secret, public) = KeyRing::generate();
+    let seal = Seal::new(Lock::for_keys([&public]).unwrap());
+    let store = Store::folder(&at("store")).unwrap();
+    let made = 1_764_400_000_000;
+    let (cx, input) = environment(made);
+    let told: Arc<Mutex<String>> = Arc::default();
+    let telling = Arc::clone(&told);
+    let cx = cx.with_events(Arc::new(move |event: &Event| {
+        let text = format!("{event:?}");
+        telling.lock().unwrap().push_str(&text);
+    }));
+
+    let step = ProvenBackup::new(snapshots.clone(), vec![member.clone()])
+        .with_trial(folder.path(), Some(etcd.clone()))
+        .as_set(seal.clone(), vec![node(&at("root"))], live())
+        .stored(store.clone(), Arc::clone(&signing));
+    let report = step.run(&cx, &input).await.unwrap();
+    assert_eq!(report.proof, BackupProof::Restored);
+    assert!(!report.findings.iter().any(|finding| finding.blocks()));
+    let file = format!("etcd-c-run-{made}.tar.age");
+    assert_eq!(
+        names(&at("backups")),
+        [file.clone(), format!("{file}.manifest.json")]
+    );
+
+    // The gate of another run, later, and of a cluster that is another by then.
+    let trusted = [signing.public()];
+    let gate = |store: Store| StoredBackup::new(store, trusted, Duration::from_secs(600));
+    let (later, input) = environment(made + 599_000);
+    let found = gate(store.clone()).run(&later, &input).await.unwrap();
+    assert_eq!(found.proof, BackupProof::Restored);
+    let (late, _) = environment(made + 601_000);
+    let error = gate(store.clone()).run(&late, &input).await.unwrap_err();
+    assert!(error.to_string().contains("minutes old"), "{error}");
+
+    // What a person does who has lost the cluster.
+    let cancel = Cancellation::new();
+    let fetched = store
+        .fetch_newest(&trusted, |_| true, &at("fetched"), &cancel, |_, _| {})
+        .await;
+    let (path, manifest, _) = fetched.unwrap();
+    assert_eq!(manifest.kubernetes.as_deref(), Some("v1.36.2"));
+    assert_eq!(manifest.trial.as_deref(), Some("booted 3.6.16"));
+    assert_eq!(manifest.locked_for, [public]);
+    assert_eq!(manifest.nodes.as_deref(), Some(&["cp-1".to_owned()][..]));
+    let keys = Arc::new(KeyRing::parse(&secret).unwrap());
+    let record = BackupSet::unpack(&path, keys, &at("unpacked"), &cancel).await;
+    let record = record.unwrap();
+    let membership = Membership::parse("new=http://127.0.0.1:1", "after").unwrap();
+    let snapshot = at("unpacked").join("snapshot.db");
+    let restore = Restore::new(
+        &snapshot,
+        at("new"),
+        membership,
+        "new",
+        EtcdVersion::new(3, 6),
+    );
+    let restored = restore.with_sha256(&record.snapshot.sha256).run().unwrap();
+    assert_eq!(Some(restored.snapshot_revision), manifest.revision);
+
+    // Nothing of it is in what is told, nor in what is not encrypted.
+    let mut said = format!("{report:?} {found:?} {error:?} {manifest:?} {record:?} {seal:?}");
+    let events = told.lock().unwrap().clone();
+    assert!(events.contains("Progress"), "{events}");
+    said.push_str(&events);
+    for name in names(&at("store")) {
+        let bytes = fs::read(at("store").join(name)).unwrap();
+        said.push_str(&String::from_utf8_lossy(&bytes));
+    }
+    assert_no_marker(&said);
+    assert!(!said.contains("PRIVATE KEY") && !said.contains("AGE-SECRET-KEY"));
+    // The control: they were there to be found.
+    let bytes = fs::read(&snapshot).unwrap();
+    assert!(String::from_utf8_lossy(&bytes).contains(MARKERS[1]));
+}
+
+#[tokio::test]
+async fn without_keys_it_is_unproven_and_with_those_of_another_cluster_it_fails() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut server = Server::alone(&etcd, &at("old"));
+    server.client().await.put("a", "b", None).await.unwrap();
+    let member = Member::new(server.endpoint());
+    let snapshots = SnapshotBackup::new(member.clone(), at("backups"));
+    let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
+    let (cx, input) = environment(1);
+
+    let step = ProvenBackup::new(snapshots.clone(), vec![member.clone()]).signed(signing.clone());
+    let report = step.run(&cx, &input).await.unwrap();
+    assert_eq!(report.proof, BackupProof::Unproven);
+    let codes: Vec<_> = report.findings.iter().map(|f| f.code.as_str()).collect();
+    assert_eq!(codes, [BACKUP_PLAIN, BACKUP_UNPROVEN]);
+    let path = &report.artifacts[0].path;
+    let manifest = Manifest::open(path, &[signing.public()]).unwrap();
+    assert!(manifest.locked_for.is_empty() && !manifest.keys_match);
+
+    let (cx, input) = environment(2);
+    let seal = Seal::new(Lock::for_keys([KeyRing::generate().1]).unwrap());
+    let other = LiveKeys::parse(
+        &CA.replace("MII", "MIJ"),
+        &format!(r#"{{"keys":[{{"kid":"{KID}"}}]}}"#),
+    );
+    let before = names(&at("backups"));
+    let step = ProvenBackup::new(snapshots, vec![member]).as_set(
+        seal,
+        vec![node(&at("root"))],
+        other.unwrap(),
+    );
+    let error = step.run(&cx, &input).await.unwrap_err();
+    assert!(error.to_string().contains("ca.crt"), "{error}");
+    assert_eq!(names(&at("backups")), before);
+}

@@ -1,0 +1,50 @@
+//! What bounds say, in sentences.
+
+use migrate_core::cost::{BoundKind, Relief};
+use migrate_core::{Plan, Relocation};
+
+use super::text::{clock, percent};
+
+/// What would make the best bound shorter, and by how much.
+pub(super) fn relief(relief: &Relief) -> String {
+    let what = match &relief.of {
+        BoundKind::Slots { pool } | BoundKind::Zones { pool } => {
+            format!("one more node of pool {pool} away at once")
+        }
+        BoundKind::Capacity { .. } => {
+            "one more node like the largest of these, at the target already,".to_owned()
+        }
+        of => format!("one pod more that {of} lets go at once"),
+    };
+    format!("{what} would lower that by {} or more", clock(relief.saves))
+}
+
+/// The bottleneck, how far the schedule is above it, and what would help; nothing
+/// where nothing begins.
+pub(super) fn bottleneck(plan: &Plan) -> Vec<String> {
+    let Some((bounds, best)) = plan.bounds.as_ref().and_then(|of| Some((of, of.best()?))) else {
+        return Vec::new();
+    };
+    let mut lines = vec![format!(
+        "no order is faster than {}, the bottleneck is: {}; this one is {} above",
+        clock(best.time),
+        best.kind,
+        percent(bounds.gap_permille)
+    )];
+    lines.extend(bounds.relief.as_ref().map(relief));
+    lines
+}
+
+/// How often pods move.
+pub(super) fn moves(relocation: &Relocation) -> String {
+    let homeless = match relocation.homeless {
+        0 => String::new(),
+        homeless => format!("; {homeless} times a pod finds no room at once"),
+    };
+    format!(
+        "{} pods move, {:.2} times each, and no placement has less than {:.2}{homeless}",
+        relocation.pods,
+        relocation.moves_per_pod(),
+        relocation.least_moves_per_pod()
+    )
+}

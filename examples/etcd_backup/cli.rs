@@ -1,0 +1,360 @@
+//! The command line, and what its files hold.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use migrate_etcd::{
+    FolderNode, KeyRing, LiveKeys, Lock, Member, NodeFiles, PublicKey, Retention, Seal, SigningKey,
+    Store, Tls,
+};
+
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+/// Nodes whose files go into a set, and the keys that these have to have.
+pub(crate) type NodesAndKeys = (Vec<Arc<dyn NodeFiles>>, LiveKeys);
+
+/// Backups of etcd: taken, looked into, proven, kept, found again, and restored.
+#[derive(Parser)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Checks a file page by page and tells what is in it; needs no etcd.
+    Inspect {
+        /// Snapshot.
+        file: PathBuf,
+        /// Tells it as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Accepts a file without a SHA-256 at its end: one of a data folder.
+        #[arg(long)]
+        without_trailer: bool,
+    },
+    /// Takes a snapshot of the first endpoint, and proves it equal to all.
+    Save {
+        /// Where to; nothing is overwritten.
+        file: PathBuf,
+        #[command(flatten)]
+        members: Members,
+    },
+    /// Compares a file with live members. Right after the save: they forget.
+    Prove {
+        /// Snapshot.
+        file: PathBuf,
+        #[command(flatten)]
+        members: Members,
+    },
+    /// Makes keys: one that backups are encrypted for, one that signs manifests.
+    Keygen {
+        /// Folder for the secret halves; keep it where the backups are not.
+        folder: PathBuf,
+    },
+    /// Takes a whole backup: proven, tried, with the nodes' files, encrypted, signed, stored.
+    Backup(Box<Backup>),
+    /// Opens an encrypted backup, and unpacks it if it is a set.
+    Open {
+        /// What a backup or fetch has left.
+        file: PathBuf,
+        /// Where to; a set becomes this folder.
+        folder: PathBuf,
+        #[command(flatten)]
+        opener: Opener,
+    },
+    /// Makes the data folder of a new cluster from a snapshot; needs no etcd.
+    Restore {
+        /// Snapshot.
+        file: PathBuf,
+        /// Data folder; it has to be empty.
+        data_dir: PathBuf,
+        /// This member.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// All members, NAME=https://HOST:2380,…
+        #[arg(long)]
+        initial_cluster: String,
+        /// Any text that no cluster before had.
+        #[arg(long)]
+        token: String,
+        /// Version of the etcd that will run on it, e.g. 3.6.
+        #[arg(long)]
+        etcd: String,
+        /// Refuses any other file than that of this SHA-256.
+        #[arg(long)]
+        sha256: Option<String>,
+    },
+    /// Puts a backup and its manifest into a store.
+    Put {
+        /// Backup, its manifest beside it.
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Lists the backups of a store.
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Fetches the newest backup that is sound.
+    Fetch {
+        /// Where to.
+        folder: PathBuf,
+        /// Of this cluster only.
+        #[arg(long)]
+        cluster: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Removes backups that nobody needs any more.
+    Prune {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        keep: Keep,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Backup {
+    /// Folder for it.
+    pub(crate) folder: PathBuf,
+    /// The cluster: `kubectl get ns kube-system -o jsonpath={.metadata.uid}`.
+    #[arg(long)]
+    pub(crate) cluster: String,
+    /// Version of its oldest API server.
+    #[arg(long)]
+    pub(crate) kubernetes: Option<String>,
+    #[command(flatten)]
+    pub(crate) members: Members,
+    #[command(flatten)]
+    locks: Locks,
+    /// Seed that manifests are signed with, see keygen.
+    #[arg(long)]
+    sign: PathBuf,
+    /// A control-plane node and where its `/` is: NAME=FOLDER; again for each.
+    #[arg(long = "node", requires_all = ["live_ca", "live_jwks"])]
+    nodes: Vec<String>,
+    /// `kubectl -n kube-system get cm kube-root-ca.crt -o jsonpath={.data.ca\.crt}`.
+    #[arg(long, requires = "nodes")]
+    live_ca: Option<PathBuf>,
+    /// `kubectl get --raw /openid/v1/jwks`.
+    #[arg(long, requires = "nodes")]
+    live_jwks: Option<PathBuf>,
+    /// Restores it on trial and starts this etcd on it.
+    #[arg(long)]
+    pub(crate) trial_etcd: Option<PathBuf>,
+    /// Folder that it is put into.
+    #[arg(long)]
+    store: Option<PathBuf>,
+}
+
+impl Backup {
+    pub(crate) fn seal(&self) -> Outcome<Option<Seal>> {
+        let lock = match (
+            &self.locks.passphrase_file,
+            self.locks.recipients.as_slice(),
+        ) {
+            (Some(file), _) => Lock::with_passphrase(read(file)?.trim_end())?,
+            (None, []) => return Ok(None),
+            (None, keys) => Lock::for_keys(keys)?,
+        };
+        let seal = Seal::new(lock);
+        Ok(Some(match self.locks.compress {
+            true => seal.compressed(),
+            false => seal,
+        }))
+    }
+
+    pub(crate) fn signing(&self) -> Outcome<Arc<SigningKey>> {
+        let seed = std::fs::read(&self.sign).map_err(|error| named(&self.sign, error))?;
+        let seed = seed.as_slice().try_into();
+        let seed = seed.map_err(|_| format!("{}: a seed has 32 bytes", self.sign.display()))?;
+        Ok(Arc::new(SigningKey::from_seed(seed)?))
+    }
+
+    /// The nodes and the keys that they have to have.
+    pub(crate) fn nodes(&self) -> Outcome<Option<NodesAndKeys>> {
+        let (Some(ca), Some(jwks)) = (&self.live_ca, &self.live_jwks) else {
+            return Ok(None);
+        };
+        let node = |text: &String| -> Outcome<Arc<dyn NodeFiles>> {
+            let (name, root) = text
+                .split_once('=')
+                .ok_or_else(|| format!("{text}: give NAME=FOLDER"))?;
+            Ok(Arc::new(FolderNode::new(name, root)))
+        };
+        let nodes = self.nodes.iter().map(node).collect::<Outcome<_>>()?;
+        Ok(Some((nodes, LiveKeys::parse(&read(ca)?, &read(jwks)?)?)))
+    }
+
+    pub(crate) fn store(&self) -> Outcome<Option<Store>> {
+        let store = self.store.as_deref().map(Store::folder);
+        Ok(store.transpose()?)
+    }
+}
+
+#[derive(Args)]
+struct Locks {
+    /// Public key of age that it is encrypted for; again for each.
+    #[arg(long = "recipient", conflicts_with = "lock_passphrase_file")]
+    recipients: Vec<String>,
+    /// Encrypts it with the passphrase in this file.
+    #[arg(long = "lock-passphrase-file", id = "lock_passphrase_file")]
+    passphrase_file: Option<PathBuf>,
+    /// Compresses it first.
+    #[arg(long)]
+    compress: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Opener {
+    /// Secret key, see keygen.
+    #[arg(
+        long,
+        conflicts_with = "open_passphrase_file",
+        required_unless_present = "open_passphrase_file"
+    )]
+    identity: Option<PathBuf>,
+    /// File with the passphrase.
+    #[arg(long = "passphrase-file", id = "open_passphrase_file")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl Opener {
+    pub(crate) fn keys(&self) -> Outcome<Arc<KeyRing>> {
+        Ok(Arc::new(match (&self.identity, &self.passphrase_file) {
+            (Some(file), _) => KeyRing::parse(&read(file)?)?,
+            (None, Some(file)) => KeyRing::with_passphrase(read(file)?.trim_end()),
+            (None, None) => return Err("give --identity or --passphrase-file".into()),
+        }))
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Place {
+    /// Folder of the store.
+    #[arg(long)]
+    store: PathBuf,
+    /// Public key that manifests have to be signed with; again for each.
+    #[arg(long = "trusted", required = true)]
+    trusted: Vec<String>,
+}
+
+impl Place {
+    pub(crate) fn open(&self) -> Outcome<(Store, Vec<PublicKey>)> {
+        let trusted = self.trusted.iter().map(|key| key.parse());
+        let trusted = trusted.collect::<Result<_, migrate_etcd::Error>>()?;
+        Ok((Store::folder(&self.store)?, trusted))
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Keep {
+    /// Newest ones.
+    #[arg(long)]
+    last: Option<usize>,
+    /// The newest of each of so many hours.
+    #[arg(long)]
+    hourly: Option<usize>,
+    /// Of so many days.
+    #[arg(long)]
+    daily: Option<usize>,
+    /// Of so many weeks.
+    #[arg(long)]
+    weekly: Option<usize>,
+    /// Of so many months.
+    #[arg(long)]
+    monthly: Option<usize>,
+}
+
+impl Keep {
+    /// The default, with what was said otherwise.
+    pub(crate) fn retention(&self) -> Retention {
+        let mut retention = Retention::default();
+        for (field, said) in [
+            (&mut retention.last, self.last),
+            (&mut retention.hourly, self.hourly),
+            (&mut retention.daily, self.daily),
+            (&mut retention.weekly, self.weekly),
+            (&mut retention.monthly, self.monthly),
+        ] {
+            *field = said.unwrap_or(*field);
+        }
+        retention
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Members {
+    /// Client URL of a member; again for each further one.
+    #[arg(long = "endpoint", required = true)]
+    endpoints: Vec<String>,
+    /// CA of the members.
+    #[arg(long, requires_all = ["cert", "key"])]
+    cacert: Option<PathBuf>,
+    /// Client certificate.
+    #[arg(long, requires = "cacert")]
+    cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "cacert")]
+    key: Option<PathBuf>,
+    /// User that has the root role; the password is read from a file.
+    #[arg(long, requires = "password_file")]
+    user: Option<String>,
+    /// File with the password.
+    #[arg(long, requires = "user")]
+    password_file: Option<PathBuf>,
+    /// Seconds without a byte or an answer after which a member is given up.
+    #[arg(long, default_value_t = 30)]
+    stall: u64,
+}
+
+impl Members {
+    pub(crate) fn list(&self) -> Outcome<Vec<Member>> {
+        let tls = match (&self.cacert, &self.cert, &self.key) {
+            (Some(ca), Some(certificate), Some(key)) => Some(Tls {
+                ca: read(ca)?,
+                certificate: read(certificate)?,
+                key: read(key)?,
+            }),
+            _ => None,
+        };
+        let user = match (&self.user, &self.password_file) {
+            (Some(user), Some(file)) => Some((user, read(file)?)),
+            _ => None,
+        };
+        let member = |endpoint: &String| {
+            let mut member = Member::new(endpoint);
+            if let Some(tls) = &tls {
+                member = member.with_tls(tls.clone());
+            }
+            if let Some((user, password)) = &user {
+                member = member.with_user(*user, password.trim_end());
+            }
+            member
+        };
+        Ok(self.endpoints.iter().map(member).collect())
+    }
+
+    /// The first one, which the snapshot is taken of, and all of them.
+    pub(crate) fn first_and_all(&self) -> Outcome<(Member, Vec<Member>)> {
+        let all = self.list()?;
+        Ok((all.first().ok_or("name a member")?.clone(), all))
+    }
+
+    pub(crate) fn stall(&self) -> Duration {
+        Duration::from_secs(self.stall)
+    }
+}
+
+fn read(path: &Path) -> Outcome<String> {
+    std::fs::read_to_string(path).map_err(|error| named(path, error))
+}
+
+fn named(path: &Path, error: std::io::Error) -> Box<dyn Error> {
+    format!("{}: {error}", path.display()).into()
+}

@@ -1,0 +1,269 @@
+//! Backups of etcd from the command line, from the first key to the last restore.
+//!
+//! `cargo run --release --example etcd_backup -- inspect FILE [--json]`
+//! `cargo run --release --example etcd_backup -- save FILE --endpoint http://127.0.0.1:2379`
+//! `cargo run --release --example etcd_backup -- keygen KEYS`
+//! `cargo run --release --example etcd_backup -- backup FOLDER --endpoint … --recipient age1… --sign KEYS/sign.seed …`
+//! `cargo run --release --example etcd_backup -- list --store STORE --trusted KEY`
+//!
+//! It ends with 0 if all is well, and with 1 and what is wrong otherwise. Ctrl-C ends
+//! it with nothing half-written.
+
+mod cli;
+mod show;
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use cli::{Backup, Cli, Command, Outcome};
+use migrate_core::{
+    BackUpData, Cancellation, Clock, ClusterId, ClusterModel, ControlPlaneMember, Event, EventKind,
+    Fence, Policy, StepContext, StepInput,
+};
+use migrate_etcd::{
+    BackupSet, KeyRing, Membership, ProvenBackup, Restore, SigningKey, SnapshotBackup, inspect,
+    prove,
+};
+use migrate_kube::TokioClock;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cancel = Cancellation::new();
+    let interrupted = cancel.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupted.cancel();
+        }
+    });
+    match run(Cli::parse(), &cancel).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
+    match cli.command {
+        Command::Inspect {
+            file,
+            json,
+            without_trailer,
+        } => {
+            let bar = show::spinner("checking every page");
+            let found = tokio::task::spawn_blocking(move || inspect(&file)).await?;
+            bar.finish_and_clear();
+            let found = found?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&found)?);
+            } else {
+                show::inspection(&found);
+            }
+            if found.trailer.is_none() && !without_trailer {
+                return Err("there is no SHA-256 at its end: a snapshot has lost it; \
+                            for a file of a data folder say --without-trailer"
+                    .into());
+            }
+        }
+        Command::Save { file, members } => {
+            let folder = file.parent().filter(|folder| *folder != Path::new(""));
+            let name = file.file_name().and_then(|name| name.to_str());
+            let name = name.ok_or("name the file that the snapshot becomes")?;
+            let (first, all) = members.first_and_all()?;
+            let backup = SnapshotBackup::new(first, folder.unwrap_or_else(|| Path::new(".")))
+                .with_stall(members.stall());
+            let bar = show::bytes("saving");
+            let moving = bar.clone();
+            let save = backup.save_proven(name, &all, cancel, |done, of| {
+                show::moves(&moving)(done, of);
+                if done == of {
+                    moving.set_message("proving");
+                }
+            });
+            let proven = save.await?;
+            bar.finish_and_clear();
+            println!("{}", proven.artifact.path.display());
+            println!("sha256     {}", proven.artifact.sha256);
+            show::inspection(&proven.proof.inspection);
+            show::proof(&proven.proof);
+        }
+        Command::Prove { file, members } => {
+            let bar = show::spinner("checking every page, and comparing");
+            let proof = prove(&file, &members.list()?, members.stall()).await;
+            bar.finish_and_clear();
+            let proof = proof?;
+            show::inspection(&proof.inspection);
+            show::proof(&proof);
+        }
+        Command::Keygen { folder } => keygen(&folder)?,
+        Command::Backup(options) => backup(*options, cancel).await?,
+        Command::Open {
+            file,
+            folder,
+            opener,
+        } => {
+            let bar = show::spinner("opening");
+            let name = file.file_name().map(|name| name.to_string_lossy());
+            let is_set = name.is_some_and(|name| name.contains(".tar"));
+            if is_set {
+                let record = BackupSet::unpack(&file, opener.keys()?, &folder, cancel).await?;
+                bar.finish_and_clear();
+                show::set(&record);
+                println!("{}", folder.join("snapshot.db").display());
+            } else {
+                let path = opener.keys()?.unseal(&file, &folder, cancel).await?;
+                bar.finish_and_clear();
+                println!("{}", path.display());
+            }
+        }
+        Command::Restore {
+            file,
+            data_dir,
+            name,
+            initial_cluster,
+            token,
+            etcd,
+            sha256,
+        } => {
+            let members = Membership::parse(&initial_cluster, &token)?;
+            let mut restore = Restore::new(file, data_dir, members, name, etcd.parse()?);
+            if let Some(sha256) = sha256 {
+                restore = restore.with_sha256(sha256);
+            }
+            let bar = show::spinner("restoring");
+            let restored = tokio::task::spawn_blocking(move || restore.run()).await?;
+            bar.finish_and_clear();
+            let restored = restored?;
+            println!(
+                "member {} {:x} of cluster {:x}",
+                restored.member, restored.member_id, restored.cluster_id
+            );
+            println!(
+                "revision {} became {}",
+                restored.snapshot_revision, restored.revision
+            );
+            println!(
+                "other members: restore them with --sha256 {}",
+                restored.sha256
+            );
+        }
+        Command::Put { file, place } => {
+            let (store, trusted) = place.open()?;
+            let bar = show::bytes("putting");
+            let put = store.put(&file, &trusted, cancel, show::moves(&bar)).await;
+            bar.finish_and_clear();
+            show::manifest(&put?);
+        }
+        Command::List { place } => {
+            let (store, trusted) = place.open()?;
+            show::catalogue(&store.list(&trusted).await?);
+        }
+        Command::Fetch {
+            folder,
+            cluster,
+            place,
+        } => {
+            let (store, trusted) = place.open()?;
+            let bar = show::bytes("fetching");
+            let is_wanted =
+                |backup: &migrate_etcd::Manifest| cluster.is_none() || backup.cluster == cluster;
+            let moving = show::moves(&bar);
+            let fetched = store
+                .fetch_newest(&trusted, is_wanted, &folder, cancel, moving)
+                .await;
+            bar.finish_and_clear();
+            let (path, manifest, damaged) = fetched?;
+            for error in damaged {
+                println!("DAMAGED    {error}");
+            }
+            show::manifest(&manifest);
+            println!("{}", path.display());
+        }
+        Command::Prune { place, keep } => {
+            let (store, trusted) = place.open()?;
+            show::pruned(&store.prune(&trusted, &keep.retention()).await?);
+        }
+    }
+    Ok(())
+}
+
+/// Secret halves into files of their owner, public ones to be shown.
+fn keygen(folder: &Path) -> Outcome {
+    let (secret, public) = KeyRing::generate();
+    let mut seed = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    let signing = SigningKey::from_seed(&seed)?;
+    std::fs::create_dir_all(folder)?;
+    let write = |name: &str, bytes: &[u8]| -> Outcome {
+        let path = folder.join(name);
+        let mut options = std::fs::File::options();
+        options.write(true).create_new(true);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path);
+        let mut file = file.map_err(|error| format!("{}: {error}", path.display()))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        println!("{}", path.display());
+        Ok(())
+    };
+    write("age.key", secret.as_bytes())?;
+    write("sign.seed", &seed)?;
+    println!("--recipient {public}");
+    println!("--trusted {}", signing.public());
+    Ok(())
+}
+
+async fn backup(options: Backup, cancel: &Cancellation) -> Outcome {
+    let (first, all) = options.members.first_and_all()?;
+    let snapshots = SnapshotBackup::new(first, &options.folder).with_stall(options.members.stall());
+    let signing = options.signing()?;
+    let mut step = ProvenBackup::new(snapshots, all).signed(Arc::clone(&signing));
+    if let Some(etcd) = &options.trial_etcd {
+        std::fs::create_dir_all(&options.folder)?;
+        step = step.with_trial(&options.folder, Some(etcd.clone()));
+    }
+    step = match (options.seal()?, options.nodes()?) {
+        (Some(seal), Some((nodes, live))) => step.as_set(seal, nodes, live),
+        (Some(seal), None) => step.sealed(seal),
+        (None, Some(_)) => {
+            return Err("the files of nodes hold the cluster's keys: give --recipient".into());
+        }
+        (None, None) => step,
+    };
+    if let Some(store) = options.store()? {
+        step = step.stored(store, signing);
+    }
+    let clock = TokioClock::system();
+    let mut model = ClusterModel::new(ClusterId::new(&options.cluster), clock.now());
+    if let Some(version) = &options.kubernetes {
+        let member = ControlPlaneMember::new("control-plane", version.parse()?);
+        model.control_plane.push(member);
+    }
+    let target = options.kubernetes.as_deref().unwrap_or("v1.0.0").parse()?;
+    let input = StepInput::new(Arc::new(model), Arc::new(Policy::default()), target);
+    let bar = show::bytes("backing up");
+    let moving = bar.clone();
+    let mut cx = StepContext::new(Arc::new(clock), Fence::without_lease("byhand"));
+    cx.cancel = cancel.clone();
+    let cx = cx.with_events(Arc::new(move |event: &Event| {
+        if let EventKind::Progress { done, of, .. } = &event.kind {
+            show::moves(&moving)(*done, of.unwrap_or(*done));
+        }
+    }));
+    let report = step.run(&cx, &input).await;
+    bar.finish_and_clear();
+    let report = report?;
+    for artifact in &report.artifacts {
+        println!("{}", artifact.path.display());
+        println!("sha256     {}", artifact.sha256);
+    }
+    println!("proof      {:?}", report.proof);
+    for finding in &report.findings {
+        println!("{}  {}; {}", finding.code, finding.evidence, finding.cure);
+    }
+    Ok(())
+}
