@@ -82,10 +82,14 @@ fn class_key(placement: &Placement) -> ClassKey<'_> {
 #[derive(Debug)]
 pub(crate) struct Landscape<'m> {
     pub(super) table: PodTable<'m>,
+    pub(super) dimensions: Dimensions<'m>,
     /// By shape.
     pub(super) requests: Amounts,
     /// By node: what it offers, less what stays there whatever happens.
     pub(crate) usable: Amounts,
+    /// The same, less what pods ask for that no other node admits or that do not
+    /// come back: what is missing while the node is away.
+    pub(crate) leavable: Amounts,
     /// By node: what is taken until its drain by pods that then end.
     pub(super) ending: Amounts,
     pub(super) cells: Cells,
@@ -248,14 +252,31 @@ impl<'m> PodTable<'m> {
         }
         let cells = Cells::new(model, &self.classes, pool);
         let rules = Rules::new(model, &mut self, &cells);
-        Some(Landscape {
+        let mut land = Landscape {
             table: self,
+            dimensions,
             requests,
+            leavable: usable.clone(),
             usable,
             ending,
             cells,
             rules,
-        })
+        };
+        let staying = land.table.pods.iter().filter(|pod| !land.leaves(pod));
+        let staying: Vec<Movable> = staying.copied().collect();
+        for movable in staying {
+            let shape = land.table.kinds[movable.kind as usize].shape;
+            land.leavable.take(movable.node, land.requests.row(shape));
+        }
+        Some(land)
+    }
+}
+
+impl Landscape<'_> {
+    /// Whether another node takes it in while its own is away.
+    pub(super) fn leaves(&self, movable: &Movable) -> bool {
+        let class = self.table.kinds[movable.kind as usize].class;
+        !movable.is_bare && self.cells.admits_others(class, movable.node)
     }
 }
 

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::Job;
 use super::measured::millis;
+use super::room::Room;
 use super::simulate::Step;
 use crate::bounds::{BudgetLoad, Hold, Lengths, PaceLoad, PoolSlots, Work};
 use crate::intern::Interned;
@@ -36,6 +37,10 @@ struct Group {
 
 /// Lower bounds of what `steps` begin, for any order of it. What cannot begin is
 /// in no schedule, and lengthens no bound. `None` where nothing begins.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that decides how long it takes"
+)]
 pub(super) fn bounds(
     plan: &Plan,
     steps: &[Step],
@@ -44,6 +49,7 @@ pub(super) fn bounds(
     model: &ClusterModel,
     policy: &Policy,
     start: Moment,
+    room: Option<&Room<'_>>,
 ) -> Option<Bounds> {
     if steps.is_empty() {
         return None;
@@ -116,6 +122,7 @@ pub(super) fn bounds(
         let load = held.load(id, allowed);
         load.unwrap_or_else(|| BudgetLoad::new(allowed))
     };
+    let rooms = room.map_or_else(Vec::new, |room| room.loads(plan, jobs, &pools));
     let key = |id: usize| interned.budgets[id].source.key().to_string();
     let rate = policy.rollout.displaced_per_minute;
     let pace = (rate > 0).then(|| {
@@ -136,6 +143,7 @@ pub(super) fn bounds(
         after: begun.after,
         pools: &pools,
         budgets,
+        rooms: &rooms,
         calendar,
         start,
     };
