@@ -41,6 +41,7 @@
 
 mod bounds;
 mod error;
+mod forecast;
 mod intern;
 mod lint;
 mod machine;
@@ -49,6 +50,9 @@ mod rollout;
 mod view;
 
 pub use error::Error;
+pub use forecast::{
+    Beliefs, End, Forecast, Forecaster, HISTORY_SCHEMA, History, Lasted, Outlook, Quantiles,
+};
 pub use lint::lint;
 pub use machine::NODE_GONE;
 pub use planner::{

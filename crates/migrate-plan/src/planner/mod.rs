@@ -33,8 +33,10 @@ pub use journey::Journey;
 use measured::Means;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
 pub use rehearsal::{Difference, Timeline, rehearse};
-use simulate::{Fed, Step, predicted, simulate};
-use targets::{from_of, schedule, target_of};
+use simulate::predicted;
+pub(crate) use simulate::{Fed, Lasts, Step, play, simulate};
+pub(crate) use targets::target_of;
+use targets::{from_of, schedule};
 use times::Times;
 pub use what_if::{Change, WhatIf};
 
