@@ -87,6 +87,7 @@ pub use model::{
 };
 pub use plan::{
     PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot, PlannedTask,
+    WidthLimit,
 };
 pub use policy::{
     Addon, AssumedBudgetPolicy, BackupPolicy, CanaryChange, CanaryPod, Consent, Deadlines,

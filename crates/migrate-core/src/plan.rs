@@ -206,6 +206,34 @@ pub struct PlannedPool {
     pub nodes: u32,
     /// How many may be away at once.
     pub width: u32,
+    /// Set where policy asks for more, and capacity has no room for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<WidthLimit>,
+}
+
+/// Why a pool is narrower than policy asks for: whatever of it is away, its pods
+/// have to fit on the nodes that are left.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct WidthLimit {
+    /// The width that policy asks for.
+    pub asked: u32,
+    /// The resource that is scarce: `cpu`, `memory`, `pods`, or an extended one.
+    pub resource: String,
+    /// How many nodes share what is left of it, those of other pools included.
+    pub nodes: u32,
+}
+
+impl WidthLimit {
+    /// Policy asks for `asked`; `nodes` nodes have too little of `resource` to spare.
+    pub fn new(asked: u32, resource: impl Into<String>, nodes: u32) -> Self {
+        Self {
+            asked,
+            resource: resource.into(),
+            nodes,
+        }
+    }
 }
 
 impl PlannedPool {
@@ -215,6 +243,7 @@ impl PlannedPool {
             name: name.into(),
             nodes,
             width,
+            limit: None,
         }
     }
 }

@@ -41,6 +41,7 @@
 
 mod bounds;
 mod error;
+mod forecast;
 pub mod html;
 mod intern;
 mod lint;
@@ -51,6 +52,9 @@ mod rollout;
 mod view;
 
 pub use error::Error;
+pub use forecast::{
+    Beliefs, End, Forecast, Forecaster, HISTORY_SCHEMA, History, Lasted, Outlook, Quantiles,
+};
 pub use lint::lint;
 pub use machine::NODE_GONE;
 pub use planner::{

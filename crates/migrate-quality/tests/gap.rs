@@ -34,7 +34,7 @@ const PROVEN: [(u64, usize, i64); 19] = [
 ];
 
 fn gap(rounds: u32, seed: u64, nodes: usize, optimum: i64) -> f64 {
-    let instance = Instance::new(&Setting::small(seed), seed);
+    let instance = Instance::new(&Setting::small(seed), seed).without_capacity();
     let planner = instance.planner().with_improvement(rounds);
     let plan = planner.plan().unwrap();
     let problem = Problem::new(&instance.model, &instance.policy, &plan).unwrap();
@@ -73,7 +73,7 @@ fn plans_are_near_proven_optima() {
 #[test]
 fn an_improved_plan_is_a_plan_like_any_other() {
     for seed in [3, 5, 11, 14] {
-        let instance = Instance::new(&Setting::small(seed), seed);
+        let instance = Instance::new(&Setting::small(seed), seed).without_capacity();
         let plan = || instance.planner().with_improvement(60).plan().unwrap();
         let improved = plan();
         assert_eq!(improved, plan(), "seed {seed}: not the same twice");
@@ -99,7 +99,7 @@ fn an_improved_plan_is_a_plan_like_any_other() {
 fn the_linter_and_the_problem_forbid_the_same() {
     let mut forbidden = 0;
     for seed in 1..=20 {
-        let instance = Instance::new(&Setting::small(seed), seed);
+        let instance = Instance::new(&Setting::small(seed), seed).without_capacity();
         let (model, policy) = (&instance.model, &instance.policy);
         let plan = instance.plan().unwrap();
         let problem = Problem::new(model, policy, &plan).unwrap();

@@ -65,6 +65,13 @@ pub enum BoundKind {
         /// Name of the node.
         node: String,
     },
+    /// How much nodes have to spare for the pods of those that are away.
+    Capacity {
+        /// The resource: `cpu`, `memory`, `pods`, or an extended one.
+        resource: String,
+        /// How many nodes share it.
+        nodes: u32,
+    },
     /// The zones of a pool, of which one is in work at a time.
     Zones {
         /// Name of the pool.
@@ -158,6 +165,9 @@ impl fmt::Display for BoundKind {
             Self::Budget { budget } => f.write_str(budget),
             Self::Pace => f.write_str("pods displaced per minute"),
             Self::Node { node } => write!(f, "node {node} alone"),
+            Self::Capacity { resource, nodes } => {
+                write!(f, "{resource} that {nodes} nodes have to spare")
+            }
             Self::Zones { pool } => write!(f, "zones of pool {pool}, one at a time"),
         }
     }

@@ -33,6 +33,7 @@
 mod bounds;
 mod phases;
 mod terms;
+mod uncertainty;
 mod units;
 
 use std::fmt;
@@ -44,6 +45,7 @@ use thiserror::Error;
 pub use self::bounds::{Bound, BoundKind, Bounds, Relief, UsefulWidth};
 pub use self::phases::PhaseDurations;
 pub use self::terms::{BudgetLoad, Moves, PoolLoad, Transfer, transfer_time};
+pub use self::uncertainty::{Belief, Draws, Sample};
 pub use self::units::{Bytes, BytesPerSecond, PodsPerSecond};
 
 /// What is known about an upgrade, as input of [`estimate`](Self::estimate).

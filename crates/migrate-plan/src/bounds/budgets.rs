@@ -83,7 +83,7 @@ impl BudgetLoad {
     }
 
     /// Whether nothing holds it.
-    pub(crate) const fn is_idle(&self) -> bool {
+    const fn is_idle(&self) -> bool {
         self.all.drains == 0
     }
 

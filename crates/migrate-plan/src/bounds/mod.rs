@@ -2,9 +2,10 @@
 //!
 //! Each bound is what the machine's own rules cost at least, in whatever order:
 //! see the functions. They leave out what the machine knows no rule for
-//! (capacity).
+//! (the rate of the scheduler, but for a pace that policy names).
 
 mod budgets;
+mod capacity;
 mod pace;
 mod pool;
 mod slots;
@@ -18,6 +19,7 @@ use migrate_core::cost::{Bound, BoundKind, Bounds, Relief, UsefulWidth};
 use migrate_core::policy::Calendar;
 
 pub(crate) use budgets::{BudgetLoad, Hold};
+pub(crate) use capacity::RoomLoad;
 pub(crate) use pace::PaceLoad;
 pub(crate) use pool::PoolSlots;
 pub(crate) use slots::Lengths;
@@ -35,8 +37,9 @@ pub(crate) struct Work<'a> {
     /// Σ of what goes one by one after them: the runner's node, tasks.
     pub(crate) after: u64,
     pub(crate) pools: &'a [PoolSlots<'a>],
-    /// By id.
-    pub(crate) budgets: Vec<BudgetLoad>,
+    /// The bound of each budget that anything holds, and its id.
+    pub(crate) budgets: Vec<(u64, usize)>,
+    pub(crate) rooms: &'a [RoomLoad],
     /// Where drains have a pace.
     pub(crate) pace: Option<PaceLoad>,
     pub(crate) calendar: Calendar,
@@ -51,6 +54,8 @@ enum One {
     Slot(usize),
     /// Of this budget.
     Pod(usize),
+    /// Of the nodes of this room.
+    Node(usize),
 }
 
 impl Work<'_> {
@@ -90,6 +95,15 @@ impl Work<'_> {
             let kind = BoundKind::Budget { budget: key(id) };
             limits.push((kind, self.time(bound), One::Pod(id)));
         }
+        // Of equal ones the first.
+        let scarcest = self.rooms.iter().enumerate().rev();
+        if let Some((at, room)) = scarcest.max_by_key(|(_, room)| room.bound()) {
+            let kind = BoundKind::Capacity {
+                resource: room.resource.clone(),
+                nodes: room.nodes,
+            };
+            limits.push((kind, self.time(room.bound()), One::Node(at)));
+        }
         let others = |one: One| {
             let others = limits.iter().filter(|(.., other)| *other != one);
             others.map(|(_, time, _)| *time).max().unwrap_or(0)
@@ -112,6 +126,7 @@ impl Work<'_> {
                     pool.bound(pool.left().saturating_add(1)).0
                 }
                 One::Pod(id) => with_one_more(id).bound(),
+                One::Node(at) => self.rooms[at].with_one_more().bound(),
             };
             let then = others(*more).max(self.time(then));
             let saves = Duration::from_millis(time.checked_sub(then)?);
@@ -128,10 +143,7 @@ impl Work<'_> {
 
     /// The busiest budgets and their bounds.
     fn busiest(&self) -> Vec<(u64, usize)> {
-        let loads = self.budgets.iter().enumerate();
-        let loads = loads.filter(|(_, load)| !load.is_idle());
-        let bounds: Vec<_> = loads.map(|(id, load)| (load.bound(), id)).collect();
-        first(bounds, BUDGETS_NAMED, |a, b| {
+        first(self.budgets.clone(), BUDGETS_NAMED, |a, b| {
             b.0.cmp(&a.0).then(a.1.cmp(&b.1))
         })
     }

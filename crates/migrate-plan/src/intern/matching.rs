@@ -20,6 +20,9 @@ pub(super) struct Matcher<'m, 'p> {
     namespaces: Vec<Namespace<'m>>,
     /// By workload of the model.
     workloads: Vec<Guarded>,
+    /// The workload after the last that was found: pods come in an order in which it
+    /// is mostly the next to be asked for.
+    likely: usize,
     budgets: Vec<Budget<'m>>,
     /// The last pod that was looked at closely, and what was found: neighbours
     /// in a sorted model are mostly pods of one workload.
@@ -61,7 +64,9 @@ struct Last<'m> {
     namespace: &'m str,
     labels: &'m Labels,
     owner: Option<&'m Shared<WorkloadId>>,
-    /// The position of its owner in the model, if real budgets count the pod.
+    /// The position of its owner in the model.
+    position: Option<u32>,
+    /// The same, if real budgets count the pod.
     covers: Option<u32>,
     at: u32,
 }
@@ -74,6 +79,7 @@ impl<'m, 'p> Matcher<'m, 'p> {
             ids: FxHashMap::default(),
             namespaces: Vec::new(),
             workloads: vec![Guarded::UNASKED; model.workloads.len()],
+            likely: 0,
             budgets: model.budgets.iter().map(Budget::real).collect(),
             last: None,
             values: Vec::new(),
@@ -93,8 +99,8 @@ impl<'m, 'p> Matcher<'m, 'p> {
     }
 
     /// The budgets that count `pod`, lowest id first: one or more real ones,
-    /// else at most one assumed.
-    pub(super) fn count(&mut self, pod: &'m Pod) -> &[u32] {
+    /// else at most one assumed; and the position of its workload in the model.
+    pub(super) fn count(&mut self, pod: &'m Pod) -> (&[u32], Option<u32>) {
         let last = match self.last {
             Some(last) if self.is_like(&last, pod) => last,
             last => self.find(pod, last),
@@ -107,7 +113,7 @@ impl<'m, 'p> Matcher<'m, 'p> {
                 self.workloads[owner as usize].covered += 1;
             }
         }
-        &self.found
+        (&self.found, last.position)
     }
 
     /// The budgets, now that every pod has been counted.
@@ -161,6 +167,7 @@ impl<'m, 'p> Matcher<'m, 'p> {
             namespace,
             labels: &pod.labels,
             owner,
+            position,
             covers: position.filter(|_| is_guarded),
             at,
         };
@@ -196,6 +203,21 @@ impl<'m, 'p> Matcher<'m, 'p> {
 
     /// Where in the model the workload `id` of a pod in `namespace`, number `at`, is.
     fn position(&mut self, id: &WorkloadId, namespace: &str, at: u32) -> Option<u32> {
+        let found = self.guess(id).or_else(|| self.look_up(id, namespace, at))?;
+        self.likely = found as usize + 1;
+        Some(found)
+    }
+
+    /// Whether it is the likely one; of equal ones that stand together the last, as
+    /// if it were looked up.
+    fn guess(&self, id: &WorkloadId) -> Option<u32> {
+        let workloads = self.model.workloads.get(self.likely..)?;
+        let equal = workloads.iter().take_while(|workload| workload.id == *id);
+        let last = self.likely + equal.count().checked_sub(1)?;
+        u32::try_from(last).ok()
+    }
+
+    fn look_up(&mut self, id: &WorkloadId, namespace: &str, at: u32) -> Option<u32> {
         let at = match id.namespace == namespace {
             true => at,
             false => *self.ids.get(id.namespace.as_str())?,

@@ -6,6 +6,7 @@
 mod guards;
 mod hash;
 mod matching;
+mod nodes;
 #[cfg(test)]
 mod tests;
 
@@ -15,9 +16,9 @@ use migrate_core::{
     BudgetKey, BudgetKind, ClusterModel, Disposition, DisruptionBudget, Pod, Policy, Workload,
     disposition,
 };
-use rustc_hash::FxHashMap;
 
 use matching::Matcher;
+use nodes::{BLOCK, NOWHERE, NodeNames};
 
 /// What a plan needs to know of pods and budgets.
 #[derive(Debug)]
@@ -126,22 +127,32 @@ impl Fate {
     }
 }
 
+/// A pod that is on a node and has not ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visited<'m> {
+    /// Its place in the model.
+    pub(crate) source: usize,
+    pub(crate) pod: &'m Pod,
+    pub(crate) node: u32,
+    /// The place of its workload among those of the model, if it is there.
+    pub(crate) owner: Option<u32>,
+    pub(crate) fate: Fate,
+}
+
 impl<'m> Interned<'m> {
     pub(crate) fn new(model: &'m ClusterModel, policy: &Policy) -> Self {
-        Self::visiting(model, policy, |_, _, _, _| {})
+        Self::visiting(model, policy, |_| {})
     }
 
     /// Shows each pod that is on a node and has not ended to `visit`, in the order
-    /// of the model: its place there, itself, its node, and what becomes of it.
+    /// of the model.
     pub(crate) fn visiting(
         model: &'m ClusterModel,
         policy: &Policy,
-        mut visit: impl FnMut(usize, &'m Pod, u32, Fate),
+        mut visit: impl FnMut(Visited<'m>),
     ) -> Self {
-        let node_of: FxHashMap<&str, u32> = (0..)
-            .zip(&model.nodes)
-            .map(|(id, node)| (node.name.as_str(), id))
-            .collect();
+        let names = NodeNames::new(&model.nodes);
+        let mut on = [NOWHERE; BLOCK];
         let mut matcher = Matcher::new(model, &policy.assumed_budgets);
         let mut loads = vec![NodeLoad::default(); model.nodes.len()];
         let mut doubly_guarded = Vec::new();
@@ -151,15 +162,26 @@ impl<'m> Interned<'m> {
         let mut assumed: Vec<(u32, u32)> = Vec::with_capacity(model.pods.len());
         let is_real = |budget: u32| (budget as usize) < model.budgets.len();
         for (source, pod) in model.pods.iter().enumerate() {
+            if source % BLOCK == 0 {
+                let end = model.pods.len().min(source + BLOCK);
+                names.find(&model.pods[source..end], &mut on);
+            }
             if pod.is_finished() {
                 continue;
             }
-            let budgets = matcher.count(pod);
-            let Some(&node) = pod.node.as_deref().and_then(|name| node_of.get(name)) else {
+            let (budgets, owner) = matcher.count(pod);
+            let node = on[source % BLOCK];
+            if node == NOWHERE {
                 continue;
-            };
+            }
             let fate = Fate::of(pod, policy);
-            visit(source, pod, node, fate);
+            visit(Visited {
+                source,
+                pod,
+                node,
+                owner,
+                fate,
+            });
             if fate != Fate::Goes {
                 continue;
             }

@@ -4,6 +4,7 @@
 //! planner's way to match pods and budgets, so that a mistake there is seen here.
 
 mod budgets;
+mod capacity;
 mod gates;
 mod order;
 mod pace;
@@ -35,6 +36,7 @@ mod codes {
     pub(super) const TASK: &str = "KM-LINT-011";
     pub(super) const RUNNER: &str = "KM-LINT-012";
     pub(super) const NOT_READY: &str = "KM-LINT-013";
+    pub(super) const CAPACITY: &str = "KM-LINT-014";
     pub(super) const RAMP: &str = "KM-LINT-015";
     pub(super) const ZONE: &str = "KM-LINT-016";
     pub(super) const RESERVE: &str = "KM-LINT-017";
@@ -56,6 +58,8 @@ mod codes {
 ///   assumed, gives more than it has (-009), each target within a window (-010),
 ///   tasks alone and at their points (-011), the runner's node last (-012).
 /// - No node begins that is not Ready (-013).
+/// - At every instant pods have room, by the sum of what those ask for that may not
+///   leave some pools, unless no more than one node of each is away (-014).
 /// - No node begins before the stages of its pool's ramp before it are verified
 ///   (-015), while another zone of its pool is in work (-016), or into what its pool
 ///   keeps for failures (-017), nor before the pods of the drain before it have had
@@ -79,6 +83,7 @@ pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> 
     widths::check(plan, model, policy, &timeline, &mut report);
     budgets::check(model, policy, &timeline, &mut report);
     windows::check(plan, model, policy, &timeline, &mut report);
+    capacity::check(plan, model, policy, &timeline, &mut report);
     report.finish(policy)
 }
 

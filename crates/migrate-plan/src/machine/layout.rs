@@ -120,6 +120,30 @@ pub(super) struct Layout {
     pool_slots: Vec<u32>,
 }
 
+/// What is known of a budget while pools are gone through one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Met {
+    /// Pods of the plan's nodes that it counts, over what it allows, in thousandths.
+    pressure: u64,
+    /// The last pool that had any.
+    pool: u32,
+    /// Lanes of it so far, or the number of its next one.
+    lanes: u32,
+}
+
+impl Met {
+    const NOBODY: Self = Self {
+        pressure: 0,
+        pool: NONE,
+        lanes: 0,
+    };
+
+    /// Whether `pool` is another one than before.
+    fn meets(&mut self, pool: u32) -> bool {
+        std::mem::replace(&mut self.pool, pool) != pool
+    }
+}
+
 impl Layout {
     pub(super) fn new(spec: &Spec, interned: &Interned<'_>) -> Self {
         let mut layout = Self {
@@ -172,7 +196,7 @@ impl Layout {
     }
 
     /// One lane for every pool and budget that meet, found pool by pool so
-    /// that the last lane of a budget is the only one to compare with.
+    /// that the last pool of a budget is the only one to compare with.
     fn lay_lanes(&mut self, interned: &Interned<'_>) {
         for (slot, spec) in self.slots.iter().enumerate() {
             let needs = interned.touches(spec.node).len();
@@ -188,70 +212,66 @@ impl Layout {
             pods: 0,
         };
         self.needs = vec![nothing; total];
-        let pressure = self.pressure(interned);
-        let mut latest = vec![NONE; interned.budgets.len()];
-        for &slot in &self.pool_slots {
+        let (mut meets, lanes) = self.meets(interned);
+        self.lanes = vec![
+            LaneSpec {
+                budget: NONE,
+                pool: NONE
+            };
+            lanes
+        ];
+        let mut row: Vec<(Reverse<u64>, Need)> = Vec::new();
+        for at in 0..self.pool_slots.len() {
+            let slot = self.pool_slots[at];
             let SlotSpec { node, pool, .. } = self.slots[slot as usize];
-            let start = self.need_starts[slot as usize] as usize;
-            for (touch, need) in interned.touches(node).iter().zip(&mut self.needs[start..]) {
+            for touch in interned.touches(node) {
                 let budget = touch.budget;
-                let lane = &mut latest[budget as usize];
-                if *lane == NONE || self.lanes[*lane as usize].pool != pool {
-                    *lane = u32::try_from(self.lanes.len()).unwrap_or(NONE);
-                    self.lanes.push(LaneSpec { budget, pool });
+                let met = &mut meets[budget as usize];
+                if met.meets(pool) {
+                    self.lanes[met.lanes as usize] = LaneSpec { budget, pool };
+                    met.lanes += 1;
                 }
-                *need = Need {
+                let need = Need {
                     budget,
-                    lane: *lane,
+                    lane: met.lanes - 1,
                     pods: touch.pods,
                 };
+                row.push((Reverse(met.pressure), need));
             }
             // The budget that most wait for is the likeliest to block, so it is
             // found with the first look and watched by those it blocks.
+            row.sort_unstable_by_key(|(pressure, need)| (*pressure, need.budget));
             let needs = self.need_range(slot);
-            let key = |need: &Need| (Reverse(pressure[need.budget as usize]), need.budget);
-            self.needs[needs].sort_unstable_by_key(key);
-        }
-        self.group_lanes(interned.budgets.len());
-    }
-
-    /// Numbers the lanes of one budget one after the other: a release walks
-    /// through them, and one for each pool would be as many places in memory.
-    fn group_lanes(&mut self, budgets: usize) {
-        let mut next = vec![0u32; budgets + 1];
-        for lane in &self.lanes {
-            next[lane.budget as usize + 1] += 1;
-        }
-        for budget in 0..budgets {
-            next[budget + 1] += next[budget];
-        }
-        let mut grouped = self.lanes.clone();
-        let mut ids = Vec::with_capacity(self.lanes.len());
-        for lane in &self.lanes {
-            let place = &mut next[lane.budget as usize];
-            grouped[*place as usize] = *lane;
-            ids.push(*place);
-            *place += 1;
-        }
-        self.lanes = grouped;
-        for need in &mut self.needs {
-            need.lane = ids[need.lane as usize];
-        }
-    }
-
-    /// Pods of the plan's nodes that each budget counts, over what it allows,
-    /// in thousandths.
-    fn pressure(&self, interned: &Interned<'_>) -> Vec<u64> {
-        let mut pressure = vec![0u64; interned.budgets.len()];
-        for slot in &self.slots {
-            for touch in interned.touches(slot.node) {
-                pressure[touch.budget as usize] += 1000 * u64::from(touch.pods);
+            for (place, (_, need)) in self.needs[needs].iter_mut().zip(row.drain(..)) {
+                *place = need;
             }
         }
-        for (pressure, budget) in pressure.iter_mut().zip(&interned.budgets) {
-            *pressure /= u64::from(budget.steady.max(1));
+    }
+
+    /// By budget: how much it is wanted, and the number of its first lane; and how
+    /// many lanes there are. Those of one budget come one after the other: a release
+    /// walks through them, and one for each pool would be as many places in memory.
+    fn meets(&self, interned: &Interned<'_>) -> (Vec<Met>, usize) {
+        let mut meets = vec![Met::NOBODY; interned.budgets.len()];
+        for &slot in &self.pool_slots {
+            let SlotSpec { node, pool, .. } = self.slots[slot as usize];
+            for touch in interned.touches(node) {
+                let met = &mut meets[touch.budget as usize];
+                met.pressure += 1000 * u64::from(touch.pods);
+                met.lanes += u32::from(met.meets(pool));
+            }
         }
-        pressure
+        let mut first = 0;
+        for (met, budget) in meets.iter_mut().zip(&interned.budgets) {
+            let next = first + met.lanes;
+            *met = Met {
+                pressure: met.pressure / u64::from(budget.steady.max(1)),
+                pool: NONE,
+                lanes: first,
+            };
+            first = next;
+        }
+        (meets, first as usize)
     }
 
     pub(super) fn pool_of(&self, slot: u32) -> u32 {

@@ -28,6 +28,17 @@ impl<'m> Dimensions<'m> {
         COMMON + self.extended.len()
     }
 
+    /// How a resource is called.
+    pub(super) fn name(&self, at: usize) -> &str {
+        let extended = self.extended.iter().find(|(_, place)| **place == at);
+        match at {
+            0 => "cpu",
+            1 => "memory",
+            2 => "pods",
+            _ => extended.map_or("", |(name, _)| name),
+        }
+    }
+
     fn fill(&self, row: &mut [u64], amount: &Resources) {
         row.fill(0);
         row[0] = amount.cpu_milli;
@@ -79,6 +90,11 @@ impl Amounts {
             row[2] = row[2].max(1);
         }
         amounts
+    }
+
+    /// How many resources there are.
+    pub(super) fn width(&self) -> usize {
+        self.width
     }
 
     pub(crate) fn row(&self, at: u32) -> &[u64] {

@@ -2,9 +2,9 @@
 
 use super::NONE;
 use super::cells::Access;
-use super::pods::{Landscape, Movable, count};
+use super::pods::{Landscape, count};
 use super::room::{Room, Search, Tier};
-use super::run::{Run, bit_of};
+use super::run::Run;
 
 /// Where pods of a kind have been looked for room for in vain. Only what settles
 /// afterwards can have any.
@@ -18,22 +18,23 @@ pub(super) struct Tried {
 }
 
 impl Run<'_, '_> {
-    /// The node that a pod goes to: one that settled, else one that will be
-    /// drained, in which case it moves again.
-    pub(super) fn home(&mut self, movable: Movable) -> Option<(u32, Tier)> {
-        let kind = self.land.table.kinds[movable.kind as usize];
+    /// The node that a pod of kind `id`, which was on node `origin` at the start, goes
+    /// to: one that settled, else one that will be drained, in which case it moves
+    /// again. `bit` is that of its workload.
+    pub(super) fn home(&mut self, id: u32, bit: u64, origin: u32) -> Option<(u32, Tier)> {
+        let kind = self.land.table.kinds[id as usize];
         let search = Search {
             request: self.land.requests.row(kind.shape),
-            bit: bit_of(&movable),
+            bit,
         };
-        let cell = self.land.cells.of_node[movable.node as usize];
+        let cell = self.land.cells.of_node[origin as usize];
         for tier in [Tier::Settled, Tier::Unsettled] {
             let found = match &self.land.cells.access[kind.class as usize] {
                 Access::Nodes(nodes) => {
                     let allows = |node| self.rules.allow(kind.rules, node);
                     self.room.among(tier, nodes, search, allows)
                 }
-                Access::Cells(cells) => self.in_cells(tier, cells, cell, movable.kind, search),
+                Access::Cells(cells) => self.in_cells(tier, cells, cell, id, search),
             };
             if let Some(node) = found {
                 return Some((node, tier));
@@ -100,8 +101,9 @@ impl Run<'_, '_> {
     }
 }
 
-/// By kind: those that fewer nodes admit first, then the largest.
-pub(super) fn ranks(land: &Landscape<'_>, room: &Room<'_>) -> Vec<u32> {
+/// In which order kinds go, and the rank of each in it: those that fewer nodes admit
+/// first, then the largest.
+pub(super) fn ranks(land: &Landscape<'_>, room: &Room<'_>) -> (Vec<u32>, Vec<u32>) {
     let kinds = &land.table.kinds;
     let nodes_for = |class: u32| match &land.cells.access[class as usize] {
         Access::Nodes(nodes) => nodes.len(),
@@ -127,8 +129,8 @@ pub(super) fn ranks(land: &Landscape<'_>, room: &Room<'_>) -> Vec<u32> {
     let mut order: Vec<u32> = (0..count(kinds.len())).collect();
     order.sort_by_cached_key(|kind| key(*kind));
     let mut ranks = vec![0; kinds.len()];
-    for (rank, kind) in (0..).zip(order) {
-        ranks[kind as usize] = rank;
+    for (rank, kind) in (0..).zip(&order) {
+        ranks[*kind as usize] = rank;
     }
-    ranks
+    (order, ranks)
 }

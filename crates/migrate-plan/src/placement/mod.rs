@@ -14,11 +14,14 @@ mod properties;
 mod room;
 mod rules;
 mod run;
+mod slack;
+mod stands;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use pods::{Landscape, PodTable};
 pub(crate) use run::{Homeless, Moves, Stop};
+pub(crate) use slack::{Narrowed, Slack};
 
 /// No id.
 const NONE: u32 = u32::MAX;

@@ -10,7 +10,7 @@ use super::NONE;
 use super::amounts::{Amounts, Dimensions};
 use super::cells::Cells;
 use super::rules::Rules;
-use crate::intern::Fate;
+use crate::intern::{Fate, Visited};
 
 /// Pods that drains move, and what else takes room on nodes.
 #[derive(Debug)]
@@ -24,6 +24,9 @@ pub(crate) struct PodTable<'m> {
     pub(super) classes: Vec<&'m Placement>,
     class_of: BTreeMap<ClassKey<'m>, u32>,
     pub(super) workloads: Vec<&'m WorkloadId>,
+    /// By place in the model: the number of each workload that has a pod, or [`NONE`].
+    numbers: Vec<u32>,
+    /// Of those that the model does not have.
     workload_of: FxHashMap<&'m WorkloadId, u32>,
     /// Pods that drains do not move: their nodes, what they ask for, and
     /// whether they end when their node is drained.
@@ -79,10 +82,14 @@ fn class_key(placement: &Placement) -> ClassKey<'_> {
 #[derive(Debug)]
 pub(crate) struct Landscape<'m> {
     pub(super) table: PodTable<'m>,
+    pub(super) dimensions: Dimensions<'m>,
     /// By shape.
     pub(super) requests: Amounts,
     /// By node: what it offers, less what stays there whatever happens.
     pub(crate) usable: Amounts,
+    /// The same, less what pods ask for that no other node admits or that do not
+    /// come back: what is missing while the node is away.
+    pub(crate) leavable: Amounts,
     /// By node: what is taken until its drain by pods that then end.
     pub(super) ending: Amounts,
     pub(super) cells: Cells,
@@ -101,6 +108,7 @@ impl<'m> PodTable<'m> {
             classes: Vec::new(),
             class_of: BTreeMap::new(),
             workloads: Vec::new(),
+            numbers: vec![NONE; model.workloads.len()],
             workload_of: FxHashMap::default(),
             others: Vec::new(),
             ruled: BTreeSet::new(),
@@ -108,9 +116,15 @@ impl<'m> PodTable<'m> {
         }
     }
 
-    /// Takes a pod of the model, the `source`th, which is on `node` and has not
-    /// ended. Called in the order of the model.
-    pub(crate) fn add(&mut self, source: usize, pod: &'m Pod, node: u32, fate: Fate) {
+    /// Takes a pod. Called in the order of the model.
+    pub(crate) fn add(&mut self, visited: Visited<'m>) {
+        let Visited {
+            source,
+            pod,
+            node,
+            owner,
+            fate,
+        } = visited;
         let placement = &pod.placement;
         if !placement.anti_affinity.is_empty() || !placement.spread.is_empty() {
             self.ruled.insert(&pod.id.namespace);
@@ -138,7 +152,7 @@ impl<'m> PodTable<'m> {
                     node,
                     source,
                     kind: self.kind(kind),
-                    workload: self.workload(pod.workload.as_deref()),
+                    workload: self.workload(pod.workload.as_deref(), owner),
                     is_bare: pod.controller.is_none(),
                 }
             }
@@ -180,12 +194,22 @@ impl<'m> PodTable<'m> {
         id
     }
 
-    fn workload(&mut self, id: Option<&'m WorkloadId>) -> u32 {
+    /// The number of the workload `id`, whose place in the model is `owner`: they are
+    /// numbered as they come.
+    fn workload(&mut self, id: Option<&'m WorkloadId>, owner: Option<u32>) -> u32 {
         let Some(id) = id else {
             return NONE;
         };
         let next = count(self.workloads.len());
-        let at = *self.workload_of.entry(id).or_insert(next);
+        let known = owner.and_then(|owner| self.numbers.get_mut(owner as usize));
+        let number = match known {
+            Some(number) => number,
+            None => self.workload_of.entry(id).or_insert(NONE),
+        };
+        if *number == NONE {
+            *number = next;
+        }
+        let at = *number;
         if at == next {
             self.workloads.push(id);
         }
@@ -228,14 +252,31 @@ impl<'m> PodTable<'m> {
         }
         let cells = Cells::new(model, &self.classes, pool);
         let rules = Rules::new(model, &mut self, &cells);
-        Some(Landscape {
+        let mut land = Landscape {
             table: self,
+            dimensions,
             requests,
+            leavable: usable.clone(),
             usable,
             ending,
             cells,
             rules,
-        })
+        };
+        let staying = land.table.pods.iter().filter(|pod| !land.leaves(pod));
+        let staying: Vec<Movable> = staying.copied().collect();
+        for movable in staying {
+            let shape = land.table.kinds[movable.kind as usize].shape;
+            land.leavable.take(movable.node, land.requests.row(shape));
+        }
+        Some(land)
+    }
+}
+
+impl Landscape<'_> {
+    /// Whether another node takes it in while its own is away.
+    pub(super) fn leaves(&self, movable: &Movable) -> bool {
+        let class = self.table.kinds[movable.kind as usize].class;
+        !movable.is_bare && self.cells.admits_others(class, movable.node)
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::NONE;
 use super::cells::Access;
 use super::home::{Tried, ranks};
-use super::pods::{Landscape, Movable, count};
+use super::pods::{Kind, Landscape, count};
 use super::room::{Room, Tier};
 use super::rules::Rules;
+use super::stands::{Leaving, Stands};
 
 /// A node is away from the begin of its drain until it is verified.
 #[derive(Clone, Copy, Debug)]
@@ -60,22 +61,20 @@ pub(super) struct Run<'l, 'm> {
     pub(super) land: &'l Landscape<'m>,
     pub(super) room: Room<'l>,
     pub(super) rules: Rules,
-    /// By pod: the next one on its node.
-    next: Vec<u32>,
-    /// By node: the first pod there that moves.
-    heads: Vec<u32>,
+    stands: Stands,
     /// By kind: smaller goes first within a node.
     ranks: Vec<u32>,
+    /// By rank.
+    kinds: Vec<u32>,
     /// By kind.
     pub(super) tried: Vec<Tried>,
     /// Nodes in the order in which they settled.
     pub(super) settled: Vec<u32>,
-    moved: Vec<bool>,
     /// Pods without a home by rank and kind, the first that came first.
     waiting: BTreeMap<(u32, u32), Vec<u32>>,
     moves: Moves,
     keeps_hops: bool,
-    batch: Vec<u64>,
+    batch: Vec<Leaving>,
 }
 
 /// Where the pods of a workload are.
@@ -143,15 +142,14 @@ impl<'l, 'm> Run<'l, 'm> {
         let table = &land.table;
         let nodes = land.cells.of_node.len();
         let mut room = Room::new(&land.usable, &land.cells.of_node, land.cells.nodes.len());
-        let mut next = vec![NONE; table.pods.len()];
-        let mut heads = vec![NONE; nodes];
-        for pod in (0..count(table.pods.len())).rev() {
-            let movable = &table.pods[pod as usize];
-            let head = &mut heads[movable.node as usize];
-            next[pod as usize] = std::mem::replace(head, pod);
-            let request = land.requests.row(table.kinds[movable.kind as usize].shape);
-            room.free.take(movable.node, request);
-            room.hosted[movable.node as usize] |= bit_of(movable);
+        let (kinds, ranks) = ranks(land, &room);
+        let stands = Stands::new(&table.pods, &ranks, nodes);
+        for node in 0..count(nodes) {
+            for one in stands.first_on(node) {
+                let kind = table.kinds[kinds[one.rank as usize] as usize];
+                room.free.take(node, land.requests.row(kind.shape));
+                room.hosted[node as usize] |= bit_of(one.workload);
+            }
         }
         let mut stops_at = vec![false; nodes];
         for stop in stops {
@@ -168,15 +166,14 @@ impl<'l, 'm> Run<'l, 'm> {
             }
         }
         Self {
-            ranks: ranks(land, &room),
+            stands,
+            ranks,
+            kinds,
             land,
             room,
             rules: land.rules.clone(),
-            next,
-            heads,
             tried: vec![Tried::default(); table.kinds.len()],
             settled: Vec::with_capacity(stops.len()),
-            moved: vec![false; table.pods.len()],
             waiting: BTreeMap::new(),
             moves: Moves::default(),
             keeps_hops,
@@ -188,31 +185,31 @@ impl<'l, 'm> Run<'l, 'm> {
     /// largest first.
     fn drain(&mut self, node: u32, now: u64) {
         let mut batch = std::mem::take(&mut self.batch);
-        let mut pod = std::mem::replace(&mut self.heads[node as usize], NONE);
-        while pod != NONE {
-            let kind = self.land.table.pods[pod as usize].kind;
-            batch.push(u64::from(self.ranks[kind as usize]) << 32 | u64::from(pod));
-            pod = std::mem::replace(&mut self.next[pod as usize], NONE);
-        }
-        batch.sort_unstable();
+        let pods = &self.land.table.pods;
+        self.stands.leave(node, pods, &self.ranks, &mut batch);
         self.room.free.set(node, self.land.usable.row(node));
         self.room.hosted[node as usize] = 0;
-        for key in batch.drain(..) {
-            let pod = (key & u64::from(u32::MAX)) as u32;
-            self.evict(pod, node, now);
+        for leaving in batch.drain(..) {
+            self.evict(leaving, node, now);
         }
         self.batch = batch;
     }
 
-    fn evict(&mut self, pod: u32, node: u32, now: u64) {
-        let movable = self.land.table.pods[pod as usize];
-        let kind = self.land.table.kinds[movable.kind as usize];
+    fn evict(&mut self, leaving: Leaving, node: u32, now: u64) {
+        let Leaving {
+            rank,
+            pod,
+            workload,
+            is_bare,
+            is_first,
+        } = leaving;
+        let (id, bit) = (self.kinds[rank as usize], bit_of(workload));
+        let kind = self.land.table.kinds[id as usize];
         self.moves.evictions += 1;
-        let is_first = !std::mem::replace(&mut self.moved[pod as usize], true);
         self.moves.pods += u64::from(is_first);
         self.moves.least += u64::from(is_first);
         self.rules.remove(kind.rules, node);
-        if movable.is_bare {
+        if is_bare {
             return;
         }
         if !self.land.cells.admits_others(kind.class, node) {
@@ -220,24 +217,29 @@ impl<'l, 'm> Run<'l, 'm> {
             self.rules.add(kind.rules, node);
             let request = self.land.requests.row(kind.shape);
             self.room.free.take(node, request);
-            self.room.hosted[node as usize] |= bit_of(&movable);
-            self.put(pod, node);
+            self.room.hosted[node as usize] |= bit;
+            self.stands.put(pod, node);
             return;
         }
-        match self.home(movable) {
+        let origin = match is_first {
+            true => node,
+            false => self.land.table.pods[pod as usize].node,
+        };
+        match self.home(id, bit, origin) {
             Some((to, tier)) => {
                 if is_first && tier == Tier::Unsettled && !self.has_settled(kind.class) {
                     self.moves.least += 1;
                 }
-                self.settle(Hop {
+                let hop = Hop {
                     pod,
                     from: node,
                     to,
                     at: now,
-                });
+                };
+                self.settle(hop, kind, bit);
             }
             None => {
-                let key = (self.ranks[movable.kind as usize], movable.kind);
+                let key = (rank, id);
                 let at = count(self.moves.homeless.len());
                 self.moves.homeless.push(Homeless {
                     pod,
@@ -272,12 +274,13 @@ impl<'l, 'm> Run<'l, 'm> {
                     break;
                 }
                 self.moves.homeless[at as usize].until = now;
-                self.settle(Hop {
+                let hop = Hop {
                     pod,
                     from,
                     to: node,
                     at: now,
-                });
+                };
+                self.settle(hop, kind, bit_of(movable.workload));
                 placed += 1;
             }
             pods.drain(..placed);
@@ -297,14 +300,10 @@ impl<'l, 'm> Run<'l, 'm> {
                 stand.add(movable.node);
             }
         }
-        for (node, head) in (0..).zip(&self.heads) {
-            let mut pod = *head;
-            while pod != NONE {
-                let workload = table.pods[pod as usize].workload;
-                if let Some(stand) = after.get_mut(workload as usize) {
-                    stand.add(node);
-                }
-                pod = self.next[pod as usize];
+        for (movable, node) in table.pods.iter().zip(self.stands.nodes()) {
+            let stand = after.get_mut(movable.workload as usize);
+            if let Some(stand) = stand.filter(|_| node != NONE) {
+                stand.add(node);
             }
         }
         // One that waits for room has been on its way, not crowded.
@@ -347,26 +346,19 @@ impl<'l, 'm> Run<'l, 'm> {
         }
     }
 
-    fn settle(&mut self, hop: Hop) {
-        let movable = self.land.table.pods[hop.pod as usize];
-        let kind = self.land.table.kinds[movable.kind as usize];
+    fn settle(&mut self, hop: Hop, kind: Kind, bit: u64) {
         let request = self.land.requests.row(kind.shape);
-        self.room.take(hop.to, request, bit_of(&movable));
+        self.room.take(hop.to, request, bit);
         self.rules.add(kind.rules, hop.to);
-        self.put(hop.pod, hop.to);
+        self.stands.put(hop.pod, hop.to);
         if self.keeps_hops {
             self.moves.hops.push(hop);
         }
     }
-
-    fn put(&mut self, pod: u32, node: u32) {
-        let head = std::mem::replace(&mut self.heads[node as usize], pod);
-        self.next[pod as usize] = head;
-    }
 }
 
-pub(super) fn bit_of(movable: &Movable) -> u64 {
-    match movable.workload {
+fn bit_of(workload: u32) -> u64 {
+    match workload {
         NONE => 0,
         workload => 1 << (workload.wrapping_mul(0x9e37_79b9) >> 26),
     }

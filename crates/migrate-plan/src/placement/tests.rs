@@ -50,9 +50,7 @@ pub(super) fn pod(model: &mut ClusterModel, app: &str, node: usize, cpu: u64) ->
 
 pub(super) fn landscape(model: &ClusterModel) -> Landscape<'_> {
     let mut table = PodTable::new(model);
-    Interned::visiting(model, &Policy::default(), |source, pod, node, fate| {
-        table.add(source, pod, node, fate);
-    });
+    Interned::visiting(model, &Policy::default(), |visited| table.add(visited));
     table.complete(|_| 0).unwrap()
 }
 

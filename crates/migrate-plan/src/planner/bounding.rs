@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::Job;
 use super::measured::millis;
+use super::room::Room;
 use super::simulate::Step;
 use crate::bounds::{BudgetLoad, Hold, Lengths, PaceLoad, PoolSlots, Work};
 use crate::intern::Interned;
@@ -36,6 +37,10 @@ struct Group {
 
 /// Lower bounds of what `steps` begin, for any order of it. What cannot begin is
 /// in no schedule, and lengthens no bound. `None` where nothing begins.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that decides how long it takes"
+)]
 pub(super) fn bounds(
     plan: &Plan,
     steps: &[Step],
@@ -44,6 +49,7 @@ pub(super) fn bounds(
     model: &ClusterModel,
     policy: &Policy,
     start: Moment,
+    room: Option<&Room<'_>>,
 ) -> Option<Bounds> {
     if steps.is_empty() {
         return None;
@@ -107,21 +113,16 @@ pub(super) fn bounds(
         let budget = &interned.budgets[id];
         budget.steady.max(budget.allowed)
     };
-    let mut budgets: Vec<BudgetLoad> = (0..interned.budgets.len())
-        .map(|id| BudgetLoad::new(allowed(id)))
-        .collect();
-    holds(&pools, jobs, interned, |budget, pool, head, hold| {
-        budgets[budget].add(pool, head, hold);
-    });
+    let held = Held::new(&pools, jobs, interned);
+    let ids = 0..interned.budgets.len();
+    let budgets = ids.filter_map(|id| Some((held.load(id, allowed(id))?.bound(), id)));
+    let budgets = budgets.collect();
     let with_one_more = |id: usize| {
-        let mut load = BudgetLoad::new(allowed(id).saturating_add(1));
-        holds(&pools, jobs, interned, |budget, pool, head, hold| {
-            if budget == id {
-                load.add(pool, head, hold);
-            }
-        });
-        load
+        let allowed = allowed(id).saturating_add(1);
+        let load = held.load(id, allowed);
+        load.unwrap_or_else(|| BudgetLoad::new(allowed))
     };
+    let rooms = room.map_or_else(Vec::new, |room| room.loads(plan, jobs, &pools));
     let key = |id: usize| interned.budgets[id].source.key().to_string();
     let rate = policy.rollout.displaced_per_minute;
     let pace = (rate > 0).then(|| {
@@ -142,6 +143,7 @@ pub(super) fn bounds(
         after: begun.after,
         pools: &pools,
         budgets,
+        rooms: &rooms,
         calendar,
         start,
     };
@@ -209,22 +211,81 @@ fn begun(
     begun
 }
 
-/// What each drain takes of each budget, pool by pool.
-fn holds(
-    pools: &[PoolSlots<'_>],
-    jobs: &[Job<'_>],
-    interned: &Interned<'_>,
-    mut each: impl FnMut(usize, u32, u64, Hold),
-) {
-    for (pool, id) in pools.iter().zip(0..) {
-        let head = pool.lengths.head();
-        for job in pool.slots.iter().map(|slot| &jobs[*slot]) {
-            let drain = millis(job.times.of(Phase::Drain));
-            let rest = millis(job.times.total()).saturating_sub(drain);
-            for touch in interned.touches(job.id) {
-                let pods = touch.pods;
-                each(touch.budget as usize, id, head, Hold { pods, drain, rest });
+/// What drains take, budget by budget: nodes have budgets in no order, and what is
+/// added up of each is too much to be near the processor for all of them.
+#[derive(Debug)]
+struct Held {
+    /// By budget, which part of `takes` is its own; one longer than the budgets.
+    starts: Vec<u32>,
+    /// Which drain takes how many pods; drains of one pool one after the other.
+    takes: Vec<(u32, u32)>,
+    drains: Vec<DrainOf>,
+}
+
+/// A drain by what budgets have to know of it.
+#[derive(Clone, Copy, Debug)]
+struct DrainOf {
+    pool: u32,
+    head: u64,
+    drain: u64,
+    rest: u64,
+}
+
+impl Held {
+    fn new(pools: &[PoolSlots<'_>], jobs: &[Job<'_>], interned: &Interned<'_>) -> Self {
+        let slots = || pools.iter().flat_map(|pool| pool.slots);
+        let touches = |slot: &usize| interned.touches(jobs[*slot].id).iter();
+        let mut starts = vec![0u32; interned.budgets.len() + 1];
+        for touch in slots().flat_map(touches) {
+            starts[touch.budget as usize + 1] += 1;
+        }
+        for budget in 0..interned.budgets.len() {
+            starts[budget + 1] += starts[budget];
+        }
+        let mut next = starts.clone();
+        let mut takes = vec![(0, 0); starts.last().map_or(0, |end| *end as usize)];
+        for (drain, slot) in (0..).zip(slots()) {
+            for touch in touches(slot) {
+                let place = &mut next[touch.budget as usize];
+                takes[*place as usize] = (drain, touch.pods);
+                *place += 1;
             }
         }
+        let of_pool = |(id, pool): (u32, &PoolSlots<'_>)| {
+            let head = pool.lengths.head();
+            let of_slot = move |slot: &usize| {
+                let times = &jobs[*slot].times;
+                let drain = millis(times.of(Phase::Drain));
+                DrainOf {
+                    pool: id,
+                    head,
+                    drain,
+                    rest: millis(times.total()).saturating_sub(drain),
+                }
+            };
+            pool.slots.iter().map(of_slot).collect::<Vec<_>>()
+        };
+        Self {
+            starts,
+            takes,
+            drains: (0..).zip(pools).flat_map(of_pool).collect(),
+        }
+    }
+
+    /// What budget `id` has to bear if it allows so much; `None` if nothing holds it.
+    fn load(&self, id: usize, allowed: u32) -> Option<BudgetLoad> {
+        let row = self.starts[id] as usize..self.starts[id + 1] as usize;
+        let mut load = BudgetLoad::new(allowed);
+        for (drain, pods) in self.takes.get(row).filter(|row| !row.is_empty())? {
+            let DrainOf {
+                pool,
+                head,
+                drain,
+                rest,
+            } = self.drains[*drain as usize];
+            let pods = *pods;
+            load.add(pool, head, Hold { pods, drain, rest });
+        }
+        Some(load)
     }
 }

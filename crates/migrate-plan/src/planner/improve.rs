@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use migrate_core::{Moment, Plan, Role};
+use migrate_core::{Moment, Plan, PlannedPool, Role};
 use rustc_hash::FxHashMap;
 
 use super::simulate::{Alone, Step, predicted, simulate};
@@ -43,11 +43,16 @@ impl Planner<'_> {
     }
 
     /// How long the rollout takes in the order that [`plan`](Self::plan) would choose:
-    /// the machine run on it, and nothing that a plan says besides.
-    pub(super) fn time_of_own_order(&self, interned: &Interned<'_>) -> Result<Duration, Error> {
+    /// the machine run on it, and nothing that a plan says besides. `pools` are as wide
+    /// as capacity has them.
+    pub(super) fn time_of_own_order(
+        &self,
+        interned: &Interned<'_>,
+        pools: &[PlannedPool],
+    ) -> Result<Duration, Error> {
         let mut jobs = self.jobs(interned);
-        self.improve(&mut jobs, interned)?;
-        let (outcome, _) = Search::new(self, &jobs, interned)?.run(&jobs);
+        self.improve(&mut jobs, interned, pools)?;
+        let (outcome, _) = Search::new(self, &jobs, interned, pools)?.run(&jobs);
         Ok(outcome.took)
     }
 
@@ -56,6 +61,7 @@ impl Planner<'_> {
         &self,
         jobs: &mut Vec<Job<'_>>,
         interned: &Interned<'_>,
+        pools: &[PlannedPool],
     ) -> Result<(), Error> {
         let is_fixed = |job: &Job<'_>| {
             let hosts_runner = self.runner_on == Some(job.node.name.as_str());
@@ -68,7 +74,7 @@ impl Planner<'_> {
         if self.improvement == 0 || workers < 2 {
             return Ok(());
         }
-        let mut search = Search::new(self, jobs, interned)?;
+        let mut search = Search::new(self, jobs, interned, pools)?;
         let (mut best, steps) = search.run(jobs);
         let limit = search.limit(jobs, &steps);
         let canaries = canaries(&jobs[first..first + workers]);
@@ -124,9 +130,10 @@ impl<'s> Search<'s> {
         planner: &'s Planner<'s>,
         jobs: &[Job<'_>],
         interned: &'s Interned<'s>,
+        pools: &[PlannedPool],
     ) -> Result<Self, Error> {
         // Nobody sees this plan, so nothing is hashed for it.
-        let plan = planner.outline(jobs, String::new())?;
+        let plan = planner.outline(jobs, pools.to_vec(), String::new())?;
         let ids = jobs.iter().map(|job| (job.node.name.as_str(), job.id));
         let ids: FxHashMap<&str, u32> = ids.collect();
         let of_name = |name: &str| ids.get(name).copied();
@@ -173,7 +180,9 @@ impl<'s> Search<'s> {
         let mut plan = self.plan.clone();
         plan.schedule = schedule(&plan, self.start(), steps);
         let start = self.start();
-        let bounds = bounding::bounds(&plan, steps, jobs, self.interned, model, policy, start);
+        // The bound of room costs more than it tells here: widths keep to it.
+        let (interned, room) = (self.interned, None);
+        let bounds = bounding::bounds(&plan, steps, jobs, interned, model, policy, start, room);
         let best = bounds.as_ref().and_then(|bounds| bounds.best());
         best.map_or(Duration::ZERO, |best| best.time)
     }

@@ -200,6 +200,11 @@ impl Measured {
 pub(super) struct Means(BTreeMap<(TargetKind, Phase), Duration>);
 
 impl Planner<'_> {
+    pub(super) fn member_times(&self) -> Times {
+        let times = Times::of_member(&self.durations, self.policy);
+        self.as_measured(times, &TargetKind::Members)
+    }
+
     /// With what was measured of such targets, if anything was.
     pub(super) fn as_measured(&self, times: Times, kind: &TargetKind) -> Times {
         match &self.measured {

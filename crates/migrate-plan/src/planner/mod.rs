@@ -11,6 +11,7 @@ mod path;
 mod placing;
 mod rehearsal;
 mod replan;
+mod room;
 mod simulate;
 mod targets;
 mod times;
@@ -39,8 +40,10 @@ pub(crate) use measured::millis;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
 pub use rehearsal::{Difference, Timeline, rehearse};
 pub use replan::{REORDER_GAIN, Replan};
-use simulate::{Fed, Step, predicted, simulate};
+use simulate::predicted;
+pub(crate) use simulate::{Fed, Lasts, Step, play, simulate};
 use targets::schedule;
+pub(crate) use targets::target_of;
 use times::Times;
 pub use trace::Trace;
 pub use what_if::{Change, WhatIf};
@@ -218,7 +221,7 @@ impl<'a> Planner<'a> {
         let is_way_back = self.way_back.is_some();
         let mut found =
             findings::of_preconditions(self.model, self.policy, &self.target, is_way_back);
-        let (mut interned, table) = placing::interned(self.model, self.policy);
+        let (mut interned, table) = room::interned(self.model, self.policy);
         let drains = |node: &Node| self.is_to_change(node);
         found.extend(findings::of_budgets(
             self.model,
@@ -234,8 +237,13 @@ impl<'a> Planner<'a> {
         };
         findings::believe(&found, &mut interned);
         let mut jobs = self.jobs(&interned);
-        self.improve(&mut jobs, &interned)?;
-        let mut plan = self.outline(&jobs, hash)?;
+        let mut pools = self.pools();
+        let room = self.room(table, &pools, &jobs);
+        if let Some(room) = &room {
+            found.extend(room.narrow(&mut pools, self.policy));
+        }
+        self.improve(&mut jobs, &interned, &pools)?;
+        let mut plan = self.outline(&jobs, pools, hash)?;
         let ids = jobs.iter().map(|job| (job.node.name.as_str(), job.id));
         let ids: FxHashMap<&str, u32> = ids.collect();
         let id_of = |name: &str| ids.get(name).copied();
@@ -268,8 +276,11 @@ impl<'a> Planner<'a> {
             self.model,
             self.policy,
             start,
+            room.as_ref(),
         );
-        found.extend(self.place(table, &mut plan, &jobs, &steps));
+        if let Some(room) = &room {
+            found.extend(room.place(&mut plan, &jobs, &steps, self.destinations));
+        }
         found.extend(findings::of_windows(&plan, self.policy, start));
         found.extend(findings::of_assumed(&interned, &jobs));
         found.extend(findings::of_address(&plan, self.address_on));
@@ -370,15 +381,25 @@ impl<'a> Planner<'a> {
         tasks.iter().map(times).collect()
     }
 
-    fn member_times(&self) -> Times {
-        self.as_measured(
-            Times::of_member(&self.durations, self.policy),
-            &TargetKind::Members,
-        )
+    /// As wide as policy has them.
+    fn pools(&self) -> Vec<PlannedPool> {
+        let mut sizes: BTreeMap<&str, u32> = BTreeMap::new();
+        for node in &self.model.nodes {
+            *sizes.entry(self.policy.pools.pool_of(node)).or_default() += 1;
+        }
+        let width = |name, size| self.policy.pools.width(name, size);
+        let pools = sizes.into_iter();
+        let pools = pools.map(|(name, size)| PlannedPool::new(name, size, width(name, size)));
+        pools.collect()
     }
 
     /// The plan without its predictions.
-    fn outline(&self, jobs: &[Job<'_>], model_hash: String) -> Result<Plan, Error> {
+    fn outline(
+        &self,
+        jobs: &[Job<'_>],
+        pools: Vec<PlannedPool>,
+        model_hash: String,
+    ) -> Result<Plan, Error> {
         let mut sizes: BTreeMap<&str, u32> = BTreeMap::new();
         // Slots are numbered by name within their pool, whether or not they
         // have something to do, so that numbers stay from plan to plan.
@@ -390,12 +411,6 @@ impl<'a> Planner<'a> {
         }
         let has_windows = !self.policy.rollout.calendar().is_always_open();
         let member_times = self.member_times();
-        let pools: Vec<PlannedPool> = sizes
-            .iter()
-            .map(|(name, size)| {
-                PlannedPool::new(*name, *size, self.policy.pools.width(name, *size))
-            })
-            .collect();
         let members = &self.model.control_plane;
         let from = members.iter().map(|member| &member.version).min();
         let from = from.ok_or(PathError::NoControlPlane)?;

@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use migrate_core::{
-    ClusterModel, Destination, Finding, Moment, Node, ObjectName, Phase, Plan, Policy, Relocation,
-    Severity, WaitForRoom, listed,
+    Destination, Finding, Moment, Node, ObjectName, Phase, Plan, Relocation, Severity, WaitForRoom,
+    listed,
 };
 
-use rustc_hash::FxHashMap;
-
+use super::Job;
+use super::room::Room;
 use super::simulate::Step;
-use super::{Job, Planner};
-use crate::intern::Interned;
-use crate::placement::{Homeless, Landscape, Moves, PodTable, Stop};
+use crate::placement::{Homeless, Moves, Stop};
 
 /// Pods that find no room when they have to go.
 const HOMELESS: &str = "KM-CAPACITY-001";
@@ -22,72 +20,33 @@ const CROWDED: &str = "KM-SPREAD-003";
 /// How many names a list shows.
 const NAMES_SHOWN: usize = 5;
 
-/// Pods and budgets as numbers, for the schedule and for where pods go.
-pub(super) fn interned<'m>(
-    model: &'m ClusterModel,
-    policy: &Policy,
-) -> (Interned<'m>, PodTable<'m>) {
-    let mut table = PodTable::new(model);
-    let visit = |source, pod, node, fate| table.add(source, pod, node, fate);
-    (Interned::visiting(model, policy, visit), table)
-}
-
-impl Planner<'_> {
-    /// Keeps in the plan where each pod is predicted to go
-    /// ([`Relocation::destinations`](migrate_core::Relocation::destinations)), which
-    /// makes it as large as the cluster has pods.
-    #[must_use]
-    pub fn with_destinations(mut self) -> Self {
-        self.destinations = true;
-        self
-    }
-
+impl Room<'_> {
     /// Predicts where pods go, and gives what there is to be said about it.
-    /// Nothing is known where no node says what it offers.
     pub(super) fn place(
         &self,
-        table: PodTable<'_>,
         plan: &mut Plan,
         jobs: &[Job<'_>],
         steps: &[Step],
+        destinations: bool,
     ) -> Vec<Finding> {
-        let names = plan.pools.iter().map(|pool| pool.name.as_str());
-        let ids: FxHashMap<&str, u32> = names.zip(0..).collect();
-        let pool = |node: &Node| ids.get(self.policy.pools.pool_of(node)).copied();
-        let Some(land) = table.complete(|node| pool(node).unwrap_or(u32::MAX)) else {
-            return Vec::new();
-        };
-        let placing = Placing {
-            land: &land,
-            plan,
-            jobs,
-            model: self.model,
-            start: self.model.taken_at,
-        };
-        let (relocation, found) = placing.relocation(steps, self.destinations);
+        let stops = self.stops(jobs, steps, plan.control_plane.len());
+        let (relocation, found) = self.relocation(jobs, &stops, destinations);
         plan.relocation = Some(relocation);
         found
     }
-}
 
-/// A schedule, and the cluster that it is carried out on.
-#[derive(Clone, Copy, Debug)]
-struct Placing<'p, 'm> {
-    land: &'p Landscape<'m>,
-    plan: &'p Plan,
-    jobs: &'p [Job<'p>],
-    model: &'m ClusterModel,
-    start: Moment,
-}
-
-impl Placing<'_, '_> {
-    /// What `steps` do to pods, and what there is to be said about it.
-    fn relocation(&self, steps: &[Step], destinations: bool) -> (Relocation, Vec<Finding>) {
+    /// What `stops` do to pods, and what there is to be said about it.
+    fn relocation(
+        &self,
+        jobs: &[Job<'_>],
+        stops: &[Stop],
+        destinations: bool,
+    ) -> (Relocation, Vec<Finding>) {
         let available = |node: u32| {
             let node = &self.model.nodes[node as usize];
             node.ready && !node.unschedulable
         };
-        let moves = self.land.run(&self.stops(steps), available, destinations);
+        let moves = self.land.run(stops, available, destinations);
         let mut relocation = Relocation::new(moves.pods, moves.evictions, moves.least);
         relocation.homeless = moves.homeless.len() as u64;
         relocation.waits = self.waits(&moves);
@@ -96,16 +55,15 @@ impl Placing<'_, '_> {
         relocation.crowded = crowded.collect();
         relocation.crowded.sort_unstable();
         relocation.destinations = self.destinations(&moves);
-        let mut found = self.of_homeless(&moves);
+        let mut found = self.of_homeless(jobs, &moves);
         found.extend(of_crowded(&relocation.crowded));
         (relocation, found)
     }
 
     /// When each node is away, in the order of their drains.
-    fn stops(&self, steps: &[Step]) -> Vec<Stop> {
-        let members = self.plan.control_plane.len();
+    fn stops(&self, jobs: &[Job<'_>], steps: &[Step], members: usize) -> Vec<Stop> {
         let slot = |step: &Step| (step.target as usize).checked_sub(members);
-        let mut opens = vec![u64::MAX; self.jobs.len()];
+        let mut opens = vec![u64::MAX; jobs.len()];
         for step in steps.iter().filter(|step| step.phase == Phase::Verify) {
             if let Some(open) = slot(step).and_then(|slot| opens.get_mut(slot)) {
                 *open = self.millis(step.end);
@@ -115,7 +73,7 @@ impl Placing<'_, '_> {
         let stop = |step: &Step| {
             let slot = slot(step)?;
             Some(Stop {
-                node: self.jobs.get(slot)?.id,
+                node: jobs.get(slot)?.id,
                 close: self.millis(step.begin),
                 open: opens[slot],
             })
@@ -178,9 +136,9 @@ impl Placing<'_, '_> {
     }
 
     /// By the pool of the node that they have to leave.
-    fn of_homeless(&self, moves: &Moves) -> Vec<Finding> {
+    fn of_homeless(&self, jobs: &[Job<'_>], moves: &Moves) -> Vec<Finding> {
         let mut pools: BTreeMap<&str, Vec<Homeless>> = BTreeMap::new();
-        let by_id: BTreeMap<u32, &str> = self.jobs.iter().map(|job| (job.id, job.pool)).collect();
+        let by_id: BTreeMap<u32, &str> = jobs.iter().map(|job| (job.id, job.pool)).collect();
         for homeless in &moves.homeless {
             if let Some(pool) = by_id.get(&homeless.from) {
                 pools.entry(pool).or_default().push(*homeless);
@@ -208,7 +166,7 @@ impl Placing<'_, '_> {
                     homeless.len(),
                     listed(names, NAMES_SHOWN),
                 ),
-                self.cure(pool, &homeless),
+                self.cure(jobs, pool, &homeless),
             )
         });
         found.collect()
@@ -216,8 +174,8 @@ impl Placing<'_, '_> {
 
     /// The cheapest: as many nodes of the largest shape of the pool as take
     /// those that wait at the same time.
-    fn cure(&self, pool: &str, homeless: &[Homeless]) -> String {
-        let jobs = self.jobs.iter().filter(|job| job.pool == pool);
+    fn cure(&self, jobs: &[Job<'_>], pool: &str, homeless: &[Homeless]) -> String {
+        let jobs = jobs.iter().filter(|job| job.pool == pool);
         let largest = jobs.max_by_key(|job| {
             let offered = &job.node.allocatable;
             (

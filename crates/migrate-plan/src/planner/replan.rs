@@ -74,7 +74,7 @@ impl Planner<'_> {
         let has_room = bound.is_some_and(|bound| bound.time < wanted);
         if has_room {
             planner.order_of = None;
-            if planner.time_of_own_order(&interned)? < wanted {
+            if planner.time_of_own_order(&interned, &plan.pools)? < wanted {
                 return Ok(Replan {
                     plan: planner.plan()?,
                     keeps_order: false,

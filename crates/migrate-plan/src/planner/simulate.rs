@@ -13,16 +13,16 @@ use crate::machine::{Emit, Ended, Machine};
 
 /// A begun action and when it ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
-    pub(super) target: u32,
-    pub(super) phase: Phase,
-    pub(super) begin: Moment,
-    pub(super) end: Moment,
+pub(crate) struct Step {
+    pub(crate) target: u32,
+    pub(crate) phase: Phase,
+    pub(crate) begin: Moment,
+    pub(crate) end: Moment,
 }
 
 /// What the machine was told.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fed {
+pub(crate) enum Fed {
     Budget { budget: u32, allowed: u32 },
     Ended { target: u32, phase: Phase },
     Started,
@@ -32,9 +32,9 @@ pub(super) enum Fed {
 /// How long an action lasts. Of those that end at one moment, that with the
 /// lowest rank ends first, then that which was begun first.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lasts {
-    pub(super) length: Duration,
-    pub(super) rank: usize,
+pub(crate) struct Lasts {
+    pub(crate) length: Duration,
+    pub(crate) rank: usize,
 }
 
 /// What is predicted for what is done alone.
@@ -69,7 +69,7 @@ pub(super) fn predicted<'a>(
 /// before is taken to be uncordoned once it has been verified: whose cordon it
 /// was, the model does not say. Where others could never begin without that,
 /// [`preconditions`](migrate_core::preconditions) have a blocker.
-pub(super) fn simulate(
+pub(crate) fn simulate(
     machine: &mut Machine,
     start: Moment,
     model: &ClusterModel,
@@ -77,8 +77,6 @@ pub(super) fn simulate(
     lasts: impl Fn(&Machine, u32, Phase) -> Lasts,
     mut record: impl FnMut(Moment, Fed),
 ) -> Vec<Step> {
-    let mut steps = Vec::with_capacity(machine.targets() as usize * 3);
-    let mut ends = BinaryHeap::new();
     machine.advance(start);
     for (id, budget) in (0..).zip(&interned.budgets) {
         if budget.allowed < budget.steady {
@@ -95,6 +93,25 @@ pub(super) fn simulate(
     }
     record(start, Fed::Started);
     machine.start();
+    play(machine, start, &[], model, lasts, record)
+}
+
+/// Lets `machine` go on from `start`, beside actions that are `running` and end
+/// when it says, until nothing more happens. As [`simulate`], which it is a part of.
+pub(crate) fn play(
+    machine: &mut Machine,
+    start: Moment,
+    running: &[Step],
+    model: &ClusterModel,
+    lasts: impl Fn(&Machine, u32, Phase) -> Lasts,
+    mut record: impl FnMut(Moment, Fed),
+) -> Vec<Step> {
+    let mut steps = Vec::with_capacity(machine.targets() as usize * 3);
+    steps.extend_from_slice(running);
+    let running = running.iter().zip(0..);
+    let mut ends: BinaryHeap<_> = running
+        .map(|(step, at)| Reverse((step.end, 0, at, step.target, step.phase)))
+        .collect();
     let mut now = start;
     loop {
         while let Some(emit) = machine.pop() {
@@ -126,7 +143,12 @@ pub(super) fn simulate(
         record(now, Fed::Ended { target, phase });
         machine.ended(target, phase, Ended::Succeeded);
         let node = machine.slot_of(target).map(|slot| machine.node_in(slot));
-        if let Some(node) = node.filter(|node| model.nodes[*node as usize].unschedulable)
+        // One that came in place of another is not in the model.
+        let is_cordoned = |node: &u32| {
+            let node = model.nodes.get(*node as usize);
+            node.is_some_and(|node| node.unschedulable)
+        };
+        if let Some(node) = node.filter(is_cordoned)
             && phase == Phase::Verify
         {
             record(now, Fed::Uncordoned { target });

@@ -5,7 +5,7 @@ use migrate_core::{KubeVersion, Moment, Plan, PlannedAction, Target};
 use super::simulate::Step;
 
 /// The target with this number: members first, then slots, then tasks.
-pub(super) fn target_of(plan: &Plan, target: u32) -> Target {
+pub(crate) fn target_of(plan: &Plan, target: u32) -> Target {
     match place(plan, target) {
         Place::Member(at) => Target::ControlPlane {
             member: plan.control_plane[at].name.clone(),

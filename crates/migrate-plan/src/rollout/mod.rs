@@ -255,6 +255,11 @@ impl Rollout {
         *self.machine.mode() == Mode::Finished
     }
 
+    /// The machine that decides, to be cloned and let run ahead.
+    pub(crate) const fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     fn action_ended(&mut self, id: &ActionId, result: &ActionResult) {
         let Some((target, phase)) = self.begun.remove(id) else {
             return;

@@ -125,7 +125,11 @@ pub(super) fn pools(plan: &Plan) -> impl Iterator<Item = [String; 5]> {
         let to_do = to_do.get(pool.name.as_str()).copied().unwrap_or(0);
         let useful = widths().find(|useful| useful.pool == pool.name);
         let useful = useful.map_or_else(|| "-".to_owned(), |it| it.useful.to_string());
-        let (nodes, width) = (pool.nodes.to_string(), pool.width.to_string());
+        let nodes = pool.nodes.to_string();
+        let width = match &pool.limit {
+            None => pool.width.to_string(),
+            Some(limit) => format!("{} ({}; {} asked)", pool.width, limit.resource, limit.asked),
+        };
         [pool.name.clone(), nodes, to_do.to_string(), width, useful]
     })
 }

@@ -11,6 +11,9 @@ pub(super) fn relief(relief: &Relief) -> String {
         BoundKind::Slots { pool } | BoundKind::Zones { pool } => {
             format!("one more node of pool {pool} away at once")
         }
+        BoundKind::Capacity { .. } => {
+            "one more node like the largest of these, at the target already,".to_owned()
+        }
         of => format!("one pod more that {of} lets go at once"),
     };
     format!("{what} would lower that by {} or more", clock(relief.saves))

@@ -17,7 +17,7 @@ pub(crate) fn compare(of_each: u64, is_trial: bool) {
     for &nodes in sizes {
         for seed in 1..=of_each {
             let setting = Setting::large(nodes, seed);
-            let instance = Instance::new(&setting, seed);
+            let instance = Instance::new(&setting, seed).without_capacity();
             let planner = instance.planner().with_model_hash("000000000000");
             let plan = planner.plan().unwrap();
             let bounds = plan.bounds.as_ref().unwrap();

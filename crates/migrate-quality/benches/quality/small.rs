@@ -86,7 +86,7 @@ pub(crate) fn compare(seeds: Range<u64>, seconds: u64) {
 
 fn one(seed: u64, limit: Duration) -> Outcome {
     let setting = Setting::small(seed);
-    let instance = Instance::new(&setting, seed);
+    let instance = Instance::new(&setting, seed).without_capacity();
     let (model, policy) = (&instance.model, &instance.policy);
     let plan = instance.plan().unwrap();
     let problem = Problem::new(model, policy, &plan).unwrap();

@@ -6,6 +6,7 @@ mod shapes;
 use std::time::Duration;
 
 use migrate_core::cost::PhaseDurations;
+use migrate_core::model::Resources;
 use migrate_core::{
     ClusterId, ClusterModel, ControlPlaneMember, IntOrPercent, KubeVersion, Moment, Node, Phase,
     Plan, Policy, Role,
@@ -173,6 +174,16 @@ impl Instance {
             measured,
             ages,
         }
+    }
+
+    /// The same cluster, but no node says what it offers, so that no plan has regard
+    /// to room: for comparing plans with what knows no rule for it.
+    #[must_use]
+    pub fn without_capacity(mut self) -> Self {
+        for node in &mut self.model.nodes {
+            node.allocatable = Resources::default();
+        }
+        self
     }
 
     /// A planner of this cluster.
