@@ -17,9 +17,9 @@ use migrate_core::{
     KubeVersion, Moment, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BACKUP_PLAIN, BackupSet, EtcdVersion, FolderNode, KeyRing, LiveKeys, Lock, Manifest, Member,
-    Membership, NodeFiles, ProvenBackup, Restore, Seal, SigningKey, SnapshotBackup, Store,
-    StoredBackup,
+    BACKUP_PLAIN, BackupSet, EtcdVersion, FolderNode, KeyRing, KubeadmMembers, LiveKeys, Lock,
+    Manifest, Member, Membership, NodeFiles, ProvenBackup, Restore, Seal, SigningKey,
+    SnapshotBackup, Store, StoredBackup,
 };
 use server::{Server, V36, etcd};
 
@@ -61,6 +61,16 @@ fn node(root: &Path) -> Arc<dyn NodeFiles> {
     Arc::new(FolderNode::new("cp-1", root))
 }
 
+/// The same, whose static pods say where etcd is.
+fn node_with_etcd(root: &Path, endpoint: &str) -> Arc<dyn NodeFiles> {
+    let node = node(root);
+    let manifests = root.join("etc/kubernetes/manifests");
+    fs::create_dir_all(&manifests).unwrap();
+    let server = format!("    - --etcd-servers={endpoint}\n");
+    fs::write(manifests.join("kube-apiserver.yaml"), server).unwrap();
+    node
+}
+
 fn live() -> LiveKeys {
     LiveKeys::parse(CA, &format!(r#"{{"keys":[{{"kid":"{KID}"}}]}}"#)).unwrap()
 }
@@ -82,8 +92,6 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
         let key = format!("/registry/secrets/ns/{}-{i}", MARKERS[0]);
         client.put(key, MARKERS[1], None).await.unwrap();
     }
-    let member = Member::new(server.endpoint());
-    let snapshots = SnapshotBackup::new(member.clone(), at("backups"));
     let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
     let (secret, public) = KeyRing::generate();
     let seal = Seal::new(Lock::for_keys([&public]).unwrap());
@@ -97,12 +105,20 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
         telling.lock().unwrap().push_str(&text);
     }));
 
-    let step = ProvenBackup::new(snapshots.clone(), vec![member.clone()])
+    let nodes = vec![node_with_etcd(&at("root"), &server.endpoint())];
+    let members = Arc::new(KubeadmMembers::new(nodes.clone()));
+    let step = ProvenBackup::finding(members, at("backups"))
         .with_trial(folder.path(), Some(etcd.clone()))
-        .as_set(seal.clone(), vec![node(&at("root"))], live())
+        .as_set(seal.clone(), nodes, live())
         .stored(store.clone(), Arc::clone(&signing));
     let report = step.run(&cx, &input).await.unwrap();
     assert_eq!(report.proof, BackupProof::Restored);
+    // By which the executor judges it.
+    let of = (report.cluster.as_ref(), report.taken);
+    assert_eq!(
+        of,
+        (Some(&input.model.cluster), Some(Moment::from_millis(made)))
+    );
     assert!(!report.findings.iter().any(|finding| finding.blocks()));
     let file = format!("etcd-c-run-{made}.tar.age");
     assert_eq!(
@@ -116,6 +132,7 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
     let (later, input) = environment(made + 599_000);
     let found = gate(store.clone()).run(&later, &input).await.unwrap();
     assert_eq!(found.proof, BackupProof::Restored);
+    assert_eq!(found.taken, report.taken);
     let (late, _) = environment(made + 601_000);
     let error = gate(store.clone()).run(&late, &input).await.unwrap_err();
     assert!(error.to_string().contains("minutes old"), "{error}");

@@ -201,6 +201,18 @@ pub enum Error {
         #[source]
         source: Box<migrate_core::StepError>,
     },
+    /// None of the members of etcd can be backed up.
+    #[error(
+        "{nodes}: no etcd member can be backed up; see that the members run, and that they are \
+         reached from here or from their nodes{}",
+        listed(reasons)
+    )]
+    NoMember {
+        /// Control-plane nodes by which they were looked for.
+        nodes: String,
+        /// Why not, of each.
+        reasons: Vec<String>,
+    },
     /// The snapshot has no checksum at its end.
     #[error(
         "{}: has no SHA-256 at its end, so it is no snapshot, or cut off; restore a whole one, or \

@@ -43,6 +43,7 @@ impl Error {
             Self::InvalidMembership { what: member, .. } | Self::MixedMembers { member, .. } => {
                 ObjectName::cluster("EtcdMember", member.clone())
             }
+            Self::NoMember { nodes, .. } => ObjectName::cluster("Node", nodes.clone()),
             Self::NoBackup { place: store, .. } => ObjectName::cluster("Store", store.clone()),
             #[cfg(feature = "store")]
             Self::Store {
@@ -72,6 +73,7 @@ impl From<Error> for StepError {
             | Error::ChecksumMismatch { .. }
             | Error::Compacted { .. }
             | Error::Interrupted { .. }
+            | Error::NoMember { .. }
             | Error::TooFewMembers { .. }
             | Error::Truncated { .. }
             | Error::Unreachable { .. } => StepErrorKind::Unavailable,

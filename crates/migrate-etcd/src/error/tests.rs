@@ -34,6 +34,7 @@ fn cure(error: &Error) -> &'static str {
         Error::MixedMembers { .. } => "restore every member from the same file",
         Error::Node { .. } => "take the set again",
         Error::NoBackup { .. } => "take one",
+        Error::NoMember { .. } => "see that the members run",
         Error::NoTrailer { .. } => "restore a whole one",
         Error::NotEmpty { .. } => "name an empty one",
         Error::NotEqual { .. } => "compare the members",

@@ -160,6 +160,19 @@ fn in_parts() -> (Arc<Parts>, Store) {
     (parts, store)
 }
 
+#[test]
+fn a_place_is_a_folder_or_a_bucket_by_its_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("store");
+    Store::open(place.to_str().unwrap()).unwrap();
+    assert!(place.is_dir());
+    match Store::open("s3://bucket/clusters/c/") {
+        Ok(store) => assert_eq!(store.prefix.as_ref(), "clusters/c"),
+        Err(error) => assert!(error.to_string().contains("feature `s3`"), "{error}"),
+    }
+    assert!(!Path::new("s3:").exists());
+}
+
 #[tokio::test]
 async fn what_was_put_is_listed_and_fetched_again() {
     let world = World::new();

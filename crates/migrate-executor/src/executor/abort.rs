@@ -27,7 +27,7 @@ impl Executor {
             }));
             return;
         }
-        match self.next_step() {
+        match self.next_step(now) {
             None => self.act_on_rollout(now),
             // The cluster may name this run, and cordons of a lost one may be
             // its own by now: both are for it to clear away.

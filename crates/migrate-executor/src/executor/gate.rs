@@ -112,7 +112,7 @@ impl Executor {
                 self.begin_action(action, true);
             }
         }
-        if self.state.stop.is_some() {
+        if self.state.stop.is_some() || self.owes_backup(now) {
             return;
         }
         let due = self.state.due.iter().take(covered - resumed).cloned();
