@@ -32,10 +32,20 @@ fn buckets() -> Vec<(&'static str, Entries)> {
         record.extend(value);
         (revision(main), record)
     };
-    let empty = ["alarm", "auth", "authRoles", "authUsers", "lease", "members"];
+    let empty = [
+        "alarm",
+        "auth",
+        "authRoles",
+        "authUsers",
+        "lease",
+        "members",
+    ];
     let mut all: Vec<_> = empty.iter().map(|name| (*name, Entries::new())).collect();
     all.push(("key", (2..90).map(put).collect()));
-    all.push(("meta", vec![(b"storageVersion".to_vec(), b"3.6.0".to_vec())]));
+    all.push((
+        "meta",
+        vec![(b"storageVersion".to_vec(), b"3.6.0".to_vec())],
+    ));
     all
 }
 

@@ -9,7 +9,15 @@ use libfuzzer_sys::fuzz_target;
 use migrate_etcd::Database;
 
 const BUCKETS: [&str; 9] = [
-    "alarm", "auth", "authRoles", "authUsers", "cluster", "key", "lease", "members", "meta",
+    "alarm",
+    "auth",
+    "authRoles",
+    "authUsers",
+    "cluster",
+    "key",
+    "lease",
+    "members",
+    "meta",
 ];
 
 fuzz_target!(|input: &[u8]| {
@@ -28,7 +36,9 @@ fuzz_target!(|input: &[u8]| {
         };
         key.extend(words.some());
         let value = words.some();
-        buckets[usize::from(to >> 1) % BUCKETS.len()].1.push((key, value));
+        buckets[usize::from(to >> 1) % BUCKETS.len()]
+            .1
+            .push((key, value));
     }
     for (_, entries) in &mut buckets {
         // What is not in order is refused before it is read.

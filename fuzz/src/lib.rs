@@ -3,20 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-/// The builder of the tests of `migrate-etcd`, which are not to be seen from here.
-#[allow(dead_code, unreachable_pub, reason = "its tests need more of it")]
-mod bolt {
-    #[path = "../../../crates/migrate-etcd/src/bolt/build.rs"]
-    pub(crate) mod build;
-    /// Flags of pages.
-    mod page {
-        pub(super) const BRANCH: u16 = 0x01;
-        pub(super) const LEAF: u16 = 0x02;
-        pub(super) const META: u16 = 0x04;
-        pub(super) const FREELIST: u16 = 0x10;
-    }
-}
-
+mod bolt;
 pub mod words;
 
 use bolt::build::{Free, database};
@@ -27,15 +14,14 @@ pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 /// A sound file of these buckets, without a trailer; `kind` chooses the size of its
 /// pages and how free ones are listed.
 pub fn file(kind: u8, buckets: &[(&str, Entries)]) -> Vec<u8> {
-    let page_size = [512, 1024, 4096, 16_384][usize::from(kind % 4)];
     let free = [Free::Unlisted, Free::Listed, Free::CountFirst][usize::from(kind / 4 % 3)];
-    database(page_size, free, buckets)
+    database(page_size(kind), free, buckets)
 }
 
 /// Stamps both meta pages anew, so that damage is not refused by their checksum, and
 /// puts a trailer behind it.
 pub fn stamp(mut bytes: Vec<u8>, kind: u8) -> Vec<u8> {
-    let page_size = [512, 1024, 4096, 16_384][usize::from(kind % 4)];
+    let page_size = page_size(kind);
     for at in [16, page_size + 16] {
         if let Some(meta) = bytes.get_mut(at..at + 64) {
             let step =
@@ -45,4 +31,8 @@ pub fn stamp(mut bytes: Vec<u8>, kind: u8) -> Vec<u8> {
         }
     }
     bolt::build::sealed(bytes)
+}
+
+fn page_size(kind: u8) -> usize {
+    [512, 1024, 4096, 16_384][usize::from(kind % 4)]
 }

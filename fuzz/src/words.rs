@@ -17,7 +17,9 @@ impl<'a> Words<'a> {
     /// A number below 2²⁴.
     pub fn number(&mut self) -> usize {
         let bytes = self.bytes(3);
-        bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+        bytes
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | usize::from(*byte))
     }
 
     /// So many bytes, or fewer at the end.

@@ -39,13 +39,7 @@ async fn what_kubeadm_moves_back_is_named_and_goes_on_after_the_cure() {
     for node in rig.cluster.nodes() {
         node.script(PATCHES).await.unwrap();
     }
-    let first = rig.cluster.nodes()[0].name().to_owned();
-    rig.cluster
-        .node(&first)
-        .unwrap()
-        .script(BREAK)
-        .await
-        .unwrap();
+    rig.cluster.nodes()[0].script(BREAK).await.unwrap();
 
     let began = Instant::now();
     let words = ["--to", TARGET, "--kubeadm-patches", FOLDER];
@@ -56,8 +50,7 @@ async fn what_kubeadm_moves_back_is_named_and_goes_on_after_the_cure() {
     rig.comes_to(name, Sign::Journal(told)).await;
     figure("rolled-back.named", began.elapsed().as_secs_f64(), "s");
     println!("{:#?}", rig.failures());
-    let node = rig.cluster.node(&first).unwrap();
-    node.script(MEND).await.unwrap();
+    rig.cluster.nodes()[0].script(MEND).await.unwrap();
 
     let (well, said) = rig.ends().await;
     println!("{said}\n{:#?}", rig.attempts().await);

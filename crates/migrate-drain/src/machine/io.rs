@@ -100,10 +100,6 @@ impl Failure {
 
 /// What the machine is told.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most inputs are pods, and each is used once"
-)]
 #[non_exhaustive]
 pub enum Input {
     /// The answer to an [`Output::Evict`].

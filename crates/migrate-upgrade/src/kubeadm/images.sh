@@ -18,11 +18,11 @@ pull_images() {
         'image registry is not known: install it for the upgrade'
     # Every node asks at once, with clients that list whole APIs first.
     local attempt
-    for attempt in 1 2 3 4; do
-        [ "$attempt" -lt 4 ] \
-            || die "$RETRY" 'the ConfigMap kube-system/kubeadm-config cannot be read'
+    for attempt in 1 2 3; do
         if kubectl --kubeconfig "$kubeconfig" --request-timeout=20s -n kube-system get configmap \
             kubeadm-config -o 'jsonpath={.data.ClusterConfiguration}' > "$work/now"; then break; fi
+        [ "$attempt" -lt 3 ] \
+            || die "$RETRY" 'the ConfigMap kube-system/kubeadm-config cannot be read'
     done
     sed "s/^kubernetesVersion:.*/kubernetesVersion: v$target/" "$work/now" > "$work/config"
     images=$("$program" config images list --config "$work/config")

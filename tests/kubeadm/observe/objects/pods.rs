@@ -207,7 +207,7 @@ fn forget_token(spec: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::super::Objects;
-    use super::super::tests::objects;
+    use super::super::tests::{objects, unexplained};
     use super::*;
 
     /// A pod of a controller, as it is on a node.
@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn pods_told(before: &Objects, after: &Objects) -> Vec<String> {
-        unexplained(before, after)
+        super::unexplained(before, after)
     }
 
     #[test]
