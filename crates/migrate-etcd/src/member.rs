@@ -92,6 +92,14 @@ impl Member {
         self.scheme_and_host().0 == "https"
     }
 
+    /// Whether its URL leads to the machine that asks, whichever that is.
+    #[cfg(feature = "seal")]
+    pub(crate) fn is_loopback(&self) -> bool {
+        let host = self.scheme_and_host().1;
+        let address = host.parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+
     /// `HOST:PORT` of its URL.
     #[cfg(feature = "seal")]
     pub(crate) fn address(&self) -> String {
@@ -219,10 +227,18 @@ mod tests {
             let member = Member::new(endpoint);
             assert_eq!(member.target(), endpoint);
             #[cfg(feature = "seal")]
-            assert!(member.address().ends_with(":2379"), "{endpoint}");
+            assert!(member.address().ends_with(":2379") && !member.is_loopback());
             let member = member.via(via);
             assert_eq!(member.target(), "https://127.0.0.1:4321");
             assert_eq!(member.scheme_and_host(), ("https", host));
+        }
+        #[cfg(feature = "seal")]
+        for endpoint in [
+            "https://127.0.0.1:2379",
+            "http://[::1]:1",
+            "http://localhost",
+        ] {
+            assert!(Member::new(endpoint).is_loopback(), "{endpoint}");
         }
         let plain = Member::new("http://10.0.0.1:2379").via(via);
         assert_eq!(plain.target(), "http://127.0.0.1:4321");

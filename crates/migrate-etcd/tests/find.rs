@@ -152,6 +152,34 @@ async fn a_member_out_of_reach_is_asked_through_its_node_under_its_own_name() {
     assert!(error.contains("etcd-2.invalid"), "{error}");
 }
 
+/// What a node calls itself is not this machine, which may have an etcd there too. And
+/// the same member by two ways is one.
+#[tokio::test]
+async fn an_address_of_the_node_itself_is_asked_through_the_node_and_a_member_counts_once() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    server.client().await.put("a", "b", None).await.unwrap();
+    let address: SocketAddr = server.endpoint()["http://".len()..].parse().unwrap();
+    let nodes = ["cp-1", "cp-2"].map(|name| {
+        let root = folder.path().join(name);
+        let manifests = root.join("etc/kubernetes/manifests");
+        fs::create_dir_all(&manifests).unwrap();
+        let told = format!("    - --etcd-servers=http://{address}\n");
+        fs::write(manifests.join("kube-apiserver.yaml"), told).unwrap();
+        Arc::new(FolderNode::new(name, root)) as Arc<dyn NodeFiles>
+    });
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let asking = Arc::clone(&asked);
+    let members = KubeadmMembers::new(nodes.to_vec()).through(move |node, _| {
+        asking.lock().unwrap().push(node);
+        futures::future::ready(Ok(Way::new(address, ()))).boxed()
+    });
+    let found = members.find().await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), ["cp-1", "cp-2"]);
+    assert_eq!((found.members.len(), found.ways.len()), (1, 1));
+}
+
 #[tokio::test]
 async fn a_node_that_kubeadm_has_not_made_is_named() {
     let folder = tempfile::tempdir().unwrap();

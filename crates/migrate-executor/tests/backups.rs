@@ -155,6 +155,85 @@ async fn one_more_that_does_not_do_stops_the_run_and_is_taken_again_later() {
     assert_replay_law(&case.journal.entries());
 }
 
+/// Somebody else's backups: what was good enough when the run was opened is asked for
+/// once more, and is too old by then.
+#[tokio::test(start_paused = true)]
+async fn one_that_had_some_age_when_it_came_grows_old_sooner() {
+    for (waits, is_waived, made) in [(60, false, 1), (200, false, 2), (200, true, 2)] {
+        let mut case = Case::new();
+        case.policy.backup.max_age = secs(600);
+        if is_waived {
+            case.policy.waive.insert("KM-BACKUP-007".to_owned());
+        }
+        let whose = own(&case);
+        let taken = case.context.clock.now();
+        tokio::time::advance(secs(500)).await;
+        case.migration.back_up = Arc::new(back_up_fn(move |_, _| {
+            let artifact = BackupArtifact::new("/store/a.db", 1024, "00ff");
+            let report = BackupReport::new(BackupProof::Proven, vec![artifact]);
+            let report = report.of(whose.clone(), taken);
+            Box::pin(async move { Ok(report) })
+        }));
+        case.policy.backup.after_control_plane = false;
+        let report = paused(&case, waits).await;
+        assert_eq!(backed_up_before_the_first_action(&case), made, "{waits} s");
+        match made == 1 || is_waived {
+            true => assert_eq!(report.outcome, RunOutcome::Done, "{report}"),
+            false => assert_eq!(blockers(&report), ["KM-BACKUP-007"]),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_aborted_waits_for_no_backup_and_takes_none() {
+    for hangs in [true, false] {
+        let mut case = Case::new();
+        case.policy.backup.max_age = secs(600);
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&calls);
+        case.migration.back_up = Arc::new(back_up_fn(move |_, _| {
+            let call = counted.fetch_add(1, Ordering::SeqCst);
+            let proof = match call {
+                0 => BackupProof::Proven,
+                _ => BackupProof::Unproven,
+            };
+            Box::pin(async move {
+                if hangs && call == 1 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(BackupReport::new(proof, Vec::new()))
+            })
+        }));
+        case.world.pause(true);
+        let mut executor = Executor::open(case.setup()).await.unwrap();
+        let began = tokio::time::Instant::now();
+        step_until(&mut executor, || began.elapsed() > secs(900)).await;
+        case.world.pause(false);
+        let report = match hangs {
+            true => {
+                let calls = Arc::clone(&calls);
+                step_until(&mut executor, || calls.load(Ordering::SeqCst) == 2).await;
+                executor.abort();
+                executor.run(&Cancellation::new()).await.unwrap()
+            }
+            // It was taken, and does not do.
+            false => {
+                let report = executor.run(&Cancellation::new()).await.unwrap();
+                assert_eq!(blockers(&report), ["KM-BACKUP-001"]);
+                drop(executor);
+                let setup = case.resume().with_abort(true);
+                let mut executor = Executor::open(setup).await.unwrap();
+                executor.run(&Cancellation::new()).await.unwrap()
+            }
+        };
+        assert_eq!(report.outcome, RunOutcome::Aborted, "{report}");
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
+        assert_eq!(case.world.lock().anchor.run, None);
+        case.assert_unbroken();
+        assert_replay_law(&case.journal.entries());
+    }
+}
+
 /// Manifests name the version whose API servers know all that is in a backup.
 #[tokio::test(start_paused = true)]
 async fn the_backup_after_the_control_plane_is_of_the_new_version() {

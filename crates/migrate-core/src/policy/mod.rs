@@ -68,8 +68,8 @@ pub struct BackupPolicy {
     /// since, and is of the old versions.
     pub after_control_plane: bool,
     /// How old a backup may be when the first action begins, in its serde form in
-    /// whole seconds. An older one is taken anew, and one that a provider gives
-    /// although it is older is a finding, `KM-BACKUP-007`.
+    /// whole seconds. An older one is taken anew, though not within a minute, and one
+    /// that a provider gives although it is older is a finding, `KM-BACKUP-007`.
     #[serde(with = "seconds")]
     pub max_age: Duration,
 }

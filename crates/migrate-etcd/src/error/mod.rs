@@ -259,6 +259,19 @@ pub enum Error {
         /// Revision of the file.
         revision: i64,
     },
+    /// A snapshot is of another cluster than the one that was meant.
+    #[error(
+        "{}: is of cluster {found}, and this is {cluster}; name an etcd member of this cluster",
+        path.display()
+    )]
+    OtherCluster {
+        /// Backup, which is not kept.
+        path: PathBuf,
+        /// The cluster that the snapshot is of.
+        found: String,
+        /// The cluster that was to be backed up.
+        cluster: String,
+    },
     /// A set has not got the keys of the live cluster.
     #[error(
         "{node}: {reason}; give the files of every control-plane node of this cluster, with their \

@@ -18,6 +18,7 @@ impl Error {
             | Self::NoTrailer { path }
             | Self::NotEmpty { path }
             | Self::NotEqual { path, .. }
+            | Self::OtherCluster { path, .. }
             | Self::RevisionTooHigh { path, .. }
             | Self::TooFewMembers { path, .. }
             | Self::TooNew { path, .. }
@@ -92,6 +93,7 @@ impl From<Error> for StepError {
             | Error::NoBackup { .. }
             | Error::NoTrailer { .. }
             | Error::NotEqual { .. }
+            | Error::OtherCluster { .. }
             | Error::OtherKeys { .. }
             | Error::TrialServer { .. }
             | Error::Untrusted { .. } => StepErrorKind::Permanent,

@@ -82,11 +82,14 @@ impl KubeadmMembers {
                 None => client.servers,
             };
             for url in urls {
-                let is_known = found.iter().any(|known| known.member.endpoint == url);
-                if is_known || url.is_empty() {
+                let mut member = Member::new(url);
+                let is_known = found.iter().any(|known| {
+                    let is_same = known.member.endpoint == member.endpoint;
+                    is_same && (known.node == node.node() || !self.is_of_its_node(&member))
+                });
+                if is_known || member.endpoint.is_empty() {
                     continue;
                 }
-                let mut member = Member::new(url);
                 member.tls = client.tls.clone().filter(|_| member.is_https());
                 found.push(Candidate {
                     node: node.node().to_owned(),
@@ -97,16 +100,27 @@ impl KubeadmMembers {
         Ok(found)
     }
 
+    /// Whether the URL means another member on each node, so that it is asked through
+    /// its node at once: here it might lead to an etcd of this machine.
+    fn is_of_its_node(&self, member: &Member) -> bool {
+        self.open.is_some() && member.is_loopback()
+    }
+
     /// How a member is, and the way by which it could be asked.
     async fn ask(&self, candidate: &Candidate) -> Result<(Member, Standing, Option<Way>), String> {
         let Candidate { node, member } = candidate;
-        let directly = match member.standing(ANSWER).await {
-            Ok(standing) => return Ok((member.clone(), standing, None)),
-            Err(error) => error,
+        let directly = match self.is_of_its_node(member) {
+            true => format!("{} is an address of {node}", member.endpoint),
+            false => match member.standing(ANSWER).await {
+                Ok(standing) => return Ok((member.clone(), standing, None)),
+                Err(error @ (Error::Unreachable { .. } | Error::Stalled { .. })) => {
+                    error.to_string()
+                }
+                Err(error) => return Err(error.to_string()),
+            },
         };
-        let is_away = matches!(directly, Error::Unreachable { .. } | Error::Stalled { .. });
-        let Some(open) = self.open.as_ref().filter(|_| is_away) else {
-            return Err(directly.to_string());
+        let Some(open) = &self.open else {
+            return Err(directly);
         };
         let failed = |error: String| format!("{directly}; through {node}: {error}");
         let way = open(node.clone(), member.address()).await;
@@ -131,6 +145,8 @@ impl FindMembers for KubeadmMembers {
         let mut reasons = Vec::new();
         for (candidate, result) in candidates.into_iter().zip(asked) {
             match result {
+                // The same by two URLs is one that the snapshot is compared with.
+                Ok((_, standing, _)) if is_known(&standings, &standing) => {}
                 Ok((member, standing, way)) => {
                     standings.push((member.endpoint.clone(), standing));
                     answered.push(member.clone());
@@ -159,6 +175,14 @@ impl FindMembers for KubeadmMembers {
                 }
             })
     }
+}
+
+/// Whether that member has answered already.
+fn is_known(answered: &[(String, Standing)], standing: &Standing) -> bool {
+    let whose = |standing: &Standing| (standing.cluster, standing.id);
+    answered
+        .iter()
+        .any(|(_, known)| whose(known) == whose(standing))
 }
 
 /// What the API server of `node` is told of etcd.

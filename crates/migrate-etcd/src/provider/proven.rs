@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
-use migrate_core::{BackUpData, Finding, Severity, StepContext, StepError, StepInput};
+use migrate_core::{BackUpData, ClusterId, Finding, Severity, StepContext, StepError, StepInput};
 
 #[cfg(feature = "seal")]
 use super::BACKUP_LACKS_FILE;
@@ -25,6 +25,9 @@ use crate::{
 /// was started on it, only if the set has the keys of the live cluster; a snapshot
 /// alone restores data that nobody can reach, and is
 /// [`BackupProof::Unproven`] with the blocker `KM-BACKUP-001`.
+///
+/// What is of another cluster is an error ([`Error::OtherCluster`]), and is removed: the
+/// snapshot says whose it is, unless its namespaces are encrypted.
 ///
 /// # Errors
 /// What fails, fails the step; files that were finished before stay. A backup
@@ -244,6 +247,7 @@ impl BackUpData for ProvenBackup {
         let name = format!("etcd-{cluster}-{}-{}", cx.fence.run, taken.as_millis());
         let proven = self.source.save_proven(&format!("{name}.db"), cx).await?;
         let mut plain = Plain(Some(proven.artifact.path.clone()));
+        refuse_other_cluster(&proven, cluster)?;
         let trial = self.tried(cx, &proven.artifact).await?;
         let reached = match &trial {
             Some(level) if level != "reRead" => BackupProof::Restored,
@@ -338,6 +342,20 @@ impl BackUpData for ProvenBackup {
         let mut report = BackupReport::new(proof, vec![artifact]).of(cluster.clone(), taken);
         report.findings = findings;
         Ok(report)
+    }
+}
+
+/// A URL, or a tunnel, may lead to the etcd of another cluster: nobody shall take
+/// that for a backup of `cluster`.
+fn refuse_other_cluster(proven: &Proven, cluster: &ClusterId) -> Result<(), Error> {
+    let whose = proven.proof.inspection.kubernetes.cluster.as_ref();
+    match whose.filter(|whose| *whose != cluster.as_str()) {
+        None => Ok(()),
+        Some(whose) => Err(Error::OtherCluster {
+            path: proven.artifact.path.clone(),
+            found: whose.clone(),
+            cluster: cluster.as_str().to_owned(),
+        }),
     }
 }
 

@@ -20,21 +20,34 @@ use crate::{Record, RunStep, StepResult};
 const SKEW: Duration = Duration::from_secs(60);
 
 impl Executor {
-    /// Whether the first action waits for a backup that is younger: the run has
-    /// waited since, for a window or for who paused it.
+    /// Whether it is the turn of the first backup: there is none, or it is late. Who
+    /// pauses a run gets none of every hour, and who aborts it none at all.
     pub(super) fn owes_backup(&self, now: Moment) -> bool {
         let state = &self.state;
-        let Some(at) = state.backed_up_at else {
-            return true;
-        };
-        let is_first = !state.due.is_empty() && state.has_begun_nothing();
-        let is_late = now.since(at) > state.policy.backup.max_age;
-        // One that is under way is brought to its end; who pauses gets none of every hour.
         let is_held = state.paused || self.gate.is_shut || state.stop.is_some();
-        self.steps.is_at(RunStep::BackUp) || (is_first && is_late && !is_held)
+        // One that is under way is brought to its end.
+        let is_wanted = state.backed_up_at.is_none() || self.steps.is_at(RunStep::BackUp);
+        !state.aborting && (is_wanted || (!is_held && self.is_backup_late(now)))
+    }
+
+    /// Whether the first action is not to begin on the backup that there is: one is
+    /// being taken, or the run has waited since, for a window or for who paused it.
+    pub(super) fn is_backup_late(&self, now: Moment) -> bool {
+        let state = &self.state;
+        let is_first = !state.due.is_empty() && state.has_begun_nothing();
+        // Shorter than that, one after the other would be taken.
+        let most = state.policy.backup.max_age.max(SKEW);
+        let is_old = state
+            .backup_counts_from()
+            .is_none_or(|at| now.since(at) > most);
+        self.steps.is_at(RunStep::BackUp) || (is_first && is_old)
     }
 
     pub(super) fn backed_up(&mut self, result: Result<BackupReport, StepError>) {
+        // Nobody waits for it any more: the run is aborted.
+        if !self.steps.is_at(RunStep::BackUp) {
+            return;
+        }
         if let Some(report) = self.unless_failed(RunStep::BackUp, result) {
             let report = self.judged(report);
             self.step_ended(StepResult::BackedUp { report });

@@ -1,6 +1,6 @@
 //! What keeps a run from its first change.
 
-use migrate_core::Finding;
+use migrate_core::{Finding, Moment};
 
 use super::RunState;
 use crate::RunEnd;
@@ -38,6 +38,15 @@ impl RunState {
             true => Vec::new(),
         };
         (!findings.is_empty()).then_some(StopCause::Blocked { findings })
+    }
+
+    /// Since when what was written is not in the backup, as far as it is known. One that
+    /// was too old when it came, which a person has accepted, counts from then.
+    pub(crate) fn backup_counts_from(&self) -> Option<Moment> {
+        let came = self.backed_up_at?;
+        let taken = self.backup.as_ref().and_then(|backup| backup.taken);
+        let taken = taken.filter(|taken| came.since(*taken) <= self.policy.backup.max_age);
+        Some(taken.map_or(came, |taken| taken.min(came)))
     }
 
     fn of_backup(&self) -> impl Iterator<Item = &Finding> {
