@@ -118,7 +118,9 @@ impl Ssh {
     /// machine gives no port.
     pub async fn tunnel(&self, node: &str, address: &str) -> Result<Tunnel, Error> {
         refuse_words(node)?;
-        let (ssh, node, address) = (self.clone(), node.to_owned(), address.to_owned());
+        let (mut ssh, node, address) = (self.clone(), node.to_owned(), address.to_owned());
+        // A shared connection would outlive the tunnel.
+        ssh.control_path = None;
         let connect = move || {
             let mut command = ssh.options();
             command.arg("-W").arg(&address).arg("--").arg(&node);

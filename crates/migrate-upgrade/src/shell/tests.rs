@@ -208,14 +208,17 @@ async fn a_missing_ssh_is_named() {
     assert!(matches!(error, Error::NoProgram { .. }), "{error}");
 }
 
-/// An ssh that takes `-W` as OpenSSH does, and notes its process.
+/// An ssh that takes `-W` as OpenSSH does, and notes its process and its words; it would
+/// share its connection.
 fn forwarding_ssh(folder: &Path) -> Ssh {
     let text = format!(
-        "echo $$ >> {}\nwhile [ \"$1\" != -W ]; do shift; done\n\
+        "echo $$ >> {}\necho \"$*\" >> {}\nwhile [ \"$1\" != -W ]; do shift; done\n\
          exec 3<> \"/dev/tcp/${{2%:*}}/${{2##*:}}\"\ncat <&3 & cat >&3; wait",
-        folder.join("pids").display()
+        folder.join("pids").display(),
+        folder.join("words").display()
     );
-    Ssh::new().with_program(program(folder, "ssh", &text))
+    let ssh = Ssh::new().with_program(program(folder, "ssh", &text));
+    ssh.with_multiplexing(folder)
 }
 
 #[tokio::test]
@@ -249,6 +252,10 @@ async fn a_tunnel_carries_both_ways_and_leaves_no_process() {
     let pids = std::fs::read_to_string(folder.path().join("pids")).unwrap();
     let lives = |pid: &&str| Path::new("/proc").join(pid).join("exe").exists();
     assert_eq!(pids.lines().filter(lives).count(), 2, "{pids}");
+
+    // A master in the background is in no group of ours.
+    let words = std::fs::read_to_string(folder.path().join("words")).unwrap();
+    assert!(words.contains("ControlMaster=no"), "{words}");
 
     drop(tunnel);
     let end = async {
