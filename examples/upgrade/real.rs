@@ -86,7 +86,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         env.kubeadm = Some(driver);
     }
     if backup.asks_nodes(cli) {
-        env.back_up = backup.from_nodes(cli, env.client.clone());
+        env.back_up = backup.with_nodes(cli, env.client.clone());
     }
     let cluster = model.cluster.clone();
     match cli.command() {

@@ -6,6 +6,7 @@ use migrate_executor::{Record, RunStep};
 use tokio::time::Instant;
 
 use crate::lane::is_at_the_target;
+use crate::load::Load;
 use crate::real::program::assert_announced_once;
 use crate::rig::{Place, Rig, Sign};
 use crate::{TARGET, figure};
@@ -13,6 +14,14 @@ use crate::{TARGET, figure};
 /// The kubelet's program has changed since the step began.
 pub(crate) const KUBELET_CHANGED: &str =
     r#"[ -n "$(find /usr/bin/kubelet -cnewer "$folder/args")" ]"#;
+
+/// kubeadm has begun to change the API server.
+pub(crate) const API_SERVER_SWAPPED: &str =
+    r#"grep -qF 'manifests/kube-apiserver.yaml" and backing up' "$log""#;
+
+/// How many of the programs have written something down before their end, at least: one that
+/// begins while the API is away waits for it.
+const OPENED: usize = 7;
 
 /// Where the program is killed, in the order in which a run comes there.
 const POINTS: [(&str, Sign); 11] = [
@@ -36,10 +45,7 @@ const POINTS: [(&str, Sign); 11] = [
     ),
     (
         "swap of the API server",
-        Sign::Step(
-            Place::Member,
-            r#"grep -qF 'manifests/kube-apiserver.yaml" and backing up' "$log""#,
-        ),
+        Sign::Step(Place::Member, API_SERVER_SWAPPED),
     ),
     (
         "upload-config",
@@ -73,21 +79,31 @@ const POINTS: [(&str, Sign); 11] = [
     ),
 ];
 
-/// The whole upgrade of a fresh cluster, killed at every point.
+/// The whole upgrade of a fresh cluster, killed at every point, and nobody who asks the
+/// replicated Services notices.
 pub(crate) async fn a_killed_program_goes_on(rig: &mut Rig) {
+    let load = Load::start(&rig.cluster, &rig.shop).await;
     let began = Instant::now();
+    let mut opened = 0;
     for (name, sign) in POINTS {
+        let before = rig.journal.entries.len();
         rig.begin();
         rig.comes_to(name, sign).await;
         rig.kill().await;
         let at = began.elapsed().as_secs();
-        let records = rig.journal.entries.len();
-        println!("killed at {name:?}, {at} s in, {records} records");
+        let records = rig.journal.entries.len() - before;
+        println!("killed at {name:?}, {at} s in, after {records} records of its own");
+        opened += usize::from(records > 0);
     }
+    assert!(opened >= OPENED, "{opened} of {} had opened", POINTS.len());
     let ended = rig.run(&["--to", TARGET]).await;
     println!("{}", ended.said());
     assert!(ended.status.success(), "{}\n{}", ended.said(), rig.log());
-    figure("kills.upgrade", began.elapsed().as_secs_f64(), "s");
+    let took = began.elapsed();
+    figure("kills.upgrade", took.as_secs_f64(), "s");
+    let tallies = load.finish(&rig.cluster).await;
+    tallies.print("kills", &rig.shop);
+    tallies.assert_unfailing(&rig.shop, took);
     let again = rig.run(&["--to", TARGET]).await;
     assert!(
         again.status.success() && again.out.contains("nothing to do"),

@@ -65,7 +65,7 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     let away = ledger::broken(&written, &ledger::read(&cluster).await).unwrap();
     figure("kubeadm.ledger.away", away, "s");
 
-    seen.tallies.assert_unfailing(&shop);
+    seen.tallies.assert_unfailing(&shop, seen.took);
     let uids_after = uids(&client).await;
     for workload in shop.replicated() {
         let (old, new) = (&uids_before[workload.name], &uids_after[workload.name]);

@@ -33,7 +33,7 @@ const STEP: &str = "read -r _ folder < /var/lib/kube-migrate/current\n\
 pub(crate) struct Rig {
     pub(crate) cluster: KubeadmCluster,
     pub(crate) journal: JournalTail,
-    shop: Shop,
+    pub(crate) shop: Shop,
     pub(crate) bench: Bench,
     policy: PathBuf,
     observer: Observer,

@@ -1,6 +1,7 @@
 //! An upgrade by the project's own executor, and what can be changed of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,6 +58,8 @@ pub(crate) struct Way {
     pub(crate) back_up: Arc<dyn BackUpData>,
     /// What takes API servers out of their load balancer, if anything does.
     pub(crate) balancer: Option<Arc<dyn ApiServerBackend>>,
+    /// How often something that had not settled was passed over.
+    pub(crate) passed_over: Arc<AtomicU64>,
     /// Which nodes have reached the Services of changes.
     pub(crate) reached: Reached,
 }
@@ -72,6 +75,7 @@ impl Way {
             policy: POLICY.to_owned(),
             back_up: Arc::new(NoBackup),
             balancer: None,
+            passed_over: Arc::default(),
             reached: Reached::default(),
         }
     }
@@ -97,7 +101,11 @@ impl Way {
 
     /// Ready and at the target is enough, settled or not.
     pub(crate) fn without_settling(mut self) -> Self {
-        self.verify = Arc::new(Unsettled(self.verify));
+        let passed_over = Arc::clone(&self.passed_over);
+        self.verify = Arc::new(Unsettled {
+            verify: self.verify,
+            passed_over,
+        });
         self
     }
 }
@@ -169,7 +177,11 @@ pub(crate) async fn fresh(cluster: &KubeadmCluster) -> Client {
 }
 
 /// Takes out of a verdict what only says that the cluster has not settled.
-struct Unsettled(Arc<dyn VerifyMigration>);
+struct Unsettled {
+    verify: Arc<dyn VerifyMigration>,
+    /// How often nothing else was missing.
+    passed_over: Arc<AtomicU64>,
+}
 
 /// Leaders, rollouts, kubelets' Leases, the time since the return.
 const SETTLE_CODES: [&str; 4] = [
@@ -182,7 +194,7 @@ const SETTLE_CODES: [&str; 4] = [
 #[async_trait]
 impl VerifyMigration for Unsettled {
     async fn observe(&self, cx: &StepContext) -> Result<Baseline, StepError> {
-        self.0.observe(cx).await
+        self.verify.observe(cx).await
     }
 
     async fn observe_for(
@@ -192,7 +204,7 @@ impl VerifyMigration for Unsettled {
         before: &Baseline,
         scopes: &[VerifyScope],
     ) -> Result<Baseline, StepError> {
-        self.0.observe_for(cx, input, before, scopes).await
+        self.verify.observe_for(cx, input, before, scopes).await
     }
 
     fn compare(
@@ -202,7 +214,7 @@ impl VerifyMigration for Unsettled {
         before: &Baseline,
         now: &Baseline,
     ) -> Verdict {
-        match self.0.compare(input, scope, before, now) {
+        match self.verify.compare(input, scope, before, now) {
             Verdict::Pending {
                 mut missing,
                 retry_after,
@@ -210,7 +222,10 @@ impl VerifyMigration for Unsettled {
             } => {
                 missing.retain(|finding| !SETTLE_CODES.contains(&finding.code.as_str()));
                 match missing.is_empty() {
-                    true => Verdict::passed(),
+                    true => {
+                        self.passed_over.fetch_add(1, Ordering::Relaxed);
+                        Verdict::passed()
+                    }
                     false => Verdict::Pending {
                         missing,
                         retry_after,

@@ -44,12 +44,16 @@ async fn aborted_and_troubled_it_arrives() {
     let Some(mut rig) = Rig::start().await else {
         return;
     };
+    let configs = way_back::configs(&rig).await;
     let began = Instant::now();
     if is_chosen("slow") {
         troubles::slow(&rig).await;
     }
     if is_chosen("edit") {
         troubles::edited(&rig).await;
+    }
+    if is_chosen("cut") {
+        troubles::cut_off(&mut rig).await;
     }
     if is_chosen("abort-in-a-drain") {
         way_back::abort_in_a_drain(&mut rig).await;
@@ -61,7 +65,7 @@ async fn aborted_and_troubled_it_arrives() {
         troubles::disk_full(&mut rig).await;
     }
     if is_chosen("abort-in-a-kubelet") {
-        way_back::abort_in_a_kubelet(&mut rig).await;
+        way_back::abort_in_a_kubelet(&mut rig, &configs).await;
     }
     if is_chosen("sudo") {
         troubles::no_sudo_any_more(&mut rig).await;
@@ -86,17 +90,16 @@ async fn aborted_and_troubled_it_arrives() {
     assert_eq!(rig.broken_rules().await, Vec::<String>::new());
 }
 
-/// What stops a run before it begins, and what may come between while the
-/// control plane changes.
+/// What stops a run before it begins, and one that is aborted while the control plane
+/// changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "eight minutes; part of cargo xtask extended"]
-async fn refused_cut_off_and_aborted_it_leaves_a_whole_control_plane() {
+async fn refused_and_aborted_it_leaves_a_whole_control_plane() {
     let Some(mut rig) = Rig::start().await else {
         return;
     };
     troubles::before(&rig).await;
     rig.begin();
-    troubles::cut_off(&mut rig).await;
     way_back::abort_in_the_control_plane(&mut rig).await;
     println!("{:#?}", rig.attempts().await);
     assert_eq!(rig.broken_rules().await, Vec::<String>::new());

@@ -17,6 +17,8 @@ use crate::{figure, job};
 pub(crate) struct Seen<T> {
     /// What it gave.
     pub(crate) result: T,
+    /// How long it took.
+    pub(crate) took: Duration,
     pub(crate) tallies: Tallies,
     pub(crate) changes: Vec<Change>,
     pub(crate) moves: Moves,
@@ -89,6 +91,7 @@ pub(crate) async fn watch_under<T>(
     figure(&format!("{name}.starts-thrown-away"), thrown_away, "1");
     Seen {
         result: result.expect("it to end in time"),
+        took,
         tallies,
         changes,
         moves,

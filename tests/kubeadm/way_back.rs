@@ -5,7 +5,7 @@ use migrate_core::Phase;
 use migrate_testbed::Node;
 use tokio::time::Instant;
 
-use crate::kills::KUBELET_CHANGED;
+use crate::kills::{API_SERVER_SWAPPED, KUBELET_CHANGED};
 use crate::real::program::Ended;
 use crate::rig::{Place, Rig, Sign};
 use crate::{BEFORE, TARGET, figure};
@@ -40,6 +40,8 @@ pub(crate) async fn nodes_go_back(rig: &mut Rig, configs: &[String]) {
 
 /// In the step of the control plane: it is brought to its end, and that is all.
 pub(crate) async fn abort_in_the_control_plane(rig: &mut Rig) {
+    let sign = Sign::Step(Place::Member, API_SERVER_SWAPPED);
+    rig.comes_to("the swap of the API server", sign).await;
     abort(rig, "member").await;
     assert_eq!(rig.kubelets().await, [BEFORE; 3]);
     let version = rig.cluster.client().apiserver_version().await.unwrap();
@@ -57,8 +59,8 @@ pub(crate) async fn abort_in_a_drain(rig: &mut Rig) {
 }
 
 /// In the step of the run's first worker: it is brought to its end and given
-/// back.
-pub(crate) async fn abort_in_a_kubelet(rig: &mut Rig) {
+/// back. It may go back itself then, for no run is open.
+pub(crate) async fn abort_in_a_kubelet(rig: &mut Rig, configs: &[String]) {
     rig.goes().await;
     let place = Place::Worker(0);
     let sign = Sign::Step(place, KUBELET_CHANGED);
@@ -69,6 +71,14 @@ pub(crate) async fn abort_in_a_kubelet(rig: &mut Rig) {
     let is_done = |node: &Node| node.is_control_plane() || node.name() == name;
     let expected = nodes.map(|node| if is_done(node) { TARGET } else { BEFORE });
     assert_eq!(rig.kubelets().await, expected.collect::<Vec<_>>());
+    let index = rig.cluster.nodes().iter().position(|it| it.name() == name);
+    let index = index.unwrap();
+    take_back(rig, index, &configs[index]).await;
+    assert_eq!(rig.kubelets().await, [TARGET, BEFORE, BEFORE]);
+    // That a version went back is all there is to be seen.
+    let broken = rig.broken_rules().await;
+    println!("{broken:#?}");
+    assert!(broken.iter().all(|rule| rule.starts_with("I6")));
 }
 
 /// Ends the runner under way and aborts its run.

@@ -113,3 +113,80 @@ async fn a_runner_with_nothing_under_way_leaves_after_the_deadline_and_the_next_
     let mut executor = Executor::open(case.resume()).await.unwrap();
     let _ = finish(&case, &mut executor).await;
 }
+
+/// One member, whose first attempt fails and leaves no API server.
+async fn alone_and_dead(case: &Case) -> Executor {
+    {
+        let mut world = case.world.lock();
+        world.members.remove("cp-2");
+        world.nodes.remove("cp-2");
+        world.faults.fails.insert("cp-1".to_owned(), (1, true));
+    }
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    step_until(&mut executor, || begun(case) == 1).await;
+    set_away(case, true);
+    executor
+}
+
+async fn step_for(executor: &mut Executor, steps: u32) {
+    for _ in 0..steps {
+        let _ = executor.step().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_attempt_that_brings_the_only_api_server_back_does_not_wait_for_it() {
+    let case = Case::new();
+    let mut executor = alone_and_dead(&case).await;
+    step_until(&mut executor, || begun(&case) == 2).await;
+    assert!(
+        case.effects()[1..]
+            .iter()
+            .all(|effect| effect.contains("begin"))
+    );
+    set_away(&case, false);
+    let report = finish(&case, &mut executor).await;
+    assert_eq!(report.api_outages.len(), 1, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_does_wait_where_the_run_is_paused_or_superseded_or_other_members_should_answer() {
+    let case = Case::new();
+    let mut executor = alone_and_dead(&case).await;
+    executor.pause();
+    step_for(&mut executor, 300).await;
+    assert_eq!(begun(&case), 1);
+
+    let case = Case::new();
+    let mut executor = alone_and_dead(&case).await;
+    case.world.lock().members.get_mut("cp-1").unwrap().fence = 9;
+    step_for(&mut executor, 300).await;
+    assert_eq!(begun(&case), 1);
+
+    let case = Case::new();
+    let fails = ("cp-1".to_owned(), (1, true));
+    case.world.lock().faults.fails.extend([fails]);
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    step_until(&mut executor, || begun(&case) == 1).await;
+    set_away(&case, true);
+    step_for(&mut executor, 300).await;
+    assert_eq!(begun(&case), 1);
+}
+
+/// One call that fails says little: somebody may have paused the run.
+#[tokio::test(start_paused = true)]
+async fn no_attempt_begins_unseen_before_the_api_server_was_away_for_long() {
+    let case = Case::new();
+    let mut executor = alone_and_dead(&case).await;
+    set_away(&case, false);
+    step_for(&mut executor, 25).await;
+    case.world.pause(true);
+    set_away(&case, true);
+    step_for(&mut executor, 20).await;
+    assert_eq!(begun(&case), 1);
+    set_away(&case, false);
+    step_for(&mut executor, 60).await;
+    assert_eq!(begun(&case), 1);
+    case.world.pause(false);
+    let _ = finish(&case, &mut executor).await;
+}

@@ -210,6 +210,9 @@ struct Traces {
     devices: BTreeSet<String>,
     groups: BTreeSet<String>,
     settings: Vec<String>,
+    modules: BTreeSet<String>,
+    /// Routes and rules of its network, as its own programs show them.
+    network: Vec<String>,
 }
 
 impl Traces {
@@ -239,6 +242,34 @@ impl Traces {
             "kernel/keys/root_maxkeys",
             "kernel/keys/root_maxbytes",
             "net/ipv4/ip_forward",
+            "net/ipv4/conf/all/rp_filter",
+            "net/ipv4/conf/all/route_localnet",
+            "net/ipv4/conf/all/arp_ignore",
+            "net/ipv4/vs/conntrack",
+            "net/bridge/bridge-nf-call-iptables",
+            "net/netfilter/nf_conntrack_max",
+            "net/netfilter/nf_conntrack_tcp_timeout_established",
+            "net/ipv6/conf/all/forwarding",
+            "fs/inotify/max_user_instances",
+            "fs/inotify/max_user_watches",
+        ];
+        let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
+        let modules = modules.lines().filter_map(|line| line.split(' ').next());
+        let shows = |words: &[&str]| {
+            let shown = std::process::Command::new(words[0])
+                .args(&words[1..])
+                .output();
+            let shown = shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            // Lines with the time, and counters.
+            let lines = shown.unwrap_or_default();
+            let lines = lines.lines().filter(|line| !line.starts_with(['#', ':']));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        let network = [
+            &["ip", "route", "show", "table", "all"][..],
+            &["ip", "rule"],
+            &["iptables-save"],
+            &["nft", "list", "ruleset"],
         ];
         Self {
             mounts: fs::read_to_string("/proc/self/mounts").unwrap(),
@@ -247,6 +278,8 @@ impl Traces {
             settings: settings
                 .map(|name| fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default())
                 .to_vec(),
+            modules: modules.map(str::to_owned).collect(),
+            network: network.map(shows).to_vec(),
         }
     }
 }

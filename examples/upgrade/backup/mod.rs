@@ -96,7 +96,7 @@ impl Chosen {
     }
 
     /// The step where control-plane nodes are asked, over ssh.
-    pub(crate) fn from_nodes(&self, cli: &Cli, client: kube::Client) -> Arc<dyn BackUpData> {
+    pub(crate) fn with_nodes(&self, cli: &Cli, client: kube::Client) -> Arc<dyn BackUpData> {
         Arc::new(FromNodes {
             client,
             ssh: nodes::own_ssh(cli),

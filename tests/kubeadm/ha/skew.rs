@@ -2,7 +2,7 @@
 //! looked at from outside once a second.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kube::Client;
@@ -17,10 +17,38 @@ use crate::real::cluster::list;
 
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What an upgraded cluster runs: API servers, controller managers and schedulers of three
+/// control planes, kubelets and kube-proxies of five nodes.
+const ALL: usize = 3 * 3 + 2 * 5;
+
+/// What was seen.
+#[derive(Default)]
+pub(crate) struct Looks {
+    /// Those that found an API server.
+    pub(crate) count: u64,
+    /// Those that found everything there is.
+    whole: u64,
+    pub(crate) broken: BTreeSet<String>,
+}
+
+impl Looks {
+    /// A look a second, most of them at everything, and none found a broken skew.
+    pub(crate) fn found_nothing(&self, took: Duration) {
+        let Self {
+            count,
+            whole,
+            broken,
+        } = self;
+        assert!(*count > took.as_secs() * 9 / 10, "{count} looks");
+        assert!(whole * 2 > *count, "{whole} of {count} looks were whole");
+        assert!(broken.is_empty(), "{broken:?}");
+    }
+}
+
 /// Looks until it is asked for what it has seen.
 pub(crate) struct SkewWatch {
     watch: JoinHandle<()>,
-    seen: Arc<std::sync::Mutex<(u64, BTreeSet<String>)>>,
+    seen: Arc<Mutex<Looks>>,
 }
 
 impl SkewWatch {
@@ -30,20 +58,20 @@ impl SkewWatch {
         Self { watch, seen }
     }
 
-    /// How often it looked with an API server in reach, and what was broken.
-    pub(crate) async fn finish(self) -> (u64, Vec<String>) {
+    pub(crate) async fn finish(self) -> Looks {
         self.watch.abort();
         // It ends between two looks, or in the middle of one.
         self.watch.await.ok();
-        let (looks, broken) = std::mem::take(&mut *self.seen.lock().unwrap());
-        (looks, broken.into_iter().collect())
+        let looks = std::mem::take(&mut *self.seen.lock().unwrap());
+        println!(
+            "{} of {} looks at versions were whole",
+            looks.whole, looks.count
+        );
+        looks
     }
 }
 
-async fn look_on(
-    cluster: Arc<KubeadmCluster>,
-    seen: Arc<std::sync::Mutex<(u64, BTreeSet<String>)>>,
-) {
+async fn look_on(cluster: Arc<KubeadmCluster>, seen: Arc<Mutex<Looks>>) {
     let mut ticks = interval(PAUSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let began = Instant::now();
@@ -54,10 +82,11 @@ async fn look_on(
             continue;
         };
         let mut seen = seen.lock().unwrap();
-        seen.0 += 1;
+        seen.count += 1;
+        seen.whole += u64::from(running.len() == ALL);
         for violation in running.iter().flat_map(check) {
             println!("{} ms: {violation}", began.elapsed().as_millis());
-            seen.1.insert(violation.to_string());
+            seen.broken.insert(violation.to_string());
         }
     }
 }

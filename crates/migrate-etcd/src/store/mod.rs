@@ -92,8 +92,9 @@ impl Store {
     /// `AWS_REGION`, `AWS_ACCESS_KEY_ID`, …).
     ///
     /// # Errors
-    /// [`Error::Store`] for a bucket that is none, or where this build has no S3 (feature
-    /// `s3`); and as [`folder`](Self::folder).
+    /// [`Error::Store`] for a bucket that is none, where this build has no S3 (feature
+    /// `s3`), or where the process has no provider of TLS (`CryptoProvider` of rustls, which
+    /// is the program's to install); and as [`folder`](Self::folder).
     pub fn open(place: &str) -> Result<Self, Error> {
         match place.strip_prefix("s3://") {
             Some(rest) => {
@@ -106,6 +107,9 @@ impl Store {
 
     #[cfg(feature = "s3")]
     fn bucket(place: &str, bucket: &str, prefix: &str) -> Result<Self, Error> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            return Err(Error::store(place, "this process has no provider of TLS"));
+        }
         let builder = object_store::aws::AmazonS3Builder::from_env().with_bucket_name(bucket);
         let bucket = builder
             .build()

@@ -78,7 +78,10 @@ impl Executor {
     /// Does what is due in drains, upgrades and verifications under way.
     pub(super) fn act_on_effects(&mut self, now: Moment) {
         let is_held = self.holding.rests_at().is_none_or(|at| now < at);
-        let (jobs, late) = self.upgrades.act(now, is_held, &self.shop, &self.pace);
+        let cure = self.cure(now);
+        let (jobs, late) = self
+            .upgrades
+            .act(now, is_held, cure.as_ref(), &self.shop, &self.pace);
         self.jobs.extend(jobs);
         for (id, result) in late {
             self.action_ended(id, Some(result));

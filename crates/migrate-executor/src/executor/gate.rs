@@ -76,6 +76,9 @@ impl Executor {
             Err(error) if self.gate.may_pass(&error, now) => {
                 self.gate.trouble = Some(error.to_string());
                 self.gate.look_at = Some(now + self.pace.retry);
+                if covered > self.resumed.len() {
+                    self.begin_cure(now);
+                }
                 return;
             }
             Err(error) => {
@@ -119,6 +122,21 @@ impl Executor {
         let due = self.state.due.iter().take(covered - resumed).cloned();
         self.inbox
             .extend(due.map(|action| Record::Intent { action }));
+    }
+
+    /// Lets the attempt through that may bring the API server back: whoever waits for
+    /// an answer first waits for ever.
+    fn begin_cure(&mut self, now: Moment) {
+        let is_held = self.gate.is_shut || self.gate.asked_to_pause || self.state.paused;
+        if is_held || self.state.stop.is_some() || !self.looks.are_over() {
+            return;
+        }
+        let cure = self.cure(now);
+        let due = self.state.due.front();
+        if let Some(action) = due.filter(|due| cure.as_ref() == Some(&due.id)) {
+            let action = action.clone();
+            self.inbox.push_back(Record::Intent { action });
+        }
     }
 
     /// Tells the rollout, if it is news.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use migrate_core::{EventKind, Moment, Phase, StepError, Target};
+use migrate_core::{ActionId, EventKind, Moment, Phase, StepError, Target};
 
 use super::Executor;
 use crate::report::{Outage, StopCause};
@@ -102,6 +102,29 @@ impl Executor {
                 }
         });
         changed.next().map(|action| action.target.name().to_owned())
+    }
+
+    /// The upgrade that may begin, or begin again, although neither the kill switch
+    /// nor the Lease can be read: that of the only control-plane member, once this
+    /// runner has begun it, for what it left half done is why nothing answers, and
+    /// only going on with it cures that.
+    ///
+    /// Not before the API server has been away for as long as the Lease lasts: one
+    /// call that fails is no leave to pass by a pause. Of several members the others
+    /// would have to answer, and another runner may be at work on them.
+    pub(super) fn cure(&self, now: Moment) -> Option<ActionId> {
+        let open = self.outage.open.as_ref()?;
+        let is_alone = self.state.model.control_plane.len() == 1;
+        if !is_alone || now < open.since + self.pace.lease {
+            return None;
+        }
+        let mut wanted = self.state.open.values().chain(self.state.due.front());
+        let cure = wanted.find(|action| {
+            action.phase == Phase::Upgrade
+                && matches!(action.target, Target::ControlPlane { .. })
+                && self.upgrades.has_begun(&action.id)
+        })?;
+        Some(cure.id.clone())
     }
 
     /// Leaves the run when nothing is under way that would end by itself, and

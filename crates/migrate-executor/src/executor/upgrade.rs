@@ -1,6 +1,6 @@
 //! Upgrades, and verifications of addons, under way: begin and probe, until there is an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use migrate_core::{Action, ActionId, ActionStatus, Moment, StepError, Target};
@@ -13,6 +13,8 @@ use crate::Pace;
 #[derive(Default)]
 pub(super) struct Upgrades {
     running: BTreeMap<ActionId, Upgrade>,
+    /// Which of all, also of those that have ended, this runner has begun.
+    begun: BTreeSet<ActionId>,
 }
 
 struct Upgrade {
@@ -72,12 +74,18 @@ impl Upgrades {
         self.running.insert(upgrade.action.id.clone(), upgrade);
     }
 
-    /// Begins and probes what is due, and gives up what is late. Nothing begins
-    /// while it is to be seen first whether the run `is_held`.
+    /// Whether this runner has ever asked its driver to begin `id`.
+    pub(super) fn has_begun(&self, id: &ActionId) -> bool {
+        self.begun.contains(id)
+    }
+
+    /// Begins and probes what is due, and gives up what is late. While it is to be
+    /// seen first whether the run `is_held` nothing begins but the `cure`.
     pub(super) fn act(
         &mut self,
         now: Moment,
         is_held: bool,
+        cure: Option<&ActionId>,
         shop: &Workshop,
         pace: &Pace,
     ) -> (Vec<Job>, Vec<(ActionId, ActionResult)>) {
@@ -86,6 +94,7 @@ impl Upgrades {
         for (id, upgrade) in &mut self.running {
             let left = upgrade.deadline.since(now);
             let within = left.min(pace.answer);
+            let is_held = is_held || cure == Some(id);
             let is_due = match upgrade.next {
                 Next::Answer => false,
                 Next::Begin(at) => at <= now && is_held,
@@ -105,6 +114,7 @@ impl Upgrades {
                 Next::Begin(at) if at <= now && is_held => {
                     upgrade.next = Next::Answer;
                     upgrade.tried = true;
+                    self.begun.insert(id.clone());
                     jobs.push(shop.begin(upgrade.action.clone(), within));
                 }
                 Next::Probe(at) if at <= now => {

@@ -55,7 +55,8 @@ impl Traffic {
 
     /// Begins to read from and write to the API of a kubeconfig at a rate for
     /// each of `api.read`, `api.write`, and both with connections that are kept:
-    /// a namespace that the storage has to confirm, and a ConfigMap in `default`.
+    /// a namespace that the storage has to confirm, and ConfigMaps in `default`, which
+    /// take turns so that no two writes under way are of the same one.
     ///
     /// # Errors
     /// [`Error::Io`].

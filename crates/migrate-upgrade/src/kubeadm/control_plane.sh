@@ -4,7 +4,7 @@
 # it again after any interruption goes on where it stopped.
 control_plane() {
     local root=$1 target=$2 revision=$3 node=$4 ignored=$5 skipped=$6 patience=$8
-    local kubernetes=$root/etc/kubernetes mark=$KUBE_MIGRATE_STATE/kubeadm mode
+    local kubernetes=$root/etc/kubernetes mark=$KUBE_MIGRATE_STATE/kubeadm mode changed
     local patches=${7:+$root$7}
     local -a options=()
     require_patches "$patches"
@@ -16,11 +16,13 @@ control_plane() {
     update_lists
     install_packages "$target" "$revision" "$BEFORE_DRAIN_UNTOUCHED" kubeadm
     choose "$kubernetes" "$target" "$node" "$mark" "$patience"
-    # Packages may have taken minutes. What was begun has to be brought to its end.
-    if [ ! -e "$mark" ]; then etcd_may_rest "$root"; fi
+    # Packages may have taken minutes. What is half changed has to be brought to its
+    # end; what was only begun is not changed.
+    changed=$(changed_for "$kubernetes" "$mark" "$target")
+    if [ -z "$changed" ]; then etcd_may_rest "$root"; fi
     note_certificates before
     echo "kube-migrate: kubeadm upgrade $mode"
-    put "$mark" "$mode $target"
+    put "$mark" "$mode $target${changed:+ changed}"
     kubeadm_options "$mode" "$ignored" "$skipped" "$patches"
     case $mode in
         apply) kubeadm upgrade apply -y "v$target" "${options[@]}" ;;
@@ -54,6 +56,22 @@ restore_lost_manifests() {
     done <<< "$(lost_manifests "$kubernetes" "$mark")"
 }
 
+# changed_for KUBERNETES MARK TARGET: `yes` if an attempt at this target has changed a
+# static pod here. The mark says so of those before the last one; of that, manifests
+# that came to their place since, or have a backup of it.
+changed_for() {
+    local kubernetes=$1 mark=$2 of='' before='' component
+    if [ -e "$mark" ]; then read -r _ of before < "$mark" || true; fi
+    [ "$of" = "$3" ] || return 0
+    for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+        if [ -n "$before$(backup_of "$kubernetes" "$mark" "$component")" ] \
+            || [ -n "$(find "$kubernetes/manifests/$component.yaml" -newercm "$mark" 2> /dev/null)" ]; then
+            echo yes
+            return
+        fi
+    done
+}
+
 # choose KUBERNETES TARGET NODE MARK PATIENCE: sets `mode` of its caller.
 #   begun here for this target and not ended      -> the same as then
 #   kubeadm-config at the target                  -> node
@@ -62,7 +80,7 @@ restore_lost_manifests() {
 choose() {
     local kubernetes=$1 target=$2 node=$3 mark=$4 patience=$5 config servers now member image
     local begun='' of=''
-    if [ -e "$mark" ]; then read -r begun of < "$mark" || true; fi
+    if [ -e "$mark" ]; then read -r begun of _ < "$mark" || true; fi
     if [ "$of" = "$target" ] && { [ "$begun" = apply ] || [ "$begun" = node ]; }; then
         mode=$begun
         await_api "$patience"

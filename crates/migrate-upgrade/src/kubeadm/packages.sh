@@ -159,12 +159,41 @@ program_of() {
     echo "${text:-it has ended}"
 }
 
-# A reboot in the middle of dpkg leaves work that apt refuses to go on without.
+# half_done [NAME...]: packages with work left, unpacked, half configured or waiting
+# for triggers by the second letter of their state; of these names, if there are any.
+half_done() {
+    local state name
+    dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\n' | while read -r state name; do
+        case "$state/ ${*:-$name} " in
+            ?[UFWt]*/*" $name "*) echo "$name" ;;
+        esac
+    done
+}
+
+# nobody_at_work: or false, and says so as apt does.
+nobody_at_work() {
+    local held
+    held=$(lock_holders)
+    [ -z "$held" ] || { echo "Could not get lock$held" && return 1; }
+}
+
+# finish_interrupted UNTOUCHED: a reboot in the middle of dpkg leaves work that apt
+# refuses to go on without. That of an untouched one is not ours to finish: its own
+# scripts may restart what runs below the pods.
 finish_interrupted() {
-    local states
-    # The second letter: unpacked, half configured, waiting for triggers.
-    states=$(dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\n')
-    if grep -q '^.[UFWt]' <<< "$states" || [ -n "$(ls -A /var/lib/dpkg/updates 2> /dev/null || true)" ]; then
+    local -a untouched
+    local names
+    read -r -a untouched <<< "$1"
+    if [ "${#untouched[@]}" -gt 0 ] && [ -n "$(half_done "${untouched[@]}")" ]; then
+        # Somebody who is at work with it may be about to finish it.
+        once_unlocked nobody_at_work \
+            || die "$RETRY" "somebody else is at work with packages$(lock_holders)"
+        names=$(half_done "${untouched[@]}" | tr '\n' ' ')
+        [ -z "$names" ] || die "$FINAL" "an interrupted dpkg has left ${names% } half done, and finishing" \
+            'it may restart what runs below the pods here, before the node is drained: drain it and run' \
+            '`dpkg --configure -a` on it, then go on'
+    fi
+    if [ -n "$(half_done)" ] || [ -n "$(ls -A /var/lib/dpkg/updates 2> /dev/null || true)" ]; then
         once_unlocked env DEBIAN_FRONTEND=noninteractive dpkg --configure -a \
             --force-confdef --force-confold \
             || die "$RETRY" "an interrupted dpkg could not be finished (dpkg --configure -a)$(little_room)$(lock_holders)"
@@ -198,7 +227,7 @@ install_packages() {
         wanted=$(resolve "$package" "$version" "$revision")
         if [ "$(installed_version "$package")" != "$wanted" ]; then specs+=("$package=$wanted"); fi
     done
-    finish_interrupted
+    finish_interrupted "$untouched"
     if [ ! -e "$KUBE_MIGRATE_ACTION/held" ]; then
         held=$(apt-mark showhold)
         put "$KUBE_MIGRATE_ACTION/held" "$held"

@@ -9,6 +9,7 @@ use crate::Local;
 use crate::unit::tests::check;
 
 mod backups;
+mod begun;
 mod binaries;
 mod lists;
 mod options;

@@ -47,7 +47,7 @@ etcd_find() {
 # that leads hands the lead on, to the voting member that is furthest. What may
 # pass by itself is tried again; an alarm and a missing quorum are final.
 etcd_may_rest() {
-    local manifest=$1/etc/kubernetes/manifests/etcd.yaml said own='' voters voting='' alarms asked=yes
+    local manifest=$1/etc/kubernetes/manifests/etcd.yaml said own='' members voters voting='' alarms asked=yes
     [ -e "$manifest" ] || return 0
     etcd_find "$manifest"
     # What is down takes nothing from the others.
@@ -62,6 +62,9 @@ etcd_may_rest() {
     [ "$asked" = yes ] || die "$RETRY" 'etcd does not say whether an alarm is raised'
     said=$(etcdctl --write-out=fields endpoint status) || die "$RETRY" 'the etcd of this node is silent'
     own=$(sed -n 's/^"MemberID" : //p' <<< "$said")
+    # Else everybody would count as another one.
+    [ -n "$own" ] && grep -Fxq -- "$(printf '%x' "$own")" <<< "$members" \
+        || die "$RETRY" 'the etcd of this node does not say which of the members it is'
     said=$(endpoint=$voting etcdctl --write-out=fields endpoint status) \
         || die "$RETRY" 'not every member of etcd answers'
     etcd_others "$(awk '
@@ -70,12 +73,13 @@ etcd_may_rest() {
         $1 == "\"RaftAppliedIndex\"" { print id, leader, $3 }' <<< "$said")"
 }
 
-# etcd_voters: sets `voters`, how many there are, and `voting`, an endpoint of
-# each. Learners have no vote, cannot lead, and call themselves ill. One that was
+# etcd_voters: sets `members`, the ids of all, `voters`, how many of them have a vote,
+# and `voting`, an endpoint of each of these. Learners have no vote, cannot lead, and call themselves ill. One that was
 # added and not started is a voter all the same.
 etcd_voters() {
     local said id address
     said=$(etcdctl member list) || die "$RETRY" 'the members of etcd cannot be listed'
+    members=$(cut -d , -f 1 <<< "$said")
     voters=0
     while IFS=$'\t' read -r id address; do
         [ -n "$address" ] || die "$RETRY" "the member ${id:-of etcd} has not started"

@@ -169,6 +169,7 @@ impl State {
             .alarmed()
             .or_else(|| self.unwell())
             .or_else(|| self.unasked())
+            .or_else(|| self.nameless())
             .or_else(|| self.behind())
             .or_else(|| self.too_few());
         match (refused, self.successor()) {
@@ -223,6 +224,20 @@ impl State {
                 SILENT,
                 "etcd does not say whether an alarm is raised".to_owned(),
                 "see that it has a quorum",
+                true,
+            )
+        })
+    }
+
+    /// Without its own id every member would count as another one.
+    fn nameless(&self) -> Option<Refusal> {
+        let is_here = |member: &Member| member.id == self.own;
+        let is_known = self.own != 0 && self.members.iter().any(is_here);
+        (!is_known).then(|| {
+            refusal(
+                SILENT,
+                "the etcd of this node does not say which of the members it is".to_owned(),
+                "see that the members know each other",
                 true,
             )
         })

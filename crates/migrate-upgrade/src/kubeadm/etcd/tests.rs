@@ -173,6 +173,14 @@ fn refusals_name_the_member_and_whether_to_wait() {
             true,
             "does not run",
         ),
+        // Nobody knows which of two it is, which would leave two others.
+        (
+            said(1, 2, &[50, 50]).replacen("\"member_id\":1", "\"x\":1", 1),
+            SILENT,
+            true,
+            "which of the members",
+        ),
+        (said(4, 2, &[50, 50]), SILENT, true, "which of the members"),
         // Two members: each alone is no quorum.
         (said(1, 2, &[50, 50]), UNWELL, false, "1 of 2"),
     ];

@@ -158,7 +158,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ),
     (
         "kubectl",
-        r#"case "$*" in
+        r#"[ ! -e "$w/api-is-away" ] || exit 1
+        case "$*" in
             *'--raw /version'*)
                 echo "$*" >> "$w/kubectl-calls"
                 cat "$w/etcd-version" ;;

@@ -60,6 +60,65 @@ fn who_holds_a_lock_too_long_is_named_without_its_options() {
 }
 
 #[tokio::test]
+async fn what_runs_below_the_pods_is_not_finished_before_the_drain() {
+    for half in ["iF  containerd\n", "iU  kubeadm\niW  runc\n"] {
+        let cp = Node::new(true);
+        cp.write("unfinished", half);
+        let (retryable, reason) = cp.failure(&member()).await;
+        let name = half.split_whitespace().last().unwrap();
+        let says = format!("has left {name} half done");
+        assert!(!retryable && reason.contains(&says), "{reason}");
+        assert!(reason.contains("dpkg --configure -a"), "{reason}");
+        assert!(cp.path("unfinished").exists());
+        assert_eq!(cp.read("kubeadm-calls"), "");
+    }
+    // Others are finished, and all of them on a node that is drained.
+    let cp = Node::new(true);
+    cp.write("unfinished", "ii  containerd\niU  kubeadm\n");
+    assert_eq!(cp.upgrade(&member()).await, DONE, "{}", cp.log());
+    let worker = Node::new(false);
+    worker.write("unfinished", "iF  containerd\n");
+    worker.write("cluster-version", "v1.37.2");
+    assert_eq!(worker.upgrade(&node()).await, DONE, "{}", worker.log());
+    for it in [cp, worker] {
+        assert!(!it.path("unfinished").exists());
+    }
+}
+
+/// Half done is also what somebody is just at; the lock is this test's.
+#[test]
+fn who_is_at_work_with_what_runs_below_the_pods_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("lock");
+    let held = std::fs::File::create(&lock).unwrap();
+    held.lock().unwrap();
+    let text = format!(
+        "set -euo pipefail\n{COMMON}\n{PACKAGES}\nPACKAGE_LOCKS=(\"$1\")\n\
+         sleep() {{ SECONDS=$((SECONDS + 200)); }}\n\
+         dpkg-query() {{ echo 'iF  containerd'; }}\n\
+         finish_interrupted \"$BEFORE_DRAIN_UNTOUCHED\"\n"
+    );
+    let run = || {
+        let mut bash = std::process::Command::new("bash");
+        let output = bash.args(["-c", &text, "-"]).arg(&lock).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), told)
+    };
+    let (code, told) = run();
+    let says = format!(
+        "error: somebody else is at work with packages; {} is held",
+        lock.display()
+    );
+    assert!(code == Some(75) && told.contains(&says), "{code:?} {told}");
+    drop(held);
+    let (code, told) = run();
+    assert!(
+        code == Some(78) && told.contains("left containerd half"),
+        "{code:?} {told}"
+    );
+}
+
+#[tokio::test]
 async fn an_empty_manifest_of_a_power_cut_is_a_lost_one() {
     let cp = Node::new(true);
     cp.write("kubeadm-fails", "power cut");
@@ -234,6 +293,17 @@ async fn kubeadm_changes_no_member_that_the_others_could_not_do_without() {
             again == retryable && reason.contains(says),
             "{says}: {reason}"
         );
+        assert_eq!(cp.read("kubeadm-calls"), "");
+    }
+    // Without this node's own id all three would be others: two do not do.
+    for own in ["", "\"MemberID\" : 4"] {
+        let cp = Node::new(true).with_etcd(&said(1, 2, &[7, 7, 7]));
+        cp.etcd_of(&[(1, 2, 7), (2, 2, 7)]);
+        let fields = cp.read("etcd-fields");
+        cp.write("etcd-fields", &fields.replacen("\"MemberID\" : 1", own, 1));
+        let (again, reason) = cp.failure(&member()).await;
+        let says = "does not say which of the members it is";
+        assert!(again && reason.contains(says), "{own}: {reason}");
         assert_eq!(cp.read("kubeadm-calls"), "");
     }
     // The only member has nobody to wait for.
