@@ -189,6 +189,7 @@ async fn a_run_that_is_aborted_waits_for_no_backup_and_takes_none() {
     for hangs in [true, false] {
         let mut case = Case::new();
         case.policy.backup.max_age = secs(600);
+        case.policy.backup.after_control_plane = false;
         let calls = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&calls);
         case.migration.back_up = Arc::new(back_up_fn(move |_, _| {
