@@ -57,6 +57,11 @@ verify = 60
 
 /// What is granted and this run cannot use, and why.
 const NOT_HERE: &[(&str, &str)] = &[
+    ("get /openid/v1/jwks", "only a backup of nodes reads it"),
+    (
+        "get configmaps kube-root-ca.crt kube-system",
+        "only a backup of nodes reads it",
+    ),
     (
         "list endpointslices.discovery.k8s.io",
         "only where a webhook must answer",

@@ -58,6 +58,9 @@ pub(crate) fn inspection(found: &Inspection) {
             member.peer_urls.join(",")
         );
     }
+    if let Some(cluster) = &found.kubernetes.cluster {
+        println!("cluster    {cluster}");
+    }
     println!("leases     {}, alarms {}", found.leases, found.alarms);
     println!(
         "auth       {}",

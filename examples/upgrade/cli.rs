@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use migrate_upgrade::{Binaries, JobShell};
 
+use crate::backup::BackupFlags;
 use crate::patience;
 
 /// Upgrade a Kubernetes cluster with no downtime.
@@ -105,7 +106,8 @@ pub(crate) struct Cli {
     /// Program that does the same with another load balancer.
     #[arg(long, global = true, value_name = "PROGRAM")]
     pub(crate) api_server_hook: Option<PathBuf>,
-    /// Client URL of the etcd member to back up.
+    /// Client URL of the etcd member to back up. With --kubeadm members are found by
+    /// the static pods of the control-plane nodes, if none is named.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) etcd: Option<String>,
     /// CA of etcd, PEM.
@@ -125,6 +127,8 @@ pub(crate) struct Cli {
         default_value = ".kube-migrate/backups"
     )]
     pub(crate) backup_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) backup: BackupFlags,
     /// Journal file of the run. The default is one per cluster in
     /// .kube-migrate, in memory for the demo.
     #[arg(long, global = true, value_name = "FILE")]
@@ -244,6 +248,7 @@ impl Cli {
     pub(crate) fn names_a_cluster(&self) -> bool {
         self.cluster_id.is_some()
             || self.etcd.is_some()
+            || self.backup.is_given()
             || self.kubeadm
             || self.node_hook.is_some()
             || self.control_plane_hook.is_some()

@@ -69,6 +69,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         back_up: Arc::new(ObjectDump::new(cli.backup_dir.clone(), move || {
             dump(&dumped)
         })),
+        backup_proves: false,
         upgrade: Arc::new(SimulatedDriver::new(cluster.client())),
         // There is nothing to upgrade in the embedded cluster.
         addons: Arc::new(addon_fn(

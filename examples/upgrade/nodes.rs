@@ -31,11 +31,16 @@ pub(crate) fn ways(
 }
 
 /// The machine's own OpenSSH, with the configuration that was named.
-pub(crate) fn ssh(cli: &Cli) -> Arc<dyn NodeShell> {
-    Arc::new(match &cli.ssh_config {
+pub(crate) fn own_ssh(cli: &Cli) -> Ssh {
+    match &cli.ssh_config {
         Some(path) => Ssh::new().with_config(path),
         None => Ssh::new(),
-    })
+    }
+}
+
+/// The same as a way to nodes.
+pub(crate) fn ssh(cli: &Cli) -> Arc<dyn NodeShell> {
+    Arc::new(own_ssh(cli))
 }
 
 /// The nodes that are reached by Jobs: the named ones, else all workers; none

@@ -7,13 +7,10 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use migrate_core::cost::PhaseDurations;
-use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport};
 use migrate_core::{
-    Action, ActionStatus, BackUpData, Cancellation, Clock, ClusterId, Finding, KubeVersion,
-    ObjectName, Policy, PrepareEnvironment, Severity, StepContext, StepError, StepErrorKind,
-    StepInput, UpgradeComponents,
+    Action, ActionStatus, Cancellation, Clock, ClusterId, KubeVersion, ObjectName, Policy,
+    PrepareEnvironment, StepContext, StepError, StepErrorKind, UpgradeComponents,
 };
-use migrate_etcd::{Member, SnapshotBackup, Tls};
 use migrate_executor::{FileJournal, Journal};
 use migrate_kube::{Anchor, TokioClock};
 use migrate_plan::Measured;
@@ -22,6 +19,7 @@ use migrate_upgrade::{
 };
 
 use crate::account::Account;
+use crate::backup::{Chosen, text};
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
@@ -34,7 +32,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let policy = policy(cli)?;
     let measured = measured(cli)?;
     let target = cli.to.as_deref().map(target).transpose()?;
-    let back_up = back_up(cli)?;
+    let backup = Chosen::read(cli)?;
     let balancer = balancer(cli)?;
     let addons = Arc::new(AddonHook::new(&policy.addons)?);
     let mut hooks = vec![Arc::clone(&addons) as Arc<dyn PrepareEnvironment>];
@@ -62,7 +60,8 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             false => PhaseDurations::default(),
         },
         measured,
-        back_up,
+        back_up: backup.without_nodes(cli),
+        backup_proves: backup.proves(cli),
         upgrade,
         addons,
         kubeadm: None,
@@ -85,6 +84,9 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         ));
         env.upgrade = Arc::clone(&driver) as Arc<dyn UpgradeComponents>;
         env.kubeadm = Some(driver);
+    }
+    if backup.asks_nodes(cli) {
+        env.back_up = backup.with_nodes(cli, env.client.clone());
     }
     let cluster = model.cluster.clone();
     match cli.command() {
@@ -234,21 +236,6 @@ async fn config(cli: &Cli) -> Result<kube::Config, kube::config::KubeconfigError
     }
 }
 
-fn back_up(cli: &Cli) -> Result<Arc<dyn BackUpData>, Failure> {
-    let Some(endpoint) = &cli.etcd else {
-        return Ok(Arc::new(NoBackup));
-    };
-    let mut member = Member::new(endpoint);
-    if let (Some(ca), Some(cert), Some(key)) = (&cli.etcd_ca, &cli.etcd_cert, &cli.etcd_key) {
-        member = member.with_tls(Tls {
-            ca: text(ca)?,
-            certificate: text(cert)?,
-            key: text(key)?,
-        });
-    }
-    Ok(Arc::new(SnapshotBackup::new(member, &cli.backup_dir)))
-}
-
 /// The driver of the flags; a hook is also to be asked first.
 fn upgrade(
     cli: &Cli,
@@ -340,13 +327,6 @@ fn balancer(cli: &Cli) -> Result<Option<Arc<dyn ApiServerBackend>>, Failure> {
     })
 }
 
-fn text(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let cure = "name a text file that this user may read";
-        Failure::new(path.display(), format!("{error}; {cure}"))
-    })
-}
-
 fn stop_on_ctrl_c() -> Cancellation {
     let cancel = Cancellation::new();
     let asked = cancel.clone();
@@ -357,23 +337,6 @@ fn stop_on_ctrl_c() -> Cancellation {
         }
     });
     cancel
-}
-
-/// No etcd was named: nothing is backed up, which a person has to accept.
-struct NoBackup;
-
-#[async_trait::async_trait]
-impl BackUpData for NoBackup {
-    async fn run(&self, _: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
-        let finding = Finding::new(
-            BACKUP_UNPROVEN,
-            Severity::Blocker,
-            ObjectName::cluster("Cluster", input.model.cluster.as_str()),
-            "no backup was made: no etcd member was named",
-            "give --etcd, or waive KM-BACKUP-001 if you have a proven backup",
-        );
-        Ok(BackupReport::new(BackupProof::None, Vec::new()).with_finding(finding))
-    }
 }
 
 /// Stands in where nothing is going to be upgraded.

@@ -43,6 +43,8 @@ pub(crate) struct Environment {
     /// What an earlier run took, in the place of these.
     pub(crate) measured: Option<Measured>,
     pub(crate) back_up: Arc<dyn BackUpData>,
+    /// Whether a run needs no waiver for that, as far as is known before it.
+    pub(crate) backup_proves: bool,
     pub(crate) upgrade: Arc<dyn UpgradeComponents>,
     /// What upgrades the addons of the policy.
     pub(crate) addons: Arc<dyn UpgradeAddons>,
@@ -131,10 +133,11 @@ pub(crate) async fn execute(
     let undo = undo(cli, &plan, &model, &env.policy);
     show::plan(cli, &plan, &undo)?;
     show::plan_page(cli, &plan, (&model, &env.policy), &undo)?;
-    // Found by the step after the checks, and known now: no backup here proves.
+    // Found by the step after the checks, and known now: such a backup does not prove.
     // Of which object, only the backup will say.
     let is_of_backups = |line: &String| line.split_whitespace().next() == Some(BACKUP_UNPROVEN);
-    if !plan.is_empty() && !env.policy.waive.iter().any(is_of_backups) {
+    let is_needed = !plan.is_empty() && !env.backup_proves;
+    if is_needed && !env.policy.waive.iter().any(is_of_backups) {
         show::will_need(cli, BACKUP_UNPROVEN)?;
     }
     if cli.command() == Command::Plan {

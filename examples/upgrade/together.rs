@@ -10,7 +10,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches as _};
 use crate::cli::Cli;
 
 /// A flag, and those that it is nothing without.
-const NEEDS: [(&str, &[&str]); 17] = [
+const NEEDS: [(&str, &[&str]); 20] = [
     ("ssh-config", &["kubeadm"]),
     ("job-image", &["kubeadm"]),
     ("job-nodes", &["job-image"]),
@@ -28,10 +28,13 @@ const NEEDS: [(&str, &[&str]); 17] = [
     ("etcd-ca", &["etcd", "etcd-cert", "etcd-key"]),
     ("etcd-cert", &["etcd-ca"]),
     ("etcd-key", &["etcd-ca"]),
+    ("backup-recipient", &["backup-sign"]),
+    ("backup-passphrase-file", &["backup-sign"]),
+    ("backup-trusted", &["backup-store"]),
 ];
 
 /// A flag, and those that say otherwise.
-const EXCLUDES: [(&str, &[&str]); 2] = [
+const EXCLUDES: [(&str, &[&str]); 5] = [
     ("kubeadm", &["node-hook", "control-plane-hook"]),
     (
         "api-server-hook",
@@ -40,6 +43,29 @@ const EXCLUDES: [(&str, &[&str]); 2] = [
             "haproxy-socket",
             "haproxy-tcp",
             "haproxy-ssh",
+        ],
+    ),
+    ("backup-recipient", &["backup-passphrase-file"]),
+    (
+        "backup-trusted",
+        &[
+            "etcd",
+            "backup-recipient",
+            "backup-passphrase-file",
+            "backup-sign",
+            "backup-trial-etcd",
+        ],
+    ),
+    (
+        "no-backup",
+        &[
+            "etcd",
+            "backup-recipient",
+            "backup-passphrase-file",
+            "backup-sign",
+            "backup-store",
+            "backup-trusted",
+            "backup-trial-etcd",
         ],
     ),
 ];

@@ -11,6 +11,7 @@ use migrate_testbed::KubeadmCluster;
 use migrate_upgrade::{JobShell, PerNode};
 use tokio::time::Instant;
 
+use crate::backup::Backups;
 use crate::observe::{moves, objects};
 use crate::real::cluster::key;
 use crate::real::observer::{Change, show};
@@ -30,8 +31,9 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     let client = cluster.client();
     job::namespace(&client, JobShell::NAMESPACE, "privileged").await;
     job::namespace(&client, canary::NAMESPACE, "restricted").await;
+    let backups = Backups::new(&cluster);
     let uids_before = uids(&client).await;
-    let way = one_by_job(&cluster);
+    let way = one_by_job(&cluster).with_backups(&cluster, &backups);
     let reached = Arc::clone(&way.reached);
     let work = async {
         let before = (objects::all(&client).await, ledger::read(&cluster).await);
@@ -54,6 +56,7 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     assert_eq!(report.cordons, Vec::<String>::new(), "{report}");
     is_at_the_target(&cluster).await;
     tells_renewals_of(&report, &cluster, 1);
+    backups.are_proven(&cluster, &report).await;
     let differences = objects::compare(&before, &after);
     for line in differences.table() {
         println!("explained: {line}");

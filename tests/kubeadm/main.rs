@@ -6,7 +6,7 @@
 //!   `by_hand.rs` does the same by the documented procedure; `ha/` is the claim
 //!   for three control planes behind a load balancer; `job.rs` is the way to a node
 //!   through a Job alone; `survey.rs` looks at nodes, `canary.rs` tries them out,
-//!   `change.rs` shows their agents a change.
+//!   `change.rs` shows their agents a change, `backup.rs` is the backup of the lane.
 //! * `trials.rs` is the program (`rig.rs`) killed, aborted and in trouble, and
 //!   nodes that go back; its stages are in `kills.rs`, `way_back.rs`, `troubles.rs`;
 //!   in `fenced.rs` it is stopped, and wakes when another one is at work; in `plain.rs`
@@ -20,6 +20,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod backup;
 mod by_hand;
 mod canary;
 mod change;

@@ -10,8 +10,8 @@ use kube::{Client, Config};
 use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
 use migrate_core::{
-    Cancellation, Clock, Fence, MigratePods, Migration, PrepareEnvironment, ReachFrom, SeeChange,
-    StepContext, StepError, StepInput, TryNode, UpgradeComponents, VerifyMigration,
+    BackUpData, Cancellation, Clock, Fence, MigratePods, Migration, PrepareEnvironment, ReachFrom,
+    SeeChange, StepContext, StepError, StepInput, TryNode, UpgradeComponents, VerifyMigration,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{Executor, FileJournal, Pace, Report, Setup};
@@ -23,6 +23,7 @@ use migrate_upgrade::{ApiServerBackend, Kubeadm, NodeShell, Ssh};
 use migrate_verify::{CanaryChange, CanaryTrial, ClusterHealth};
 
 use crate::TARGET;
+use crate::backup::{Backups, WAIVED};
 use crate::change::{Reached, Recorded};
 use crate::real::run::{NoBackup, NoDrain, policy};
 
@@ -53,6 +54,8 @@ pub(crate) struct Way {
     pub(crate) verify: Arc<dyn VerifyMigration>,
     /// What it accepts, and more.
     pub(crate) policy: String,
+    /// The backup, which the policy has to accept if it is none.
+    pub(crate) back_up: Arc<dyn BackUpData>,
     /// What takes API servers out of their load balancer, if anything does.
     pub(crate) balancer: Option<Arc<dyn ApiServerBackend>>,
     /// How often something that had not settled was passed over.
@@ -70,6 +73,7 @@ impl Way {
             migrate: Arc::new(Drainer::new(client.clone())),
             verify: Arc::new(ClusterHealth::new(client)),
             policy: POLICY.to_owned(),
+            back_up: Arc::new(NoBackup),
             balancer: None,
             passed_over: Arc::default(),
             reached: Reached::default(),
@@ -79,6 +83,13 @@ impl Way {
     /// Every node is tried out by a pod, for which there is a namespace.
     pub(crate) fn with_canary(mut self) -> Self {
         self.policy += CANARY;
+        self
+    }
+
+    /// Backs up as the program does, which then needs no waiver.
+    pub(crate) fn with_backups(mut self, cluster: &KubeadmCluster, backups: &Backups) -> Self {
+        self.back_up = backups.step(cluster);
+        self.policy = self.policy.replace(WAIVED, "");
         self
     }
 
@@ -122,7 +133,7 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
     let driver = Arc::new(driver);
     let mut migration = Migration::new(
         Arc::new(Preflight::new(client.clone())),
-        Arc::new(NoBackup),
+        way.back_up,
         Arc::clone(&driver) as Arc<dyn UpgradeComponents>,
         way.migrate,
         way.verify,

@@ -93,6 +93,11 @@ impl Rig {
     }
 
     fn program(&self, arguments: &[&str]) -> Child {
+        let etcd = ["--etcd", &self.etcd, "--waive", "KM-BACKUP-001"];
+        self.begin(&[&etcd, arguments].concat())
+    }
+
+    fn begin(&self, arguments: &[&str]) -> Child {
         let path = std::env::var_os("PATH").unwrap();
         let paths = [self.path("bin")]
             .into_iter()
@@ -107,13 +112,7 @@ impl Rig {
                 "--kubeadm",
                 "--yes",
             ])
-            .args([
-                "--waive",
-                "KM-BACKUP-001",
-                "--api-server-hook",
-                "./balancer",
-            ])
-            .args(["--etcd", &self.etcd, "--backup-dir", "backups"])
+            .args(["--api-server-hook", "./balancer", "--backup-dir", "backups"])
             .args(arguments)
             .current_dir(self.folder.path())
             .env("PATH", std::env::join_paths(paths).unwrap())
@@ -214,6 +213,38 @@ async fn a_node_that_is_not_fit_keeps_images_and_backup_back() {
         .chain(each("survey", &all))
         .collect();
     assert_eq!(rig.asked(), expected);
+}
+
+/// Without a member that is named they are looked for on the control plane, and a
+/// backup that cannot be made ends the run before it has begun.
+#[tokio::test]
+async fn members_are_looked_for_on_the_control_plane_and_one_without_any_is_named() {
+    let rig = Rig::start().await;
+    let all = nodes(&rig).await;
+    std::fs::write(rig.path("seed"), [7; 32]).unwrap();
+    let (secret, recipient) = migrate_etcd::KeyRing::generate();
+    let set = ["--backup-recipient", &recipient, "--backup-sign", "seed"];
+    for flags in [&[][..], &set] {
+        let output = rig.begin(flags).wait_with_output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = said + &String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{said}");
+        assert!(!said.contains(secret.trim()), "{said}");
+        let asked = rig.asked();
+        assert!(!asked.iter().any(|it| it == "etcd"), "{asked:?}");
+        // The embedded cluster has no keys that a set could be compared with.
+        if flags.is_empty() {
+            assert!(asked.contains(&format!("other {}", all[0])), "{asked:?}");
+            for words in ["kube-apiserver.yaml", &all[0]] {
+                assert!(said.contains(words), "{words}: {said}");
+            }
+        }
+    }
+    let refused = rig.begin(&["--no-backup", "--journal", "other"]);
+    let output = refused.wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("KM-BACKUP-001"), "{said}");
 }
 
 /// It looks at everything that a run looks at first, and changes nothing.

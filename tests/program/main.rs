@@ -130,7 +130,8 @@ fn the_demo_shows_addons_with_their_way_back_and_both_backups() {
     );
 }
 
-/// No backup of the program is proven, which a run would find after its checks.
+/// Only a set of the nodes' files and a proven snapshot needs none, which a run would
+/// find after its checks.
 #[tokio::test]
 async fn a_plan_and_a_dry_run_foretell_the_waiver_that_a_run_needs() {
     let cluster = SimCluster::builder()
@@ -149,6 +150,8 @@ async fn a_plan_and_a_dry_run_foretell_the_waiver_that_a_run_needs() {
         assert!(output.status.success(), "{said}{}", text(&output.stderr));
         said
     };
+    std::fs::write(folder.path().join("seed"), [7; 32]).unwrap();
+    let (_, recipient) = migrate_etcd::KeyRing::generate();
     for what in ["plan", "--dry-run"] {
         let need = said(&[what]).await;
         let line = "a run will also need --waive KM-BACKUP-001";
@@ -160,6 +163,11 @@ async fn a_plan_and_a_dry_run_foretell_the_waiver_that_a_run_needs() {
         );
         let waived = said(&[what, "--waive", "KM-BACKUP-001"]).await;
         assert!(!waived.contains(line), "{waived}");
+        let set = ["--kubeadm", "--backup-recipient", &recipient];
+        let set = said(&[&[what][..], &set, &["--backup-sign", "seed"]].concat()).await;
+        assert!(!set.contains(line), "{set}");
+        let bare = said(&[what, "--kubeadm"]).await;
+        assert!(bare.contains(line), "{bare}");
     }
 }
 

@@ -66,6 +66,8 @@
 
 mod bolt;
 mod error;
+#[cfg(feature = "client")]
+mod find;
 mod gate;
 mod hash;
 mod inspect;
@@ -99,6 +101,10 @@ mod wal;
 
 pub use bolt::{Bucket, Database, Entry, Fault, ReadError, Structure};
 pub use error::Error;
+#[cfg(all(feature = "client", feature = "seal"))]
+pub use find::KubeadmMembers;
+#[cfg(feature = "client")]
+pub use find::{FindMembers, FoundMembers, Way};
 pub use gate::Gate;
 #[cfg(feature = "client")]
 pub use hash::{Proof, Proven, prove};
@@ -115,7 +121,7 @@ pub use provider::ProvenBackup;
 #[cfg(feature = "store")]
 pub use provider::StoredBackup;
 #[cfg(any(feature = "client", feature = "store"))]
-pub use provider::{BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_PLAIN};
+pub use provider::{BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED, BACKUP_PLAIN};
 pub use restore::{EtcdVersion, Membership, Restore, Restored};
 pub use retention::Retention;
 #[cfg(feature = "seal")]

@@ -1,11 +1,14 @@
 //! One etcd member and how to reach it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
 
 use crate::Error;
+#[cfg(feature = "seal")]
+use crate::find::Standing;
 
 /// One etcd member: an endpoint, never a balanced list of them, because a
 /// backup is of one member and the caller must know which.
@@ -18,6 +21,8 @@ pub struct Member {
     pub tls: Option<Tls>,
     /// User and password, where authentication is on.
     pub user: Option<(String, String)>,
+    /// Where it is reached, if not by its URL.
+    pub via: Option<SocketAddr>,
 }
 
 /// PEM texts for TLS towards a member.
@@ -38,6 +43,7 @@ impl Member {
             endpoint: endpoint.into(),
             tls: None,
             user: None,
+            via: None,
         }
     }
 
@@ -55,6 +61,92 @@ impl Member {
         self
     }
 
+    /// Connects to `address`, where a tunnel to the member begins. Its certificate has
+    /// to be for the host of its URL all the same.
+    #[must_use]
+    pub fn via(mut self, address: SocketAddr) -> Self {
+        self.via = Some(address);
+        self
+    }
+
+    /// Scheme, and what of its URL is between that and a path.
+    fn scheme_and_authority(&self) -> (&str, &str) {
+        let parts = self.endpoint.split_once("://");
+        let (scheme, rest) = parts.unwrap_or(("http", &self.endpoint));
+        (scheme, rest.split('/').next().unwrap_or(rest))
+    }
+
+    /// Scheme, and host without the brackets of an address, of its URL.
+    fn scheme_and_host(&self) -> (&str, &str) {
+        let (scheme, authority) = self.scheme_and_authority();
+        let host = match authority.strip_prefix('[') {
+            Some(v6) => v6.split(']').next(),
+            None => authority.split(':').next(),
+        };
+        (scheme, host.unwrap_or(authority))
+    }
+
+    /// Whether it is asked over TLS.
+    #[cfg(feature = "seal")]
+    pub(crate) fn is_https(&self) -> bool {
+        self.scheme_and_host().0 == "https"
+    }
+
+    /// Whether its URL leads to the machine that asks, whichever that is.
+    #[cfg(feature = "seal")]
+    pub(crate) fn is_loopback(&self) -> bool {
+        let host = self.scheme_and_host().1;
+        let address = host.parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    /// `HOST:PORT` of its URL.
+    #[cfg(feature = "seal")]
+    pub(crate) fn address(&self) -> String {
+        let authority = self.scheme_and_authority().1;
+        let host = self.scheme_and_host().1;
+        // The port that clients of etcd take.
+        match authority.ends_with(host) || authority.ends_with(']') {
+            true => format!("{authority}:2379"),
+            false => authority.to_owned(),
+        }
+    }
+
+    /// How it is, answered within `timeout`.
+    #[cfg(feature = "seal")]
+    pub(crate) async fn standing(&self, timeout: Duration) -> Result<Standing, Error> {
+        let asking = async {
+            let mut client = self.connect(timeout).await?;
+            let status = client.status().await;
+            status.map_err(|error| Error::etcd(&self.endpoint, 0, error))
+        };
+        let answer = tokio::time::timeout(timeout, asking).await;
+        let status = answer.unwrap_or_else(|_| {
+            Err(Error::Stalled {
+                endpoint: self.endpoint.clone(),
+                bytes: 0,
+                stall: timeout,
+            })
+        })?;
+        let header = status.header();
+        Ok(Standing {
+            cluster: header.map_or(0, |header| header.cluster_id()),
+            id: header.map_or(0, |header| header.member_id()),
+            leader: status.leader(),
+            is_learner: status.is_learner(),
+            applied: status.raft_applied_index(),
+            errors: status.errors().to_vec(),
+        })
+    }
+
+    /// The URL to connect to.
+    fn target(&self) -> String {
+        match self.via {
+            Some(address) => format!("{}://{address}", self.scheme_and_host().0),
+            None => self.endpoint.clone(),
+        }
+    }
+
     /// Connects within `timeout`.
     pub(crate) async fn connect(&self, timeout: Duration) -> Result<Client, Error> {
         let mut options = ConnectOptions::new().with_connect_timeout(timeout);
@@ -62,7 +154,7 @@ impl Member {
             options = options.with_user(name, password);
         }
         options = self.tls_options(options)?;
-        let connect = Client::connect([&self.endpoint], Some(options));
+        let connect = Client::connect([self.target()], Some(options));
         match tokio::time::timeout(timeout, connect).await {
             Ok(client) => client.map_err(|error| Error::etcd(&self.endpoint, 0, error)),
             Err(_) => Err(Error::Stalled {
@@ -77,11 +169,16 @@ impl Member {
     fn tls_options(&self, options: ConnectOptions) -> Result<ConnectOptions, Error> {
         use etcd_client::{Certificate, Identity, TlsOptions};
         Ok(match &self.tls {
-            Some(tls) => options.with_tls(
-                TlsOptions::new()
+            Some(tls) => {
+                let identity = Identity::from_pem(&tls.certificate, &tls.key);
+                let with = TlsOptions::new()
                     .ca_certificate(Certificate::from_pem(&tls.ca))
-                    .identity(Identity::from_pem(&tls.certificate, &tls.key)),
-            ),
+                    .identity(identity);
+                options.with_tls(match self.via {
+                    Some(_) => with.domain_name(self.scheme_and_host().1),
+                    None => with,
+                })
+            }
             None => options,
         })
     }
@@ -104,6 +201,7 @@ impl fmt::Debug for Member {
             .field("endpoint", &self.endpoint)
             .field("tls", &self.tls.is_some())
             .field("user", &self.user.as_ref().map(|(name, _)| name))
+            .field("via", &self.via)
             .finish()
     }
 }
@@ -117,6 +215,34 @@ impl fmt::Debug for Tls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_other_end_of_a_tunnel_is_known_by_its_own_name() {
+        let via = SocketAddr::from(([127, 0, 0, 1], 4321));
+        for (endpoint, host) in [
+            ("https://10.0.0.1:2379", "10.0.0.1"),
+            ("https://[fd00::1]:2379", "fd00::1"),
+            ("https://etcd-1.example", "etcd-1.example"),
+        ] {
+            let member = Member::new(endpoint);
+            assert_eq!(member.target(), endpoint);
+            #[cfg(feature = "seal")]
+            assert!(member.address().ends_with(":2379") && !member.is_loopback());
+            let member = member.via(via);
+            assert_eq!(member.target(), "https://127.0.0.1:4321");
+            assert_eq!(member.scheme_and_host(), ("https", host));
+        }
+        #[cfg(feature = "seal")]
+        for endpoint in [
+            "https://127.0.0.1:2379",
+            "http://[::1]:1",
+            "http://localhost",
+        ] {
+            assert!(Member::new(endpoint).is_loopback(), "{endpoint}");
+        }
+        let plain = Member::new("http://10.0.0.1:2379").via(via);
+        assert_eq!(plain.target(), "http://127.0.0.1:4321");
+    }
 
     #[test]
     fn debug_texts_show_no_secret() {

@@ -197,12 +197,8 @@ impl BackUpData for SnapshotBackup {
     async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
         // The run is part of the name: a resumed run saves anew rather than
         // trust what it cannot vouch for, and nothing is overwritten.
-        let name = format!(
-            "etcd-{}-{}-{}.db",
-            input.model.cluster,
-            cx.fence.run,
-            cx.clock.now().as_millis()
-        );
+        let (cluster, taken) = (&input.model.cluster, cx.clock.now());
+        let name = format!("etcd-{cluster}-{}-{}.db", cx.fence.run, taken.as_millis());
         let artifact = self.save(&name, &cx.cancel, progress(cx)).await?;
         let finding = Finding::new(
             BACKUP_UNPROVEN,
@@ -212,7 +208,8 @@ impl BackUpData for SnapshotBackup {
              live members or restored it, and certificates and keys are not part of it",
             "waive KM-BACKUP-001 if you have proven a backup by other means",
         );
-        Ok(BackupReport::new(BackupProof::Unproven, vec![artifact]).with_finding(finding))
+        let report = BackupReport::new(BackupProof::Unproven, vec![artifact]);
+        Ok(report.of(cluster.clone(), taken).with_finding(finding))
     }
 }
 

@@ -17,9 +17,9 @@ use migrate_core::{
     KubeVersion, Moment, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BACKUP_PLAIN, BackupSet, EtcdVersion, FolderNode, KeyRing, LiveKeys, Lock, Manifest, Member,
-    Membership, NodeFiles, ProvenBackup, Restore, Seal, SigningKey, SnapshotBackup, Store,
-    StoredBackup,
+    BACKUP_NOT_COMPARED, BACKUP_PLAIN, BackupSet, EtcdVersion, FolderNode, KeyRing, KubeadmMembers,
+    LiveKeys, Lock, Manifest, Member, Membership, NodeFiles, ProvenBackup, Restore, Seal,
+    SigningKey, SnapshotBackup, Store, StoredBackup,
 };
 use server::{Server, V36, etcd};
 
@@ -61,8 +61,25 @@ fn node(root: &Path) -> Arc<dyn NodeFiles> {
     Arc::new(FolderNode::new("cp-1", root))
 }
 
+/// The same, whose static pods say where etcd is.
+fn node_with_etcd(root: &Path, endpoint: &str) -> Arc<dyn NodeFiles> {
+    let node = node(root);
+    let manifests = root.join("etc/kubernetes/manifests");
+    fs::create_dir_all(&manifests).unwrap();
+    let server = format!("    - --etcd-servers={endpoint}\n");
+    fs::write(manifests.join("kube-apiserver.yaml"), server).unwrap();
+    node
+}
+
 fn live() -> LiveKeys {
     LiveKeys::parse(CA, &format!(r#"{{"keys":[{{"kid":"{KID}"}}]}}"#)).unwrap()
+}
+
+/// What an API server stores of the namespace by which a cluster is known.
+async fn belongs_to(server: &mut Server, cluster: &str) {
+    let key = "/registry/namespaces/kube-system";
+    let value = format!(r#"{{"kind":"Namespace","metadata":{{"uid":"{cluster}"}}}}"#);
+    server.client().await.put(key, value, None).await.unwrap();
 }
 
 fn assert_no_marker(text: &str) {
@@ -77,13 +94,12 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let mut server = Server::alone(&etcd, &at("old"));
+    belongs_to(&mut server, "c").await;
     let mut client = server.client().await;
     for i in 0..200 {
         let key = format!("/registry/secrets/ns/{}-{i}", MARKERS[0]);
         client.put(key, MARKERS[1], None).await.unwrap();
     }
-    let member = Member::new(server.endpoint());
-    let snapshots = SnapshotBackup::new(member.clone(), at("backups"));
     let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
     let (secret, public) = KeyRing::generate();
     let seal = Seal::new(Lock::for_keys([&public]).unwrap());
@@ -97,12 +113,20 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
         telling.lock().unwrap().push_str(&text);
     }));
 
-    let step = ProvenBackup::new(snapshots.clone(), vec![member.clone()])
+    let nodes = vec![node_with_etcd(&at("root"), &server.endpoint())];
+    let members = Arc::new(KubeadmMembers::new(nodes.clone()));
+    let step = ProvenBackup::finding(members, at("backups"))
         .with_trial(folder.path(), Some(etcd.clone()))
-        .as_set(seal.clone(), vec![node(&at("root"))], live())
+        .as_set(seal.clone(), nodes, live())
         .stored(store.clone(), Arc::clone(&signing));
     let report = step.run(&cx, &input).await.unwrap();
     assert_eq!(report.proof, BackupProof::Restored);
+    // By which the executor judges it.
+    let of = (report.cluster.as_ref(), report.taken);
+    assert_eq!(
+        of,
+        (Some(&input.model.cluster), Some(Moment::from_millis(made)))
+    );
     assert!(!report.findings.iter().any(|finding| finding.blocks()));
     let file = format!("etcd-c-run-{made}.tar.age");
     assert_eq!(
@@ -116,6 +140,7 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
     let (later, input) = environment(made + 599_000);
     let found = gate(store.clone()).run(&later, &input).await.unwrap();
     assert_eq!(found.proof, BackupProof::Restored);
+    assert_eq!(found.taken, report.taken);
     let (late, _) = environment(made + 601_000);
     let error = gate(store.clone()).run(&late, &input).await.unwrap_err();
     assert!(error.to_string().contains("minutes old"), "{error}");
@@ -197,4 +222,44 @@ async fn without_keys_it_is_unproven_and_with_those_of_another_cluster_it_fails(
     let error = step.run(&cx, &input).await.unwrap_err();
     assert!(error.to_string().contains("ca.crt"), "{error}");
     assert_eq!(names(&at("backups")), before);
+}
+
+#[tokio::test]
+async fn a_member_that_was_not_compared_is_told_and_blocks_nothing() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("old"));
+    server.client().await.put("a", "b", None).await.unwrap();
+    let member = Member::new(server.endpoint());
+    let snapshots = SnapshotBackup::new(member.clone(), folder.path().join("backups"));
+    let gone = Member::new("http://127.0.0.1:1");
+    let step = ProvenBackup::new(snapshots, vec![member.clone(), gone.clone(), member]);
+    let (cx, input) = environment(1);
+    let report = step.run(&cx, &input).await.unwrap();
+    let told = report.findings.iter();
+    let told: Vec<_> = told.filter(|it| it.code == BACKUP_NOT_COMPARED).collect();
+    assert_eq!(told.len(), 1, "{:?}", report.findings);
+    assert!(told[0].evidence.contains(&gone.endpoint) && !told[0].blocks());
+}
+
+#[tokio::test]
+async fn what_is_in_the_etcd_of_another_cluster_is_no_backup_of_this_one() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let backups = folder.path().join("backups");
+    let mut server = Server::alone(&etcd, &folder.path().join("old"));
+    let member = Member::new(server.endpoint());
+    let step = ProvenBackup::new(
+        SnapshotBackup::new(member.clone(), &backups),
+        vec![member.clone()],
+    );
+    belongs_to(&mut server, "another").await;
+    let (cx, input) = environment(1);
+    let error = step.run(&cx, &input).await.unwrap_err();
+    assert!(error.to_string().contains("cluster another"), "{error}");
+    assert_eq!(names(&backups), [""; 0]);
+
+    belongs_to(&mut server, "c").await;
+    let report = step.run(&cx, &input).await.unwrap();
+    assert_eq!(report.cluster, Some(input.model.cluster.clone()));
 }

@@ -52,6 +52,7 @@ mod cordon;
 mod error;
 mod evict;
 mod guard;
+mod keys;
 mod observe;
 mod patch;
 mod retry;
@@ -74,6 +75,7 @@ pub use cordon::{
 pub use error::Error;
 pub use evict::{EvictOptions, EvictionAnswer, evict};
 pub use guard::{DryRunGuard, DryRunGuardLayer, Refused, read_only};
+pub use keys::{ClusterKeys, cluster_keys};
 pub use observe::{Lists, control_plane, observe, observe_retried};
 pub use retry::Retries;
 pub use watch::{WatchEvent, Watchable, watch};

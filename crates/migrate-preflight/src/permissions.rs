@@ -155,6 +155,16 @@ pub const REQUIRED: &[Permission] = &[
         "to find APIs that do not answer",
     ),
     look("batch", "cronjobs", "to find other actors"),
+    Permission {
+        usage: Usage::Check,
+        ..run(
+            "",
+            "configmaps",
+            &["get"],
+            "to see that a backup has the keys of the cluster",
+        )
+    }
+    .only(Some(SYSTEM), "kube-root-ca.crt"),
     look(
         "coordination.k8s.io",
         "leases",
@@ -182,6 +192,11 @@ pub const REQUIRED: &[Permission] = &[
         "to see that a node has its storage drivers again",
     ),
     path("/apis", Usage::Check, "to find other actors"),
+    path(
+        "/openid/v1/jwks",
+        Usage::Check,
+        "to see that a backup has the keys of the cluster",
+    ),
     path("/metrics", Usage::Check, "to find deprecated APIs in use"),
 ];
 

@@ -43,7 +43,9 @@ pub use balancer::{ApiServerBackend, ApiServerHook, Haproxy, Standing};
 pub use error::Error;
 pub use hook::{AddonHook, CommandHook};
 pub use kubeadm::{Binaries, Cleaned, ImagePull, Kubeadm, Readiness, Undo};
-pub use shell::{JobShell, Local, NodeShell, PerNode, Script, ScriptOutput, Ssh};
+pub use shell::{
+    JobShell, Local, NodeShell, PerNode, Script, ScriptOutput, Ssh, Tunnel, scripts_on,
+};
 pub use simulated::SimulatedDriver;
 
 #[doc(no_inline)]

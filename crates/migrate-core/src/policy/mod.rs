@@ -67,12 +67,18 @@ pub struct BackupPolicy {
     /// that upgrades a member: the first backup has nothing of what was written
     /// since, and is of the old versions.
     pub after_control_plane: bool,
+    /// How old a backup may be when the first action begins, in its serde form in
+    /// whole seconds. An older one is taken anew, though not within a minute, and one
+    /// that a provider gives although it is older is a finding, `KM-BACKUP-007`.
+    #[serde(with = "seconds")]
+    pub max_age: Duration,
 }
 
 impl Default for BackupPolicy {
     fn default() -> Self {
         Self {
             after_control_plane: true,
+            max_age: Duration::from_secs(60 * 60),
         }
     }
 }

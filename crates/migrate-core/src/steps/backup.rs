@@ -4,12 +4,17 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Finding;
+use crate::{ClusterId, Finding, Moment};
 
 /// Code of the finding that a backup is not proven.
 pub const BACKUP_UNPROVEN: &str = "KM-BACKUP-001";
 /// Code of the finding that the backup after the control plane has failed.
 pub const BACKUP_AGAIN_FAILED: &str = "KM-BACKUP-002";
+
+/// Code of the finding that a backup is older than policy allows.
+pub const BACKUP_OLD: &str = "KM-BACKUP-007";
+/// Code of the finding that a backup is of another cluster.
+pub const BACKUP_FOREIGN: &str = "KM-BACKUP-008";
 
 /// How far a backup has been proven.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -62,6 +67,12 @@ pub struct BackupReport {
     pub artifacts: Vec<BackupArtifact>,
     /// Findings; a backup that is not proven carries a blocker to be waived.
     pub findings: Vec<Finding>,
+    /// When it was taken; what a provider does not say counts as taken for this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Moment>,
+    /// The cluster it is of, if the provider knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterId>,
 }
 
 impl BackupReport {
@@ -71,7 +82,16 @@ impl BackupReport {
             proof,
             artifacts,
             findings: Vec::new(),
+            taken: None,
+            cluster: None,
         }
+    }
+
+    /// Says when it was taken, and of which cluster.
+    pub fn of(mut self, cluster: ClusterId, taken: Moment) -> Self {
+        self.cluster = Some(cluster);
+        self.taken = Some(taken);
+        self
     }
 
     /// Adds a finding.

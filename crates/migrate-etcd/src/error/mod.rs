@@ -201,6 +201,18 @@ pub enum Error {
         #[source]
         source: Box<migrate_core::StepError>,
     },
+    /// None of the members of etcd can be backed up.
+    #[error(
+        "{nodes}: no etcd member can be backed up; see that the members run, and that they are \
+         reached from here or from their nodes{}",
+        listed(reasons)
+    )]
+    NoMember {
+        /// Control-plane nodes by which they were looked for.
+        nodes: String,
+        /// Why not, of each.
+        reasons: Vec<String>,
+    },
     /// The snapshot has no checksum at its end.
     #[error(
         "{}: has no SHA-256 at its end, so it is no snapshot, or cut off; restore a whole one, or \
@@ -246,6 +258,19 @@ pub enum Error {
         endpoint: String,
         /// Revision of the file.
         revision: i64,
+    },
+    /// A snapshot is of another cluster than the one that was meant.
+    #[error(
+        "{}: is of cluster {found}, and this is {cluster}; name an etcd member of this cluster",
+        path.display()
+    )]
+    OtherCluster {
+        /// Backup, which is not kept.
+        path: PathBuf,
+        /// The cluster that the snapshot is of.
+        found: String,
+        /// The cluster that was to be backed up.
+        cluster: String,
     },
     /// A set has not got the keys of the live cluster.
     #[error(

@@ -18,6 +18,7 @@ impl Error {
             | Self::NoTrailer { path }
             | Self::NotEmpty { path }
             | Self::NotEqual { path, .. }
+            | Self::OtherCluster { path, .. }
             | Self::RevisionTooHigh { path, .. }
             | Self::TooFewMembers { path, .. }
             | Self::TooNew { path, .. }
@@ -43,6 +44,7 @@ impl Error {
             Self::InvalidMembership { what: member, .. } | Self::MixedMembers { member, .. } => {
                 ObjectName::cluster("EtcdMember", member.clone())
             }
+            Self::NoMember { nodes, .. } => ObjectName::cluster("Node", nodes.clone()),
             Self::NoBackup { place: store, .. } => ObjectName::cluster("Store", store.clone()),
             #[cfg(feature = "store")]
             Self::Store {
@@ -72,6 +74,7 @@ impl From<Error> for StepError {
             | Error::ChecksumMismatch { .. }
             | Error::Compacted { .. }
             | Error::Interrupted { .. }
+            | Error::NoMember { .. }
             | Error::TooFewMembers { .. }
             | Error::Truncated { .. }
             | Error::Unreachable { .. } => StepErrorKind::Unavailable,
@@ -90,6 +93,7 @@ impl From<Error> for StepError {
             | Error::NoBackup { .. }
             | Error::NoTrailer { .. }
             | Error::NotEqual { .. }
+            | Error::OtherCluster { .. }
             | Error::OtherKeys { .. }
             | Error::TrialServer { .. }
             | Error::Untrusted { .. } => StepErrorKind::Permanent,

@@ -34,9 +34,11 @@ fn cure(error: &Error) -> &'static str {
         Error::MixedMembers { .. } => "restore every member from the same file",
         Error::Node { .. } => "take the set again",
         Error::NoBackup { .. } => "take one",
+        Error::NoMember { .. } => "see that the members run",
         Error::NoTrailer { .. } => "restore a whole one",
         Error::NotEmpty { .. } => "name an empty one",
         Error::NotEqual { .. } => "compare the members",
+        Error::OtherCluster { .. } => "name an etcd member of this cluster",
         Error::OtherKeys { .. } => "give the files of every",
         Error::PermissionDenied { .. } => "give a user that has the root role",
         Error::RevisionTooHigh { .. } => "ask for less",
@@ -153,6 +155,15 @@ fn one_of_each() -> Vec<Error> {
                 migrate_core::ObjectName::cluster("Shell", "ssh"),
                 "is away",
             )),
+        },
+        Error::NoMember {
+            nodes: "cp-1, cp-2".to_owned(),
+            reasons: vec!["http://b:1 is a learner".to_owned()],
+        },
+        Error::OtherCluster {
+            path: path.clone(),
+            found: "0b5c".to_owned(),
+            cluster: "77aa".to_owned(),
         },
         Error::OtherKeys {
             node: "cp-1".to_owned(),

@@ -1,9 +1,16 @@
 //! What the keys and values mean to Kubernetes.
 
 use super::tally::{Tally, Use};
+use crate::protobuf::{Field, fields};
 
 /// Where API servers keep their objects: the default, and OpenShift's.
 const ROOTS: [&str; 2] = ["/registry/", "/kubernetes.io/"];
+
+/// The object whose uid is what a cluster is known by.
+const IDENTITY: &str = "namespaces/kube-system";
+
+/// Values that are no JSON begin with this, and a message follows.
+const BINARY: &[u8] = b"k8s\0";
 
 /// Values that are encrypted at rest begin with this.
 const ENCRYPTED: &[u8] = b"k8s:enc:";
@@ -46,6 +53,39 @@ pub(super) fn folder(key: &[u8]) -> String {
     format!("{root}{folders}/")
 }
 
+/// Whether a key is that of the object that a cluster is known by.
+fn is_identity(key: &[u8]) -> bool {
+    let under = |root: &str| key.strip_prefix(root.as_bytes()) == Some(IDENTITY.as_bytes());
+    ROOTS.into_iter().any(under)
+}
+
+/// The uid of an object as API servers store it; `None` for what is encrypted, or none.
+fn uid(value: &[u8]) -> Option<String> {
+    let uid = match value.strip_prefix(BINARY) {
+        // `Unknown.raw`, in it `metadata`, in that `uid`.
+        Some(unknown) => part(part(part(unknown, 2)?, 1)?, 5)?.to_vec(),
+        None => {
+            let object: serde_json::Value = serde_json::from_slice(value).ok()?;
+            object
+                .pointer("/metadata/uid")?
+                .as_str()?
+                .as_bytes()
+                .to_vec()
+        }
+    };
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    let is_uid = (1..=64).contains(&uid.len()) && uid.iter().all(is_plain);
+    String::from_utf8(uid).ok().filter(|_| is_uid)
+}
+
+/// The field of this number of a message.
+fn part(message: &[u8], number: u64) -> Option<&[u8]> {
+    fields(message).flatten().find_map(|field| match field {
+        (at, Field::Bytes(bytes)) if at == number => Some(bytes),
+        _ => None,
+    })
+}
+
 /// How a value is encrypted.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Encryption {
@@ -78,10 +118,19 @@ impl Encryption {
 pub(super) struct View {
     pub(super) resources: Tally<String>,
     pub(super) encrypted: Tally<(Encryption, String)>,
+    /// What the cluster is known by.
+    pub(super) cluster: Option<String>,
     keys: Vec<Encryption>,
 }
 
 impl View {
+    /// Takes note of a value, empty for none, if it says whose all of them are.
+    pub(super) fn identify(&mut self, key: &[u8], value: &[u8]) {
+        if is_identity(key) {
+            self.cluster = uid(value);
+        }
+    }
+
     /// A small number for how a value is encrypted; 0 if it is not.
     pub(super) fn encryption(&mut self, value: &[u8]) -> u16 {
         let Some(found) = Encryption::of(value) else {
@@ -150,6 +199,41 @@ mod tests {
         ] {
             assert_eq!(resource(key.as_bytes()).as_deref(), expected, "{key}");
         }
+    }
+
+    #[test]
+    fn a_cluster_is_known_by_its_namespace_whatever_the_form() {
+        use crate::protobuf::Message;
+
+        let meta = Message::default()
+            .bytes(1, b"kube-system")
+            .bytes(5, b"0b5c-uid");
+        let object = Message::default().bytes(1, &meta.finish()).finish();
+        let kind = Message::default().bytes(1, b"v1").bytes(2, b"Namespace");
+        let unknown = Message::default()
+            .bytes(1, &kind.finish())
+            .bytes(2, &object);
+        let binary = [BINARY, &unknown.finish()].concat();
+        assert_eq!(uid(&binary).as_deref(), Some("0b5c-uid"));
+        let json = br#"{"kind":"Namespace","metadata":{"uid":"0b5c-uid"}}"#;
+        assert_eq!(uid(json).as_deref(), Some("0b5c-uid"));
+        for none in [
+            &b""[..],
+            b"k8s\0",
+            b"k8s:enc:kms:v2:vault:\x00",
+            b"{}",
+            br#"{"metadata":{"uid":"a secret with spaces"}}"#,
+            binary.get(..20).unwrap(),
+        ] {
+            assert_eq!(uid(none), None, "{none:?}");
+        }
+        let mut view = View::default();
+        view.identify(b"/registry/namespaces/kube-system", &binary);
+        view.identify(b"/registry/namespaces/default", json);
+        view.identify(b"/registry/pods/namespaces/kube-system", json);
+        assert_eq!(view.cluster.as_deref(), Some("0b5c-uid"));
+        view.identify(b"/registry/namespaces/kube-system", b"");
+        assert_eq!(view.cluster, None, "deleted");
     }
 
     #[test]

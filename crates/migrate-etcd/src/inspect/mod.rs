@@ -117,6 +117,7 @@ impl Store {
         let (revision, kv) = record(entry)?;
         keys.revisions += 1;
         self.last = revision.main;
+        self.kube.identify(kv.key, kv.value);
         let short = short(kv.key);
         let after = if revision.is_tombstone {
             keys.tombstones += 1;
@@ -163,6 +164,7 @@ impl Store {
             objects: used.keys,
             bytes: used.bytes,
         };
+        found.kubernetes.cluster = self.kube.cluster;
         found.kubernetes.resources = self.kube.resources.into_used().map(resource).collect();
         let encrypted = |((by, resource), used): ((kube::Encryption, String), Use)| Encrypted {
             provider: by.provider,

@@ -6,8 +6,9 @@ use crate::bolt::Structure;
 
 /// What a sound snapshot or database holds.
 ///
-/// It carries no key and no value of the database: resources and folders, but no
-/// names of objects, and of what is encrypted the name of the key that it needs.
+/// It carries no key and no value of the database but the uid by which a cluster is
+/// known: resources and folders, but no names of objects, and of what is encrypted the
+/// name of the key that it needs.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
@@ -140,6 +141,10 @@ pub struct FolderUse {
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub struct Kubernetes {
+    /// What the cluster is known by: the uid of its namespace `kube-system`. `None` where
+    /// there is none, or where it is encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// Objects by resource, by name.
     pub resources: Vec<ResourceUse>,
     /// What can be read only with a key of the encryption configuration.

@@ -19,6 +19,8 @@ pub const BACKUP_PLAIN: &str = "KM-BACKUP-003";
 pub const BACKUP_NEEDS_KEY: &str = "KM-BACKUP-004";
 /// Code of the finding that a set lacks files.
 pub const BACKUP_LACKS_FILE: &str = "KM-BACKUP-005";
+/// Code of the finding that a member was not compared with a backup.
+pub const BACKUP_NOT_COMPARED: &str = "KM-BACKUP-006";
 
 fn finding(
     code: &str,

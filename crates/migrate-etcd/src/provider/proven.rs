@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
-use migrate_core::{BackUpData, Finding, Severity, StepContext, StepError, StepInput};
+use migrate_core::{BackUpData, ClusterId, Finding, Severity, StepContext, StepError, StepInput};
 
 #[cfg(feature = "seal")]
 use super::BACKUP_LACKS_FILE;
-use super::{BACKUP_PLAIN, finding, needs_key};
+use super::{BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, needs_key};
 use crate::snapshot::progress;
 #[cfg(feature = "seal")]
 use crate::{BackupSet, LiveKeys, NodeFiles, Seal, SetRecord};
-use crate::{Error, Manifest, Member, RestoreLevel, SigningKey, SnapshotBackup, TestRestore};
+use crate::{
+    Error, FindMembers, Manifest, Member, Proven, RestoreLevel, SigningKey, SnapshotBackup,
+    TestRestore,
+};
 
 /// Step 2: a snapshot that is proven equal to live members, restored on trial, made
 /// a set, encrypted, signed, and put into a store, as far as each is asked for.
@@ -23,12 +26,14 @@ use crate::{Error, Manifest, Member, RestoreLevel, SigningKey, SnapshotBackup, T
 /// alone restores data that nobody can reach, and is
 /// [`BackupProof::Unproven`] with the blocker `KM-BACKUP-001`.
 ///
+/// What is of another cluster is an error ([`Error::OtherCluster`]), and is removed: the
+/// snapshot says whose it is, unless its namespaces are encrypted.
+///
 /// # Errors
 /// What fails, fails the step; files that were finished before stay. A backup
 /// that could not be put into the store is there locally, with its manifest.
 pub struct ProvenBackup {
-    backup: SnapshotBackup,
-    members: Vec<Member>,
+    source: Source,
     trial: Option<(PathBuf, Option<PathBuf>)>,
     signing: Option<Arc<SigningKey>>,
     #[cfg(feature = "seal")]
@@ -45,9 +50,18 @@ impl ProvenBackup {
     /// Saves by `backup`, and compares with `members`, two of them where there are
     /// as many.
     pub fn new(backup: SnapshotBackup, members: Vec<Member>) -> Self {
+        Self::of(Source::Named(backup, members))
+    }
+
+    /// Asks `members` at the beginning of each backup who they are and which of them it
+    /// is to be taken of, and saves it in `folder`.
+    pub fn finding(members: Arc<dyn FindMembers>, folder: impl Into<PathBuf>) -> Self {
+        Self::of(Source::Found(members, folder.into()))
+    }
+
+    fn of(source: Source) -> Self {
         Self {
-            backup,
-            members,
+            source,
             trial: None,
             signing: None,
             #[cfg(feature = "seal")]
@@ -170,6 +184,31 @@ impl ProvenBackup {
     }
 }
 
+/// Where the snapshot comes from.
+enum Source {
+    Named(SnapshotBackup, Vec<Member>),
+    Found(Arc<dyn FindMembers>, PathBuf),
+}
+
+impl Source {
+    async fn save_proven(&self, file: &str, cx: &StepContext) -> Result<Proven, Error> {
+        let told = progress(cx);
+        match self {
+            Self::Named(backup, members) => {
+                backup.save_proven(file, members, &cx.cancel, told).await
+            }
+            Self::Found(finder, folder) => {
+                // The ways to them are open while `found` lives.
+                let found = finder.find().await?;
+                let backup = SnapshotBackup::new(found.source.clone(), folder);
+                backup
+                    .save_proven(file, &found.members, &cx.cancel, told)
+                    .await
+            }
+        }
+    }
+}
+
 /// A backup as it is kept.
 struct Finished {
     artifact: BackupArtifact,
@@ -206,13 +245,9 @@ impl BackUpData for ProvenBackup {
         let taken = cx.clock.now();
         let cluster = &input.model.cluster;
         let name = format!("etcd-{cluster}-{}-{}", cx.fence.run, taken.as_millis());
-        let told = progress(cx);
-        let file = format!("{name}.db");
-        let saving = self
-            .backup
-            .save_proven(&file, &self.members, &cx.cancel, told);
-        let proven = saving.await?;
+        let proven = self.source.save_proven(&format!("{name}.db"), cx).await?;
         let mut plain = Plain(Some(proven.artifact.path.clone()));
+        refuse_other_cluster(&proven, cluster)?;
         let trial = self.tried(cx, &proven.artifact).await?;
         let reached = match &trial {
             Some(level) if level != "reRead" => BackupProof::Restored,
@@ -253,6 +288,15 @@ impl BackUpData for ProvenBackup {
                  KM-BACKUP-001",
             ));
         }
+        findings.extend(proven.proof.silent.iter().map(|(member, why)| {
+            finding(
+                BACKUP_NOT_COMPARED,
+                Severity::Warning,
+                &shown,
+                format!("the member {member} was not compared with it: {why}"),
+                "see that the member is well before one is changed",
+            )
+        }));
         let inspection = &proven.proof.inspection;
         let mut keys: Vec<String> = inspection
             .kubernetes
@@ -295,9 +339,23 @@ impl BackUpData for ProvenBackup {
                     .await?;
             }
         }
-        let mut report = BackupReport::new(proof, vec![artifact]);
+        let mut report = BackupReport::new(proof, vec![artifact]).of(cluster.clone(), taken);
         report.findings = findings;
         Ok(report)
+    }
+}
+
+/// A URL, or a tunnel, may lead to the etcd of another cluster: nobody shall take
+/// that for a backup of `cluster`.
+fn refuse_other_cluster(proven: &Proven, cluster: &ClusterId) -> Result<(), Error> {
+    let whose = proven.proof.inspection.kubernetes.cluster.as_ref();
+    match whose.filter(|whose| *whose != cluster.as_str()) {
+        None => Ok(()),
+        Some(whose) => Err(Error::OtherCluster {
+            path: proven.artifact.path.clone(),
+            found: whose.clone(),
+            cluster: cluster.as_str().to_owned(),
+        }),
     }
 }
 

@@ -65,7 +65,8 @@ impl BackUpData for StoredBackup {
         let backup = gate.check(&catalogue.backups, cx.clock.now().into())?;
         let path = self.store.path(&backup.file);
         let artifact = BackupArtifact::new(path, backup.bytes, backup.sha256.clone());
-        let report = BackupReport::new(backup.proof, vec![artifact]);
+        let report = BackupReport::new(backup.proof, vec![artifact])
+            .of(input.model.cluster.clone(), backup.taken.into());
         let keys = backup.encryption_keys.iter();
         Ok(keys.fold(report, |report, key| {
             report.with_finding(needs_key(&backup.file, key))

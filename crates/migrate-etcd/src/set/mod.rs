@@ -3,7 +3,7 @@
 mod archive;
 mod collect;
 mod keys;
-mod named;
+pub(crate) mod named;
 mod node;
 mod script;
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub(super) const KUBELET: [&str; 2] = [
 ];
 
 /// Static pods, whose flags name further files.
-pub(super) const MANIFESTS: &str = "/etc/kubernetes/manifests/";
+pub(crate) const MANIFESTS: &str = "/etc/kubernetes/manifests/";
 
 /// The flag whose file names files in turn.
 const ADMISSION: &str = "admission-control-config-file";
@@ -36,20 +36,21 @@ pub(super) fn is_wanted(path: &str) -> bool {
     }
 }
 
+/// The flags of a static pod's manifest that have a value, in order.
+pub(crate) fn flags(manifest: &str) -> impl Iterator<Item = (&str, &str)> {
+    manifest.lines().filter_map(|line| {
+        let line = line.trim().trim_start_matches("- ");
+        let line = line.trim_matches(['"', '\'']);
+        line.strip_prefix("--")?.split_once('=')
+    })
+}
+
 /// Files that the flags of a static pod's manifest name, and those of them that
 /// are the admission configuration.
 pub(super) fn by_flags(manifest: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let mut files = BTreeSet::new();
     let mut admission = BTreeSet::new();
-    for line in manifest.lines() {
-        let line = line.trim().trim_start_matches("- ");
-        let line = line.trim_matches(['"', '\'']);
-        let Some((flag, value)) = line
-            .strip_prefix("--")
-            .and_then(|line| line.split_once('='))
-        else {
-            continue;
-        };
+    for (flag, value) in flags(manifest) {
         let Some(path) = READ
             .iter()
             .any(|end| flag.ends_with(end))
@@ -85,7 +86,7 @@ pub(super) fn by_admission(at: &str, configuration: &str) -> BTreeSet<String> {
 }
 
 /// An absolute path without detours; `None` for one that is none, or goes up.
-pub(super) fn tidy(path: &str) -> Option<String> {
+pub(crate) fn tidy(path: &str) -> Option<String> {
     let parts = path.strip_prefix('/')?.split('/');
     let parts: Vec<_> = parts.filter(|part| !["", "."].contains(part)).collect();
     let is_plain = !parts.is_empty() && !parts.contains(&"..") && !path.contains('\0');

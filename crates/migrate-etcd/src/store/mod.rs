@@ -87,6 +87,44 @@ impl Store {
         Self::new(Arc::new(folder.with_fsync(true)), "")
     }
 
+    /// What an operator calls a store: a folder, or `s3://BUCKET/PREFIX`. Address, region
+    /// and credentials of a bucket are those of the environment (`AWS_ENDPOINT`,
+    /// `AWS_REGION`, `AWS_ACCESS_KEY_ID`, …).
+    ///
+    /// # Errors
+    /// [`Error::Store`] for a bucket that is none, where this build has no S3 (feature
+    /// `s3`), or where the process has no provider of TLS (`CryptoProvider` of rustls, which
+    /// is the program's to install); and as [`folder`](Self::folder).
+    pub fn open(place: &str) -> Result<Self, Error> {
+        match place.strip_prefix("s3://") {
+            Some(rest) => {
+                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+                Self::bucket(place, bucket, prefix)
+            }
+            None => Self::folder(Path::new(place)),
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    fn bucket(place: &str, bucket: &str, prefix: &str) -> Result<Self, Error> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            return Err(Error::store(place, "this process has no provider of TLS"));
+        }
+        let builder = object_store::aws::AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let bucket = builder
+            .build()
+            .map_err(|error| Error::store(place, error))?;
+        Self::s3(bucket, prefix.trim_end_matches('/'))
+    }
+
+    #[cfg(not(feature = "s3"))]
+    fn bucket(place: &str, _: &str, _: &str) -> Result<Self, Error> {
+        Err(Error::store(
+            place,
+            "this build has no S3, its feature `s3` is off",
+        ))
+    }
+
     /// A bucket of S3 or of what speaks like it.
     ///
     /// # Errors

@@ -160,6 +160,29 @@ fn in_parts() -> (Arc<Parts>, Store) {
     (parts, store)
 }
 
+#[test]
+fn a_place_is_a_folder_or_a_bucket_by_its_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("store");
+    Store::open(place.to_str().unwrap()).unwrap();
+    assert!(place.is_dir());
+    let bucket = || Store::open("s3://bucket/clusters/c/");
+    let why = match cfg!(feature = "s3") {
+        true => "provider of TLS",
+        false => "feature `s3`",
+    };
+    let error = bucket().unwrap_err().to_string();
+    assert!(error.contains(why), "{error}");
+    #[cfg(feature = "s3")]
+    {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .unwrap();
+        assert_eq!(bucket().unwrap().prefix.as_ref(), "clusters/c");
+    }
+    assert!(!Path::new("s3:").exists());
+}
+
 #[tokio::test]
 async fn what_was_put_is_listed_and_fetched_again() {
     let world = World::new();

@@ -27,7 +27,7 @@ impl Executor {
             }));
             return;
         }
-        match self.next_step() {
+        match self.next_step(now) {
             None => self.act_on_rollout(now),
             // The cluster may name this run, and cordons of a lost one may be
             // its own by now: both are for it to clear away.
@@ -46,6 +46,8 @@ impl Executor {
     /// That the run is ended for good is durable, and the rollout knows of it.
     pub(super) fn aborted(&mut self) {
         self.checks.leave_cluster();
+        // Nothing will be changed any more that it could be of use for.
+        self.steps.leave(RunStep::BackUp);
         self.leave_the_end();
         self.give_back();
     }

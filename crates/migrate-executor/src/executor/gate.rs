@@ -115,7 +115,8 @@ impl Executor {
                 self.begin_action(action, true);
             }
         }
-        if self.state.stop.is_some() {
+        // That a pause is over may be news that the state has not heard yet.
+        if self.state.stop.is_some() || self.is_backup_late(now) {
             return;
         }
         let due = self.state.due.iter().take(covered - resumed).cloned();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use migrate_core::steps::{BackupReport, Baseline, DrainEvents, VerifyScope};
 use migrate_core::{
-    Action, ActionId, ActionStatus, Event, EventKind, Finding, Migration, ObjectName, Outcome,
-    Phase, StepContext, StepError, StepErrorKind, StepInput, Target, UpgradeAddons,
+    Action, ActionId, ActionStatus, ClusterModel, Event, EventKind, Finding, Migration, ObjectName,
+    Outcome, Phase, StepContext, StepError, StepErrorKind, StepInput, Target, UpgradeAddons,
     UpgradeComponents,
 };
 use migrate_kube::{Claim, RunMark};
@@ -50,7 +50,7 @@ pub(super) enum Ended {
     Tried(CheckKey, Result<Vec<Finding>, StepError>),
     Drainer(Result<DrainEvents, StepError>),
     /// The cluster, for how replicas stand.
-    Spread(Result<migrate_core::ClusterModel, StepError>),
+    Spread(Result<ClusterModel, StepError>),
     /// The anchor cleared, where the run is over, and the marks that are left.
     Closed(Result<Vec<MarkedNode>, StepError>),
 }
@@ -96,9 +96,20 @@ impl Workshop {
     pub(super) fn back_up_again(&self, id: ActionId) -> Job {
         let shop = self.clone();
         Box::pin(async move {
-            let result = shop.migration.back_up.run(&shop.cx, &shop.input).await;
+            let result = shop.migration.back_up.run(&shop.cx, &shop.changed()).await;
             Ended::BackedUpAgain(id, result)
         })
+    }
+
+    /// What steps are told once every member of the control plane is at the target.
+    fn changed(&self) -> StepInput {
+        let mut input = self.input.clone();
+        let mut model = ClusterModel::clone(&input.model);
+        for member in &mut model.control_plane {
+            member.version = input.target.clone();
+        }
+        input.model = Arc::new(model);
+        input
     }
 
     pub(super) fn claim(&self, claim: Claim) -> Job {

@@ -341,7 +341,7 @@ impl Executor {
             self.act_on_abort(now);
         } else if let Some(cause) = self.state.blocked() {
             self.end(cause);
-        } else if let Some(step) = self.next_step() {
+        } else if let Some(step) = self.next_step(now) {
             self.act_on_step(step, now);
         } else {
             self.act_on_rollout(now);

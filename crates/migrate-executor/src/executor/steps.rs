@@ -67,7 +67,7 @@ impl Steps {
 
 impl Executor {
     /// The next step around the rollout; `None` while it is the rollout's turn.
-    pub(super) fn next_step(&self) -> Option<RunStep> {
+    pub(super) fn next_step(&self, now: Moment) -> Option<RunStep> {
         let state = &self.state;
         if state.prepared.is_none() {
             return Some(RunStep::Prepare);
@@ -75,7 +75,7 @@ impl Executor {
         if state.baseline.is_none() {
             return Some(RunStep::Baseline);
         }
-        if state.backup.is_none() {
+        if self.owes_backup(now) {
             return Some(RunStep::BackUp);
         }
         if !state.claimed {

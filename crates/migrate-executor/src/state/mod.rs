@@ -1,5 +1,6 @@
 //! What a run knows: a fold over its journal.
 
+mod permission;
 mod seen;
 mod spread;
 mod targets;
@@ -37,6 +38,8 @@ pub(crate) struct RunState {
     pub(crate) prepared: Option<Vec<Finding>>,
     pub(crate) baseline: Option<Arc<Baseline>>,
     pub(crate) backup: Option<BackupReport>,
+    /// When it was ready.
+    pub(crate) backed_up_at: Option<Moment>,
     pub(crate) second_backup: Option<BackupReport>,
     /// The claim was announced: the cluster may name this run.
     pub(crate) claiming: bool,
@@ -129,6 +132,7 @@ impl RunState {
             prepared: None,
             baseline: None,
             backup: None,
+            backed_up_at: None,
             second_backup: None,
             claiming: false,
             claimed: false,
@@ -174,7 +178,7 @@ impl RunState {
             Record::RunOpened(_) => {}
             Record::EpochTaken { epoch } => self.epoch = epoch,
             Record::StepBegan { step } => self.claiming |= step == RunStep::Claim,
-            Record::StepEnded { result } => self.step_ended(result),
+            Record::StepEnded { result } => self.step_ended(at, result),
             Record::Input { input } => self.input(at, &input),
             Record::Intent { action } => {
                 if self.due.front() != Some(&action) {
@@ -250,39 +254,6 @@ impl RunState {
         )
     }
 
-    /// Takes a run that had stopped up again. Tells whether it had.
-    pub(crate) fn reopen(&mut self) -> bool {
-        let stopped = matches!(&self.end, Some((_, RunEnd::Stopped { .. })));
-        if stopped {
-            self.end = None;
-        }
-        stopped
-    }
-
-    /// What keeps the run from its first change: blockers nobody has waived.
-    pub(crate) fn blocked(&self) -> Option<StopCause> {
-        if self.claimed {
-            return None;
-        }
-        let findings: Vec<_> = self.findings().filter(|f| f.blocks()).cloned().collect();
-        (!findings.is_empty()).then_some(StopCause::Blocked { findings })
-    }
-
-    /// Every finding so far, waived or not. What both backups have is told once.
-    pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
-        let first = || self.backup.iter().flat_map(|backup| &backup.findings);
-        let second = self.second_backup.iter().flat_map(|again| &again.findings);
-        let is_new = move |finding: &&Finding| !first().any(|known| known == *finding);
-        let prepared = self.prepared.iter().flatten();
-        let backups = first().chain(second.filter(is_new));
-        prepared.chain(backups).chain(&self.noted)
-    }
-
-    /// Whether this was noted already.
-    pub(crate) fn is_noted(&self, note: &Finding) -> bool {
-        self.noted.contains(note)
-    }
-
     /// Whether `action` had been tried before its last intent.
     pub(crate) fn is_retry(&self, action: &Action) -> bool {
         self.attempts
@@ -339,11 +310,14 @@ impl RunState {
         })
     }
 
-    fn step_ended(&mut self, result: StepResult) {
+    fn step_ended(&mut self, at: Moment, result: StepResult) {
         match result {
             StepResult::Prepared { findings } => self.prepared = Some(findings),
             StepResult::Baseline { baseline } => self.baseline = Some(Arc::new(*baseline)),
-            StepResult::BackedUp { report } => self.backup = Some(report),
+            StepResult::BackedUp { report } => {
+                self.backup = Some(report);
+                self.backed_up_at = Some(at);
+            }
             StepResult::Claimed => self.claimed = true,
             StepResult::TakenOver { nodes } => self.taken_over = Some(nodes),
             StepResult::Verified => self.verified = true,

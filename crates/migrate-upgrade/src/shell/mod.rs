@@ -5,11 +5,16 @@ mod local;
 mod per_node;
 mod process;
 mod ssh;
+mod tunnel;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use migrate_core::StepError;
 
 use crate::Error;
 
@@ -17,6 +22,7 @@ pub use job::JobShell;
 pub use local::Local;
 pub use per_node::PerNode;
 pub use ssh::Ssh;
+pub use tunnel::Tunnel;
 
 /// Runs bash scripts as root on named nodes.
 ///
@@ -126,6 +132,37 @@ impl ScriptOutput {
             stdout: stdout.into(),
             stderr: stderr.into(),
         }
+    }
+}
+
+/// What runs scripts on `node` by `shell`, each for `limit` at the longest, and gives
+/// what it printed; for what knows no shell, as `ScriptNode` of `migrate-etcd`. The
+/// errors are those of the shell; an exit code other than 0 is one too
+/// ([`Error::BadAnswer`]), with the first line that the script complained of.
+pub fn scripts_on(
+    shell: Arc<dyn NodeShell>,
+    node: impl Into<String>,
+    limit: Duration,
+) -> impl Fn(&'static str, Vec<String>) -> BoxFuture<'static, Result<String, StepError>>
++ Send
++ Sync
++ 'static {
+    let node = node.into();
+    move |text, args| {
+        let (shell, node) = (Arc::clone(&shell), node.clone());
+        async move {
+            let script = Script::new(text).args(args);
+            let output = shell.run(&node, &script, limit).await?;
+            match output.code {
+                0 => Ok(output.stdout),
+                code => {
+                    let complaint = output.stderr.trim().lines().next().unwrap_or_default();
+                    let said = format!("exit code {code}: {complaint}");
+                    Err(Error::BadAnswer { node, said }.into())
+                }
+            }
+        }
+        .boxed()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// How much of standard output is kept, from its beginning.
 const STDOUT: usize = 1 << 20;
@@ -35,7 +35,7 @@ pub(super) async fn run(
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
+    let mut group = Group::of(&child);
     let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let all = async {
         let feed = async move {
@@ -68,7 +68,14 @@ pub(super) async fn run(
 }
 
 /// The process group of a child that has not been waited for.
-struct Group(Option<i32>);
+pub(super) struct Group(Option<i32>);
+
+impl Group {
+    /// Of a child that was given a group of its own; ended with this.
+    pub(super) fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()))
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::process::Command;
 
+use super::tunnel::Tunnel;
 use super::{NodeShell, Script, ScriptOutput, outcome, process};
 use crate::Error;
 
@@ -95,6 +96,45 @@ impl Ssh {
     }
 
     fn command(&self, node: &str, script: &Script) -> Command {
+        let mut ssh = self.options();
+        let words = ["sudo", "-n"].into_iter().chain(Script::BASH);
+        let words = words.map(str::to_owned);
+        let args = script.arguments().iter().map(|arg| quoted(arg));
+        let remote: Vec<String> = words.chain(args).collect();
+        ssh.arg("-T").arg("--").arg(node).arg(remote.join(" "));
+        ssh
+    }
+
+    /// Opens a way from a port of 127.0.0.1 to `address` (`HOST:PORT`), as `node`
+    /// reaches it, until what is given back is dropped. Each connection is an ssh of
+    /// its own (`-W`), which needs no `sudo`, but a server that forwards
+    /// (`AllowTcpForwarding`). Every user of this machine can connect to the port: only
+    /// for what asks who is there by itself, as etcd does.
+    ///
+    /// That `node` is in reach is seen by the first connection only.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNode`] for a name that is none, [`Error::NoProgram`] if this
+    /// machine gives no port.
+    pub async fn tunnel(&self, node: &str, address: &str) -> Result<Tunnel, Error> {
+        refuse_words(node)?;
+        let (mut ssh, node, address) = (self.clone(), node.to_owned(), address.to_owned());
+        // A shared connection would outlive the tunnel.
+        ssh.control_path = None;
+        let connect = move || {
+            let mut command = ssh.options();
+            command.arg("-W").arg(&address).arg("--").arg(&node);
+            command
+        };
+        let opened = Tunnel::open(connect).await;
+        opened.map_err(|source| Error::NoProgram {
+            program: self.program.clone(),
+            source,
+        })
+    }
+
+    /// The program with its options, before the name of a node.
+    fn options(&self) -> Command {
         let mut ssh = Command::new(&self.program);
         ssh.args(&self.extra);
         if let Some(config) = &self.config {
@@ -123,12 +163,18 @@ impl Ssh {
                 option("ControlPath", "none");
             }
         }
-        let words = ["sudo", "-n"].into_iter().chain(Script::BASH);
-        let words = words.map(str::to_owned);
-        let args = script.arguments().iter().map(|arg| quoted(arg));
-        let remote: Vec<String> = words.chain(args).collect();
-        ssh.arg("-T").arg("--").arg(node).arg(remote.join(" "));
         ssh
+    }
+}
+
+/// A name that ssh would take for an option.
+fn refuse_words(node: &str) -> Result<(), Error> {
+    match node.is_empty() || node.starts_with('-') {
+        false => Ok(()),
+        true => Err(Error::UnknownNode {
+            node: node.to_owned(),
+            reason: "is no name that ssh takes for a host; give it a way of its own".to_owned(),
+        }),
     }
 }
 
@@ -140,12 +186,7 @@ impl NodeShell for Ssh {
         script: &Script,
         limit: Duration,
     ) -> Result<ScriptOutput, Error> {
-        if node.is_empty() || node.starts_with('-') {
-            return Err(Error::UnknownNode {
-                node: node.to_owned(),
-                reason: "is no name that ssh takes for a host; give it a way of its own".to_owned(),
-            });
-        }
+        refuse_words(node)?;
         let exit = process::run(&mut self.command(node, script), script.stdin(), limit)
             .await
             .map_err(|source| Error::NoProgram {

@@ -207,3 +207,87 @@ async fn a_missing_ssh_is_named() {
     let error = ssh.run("n", &Script::new("true"), SOON).await.unwrap_err();
     assert!(matches!(error, Error::NoProgram { .. }), "{error}");
 }
+
+/// An ssh that takes `-W` as OpenSSH does, and notes its process and its words; it would
+/// share its connection.
+fn forwarding_ssh(folder: &Path) -> Ssh {
+    let text = format!(
+        "echo $$ >> {}\necho \"$*\" >> {}\nwhile [ \"$1\" != -W ]; do shift; done\n\
+         exec 3<> \"/dev/tcp/${{2%:*}}/${{2##*:}}\"\ncat <&3 & cat >&3; wait",
+        folder.join("pids").display(),
+        folder.join("words").display()
+    );
+    let ssh = Ssh::new().with_program(program(folder, "ssh", &text));
+    ssh.with_multiplexing(folder)
+}
+
+#[tokio::test]
+async fn a_tunnel_carries_both_ways_and_leaves_no_process() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let folder = tempfile::tempdir().unwrap();
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let behind = server.local_addr().unwrap();
+    let echo = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = server.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    let ssh = forwarding_ssh(folder.path());
+    let tunnel = ssh.tunnel("n", &behind.to_string()).await.unwrap();
+    let open = async || tokio::net::TcpStream::connect(tunnel.address()).await;
+    let mut streams = [open().await.unwrap(), open().await.unwrap()];
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let sent = vec![u8::try_from(number).unwrap(); 200_000];
+        let mut back = vec![9; sent.len()];
+        let (mut from, mut to) = stream.split();
+        let (written, read) = tokio::join!(to.write_all(&sent), from.read_exact(&mut back));
+        written.unwrap();
+        read.unwrap();
+        assert!(back == sent, "{number}");
+    }
+    let pids = std::fs::read_to_string(folder.path().join("pids")).unwrap();
+    let lives = |pid: &&str| Path::new("/proc").join(pid).join("exe").exists();
+    assert_eq!(pids.lines().filter(lives).count(), 2, "{pids}");
+
+    // A master in the background is in no group of ours.
+    let words = std::fs::read_to_string(folder.path().join("words")).unwrap();
+    assert!(words.contains("ControlMaster=no"), "{words}");
+
+    drop(tunnel);
+    let end = async {
+        while pids.lines().any(|pid| lives(&pid)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let [mut first, _] = streams;
+        assert_eq!(first.read(&mut [0]).await.unwrap_or(0), 0, "it is closed");
+    };
+    tokio::time::timeout(SOON, end).await.expect("an end");
+    echo.abort();
+    let error = ssh.tunnel("-oProxyCommand=x", "a:1").await.unwrap_err();
+    assert!(matches!(error, Error::UnknownNode { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn scripts_for_others_give_what_was_printed_or_say_what_failed() {
+    let run = scripts_on(Arc::new(Local::new("n")), "n", SOON);
+    let said = run(
+        "printf '%s-' \"$@\"",
+        vec!["a b".to_owned(), "c".to_owned()],
+    )
+    .await;
+    assert_eq!(said.unwrap(), "a b-c-");
+    let error = run("echo no file >&2; exit 3", Vec::new())
+        .await
+        .unwrap_err();
+    assert_eq!(error.object.name, "n");
+    assert!(
+        error.to_string().contains("exit code 3: no file"),
+        "{error}"
+    );
+    let other = scripts_on(Arc::new(Local::new("n")), "m", SOON);
+    assert!(other("true", Vec::new()).await.is_err());
+}

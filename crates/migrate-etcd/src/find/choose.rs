@@ -1,0 +1,109 @@
+//! Which member a snapshot is taken of. Pure.
+
+/// How many entries a member may be behind, as where a member may be changed: it
+/// catches up in a moment.
+const MAX_LAG: u64 = 1_000;
+
+/// What a member says of itself.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Standing {
+    /// Of its etcd cluster.
+    pub(crate) cluster: u64,
+    pub(crate) id: u64,
+    /// 0: it knows none.
+    pub(crate) leader: u64,
+    pub(crate) is_learner: bool,
+    pub(crate) applied: u64,
+    pub(crate) errors: Vec<String>,
+}
+
+/// The place of the member to take a snapshot of; else why each of them is none.
+pub(super) fn choose(members: &[(String, Standing)]) -> Result<usize, Vec<String>> {
+    let newest = members.iter().map(|(_, member)| member.applied).max();
+    let newest = newest.unwrap_or_default();
+    let cluster = members.first().map(|(_, member)| member.cluster);
+    let mut reasons = Vec::new();
+    let mut fit = Vec::new();
+    for (at, (url, member)) in members.iter().enumerate() {
+        let lag = newest.saturating_sub(member.applied);
+        let corrupt = member.errors.iter().find(|error| error.contains("CORRUPT"));
+        let reason = if Some(member.cluster) != cluster {
+            // Whichever is meant: the snapshot would be of one, the proof of the other.
+            return Err(vec![format!(
+                "{url} is of another etcd cluster than {}",
+                members.first().map_or("", |(url, _)| url)
+            )]);
+        } else if member.is_learner {
+            "is a learner, which may be behind".to_owned()
+        } else if member.leader == 0 {
+            "knows no leader, so its data may be old".to_owned()
+        } else if let Some(error) = corrupt {
+            format!("says {error:?}")
+        } else if lag > MAX_LAG {
+            format!("is {lag} entries behind, {MAX_LAG} are allowed")
+        } else {
+            fit.push((at, member));
+            continue;
+        };
+        reasons.push(format!("{url} {reason}"));
+    }
+    // A snapshot is work for the member, which who leads has enough of.
+    let best = fit.into_iter().min_by_key(|(at, member)| {
+        let leads = member.leader == member.id;
+        (leads, newest - member.applied, *at)
+    });
+    best.map(|(at, _)| at).ok_or(reasons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, leader: u64, applied: u64) -> (String, Standing) {
+        let standing = Standing {
+            cluster: 7,
+            id,
+            leader,
+            applied,
+            ..Standing::default()
+        };
+        (format!("https://10.0.0.{id}:2379"), standing)
+    }
+
+    #[test]
+    fn a_follower_that_is_furthest_is_asked_before_the_leader() {
+        let three = [member(1, 1, 100), member(2, 1, 98), member(3, 1, 99)];
+        assert_eq!(choose(&three), Ok(2));
+        assert_eq!(choose(&[member(1, 1, 100), member(2, 1, 100)]), Ok(1));
+        // Who is far behind is no better than the leader.
+        let behind = [member(1, 1, 2_000), member(2, 1, 999)];
+        assert_eq!(choose(&behind), Ok(0));
+        assert_eq!(choose(&[member(1, 1, 5)]), Ok(0));
+    }
+
+    #[test]
+    fn who_may_be_wrong_is_not_asked() {
+        let mut learner = member(1, 2, 10);
+        learner.1.is_learner = true;
+        let mut corrupt = member(2, 2, 10);
+        corrupt.1.errors = vec!["memberID:2 alarm:CORRUPT ".to_owned()];
+        let lost = member(3, 0, 10);
+        let reasons = choose(&[learner.clone(), corrupt, lost]).unwrap_err();
+        for (reason, words) in reasons.iter().zip(["learner", "CORRUPT", "no leader"]) {
+            assert!(reason.contains(words), "{reason}");
+        }
+        // A full database has to be backed up all the more.
+        let mut full = member(2, 2, 10);
+        full.1.errors = vec!["memberID:2 alarm:NOSPACE ".to_owned()];
+        assert_eq!(choose(&[learner, full]), Ok(1));
+        assert_eq!(choose(&[]), Err(Vec::new()));
+    }
+
+    #[test]
+    fn members_of_two_clusters_are_never_taken_for_one() {
+        let mut other = member(2, 2, 10);
+        other.1.cluster = 8;
+        let reasons = choose(&[member(1, 1, 10), other]).unwrap_err();
+        assert!(reasons[0].contains("another etcd cluster"), "{reasons:?}");
+    }
+}
