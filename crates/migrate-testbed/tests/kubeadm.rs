@@ -256,9 +256,7 @@ impl Traces {
         let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
         let modules = modules.lines().filter_map(|line| line.split(' ').next());
         let shows = |words: &[&str]| {
-            let shown = Command::new(words[0])
-                .args(&words[1..])
-                .output();
+            let shown = Command::new(words[0]).args(&words[1..]).output();
             let shown = shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
             // Lines with the time, and counters.
             let lines = shown.unwrap_or_default();
