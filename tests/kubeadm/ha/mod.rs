@@ -1,12 +1,14 @@
 //! Three control planes behind a load balancer, upgraded one after the other
 //! with requests on everything: Services, the API through the balancer, etcd.
 
+mod leaders;
 mod load;
 mod skew;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use leaders::LeaderWatch;
 use load::Load;
 use migrate_executor::{Report, RunOutcome};
 use migrate_testbed::{KubeadmCluster, Traffic, TrafficReport, skip_or_fail, traffic_program};
@@ -42,6 +44,7 @@ async fn three_control_planes_are_upgraded_and_nobody_notices() {
         return;
     };
     seen.is_a_clean_upgrade().await;
+    assert_eq!(seen.swapped_while_leading, Vec::<String>::new());
     let (asked, failed) = seen.api();
     assert!(
         failed * 1_000 < asked,
@@ -68,6 +71,8 @@ struct Seen {
     tallies: TrafficReport,
     /// At versions from outside, once a second.
     looks: Looks,
+    /// Members of etcd.
+    swapped_while_leading: Vec<String>,
     /// Of pods and nodes, among them canaries.
     changes: Vec<Change>,
     reached: Reached,
@@ -145,6 +150,7 @@ async fn run(quiesces: bool) -> Option<Seen> {
     let load = Load::start(&cluster, &shop, SERVICE_RATE).await;
     let asked_since = Instant::now();
     let skew = SkewWatch::start(Arc::clone(&cluster));
+    let leaders = LeaderWatch::start(&cluster);
 
     let observer = Observer::start(cluster.client()).await;
 
@@ -157,6 +163,7 @@ async fn run(quiesces: bool) -> Option<Seen> {
     println!("{report}");
     let changes = observer.changes().await;
     let looks = skew.finish().await;
+    let swapped_while_leading = leaders.swapped_while_leading();
     figure("skew.looks", looks.count as f64, "1");
     figure("skew.violations", looks.broken.len() as f64, "1");
     let asked_for = asked_since.elapsed();
@@ -170,6 +177,7 @@ async fn run(quiesces: bool) -> Option<Seen> {
         asked_for,
         tallies,
         looks,
+        swapped_while_leading,
         changes,
         reached,
     };

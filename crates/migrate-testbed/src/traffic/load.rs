@@ -90,10 +90,7 @@ impl Asking {
 
     /// Asks until standard input ends, then prints what became of it.
     pub(super) async fn until_closed(mut self) -> Result<(), String> {
-        // Whoever started this closes the pipe, or dies and so closes it too.
-        let mut input = tokio::io::stdin();
-        let mut ignored = [0; 64];
-        while matches!(input.read(&mut ignored).await, Ok(read) if read > 0) {}
+        closed().await;
         self.requests.shutdown().await;
         println!("{}", self.report()?);
         Ok(())
@@ -107,6 +104,14 @@ impl Asking {
             .collect();
         serde_json::to_string(&report).map_err(|error| error.to_string())
     }
+}
+
+/// Waits for the end of standard input: whoever started this closes the pipe, or dies
+/// and so closes it too.
+pub(super) async fn closed() {
+    let mut input = tokio::io::stdin();
+    let mut ignored = [0; 64];
+    while matches!(input.read(&mut ignored).await, Ok(read) if read > 0) {}
 }
 
 /// Begins a request every `pause`, whatever became of the earlier ones.

@@ -6,6 +6,7 @@
 
 mod api;
 mod etcd;
+mod leaders;
 mod load;
 mod record;
 mod run;
@@ -170,7 +171,7 @@ pub fn traffic_program() -> Result<PathBuf, Error> {
 
 const USAGE: &str = "serve PORT [READY_AFTER_SECONDS] | load RATE NAME=ADDRESS:PORT... \
     | load-into FILE RATE NAME=ADDRESS:PORT... | api RATE KUBECONFIG \
-    | etcd MILLISECONDS KUBECONFIG... | record FILE";
+    | etcd MILLISECONDS KUBECONFIG... | leaders MILLISECONDS KUBECONFIG... | record FILE";
 
 /// The program's `main`.
 ///
@@ -180,7 +181,8 @@ const USAGE: &str = "serve PORT [READY_AFTER_SECONDS] | load RATE NAME=ADDRESS:P
 /// `load-into FILE REQUESTS_PER_SECOND TARGET...` asks until SIGTERM and keeps
 /// the report of so far in a file. `api REQUESTS_PER_SECOND KUBECONFIG` does as
 /// `load` with reads and writes of the API, and `etcd MILLISECONDS
-/// KUBECONFIG...` with a key of etcd. `record FILE` adds a line a second to a
+/// KUBECONFIG...` with a key of etcd. `leaders MILLISECONDS KUBECONFIG...` prints
+/// what members of etcd say of their version and of leading, until its standard input ends. `record FILE` adds a line a second to a
 /// file until SIGTERM, each on disk before the next: its number, which goes on
 /// from the last one there, the seconds that the machine is up, and those when
 /// this writer began. On standard error they say when a target
@@ -194,6 +196,7 @@ pub async fn traffic_main(arguments: &[String]) -> ExitCode {
         ["load-into", file, rate, targets @ ..] => load::load_into(file, rate, targets).await,
         ["api", rate, kubeconfig] => api::load(rate, kubeconfig).await,
         ["etcd", every, members @ ..] => etcd::load(every, members).await,
+        ["leaders", every, members @ ..] => leaders::watch(every, members).await,
         ["record", file] => record::record(file).await,
         _ => Err(USAGE.to_owned()),
     };
