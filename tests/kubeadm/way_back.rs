@@ -32,10 +32,7 @@ pub(crate) async fn nodes_go_back(rig: &mut Rig, configs: &[String]) {
     assert_eq!(rig.kubelets().await, [BEFORE; 3]);
     let version = rig.cluster.client().apiserver_version().await.unwrap();
     assert_eq!(version.git_version, TARGET);
-    // That versions go back is all there is to be seen.
-    let broken = rig.broken_rules().await;
-    println!("{broken:#?}");
-    assert!(broken.iter().all(|rule| rule.starts_with("I6")));
+    nothing_but_versions_went_back(rig).await;
 }
 
 /// In the step of the control plane: it is brought to its end, and that is all.
@@ -75,10 +72,7 @@ pub(crate) async fn abort_in_a_kubelet(rig: &mut Rig, configs: &[String]) {
     let index = index.unwrap();
     take_back(rig, index, &configs[index]).await;
     assert_eq!(rig.kubelets().await, [TARGET, BEFORE, BEFORE]);
-    // That a version went back is all there is to be seen.
-    let broken = rig.broken_rules().await;
-    println!("{broken:#?}");
-    assert!(broken.iter().all(|rule| rule.starts_with("I6")));
+    nothing_but_versions_went_back(rig).await;
 }
 
 /// Ends the runner under way and aborts its run.
@@ -124,6 +118,13 @@ async fn take_back(rig: &Rig, index: usize, config_before: &str) {
         BEFORE
     };
     assert_eq!(kubeadm.trim(), expected);
+}
+
+/// That versions went back is all there is to be seen.
+async fn nothing_but_versions_went_back(rig: &mut Rig) {
+    let broken = rig.broken_rules().await;
+    println!("{broken:#?}");
+    assert!(broken.iter().all(|rule| rule.starts_with("I6")));
 }
 
 /// Ended well, and nothing is left of it in the cluster.

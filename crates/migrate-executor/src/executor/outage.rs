@@ -18,9 +18,9 @@ pub(super) struct OutageWatch {
     open: Option<Open>,
     /// When the last answer came.
     answered_at: Option<Moment>,
-    /// Since when a call of before has not been answered, although a later one was: the
-    /// next call tells whose fault that is.
-    doubtful_since: Option<Moment>,
+    /// A call of before has not been answered, although that one was: the next call
+    /// tells whose fault that is.
+    is_doubtful: bool,
     /// Since when nothing of the run has been under way.
     idle_since: Option<Moment>,
 }
@@ -61,17 +61,17 @@ impl Executor {
         };
         if silent.is_none() {
             self.outage.answered_at = Some(now);
-            self.outage.doubtful_since = None;
+            self.outage.is_doubtful = false;
         }
         match (silent, &self.outage.open) {
             (Some(_), None) if self.outage.answered_at.is_some_and(|at| at > asked_at) => {
                 // A connection may have died alone.
-                self.outage.doubtful_since = self.outage.answered_at;
+                self.outage.is_doubtful = true;
             }
             (Some(error), None) => {
-                let since = self.outage.doubtful_since.take().unwrap_or(asked_at);
+                let doubted = self.outage.answered_at.filter(|_| self.outage.is_doubtful);
                 let open = Open {
-                    since: since.min(asked_at),
+                    since: doubted.unwrap_or(asked_at),
                     during: self.takes_the_api_away(),
                     error: error.to_string(),
                 };

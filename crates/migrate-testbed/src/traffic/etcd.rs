@@ -26,6 +26,18 @@ const BODY: &[u8] = br#"{"key":"L3Rlc3RiZWQvdHJhZmZpYw==","value":"eA=="}"#;
 /// Writes every so many milliseconds until standard input ends, then prints
 /// the report. A write has failed when no member took it within two seconds.
 pub(super) async fn load(every: &str, members: &[&str]) -> Result<(), String> {
+    let (pause, clients) = pause_and_clients(every, members).await?;
+    let mut asking = Asking::new();
+    let book = asking.book(NAME);
+    asking.requests.spawn(write_on(clients, pause, book));
+    asking.until_closed().await
+}
+
+/// What is said in words: how many milliseconds to pause, and the members to ask.
+pub(super) async fn pause_and_clients(
+    every: &str,
+    members: &[&str],
+) -> Result<(Duration, Vec<kube::Client>), String> {
     let every: u64 = every
         .parse()
         .map_err(|_| format!("{every:?} are no milliseconds"))?;
@@ -37,11 +49,7 @@ pub(super) async fn load(every: &str, members: &[&str]) -> Result<(), String> {
         let client = client(Path::new(member)).await;
         clients.push(client.map_err(|error| error.to_string())?);
     }
-    let mut asking = Asking::new();
-    let book = asking.book(NAME);
-    let pause = Duration::from_millis(every);
-    asking.requests.spawn(write_on(clients, pause, book));
-    asking.until_closed().await
+    Ok((Duration::from_millis(every), clients))
 }
 
 async fn write_on(members: Vec<kube::Client>, pause: Duration, book: Arc<Mutex<Book>>) {

@@ -1,6 +1,5 @@
 //! Who leads etcd, as its members say themselves.
 
-use std::path::Path;
 use std::time::Duration;
 
 use http::Request;
@@ -8,8 +7,8 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::etcd::pause_and_clients;
 use super::load::closed;
-use crate::control_plane::client;
 
 /// A member that answers later is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -18,17 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// a line each time that one says something new: its place among `members`, its
 /// version, and whether it leads.
 pub(super) async fn watch(every: &str, members: &[&str]) -> Result<(), String> {
-    let every: u64 = every
-        .parse()
-        .map_err(|_| format!("{every:?} are no milliseconds"))?;
-    if members.is_empty() || every == 0 {
-        return Err("at least one member, and at least a millisecond".to_owned());
-    }
+    let (pause, clients) = pause_and_clients(every, members).await?;
     let mut watches = JoinSet::new();
-    for (place, member) in members.iter().enumerate() {
-        let client = client(Path::new(member)).await;
-        let client = client.map_err(|error| error.to_string())?;
-        watches.spawn(watch_one(client, place, Duration::from_millis(every)));
+    for (place, client) in clients.into_iter().enumerate() {
+        watches.spawn(watch_one(client, place, pause));
     }
     closed().await;
     watches.shutdown().await;
