@@ -13,20 +13,23 @@ use std::time::Duration;
 use clap::Parser;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube_migrate::policy_from_toml;
-use migrate_core::cost::BoundKind;
+use migrate_core::cost::{BoundKind, Draws};
 use migrate_core::{
     BudgetKey, Clock, ClusterModel, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
 };
 use migrate_kube::{TokioClock, observe};
 use migrate_plan::{
-    BudgetTable, Change, DiffTable, PlanDiff, PlanMermaid, PlanPage, PlanTable, PlanTimeline,
-    Planner, Waves, WhatIf, budget_uses, lint, plan_from_json, plan_to_json,
+    Beliefs, BudgetTable, Change, DiffTable, Forecaster, PlanDiff, PlanMermaid, PlanPage,
+    PlanTable, PlanTimeline, Planner, Quantiles, Waves, WhatIf, budget_uses, lint, plan_from_json,
+    plan_to_json,
 };
 use migrate_sim::SimCluster;
 use serde_json::json;
 
 /// Longer tables are cut.
 const ROWS: usize = 40;
+/// Those of the program, so that both forecast the same.
+const DRAWS: Draws = Draws::new(1);
 
 /// Plan an upgrade; nothing is changed.
 #[derive(Debug, Parser)]
@@ -95,6 +98,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(path) = &cli.plan {
         std::fs::write(path, plan_to_json(&plan)?)?;
     }
+    let forecast = Forecaster::of_plan(&model, &policy, &plan, &Beliefs::default(), &DRAWS)?;
+    let forecast = forecast.map(|forecast| forecast.makespan);
     let found = lint(&plan, &model, &policy);
     let mut what_ifs = Vec::new();
     if !cli.json || cli.html.is_some() {
@@ -105,6 +110,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(path) = &cli.html {
         let page = PlanPage::new(&plan)
             .with_cluster(&model, &policy)
+            .with_forecast(forecast)
             .with_what_ifs(&what_ifs)
             .with_findings(&found);
         std::fs::write(path, page.to_string())?;
@@ -121,10 +127,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     if cli.json {
-        println!("{:#}", figures(&plan, took));
+        println!("{:#}", figures(&plan, forecast, took));
         return Ok(());
     }
-    println!("{}", PlanTable::new(&plan).with_rows(ROWS));
+    let table = PlanTable::new(&plan).with_forecast(forecast);
+    println!("{}", table.with_rows(ROWS));
     for finding in found {
         println!("{finding}");
     }
@@ -179,7 +186,7 @@ fn next_minor(model: &ClusterModel) -> Result<KubeVersion, Box<dyn Error>> {
 }
 
 /// What a program that compares planners asks for.
-fn figures(plan: &Plan, took: Duration) -> serde_json::Value {
+fn figures(plan: &Plan, forecast: Option<Quantiles>, took: Duration) -> serde_json::Value {
     let bounds = plan.bounds.as_ref();
     let bound = bounds.and_then(|bounds| bounds.best());
     let drains = plan.schedule.iter();
@@ -190,6 +197,11 @@ fn figures(plan: &Plan, took: Duration) -> serde_json::Value {
     json!({
         "planning_seconds": took.as_secs_f64(),
         "makespan_seconds": plan.makespan().as_secs_f64(),
+        "forecast_seconds": forecast.map(|forecast| json!({
+            "p50": forecast.p50.as_secs_f64(),
+            "p80": forecast.p80.as_secs_f64(),
+            "p95": forecast.p95.as_secs_f64(),
+        })),
         "lower_bound_seconds": bound.map(|bound| bound.time.as_secs_f64()),
         "moves_per_pod": plan.relocation.as_ref().map(Relocation::moves_per_pod),
         "bottleneck": bound.map(|bound| bound.kind.to_string()),

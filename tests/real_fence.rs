@@ -1,6 +1,7 @@
-//! Programs that are stopped (SIGSTOP) while they hold a run of a real control
-//! plane, and wake when another one holds it. Takes about two minutes: a Lease
-//! is watched for 30 s each time.
+//! Runners of a real control plane that are superseded: programs that are stopped
+//! (SIGSTOP) while they hold a run, and wake when another one holds it, and writes that are
+//! on their way then. The first takes about two minutes: a Lease is watched for 30 s each
+//! time.
 
 #![allow(
     clippy::expect_used,
@@ -12,15 +13,23 @@ mod real;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use migrate_core::Phase;
+use http::{Method, Request};
+use kube::Client;
+use kube::client::Body;
+use migrate_core::{Fence, Moment, Phase};
 use migrate_executor::Record;
+use migrate_kube::{
+    Anchor, Claim, Error, Restored, RunMark, cordon, restore_cordon, take_over_nodes,
+};
 use migrate_sim::rules::RuleSettings;
 use migrate_sim::{Pool, Scenario, Workload};
 use migrate_testbed::{AuditEvent, ControlPlane, Identity, skip_or_fail};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
+use tower::service_fn;
 
 use real::cluster::{self, ORIGIN, TARGET};
 use real::observer::Observer;
@@ -79,6 +88,98 @@ async fn who_wakes_superseded_is_refused() {
     assert!(changes.values().all(|&times| times == 1), "{changes:?}");
     figure("fence.violations", verdict.violations.len(), "1");
     figure("fence", began.elapsed().as_secs_f64(), "s");
+}
+
+const RUN: &str = "run-1";
+
+/// What the runner itself has looked at was right: only the server can refuse it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_on_its_way_when_another_takes_over_is_refused() {
+    let builder = ControlPlane::builder().minor(37);
+    let Some(plane) = skip_or_fail(builder.start().await) else {
+        return;
+    };
+    let scenario = Scenario::new(ORIGIN).with_pool(Pool::new("general", 1));
+    cluster::load(&plane, &scenario).await;
+    let node = scenario.node_names().next().unwrap();
+    let client = plane.client();
+    let is_fenced = |error: &Error, by: u64| matches!(error, Error::Fenced { ours, found, .. } if (*ours, *found) == (by - 1, by));
+
+    // A cordon: one write is sent, and refused.
+    let old = next_epoch(&client, "first").await;
+    let (late, answers) = overtaken(&client);
+    let error = cordon(&late, &node, &old).await.unwrap_err();
+    assert!(is_fenced(&error, 2), "{error}");
+    assert_eq!(*answers.lock().unwrap(), [409]);
+    assert!(cluster::cordoned(&client).await.is_empty());
+
+    // Giving one back.
+    let old = next_epoch(&client, "first").await;
+    cordon(&client, &node, &old).await.unwrap();
+    let (late, answers) = overtaken(&client);
+    let error = restore_cordon(&late, &node, &old).await.unwrap_err();
+    assert!(is_fenced(&error, 4), "{error}");
+    assert_eq!(*answers.lock().unwrap(), [409]);
+    assert_eq!(cluster::cordoned(&client).await.len(), 1);
+
+    // The Lease, by its version: the holder's stays.
+    let old = next_epoch(&client, "first").await;
+    let (late, answers) = overtaken(&client);
+    let mark = RunMark::new(RUN, "first", "plan");
+    let now = Moment::EPOCH + Duration::from_secs(60);
+    let seen = Anchor::renew(&late, &mark, old.epoch, now).await.unwrap();
+    assert_eq!((seen.epoch, seen.is_held_by(&mark, old.epoch)), (6, false));
+    assert_eq!(*answers.lock().unwrap(), [409]);
+    let seen = Anchor::read(&client).await.unwrap();
+    assert_eq!(
+        seen.holder.map(|holder| holder.identity).as_deref(),
+        Some("second")
+    );
+
+    // The negative control: whose epoch is not compared reads again, and writes.
+    let (late, answers) = overtaken(&client);
+    let blind = Fence::without_lease(RUN);
+    let restored = restore_cordon(&late, &node, &blind).await.unwrap();
+    assert!(
+        matches!(restored, Restored::Released { .. }),
+        "{restored:?}"
+    );
+    assert_eq!(*answers.lock().unwrap(), [409, 200]);
+    assert!(cluster::cordoned(&client).await.is_empty());
+    plane.stop().await.unwrap();
+}
+
+/// Takes the next epoch of the run, for the runner with this journal.
+async fn next_epoch(client: &Client, journal: &str) -> Fence {
+    let holder = Anchor::read(client).await.unwrap().holder;
+    let mark = RunMark::new(RUN, journal, "plan");
+    let claim = Claim::new(mark, Duration::from_secs(30)).with_lapsed(holder);
+    let anchor = Anchor::claim(client, &claim, Moment::EPOCH).await.unwrap();
+    Fence::new(RUN, anchor.epoch)
+}
+
+/// A way to `server` on which the first write is overtaken: a second runner takes the
+/// run over before it arrives. Gives the codes of the answers to writes, too.
+fn overtaken(server: &Client) -> (Client, Arc<Mutex<Vec<u16>>>) {
+    let answers: Arc<Mutex<Vec<u16>>> = Arc::default();
+    let (server, told) = (server.clone(), Arc::clone(&answers));
+    let service = service_fn(move |request: Request<Body>| {
+        let (server, told) = (server.clone(), Arc::clone(&told));
+        async move {
+            if request.method() != Method::PATCH {
+                return server.send(request).await;
+            }
+            let is_first = told.lock().unwrap().is_empty();
+            if is_first {
+                let new = next_epoch(&server, "second").await;
+                take_over_nodes(&server, &new).await.unwrap();
+            }
+            let answer = server.send(request).await?;
+            told.lock().unwrap().push(answer.status().as_u16());
+            Ok::<_, kube::Error>(answer)
+        }
+    });
+    (Client::new(service, "default"), answers)
 }
 
 struct Rig<'a> {

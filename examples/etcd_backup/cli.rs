@@ -49,6 +49,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         members: Members,
     },
+    /// Lists what a restore of a backup would lose, end, or leave behind; needs no etcd.
+    Compare {
+        /// Snapshot of the backup.
+        backup: PathBuf,
+        /// A later state of the cluster: a snapshot, or `member/snap/db` of a data folder
+        /// that no etcd has open.
+        later: PathBuf,
+        /// Tells it as JSON, which has every object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Makes keys: one that backups are encrypted for, one that signs manifests.
     Keygen {
         /// Folder for the secret halves; keep it where the backups are not.
@@ -86,6 +97,10 @@ pub(crate) enum Command {
         /// Refuses any other file than that of this SHA-256.
         #[arg(long)]
         sha256: Option<String>,
+        /// Raises the revision to this one at least. Needed where a backup was restored
+        /// before: clients have seen more of that cluster than the backup has.
+        #[arg(long)]
+        revision_at_least: Option<i64>,
     },
     /// Puts a backup and its manifest into a store.
     Put {
@@ -106,6 +121,10 @@ pub(crate) enum Command {
         /// Of this cluster only.
         #[arg(long)]
         cluster: Option<String>,
+        /// Of this version of Kubernetes only, e.g. v1.36.3: the newest before an upgrade is
+        /// not the newest there is.
+        #[arg(long)]
+        kubernetes: Option<String>,
         #[command(flatten)]
         place: Place,
     },

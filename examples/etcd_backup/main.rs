@@ -24,8 +24,8 @@ use migrate_core::{
     Fence, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BackupSet, KeyRing, Membership, ProvenBackup, Restore, SigningKey, SnapshotBackup, inspect,
-    prove,
+    BackupSet, KeyRing, Manifest, Membership, ProvenBackup, Restore, SigningKey, SnapshotBackup,
+    compare, inspect, prove,
 };
 use migrate_kube::TokioClock;
 
@@ -99,6 +99,21 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             show::inspection(&proof.inspection);
             show::proof(&proof);
         }
+        Command::Compare {
+            backup,
+            later,
+            json,
+        } => {
+            let bar = show::spinner("comparing");
+            let found = tokio::task::spawn_blocking(move || compare(&backup, &later)).await?;
+            bar.finish_and_clear();
+            let found = found?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&found)?);
+            } else {
+                show::comparison(&found);
+            }
+        }
         Command::Keygen { folder } => keygen(&folder)?,
         Command::Backup(options) => backup(*options, cancel).await?,
         Command::Open {
@@ -128,11 +143,15 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             token,
             etcd,
             sha256,
+            revision_at_least,
         } => {
             let members = Membership::parse(&initial_cluster, &token)?;
             let mut restore = Restore::new(file, data_dir, members, name, etcd.parse()?);
             if let Some(sha256) = sha256 {
                 restore = restore.with_sha256(sha256);
+            }
+            if let Some(revision) = revision_at_least {
+                restore = restore.with_revision_at_least(revision);
             }
             let bar = show::spinner("restoring");
             let restored = tokio::task::spawn_blocking(move || restore.run()).await?;
@@ -165,12 +184,15 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         Command::Fetch {
             folder,
             cluster,
+            kubernetes,
             place,
         } => {
             let (store, trusted) = place.open()?;
             let bar = show::bytes("fetching");
-            let is_wanted =
-                |backup: &migrate_etcd::Manifest| cluster.is_none() || backup.cluster == cluster;
+            let is_wanted = |backup: &Manifest| {
+                (cluster.is_none() || backup.cluster == cluster)
+                    && (kubernetes.is_none() || backup.kubernetes == kubernetes)
+            };
             let moving = show::moves(&bar);
             let fetched = store
                 .fetch_newest(&trusted, is_wanted, &folder, cancel, moving)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use migrate_etcd::{Catalogue, Inspection, Manifest, Proof, Pruned, SetRecord};
+use migrate_etcd::{Catalogue, Comparison, Effect, Inspection, Manifest, Proof, Pruned, SetRecord};
 
 /// Something goes on, nobody knows for how long.
 pub(crate) fn spinner(message: &'static str) -> ProgressBar {
@@ -79,6 +79,44 @@ pub(crate) fn inspection(found: &Inspection) {
         println!(
             "encrypted  {} {}: you need the key {} of {} {} to read them",
             used.resource, used.objects, used.key, used.provider, used.version
+        );
+    }
+}
+
+/// What has an effect outside of etcd one by one, all else by numbers.
+pub(crate) fn comparison(found: &Comparison) {
+    println!(
+        "revision   {} of the backup, {} later",
+        found.backup_revision, found.later_revision
+    );
+    for object in &found.objects {
+        let Some(effect) = object.effect else {
+            continue;
+        };
+        let what = match effect {
+            Effect::PodEnds => "POD ENDS",
+            Effect::PodReturns => "pod starts again",
+            Effect::DiskOrphaned => "DISK IS ORPHANED",
+            Effect::DiskMissing => "volume is back, perhaps without its disk",
+            Effect::LoadBalancerOrphaned => "LOAD BALANCER IS ORPHANED",
+            Effect::LoadBalancerMissing => "load balancer is asked for again",
+            Effect::NodeUnknown => "NODE IS UNKNOWN until its kubelet is restarted",
+            Effect::NodeReturns => "node is in the cluster again",
+            _ => "changes",
+        };
+        let namespace = object.namespace.as_deref().map(|it| format!("{it}/"));
+        let place = object.place.as_ref().map(|it| format!(" ({it})"));
+        println!(
+            "{what}: {}{}{}",
+            namespace.unwrap_or_default(),
+            object.name,
+            place.unwrap_or_default()
+        );
+    }
+    for row in &found.resources {
+        println!(
+            "lost       {}: {} created, {} deleted, {} changed since",
+            row.resource, row.created, row.deleted, row.changed
         );
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use migrate_core::{Action, ActionId, Moment, Phase};
+use migrate_core::{Action, ActionId, ClusterModel, Moment, Phase, Plan};
 use migrate_executor::{FileJournal, Outage, Record, RunEnd, RunOpened, RunStep, StepResult};
 use migrate_plan::{ActionResult, Input};
 use serde::Serialize;
@@ -22,6 +22,9 @@ pub(crate) struct Account {
     plan: String,
     from: String,
     to: String,
+    /// Of pools that go to another version than the cluster.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    own_targets: BTreeMap<String, String>,
     opened_at: Moment,
     /// When something was last written down.
     last_at: Moment,
@@ -32,6 +35,9 @@ pub(crate) struct Account {
     targets_done: usize,
     targets: usize,
     paused: bool,
+    /// The API server does not answer, and what of the run takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_away: Option<Current>,
     /// What had begun and not ended.
     current: Vec<Current>,
     /// What failed and was not done since.
@@ -43,6 +49,9 @@ pub(crate) struct Account {
     end: Option<RunEnd>,
     #[serde(skip)]
     open: BTreeMap<ActionId, (Action, Moment)>,
+    /// Of the cluster before.
+    #[serde(skip)]
+    model: ClusterModel,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,17 +115,20 @@ impl Account {
             plan: opened.plan.id.clone(),
             from: opened.plan.from.to_string(),
             to: opened.plan.to.to_string(),
+            own_targets: own_targets(&opened.plan),
             opened_at: at,
             last_at: at,
             steps_done: Vec::new(),
             targets_done: 0,
             targets: opened.plan.targets().count(),
             paused: false,
+            api_away: None,
             current: Vec::new(),
             failed: Vec::new(),
             waits: Vec::new(),
             end: None,
             open: BTreeMap::new(),
+            model: opened.model.clone(),
         }
     }
 
@@ -142,9 +154,17 @@ impl Account {
             }
             Record::Input { input } => self.told_rollout(input),
             Record::Waited { target, on, since } => self.waited(target, on, at.since(since)),
+            Record::ApiLost { since, during } => {
+                let on = Outage::new(since, at, during, &self.model).on();
+                let what = format!("waits for {on},");
+                self.api_away = Some(Current { what, since });
+            }
+            // Nobody asked between two runners; the new one says so if it is still away.
+            Record::EpochTaken { .. } => self.api_away = None,
             Record::ApiAway { since, during } => {
-                let on = Outage::on(during.as_deref());
-                self.waited("run".to_owned(), on, at.since(since));
+                self.api_away = None;
+                let outage = Outage::new(since, at, during, &self.model);
+                self.waited("run".to_owned(), outage.on(), outage.length());
             }
             Record::RunEnded { end } => self.end = Some(end),
             _ => {}
@@ -205,6 +225,9 @@ impl Account {
     pub(crate) fn show(&self, out: &mut impl Write) -> Result<(), Failure> {
         writeln!(out, "run        {} on cluster {}", self.run, self.cluster)?;
         writeln!(out, "versions   {} -> {}", self.from, self.to)?;
+        for (pool, own) in &self.own_targets {
+            writeln!(out, "           pool {pool} -> {own}")?;
+        }
         writeln!(out, "plan       {}", self.plan)?;
         writeln!(
             out,
@@ -216,7 +239,7 @@ impl Account {
         writeln!(out, "steps      {}", or_none(&self.steps_done))?;
         let (done, all) = (self.targets_done, self.targets);
         writeln!(out, "targets    {done} of {all} done")?;
-        for current in &self.current {
+        for current in self.api_away.iter().chain(&self.current) {
             writeln!(out, "now        {} since {}", current.what, current.since)?;
         }
         for failed in &self.failed {
@@ -238,6 +261,12 @@ impl Account {
         writeln!(out, "end        {end}")?;
         Ok(())
     }
+}
+
+fn own_targets(plan: &Plan) -> BTreeMap<String, String> {
+    let own = plan.own_targets();
+    own.map(|(pool, own)| (pool.to_owned(), own.to_string()))
+        .collect()
 }
 
 fn step_of(result: &StepResult) -> Option<RunStep> {

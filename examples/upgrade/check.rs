@@ -46,7 +46,7 @@ pub(crate) async fn execute(
         };
         let asked = input.model.nodes.iter().filter(is_asked);
         let names: Vec<String> = asked.map(|node| node.name.clone()).collect();
-        checked.extend(driver.survey(&names, &input.target, &*env.clock).await);
+        checked.extend(driver.survey_for(&names, &input, &*env.clock).await);
         checked.extend(driver.examine_balancer(&input).await);
     }
     let mut found = Finding::merged(&plan.findings, checked);

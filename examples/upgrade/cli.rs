@@ -11,8 +11,8 @@ use crate::patience;
 
 /// Upgrade a Kubernetes cluster with no downtime.
 ///
-/// Without --kubeconfig or --context everything happens on an embedded cluster:
-/// 15 nodes with 3 of the control plane and a few hundred pods.
+/// Without --kubeconfig, --context or --in-cluster everything happens on an embedded
+/// cluster: 15 nodes with 3 of the control plane and a few hundred pods.
 #[derive(Debug, Parser)]
 #[command(name = "upgrade", version)]
 pub(crate) struct Cli {
@@ -24,6 +24,9 @@ pub(crate) struct Cli {
     /// Context of the kubeconfig.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
+    /// Upgrade the cluster of the pod that this runs in, as the pod's ServiceAccount.
+    #[arg(long, global = true)]
+    pub(crate) in_cluster: bool,
     /// Refuse to touch any other cluster than the one whose kube-system
     /// namespace has this uid.
     #[arg(long, global = true, value_name = "UID")]
@@ -248,7 +251,7 @@ impl Cli {
     pub(crate) fn names_a_cluster(&self) -> bool {
         self.cluster_id.is_some()
             || self.etcd.is_some()
-            || self.backup.is_given()
+            || self.backup.names_a_cluster()
             || self.kubeadm
             || self.node_hook.is_some()
             || self.control_plane_hook.is_some()
@@ -275,7 +278,7 @@ impl Cli {
 
     /// Whether to use the embedded cluster.
     pub(crate) fn is_demo(&self) -> bool {
-        self.kubeconfig.is_none() && self.context.is_none()
+        self.kubeconfig.is_none() && self.context.is_none() && !self.in_cluster
     }
 }
 

@@ -17,7 +17,7 @@ use migrate_sim::{Scenario, SimCluster, Times};
 use migrate_upgrade::SimulatedDriver;
 use serde_json::Value;
 
-use crate::backup::ObjectDump;
+use crate::backup::{self, EmbeddedSnapshot};
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
@@ -35,7 +35,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     }
     let mut policy = real::policy(cli)?;
     let measured = real::measured(cli)?;
-    // What a person would accept here: the dump is only a dump.
+    // What a person would accept here: there is no etcd to compare a snapshot with.
     policy.waive.insert(BACKUP_UNPROVEN.to_owned());
     policy.consent.bare_pods = true;
     policy.consent.downtime = true;
@@ -51,7 +51,12 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     cluster.wait_until_settled(Duration::from_secs(600)).await?;
     let cluster = Arc::new(cluster);
 
-    let dumped = Arc::clone(&cluster);
+    let sign = cli.backup.sign.as_deref();
+    let back_up = EmbeddedSnapshot {
+        cluster: Arc::clone(&cluster),
+        folder: cli.backup_dir.clone(),
+        signing: sign.map(backup::signing).transpose()?,
+    };
     let target = real::target(cli.to.as_deref().unwrap_or(TARGET))?;
     let env = Environment {
         client: if cli.dry_run {
@@ -66,9 +71,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         policy,
         durations: durations(&Times::default()),
         measured,
-        back_up: Arc::new(ObjectDump::new(cli.backup_dir.clone(), move || {
-            dump(&dumped)
-        })),
+        back_up: Arc::new(back_up),
         backup_proves: false,
         upgrade: Arc::new(SimulatedDriver::new(cluster.client())),
         // There is nothing to upgrade in the embedded cluster.
@@ -155,17 +158,4 @@ fn durations(times: &Times) -> PhaseDurations {
     // The pause between two looks.
     durations.verify = Duration::from_secs(2);
     durations
-}
-
-/// Every object as a line of JSON.
-fn dump(cluster: &SimCluster) -> Vec<u8> {
-    let store = cluster.store();
-    let mut bytes = Vec::new();
-    for resource in store.resources() {
-        for object in store.list(resource, None) {
-            bytes.extend_from_slice(&object.bytes());
-            bytes.push(b'\n');
-        }
-    }
-    bytes
 }

@@ -19,6 +19,7 @@ mod clean;
 mod cli;
 mod demo;
 mod failure;
+mod foresight;
 mod nodes;
 mod patience;
 mod progress;
@@ -48,7 +49,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
     if cli.is_demo() {
         if cli.names_a_cluster() {
             return Err(Failure::plain(
-                "these flags are for a real cluster: give --kubeconfig or --context too",
+                "these flags are for a real cluster: give --kubeconfig, --context or --in-cluster too",
             ));
         }
         // A paused clock runs ahead whenever everybody waits: an hour of

@@ -102,7 +102,9 @@ impl Patience<'_> {
 fn gave_up(error: &dyn std::error::Error, waited: Duration) -> Failure {
     Failure::plain(format!(
         "{error}; waited {} to go on with the unfinished run, which is as it was: the same command \
-         goes on with it later, --wait says for how long it waits",
+         goes on with it later, --wait says for how long it waits. If the only control-plane member \
+         was being upgraded, that may have left no API server: bring it back by hand first \
+         (docs/kubeadm.md, \"A manifest that was lost\")",
         human(waited)
     ))
 }

@@ -1,15 +1,16 @@
 //! Progress while it runs: bars on a terminal, lines elsewhere.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use migrate_core::{Event, EventKind, EventSink, Phase};
+use migrate_core::{Event, EventKind, EventSink, Moment, Phase};
 
 use crate::cli::Cli;
+use crate::foresight::Ends;
 
-/// Two bars: targets done, and pods moved.
+/// Bars: targets done, pods moved, and when it ends.
 pub(crate) struct Progress {
     bars: Arc<Bars>,
 }
@@ -18,6 +19,10 @@ struct Bars {
     all: MultiProgress,
     targets: ProgressBar,
     pods: ProgressBar,
+    /// When it ends.
+    ends: ProgressBar,
+    /// The last line of that.
+    said: Mutex<String>,
     /// Neither bars nor lines.
     silent: bool,
     terminal: bool,
@@ -32,20 +37,24 @@ impl Progress {
         let style = |template: &str| {
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
         };
-        let (targets, pods) = if silent || !terminal {
-            (ProgressBar::hidden(), ProgressBar::hidden())
-        } else {
-            (
-                all.add(ProgressBar::new(count as u64)),
-                all.add(ProgressBar::no_length()),
-            )
+        let bar = |bar| match silent || !terminal {
+            true => ProgressBar::hidden(),
+            false => all.add(bar),
         };
+        let (targets, pods) = (
+            bar(ProgressBar::new(count as u64)),
+            bar(ProgressBar::no_length()),
+        );
+        let ends = bar(ProgressBar::no_length());
         targets.set_style(style("targets {bar:40} {pos}/{len}  {wide_msg}"));
         pods.set_style(style("pods    {pos} moved  {wide_msg}"));
+        ends.set_style(style("{wide_msg}"));
         let bars = Bars {
             all,
             targets,
             pods,
+            ends,
+            said: Mutex::default(),
             silent,
             terminal,
         };
@@ -60,10 +69,23 @@ impl Progress {
         Arc::new(move |event: &Event| bars.show(event))
     }
 
+    /// When it ends, as it looks at `now`: a line where that is other than before.
+    pub(crate) fn ends(&self, now: Moment, ends: Option<&Ends>) {
+        let text = ends.map(|ends| format!("ends {ends}")).unwrap_or_default();
+        let bars = &self.bars;
+        bars.ends.set_message(text.clone());
+        let mut said = bars.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if !bars.silent && !bars.terminal && !text.is_empty() && *said != text {
+            eprintln!("{now}  {text}");
+            *said = text;
+        }
+    }
+
     /// Takes the bars away.
     pub(crate) fn finish(&self) {
         self.bars.targets.finish_and_clear();
         self.bars.pods.finish_and_clear();
+        self.bars.ends.finish_and_clear();
     }
 }
 

@@ -8,22 +8,24 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use migrate_core::cost::PhaseDurations;
 use migrate_core::{
-    Action, ActionStatus, Cancellation, Clock, ClusterId, KubeVersion, ObjectName, Policy,
+    Action, ActionStatus, Cancellation, Clock, ClusterId, KubeVersion, Moment, ObjectName, Policy,
     PrepareEnvironment, StepContext, StepError, StepErrorKind, UpgradeComponents,
 };
 use migrate_executor::{FileJournal, Journal};
 use migrate_kube::{Anchor, TokioClock};
-use migrate_plan::Measured;
+use migrate_plan::{Beliefs, Measured};
 use migrate_upgrade::{
     AddonHook, ApiServerBackend, ApiServerHook, CommandHook, Haproxy, Kubeadm, NodeShell,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::account::Account;
 use crate::backup::{Chosen, text};
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
+use crate::foresight::Ends;
 use crate::run::{self, Environment};
-use crate::{abort, clean, nodes, patience, show};
+use crate::{abort, clean, foresight, nodes, patience, show};
 
 /// Upgrades the cluster that the kubeconfig names.
 pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
@@ -44,7 +46,8 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let client = client(cli, migrate_kube::connect).await?;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     if cli.command() == Command::Status {
-        return status(cli, &client).await;
+        let beliefs = foresight::beliefs(measured.as_ref());
+        return status(cli, &client, clock.now(), &beliefs).await;
     }
     if target.is_none() && cli.needs_target() {
         return Err(no_target());
@@ -66,7 +69,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         addons,
         kubeadm: None,
         hooks,
-        cancel: stop_on_ctrl_c(),
+        cancel: stop_when_asked()?,
         waits: None,
     };
     let goes_on = cli.changes_something() && {
@@ -111,7 +114,12 @@ fn no_target() -> Failure {
 }
 
 /// What the journal tells, which needs no cluster, and what the cluster says.
-async fn status(cli: &Cli, client: &kube::Client) -> Result<ExitCode, Failure> {
+async fn status(
+    cli: &Cli,
+    client: &kube::Client,
+    now: Moment,
+    beliefs: &Beliefs,
+) -> Result<ExitCode, Failure> {
     let anchor = Anchor::read(client).await;
     let path = match (&cli.journal, &anchor) {
         (Some(path), _) => Some(path.clone()),
@@ -124,11 +132,15 @@ async fn status(cli: &Cli, client: &kube::Client) -> Result<ExitCode, Failure> {
             "there is no such journal; name that of the run with --journal",
         ));
     }
-    let account = match path {
-        Some(path) => Account::read(&path)?,
+    let account = match &path {
+        Some(path) => Account::read(path)?,
         None => None,
     };
-    show::status(cli, anchor.as_ref().ok(), account.as_ref())?;
+    let ends = match &path {
+        Some(path) if account.is_some() => Ends::of_journal(path, now, beliefs)?,
+        _ => None,
+    };
+    show::status(cli, anchor.as_ref().ok(), account.as_ref(), ends.as_ref())?;
     anchor?;
     Ok(ExitCode::SUCCESS)
 }
@@ -203,10 +215,14 @@ pub(crate) fn target(text: &str) -> Result<KubeVersion, Failure> {
 type Connect = fn(kube::Config) -> Result<kube::Client, migrate_kube::Error>;
 
 async fn client(cli: &Cli, connect: Connect) -> Result<kube::Client, Failure> {
-    let config = config(cli).await.map_err(migrate_kube::Error::from);
+    let config = config(cli).await;
     let client = config.and_then(connect);
     let client = client.map_err(|error| match error {
         // Which flag it is, only the program can say.
+        migrate_kube::Error::NoConfig { message } if cli.in_cluster => Failure::new(
+            "--in-cluster",
+            format!("{message}; run it in a pod whose ServiceAccount has its token mounted"),
+        ),
         migrate_kube::Error::NoConfig { message } => Failure::new(
             "no usable kubeconfig",
             format!(
@@ -223,17 +239,23 @@ async fn client(cli: &Cli, connect: Connect) -> Result<kube::Client, Failure> {
     Ok(client)
 }
 
-async fn config(cli: &Cli) -> Result<kube::Config, kube::config::KubeconfigError> {
+async fn config(cli: &Cli) -> Result<kube::Config, migrate_kube::Error> {
+    if cli.in_cluster {
+        let config = kube::Config::incluster();
+        return config.map_err(|error| migrate_kube::Error::NoConfig {
+            message: error.to_string(),
+        });
+    }
     let options = KubeConfigOptions {
         context: cli.context.clone(),
         ..KubeConfigOptions::default()
     };
-    match &cli.kubeconfig {
+    Ok(match &cli.kubeconfig {
         Some(path) => {
-            kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await
+            kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?
         }
-        None => kube::Config::from_kubeconfig(&options).await,
-    }
+        None => kube::Config::from_kubeconfig(&options).await?,
+    })
 }
 
 /// The driver of the flags; a hook is also to be asked first.
@@ -327,16 +349,23 @@ fn balancer(cli: &Cli) -> Result<Option<Arc<dyn ApiServerBackend>>, Failure> {
     })
 }
 
-fn stop_on_ctrl_c() -> Cancellation {
+/// By Ctrl-C, or by the kubelet that ends the pod: a container's first process is not
+/// ended by a signal that it does not handle.
+fn stop_when_asked() -> Result<Cancellation, Failure> {
+    let mut terminated = signal(SignalKind::terminate())?;
     let cancel = Cancellation::new();
     let asked = cancel.clone();
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
+        let is_asked = tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
+            terminated = terminated.recv() => terminated.is_some(),
+        };
+        if is_asked {
             eprintln!("stopping at the next safe point; the same command goes on later");
             asked.cancel();
         }
     });
-    cancel
+    Ok(cancel)
 }
 
 /// Stands in where nothing is going to be upgraded.

@@ -15,8 +15,8 @@ use migrate_core::{
 };
 use migrate_drain::Drainer;
 use migrate_executor::{
-    ClusterAccess, Error, Executor, Journal, KubeAccess, MarkedNode, RunOutcome, Setup,
-    adoptable_model,
+    ClusterAccess, Error, Executor, Journal, KubeAccess, MarkedNode, Report, RunOutcome, Setup,
+    StepOutcome, adoptable_model,
 };
 use migrate_kube::{DRAINED_BY_HAND, observe};
 use migrate_plan::{Measured, Planner};
@@ -26,6 +26,7 @@ use migrate_verify::{CanaryChange, CanaryTrial, ClusterHealth, GatesLeftOut};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
+use crate::foresight::{self, Lookout};
 use crate::patience::Patience;
 use crate::progress::Progress;
 use crate::{check, nodes, rehearsal, show};
@@ -113,8 +114,13 @@ pub(crate) async fn execute(
     if let Some(measured) = &env.measured {
         planner = planner.with_measured(measured);
     }
+    planner = planner.with_beliefs(&foresight::beliefs(env.measured.as_ref()));
     if let Some(node) = cli.way_back() {
         planner = planner.taking_back(node);
+    }
+    let members = model.control_plane.iter().map(|member| &member.version);
+    if let (Some(driver), Some(from)) = (&env.kubeadm, members.min()) {
+        planner = planner.with_renewed(driver.renews(from, &target));
     }
     let own_pod = own_pod();
     if let Some(node) = own_pod.as_ref().and_then(|own| node_of(&model, own)) {
@@ -131,8 +137,9 @@ pub(crate) async fn execute(
         return check::execute(cli, &env, model, &plan).await;
     }
     let undo = undo(cli, &plan, &model, &env.policy);
-    show::plan(cli, &plan, &undo)?;
-    show::plan_page(cli, &plan, (&model, &env.policy), &undo)?;
+    let forecast = foresight::of_plan(&env, &model, &plan)?;
+    show::plan(cli, &plan, forecast, &undo)?;
+    show::plan_page(cli, &plan, (&model, &env.policy), forecast, &undo)?;
     // Found by the step after the checks, and known now: such a backup does not prove.
     // Of which object, only the backup will say.
     let is_of_backups = |line: &String| line.split_whitespace().next() == Some(BACKUP_UNPROVEN);
@@ -157,6 +164,7 @@ pub(crate) async fn execute(
     let mut setup = setup(cli, &env, &progress, journal, plan.findings.clone())
         .with_adopt(cli.adopt)
         .with_plan(plan, model, env.policy.clone());
+    setup.forecast = forecast;
     if cli.adopt {
         eprintln!("adopting: if somebody holds the run, its Lease is watched first");
     }
@@ -164,7 +172,7 @@ pub(crate) async fn execute(
         setup = setup.with_own_pod(namespace, name);
     }
     let mut executor = Executor::open(setup).await.map_err(not_opened)?;
-    let report = executor.run(&env.cancel).await;
+    let report = run_on(&mut executor, &env, &progress).await;
     progress.finish();
     let report = report?;
     show::report(cli, &report)?;
@@ -172,6 +180,23 @@ pub(crate) async fn execute(
         RunOutcome::Done | RunOutcome::NothingToDo => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+/// Steps to the end of the run, and says now and then when that will be.
+async fn run_on(
+    executor: &mut Executor,
+    env: &Environment,
+    progress: &Progress,
+) -> Result<Report, Error> {
+    let beliefs = foresight::beliefs(env.measured.as_ref());
+    let mut lookout = Lookout::new(beliefs, env.clock.now());
+    loop {
+        match executor.step().await? {
+            StepOutcome::Done(report) => return Ok(*report),
+            StepOutcome::Stopped(stop) => return Ok(stop.report),
+            _ => lookout.look(executor, env.clock.now(), progress).await,
+        }
+    }
 }
 
 /// Namespace and name of the pod that this program runs in, as its manifest says by
@@ -321,7 +346,7 @@ fn undo(cli: &Cli, plan: &Plan, model: &ClusterModel, policy: &Policy) -> BTreeM
                 Target::Backup => return None,
                 _ if !cli.kubeadm => return None,
                 _ => {
-                    let (from, to) = (from.clone(), plan.to.clone());
+                    let (from, to) = (from.clone(), plan.to_of(&target).clone());
                     let upgrade = Action::new(&plan.id, target.clone(), Phase::Upgrade, from, to);
                     Kubeadm::undo(&upgrade, model).to_string()
                 }

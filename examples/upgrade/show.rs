@@ -9,22 +9,34 @@ use migrate_core::cost::{Bytes, BytesPerSecond, transfer_time};
 use migrate_core::{ClusterModel, Finding, Plan, Policy, Target};
 use migrate_executor::{FileJournal, RecordedRun, Report, ReportPage};
 use migrate_kube::Anchor;
-use migrate_plan::{PlanPage, PlanTable};
+use migrate_plan::{PlanPage, PlanTable, Quantiles};
 use migrate_sim::rules::Violation;
 use serde::Serialize;
 
 use crate::account::Account;
 use crate::cli::Cli;
 use crate::failure::Failure;
+use crate::foresight::Ends;
 use crate::progress::human;
 
-/// The plan; `undo` tells for each target how the driver takes it back.
-pub(crate) fn plan(cli: &Cli, plan: &Plan, undo: &BTreeMap<Target, String>) -> Result<(), Failure> {
+/// The plan and what is forecast of it; `undo` tells for each target how the driver takes
+/// it back.
+pub(crate) fn plan(
+    cli: &Cli,
+    plan: &Plan,
+    forecast: Option<Quantiles>,
+    undo: &BTreeMap<Target, String>,
+) -> Result<(), Failure> {
     if cli.json {
-        return json("plan", plan);
+        json("plan", plan)?;
+        return match forecast {
+            Some(forecast) => json("forecast", &forecast),
+            None => Ok(()),
+        };
     }
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", PlanTable::new(plan).with_undo(undo))?;
+    let table = PlanTable::new(plan).with_forecast(forecast).with_undo(undo);
+    writeln!(out, "{table}")?;
     let nodes = plan.slots.len() as u64;
     let (bytes, rate) = (Bytes(cli.bytes_per_node), BytesPerSecond(cli.throughput));
     writeln!(
@@ -42,10 +54,11 @@ pub(crate) fn plan_page(
     cli: &Cli,
     plan: &Plan,
     (model, policy): (&ClusterModel, &Policy),
+    forecast: Option<Quantiles>,
     undo: &BTreeMap<Target, String>,
 ) -> Result<(), Failure> {
     let page = PlanPage::new(plan).with_cluster(model, policy);
-    write_page(cli, &page.with_undo(undo))
+    write_page(cli, &page.with_forecast(forecast).with_undo(undo))
 }
 
 /// The report as a page, with what the journal tells of its course.
@@ -181,6 +194,7 @@ pub(crate) fn status(
     cli: &Cli,
     anchor: Option<&Anchor>,
     account: Option<&Account>,
+    ends: Option<&Ends>,
 ) -> Result<(), Failure> {
     let mark = anchor.and_then(|anchor| anchor.mark.as_ref());
     let paused = anchor.is_some_and(|anchor| anchor.paused);
@@ -195,6 +209,9 @@ pub(crate) fn status(
         }
         if let Some(account) = account {
             value.insert("account".to_owned(), serde_json::to_value(account)?);
+        }
+        if let Some(ends) = ends {
+            value.insert("ends".to_owned(), serde_json::to_value(ends)?);
         }
         let value = (!value.is_empty()).then_some(value);
         return json("status", &value);
@@ -219,6 +236,9 @@ pub(crate) fn status(
     if let Some(account) = account {
         writeln!(out, "\nThe journal's account:")?;
         account.show(&mut out)?;
+    }
+    if let Some(ends) = ends {
+        writeln!(out, "ends       {ends}")?;
     }
     Ok(())
 }

@@ -34,7 +34,8 @@ const NEEDS: [(&str, &[&str]); 20] = [
 ];
 
 /// A flag, and those that say otherwise.
-const EXCLUDES: [(&str, &[&str]); 5] = [
+const EXCLUDES: [(&str, &[&str]); 6] = [
+    ("in-cluster", &["kubeconfig", "context"]),
     ("kubeadm", &["node-hook", "control-plane-hook"]),
     (
         "api-server-hook",

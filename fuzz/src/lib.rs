@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "../../crates/migrate-etcd/tests/bolt/mod.rs"]
 mod bolt;
 pub mod words;
 

@@ -13,6 +13,7 @@ mod fence;
 mod gates;
 mod looks;
 mod lost_nodes;
+mod own_targets;
 mod replay;
 mod room;
 mod runner;

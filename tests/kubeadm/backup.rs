@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use from_nodes::{FromNodes, Keeping};
+use kube::Client;
 use migrate_core::steps::{BackupProof, BackupReport};
 use migrate_core::{BackUpData, Cancellation};
 use migrate_etcd::{BackupSet, KeyRing, Lock, Seal, SigningKey, Store, inspect};
@@ -44,10 +45,10 @@ impl Backups {
 
     /// The step, which reaches nodes and members over ssh alone: the network of the
     /// nodes has no way to this process.
-    pub(crate) fn step(&self, cluster: &KubeadmCluster) -> Arc<dyn BackUpData> {
+    pub(crate) fn step(&self, cluster: &KubeadmCluster, client: Client) -> Arc<dyn BackUpData> {
         let lock = Lock::for_keys([&self.public]).unwrap();
         Arc::new(FromNodes {
-            client: cluster.client(),
+            client,
             ssh: Ssh::new().with_config(cluster.ssh_config()),
             folder: self.folder.clone(),
             named: None,

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use migrate_core::Phase;
 use migrate_executor::{Entry, Record};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
 use crate::lane::is_at_the_target;
 use crate::real::program::JournalTail;
-use crate::rig::Rig;
+use crate::rig::{Rig, half_done, intents, signal};
 use crate::{TARGET, figure};
 
 /// No runner takes longer to come to a point, or to its end.
@@ -57,11 +57,14 @@ async fn who_wakes_superseded_is_refused_by_the_cluster_and_by_its_nodes() {
     is_at_the_target(&rig.cluster).await;
     rig.is_given_back().await;
     println!("{:#?}", rig.attempts().await);
-    for node in rig.cluster.nodes() {
-        for package in ["kubeadm", "kubelet", "kubectl"] {
-            let times = rig.upgrades_of(node, package).await;
-            assert_eq!(times, 1, "{package} on {}", node.name());
-        }
+    rig.packages_came_once().await;
+    // The rig follows a journal that none of them writes.
+    for runner in [&mut first, &mut second, &mut third] {
+        runner.journal.read();
+        let entries = &runner.journal.entries;
+        assert!(intents(entries).count() > 0, "{}", runner.name);
+        let half_done = half_done(entries);
+        assert_eq!(half_done, Vec::<String>::new(), "{}", runner.name);
     }
     assert_eq!(rig.broken_rules().await, Vec::<String>::new());
 }
@@ -127,8 +130,10 @@ impl Runner {
         ended.unwrap().success()
     }
 
-    /// Wakes and ends at once, for it has been superseded.
+    /// Wakes and ends at once, for it has been superseded: it announces nothing more.
     async fn wakes_and_is_refused(&mut self) {
+        self.journal.read();
+        let announced = intents(&self.journal.entries).count();
         self.signal("CONT").await;
         let woke = Instant::now();
         let well = self.ends().await;
@@ -144,6 +149,9 @@ impl Runner {
             said.contains("taken over") || said.contains("has taken"),
             "{said}"
         );
+        self.journal.read();
+        let now = intents(&self.journal.entries).count();
+        assert_eq!(now, announced, "{said}");
     }
 
     async fn signal(&self, name: &str) {
@@ -153,13 +161,6 @@ impl Runner {
     fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
-}
-
-async fn signal(pid: &str, name: &str) {
-    let sent = Command::new("kill")
-        .args([&format!("-{name}"), pid])
-        .status();
-    assert!(sent.await.unwrap().success());
 }
 
 /// A folder with an `ssh` that stops its program and itself before the first

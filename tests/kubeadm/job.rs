@@ -82,7 +82,11 @@ pub(crate) async fn namespace(client: &Client, name: &str, level: &str) {
     let request = Request::new("/api/v1/namespaces");
     let request = request.create(&Default::default(), object.to_string().into_bytes());
     client.request::<Value>(request.unwrap()).await.unwrap();
-    // What controllers put into it is there before anybody looks.
+    await_namespace(client, name).await;
+}
+
+/// What controllers put into a namespace is there before anybody looks.
+pub(crate) async fn await_namespace(client: &Client, name: &str) {
     for resource in ["configmaps", "serviceaccounts"] {
         let path = format!("/api/v1/namespaces/{name}/{resource}");
         while items(client, &path).await.is_empty() {

@@ -7,12 +7,14 @@ use std::time::Duration;
 use kube::Client;
 use migrate_executor::{Report, RunOutcome};
 use migrate_sim::rules::{RuleChecker, RuleSettings};
-use migrate_testbed::KubeadmCluster;
+use migrate_testbed::{KubeadmCluster, Node};
 use migrate_upgrade::{JobShell, PerNode};
+use migrate_verify::SETTLE;
 use tokio::time::Instant;
 
+use crate::account::Account;
 use crate::backup::Backups;
-use crate::observe::{moves, objects};
+use crate::observe::{cordons, moves, objects};
 use crate::real::cluster::key;
 use crate::real::observer::{Change, show};
 use crate::run::{Way, upgrade};
@@ -29,11 +31,10 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
         return;
     };
     let client = cluster.client();
-    job::namespace(&client, JobShell::NAMESPACE, "privileged").await;
-    job::namespace(&client, canary::NAMESPACE, "restricted").await;
+    let account = Account::open(&cluster).await;
     let backups = Backups::new(&cluster);
     let uids_before = uids(&client).await;
-    let way = one_by_job(&cluster).with_backups(&cluster, &backups);
+    let way = one_by_job(&cluster, &account).with_backups(&cluster, &backups);
     let reached = Arc::clone(&way.reached);
     let work = async {
         let before = (objects::all(&client).await, ledger::read(&cluster).await);
@@ -54,6 +55,7 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
 
     assert_eq!(report.outcome, RunOutcome::Done, "{report}");
     assert_eq!(report.cordons, Vec::<String>::new(), "{report}");
+    account.missed_no_right(&report);
     is_at_the_target(&cluster).await;
     tells_renewals_of(&report, &cluster, 1);
     backups.are_proven(&cluster, &report).await;
@@ -86,14 +88,17 @@ async fn a_kubeadm_cluster_is_upgraded_and_nobody_notices() {
     canary::has_tried_every_node(&cluster, &seen.changes);
     change::was_seen_by_every_node(&cluster, &seen.changes, &reached, 1);
     assert_eq!(broken_rules(&seen.changes), Vec::<String>::new());
+    let settled_for = seen.settled_for;
+    assert!(settled_for >= Some(SETTLE), "{settled_for:?}");
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
 }
 
-/// The second worker is reached by Jobs, the others over SSH.
-fn one_by_job(cluster: &KubeadmCluster) -> Way {
-    let mut way = Way::protected(cluster).with_canary();
+/// By an account with the rights that are shipped; the second worker is reached by
+/// Jobs, the others over SSH.
+fn one_by_job(cluster: &KubeadmCluster, account: &Account) -> Way {
+    let mut way = Way::of(cluster, account.client.clone(), account.fresh.clone()).with_canary();
     let worker = cluster.nodes().last().unwrap().name();
-    let jobs = JobShell::new(cluster.client(), job::IMAGE);
+    let jobs = JobShell::new(account.client.clone(), job::IMAGE);
     way.shell = Arc::new(PerNode::new(way.shell).with_node(worker, Arc::new(jobs)));
     way
 }
@@ -126,6 +131,15 @@ pub(crate) fn tells_renewals_of(report: &Report, cluster: &KubeadmCluster, membe
     }
 }
 
+/// A node's kubeadm is of a version, and its packages are on hold.
+pub(crate) async fn has_kubeadm(node: &Node, version: &str) {
+    let said = node.run(&["kubeadm", "version", "-o", "short"]).await;
+    let said = String::from_utf8_lossy(&said.unwrap().stdout).into_owned();
+    assert_eq!(said.trim(), version, "{}", node.name());
+    let held = node.run(&["apt-mark", "showhold"]).await.unwrap();
+    assert_eq!(held.stdout, b"kubeadm\nkubectl\nkubelet\n");
+}
+
 pub(crate) async fn is_at_the_target(cluster: &KubeadmCluster) {
     let client = cluster.client();
     let version = client.apiserver_version().await.unwrap();
@@ -135,13 +149,7 @@ pub(crate) async fn is_at_the_target(cluster: &KubeadmCluster) {
         assert!(node["spec"]["unschedulable"].is_null());
     }
     for node in cluster.nodes() {
-        let said = node
-            .run(&["kubeadm", "version", "-o", "short"])
-            .await
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), TARGET);
-        let held = node.run(&["apt-mark", "showhold"]).await.unwrap();
-        assert_eq!(held.stdout, b"kubeadm\nkubectl\nkubelet\n");
+        has_kubeadm(node, TARGET).await;
         // They came with the kubelet's package.
         let plugins = ["dpkg-query", "-W", "-f", "${Version}", "kubernetes-cni"];
         let plugins = node.run(&plugins).await.unwrap().stdout;
@@ -160,7 +168,8 @@ async fn uids(client: &Client) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// The rules that every run keeps, judged from watches alone: among them that
-/// no evictable pod was on a node when its kubelet changed.
+/// no evictable pod was on a node when its kubelet changed, and that never two nodes
+/// were cordoned.
 pub(crate) fn broken_rules(changes: &[Change]) -> Vec<String> {
     let mut settings = RuleSettings::default();
     for change in changes.iter().filter(|change| change.kind == "Pod") {
@@ -176,7 +185,9 @@ pub(crate) fn broken_rules(changes: &[Change]) -> Vec<String> {
     }
     show(&mut checker, changes);
     let violations = checker.finish();
-    violations.iter().map(ToString::to_string).collect()
+    let mut broken: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    broken.extend(cordons::at_once(changes));
+    broken
 }
 
 #[test]

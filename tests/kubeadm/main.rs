@@ -4,13 +4,19 @@
 //!
 //! * `lane.rs` is the claim; `controls.rs` takes single protections away, and
 //!   `by_hand.rs` does the same by the documented procedure; `ha/` is the claim
-//!   for three control planes behind a load balancer; `job.rs` is the way to a node
+//!   for three control planes behind a load balancer, also for a program that is killed
+//!   (`ha/killed.rs`); `job.rs` is the way to a node
 //!   through a Job alone; `survey.rs` looks at nodes, `canary.rs` tries them out,
-//!   `change.rs` shows their agents a change, `backup.rs` is the backup of the lane.
+//!   `change.rs` shows their agents a change, `account.rs` and `backup.rs` are who runs
+//!   the lane, and its backup.
 //! * `trials.rs` is the program (`rig.rs`) killed, aborted and in trouble, and
 //!   nodes that go back; its stages are in `kills.rs`, `way_back.rs`, `troubles.rs`;
+//!   in `drill/` etcd is lost after it, and the cluster goes back to its backup by the runbook;
 //!   in `fenced.rs` it is stopped, and wakes when another one is at work; in `plain.rs`
-//!   nodes have no packages, and in `rolled_back.rs` kubeadm itself goes back.
+//!   nodes have no packages and the policy has windows, a soak, addons and a respread
+//!   (`gates.rs`), and in the end what kubeadm put aside is removed (`cleaned.rs`); in
+//!   `rolled_back.rs` kubeadm itself goes back.
+//! * `inside.rs` is the program in a pod of the cluster that it upgrades.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
 
@@ -20,13 +26,18 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod account;
 mod backup;
 mod by_hand;
 mod canary;
 mod change;
+mod cleaned;
 mod controls;
+mod drill;
 mod fenced;
+mod gates;
 mod ha;
+mod inside;
 mod job;
 mod kills;
 mod lane;

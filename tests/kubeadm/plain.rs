@@ -1,10 +1,14 @@
 //! Nodes without packages of Kubernetes: the program upgrades their plain
-//! programs, takes one back, and mixes with nobody's packages.
+//! programs, takes one back and forward again, and mixes with nobody's packages. All of
+//! that under a policy with more than the ordinary one has (`gates.rs`); in the end what
+//! kubeadm has put aside is removed (`cleaned.rs`).
 
 use migrate_testbed::Node;
 
+use crate::gates::Gates;
 use crate::rig::Rig;
-use crate::{BEFORE, TARGET};
+use crate::run::POLICY;
+use crate::{BEFORE, TARGET, cleaned};
 
 /// Where the programs of a version lie on every node, with their checksums.
 const PLACE: &str = "/srv/plain/{version}/{name}";
@@ -33,7 +37,7 @@ const UNPACK: &str = r#"
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "eight minutes; part of cargo xtask extended"]
+#[ignore = "twelve minutes; part of cargo xtask extended"]
 async fn programs_without_packages_are_upgraded_and_go_back() {
     let Some(mut rig) = Rig::start().await else {
         return;
@@ -52,7 +56,9 @@ async fn programs_without_packages_are_upgraded_and_go_back() {
     rig.is_given_back().await;
     rig.broken_rules().await;
 
-    let ended = rig.run(&["--to", TARGET, "--binaries", PLACE]).await;
+    cleaned::put_older_aside(&rig).await;
+    let gates = Gates::set(&mut rig, &["--to", TARGET, "--binaries", PLACE]).await;
+    let ended = gates.run(&mut rig).await;
     println!("{}", ended.said());
     assert!(ended.status.success(), "{}\n{}", ended.said(), rig.log());
     assert_eq!(rig.kubelets().await, [TARGET; 3]);
@@ -62,8 +68,10 @@ async fn programs_without_packages_are_upgraded_and_go_back() {
         assert_eq!(versions(node).await, [TARGET; 3], "{}", node.name());
     }
     rig.is_given_back().await;
+    gates.were_kept(&rig, &ended).await;
     assert_eq!(rig.broken_rules().await, Vec::<String>::new());
 
+    rig.set_policy(POLICY);
     let worker = &rig.cluster.nodes()[2];
     let back = [
         "rollback",
@@ -79,6 +87,11 @@ async fn programs_without_packages_are_upgraded_and_go_back() {
     assert_eq!(rig.kubelets().await, [TARGET, TARGET, BEFORE]);
     assert_eq!(versions(worker).await, [BEFORE; 3]);
     rig.is_given_back().await;
+
+    let ended = rig.run(&["--to", TARGET, "--binaries", PLACE]).await;
+    assert!(ended.status.success(), "{}\n{}", ended.said(), rig.log());
+    assert_eq!(rig.kubelets().await, [TARGET; 3]);
+    cleaned::only_its_own_but_the_newest_go(&rig, 2).await;
 }
 
 async fn unpack(node: &Node) {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use migrate_core::{ActionId, Phase, Target};
 use migrate_executor::{Entry, Record};
 use migrate_plan::{ActionResult, Input};
-use migrate_testbed::{KubeadmCluster, Node};
+use migrate_testbed::{KubeadmCluster, KubeadmClusterBuilder, Node};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::backup::WAIVED;
 use crate::lane::broken_rules;
 use crate::real::cluster::{anchored_run, kubelets, marks};
 use crate::real::observer::Observer;
@@ -36,6 +37,8 @@ pub(crate) struct Rig {
     pub(crate) shop: Shop,
     pub(crate) bench: Bench,
     policy: PathBuf,
+    /// What is said of the backup.
+    backup: Vec<String>,
     observer: Observer,
     running: Option<Child>,
     /// How long the log was when it began.
@@ -51,33 +54,50 @@ pub(crate) enum Sign {
     Step(Place, &'static str),
     /// A pod of the shop that leaves a node.
     Leaving(Place),
+    /// An API server that is kept out of the load balancer, as that says.
+    TakenOut(Place),
+    /// One that nobody keeps out.
+    PutBack(Place),
 }
 
-/// One of the places to which a run comes.
+/// One of the places to which a run comes, each kind in the order of the run.
 #[derive(Clone, Copy)]
 pub(crate) enum Place {
-    /// The control plane's member.
-    Member,
-    /// The member's node: its kubelet.
-    MemberNode,
-    /// A worker, in the order of the run.
+    /// A member of the control plane.
+    Member(usize),
+    /// A member's node: its kubelet.
+    MemberNode(usize),
     Worker(usize),
 }
 
 impl Rig {
+    /// With one member and two workers.
     pub(crate) async fn start() -> Option<Self> {
-        let (cluster, shop) = watched::open(&WORKLOADS[..3]).await?;
+        Self::start_on(watched::builder()).await
+    }
+
+    /// The same on a cluster of one's own.
+    pub(crate) async fn start_on(builder: KubeadmClusterBuilder) -> Option<Self> {
+        let (cluster, shop) = watched::open_on(builder, &WORKLOADS[..3]).await?;
+        Some(Self::before(cluster, shop).await)
+    }
+
+    /// Before a cluster of any size; with a load balancer, from which the program takes
+    /// API servers.
+    pub(crate) async fn before(cluster: KubeadmCluster, shop: Shop) -> Self {
         let bench = Bench::new();
-        Some(Self {
+        Self {
             journal: JournalTail::new(bench.path("journal")),
             policy: bench.write("policy.toml", POLICY),
+            // What is tried here is mostly another thing, which the policy waives.
+            backup: vec!["--no-backup".to_owned()],
             observer: Observer::start(cluster.client()).await,
             cluster,
             shop,
             bench,
             running: None,
             said: 0,
-        })
+        }
     }
 
     /// The program over the ways of an ssh configuration.
@@ -88,12 +108,30 @@ impl Rig {
     /// A runner with a journal of this name.
     pub(crate) fn runner(&self, journal: &str, ssh_config: &Path, words: &[&str]) -> Command {
         let mut command = self.bench.program(self.cluster.kubeconfig_path());
-        // What is tried here is another thing than the backup, which the policy waives.
-        command.args(["--kubeadm", "--yes", "--no-backup", "--journal", journal]);
+        command.args(["--kubeadm", "--yes", "--journal", journal]);
+        command.args(&self.backup);
         command.args(["--ignore-preflight-errors", "SystemVerification"]);
         command.arg("--policy").arg(&self.policy);
         command.arg("--ssh-config").arg(ssh_config).args(words);
+        if let Some(balancer) = self.cluster.balancer() {
+            command.arg("--haproxy-socket").arg(balancer.socket());
+            command.args(["--haproxy-backend", balancer.backend()]);
+            command
+                .arg("--haproxy-config")
+                .arg(balancer.configuration());
+        }
         command
+    }
+
+    /// What runs from now on are to keep to.
+    pub(crate) fn set_policy(&mut self, policy: &str) {
+        self.policy = self.write("policy.toml", policy);
+    }
+
+    /// Runs from now on take a backup as these words say, and have to.
+    pub(crate) fn back_up(&mut self, words: &[&str]) {
+        self.backup = words.iter().map(|word| (*word).to_owned()).collect();
+        self.set_policy(&POLICY.replace(WAIVED, ""));
     }
 
     pub(crate) fn command(&self, words: &[&str]) -> Command {
@@ -170,6 +208,12 @@ impl Rig {
         self.journal.read();
     }
 
+    /// The runner does nothing more, until it is killed.
+    pub(crate) async fn freeze(&self) {
+        let running = self.running.as_ref().unwrap();
+        signal(&running.id().unwrap().to_string(), "STOP").await;
+    }
+
     /// The run goes on by itself, API or not.
     fn is_going(&mut self, name: &str) {
         let ended = self.running.as_mut().unwrap().try_wait().unwrap();
@@ -185,7 +229,7 @@ impl Rig {
                     return false;
                 };
                 let kind = match place {
-                    Place::Member => "cp",
+                    Place::Member(_) => "cp",
                     _ => "node",
                 };
                 let script = format!("{STEP}{script}");
@@ -205,6 +249,8 @@ impl Rig {
                         && !pod["metadata"]["deletionTimestamp"].is_null()
                 })
             }
+            Sign::TakenOut(place) => self.is_out(place).await == Some(true),
+            Sign::PutBack(place) => self.is_out(place).await == Some(false),
         }
     }
 
@@ -223,23 +269,43 @@ impl Rig {
         }
     }
 
+    /// Servers that somebody keeps out of the load balancer, as it says itself.
+    pub(crate) async fn out(&self) -> Vec<String> {
+        let servers = self.cluster.balancer().unwrap().servers().await.unwrap();
+        let is_out = |status: &str| status.starts_with("MAINT") || status.starts_with("DRAIN");
+        let out = servers.into_iter().filter(|(_, status)| is_out(status));
+        out.map(|(name, _)| name).collect()
+    }
+
+    async fn is_out(&self, place: Place) -> Option<bool> {
+        let name = self.node(place)?.name();
+        Some(self.out().await.iter().any(|server| server == name))
+    }
+
+    /// The control-plane nodes.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Node> {
+        let nodes = self.cluster.nodes().iter();
+        nodes.filter(|node| node.is_control_plane())
+    }
+
     /// The node of a place, once the run has come there.
     pub(crate) fn node(&self, place: Place) -> Option<&Node> {
-        let name = match place {
-            Place::Member | Place::MemberNode => return self.cluster.nodes().first(),
-            Place::Worker(index) => {
-                let mut workers: Vec<&str> = Vec::new();
-                for action in intents(self.entries()) {
-                    let name = action.1.name();
-                    let is_new = action.0 == Phase::Drain && !workers.contains(&name);
-                    if is_new && !self.cluster.node(name).unwrap().is_control_plane() {
-                        workers.push(name);
-                    }
-                }
-                *workers.get(index)?
+        let (Place::Member(index) | Place::MemberNode(index) | Place::Worker(index)) = place;
+        let mut nodes: Vec<&Node> = Vec::new();
+        for (phase, target) in intents(self.entries()) {
+            let Some(node) = self.cluster.node(target.name()) else {
+                continue;
+            };
+            let is_of_the_kind = match place {
+                Place::Member(_) => matches!(target, Target::ControlPlane { .. }),
+                Place::MemberNode(_) => phase == Phase::Drain && node.is_control_plane(),
+                Place::Worker(_) => phase == Phase::Drain && !node.is_control_plane(),
+            };
+            if is_of_the_kind && !nodes.iter().any(|known| known.name() == node.name()) {
+                nodes.push(node);
             }
-        };
-        self.cluster.node(name)
+        }
+        nodes.get(index).copied()
     }
 
     /// Whether a phase of a node was begun.
@@ -309,10 +375,12 @@ impl Rig {
     }
 
     /// Attempts of all steps on the nodes by node and action, with their exit
-    /// codes.
+    /// codes; `none` of one that runs, or that left none.
     pub(crate) async fn attempts(&self) -> BTreeMap<String, Vec<String>> {
-        let script = "cd /var/lib/kube-migrate\nfor f in */*/[0-9]*; do\n\
-                      echo \"$f $(cat \"$f/exit\" 2> /dev/null || echo none)\"; done";
+        // On a node where none was begun yet there is nothing to be listed.
+        let script = "shopt -s nullglob\nfor f in /var/lib/kube-migrate/*/*/[0-9]*; do\n\
+                      code=$(cat \"$f/exit\" 2> /dev/null || echo none)\n\
+                      echo \"${f#/var/lib/kube-migrate/} $code\"; done";
         let mut found = BTreeMap::new();
         for node in self.cluster.nodes() {
             let said = node.script(script).await.unwrap();
@@ -328,6 +396,26 @@ impl Rig {
             }
         }
         found
+    }
+
+    /// One unit for each action, which ended well: each member, and every node.
+    pub(crate) async fn was_done_once(&self) {
+        let attempts = self.attempts().await;
+        println!("{attempts:#?}");
+        let actions = self.members().count() + self.cluster.nodes().len();
+        assert_eq!(attempts.len(), actions);
+        assert!(attempts.values().all(|codes| *codes == ["0"]));
+        self.packages_came_once().await;
+    }
+
+    /// Every package was upgraded once on every node.
+    pub(crate) async fn packages_came_once(&self) {
+        for node in self.cluster.nodes() {
+            for package in ["kubeadm", "kubelet", "kubectl"] {
+                let times = self.upgrades_of(node, package).await;
+                assert_eq!(times, 1, "{package} on {}", node.name());
+            }
+        }
     }
 
     /// How often apt has upgraded a package on a node.
@@ -361,8 +449,16 @@ impl Rig {
     }
 }
 
+/// Sends a signal to a process.
+pub(crate) async fn signal(pid: &str, name: &str) {
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), pid])
+        .status();
+    assert!(sent.await.unwrap().success());
+}
+
 /// Announced actions in their order.
-fn intents(entries: &[Entry]) -> impl Iterator<Item = (Phase, &Target)> {
+pub(crate) fn intents(entries: &[Entry]) -> impl Iterator<Item = (Phase, &Target)> {
     entries.iter().filter_map(|entry| match &entry.record {
         Record::Intent { action } => Some((action.phase, &action.target)),
         _ => None,
@@ -371,7 +467,7 @@ fn intents(entries: &[Entry]) -> impl Iterator<Item = (Phase, &Target)> {
 
 /// Where two targets were between the beginning of their upgrade and the end of
 /// their verification at once.
-fn half_done(entries: &[Entry]) -> Vec<String> {
+pub(crate) fn half_done(entries: &[Entry]) -> Vec<String> {
     let mut open: BTreeSet<String> = BTreeSet::new();
     let mut verifications: BTreeMap<&ActionId, String> = BTreeMap::new();
     let mut found = Vec::new();

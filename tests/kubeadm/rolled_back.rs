@@ -1,18 +1,21 @@
 //! kubeadm gives up in the middle and moves its manifests back by itself, because
 //! somebody's patch breaks the new API server: the run names that, and goes on by
 //! itself once the patch is mended. Nodes are reached as in many a company: through
-//! a bastion, with a key that only an agent has.
+//! a bastion, by a certificate whose key only an agent has.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use migrate_core::Target;
+use migrate_executor::{Entry, Record};
+use migrate_plan::{ActionResult, Input};
 use migrate_testbed::{Node, eventually};
 use tokio::process::{Child, Command};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::lane::is_at_the_target;
-use crate::rig::{Rig, Sign};
-use crate::{TARGET, figure};
+use crate::rig::{Rig, Sign, intents};
+use crate::{BEFORE, TARGET, figure};
 
 const FOLDER: &str = "/etc/kubernetes/patches";
 /// Patches that are somebody's on every node, and have to be there afterwards too.
@@ -28,6 +31,25 @@ const BREAK: &str = r#"
         > /etc/kubernetes/patches/kube-apiserver0+json.json
 "#;
 const MEND: &str = "rm /etc/kubernetes/patches/kube-apiserver0+json.json";
+/// What kubeadm has moved away in the first attempt, as its own log says, and is not
+/// where it was moved to any more.
+const MOVED_BACK: &str = r#"
+    cat /var/lib/kube-migrate/*/*.cp.*/1/log \
+        | sed -n 's/.*backing up .* manifest to "\(.*\)"$/\1/p' \
+        | while read -r backup; do
+            if [ ! -e "$backup" ]; then basename "$backup" .yaml; fi
+        done
+"#;
+/// The components that have the version of Kubernetes.
+const COMPONENTS: [&str; 3] = [
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+];
+/// How `kubeadm` ended badly, as the exit code of a step tells the driver.
+const KUBEADM_FAILED: &str = "70";
+/// How long an API server that comes back is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "fifteen minutes; part of cargo xtask extended"]
@@ -49,13 +71,23 @@ async fn what_kubeadm_moves_back_is_named_and_goes_on_after_the_cure() {
     let name = "kubeadm's own rollback";
     rig.comes_to(name, Sign::Journal(told)).await;
     figure("rolled-back.named", began.elapsed().as_secs_f64(), "s");
-    println!("{:#?}", rig.failures());
-    rig.cluster.nodes()[0].script(MEND).await.unwrap();
+    let step = is_as_told(&rig).await;
 
     let (well, said) = rig.ends().await;
-    println!("{said}\n{:#?}", rig.attempts().await);
+    let ended = rig.attempts().await;
+    println!("{said}\n{ended:#?}");
     assert!(well, "{said}");
     figure("rolled-back", began.elapsed().as_secs_f64(), "s");
+    assert_eq!(ended.len(), 1 + rig.cluster.nodes().len());
+    for (action, codes) in &ended {
+        let expected: &[&str] = if *action == step {
+            &[KUBEADM_FAILED, "0"]
+        } else {
+            &["0"]
+        };
+        assert_eq!(codes, expected, "{action}");
+    }
+    nothing_else_began(rig.entries());
     is_at_the_target(&rig.cluster).await;
     are_patched(rig.cluster.nodes()).await;
     rig.is_given_back().await;
@@ -65,6 +97,99 @@ async fn what_kubeadm_moves_back_is_named_and_goes_on_after_the_cure() {
 /// What the driver says of it, and of nothing else.
 fn is_rollback(reason: &str) -> bool {
     reason.contains("kube-apiserver") && reason.contains("automatic rollback")
+}
+
+/// What was told of kubeadm's rollback is so on the node, which is mended right after
+/// that; gives the step.
+///
+/// The next attempt begins ten seconds after the first one has failed, and changes a
+/// manifest long after that: until then everything is as kubeadm has left it.
+async fn is_as_told(rig: &Rig) -> String {
+    let failures = rig.failures();
+    println!("{failures:#?}");
+    let member = &rig.cluster.nodes()[0];
+    let moved = member.script(MOVED_BACK).await.unwrap().stdout;
+    is_of_before(member).await;
+    member.script(MEND).await.unwrap();
+    assert_eq!(version_that_answers(rig).await, BEFORE);
+
+    let [failure] = failures.as_slice() else {
+        panic!("one failure: {failures:#?}");
+    };
+    let moved = String::from_utf8_lossy(&moved).into_owned();
+    let moved: Vec<&str> = moved.lines().collect();
+    assert_eq!(moved, named(failure));
+    assert_eq!(moved, ["kube-apiserver"]);
+    for component in COMPONENTS {
+        let (_, rest) = failure.split_once(&format!("{component} is ")).unwrap();
+        let image = rest.split([',', ';']).next().unwrap();
+        assert!(
+            image.ends_with(&format!("/{component}:{BEFORE}")),
+            "{failure}"
+        );
+    }
+    let attempts = Vec::from_iter(rig.attempts().await);
+    println!("{attempts:#?}");
+    let [(step, codes)] = &attempts[..] else {
+        panic!("begun nowhere else: {attempts:#?}");
+    };
+    assert!(step.contains(".cp.") && codes[0] == KUBEADM_FAILED);
+    step.clone()
+}
+
+/// The components whose manifests were moved back, in the words of the driver.
+fn named(reason: &str) -> Vec<&str> {
+    let rest = reason.strip_prefix("kubeadm moved the old manifests of ");
+    let rest = rest.unwrap_or_else(|| panic!("{reason}"));
+    let found = rest.split_once(" back by itself (automatic rollback), so that ");
+    let (names, _) = found.unwrap_or_else(|| panic!("{reason}"));
+    names.split(", ").collect()
+}
+
+/// No component of a member is at the target: their manifests have the old version.
+async fn is_of_before(member: &Node) {
+    for component in COMPONENTS {
+        let image = format!(
+            "grep -q '^ *image: .*/{component}:{BEFORE}$' \
+             /etc/kubernetes/manifests/{component}.yaml"
+        );
+        member.script(&image).await.unwrap();
+    }
+}
+
+/// The version of the API server that answers first.
+async fn version_that_answers(rig: &Rig) -> String {
+    let client = rig.cluster.client();
+    let asks = async {
+        loop {
+            if let Ok(version) = client.apiserver_version().await {
+                return version.git_version;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, asks).await.expect("an API server")
+}
+
+/// Between the failure of the member's step and its good end nothing else was begun.
+fn nothing_else_began(entries: &[Entry]) {
+    let has_ended = |entry: &Entry, well: bool| match &entry.record {
+        Record::Input {
+            input: Input::ActionEnded { id, result },
+        } => id.as_str().contains(".cp.") && matches!(result, ActionResult::Succeeded(_)) == well,
+        _ => false,
+    };
+    let failed = entries.iter().position(|entry| has_ended(entry, false));
+    let from = failed.expect("a failure of the member");
+    let rest = &entries[from..];
+    let ended = rest.iter().position(|entry| has_ended(entry, true));
+    let until = ended.expect("the end of the member's step");
+    for (phase, target) in intents(&rest[..until]) {
+        assert!(
+            matches!(target, Target::ControlPlane { .. }),
+            "{phase} of {target}"
+        );
+    }
 }
 
 async fn are_patched(nodes: &[Node]) {
@@ -79,8 +204,8 @@ async fn are_patched(nodes: &[Node]) {
     }
 }
 
-/// An agent that alone has the key, and a configuration that asks it, by which
-/// workers are reached through the control plane's node.
+/// An agent that alone has the key and its certificate, and a configuration that asks
+/// it, by which workers are reached through the control plane's node.
 struct Agent {
     config: PathBuf,
     _program: Child,
@@ -89,10 +214,12 @@ struct Agent {
 impl Agent {
     async fn start(rig: &Rig) -> Self {
         let text = std::fs::read_to_string(rig.cluster.ssh_config()).unwrap();
-        let key = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("IdentityFile "))
-            .unwrap();
+        let word = |before| {
+            let mut lines = text.lines();
+            lines.find_map(|line| line.trim().strip_prefix(before))
+        };
+        let key = word("IdentityFile ").unwrap();
+        certify(rig, key, word("User ").unwrap()).await;
         let socket = rig.cluster.dir().join("agent");
         let mut agent = Command::new("ssh-agent");
         agent.arg("-D").arg("-a").arg(&socket).kill_on_drop(true);
@@ -110,6 +237,32 @@ impl Agent {
             config,
             _program: program,
         }
+    }
+}
+
+/// From now on nodes admit whom an authority has signed, and no key by itself.
+async fn certify(rig: &Rig, key: &str, user: &str) {
+    let authority = rig.cluster.dir().join("user-ca");
+    let authority = authority.to_str().unwrap();
+    let keygen = async |arguments: &[&str]| {
+        let mut keygen = Command::new("ssh-keygen");
+        let status = keygen.arg("-q").args(arguments).status().await;
+        assert!(status.unwrap().success(), "{arguments:?}");
+    };
+    keygen(&["-t", "ed25519", "-N", "", "-f", authority]).await;
+    // Beside the key, where an agent looks for it.
+    let public = format!("{key}.pub");
+    keygen(&["-s", authority, "-I", "runner", "-n", user, &public]).await;
+    let authority = std::fs::read_to_string(format!("{authority}.pub")).unwrap();
+    let script = format!(
+        "echo '{}' > /etc/ssh/user-ca.pub
+         echo TrustedUserCAKeys /etc/ssh/user-ca.pub > /etc/ssh/sshd_config.d/user-ca.conf
+         rm /home/{user}/.ssh/authorized_keys
+         systemctl restart ssh",
+        authority.trim()
+    );
+    for node in rig.cluster.nodes() {
+        node.script(&script).await.unwrap();
     }
 }
 

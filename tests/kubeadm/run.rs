@@ -10,8 +10,9 @@ use kube::{Client, Config};
 use migrate_core::cost::PhaseDurations;
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
 use migrate_core::{
-    BackUpData, Cancellation, Clock, Fence, MigratePods, Migration, PrepareEnvironment, ReachFrom,
-    SeeChange, StepContext, StepError, StepInput, TryNode, UpgradeComponents, VerifyMigration,
+    BackUpData, Cancellation, Clock, Fence, Finding, KubeVersion, MigratePods, Migration,
+    PrepareEnvironment, ReachFrom, SeeChange, StepContext, StepError, StepInput, TryNode,
+    UpgradeComponents, VerifyMigration,
 };
 use migrate_drain::Drainer;
 use migrate_executor::{Executor, FileJournal, Pace, Report, Setup};
@@ -22,10 +23,10 @@ use migrate_testbed::KubeadmCluster;
 use migrate_upgrade::{ApiServerBackend, Kubeadm, NodeShell, Ssh};
 use migrate_verify::{CanaryChange, CanaryTrial, ClusterHealth};
 
-use crate::TARGET;
 use crate::backup::{Backups, WAIVED};
 use crate::change::{Reached, Recorded};
 use crate::real::run::{NoBackup, NoDrain, policy};
+use crate::{BEFORE, TARGET};
 
 /// Accepts what the shop needs: the Job starts anew, the ledger is down.
 pub(crate) const POLICY: &str = r#"
@@ -48,6 +49,9 @@ image = "testbed.local/shell:1"
 
 /// How an upgrade is made.
 pub(crate) struct Way {
+    /// Who asks the API, and the same over a connection of its own for each request.
+    client: Client,
+    fresh: Client,
     /// How nodes are reached.
     pub(crate) shell: Arc<dyn NodeShell>,
     pub(crate) migrate: Arc<dyn MigratePods>,
@@ -65,10 +69,16 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// With every protection.
-    pub(crate) fn protected(cluster: &KubeadmCluster) -> Self {
-        let client = cluster.client();
+    /// With every protection, by the administrator.
+    pub(crate) async fn protected(cluster: &KubeadmCluster) -> Self {
+        Self::of(cluster, cluster.client(), fresh(cluster).await)
+    }
+
+    /// The same by the owner of these clients.
+    pub(crate) fn of(cluster: &KubeadmCluster, client: Client, fresh: Client) -> Self {
         Self {
+            client: client.clone(),
+            fresh,
             shell: Arc::new(Ssh::new().with_config(cluster.ssh_config())),
             migrate: Arc::new(Drainer::new(client.clone())),
             verify: Arc::new(ClusterHealth::new(client)),
@@ -88,7 +98,7 @@ impl Way {
 
     /// Backs up as the program does, which then needs no waiver.
     pub(crate) fn with_backups(mut self, cluster: &KubeadmCluster, backups: &Backups) -> Self {
-        self.back_up = backups.step(cluster);
+        self.back_up = backups.step(cluster, self.client.clone());
         self.policy = self.policy.replace(WAIVED, "");
         self
     }
@@ -112,14 +122,16 @@ impl Way {
 
 /// Upgrades the cluster to [`TARGET`] and gives the report.
 pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
-    let client = cluster.client();
+    let client = way.client;
     let policy = policy(&way.policy);
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     let model = observe(&client, clock.now()).await.unwrap();
-    let planner = Planner::new(&model, &policy, TARGET.parse().unwrap())
-        .with_durations(PhaseDurations::kubeadm());
-    let plan = planner.plan().unwrap();
+    let target: KubeVersion = TARGET.parse().unwrap();
     let mut driver = Kubeadm::new(way.shell).with_ignored_preflight_errors(["SystemVerification"]);
+    let planner = Planner::new(&model, &policy, target.clone())
+        .with_durations(PhaseDurations::kubeadm())
+        .with_renewed(driver.renews(&BEFORE.parse().unwrap(), &target));
+    let plan = planner.plan().unwrap();
     if let Some(balancer) = way.balancer {
         driver = driver.with_api_server_backend(balancer);
     }
@@ -128,7 +140,7 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
         .iter()
         .map(|node| node.name().to_owned())
         .collect();
-    let ready = driver.pre_pull(&names, &TARGET.parse().unwrap()).await;
+    let ready = driver.pre_pull(&names, &target).await;
     assert!(ready.is_ready(), "{:?}", ready.findings);
     let driver = Arc::new(driver);
     let mut migration = Migration::new(
@@ -145,7 +157,7 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
         migration = migration.with_trial(trial as Arc<dyn TryNode>);
     }
     if let Some(change) = &policy.canary_change {
-        let change = CanaryChange::new(client.clone(), change).with_fresh(fresh(cluster).await);
+        let change = CanaryChange::new(client.clone(), change).with_fresh(way.fresh);
         let change = Arc::new(change.with_reach(Arc::new(Recorded {
             asks: driver as Arc<dyn ReachFrom>,
             reached: way.reached,
@@ -170,10 +182,15 @@ pub(crate) async fn upgrade(cluster: &KubeadmCluster, way: Way) -> Report {
 /// A client that opens a connection for each request, through the load balancer if
 /// there is one.
 pub(crate) async fn fresh(cluster: &KubeadmCluster) -> Client {
+    connect_anew(config(cluster).await).unwrap()
+}
+
+/// The administrator's configuration.
+pub(crate) async fn config(cluster: &KubeadmCluster) -> Config {
     let file = Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(file, &options).await;
-    connect_anew(config.unwrap()).unwrap()
+    config.unwrap()
 }
 
 /// Takes out of a verdict what only says that the cluster has not settled.
@@ -190,6 +207,19 @@ const SETTLE_CODES: [&str; 4] = [
     "KM-VERIFY-011",
     "KM-VERIFY-012",
 ];
+/// The cluster's agents: on another node than the one asked about they are part of it.
+const AGENTS: &str = "KM-VERIFY-003";
+
+/// Whether a finding only says that the cluster has not settled.
+fn is_settling(finding: &Finding, scope: &VerifyScope) -> bool {
+    let of = match scope {
+        VerifyScope::ControlPlane { member } => member,
+        VerifyScope::Node { node } => node,
+        _ => &finding.object.name,
+    };
+    let is_elsewhere = finding.object.name != *of;
+    SETTLE_CODES.contains(&finding.code.as_str()) || (finding.code == AGENTS && is_elsewhere)
+}
 
 #[async_trait]
 impl VerifyMigration for Unsettled {
@@ -220,7 +250,7 @@ impl VerifyMigration for Unsettled {
                 retry_after,
                 progress,
             } => {
-                missing.retain(|finding| !SETTLE_CODES.contains(&finding.code.as_str()));
+                missing.retain(|finding| !is_settling(finding, scope));
                 match missing.is_empty() {
                     true => {
                         self.passed_over.fetch_add(1, Ordering::Relaxed);

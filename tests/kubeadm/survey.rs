@@ -295,7 +295,7 @@ const FAULTS: &[Fault] = &[
     Fault {
         node: MEMBER,
         code: "KM-KUBEADM-021",
-        severity: Severity::Warning,
+        severity: Severity::Blocker,
         object: "Deployment kube-system/coredns",
         says: "managed by Helm",
         breaks: "kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system \

@@ -12,7 +12,7 @@ use crate::rig::Rig;
 use crate::{TARGET, figure, kills, troubles, way_back};
 
 /// Whether a stage is to be run.
-fn is_chosen(stage: &str) -> bool {
+pub(crate) fn is_chosen(stage: &str) -> bool {
     let chosen = std::env::var("KUBE_MIGRATE_STAGES");
     chosen.map_or(true, |names| names.split(',').any(|name| name == stage))
 }
@@ -36,10 +36,10 @@ async fn killed_it_arrives_and_its_nodes_go_back() {
     }
 }
 
-/// Aborted runs, and troubles of workers, each followed by the next run or by
-/// the same command.
+/// Aborted runs, and troubles of the control plane and of workers, each followed by
+/// the next run or by the same command.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fifteen minutes; part of cargo xtask extended"]
+#[ignore = "seventeen minutes; part of cargo xtask extended"]
 async fn aborted_and_troubled_it_arrives() {
     let Some(mut rig) = Rig::start().await else {
         return;
@@ -52,8 +52,15 @@ async fn aborted_and_troubled_it_arrives() {
     if is_chosen("edit") {
         troubles::edited(&rig).await;
     }
+    // Both in the step of the member, of which there is one: the second attempt is cut off.
+    if is_chosen("power") {
+        troubles::power_cut(&mut rig).await;
+    }
     if is_chosen("cut") {
         troubles::cut_off(&mut rig).await;
+    }
+    if is_chosen("power") {
+        troubles::power_cut_took_attempts_alone(&mut rig).await;
     }
     if is_chosen("abort-in-a-drain") {
         way_back::abort_in_a_drain(&mut rig).await;

@@ -9,7 +9,7 @@ use migrate_testbed::{HeldLock, Node, eventually};
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::kills::KUBELET_CHANGED;
+use crate::kills::{ETCD_SWAPPED, KUBELET_CHANGED};
 use crate::real::cluster::condition;
 use crate::real::program::Ended;
 use crate::rig::{Place, Rig, Sign};
@@ -32,6 +32,8 @@ const PARCEL_TAKES: Duration = Duration::from_millis(3_900);
 /// How long the runner does not reach the node.
 const CUT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(180);
+/// What is said of a step whose node has lost its power.
+const REBOOTED: &str = "was rebooted while the step ran";
 /// What comes from outside the cluster's nodes, as the runner's packets do.
 const OUTSIDE: &str = "10.77.0.1";
 
@@ -136,9 +138,10 @@ async fn little_disk(rig: &Rig) {
 /// there; the nodes reach each other. It goes on by itself, and no action has failed.
 pub(crate) async fn cut_off(rig: &mut Rig) {
     rig.goes().await;
-    let in_swap = r#"grep -qF 'manifests/etcd.yaml" and backing up' "$log""#;
     let name = "the swap of etcd";
-    rig.comes_to(name, Sign::Step(Place::Member, in_swap)).await;
+    rig.comes_to(name, Sign::Step(Place::Member(0), ETCD_SWAPPED))
+        .await;
+    let before = rig.failures();
     let node = &rig.cluster.nodes()[0];
     for verb in ["-I", "-D"] {
         let rule = ["iptables", verb, "INPUT", "-s", OUTSIDE, "-j", "DROP"];
@@ -149,9 +152,59 @@ pub(crate) async fn cut_off(rig: &mut Rig) {
             tokio::time::sleep(CUT).await;
         }
     }
-    let runner_goes_on = Sign::Journal(|rig| rig.has_begun(Phase::Drain, Place::MemberNode));
+    let runner_goes_on = Sign::Journal(|rig| rig.has_begun(Phase::Drain, Place::MemberNode(0)));
     rig.comes_to("the drain of its node", runner_goes_on).await;
-    assert_eq!(rig.failures(), Vec::<String>::new());
+    assert_eq!(rig.failures(), before);
+}
+
+fn has_told_of_a_reboot(rig: &Rig) -> bool {
+    let reasons = rig.failures();
+    reasons.iter().any(|reason| reason.contains(REBOOTED))
+}
+
+/// The only control plane's node loses its power while etcd is swapped there, and
+/// the API with it: the same runner begins the step again when both are back.
+pub(crate) async fn power_cut(rig: &mut Rig) {
+    rig.goes().await;
+    let name = "the swap of etcd";
+    rig.comes_to(name, Sign::Step(Place::Member(0), ETCD_SWAPPED))
+        .await;
+    let began = Instant::now();
+    rig.cluster.nodes()[0].reboot().await.unwrap();
+    let told = Sign::Journal(has_told_of_a_reboot);
+    rig.comes_to("word of the power cut", told).await;
+    figure("trials.power.told", began.elapsed().as_secs_f64(), "s");
+    let again = r#"[ "${folder##*/}" -gt 1 ]"#;
+    rig.comes_to("the next attempt", Sign::Step(Place::Member(0), again))
+        .await;
+    figure("trials.power.again", began.elapsed().as_secs_f64(), "s");
+}
+
+/// That step is over and has brought the control plane to the target, with further
+/// attempts of it alone: nothing was begun on another node.
+pub(crate) async fn power_cut_took_attempts_alone(rig: &mut Rig) {
+    let is_over = Sign::Journal(|rig| rig.has_begun(Phase::Drain, Place::MemberNode(0)));
+    rig.comes_to("the drain of its node", is_over).await;
+    let version = rig.cluster.client().apiserver_version().await.unwrap();
+    assert_eq!(version.git_version, TARGET);
+
+    let attempts = Vec::from_iter(rig.attempts().await);
+    println!("{attempts:#?}\n{:#?}", rig.failures());
+    let [(step, codes)] = &attempts[..] else {
+        panic!("the step of the member alone");
+    };
+    assert!(step.contains(".cp."), "{step}");
+    // One that begins while the control plane still comes back may fail before it has
+    // changed anything: kubeadm's own checks look at all of it.
+    let [first, between @ .., last] = &codes[..] else {
+        panic!("two attempts at least: {codes:?}");
+    };
+    assert_eq!([first, last], ["none", "0"], "{codes:?}");
+    assert!(between.len() <= 1, "{codes:?}");
+    assert!(between.iter().all(|code| code != "none"), "{codes:?}");
+    let failures = rig.failures();
+    assert!(failures[0].contains(REBOOTED), "{failures:#?}");
+    assert_eq!(failures.len(), codes.len() - 1, "{failures:#?}");
 }
 
 /// In the drain of the first worker its kubelet is killed, and then frozen
@@ -317,8 +370,14 @@ pub(crate) async fn packages_locked(rig: &mut Rig) {
     // Nothing but a step needs them, so that they can be taken before the start.
     let frontend = hold_on_workers(rig, "/var/lib/dpkg/lock-frontend").await;
     let inner = hold_on_workers(rig, "/var/lib/dpkg/lock").await;
+    let archives = hold_on_workers(rig, "/var/cache/apt/archives/lock").await;
     let place = Place::Worker(0);
     rig.goes().await;
+    // For this one apt does not wait, and so it is not begun before.
+    let waits = r#"grep -q 'archives/lock is held by' "$log""#;
+    rig.comes_to("the lock of apt's archives", Sign::Step(place, waits))
+        .await;
+    drop(archives);
     // apt tells nobody that it waits unless it has a terminal. While the first lock
     // is held it cannot get any further than this; and it has that one, but not the
     // second, as long as only the second is held.
@@ -356,13 +415,8 @@ pub(crate) async fn rebooted(rig: &mut Rig) {
     let sign = Sign::Step(place, KUBELET_CHANGED);
     rig.comes_to("the kubelet of a worker", sign).await;
     rig.node(place).unwrap().reboot().await.unwrap();
-    let told = |rig: &Rig| {
-        let reasons = rig.failures();
-        let word = "was rebooted while the step ran";
-        reasons.iter().any(|reason| reason.contains(word))
-    };
-    rig.comes_to("word of the reboot", Sign::Journal(told))
-        .await;
+    let told = Sign::Journal(has_told_of_a_reboot);
+    rig.comes_to("word of the reboot", told).await;
     println!("rebooted: {:#?}", rig.failures());
 }
 

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use migrate_testbed::{KubeadmCluster, skip_or_fail, traffic_program};
+use migrate_testbed::{KubeadmCluster, KubeadmClusterBuilder, skip_or_fail, traffic_program};
 use tokio::time::Instant;
 
-use crate::load::{Load, Tallies};
+use crate::load::{Load, RATE, Tallies};
 use crate::observe::api::ApiReader;
 use crate::observe::moves::Moves;
+use crate::observe::settled::settled_for;
 use crate::real::observer::{Change, Observer};
 use crate::shop::{Shop, Workload};
 use crate::{figure, job};
@@ -22,23 +23,32 @@ pub(crate) struct Seen<T> {
     pub(crate) tallies: Tallies,
     pub(crate) changes: Vec<Change>,
     pub(crate) moves: Moves,
+    /// How long the control plane had been back when the first pod of the shop was evicted;
+    /// nothing if none was.
+    pub(crate) settled_for: Option<Duration>,
 }
 
 /// One control-plane node and two workers of the older release, with the
 /// packages and images of the newer one.
-pub(crate) async fn cluster() -> Option<KubeadmCluster> {
-    let began = Instant::now();
+pub(crate) fn builder() -> KubeadmClusterBuilder {
     let builder = KubeadmCluster::builder().workers(2).minor(36).also(37);
     let builder = builder.image("traffic", traffic_program().unwrap());
-    let builder = builder.image(job::PROGRAM.0, job::PROGRAM.1).shell_image();
-    let cluster = skip_or_fail(builder.start().await)?;
-    figure("kubeadm.start", began.elapsed().as_secs_f64(), "s");
-    Some(cluster)
+    builder.image(job::PROGRAM.0, job::PROGRAM.1).shell_image()
 }
 
-/// A cluster as [`cluster`] with an open shop.
+/// A cluster of [`builder`] with an open shop.
 pub(crate) async fn open(workloads: &[Workload]) -> Option<(KubeadmCluster, Shop)> {
-    let cluster = cluster().await?;
+    open_on(builder(), workloads).await
+}
+
+/// The same on a cluster of one's own.
+pub(crate) async fn open_on(
+    builder: KubeadmClusterBuilder,
+    workloads: &[Workload],
+) -> Option<(KubeadmCluster, Shop)> {
+    let began = Instant::now();
+    let cluster = skip_or_fail(builder.start().await)?;
+    figure("kubeadm.start", began.elapsed().as_secs_f64(), "s");
     let shop = Shop::open(&cluster, workloads).await;
     Some((cluster, shop))
 }
@@ -51,7 +61,7 @@ pub(crate) async fn watch<T>(
     within: Duration,
     work: impl Future<Output = T>,
 ) -> Seen<T> {
-    let load = Load::start(cluster, shop).await;
+    let load = Load::start(cluster, shop, RATE).await;
     watch_under(load, name, cluster, shop, within, work).await
 }
 
@@ -89,11 +99,16 @@ pub(crate) async fn watch_under<T>(
     }
     let thrown_away = moves.thrown_away.len() as f64;
     figure(&format!("{name}.starts-thrown-away"), thrown_away, "1");
+    let settled_for = settled_for(&changes);
+    if let Some(time) = settled_for {
+        figure(&format!("{name}.settled-for"), time.as_secs_f64(), "s");
+    }
     Seen {
         result: result.expect("it to end in time"),
         took,
         tallies,
         changes,
         moves,
+        settled_for,
     }
 }

@@ -6,6 +6,7 @@ use migrate_testbed::Node;
 use tokio::time::Instant;
 
 use crate::kills::{API_SERVER_SWAPPED, KUBELET_CHANGED};
+use crate::lane::has_kubeadm;
 use crate::real::program::Ended;
 use crate::rig::{Place, Rig, Sign};
 use crate::{BEFORE, TARGET, figure};
@@ -37,7 +38,7 @@ pub(crate) async fn nodes_go_back(rig: &mut Rig, configs: &[String]) {
 
 /// In the step of the control plane: it is brought to its end, and that is all.
 pub(crate) async fn abort_in_the_control_plane(rig: &mut Rig) {
-    let sign = Sign::Step(Place::Member, API_SERVER_SWAPPED);
+    let sign = Sign::Step(Place::Member(0), API_SERVER_SWAPPED);
     rig.comes_to("the swap of the API server", sign).await;
     abort(rig, "member").await;
     assert_eq!(rig.kubelets().await, [BEFORE; 3]);
@@ -108,16 +109,12 @@ async fn take_back(rig: &Rig, index: usize, config_before: &str) {
     );
     is_well(rig, &ended).await;
     assert_eq!(config(rig, index).await, config_before);
-    let held = node.run(&["apt-mark", "showhold"]).await.unwrap();
-    assert_eq!(held.stdout, b"kubeadm\nkubectl\nkubelet\n");
-    let kubeadm = node.run(&["kubeadm", "version", "-o", "short"]).await;
-    let kubeadm = String::from_utf8_lossy(&kubeadm.unwrap().stdout).into_owned();
     let expected = if node.is_control_plane() {
         TARGET
     } else {
         BEFORE
     };
-    assert_eq!(kubeadm.trim(), expected);
+    has_kubeadm(node, expected).await;
 }
 
 /// That versions went back is all there is to be seen.

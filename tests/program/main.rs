@@ -2,21 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod away;
 mod cluster;
 mod durations;
 mod kubeadm;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
+use std::time::Duration;
 
 use cluster::kubeconfig;
-use migrate_core::{ClusterId, ClusterModel, ControlPlaneMember, Moment, Node, Policy};
-use migrate_executor::{Entry, FileJournal, Journal, Origin, Record, RunOpened};
-use migrate_plan::Planner;
+use migrate_etcd::{BackupProof, Manifest, SigningKey};
+use migrate_sim::store::Resource;
 use migrate_sim::{Pool, SimCluster};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The example that cargo has built beside this test.
 fn program() -> Command {
@@ -49,6 +48,16 @@ fn the_demo_arrives_without_a_broken_rule_and_the_same_seed_says_the_same() {
     let said = text(&first.stdout);
     assert!(first.status.success(), "{said}");
     assert!(said.contains("outcome    done"), "{said}");
+    let forecasts: Vec<&str> = said.lines().filter(|line| line.contains("(P50")).collect();
+    let [of_the_plan, of_the_report] = forecasts[..] else {
+        panic!("{said}");
+    };
+    assert!(of_the_plan.starts_with("forecast 0:"), "{of_the_plan}");
+    assert!(of_the_report.contains("at the start ") && of_the_report.contains("; it took "));
+    let on_the_way = text(&first.stderr);
+    let mut lines = on_the_way.lines();
+    let ends = lines.any(|line| line.contains("  ends ") && line.contains(" (P95) UTC, "));
+    assert!(ends, "{on_the_way}");
     assert!(
         said.lines()
             .any(|line| line.starts_with("broken rules") && line.ends_with(": 0"))
@@ -121,13 +130,49 @@ fn the_demo_shows_addons_with_their_way_back_and_both_backups() {
     assert!(at("second backup") < at("addon cni") && at("addon cni") < at("addon csi"));
     assert_eq!(at("undo: /undo/cni"), at("addon cni") + 1);
     assert_eq!(at("POINT OF NO RETURN"), at("addon csi") + 1);
-    let files = std::fs::read_dir(folder.path()).unwrap().flatten();
-    let is_dump = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("objects-");
-    assert_eq!(
-        files.filter(|file| is_dump(&file.file_name())).count(),
-        2,
-        "{said}"
-    );
+    assert_eq!(snapshots(folder.path()).len(), 2, "{said}");
+}
+
+/// The snapshots in a folder, oldest first: their names end with the time.
+fn snapshots(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).unwrap().flatten();
+    let paths = files.map(|file| file.path());
+    let mut found: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|it| it == "db"))
+        .collect();
+    found.sort();
+    found
+}
+
+/// As sound as one of a real etcd, signed, and a cluster goes on from it.
+#[tokio::test(start_paused = true)]
+async fn the_demo_s_backups_are_snapshots_that_a_cluster_can_be_made_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = folder.path().join("sign.seed");
+    std::fs::write(&seed, [7; 32]).unwrap();
+    let output = demo(folder.path(), &["--backup-sign", seed.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let [before, after] = &snapshots(folder.path())[..] else {
+        panic!("two backups");
+    };
+    let trusted = [SigningKey::from_seed(&[7; 32]).unwrap().public()];
+    for (backup, version) in [(before, "v1.36.3"), (after, "v1.37.2")] {
+        let found = migrate_etcd::inspect(backup).unwrap();
+        assert!(found.trailer.is_some());
+        let manifest = Manifest::open(backup, &trusted).unwrap();
+        manifest.check(backup).unwrap();
+        assert_eq!(manifest.proof, BackupProof::Unproven);
+        assert_eq!(manifest.revision, Some(found.revision));
+        assert_eq!(manifest.cluster, found.kubernetes.cluster);
+        assert_eq!(manifest.kubernetes.as_deref(), Some(version));
+        let (copy, left_out) = SimCluster::load(backup).await.unwrap();
+        assert_eq!(left_out, []);
+        assert_eq!(copy.api().version(), version);
+        assert_eq!(copy.store().count(Resource::NODES), 15);
+        copy.wait_until_settled(Duration::from_secs(600))
+            .await
+            .unwrap();
+    }
 }
 
 /// Only a set of the nodes' files and a proven snapshot needs none, which a run would
@@ -225,6 +270,9 @@ async fn cleaning_up_goes_by_the_journal() {
     let keep = |time| [&kubeadm[..], &["--keep", time]].concat();
     let (is_well, young) = said("demo.journal", &keep("900000h")).await;
     assert!(is_well && young.contains("no run in"), "{young}");
+    for says in ["kept     all of demo-3: ", ": it ended at ", "on\n"] {
+        assert!(young.contains(says), "{says:?}: {young}");
+    }
     let (is_well, asked) = said("demo.journal", &keep("0s")).await;
     assert!(!is_well && asked.contains("KM-KUBEADM-027"), "{asked}");
 }
@@ -237,254 +285,6 @@ fn flags_for_a_real_cluster_do_not_start_the_demo() {
         let said = text(&output.stderr);
         assert!(said.contains("--kubeconfig"), "{said}");
     }
-}
-
-#[test]
-fn a_file_that_is_not_there_is_named_with_its_flag() {
-    let away = Away::new();
-    let refused = |command: &mut Command, says: &[&str]| {
-        let output = command.output().unwrap();
-        let error = text(&output.stderr);
-        assert!(!output.status.success(), "{error}");
-        for say in says {
-            assert!(error.contains(say), "{say}: {error}");
-        }
-    };
-    let mut command = program();
-    command.args(["status", "--context", "c"]);
-    command.env("KUBECONFIG", "/nowhere/kubeconfig");
-    let cure = "--kubeconfig or $KUBECONFIG";
-    refused(&mut command, &["/nowhere/kubeconfig", cure, "--context"]);
-
-    let journal = away.path("none.journal");
-    let mut command = away.command(&journal);
-    refused(command.arg("status"), &["none.journal", "with --journal"]);
-    let mut command = away.upgrade(&journal, &["--policy", "none.toml"]);
-    refused(&mut command, &["none.toml", "name a text file"]);
-}
-
-/// A journal tells its run also where the cluster does not answer.
-#[test]
-fn status_tells_what_the_journal_knows() {
-    let away = Away::new();
-    let folder = away.folder.path();
-    let journal = away.path("demo.journal");
-    let ran = demo(folder, &["--journal", journal.to_str().unwrap()]);
-    assert!(ran.status.success(), "{}", text(&ran.stderr));
-    let status = |arguments: &[&str]| {
-        let mut command = away.command(&journal);
-        command.arg("status").args(arguments).output().unwrap()
-    };
-    let output = status(&[]);
-    let (said, error) = (text(&output.stdout), text(&output.stderr));
-    let server = format!("the API server http://{} is out of reach", away.address);
-    let names_it = error.contains(&server) && error.contains("correct the address");
-    assert!(!output.status.success() && names_it, "{error}");
-    for says in [
-        "run        demo-3",
-        "steps      prepare, baseline, back up, claim",
-        "targets    19 of 19 done",
-        "waited     ",
-        "end        done",
-    ] {
-        assert!(said.contains(says), "{says}: {said}");
-    }
-    let document: Value = serde_json::from_slice(&status(&["--json"]).stdout).unwrap();
-    let account = &document["status"]["account"];
-    assert_eq!(account["end"], "done", "{account}");
-    assert_eq!(account["targetsDone"], account["targets"]);
-
-    let journal = away.unfinished_journal();
-    let output = away.command(&journal).arg("status").output().unwrap();
-    let said = text(&output.stdout);
-    for says in [
-        "run        run-7",
-        "targets    0 of 3 done",
-        "end        not ended",
-    ] {
-        assert!(said.contains(says), "{says}: {said}");
-    }
-}
-
-/// The API server is away, as while it is upgraded: a run that goes on waits
-/// for it, also while it refuses everybody at first, and goes on as soon as it
-/// knows us.
-#[test]
-fn a_run_that_goes_on_waits_for_the_api_server() {
-    let away = Away::new();
-    let journal = away.unfinished_journal();
-    let (mut child, mut lines) = away.waiting(&journal, &["--wait", "10m"]);
-    let server = TcpListener::bind(away.address).unwrap();
-    std::thread::spawn(move || {
-        let mut looks = 0;
-        for stream in server.incoming() {
-            let mut stream = stream.unwrap();
-            // Asked once in each look, beside others.
-            looks += usize::from(path(&mut stream) == "/api/v1/namespaces/kube-system");
-            answer(stream, if looks < 2 { COLD } else { STRANGER });
-        }
-    });
-    assert!(!child.wait().unwrap().success());
-    let mut said = String::new();
-    lines.read_to_string(&mut said).unwrap();
-    let is_final = said.contains("not you") && !said.contains("waited");
-    assert!(is_final && !said.contains("forbidden"), "{said}");
-}
-
-#[test]
-fn waiting_for_the_api_server_ends_by_itself_or_when_asked() {
-    let away = Away::new();
-    let journal = away.unfinished_journal();
-    let said = |mut lines: BufReader<_>| {
-        let mut said = String::new();
-        Read::read_to_string(&mut lines, &mut said).unwrap();
-        said
-    };
-    let (mut child, lines) = away.waiting(&journal, &["--wait", "1s"]);
-    assert!(!child.wait().unwrap().success());
-    let end = said(lines);
-    assert!(end.contains("waited") && end.contains("--wait"), "{end}");
-
-    let (mut child, lines) = away.waiting(&journal, &["--wait", "10m"]);
-    let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    assert!(!child.wait().unwrap().success());
-    assert!(said(lines).contains("the same command goes on"));
-
-    // To end a run takes its driver and no version, and waits like the run.
-    let mut command = away.command(&journal);
-    command.args(["abort", "--wait", "1s"]);
-    let error = text(&command.output().unwrap().stderr);
-    assert!(error.contains("--node-hook"), "{error}");
-    for hook in ["--node-hook", "--control-plane-hook"] {
-        command.args([hook, "/bin/false"]);
-    }
-    let error = text(&command.output().unwrap().stderr);
-    assert!(error.contains("an unfinished run"), "{error}");
-
-    // Without an unfinished run nothing is worth waiting for.
-    let output = away
-        .upgrade(&away.path("new.journal"), &[])
-        .output()
-        .unwrap();
-    let error = text(&output.stderr);
-    assert!(!output.status.success());
-    assert!(
-        error.contains("out of reach") && !error.contains("wait"),
-        "{error}"
-    );
-}
-
-/// A kubeconfig of an API server that is not there.
-struct Away {
-    folder: tempfile::TempDir,
-    address: SocketAddr,
-}
-
-impl Away {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // Free a moment ago.
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        kubeconfig(folder.path(), &address);
-        Self { folder, address }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, journal: &Path) -> Command {
-        let mut command = program();
-        command.current_dir(self.folder.path());
-        command.arg("--kubeconfig").arg(self.path("kubeconfig"));
-        command.arg("--journal").arg(journal);
-        command
-    }
-
-    fn upgrade(&self, journal: &Path, arguments: &[&str]) -> Command {
-        let mut command = self.command(journal);
-        command.args(["--to", "v1.37.2", "--yes"]).args(arguments);
-        for hook in ["--node-hook", "--control-plane-hook"] {
-            command.args([hook, "/bin/false"]);
-        }
-        command
-    }
-
-    /// The program, once it has said that it waits, and what it says then.
-    fn waiting(&self, journal: &Path, arguments: &[&str]) -> (Child, BufReader<impl Read>) {
-        let mut command = self.upgrade(journal, arguments);
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut first = String::new();
-        lines.read_line(&mut first).unwrap();
-        assert!(
-            first.contains("an unfinished run is to go on: waiting"),
-            "{first}"
-        );
-        (child, lines)
-    }
-
-    /// A journal in which a run has begun.
-    fn unfinished_journal(&self) -> PathBuf {
-        let path = self.path("unfinished.journal");
-        let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
-        let version = "v1.36.3".parse().unwrap();
-        model.control_plane = vec![ControlPlaneMember::new("cp-1", version)];
-        model.nodes = vec![Node::new("worker-1", "v1.36.3".parse().unwrap())];
-        let policy = Policy::default();
-        let target = "v1.37.2".parse().unwrap();
-        let plan = Planner::new(&model, &policy, target).plan().unwrap();
-        let opened = RunOpened::new("run-7", Origin::Fresh, plan, policy, model);
-        let record = Record::RunOpened(Box::new(opened));
-        let mut journal = FileJournal::open(&path).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.unwrap().block_on(async {
-            journal.load().await.unwrap();
-            let entry = Entry::new(0, Moment::EPOCH, record);
-            journal.append(&entry).await.unwrap();
-        });
-        path
-    }
-}
-
-/// What an API server answers that has just started, and what it answers to one
-/// whom it does not know.
-const COLD: (u16, &str) = (403, "Forbidden");
-const STRANGER: (u16, &str) = (401, "Unauthorized");
-
-/// The path of a connection's request.
-fn path(stream: &mut TcpStream) -> String {
-    let mut request = [0; 4096];
-    // A client that is gone asks nothing.
-    let length = stream.read(&mut request).unwrap_or(0);
-    let request = text(&request[..length]);
-    let path = request.split([' ', '?']).nth(1);
-    path.unwrap_or_default().to_owned()
-}
-
-fn answer(mut stream: TcpStream, (code, reason): (u16, &str)) {
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
-        "reason": reason, "message": "not you",
-    })
-    .to_string();
-    let answer = format!(
-        "HTTP/1.1 {code} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    );
-    // A client that is gone has had its answer.
-    let _ = stream.write_all(answer.as_bytes());
 }
 
 #[test]

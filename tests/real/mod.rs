@@ -8,6 +8,7 @@
 pub(crate) mod audit;
 pub(crate) mod case;
 pub(crate) mod cluster;
+pub(crate) mod kinds;
 pub(crate) mod observer;
 pub(crate) mod program;
 pub(crate) mod run;

@@ -33,6 +33,10 @@ const KINDS: [(&str, &str, &str); 6] = [
 ];
 /// Between two looks, or after a watch broke off.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a watch is kept, in seconds, and an answer is waited for. A server whose
+/// machine loses its power ends no connection: who waits there would wait for ever.
+const WATCH: u32 = 30;
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Watches a cluster from its start until [`finish`](Self::finish).
 pub(crate) struct Observer {
@@ -283,7 +287,7 @@ pub(crate) fn show(checker: &mut RuleChecker, changes: &[Change]) {
 
 /// Follows one kind for ever. A watch that breaks off goes on where it was.
 async fn follow(api: Api<DynamicObject>, kind: &'static str, record: Arc<Mutex<Record>>) {
-    let mut events = pin!(watcher(api, watcher::Config::default()));
+    let mut events = pin!(watcher(api, watcher::Config::default().timeout(WATCH)));
     let mut listing = Vec::new();
     while let Some(event) = events.next().await {
         match event {
@@ -310,7 +314,8 @@ const API_SERVER: &str = "API server";
 async fn follow_version(client: Client, record: Arc<Mutex<Record>>) {
     let mut last = String::new();
     loop {
-        if let (Ok(version), Ok(at)) = (client.apiserver_version().await, position(&client).await)
+        let looks = async { (client.apiserver_version().await, position(&client).await) };
+        if let Ok((Ok(version), Ok(at))) = tokio::time::timeout(ANSWER, looks).await
             && version.git_version != last
         {
             last = version.git_version;

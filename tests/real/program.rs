@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use migrate_executor::{Entry, Record};
 use migrate_plan::Input;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
@@ -165,19 +166,34 @@ impl Ended {
     pub(crate) fn said(&self) -> String {
         format!("{}\n{}{}", self.status, self.out, self.err)
     }
+
+    /// The plan, of one that printed it as JSON.
+    pub(crate) fn plan(&self) -> Value {
+        let lines = self.out.lines();
+        let mut documents = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let document = documents.find(|document| !document["plan"].is_null());
+        let mut document = document.unwrap_or_else(|| panic!("{}", self.said()));
+        document["plan"].take()
+    }
 }
 
-/// The example's executable, which cargo puts beside the tests.
-fn executable() -> PathBuf {
+/// The executable of the example `upgrade`.
+pub(crate) fn executable() -> PathBuf {
+    example("upgrade")
+}
+
+/// An example's executable, which cargo puts beside the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let built = test
         .parent()
         .and_then(Path::parent)
         .unwrap()
-        .join("examples/upgrade");
+        .join("examples")
+        .join(name);
     assert!(
         built.exists(),
-        "{} is missing: cargo build --example upgrade",
+        "{} is missing: cargo build --example {name}",
         built.display()
     );
     built

@@ -5,6 +5,7 @@ mod builds;
 mod deny;
 mod fuzz;
 mod process;
+mod schema;
 mod test;
 mod testbed;
 
@@ -37,6 +38,9 @@ enum Task {
         #[arg(long, default_value_t = 600)]
         seconds: u64,
     },
+    /// Write the table anew by which objects in snapshots are read, from the sources of
+    /// the newest Kubernetes that the tests use.
+    Schema,
     /// Set up the real control plane and run every test.
     Test,
     /// Build, or find, the binaries of the real control plane and its nodes.
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Task::Deny => deny::check(),
         Task::Extended => test::extended(),
         Task::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
+        Task::Schema => schema::write(),
         Task::Test => test::test(),
         Task::Testbed { extended } => testbed::build_all(extended),
     };

@@ -52,6 +52,8 @@ pub(crate) fn extended() -> Result<(), String> {
         "--",
         "--ignored",
         "--nocapture",
+        // Trials measure: what runs beside them is what they measure.
+        "--test-threads=1",
     ]);
     let tested = run(&mut test);
     let mut bench = cargo();

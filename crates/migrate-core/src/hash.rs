@@ -21,10 +21,23 @@ pub fn hex(bytes: impl AsRef<[u8]>) -> String {
 ///
 /// Equal pieces in equal order give equal hashes on every machine, and where one
 /// piece ends and the next begins is part of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ContentHasher {
     hasher: Sha256,
+    /// As long as it ever gets.
     pending: Vec<u8>,
+    /// How much of it there is to be hashed.
+    filled: usize,
+}
+
+impl Default for ContentHasher {
+    fn default() -> Self {
+        Self {
+            hasher: Sha256::default(),
+            pending: vec![0; Self::CHUNK],
+            filled: 0,
+        }
+    }
 }
 
 impl ContentHasher {
@@ -34,21 +47,40 @@ impl ContentHasher {
     /// Tells a text.
     pub fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
-        self.pending.extend_from_slice(text.as_bytes());
+        if text.len() > Self::CHUNK {
+            self.flush();
+            self.hasher.update(text.as_bytes());
+        } else {
+            self.put(text.as_bytes());
+        }
     }
 
     /// Tells a number.
+    #[inline]
     pub fn number(&mut self, number: u64) {
-        if self.pending.len() >= Self::CHUNK {
-            self.hasher.update(&self.pending);
-            self.pending.clear();
+        self.put(&number.to_le_bytes());
+    }
+
+    /// Takes no more bytes than are hashed at once.
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        if self.filled + bytes.len() > self.pending.len() {
+            self.flush();
         }
-        self.pending.extend_from_slice(&number.to_le_bytes());
+        let end = self.filled + bytes.len();
+        self.pending[self.filled..end].copy_from_slice(bytes);
+        self.filled = end;
+    }
+
+    #[inline(never)]
+    fn flush(&mut self) {
+        self.hasher.update(&self.pending[..self.filled]);
+        self.filled = 0;
     }
 
     /// Twelve hex digits.
     pub fn finish(mut self) -> String {
-        self.hasher.update(&self.pending);
+        self.flush();
         hex(&self.hasher.finalize()[..6])
     }
 }

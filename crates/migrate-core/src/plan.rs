@@ -34,7 +34,7 @@ pub struct Plan {
     pub cluster: ClusterId,
     /// Lowest version of any control-plane member before.
     pub from: KubeVersion,
-    /// Version of everything after.
+    /// Version of everything after, but for [pools](PlannedPool::to) with another.
     pub to: KubeVersion,
     /// Hash of the policy it was made under.
     pub policy_hash: String,
@@ -177,6 +177,27 @@ impl Plan {
         members.chain(nodes).chain(tasks)
     }
 
+    /// The version of `target` after: that of its pool, if it is a node.
+    pub fn to_of(&self, target: &Target) -> &KubeVersion {
+        match target {
+            Target::Node { pool, .. } => self.to_of_pool(pool),
+            _ => &self.to,
+        }
+    }
+
+    /// The version of the kubelets of `pool` after.
+    pub fn to_of_pool(&self, pool: &str) -> &KubeVersion {
+        let mut own = self.own_targets();
+        let own = own.find(|(name, _)| *name == pool);
+        own.map_or(&self.to, |(_, own)| own)
+    }
+
+    /// The pools that go to another version than the cluster, and that version.
+    pub fn own_targets(&self) -> impl Iterator<Item = (&str, &KubeVersion)> {
+        let pools = self.pools.iter();
+        pools.filter_map(|pool| Some((pool.name.as_str(), pool.to.as_ref()?)))
+    }
+
     /// The node that the plan takes back to an older version, if that is what
     /// it is for: the control plane is newer before and after.
     pub fn way_back(&self) -> Option<&str> {
@@ -206,6 +227,10 @@ pub struct PlannedPool {
     pub nodes: u32,
     /// How many may be away at once.
     pub width: u32,
+    /// The version of its kubelets after, where policy gives it
+    /// [one of its own](crate::PoolPolicy::target_of) that is not the plan's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<KubeVersion>,
     /// Set where policy asks for more, and capacity has no room for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<WidthLimit>,
@@ -243,6 +268,7 @@ impl PlannedPool {
             name: name.into(),
             nodes,
             width,
+            to: None,
             limit: None,
         }
     }
@@ -257,8 +283,10 @@ pub struct PlannedMember {
     pub name: String,
     /// Version before.
     pub from: KubeVersion,
-    /// How long it is predicted to take, where the policy has windows or
-    /// blackouts: it does not begin unless so much is left (milliseconds in JSON).
+    /// By how much it lengthens what is predicted for the members after it, where the policy
+    /// has windows or blackouts: it does not begin unless that of all members that are left is
+    /// left. By P95 of what they take, if more and the planner was told what is believed of
+    /// that (milliseconds in JSON).
     #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
     pub length: Duration,
 }
@@ -294,8 +322,9 @@ pub struct PlannedSlot {
     /// control-plane nodes, and alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hosts_runner: bool,
-    /// How long it is predicted to take, where the policy has windows or
-    /// blackouts: it does not begin unless so much is left (milliseconds in JSON).
+    /// How long it is predicted to take, or P95 of what it takes if that is more and the
+    /// planner was told what is believed of it, where the policy has windows or blackouts: it
+    /// does not begin unless so much is left (milliseconds in JSON).
     #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
     pub length: Duration,
 }
@@ -329,8 +358,8 @@ pub struct PlannedTask {
     pub target: Target,
     /// When.
     pub at: Point,
-    /// How long it is predicted to take, where the policy has windows or
-    /// blackouts: it does not begin unless so much is left (milliseconds in JSON).
+    /// As [`PlannedSlot::length`]; before the control plane as [`PlannedMember::length`],
+    /// with all members after it.
     #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
     pub length: Duration,
 }

@@ -40,6 +40,12 @@
 //! of the old cluster is left waiting. `TestRestore` does so on trial and starts an
 //! etcd on it that nobody else can reach.
 //!
+//! [`NewSnapshot`] is written instead of taken: the state of a store that is none of etcd's, as a file that a
+//! restore makes an etcd of.
+//!
+//! [`compare`] lists what a restore would lose: what came after a backup, and which pods,
+//! volumes and load balancers that concerns.
+//!
 //! [`Manifest`] says what is known of a backup, and is signed: backup and manifest
 //! cannot be changed by anyone without the key.
 //!
@@ -56,6 +62,7 @@
 //! # Features
 //! * `client`, on by default: what asks members. Without it snapshots are read, and
 //!   neither gRPC nor `protoc` is needed.
+//! * `objects`: the objects of a snapshot as JSON, protobuf among them.
 //! * `seal`: encryption (age) and sets. `zstd`: compresses them first; its build needs a
 //!   C compiler.
 //! * `store`: where backups are kept, a folder or any `object_store`; `s3`: a bucket. The program
@@ -65,6 +72,7 @@
 //!   without the feature is refused, never contacted in the clear.
 
 mod bolt;
+mod compare;
 mod error;
 #[cfg(feature = "client")]
 mod find;
@@ -75,6 +83,9 @@ mod leftover;
 mod manifest;
 #[cfg(feature = "client")]
 mod member;
+mod new_snapshot;
+#[cfg(feature = "objects")]
+mod objects;
 mod part_file;
 mod protobuf;
 #[cfg(any(feature = "client", feature = "store"))]
@@ -88,6 +99,7 @@ mod seal;
 mod set;
 #[cfg(feature = "client")]
 mod snapshot;
+mod state;
 #[cfg(feature = "store")]
 mod store;
 // Shared with the integration tests, which see nothing of this crate's own tests.
@@ -100,6 +112,7 @@ mod trial;
 mod wal;
 
 pub use bolt::{Bucket, Database, Entry, Fault, ReadError, Structure};
+pub use compare::{Change, Comparison, Effect, ObjectChange, ResourceChange, compare};
 pub use error::Error;
 #[cfg(all(feature = "client", feature = "seal"))]
 pub use find::KubeadmMembers;
@@ -110,11 +123,14 @@ pub use gate::Gate;
 pub use hash::{Proof, Proven, prove};
 pub use inspect::{
     Auth, Compaction, Encrypted, FolderUse, Inspection, Keys, Kubernetes, MemberRecord,
-    ResourceUse, inspect,
+    ResourceUse, inspect, object_key,
 };
 pub use manifest::{Manifest, PublicKey, SigningKey};
 #[cfg(feature = "client")]
 pub use member::{Member, Tls};
+pub use new_snapshot::NewSnapshot;
+#[cfg(feature = "objects")]
+pub use objects::{Content, StoredObject, objects};
 pub use part_file::PartFile;
 #[cfg(feature = "client")]
 pub use provider::ProvenBackup;

@@ -151,7 +151,10 @@ impl Member {
     pub(crate) async fn connect(&self, timeout: Duration) -> Result<Client, Error> {
         let mut options = ConnectOptions::new().with_connect_timeout(timeout);
         if let Some((name, password)) = &self.user {
-            options = options.with_user(name, password);
+            // A token lives for minutes, or until users are changed.
+            options = options
+                .with_user(name, password)
+                .with_auto_token_refresh(true);
         }
         options = self.tls_options(options)?;
         let connect = Client::connect([self.target()], Some(options));

@@ -126,7 +126,6 @@ impl PartFile {
     /// Has `work` write the file where that does not hold up the runtime; it is
     /// handed the name to tell in errors. It goes on to its end even if nobody
     /// waits for it any more: give it something to notice that by.
-    #[cfg(feature = "seal")]
     pub(crate) async fn fill<T: Send + 'static>(
         self,
         work: impl FnOnce(&mut fs::File, &Path) -> Result<T, Error> + Send + 'static,
@@ -371,5 +370,49 @@ mod tests {
             }
             assert!((1..9).contains(&whole), "{whole}");
         });
+    }
+
+    /// Names the folder that the process of its own writes into.
+    const FOLDER: &str = "KUBE_MIGRATE_TEST_FOLDER";
+
+    /// On disk, and killed before it got its name: whole, and no backup for all that.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_whose_writer_is_killed_before_the_rename_goes_with_the_next_one() {
+        use std::io::{BufRead, BufReader};
+        use std::process::{Command, Stdio};
+        let folder = tempfile::tempdir().unwrap();
+        let test = "part_file::tests::the_writer_that_is_killed";
+        let mut writer = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--ignored", "--nocapture"])
+            .env(FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("on disk")));
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        let part = folder.path().join("a.db.kube-migrate.part");
+        assert_eq!(names(folder.path()), ["a.db.kube-migrate.part"]);
+        assert_eq!(fs::read(part).unwrap(), b"whole");
+
+        let next = PartFile::create(folder.path(), "a.db").await.unwrap();
+        next.commit().await.unwrap();
+        assert_eq!(names(folder.path()), ["a.db"]);
+        assert_eq!(fs::read(folder.path().join("a.db")).unwrap(), b"");
+    }
+
+    #[tokio::test]
+    #[ignore = "the process that is killed"]
+    async fn the_writer_that_is_killed() {
+        let Some(folder) = std::env::var_os(FOLDER) else {
+            return;
+        };
+        let mut file = PartFile::create(Path::new(&folder), "a.db").await.unwrap();
+        file.write(b"whole").await.unwrap();
+        file.settle().await.unwrap();
+        println!("on disk");
+        std::future::pending().await
     }
 }

@@ -82,6 +82,15 @@ async fn belongs_to(server: &mut Server, cluster: &str) {
     server.client().await.put(key, value, None).await.unwrap();
 }
 
+/// An etcd with one key, and what makes snapshots of it in `backups`.
+async fn with_one_key(etcd: &Path, folder: &Path) -> (Server, Member, SnapshotBackup) {
+    let mut server = Server::alone(etcd, &folder.join("old"));
+    server.client().await.put("a", "b", None).await.unwrap();
+    let member = Member::new(server.endpoint());
+    let snapshots = SnapshotBackup::new(member.clone(), folder.join("backups"));
+    (server, member, snapshots)
+}
+
 fn assert_no_marker(text: &str) {
     for marker in MARKERS {
         assert!(!text.contains(marker), "{marker} in {text}");
@@ -191,10 +200,7 @@ async fn without_keys_it_is_unproven_and_with_those_of_another_cluster_it_fails(
     let Some(etcd) = etcd(V36) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let mut server = Server::alone(&etcd, &at("old"));
-    server.client().await.put("a", "b", None).await.unwrap();
-    let member = Member::new(server.endpoint());
-    let snapshots = SnapshotBackup::new(member.clone(), at("backups"));
+    let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
     let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
     let (cx, input) = environment(1);
 
@@ -228,10 +234,7 @@ async fn without_keys_it_is_unproven_and_with_those_of_another_cluster_it_fails(
 async fn a_member_that_was_not_compared_is_told_and_blocks_nothing() {
     let Some(etcd) = etcd(V36) else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::alone(&etcd, &folder.path().join("old"));
-    server.client().await.put("a", "b", None).await.unwrap();
-    let member = Member::new(server.endpoint());
-    let snapshots = SnapshotBackup::new(member.clone(), folder.path().join("backups"));
+    let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
     let gone = Member::new("http://127.0.0.1:1");
     let step = ProvenBackup::new(snapshots, vec![member.clone(), gone.clone(), member]);
     let (cx, input) = environment(1);
@@ -262,4 +265,28 @@ async fn what_is_in_the_etcd_of_another_cluster_is_no_backup_of_this_one() {
     belongs_to(&mut server, "c").await;
     let report = step.run(&cx, &input).await.unwrap();
     assert_eq!(report.cluster, Some(input.model.cluster.clone()));
+}
+
+/// The step fails, and what was made is not lost.
+#[tokio::test]
+async fn where_the_store_is_down_the_local_copy_stays_and_is_said_to_be_the_only_one() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
+    let store = Store::folder(&at("store")).unwrap();
+    fs::remove_dir(at("store")).unwrap();
+    fs::write(at("store"), "no folder any more").unwrap();
+    let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
+    let step = ProvenBackup::new(snapshots, vec![member]).stored(store, signing.clone());
+    let (cx, input) = environment(1);
+    let error = step.run(&cx, &input).await.unwrap_err().to_string();
+    assert!(
+        error.contains("local copy") && error.contains("is all there is"),
+        "{error}"
+    );
+    let file = "etcd-c-run-1.db";
+    let manifest = format!("{file}.manifest.json");
+    assert_eq!(names(&at("backups")), [file.to_owned(), manifest]);
+    Manifest::open(&at("backups").join(file), &[signing.public()]).unwrap();
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, PutOptions, WatchOptions};
 use migrate_etcd::{Error, EtcdVersion, Membership, ReadError, Restore, Restored};
-use server::{Server, V36, V37, etcd, ports, url};
+use server::{Server, V34, V35, V36, V37, etcd, ports, url};
 use tempfile::TempDir;
 
 /// Keys that were never deleted.
@@ -178,6 +178,13 @@ async fn one_member_on_3_7_has_every_key_and_goes_on_beyond_what_clients_have_se
     one_member(V37).await;
 }
 
+#[tokio::test]
+#[ignore = "older etcd"]
+async fn one_member_on_3_4_and_3_5_has_every_key_and_goes_on_beyond_what_clients_have_seen() {
+    one_member(V34).await;
+    one_member(V35).await;
+}
+
 /// Three members of their own make one cluster, and a fourth gets everything.
 async fn three_members(version: &'static str) {
     let Some(etcd) = etcd(version) else { return };
@@ -240,6 +247,35 @@ async fn three_members_on_3_6_are_one_cluster_that_a_fourth_can_join() {
 #[tokio::test]
 async fn three_members_on_3_7_are_one_cluster_that_a_fourth_can_join() {
     three_members(V37).await;
+}
+
+#[tokio::test]
+#[ignore = "older etcd"]
+async fn three_members_on_3_4_and_3_5_are_one_cluster_that_a_fourth_can_join() {
+    three_members(V34).await;
+    three_members(V35).await;
+}
+
+/// A cluster that is lost after an upgrade of etcd is not always restored on the
+/// version that the backup is of.
+#[tokio::test]
+#[ignore = "older etcd"]
+async fn a_snapshot_of_one_version_goes_on_with_the_next() {
+    for (version, next) in [(V34, V35), (V35, V36), (V36, V37)] {
+        let (Some(older), Some(newer)) = (etcd(version), etcd(next)) else {
+            continue;
+        };
+        let source = Source::of(&older).await;
+        let [client, peer] = ports();
+        let members = format!("a={}", url(peer));
+        let restored = run(source.restore(&members, "a", next)).await.unwrap();
+        let data_dir = source.to("a");
+        let mut server = Server::start(&newer, &data_dir, "a", [client, peer], &[]);
+        let mut client = server.client().await;
+        assert_complete(&mut client).await;
+        let put = client.put(key(1), "new", None).await.unwrap();
+        assert_eq!(put.header().unwrap().revision(), restored.revision + 1);
+    }
 }
 
 #[tokio::test]

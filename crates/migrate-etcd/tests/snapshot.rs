@@ -359,6 +359,29 @@ async fn a_member_that_refuses_us_is_told_from_one_out_of_reach() {
     assert!(names(folder.path()).is_empty());
 }
 
+#[tokio::test]
+async fn a_token_that_has_expired_is_asked_for_once_more() {
+    for (expired, user, authenticated) in [(1, true, 2), (2, true, 2), (1, false, 0)] {
+        let mut answers = Answers::of(sent(&database()));
+        answers.expired = expired;
+        let bench = Bench::with(answers).await;
+        let mut member = Member::new(&bench.member.endpoint);
+        if user {
+            member = member.with_user("root", "s3cret");
+        }
+        let backup = SnapshotBackup::new(member, bench.folder.path());
+        let saved = backup.save("a.db", &Cancellation::new(), |_, _| {}).await;
+        assert_eq!(bench.member.authenticated(), authenticated);
+        if (expired, user) == (1, true) {
+            saved.unwrap();
+            continue;
+        }
+        let is_denied = matches!(saved, Err(Error::PermissionDenied { .. }));
+        assert!(is_denied, "{saved:?}");
+        assert!(bench.names().is_empty());
+    }
+}
+
 /// Without the feature it is not built; with it, it does not go with `http://`.
 #[tokio::test]
 async fn a_member_with_tls_material_is_never_asked_in_the_clear() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use migrate_core::Cancellation;
 use migrate_etcd::{Error, RestoreLevel, TestRestore};
-use server::{Server, V36, V37, etcd};
+use server::{Server, V34, V35, V36, V37, etcd};
 use tempfile::TempDir;
 
 struct Saved {
@@ -110,6 +110,13 @@ async fn a_snapshot_of_3_6_boots_and_has_the_hash_of_the_live_member() {
 #[tokio::test]
 async fn a_snapshot_of_3_7_boots_and_has_the_hash_of_the_live_member() {
     tried(V37).await;
+}
+
+#[tokio::test]
+#[ignore = "older etcd"]
+async fn a_snapshot_of_3_4_and_3_5_boots_and_has_the_hash_of_the_live_member() {
+    tried(V34).await;
+    tried(V35).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Why an executor cannot go on.
 
 use std::io;
+use std::time::Duration;
 
 use migrate_core::{ClusterId, KubeVersion, StepError};
 
@@ -17,6 +18,28 @@ pub enum Error {
     /// The cluster did not answer, or refused.
     #[error("{0}")]
     Cluster(#[from] StepError),
+
+    /// The API server did not answer, and an unfinished run is to go on.
+    #[error(
+        "{source}; asked for {} s, to go on with run {run} of journal {place}, which is as it was: {}",
+        waited.as_secs(),
+        away_cure(member.as_deref())
+    )]
+    ApiAway {
+        /// The journal.
+        place: String,
+        /// The run in it.
+        run: String,
+        /// How long the last call was asked again, see
+        /// [`Setup::patience`](crate::Setup::patience).
+        waited: Duration,
+        /// The only control-plane member, or its node, if its upgrade was begun and it
+        /// is not verified: that may have left no API server.
+        member: Option<String>,
+        /// What the last attempt said.
+        #[source]
+        source: Box<StepError>,
+    },
 
     /// The plan and the model do not fit together.
     #[error("the plan cannot be run: {0}")]
@@ -237,6 +260,18 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// A runner that is new begins nothing without an API server: it has no epoch of its own.
+fn away_cure(member: Option<&str>) -> String {
+    match member {
+        None => "open it again once the API server answers".to_owned(),
+        Some(member) => format!(
+            "{member}, the only control-plane member, was being upgraded, and what was left half \
+             done may be why. See there which static pod does not run, bring it back by hand \
+             (docs/kubeadm.md, \"A manifest that was lost\"), then open it again"
+        ),
+    }
 }
 
 fn io_cure(error: &io::Error) -> &'static str {

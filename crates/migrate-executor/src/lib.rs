@@ -51,6 +51,7 @@ mod executor;
 mod journal;
 mod report;
 mod setup;
+mod standpoint;
 mod state;
 
 pub use access::{AnchorState, ClusterAccess, KubeAccess, MarkedNode, adoptable_model};
@@ -65,3 +66,4 @@ pub use report::{
     RunOutcome, Stop, StopCause, TargetStanding, WaitSummary,
 };
 pub use setup::{Pace, Planned, Setup};
+pub use standpoint::Standpoint;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migrate_core::{ClusterModel, Migration, Plan, Policy, StepContext};
+use migrate_plan::Quantiles;
 
 use crate::{ClusterAccess, Journal, KubeAccess};
 
@@ -26,6 +27,9 @@ pub struct Setup {
     /// journal holds its own; given all the same, it must agree with that in
     /// target and policy.
     pub planned: Option<Planned>,
+    /// What was forecast of [`planned`](Self::planned): kept in the journal of a new
+    /// run, for its report.
+    pub forecast: Option<Quantiles>,
     /// Go on with a new plan and journal in place of the unfinished run that the
     /// cluster or the journal names: done is what is at the target, and our
     /// cordons are taken over, whatever run set them. For when a journal is
@@ -137,6 +141,7 @@ impl Setup {
             journal,
             context,
             planned: None,
+            forecast: None,
             adopt: false,
             abort: false,
             own_pod: None,
@@ -153,6 +158,13 @@ impl Setup {
             model,
             policy,
         });
+        self
+    }
+
+    /// What was forecast of the plan, see [`Setup::forecast`].
+    #[must_use]
+    pub const fn with_forecast(mut self, forecast: Quantiles) -> Self {
+        self.forecast = Some(forecast);
         self
     }
 

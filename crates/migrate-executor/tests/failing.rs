@@ -184,6 +184,34 @@ async fn a_failure_that_may_pass_is_tried_again_and_a_begin_that_hangs_is_looked
     assert_replay_law(&case.journal.entries());
 }
 
+/// As where etcd is not well right after a failure: attempts are counted that began,
+/// and the reason is the one for which the next does not.
+#[tokio::test(start_paused = true)]
+async fn a_further_attempt_that_may_not_begin_yet_is_asked_for_until_the_deadline() {
+    let run = async |times: u32| {
+        let mut case = Case::new();
+        case.policy.deadlines.upgrade = secs(300);
+        {
+            let faults = &mut case.world.lock().faults;
+            faults.fails.insert("red-1".to_owned(), (1, true));
+            faults.put_off.insert("red-1".to_owned(), times);
+        }
+        let report = case.run().await;
+        let begun = |effect: &&String| effect.starts_with("begin") && effect.contains("red-1");
+        (report, case.effects().iter().filter(begun).count())
+    };
+    let (report, begun) = run(10).await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    assert_eq!(begun, 2);
+
+    let (report, begun) = run(u32::MAX).await;
+    let Position::Failed { reason, .. } = position(&report, "red-1") else {
+        panic!("{report}");
+    };
+    assert!(reason.contains("etcd is not well yet"), "{reason}");
+    assert_eq!(begun, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_upgrade_that_never_ends_is_given_up_and_looked_at_before_it_is_begun_again() {
     let mut case = Case::new();

@@ -7,12 +7,11 @@ use common::case::{Case, step_until};
 use common::law::assert_replay_law;
 use common::secs;
 use migrate_core::Cancellation;
-use migrate_executor::{Executor, Report, RunOutcome, StepOutcome, StopCause};
+use migrate_executor::{Error, Executor, Outage, Report, RunOutcome, StepOutcome, StopCause};
+use tokio::time::sleep;
 
 fn set_away(case: &Case, away: bool) {
-    let faults = &mut case.world.lock().faults;
-    faults.unrenewable = away;
-    faults.anchor_unreadable = if away { u32::MAX } else { 0 };
+    case.world.lock().faults.api_away = away;
 }
 
 fn begun(case: &Case) -> usize {
@@ -44,23 +43,70 @@ fn is_told(report: &Report) -> bool {
     report.findings.iter().any(|at| at.code == "KM-RUN-009")
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_the_upgrade_of_a_member_takes_away_is_told_as_such() {
+fn only_outage(report: &Report) -> &Outage {
+    let [outage] = report.api_outages.as_slice() else {
+        panic!("{report}");
+    };
+    outage
+}
+
+fn with_one_member() -> Case {
     let case = Case::new();
+    {
+        let mut world = case.world.lock();
+        world.members.remove("cp-2");
+        world.nodes.remove("cp-2");
+    }
+    case
+}
+
+/// A run that upgrades its first member.
+async fn in_the_first_member(case: &Case) -> Executor {
     let mut executor = Executor::open(case.setup()).await.unwrap();
-    step_until(&mut executor, || begun(&case) == 1).await;
-    set_away(&case, true);
+    step_until(&mut executor, || begun(case) == 1).await;
+    executor
+}
+
+/// The same, and the API server is gone.
+async fn away_in_the_first_member(case: &Case) -> Executor {
+    let executor = in_the_first_member(case).await;
+    set_away(case, true);
+    executor
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_upgrade_of_the_only_member_takes_away_is_told_as_such() {
+    let case = with_one_member();
+    let mut executor = away_in_the_first_member(&case).await;
     let on = waits_for_the_api(&mut executor).await;
     assert!(on.contains("away while cp-1 is upgraded"), "{on}");
     set_away(&case, false);
     let report = finish(&case, &mut executor).await;
-    let [outage] = report.api_outages.as_slice() else {
-        panic!("{report}");
-    };
+    let outage = only_outage(&report);
     assert_eq!(outage.during.as_deref(), Some("cp-1"));
     assert!(outage.length() >= secs(1), "{outage:?}");
     assert!(!is_told(&report));
     assert!(report.to_string().contains("API away"), "{report}");
+}
+
+/// Of several members the others should answer, so the one at work is no excuse.
+#[tokio::test(start_paused = true)]
+async fn one_while_a_member_of_several_is_upgraded_is_a_finding_that_names_it() {
+    let case = Case::new();
+    let mut executor = away_in_the_first_member(&case).await;
+    let on = waits_for_the_api(&mut executor).await;
+    assert!(on.contains("while cp-1 is upgraded, although"), "{on}");
+    set_away(&case, false);
+    let report = finish(&case, &mut executor).await;
+    let outage = only_outage(&report);
+    assert_eq!(outage.during, None);
+    assert_eq!(outage.beside.as_deref(), Some("cp-1"));
+    let told = report.findings.iter().find(|at| at.code == "KM-RUN-009");
+    let told = &told.expect("the finding").evidence;
+    assert!(told.contains("began while cp-1 was upgraded"), "{told}");
+    assert!(!told.contains("changed nothing"), "{told}");
+    let text = report.to_string();
+    assert!(text.contains("others should have answered"), "{text}");
 }
 
 /// Nothing is under way, since the run is paused when the API server goes.
@@ -92,6 +138,12 @@ async fn one_that_nothing_explains_is_a_finding_and_nothing_begins_meanwhile() {
     assert_eq!(report.api_outages[0].during, None);
     assert!(report.api_outages[0].length() >= secs(60), "{report}");
     assert!(is_told(&report), "{report}");
+    // Waited for once, whatever each call said.
+    let rests = report
+        .waits
+        .iter()
+        .filter(|at| at.on.contains("drains rest"));
+    assert_eq!(rests.count(), 1, "{report}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,25 +159,88 @@ async fn a_runner_with_nothing_under_way_leaves_after_the_deadline_and_the_next_
         matches!(cause, StopCause::ApiAway { for_seconds, .. } if (90..100).contains(for_seconds)),
         "{cause}"
     );
+    let outage = only_outage(&report);
+    assert!((secs(90)..secs(100)).contains(&outage.length()), "{report}");
+    assert!(is_told(&report), "{report}");
     drop(executor);
+    // How long it lasted after that nobody knows.
     set_away(&case, false);
+    sleep(secs(3_600)).await;
     case.world.pause(false);
     let mut executor = Executor::open(case.resume()).await.unwrap();
-    let _ = finish(&case, &mut executor).await;
+    let report = finish(&case, &mut executor).await;
+    assert_eq!(report.api_outages, std::slice::from_ref(outage), "{report}");
+}
+
+/// Opens the journal while the API server stays away for `time`.
+async fn open_while_away(case: &Case, time: u64) -> Executor {
+    let opening = Executor::open(case.resume().with_patience(secs(300)));
+    let back = async {
+        sleep(secs(time)).await;
+        set_away(case, false);
+    };
+    let (opened, ()) = tokio::join!(opening, back);
+    opened.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_a_runner_finds_when_it_begins_counts_from_its_first_call() {
+    let case = with_one_member();
+    let executor = in_the_first_member(&case).await;
+    drop(executor);
+    set_away(&case, true);
+    sleep(secs(20)).await;
+    let mut executor = open_while_away(&case, 40).await;
+    let report = finish(&case, &mut executor).await;
+    let outage = only_outage(&report);
+    assert!((secs(40)..secs(50)).contains(&outage.length()), "{report}");
+    assert_eq!(outage.during.as_deref(), Some("cp-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_outlasts_its_runner_began_when_that_runner_saw_it() {
+    let case = with_one_member();
+    let mut executor = away_in_the_first_member(&case).await;
+    step_for_seconds(&mut executor, 30).await;
+    drop(executor);
+    sleep(secs(20)).await;
+    // A runner that gives up in between changes nothing of that.
+    let error = Executor::open(case.resume()).await.unwrap_err();
+    assert!(matches!(&error, Error::ApiAway { member: Some(of), .. } if of == "cp-1"));
+    let cure = "cp-1, the only control-plane member, was being upgraded";
+    let error = error.to_string();
+    assert!(
+        error.contains(cure) && error.contains("A manifest that was lost"),
+        "{error}"
+    );
+    let mut executor = open_while_away(&case, 20).await;
+    let report = finish(&case, &mut executor).await;
+    let outage = only_outage(&report);
+    assert!((secs(60)..secs(75)).contains(&outage.length()), "{report}");
+    assert_eq!(outage.during.as_deref(), Some("cp-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ended_while_no_runner_was_there_counts_for_as_long_as_it_was_seen() {
+    let case = Case::new();
+    let mut executor = paused_between_two_nodes(&case).await;
+    step_for_seconds(&mut executor, 30).await;
+    drop(executor);
+    set_away(&case, false);
+    sleep(secs(3_600)).await;
+    case.world.pause(false);
+    let mut executor = Executor::open(case.resume()).await.unwrap();
+    let report = finish(&case, &mut executor).await;
+    let outage = only_outage(&report);
+    assert!(outage.length() < secs(40), "{report}");
+    assert!(is_told(&report), "{report}");
 }
 
 /// One member, whose first attempt fails and leaves no API server.
 async fn alone_and_dead(case: &Case) -> Executor {
-    {
-        let mut world = case.world.lock();
-        world.members.remove("cp-2");
-        world.nodes.remove("cp-2");
-        world.faults.fails.insert("cp-1".to_owned(), (1, true));
-    }
-    let mut executor = Executor::open(case.setup()).await.unwrap();
-    step_until(&mut executor, || begun(case) == 1).await;
-    set_away(case, true);
-    executor
+    let fails = ("cp-1".to_owned(), (1, true));
+    case.world.lock().faults.fails.extend([fails]);
+    away_in_the_first_member(case).await
 }
 
 async fn step_for(executor: &mut Executor, steps: u32) {
@@ -136,7 +251,7 @@ async fn step_for(executor: &mut Executor, steps: u32) {
 
 #[tokio::test(start_paused = true)]
 async fn the_attempt_that_brings_the_only_api_server_back_does_not_wait_for_it() {
-    let case = Case::new();
+    let case = with_one_member();
     let mut executor = alone_and_dead(&case).await;
     step_until(&mut executor, || begun(&case) == 2).await;
     assert!(
@@ -151,13 +266,13 @@ async fn the_attempt_that_brings_the_only_api_server_back_does_not_wait_for_it()
 
 #[tokio::test(start_paused = true)]
 async fn it_does_wait_where_the_run_is_paused_or_superseded_or_other_members_should_answer() {
-    let case = Case::new();
+    let case = with_one_member();
     let mut executor = alone_and_dead(&case).await;
     executor.pause();
     step_for(&mut executor, 300).await;
     assert_eq!(begun(&case), 1);
 
-    let case = Case::new();
+    let case = with_one_member();
     let mut executor = alone_and_dead(&case).await;
     case.world.lock().members.get_mut("cp-1").unwrap().fence = 9;
     step_for(&mut executor, 300).await;
@@ -166,9 +281,7 @@ async fn it_does_wait_where_the_run_is_paused_or_superseded_or_other_members_sho
     let case = Case::new();
     let fails = ("cp-1".to_owned(), (1, true));
     case.world.lock().faults.fails.extend([fails]);
-    let mut executor = Executor::open(case.setup()).await.unwrap();
-    step_until(&mut executor, || begun(&case) == 1).await;
-    set_away(&case, true);
+    let mut executor = away_in_the_first_member(&case).await;
     step_for(&mut executor, 300).await;
     assert_eq!(begun(&case), 1);
 }
@@ -176,7 +289,7 @@ async fn it_does_wait_where_the_run_is_paused_or_superseded_or_other_members_sho
 /// One call that fails says little: somebody may have paused the run.
 #[tokio::test(start_paused = true)]
 async fn no_attempt_begins_unseen_before_the_api_server_was_away_for_long() {
-    let case = Case::new();
+    let case = with_one_member();
     let mut executor = alone_and_dead(&case).await;
     set_away(&case, false);
     step_for(&mut executor, 25).await;
@@ -209,8 +322,7 @@ async fn the_deadline_counts_from_the_end_of_what_was_under_way() {
     case.policy.deadlines.api = secs(90);
     let fails = ("cp-1".to_owned(), (1, true));
     case.world.lock().faults.fails.extend([fails]);
-    let mut executor = Executor::open(case.setup()).await.unwrap();
-    step_until(&mut executor, || begun(&case) == 1).await;
+    let mut executor = in_the_first_member(&case).await;
     {
         let mut world = case.world.lock();
         let upgrade = world.members.get_mut("cp-1").unwrap().upgrade.as_mut();
@@ -240,7 +352,7 @@ async fn a_call_that_hangs_beside_others_that_are_answered_is_no_outage() {
     hang(false);
     case.world.pause(false);
     let report = finish(&case, &mut executor).await;
-    let long = |outage: &&migrate_executor::Outage| outage.length() >= secs(10);
+    let long = |outage: &&Outage| outage.length() >= secs(10);
     assert_eq!(
         report.api_outages.iter().filter(long).count(),
         0,

@@ -57,7 +57,18 @@ fn policy() -> impl Strategy<Value = Policy> {
         any::<bool>(),
     );
     let rollout = (time(), number(), number(), any::<bool>(), 0..4usize);
-    let rest = (share(), any::<bool>(), time(), any::<bool>());
+    let own = (
+        prop::sample::select(vec!["pool-0", "pool-1", "control-plane", "none"]),
+        prop::sample::select(vec![
+            "0.0",
+            "v1.36.3",
+            "v1.37.2",
+            "v1.37.2+x",
+            "9.4294967295.1",
+        ]),
+    );
+    let own = prop::collection::vec(own, 0..3);
+    let rest = (share(), any::<bool>(), time(), any::<bool>(), own);
     (pools, rollout, rest).prop_map(|(pools, rollout, rest)| {
         let mut policy = Policy::default();
         let zones;
@@ -93,12 +104,17 @@ fn policy() -> impl Strategy<Value = Policy> {
             of.blackouts = of.windows.clone();
         }
         let skip;
+        let own;
         (
             policy.assumed_budgets.max_unavailable,
             policy.assumed_budgets.enabled,
             policy.deadlines.drain,
             skip,
+            own,
         ) = rest;
+        let own = own.into_iter().filter(|_| windows % 2 == 0);
+        let own = own.map(|(pool, own)| (pool.to_owned(), version(own)));
+        policy.pools.target_of = own.collect();
         if skip {
             policy.deadlines.then = OnDeadline::Skip;
         }

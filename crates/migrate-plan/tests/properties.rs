@@ -4,17 +4,18 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use migrate_core::Phase;
+use migrate_core::{Phase, Plan, Point, Target};
 use migrate_plan::{
     Command, Input, Recorded, Rollout, StopReason, TargetState, Waves, budget_uses, rehearse,
     replay,
 };
 use proptest::prelude::*;
 use support::judge::Judge;
-use support::world::{Scenario, World};
+use support::world::{Entry, Scenario, World};
+use support::{NEW, OLD};
 
 fn scenario() -> impl Strategy<Value = Scenario> {
     let shape = (
@@ -43,15 +44,17 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![false, false, true]),
         prop::sample::select(vec![0u32, 0, 1, 2]),
         prop::sample::select(vec![0u32, 0, 1, 20]),
+        // A patch that it goes to, or what it runs already.
+        prop::sample::select(vec![None, None, Some("v1.36.5"), Some(OLD)]),
     );
-    (shape, day, gates, any::<[bool; 8]>(), abort, rules).prop_map(
+    (shape, day, gates, any::<[bool; 9]>(), abort, rules).prop_map(
         |(
             (seed, members, control_plane_nodes, pools, workloads),
             (retry, fail, replace, defer, noise, lose),
             (soak, max_failed),
             flags,
             abort,
-            (ramp, one_zone, reserve, pace),
+            (ramp, one_zone, reserve, pace, own_target),
         )| {
             Scenario {
                 seed,
@@ -61,6 +64,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 soak,
                 max_failed,
                 windows: flags[5],
+                beliefs: flags[8],
                 tasks: flags[6],
                 pools,
                 workloads,
@@ -69,6 +73,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 one_zone,
                 reserve,
                 pace,
+                own_target,
                 runner: flags[7],
                 skip: flags[1],
                 retry,
@@ -77,6 +82,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 defer,
                 noise,
                 lose,
+                late: 70,
                 budget_status: flags[2],
                 punctual: flags[3],
                 abort,
@@ -109,6 +115,13 @@ proptest! {
         let progress = world.rollout.progress();
         prop_assert_eq!(progress.total() as usize,
             world.plan.targets().count());
+        for entry in &world.log {
+            if let Entry::Out(_, Command::Begin { action }) = entry {
+                let of_first = matches!(&action.target, Target::Node { pool, .. } if pool == "pool-0");
+                let own = world.scenario.own_target.filter(|_| of_first);
+                prop_assert_eq!(action.to.to_string(), own.unwrap_or(NEW), "{}", action);
+            }
+        }
         if world.rollout.is_finished() {
             prop_assert_eq!((progress.waiting, progress.running), (0, 0));
             prop_assert!(world.rollout.waiting().is_empty());
@@ -193,6 +206,7 @@ proptest! {
             defer: 0,
             noise: 0,
             lose: 0,
+            late: 0,
             budget_status: false,
             abort: None,
             punctual: true,
@@ -252,5 +266,50 @@ proptest! {
         let verified = plan.schedule.iter().filter(|a| is_last(a.phase)).count();
         let targets = plan.targets().count();
         prop_assert!(verified == targets || plan.findings.iter().any(|f| f.blocks()));
+    }
+}
+
+proptest! {
+    // Each makes two plans, and P95 of every target of one.
+    #![proptest_config(ProptestConfig {
+        cases: cases().div_ceil(4),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// What is less certain needs no less of a window: nothing begins that would not fit if
+    /// all were certain, and the first target no sooner.
+    #[test]
+    fn what_is_less_certain_needs_no_less_of_a_window(scenario in scenario()) {
+        let of = |beliefs| World::new(Scenario { windows: true, beliefs, ..scenario.clone() }).plan;
+        let (certain, believed) = (of(false), of(true));
+        let first = |plan: &Plan| plan.schedule.iter().map(|action| action.start).min();
+        if let Some(start) = first(&believed) {
+            prop_assert!(first(&certain).is_some_and(|of_certain| of_certain <= start));
+        }
+        let lengths = |plan: &Plan| {
+            let slots = plan.slots.iter().map(|slot| (slot.node.clone(), slot.length));
+            let tasks = plan.tasks.iter().filter(|task| task.at != Point::BeforeControlPlane);
+            let tasks = tasks.map(|task| (task.target.to_string(), task.length));
+            slots.chain(tasks).collect::<BTreeMap<_, _>>()
+        };
+        for ((name, least), (of, length)) in lengths(&certain).iter().zip(&lengths(&believed)) {
+            prop_assert_eq!(name, of);
+            prop_assert!(length >= least, "{}: {:?} and {:?}", of, length, least);
+        }
+        // What is left of the control plane, from the last on.
+        let in_a_row = |plan: &Plan| {
+            let before = plan.tasks.iter().filter(|task| task.at == Point::BeforeControlPlane);
+            let members = plan.control_plane.iter().map(|member| member.length);
+            let lengths: Vec<_> = before.map(|task| task.length).chain(members).collect();
+            let left = lengths.iter().rev().scan(Duration::ZERO, |left, length| {
+                *left += *length;
+                Some(*left)
+            });
+            left.collect::<Vec<_>>()
+        };
+        for (least, left) in in_a_row(&certain).iter().zip(&in_a_row(&believed)) {
+            prop_assert!(left >= least, "{:?} and {:?}", left, least);
+        }
     }
 }

@@ -91,7 +91,7 @@ impl Preflight {
                 findings.extend(check_kubelet(model, node, target));
                 findings
             }
-            None => versions::check(model, target),
+            None => versions::check(model, &policy.pools, target),
         };
         findings.extend(check_nodes(model, policy, |node| input.is_to_change(node)));
         for answer in answers {

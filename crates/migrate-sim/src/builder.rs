@@ -9,6 +9,8 @@ use crate::cluster::SimCluster;
 use crate::error::SimError;
 use crate::object::{Condition, name, namespace, set_condition, str_at};
 use crate::scenario::{FaultKind, Pool, Scenario, Workload};
+#[cfg(feature = "snapshot")]
+use crate::snapshot::Snapshot;
 use crate::store::{self, Change, Resource, Shared, Store};
 use crate::world::{NodeFault, Settings, Times, World};
 
@@ -25,6 +27,8 @@ pub struct SimClusterBuilder {
     lease_renewal: Option<Duration>,
     scenario: Scenario,
     observers: Vec<store::Observer>,
+    #[cfg(feature = "snapshot")]
+    snapshot: Option<Snapshot>,
 }
 
 impl SimClusterBuilder {
@@ -37,7 +41,24 @@ impl SimClusterBuilder {
             lease_renewal: None,
             scenario: Scenario::new("v1.36.3"),
             observers: Vec::new(),
+            #[cfg(feature = "snapshot")]
+            snapshot: None,
         }
+    }
+
+    /// Begins with the objects of a snapshot instead of an empty cluster, at the last
+    /// moment that they tell of, and with the newest version of their kubelets where no
+    /// control plane shows; what is said of time and version after this counts.
+    ///
+    /// Pools, workloads and objects are added to these.
+    #[cfg(feature = "snapshot")]
+    pub fn snapshot(mut self, snapshot: Snapshot) -> Self {
+        self.start_ms = snapshot.newest_ms().unwrap_or(self.start_ms);
+        if let Some(version) = snapshot.version() {
+            self.scenario.version = version;
+        }
+        self.snapshot = Some(snapshot);
+        self
     }
 
     /// Sets the seed of all uids, generated names and jitter; 1 otherwise.
@@ -120,18 +141,25 @@ impl SimClusterBuilder {
     /// [`SimError::UnknownKind`] or [`SimError::Refused`] for an object that
     /// cannot be created.
     pub async fn start(self) -> Result<SimCluster, SimError> {
-        let mut store = Store::new(self.seed, self.start_ms);
+        let mut store = self.empty_store();
         for observer in self.observers {
             store.on_change(observer);
-        }
-        for object in self.scenario.objects() {
-            create(&mut store, object)?;
         }
         let mut world = World::new(Settings {
             seed: self.seed,
             times: self.times.clone(),
             lease_renewal: self.lease_renewal,
         });
+        #[cfg(feature = "snapshot")]
+        if let Some(snapshot) = self.snapshot {
+            for node in snapshot.silent_nodes() {
+                world.schedule_fault(self.start_ms, node, NodeFault::Dead);
+            }
+            snapshot.fill(&mut store)?;
+        }
+        for object in self.scenario.objects() {
+            create(&mut store, object)?;
+        }
         for fault in &self.scenario.faults {
             let at = self
                 .start_ms
@@ -146,6 +174,17 @@ impl SimClusterBuilder {
         let cluster = SimCluster::spawn(api, world, self.times.reaction);
         cluster.wait_for_first_step().await;
         Ok(cluster)
+    }
+}
+
+impl SimClusterBuilder {
+    /// Where objects are to be put in.
+    fn empty_store(&self) -> Store {
+        #[cfg(feature = "snapshot")]
+        if let Some(snapshot) = &self.snapshot {
+            return Store::resumed(self.seed, self.start_ms, snapshot.revision());
+        }
+        Store::new(self.seed, self.start_ms)
     }
 }
 
@@ -164,8 +203,7 @@ fn create(store: &mut Store, mut object: Value) -> Result<(), SimError> {
         str_at(&object, &["kind"]).to_owned(),
     );
     let resource = store
-        .resources()
-        .find(|resource| resource.kind == kind && resource.api_version() == api_version)
+        .by_kind(&api_version, &kind)
         .ok_or_else(|| SimError::UnknownKind {
             api_version,
             kind: kind.clone(),

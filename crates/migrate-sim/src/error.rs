@@ -35,6 +35,14 @@ pub enum SimError {
         /// `kind` of the object.
         kind: String,
     },
+    /// A snapshot could not be made.
+    #[cfg(feature = "snapshot")]
+    #[error(transparent)]
+    Snapshot(#[from] migrate_etcd::Error),
+    /// A snapshot is damaged or cannot be read.
+    #[cfg(feature = "snapshot")]
+    #[error(transparent)]
+    Unreadable(#[from] migrate_etcd::ReadError),
     /// A condition was not reached in time.
     #[error("the condition was not reached within {0:?}")]
     Timeout(Duration),

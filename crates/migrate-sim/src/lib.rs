@@ -25,6 +25,9 @@
 //! # }
 //! ```
 //!
+//! With the feature `snapshot` a cluster is saved as a snapshot of etcd, and one is made
+//! of a snapshot, be it of a real cluster: an upgrade is rehearsed on a copy.
+//!
 //! How a driver changes versions is in [`annotations`], how a cluster is
 //! described in a file in [`scenario`]. What the world leaves out: preemption,
 //! autoscalers, CronJobs, ReplicationControllers, container restarts, and
@@ -41,10 +44,14 @@ mod cluster;
 mod error;
 mod object;
 mod selector;
+#[cfg(feature = "snapshot")]
+mod snapshot;
 mod world;
 
 pub use self::builder::SimClusterBuilder;
 pub use self::cluster::{SimCluster, is_settled};
 pub use self::error::SimError;
 pub use self::scenario::{Budget, Pool, Scenario, ScenarioError, Spread, VolumeReach, Workload};
+#[cfg(feature = "snapshot")]
+pub use self::snapshot::{LeftOut, Snapshot, Why};
 pub use self::world::{NodeFault, Times};

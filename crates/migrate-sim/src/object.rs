@@ -37,6 +37,12 @@ pub(crate) fn items_at<'a>(object: &'a Value, path: &[&str]) -> &'a [Value] {
         .map_or(&[], Vec::as_slice)
 }
 
+/// The versions that the `spec` of a CustomResourceDefinition serves.
+pub(crate) fn served_versions(spec: &Value) -> impl Iterator<Item = &Value> {
+    let versions = items_at(spec, &["versions"]).iter();
+    versions.filter(|version| bool_at(version, &["served"]))
+}
+
 /// Writes `value` at `path`, making the maps on the way.
 pub(crate) fn set_at(object: &mut Value, path: &[&str], value: impl Into<Value>) {
     let mut place = object;

@@ -76,6 +76,10 @@ async fn locks(node: &Node) {
         ),
         ("/var/lib/dpkg/lock", "dpkg --configure -a"),
         ("/var/lib/apt/lists/lock", "apt-get update"),
+        (
+            "/var/cache/apt/archives/lock",
+            "apt-get install --reinstall -y kubectl=1.36.3-1.1",
+        ),
     ] {
         let held = node.hold_lock(lock).await.unwrap();
         let said = node.script(&format!("{words} 2>&1")).await.unwrap_err();

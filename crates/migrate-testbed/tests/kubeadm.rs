@@ -15,12 +15,15 @@ use common::{SOON, condition, get, text};
 use migrate_testbed::{KubeadmCluster, Node, eventually, skip_or_fail};
 use tokio::time::Instant;
 
+/// Begins the names of the control groups of nodes; the id of their process follows.
+const GROUPS: &str = "kube-migrate-testbed-";
+
 /// Set for the process that has the cluster.
 const HELPER: &str = "TESTBED_KUBEADM_HELPER";
 
 #[tokio::test]
 async fn real_nodes_and_nothing_left_of_them() {
-    let before = Traces::look();
+    let before = Traces::look(None);
     let mut helper = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "helper_process", "--ignored", "--nocapture"])
         .env(HELPER, "1")
@@ -42,7 +45,7 @@ async fn real_nodes_and_nothing_left_of_them() {
         assert!(helper.wait().unwrap().success(), "the checks failed");
         return;
     };
-    let during = Traces::look();
+    let during = Traces::look(Some(helper.id()));
     assert!(during.groups.len() >= 3, "{during:?}");
     assert_eq!(
         (&during.mounts, &during.devices, &during.settings),
@@ -66,7 +69,7 @@ async fn real_nodes_and_nothing_left_of_them() {
     .unwrap();
     // Empty control groups remain; whoever comes next removes them.
     KubeadmCluster::builder().find_or_build().unwrap();
-    assert_eq!(Traces::look(), before);
+    assert_eq!(Traces::look(None), before);
 }
 
 /// Not a test: what the one above runs in a process of its own.
@@ -216,7 +219,8 @@ struct Traces {
 }
 
 impl Traces {
-    fn look() -> Self {
+    /// Not the groups of clusters that live and are others' than this process's.
+    fn look(of: Option<u32>) -> Self {
         let names = |folder: &str| -> BTreeSet<String> {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
             entries
@@ -230,7 +234,11 @@ impl Traces {
             let deeper: Vec<_> = below.iter().flat_map(|folder| names(folder)).collect();
             below.into_iter().chain(deeper)
         }) {
-            if folder.contains("kube-migrate-testbed-") {
+            // A kubelet's, where its node has no group of its own.
+            let is_of_a_node = ["/kubepods", GROUPS]
+                .iter()
+                .any(|name| folder.contains(name));
+            if is_of_a_node && !is_of_another(&folder, of) {
                 groups.insert(folder);
             }
         }
@@ -280,6 +288,13 @@ impl Traces {
             network: network.map(shows).to_vec(),
         }
     }
+}
+
+/// Whether a group of nodes is that of a process that lives, and is another than `own`.
+fn is_of_another(folder: &str, own: Option<u32>) -> bool {
+    let name = folder.split_once(GROUPS).map(|(_, name)| name);
+    let owner: Option<u32> = name.and_then(|name| name.split('-').next()?.parse().ok());
+    owner.is_some_and(|owner| Some(owner) != own && Path::new(&format!("/proc/{owner}")).exists())
 }
 
 /// Processes whose command line or root names a folder.

@@ -31,6 +31,12 @@ fn start(words: &[String]) -> Running {
     Running(command.spawn().unwrap())
 }
 
+/// The address of a port that nobody else is given meanwhile.
+fn free() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
 fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n")?;
@@ -41,13 +47,6 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
 
 #[tokio::test]
 async fn a_server_that_is_away_is_counted_and_one_that_stays_is_not() {
-    // A port that nobody else is given meanwhile.
-    let free = || {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-    };
     let (stays, goes) = (free(), free());
     let serve = |address: SocketAddr| start(&["serve".into(), address.port().to_string()]);
     let staying = serve(stays);
@@ -149,10 +148,7 @@ async fn a_load_without_input_keeps_its_report_in_a_file_until_it_is_ended() {
 
 #[test]
 fn a_server_that_is_asked_to_end_answers_what_is_open_once_more() {
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = free();
     let mut server = start(&["serve".into(), address.port().to_string()]);
     let mut stream = loop {
         if let Ok(stream) = TcpStream::connect(address) {
@@ -174,11 +170,19 @@ fn a_server_that_is_asked_to_end_answers_what_is_open_once_more() {
 }
 
 #[test]
+fn a_server_that_is_held_ends_with_whoever_holds_it() {
+    let address = free();
+    let mut server = start(&["serve-held".into(), address.port().to_string()]);
+    while get(address, "/").is_err() {
+        std::thread::yield_now();
+    }
+    drop(server.0.stdin.take());
+    assert!(server.0.wait().unwrap().success());
+}
+
+#[test]
 fn readiness_comes_when_told() {
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = free();
     let _server = start(&["serve".into(), address.port().to_string(), "3600".into()]);
     let answer = loop {
         if let Ok(answer) = get(address, "/ready") {

@@ -29,8 +29,7 @@ pub fn compare(
     now: &Baseline,
 ) -> Verdict {
     let mut check = Comparison {
-        target: &input.target,
-        way_back: input.way_back.as_deref(),
+        input,
         before,
         now,
         daemon_sets: daemon_sets_of(now),
@@ -132,8 +131,7 @@ fn daemon_sets_of(state: &Baseline) -> BTreeSet<String> {
 }
 
 struct Comparison<'a> {
-    target: &'a KubeVersion,
-    way_back: Option<&'a str>,
+    input: &'a StepInput,
     before: &'a Baseline,
     now: &'a Baseline,
     /// DaemonSets there are now.
@@ -203,9 +201,9 @@ impl Comparison<'_> {
     fn member(&mut self, member: &str) {
         let object = || ObjectName::cluster("ControlPlane", member);
         match self.now.control_plane.get(member) {
-            Some(version) if version.has_reached(self.target) => {}
+            Some(version) if version.has_reached(&self.input.target) => {}
             Some(version) => {
-                let evidence = format!("it serves {version}, not {}", self.target);
+                let evidence = format!("it serves {version}, not {}", self.input.target);
                 self.miss(
                     "KM-VERIFY-005",
                     object(),

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use kube::Client;
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
-use migrate_core::{StepContext, StepError, StepErrorKind, StepInput, VerifyMigration};
+use migrate_core::{
+    ClusterModel, PoolPolicy, StepContext, StepError, StepErrorKind, StepInput, VerifyMigration,
+};
 use migrate_kube::{Error, Retries};
 
 use crate::extent::{Extent, read};
@@ -34,7 +36,12 @@ impl ClusterHealth {
         Self { client }
     }
 
-    async fn look(&self, cx: &StepContext, extent: &Extent) -> Result<Baseline, StepError> {
+    async fn look(
+        &self,
+        cx: &StepContext,
+        extent: &Extent,
+        pools: &PoolPolicy,
+    ) -> Result<Baseline, StepError> {
         let retries = Retries::until(&cx.cancel);
         let ((ready, time), model, signals) = futures::try_join!(
             retries.run(|| knock(&self.client)),
@@ -45,6 +52,7 @@ impl ClusterHealth {
         let mut seen = baseline(&model, ready);
         seen.server_time = time;
         signals.record(&mut seen);
+        record_pools(&mut seen, &model, pools);
         Ok(seen)
     }
 }
@@ -52,7 +60,8 @@ impl ClusterHealth {
 #[async_trait]
 impl VerifyMigration for ClusterHealth {
     async fn observe(&self, cx: &StepContext) -> Result<Baseline, StepError> {
-        self.look(cx, &Extent::whole()).await
+        self.look(cx, &Extent::whole(), &PoolPolicy::default())
+            .await
     }
 
     async fn observe_for(
@@ -62,7 +71,8 @@ impl VerifyMigration for ClusterHealth {
         before: &Baseline,
         scopes: &[VerifyScope],
     ) -> Result<Baseline, StepError> {
-        self.look(cx, &Extent::of(input, before, scopes)).await
+        let extent = Extent::of(input, before, scopes);
+        self.look(cx, &extent, &input.policy.pools).await
     }
 
     fn compare(
@@ -73,6 +83,17 @@ impl VerifyMigration for ClusterHealth {
         now: &Baseline,
     ) -> Verdict {
         compare(input, scope, before, now)
+    }
+}
+
+/// Which pools nodes are of that nobody knew before, where that says what version
+/// they are to have.
+fn record_pools(seen: &mut Baseline, model: &ClusterModel, pools: &PoolPolicy) {
+    let nodes = model.nodes.iter().filter(|_| !pools.target_of.is_empty());
+    for node in nodes {
+        if let Some(known) = seen.nodes.get_mut(&node.name) {
+            known.pool = Some(pools.pool_of(node).to_owned());
+        }
     }
 }
 

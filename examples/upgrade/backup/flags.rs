@@ -17,7 +17,7 @@ pub(crate) struct BackupFlags {
     #[arg(long = "backup-passphrase-file", id = "backup_passphrase_file")]
     #[arg(global = true, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
-    /// Seed that manifests are signed with; `etcd_backup keygen` makes one.
+    /// Seed that manifests are signed with, the demo's too; `etcd_backup keygen` makes one.
     #[arg(
         long = "backup-sign",
         id = "backup_sign",
@@ -50,9 +50,9 @@ pub(crate) struct BackupFlags {
 }
 
 impl BackupFlags {
-    /// Whether anything was said.
-    pub(crate) fn is_given(&self) -> bool {
-        let files = [&self.passphrase_file, &self.sign, &self.trial_etcd];
+    /// Whether anything was said that only the backup of a real cluster has.
+    pub(crate) fn names_a_cluster(&self) -> bool {
+        let files = [&self.passphrase_file, &self.trial_etcd];
         let keys = [&self.recipients, &self.trusted];
         self.no_backup
             || self.store.is_some()

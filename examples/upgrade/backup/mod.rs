@@ -1,7 +1,7 @@
-//! The backup of a run: a dump of the demo's cluster, or what the flags say of a
+//! The backup of a run: a snapshot of the demo's cluster, or what the flags say of a
 //! real one.
 
-mod dump;
+mod embedded;
 mod flags;
 mod from_nodes;
 
@@ -16,7 +16,7 @@ use migrate_etcd::{
     Tls,
 };
 
-pub(crate) use self::dump::ObjectDump;
+pub(crate) use self::embedded::EmbeddedSnapshot;
 pub(crate) use self::flags::BackupFlags;
 use self::from_nodes::{FromNodes, Keeping};
 use crate::cli::Cli;
@@ -130,7 +130,8 @@ fn lock(flags: &BackupFlags) -> Result<Option<Lock>, Failure> {
     )
 }
 
-fn signing(path: &Path) -> Result<Arc<SigningKey>, Failure> {
+/// The key that signs, by the file of its seed.
+pub(crate) fn signing(path: &Path) -> Result<Arc<SigningKey>, Failure> {
     let named = |error: String| Failure::new(path.display(), error);
     let seed = std::fs::read(path).map_err(|error| named(error.to_string()))?;
     let seed = seed.as_slice().try_into();

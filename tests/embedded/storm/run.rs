@@ -179,7 +179,7 @@ impl Storm {
                     refusals += 1;
                 }
                 Ok(report) => return Ok(report),
-                Err(Error::Cluster(error)) if error.is_retryable() => {
+                Err(error) if waiting_cures(&error) => {
                     tokio::time::sleep(Duration::from_secs(5)).await;
                 }
                 Err(error) => return Err(format!("an error that waiting does not cure: {error}")),
@@ -294,6 +294,14 @@ impl Storm {
             }
         }
         wrong
+    }
+}
+
+/// The API server did not answer a runner that was being opened.
+fn waiting_cures(error: &Error) -> bool {
+    match error {
+        Error::Cluster(error) => error.is_retryable(),
+        other => matches!(other, Error::ApiAway { .. }),
     }
 }
 

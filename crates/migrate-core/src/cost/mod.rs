@@ -45,7 +45,7 @@ use thiserror::Error;
 pub use self::bounds::{Bound, BoundKind, Bounds, Relief, UsefulWidth};
 pub use self::phases::PhaseDurations;
 pub use self::terms::{BudgetLoad, Moves, PoolLoad, Transfer, transfer_time};
-pub use self::uncertainty::{Belief, Draws, Sample};
+pub use self::uncertainty::{Belief, Draws, Sample, Tail, Tells};
 pub use self::units::{Bytes, BytesPerSecond, PodsPerSecond};
 
 /// What is known about an upgrade, as input of [`estimate`](Self::estimate).

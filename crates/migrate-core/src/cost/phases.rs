@@ -14,7 +14,8 @@ use super::PodsPerSecond;
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct PhaseDurations {
-    /// Marking the node unschedulable and seeing it. Default 1 s.
+    /// Marking the node unschedulable and seeing it: all that the drain of a node takes
+    /// which has no pods to move. Default 1 s.
     pub cordon: Duration,
     /// What a pod waits for its eviction to be allowed when nobody else uses
     /// its budget: one retry. Default 5 s. Waiting for *other* pods of the
@@ -112,7 +113,8 @@ impl PhaseDurations {
     /// where volumes come over the network.
     pub fn kubeadm() -> Self {
         Self {
-            drain_per_pod_wait: Duration::from_secs(2),
+            cordon: Duration::from_secs(2),
+            drain_per_pod_wait: Duration::from_secs(1),
             stop: Duration::from_secs(7),
             pull: Duration::ZERO,
             volume_move: Duration::ZERO,

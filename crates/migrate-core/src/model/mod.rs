@@ -172,6 +172,11 @@ impl ClusterModel {
             .is_some_and(|node| self.is_of_control_plane(node))
     }
 
+    /// Whether there is one API server, in whose place no other could answer.
+    pub fn has_one_member(&self) -> bool {
+        self.control_plane.len() == 1
+    }
+
     fn is_of_control_plane(&self, node: &Node) -> bool {
         let by_pod = || self.control_plane.iter().any(|one| one.name == node.name);
         node.role == Role::ControlPlane || by_pod()

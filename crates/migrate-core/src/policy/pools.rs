@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{IntOrPercent, Node, Role};
+use crate::{IntOrPercent, KubeVersion, Node, Role};
 
 /// Pools: groups of nodes that are alike.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -35,6 +35,14 @@ pub struct PoolPolicy {
     /// a count, or a percentage of its nodes (rounded up). Nodes that are away for
     /// another reason than the run use it up before they narrow the run.
     pub failure_reserve: IntOrPercent,
+    /// Versions of their own, by name, of pools of workers that are held back or taken
+    /// to a patch only, in the place of the version that the cluster goes to: releases,
+    /// not newer than that.
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "releases"
+    )]
+    pub target_of: BTreeMap<String, KubeVersion>,
 }
 
 /// Which zones (node label [`ZONE_LABEL`](crate::ZONE_LABEL)) of a pool may be in
@@ -61,6 +69,7 @@ impl Default for PoolPolicy {
             ramp: Vec::new(),
             zones: ZonePolicy::Any,
             failure_reserve: IntOrPercent::Int(0),
+            target_of: BTreeMap::new(),
         }
     }
 }
@@ -103,6 +112,22 @@ impl PoolPolicy {
             .max(1)
     }
 
+    /// The version that kubelets of `pool` are brought to where the cluster goes to
+    /// `cluster`: its [own](Self::target_of), unless the cluster is not there yet.
+    pub fn target<'a>(&'a self, pool: &str, cluster: &'a KubeVersion) -> &'a KubeVersion {
+        let own = self.target_of.get(pool);
+        own.map_or(cluster, |own| own.or_older(cluster))
+    }
+
+    /// [`target`](Self::target) of the pool that `node` belongs to.
+    pub fn target_of_node<'a>(&'a self, node: &Node, cluster: &'a KubeVersion) -> &'a KubeVersion {
+        // Which pool that is need not be looked for in most clusters.
+        match self.target_of.is_empty() {
+            true => cluster,
+            false => self.target(self.pool_of(node), cluster),
+        }
+    }
+
     /// The stages of the ramp of `pool`: none for the control plane's, whose nodes go
     /// one by one.
     pub fn stages(&self, pool: &str) -> &[u32] {
@@ -135,6 +160,17 @@ fn ramp<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u32>, D::Error> {
     )))
 }
 
+fn releases<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, KubeVersion>, D::Error> {
+    let targets = BTreeMap::<String, KubeVersion>::deserialize(d)?;
+    match targets.iter().find(|(_, own)| own.patch().is_none()) {
+        None => Ok(targets),
+        Some((pool, own)) => Err(D::Error::custom(format!(
+            "the target {own} of pool {pool} names no patch, so that nobody knows which one its \
+             nodes get: name a release, as {own}.5"
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +197,46 @@ mod tests {
             assert!(error.contains("does not rise"), "{error}");
         }
         assert!(read("[-1]").is_err() && read("[1.5]").is_err());
+    }
+
+    #[test]
+    fn a_pool_goes_to_its_own_target_once_the_cluster_is_there() {
+        let read = |json: &str| serde_json::from_str::<PoolPolicy>(json);
+        let pools = read(r#"{"target-of": {"gpu": "1.36.5"}}"#).unwrap();
+        let version = |text: &str| text.parse::<KubeVersion>().unwrap();
+        for (cluster, gpu) in [
+            ("v1.37.2", "v1.36.5"),
+            ("v1.36.5", "v1.36.5"),
+            ("v1.36.4", "v1.36.4"),
+            // Any patch of that minor is meant.
+            ("v1.36", "v1.36.5"),
+            ("v1.35", "v1.35"),
+        ] {
+            let cluster = version(cluster);
+            assert_eq!(*pools.target("gpu", &cluster), version(gpu), "{cluster}");
+            assert_eq!(*pools.target("other", &cluster), cluster);
+        }
+        let mut node = Node::new("n", version("v1.36.5"));
+        let cluster = version("v1.37.2");
+        assert_eq!(*pools.target_of_node(&node, &cluster), cluster);
+        node.labels.insert(pools.label.clone(), "gpu".to_owned());
+        assert_eq!(*pools.target_of_node(&node, &cluster), version("v1.36.5"));
+        let vague = read(r#"{"target-of": {"gpu": "1.36"}}"#).unwrap_err();
+        assert!(
+            vague.to_string().contains("pool gpu names no patch"),
+            "{vague}"
+        );
+        assert!(read(r#"{"target-of": {"gpu": "new"}}"#).is_err());
+    }
+
+    #[test]
+    fn without_own_targets_the_policy_is_written_as_before() {
+        let json = serde_json::to_string(&PoolPolicy::default()).unwrap();
+        assert!(!json.contains("target-of"), "{json}");
+        let mut pools = PoolPolicy::default();
+        let own = "v1.36.5".parse().unwrap();
+        pools.target_of.insert("gpu".to_owned(), own);
+        let json = serde_json::to_string(&pools).unwrap();
+        assert_eq!(serde_json::from_str::<PoolPolicy>(&json).unwrap(), pools);
     }
 }

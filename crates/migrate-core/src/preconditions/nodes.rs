@@ -22,8 +22,8 @@ pub enum CordonOwner {
     Unknown,
 }
 
-/// What is wrong with nodes and members of `model` that are to go to `target`.
-/// `owner` is asked by name about nodes that are cordoned.
+/// What is wrong with nodes and members of `model` that are to go to `target`, or to
+/// the target of their pool. `owner` is asked by name about nodes that are cordoned.
 ///
 /// # Nodes cordoned by others
 /// Such a node can be upgraded itself: it needs no further slot of its pool, so
@@ -50,7 +50,7 @@ pub fn check_nodes(
     let mut away: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for node in &model.nodes {
         if !node.ready {
-            findings.push(not_ready(node, node.kubelet_version.has_reached(target)));
+            findings.push(not_ready(node, !is_to_do(policy, node, target)));
         }
         if policy.pools.asks_for_the_control_plane(node) {
             findings.push(of_no_pool(node, &policy.pools.label));
@@ -72,6 +72,11 @@ pub fn check_nodes(
     findings
 }
 
+fn is_to_do(policy: &Policy, node: &Node, target: &KubeVersion) -> bool {
+    let target = policy.pools.target_of_node(node, target);
+    !node.kubelet_version.has_reached(target)
+}
+
 /// Pools that keep for failures whatever they can spare, so that nothing of them
 /// could ever begin.
 fn reserves(model: &ClusterModel, policy: &Policy, target: &KubeVersion) -> Vec<Finding> {
@@ -83,7 +88,7 @@ fn reserves(model: &ClusterModel, policy: &Policy, target: &KubeVersion) -> Vec<
     for node in &model.nodes {
         let (size, left) = pools.entry(policy.pools.pool_of(node)).or_default();
         *size = size.saturating_add(1);
-        *left = left.saturating_add(u32::from(!node.kubelet_version.has_reached(target)));
+        *left = left.saturating_add(u32::from(is_to_do(policy, node, target)));
     }
     let pools = pools.into_iter().filter_map(|(pool, (size, left))| {
         let width = policy.pools.width(pool, size);
@@ -200,7 +205,7 @@ fn pools(
         // blocker of its own.
         let needed = nodes
             .iter()
-            .filter(|node| node.ready && !node.kubelet_version.has_reached(target))
+            .filter(|node| node.ready && is_to_do(policy, node, target))
             .map(|node| missing.len() + usize::from(!missing.contains(node.name.as_str())))
             .filter(|needed| *needed > width);
         let never = needed.clone().count();
@@ -317,6 +322,22 @@ mod tests {
         }
         let warnings = ["KM-NODE-001 warning a", "KM-NODE-001 warning b"];
         assert_eq!(found(&model, 1, CordonOwner::Unknown), warnings);
+    }
+
+    #[test]
+    fn a_pool_that_is_held_back_waits_for_nothing() {
+        let mut model = model(&["a", "b"]);
+        model.nodes[0].unschedulable = true;
+        let blocks = |policy: &Policy| {
+            let target = NEW.parse().unwrap();
+            let found = check_nodes(&model, policy, &target, |_| CordonOwner::Unknown);
+            found.iter().any(|f| f.code == codes::POOL_AWAY)
+        };
+        let mut policy = Policy::default();
+        assert!(blocks(&policy));
+        let own = OLD.parse().unwrap();
+        policy.pools.target_of.insert(DEFAULT_POOL.to_owned(), own);
+        assert!(!blocks(&policy));
     }
 
     #[test]

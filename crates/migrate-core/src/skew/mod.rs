@@ -24,7 +24,9 @@
 //!   rule about steps, not about versions, and is not checked here.
 
 mod path;
+mod refusal;
 mod rules;
+mod workers;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -34,13 +36,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::version::{KubeVersion, MinorVersion};
 
-pub use self::path::{
-    MAX_PATH_MINORS, PathError, PathStop, UpgradePath, path_of_cluster, upgrade_path,
-};
+pub use self::path::{MAX_PATH_MINORS, PathStop, UpgradePath, upgrade_path};
+pub use self::refusal::PathError;
 pub use self::rules::{
     KUBEADM_SKEW_POLICY, LEGACY_BEFORE, SKEW_RULES, SkewAllowance, SkewPeer, SkewRule,
     VERSION_SKEW_POLICY, VersionRange,
 };
+pub use self::workers::path_of_cluster;
 
 /// A component the policy has rules for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,10 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use super::{Component, Reachable, allowed_range};
-use crate::ClusterModel;
+use super::workers::Workers;
+use super::{PathError, VersionRange};
 use crate::version::{KubeVersion, MinorVersion};
 
 /// The longest way [`upgrade_path`] gives; more minors than this are taken for
@@ -41,68 +40,6 @@ pub struct PathStop {
     pub control_plane: bool,
     /// Whether the workers are brought to it.
     pub workers: bool,
-}
-
-/// Why there is no way to the target.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum PathError {
-    /// The target is older than the control plane.
-    #[error(
-        "the control plane runs {current} and cannot go back to {target}: \
-         choose a target that is not older, or restore a backup"
-    )]
-    Downgrade {
-        /// What the control plane runs.
-        current: KubeVersion,
-        /// What was asked for.
-        target: KubeVersion,
-    },
-    /// Nothing is known of the control plane.
-    #[error("no API server is known: observe the cluster again")]
-    NoControlPlane,
-    /// The target, or a worker, is of another major version.
-    #[error(
-        "no upgrade from {from} to {to} is known, because the major version changes: \
-         choose a target {}.x", .from.major()
-    )]
-    MajorChange {
-        /// What the control plane runs.
-        from: KubeVersion,
-        /// The target or the worker's version.
-        to: KubeVersion,
-    },
-    /// The target is a pre-release and the control plane runs a release.
-    #[error(
-        "{target} is a pre-release and {current} is not: \
-         choose a release, pre-releases are for clusters that already run one"
-    )]
-    PreReleaseTarget {
-        /// What the control plane runs.
-        current: KubeVersion,
-        /// What was asked for.
-        target: KubeVersion,
-    },
-    /// A worker is of a newer minor than the control plane, which the version
-    /// skew policy never allows: the cluster is not in a state to start from.
-    #[error(
-        "every worker runs {workers} or newer but the control plane {control_plane}: \
-         bring the control plane to {} first", .workers.minor_version()
-    )]
-    WorkersAhead {
-        /// The oldest worker.
-        workers: KubeVersion,
-        /// What the control plane runs.
-        control_plane: KubeVersion,
-    },
-    /// The target is more than [`MAX_PATH_MINORS`] minors ahead.
-    #[error("{target} is {minors} minors ahead of the control plane: check the target version")]
-    TooFar {
-        /// What was asked for.
-        target: KubeVersion,
-        /// How many minors ahead it is.
-        minors: i64,
-    },
 }
 
 /// The stops from the present state to `target`.
@@ -145,17 +82,40 @@ pub fn upgrade_path(
     target: &KubeVersion,
 ) -> Result<UpgradePath, PathError> {
     refuse_impossible(current_control_plane, workers_lowest, target)?;
+    let workers = workers_lowest.map(Workers::unheld);
+    path_of(current_control_plane, workers.into_iter().collect(), target)
+}
 
-    let from = current_control_plane.minor_version();
-    let last = target.minor_version();
+/// The stops of a way that nothing forbids. All workers stop together, and go as far
+/// as they may: so none has to stop once more sooner than it must.
+pub(super) fn path_of(
+    current: &KubeVersion,
+    mut workers: Vec<Workers<'_>>,
+    target: &KubeVersion,
+) -> Result<UpgradePath, PathError> {
+    let (from, last) = (current.minor_version(), target.minor_version());
     let mut stops: Vec<PathStop> = Vec::new();
-    let mut workers = workers_lowest.map(KubeVersion::minor_version);
     let mut control_plane = from;
     while control_plane < last {
         let next = control_plane.next();
-        if workers.is_some_and(|workers| is_left_behind(workers, control_plane, next)) {
+        let hop = VersionRange {
+            oldest: control_plane,
+            newest: next,
+        };
+        if workers
+            .iter()
+            .any(|workers| workers.broken_by(hop).is_some())
+        {
+            let stop = match control_plane == from {
+                true => current.clone(),
+                // Which patch of it that was, nobody knows yet.
+                false => control_plane.into(),
+            };
             bring_workers(&mut stops, control_plane);
-            workers = Some(control_plane);
+            workers
+                .iter_mut()
+                .for_each(|workers| workers.bring_to(&stop));
+            refuse_left_behind(&workers, hop, Some(control_plane))?;
         }
         stops.push(PathStop {
             minor: next,
@@ -164,16 +124,24 @@ pub fn upgrade_path(
         });
         control_plane = next;
     }
-    if from == last && has_to_change(current_control_plane, target) {
+    if from == last && !current.has_reached(target) {
         stops.push(PathStop {
             minor: last,
             control_plane: true,
             workers: false,
         });
     }
-    if workers_lowest.is_some_and(|workers| has_to_change(workers, target)) {
+    if workers.iter().any(|workers| !workers.has_arrived(target)) {
         bring_workers(&mut stops, last);
+        workers
+            .iter_mut()
+            .for_each(|workers| workers.bring_to(target));
     }
+    let there = VersionRange {
+        oldest: last,
+        newest: last,
+    };
+    refuse_left_behind(&workers, there, None)?;
     Ok(UpgradePath {
         from,
         target: target.clone(),
@@ -181,33 +149,27 @@ pub fn upgrade_path(
     })
 }
 
-/// The stops from what `model` runs to `target`: those of [`upgrade_path`] from
-/// its oldest API server and kubelet.
-///
-/// # Errors
-/// Those of [`upgrade_path`], [`PathError::NoControlPlane`], and
-/// [`PathError::Downgrade`] too if only a part of the control plane is ahead of
-/// the target.
-pub fn path_of_cluster(
-    model: &ClusterModel,
-    target: &KubeVersion,
-) -> Result<UpgradePath, PathError> {
-    let members = || model.control_plane.iter().map(|member| &member.version);
-    let (Some(oldest), Some(newest)) = (members().min(), members().max()) else {
-        return Err(PathError::NoControlPlane);
+/// Whoever goes no further, and is behind the policy next to `api_servers`; others are
+/// brought along.
+fn refuse_left_behind(
+    workers: &[Workers<'_>],
+    api_servers: VersionRange,
+    stays: Option<MinorVersion>,
+) -> Result<(), PathError> {
+    let left = |workers: &Workers<'_>| {
+        let (pool, own) = workers.held?;
+        Some(PathError::PoolLeftBehind {
+            pool: pool.to_owned(),
+            own: Box::new(own.clone()),
+            api_servers,
+            allowed: workers.broken_by(api_servers)?,
+            stays,
+        })
     };
-    let kubelets = model.nodes.iter().map(|node| &node.kubelet_version);
-    let path = upgrade_path(oldest, kubelets.min(), target)?;
-    if target.is_older_than(newest) {
-        return Err(PathError::Downgrade {
-            current: newest.clone(),
-            target: target.clone(),
-        });
-    }
-    Ok(path)
+    workers.iter().find_map(left).map_or(Ok(()), Err)
 }
 
-fn refuse_impossible(
+pub(super) fn refuse_impossible(
     current: &KubeVersion,
     workers: Option<&KubeVersion>,
     target: &KubeVersion,
@@ -246,13 +208,6 @@ fn refuse_impossible(
     }
 }
 
-/// Whether workers would be too old once the control plane has begun to go
-/// from one minor to the next.
-fn is_left_behind(workers: MinorVersion, from: MinorVersion, to: MinorVersion) -> bool {
-    let during = [from, to].into_iter().collect::<Reachable>();
-    !allowed_range(Component::Kubelet, &during).is_some_and(|range| range.contains(workers))
-}
-
 fn bring_workers(stops: &mut Vec<PathStop>, minor: MinorVersion) {
     match stops.last_mut() {
         Some(stop) if stop.minor == minor => stop.workers = true,
@@ -263,11 +218,6 @@ fn bring_workers(stops: &mut Vec<PathStop>, minor: MinorVersion) {
             workers: true,
         }),
     }
-}
-
-fn has_to_change(version: &KubeVersion, target: &KubeVersion) -> bool {
-    // One that is newer is left alone: kube-migrate does not downgrade.
-    !version.has_reached(target)
 }
 
 impl UpgradePath {
@@ -306,7 +256,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{ClusterId, ControlPlaneMember, Moment};
 
     fn path(current: &str, workers: &str, target: &str) -> Result<UpgradePath, PathError> {
         let [current, workers, target] = [current, workers, target].map(|v| v.parse().unwrap());
@@ -412,28 +361,6 @@ mod tests {
                 assert!(message.contains(word), "{word:?} not in {message:?}");
             }
         }
-    }
-
-    #[test]
-    fn the_way_of_a_cluster_is_that_of_its_oldest_and_not_back_for_its_newest() {
-        let way = |members: &[&str], target: &str| {
-            let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
-            for (name, version) in members.iter().enumerate() {
-                let member = ControlPlaneMember::new(name.to_string(), version.parse().unwrap());
-                model.control_plane.push(member);
-            }
-            path_of_cluster(&model, &target.parse().unwrap()).map(|path| path.to_string())
-        };
-        assert_eq!(
-            way(&["1.37.2", "1.36.3"], "1.37.2").unwrap(),
-            "1.36 -> 1.37"
-        );
-        let back = way(&["1.37.3", "1.36.3"], "1.37.2").unwrap_err();
-        assert!(
-            back.to_string().contains("v1.37.3 and cannot go back"),
-            "{back}"
-        );
-        assert_eq!(way(&[], "1.37.2"), Err(PathError::NoControlPlane));
     }
 
     /// The policy in plain numbers: workers while the control plane goes from

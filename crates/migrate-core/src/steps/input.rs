@@ -1,5 +1,6 @@
 //! What every step is told, and what one has to say.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,8 @@ pub struct StepInput {
     pub model: Arc<ClusterModel>,
     /// The operator's choices.
     pub policy: Arc<Policy>,
-    /// The version to reach.
+    /// The version to reach; a pool of workers may have
+    /// [one of its own](crate::PoolPolicy::target_of).
     pub target: KubeVersion,
     /// Send no mutating request except dry runs.
     pub dry_run: bool,
@@ -54,9 +56,47 @@ impl StepInput {
         self
     }
 
+    /// The version that the kubelet of `node` is to reach.
+    pub fn target_of(&self, node: &Node) -> &KubeVersion {
+        match &self.way_back {
+            Some(back) if *back == node.name => &self.target,
+            _ => self.policy.pools.target_of_node(node, &self.target),
+        }
+    }
+
+    /// The version that the kubelet of the node `name` is to reach, which is in `pool`
+    /// as far as that is known; what the model says counts first.
+    pub fn target_of_named(&self, name: &str, pool: Option<&str>) -> &KubeVersion {
+        if self.policy.pools.target_of.is_empty() {
+            return &self.target;
+        }
+        match (self.model.node(name), pool) {
+            (Some(node), _) => self.target_of(node),
+            (None, Some(pool)) => self.policy.pools.target(pool, &self.target),
+            (None, None) => &self.target,
+        }
+    }
+
+    /// `nodes` by the versions that their kubelets are to reach.
+    pub fn by_target(&self, nodes: &[String]) -> BTreeMap<&KubeVersion, Vec<String>> {
+        let mut by_target: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        for node in nodes {
+            let target = self.target_of_named(node, None);
+            by_target.entry(target).or_default().push(node.clone());
+        }
+        by_target
+    }
+
     /// Whether the kubelet of `node` is to be changed.
     pub fn is_to_change(&self, node: &Node) -> bool {
-        node.is_to_change(&self.target, self.way_back.as_deref())
+        node.is_to_change(self.target_of(node), self.way_back.as_deref())
+    }
+
+    /// Another version to reach, for a step that is about one target alone.
+    #[must_use]
+    pub fn with_target(mut self, target: KubeVersion) -> Self {
+        self.target = target;
+        self
     }
 
     /// Whether a restart of this node's kubelet takes a part of the control plane

@@ -119,6 +119,9 @@ pub struct BaselineNode {
     /// The Lease that its kubelet renews.
     #[serde(default)]
     pub lease: Option<BaselineLease>,
+    /// Its pool; absent where no pool has a target of its own, or nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
 }
 
 impl BaselineNode {
@@ -133,6 +136,7 @@ impl BaselineNode {
             extended: BTreeMap::new(),
             csi_drivers: BTreeSet::new(),
             lease: None,
+            pool: None,
         }
     }
 }

@@ -184,6 +184,15 @@ impl KubeVersion {
         self.compare(other) == VersionComparison::Older
     }
 
+    /// This version, or `other` where that is older for certain.
+    #[must_use]
+    pub fn or_older<'a>(&'a self, other: &'a Self) -> &'a Self {
+        match other.is_older_than(self) {
+            true => other,
+            false => self,
+        }
+    }
+
     /// Patch, then pre-release before release; builds left out.
     fn cmp_within_minor(&self, other: &Self) -> Ordering {
         self.patch

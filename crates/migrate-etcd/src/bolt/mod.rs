@@ -1,4 +1,4 @@
-//! Reads bbolt, the format of etcd's database file and of its snapshots.
+//! Reads bbolt, the format of etcd's database file and of its snapshots; `tree` writes it.
 //!
 //! The file is read page by page and never mapped into memory. What is held is one
 //! page for each level of a tree, and one bit for each page of the file. All
@@ -12,6 +12,7 @@ mod file;
 mod freelist;
 pub(crate) mod meta;
 pub(crate) mod page;
+pub(crate) mod tree;
 mod walk;
 
 #[cfg(test)]

@@ -147,6 +147,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// What is to be written as a snapshot is no state of a store.
+    #[error(
+        "{revision}: this revision {reason}; give each key once, at a revision of its own from 1 on"
+    )]
+    InvalidRecord {
+        /// Revision of the record.
+        revision: i64,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A text is no version of etcd.
     #[error("{text:?} is no version of etcd; give one as 3.6.16")]
     InvalidVersion {
@@ -212,6 +222,17 @@ pub enum Error {
         nodes: String,
         /// Why not, of each.
         reasons: Vec<String>,
+    },
+    /// Two files are not an earlier and a later state of one cluster.
+    #[error(
+        "{}: {reason}; name a backup first, and then a later state of the same cluster",
+        path.display()
+    )]
+    NotComparable {
+        /// The second file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// The snapshot has no checksum at its end.
     #[error(

@@ -16,6 +16,7 @@ impl Error {
             | Self::Locked { path, .. }
             | Self::Malformed { path, .. }
             | Self::NoTrailer { path }
+            | Self::NotComparable { path, .. }
             | Self::NotEmpty { path }
             | Self::NotEqual { path, .. }
             | Self::OtherCluster { path, .. }
@@ -50,6 +51,9 @@ impl Error {
             Self::Store {
                 location: store, ..
             } => ObjectName::cluster("Store", store.clone()),
+            Self::InvalidRecord { revision, .. } => {
+                ObjectName::cluster("Revision", revision.to_string())
+            }
             Self::InvalidVersion { .. } | Self::Cancelled => ObjectName::cluster("Backup", "etcd"),
         }
     }
@@ -65,7 +69,9 @@ impl From<Error> for StepError {
             | Error::InvalidEndpoint { .. }
             | Error::InvalidKey { .. }
             | Error::InvalidMembership { .. }
+            | Error::InvalidRecord { .. }
             | Error::InvalidVersion { .. }
+            | Error::NotComparable { .. }
             | Error::NotEmpty { .. }
             | Error::RevisionTooHigh { .. }
             | Error::TlsNotBuilt { .. }

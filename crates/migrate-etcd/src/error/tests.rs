@@ -27,6 +27,7 @@ fn cure(error: &Error) -> &'static str {
         Error::InvalidEndpoint { .. } => "give one member as https://HOST:2379",
         Error::InvalidKey { .. } => "give 32 bytes",
         Error::InvalidMembership { .. } => "give NAME=",
+        Error::InvalidRecord { .. } => "give each key once",
         Error::InvalidVersion { .. } => "give one as 3.6.16",
         Error::Locked { .. } => "give a key",
         Error::Malformed { .. } => "name one that this version has written",
@@ -36,6 +37,7 @@ fn cure(error: &Error) -> &'static str {
         Error::NoBackup { .. } => "take one",
         Error::NoMember { .. } => "see that the members run",
         Error::NoTrailer { .. } => "restore a whole one",
+        Error::NotComparable { .. } => "name a backup first",
         Error::NotEmpty { .. } => "name an empty one",
         Error::NotEqual { .. } => "compare the members",
         Error::OtherCluster { .. } => "name an etcd member of this cluster",
@@ -70,6 +72,10 @@ fn one_of_each() -> Vec<Error> {
             revision: 7,
         },
         Error::Damaged(ReadError::NoMeta { path: path.clone() }),
+        Error::NotComparable {
+            path: path.clone(),
+            reason: "is older".to_owned(),
+        },
         Error::NotEqual {
             path: path.clone(),
             endpoint: endpoint.clone(),
@@ -129,6 +135,10 @@ fn one_of_each() -> Vec<Error> {
         Error::InvalidMembership {
             what: "cp-9".to_owned(),
             reason: "it has no address".to_owned(),
+        },
+        Error::InvalidRecord {
+            revision: 7,
+            reason: "is that of two keys",
         },
         Error::Locked {
             path: path.clone(),

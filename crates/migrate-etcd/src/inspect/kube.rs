@@ -10,28 +10,113 @@ const ROOTS: [&str; 2] = ["/registry/", "/kubernetes.io/"];
 const IDENTITY: &str = "namespaces/kube-system";
 
 /// Values that are no JSON begin with this, and a message follows.
-const BINARY: &[u8] = b"k8s\0";
+pub(crate) const BINARY: &[u8] = b"k8s\0";
 
 /// Values that are encrypted at rest begin with this.
-const ENCRYPTED: &[u8] = b"k8s:enc:";
+pub(crate) const ENCRYPTED: &[u8] = b"k8s:enc:";
 
-/// The resource that a key is an object of, as the API has it: `pods`,
-/// `widgets.example.com`. `None` for what is no object.
-pub(super) fn resource(key: &[u8]) -> Option<String> {
-    let key = std::str::from_utf8(key).ok()?;
-    let key = ROOTS.iter().find_map(|root| key.strip_prefix(root))?;
-    let parts: Vec<_> = key.split('/').collect();
-    match parts.as_slice() {
-        // Bookkeeping of API servers.
-        ["ranges" | "masterleases" | "peerserverleases", ..] => None,
-        ["minions", _] => Some("nodes".to_owned()),
-        ["services", "specs", _, _] => Some("services".to_owned()),
-        ["services", "endpoints", _, _] => Some("endpoints".to_owned()),
-        [group, resource, _] | [group, resource, _, _] if group.contains('.') => {
-            Some(format!("{resource}.{group}"))
+/// Groups of the API server itself. Keys of their objects do not name them, whatever is in
+/// other groups was defined in the cluster.
+const BUILT_IN: [&str; 18] = [
+    "",
+    "admissionregistration.k8s.io",
+    "apps",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+    "storagemigration.k8s.io",
+];
+
+/// Resources that have another name in keys.
+const RENAMED: [(&str, &str); 3] = [
+    ("nodes", "minions"),
+    ("replicationcontrollers", "controllers"),
+    ("ingresses", "ingress"),
+];
+
+/// The key under which API servers keep an object, by default; `namespace` is empty for
+/// what is in none.
+///
+/// ```
+/// let key = migrate_etcd::object_key("apps", "deployments", "shop", "cart");
+/// assert_eq!(key, "/registry/deployments/shop/cart");
+/// ```
+pub fn object_key(group: &str, resource: &str, namespace: &str, name: &str) -> String {
+    let renamed = RENAMED.iter().find(|(api, _)| *api == resource);
+    let folder = match (BUILT_IN.contains(&group), group, resource) {
+        (false, ..) => format!("{group}/{resource}"),
+        (_, "", "services") => "services/specs".to_owned(),
+        (_, "", "endpoints") => "services/endpoints".to_owned(),
+        _ => renamed.map_or(resource, |(_, key)| *key).to_owned(),
+    };
+    let root = ROOTS[0];
+    match namespace {
+        "" => format!("{root}{folder}/{name}"),
+        _ => format!("{root}{folder}/{namespace}/{name}"),
+    }
+}
+
+/// What the key of an object names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct ObjectKey<'a> {
+    group: Option<&'a str>,
+    resource: &'a str,
+    pub(crate) namespace: Option<&'a str>,
+    pub(crate) name: &'a str,
+}
+
+impl<'a> ObjectKey<'a> {
+    /// `None` for what is no object.
+    pub(crate) fn parse(key: &'a [u8]) -> Option<Self> {
+        let key = std::str::from_utf8(key).ok()?;
+        let key = ROOTS.iter().find_map(|root| key.strip_prefix(root))?;
+        let parts: Vec<_> = key.split('/').collect();
+        let (group, resource, place) = match parts.as_slice() {
+            // Bookkeeping of API servers.
+            ["ranges" | "masterleases" | "peerserverleases", ..] => return None,
+            ["services", "specs", place @ ..] if place.len() == 2 => (None, "services", place),
+            ["services", "endpoints", place @ ..] if place.len() == 2 => (None, "endpoints", place),
+            [group, resource, place @ ..]
+                if group.contains('.') && (1..=2).contains(&place.len()) =>
+            {
+                (Some(*group), *resource, place)
+            }
+            [resource, place @ ..] if !resource.is_empty() => {
+                let renamed = RENAMED.iter().find(|(_, key)| key == resource);
+                (None, renamed.map_or(*resource, |(api, _)| *api), place)
+            }
+            _ => return None,
+        };
+        let (namespace, name) = match place {
+            [name] => (None, *name),
+            [namespace, name] => (Some(*namespace), *name),
+            _ => return None,
+        };
+        Some(Self {
+            group,
+            resource,
+            namespace,
+            name,
+        })
+    }
+
+    /// The resource as the API has it: `pods`, `widgets.example.com`.
+    pub(crate) fn resource(&self) -> String {
+        match self.group {
+            Some(group) => format!("{}.{group}", self.resource),
+            None => self.resource.to_owned(),
         }
-        [resource, _] | [resource, _, _] if !resource.is_empty() => Some((*resource).to_owned()),
-        _ => None,
     }
 }
 
@@ -54,13 +139,13 @@ pub(super) fn folder(key: &[u8]) -> String {
 }
 
 /// Whether a key is that of the object that a cluster is known by.
-fn is_identity(key: &[u8]) -> bool {
+pub(crate) fn is_identity(key: &[u8]) -> bool {
     let under = |root: &str| key.strip_prefix(root.as_bytes()) == Some(IDENTITY.as_bytes());
     ROOTS.into_iter().any(under)
 }
 
 /// The uid of an object as API servers store it; `None` for what is encrypted, or none.
-fn uid(value: &[u8]) -> Option<String> {
+pub(crate) fn uid(value: &[u8]) -> Option<String> {
     let uid = match value.strip_prefix(BINARY) {
         // `Unknown.raw`, in it `metadata`, in that `uid`.
         Some(unknown) => part(part(part(unknown, 2)?, 1)?, 5)?.to_vec(),
@@ -78,12 +163,19 @@ fn uid(value: &[u8]) -> Option<String> {
     String::from_utf8(uid).ok().filter(|_| is_uid)
 }
 
-/// The field of this number of a message.
-fn part(message: &[u8], number: u64) -> Option<&[u8]> {
-    fields(message).flatten().find_map(|field| match field {
-        (at, Field::Bytes(bytes)) if at == number => Some(bytes),
-        _ => None,
-    })
+/// The field of this number of a message, the first if there are several.
+pub(crate) fn part(message: &[u8], number: u64) -> Option<&[u8]> {
+    parts(message, number).next()
+}
+
+/// The fields of this number of a message.
+pub(crate) fn parts(message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
+    fields(message)
+        .flatten()
+        .filter_map(move |field| match field {
+            (at, Field::Bytes(bytes)) if at == number => Some(bytes),
+            _ => None,
+        })
 }
 
 /// How a value is encrypted.
@@ -156,9 +248,10 @@ impl View {
     }
 
     fn change(&mut self, key: &[u8], encryption: u16, change: impl Fn(&mut Use)) {
-        let Some(resource) = resource(key) else {
+        let Some(object) = ObjectKey::parse(key) else {
             return;
         };
+        let resource = object.resource();
         let by = usize::from(encryption).checked_sub(1);
         if let Some(by) = by.and_then(|by| self.keys.get(by)) {
             let name = (by.clone(), resource.clone());
@@ -197,7 +290,61 @@ mod tests {
             ("compact_rev_key", None),
             ("/registry/", None),
         ] {
-            assert_eq!(resource(key.as_bytes()).as_deref(), expected, "{key}");
+            let found = ObjectKey::parse(key.as_bytes()).map(|key| key.resource());
+            assert_eq!(found.as_deref(), expected, "{key}");
+        }
+        for (key, expected) in [
+            ("/registry/minions/n1", (None, "n1")),
+            ("/registry/services/specs/a/web", (Some("a"), "web")),
+            ("/registry/example.com/widgets/a/b", (Some("a"), "b")),
+            ("/registry/example.com/gadgets/b", (None, "b")),
+            ("/registry/pods/a/b", (Some("a"), "b")),
+        ] {
+            let found = ObjectKey::parse(key.as_bytes()).unwrap();
+            assert_eq!((found.namespace, found.name), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn keys_are_made_as_they_are_read() {
+        for (group, resource, namespace, key) in [
+            ("", "pods", "a", "/registry/pods/a/b"),
+            ("", "nodes", "", "/registry/minions/b"),
+            ("", "services", "a", "/registry/services/specs/a/b"),
+            ("", "endpoints", "a", "/registry/services/endpoints/a/b"),
+            (
+                "",
+                "replicationcontrollers",
+                "a",
+                "/registry/controllers/a/b",
+            ),
+            (
+                "networking.k8s.io",
+                "ingresses",
+                "a",
+                "/registry/ingress/a/b",
+            ),
+            ("apps", "deployments", "a", "/registry/deployments/a/b"),
+            ("coordination.k8s.io", "leases", "a", "/registry/leases/a/b"),
+            (
+                "apiextensions.k8s.io",
+                "customresourcedefinitions",
+                "",
+                "/registry/apiextensions.k8s.io/customresourcedefinitions/b",
+            ),
+            (
+                "snapshot.storage.k8s.io",
+                "volumesnapshots",
+                "a",
+                "/registry/snapshot.storage.k8s.io/volumesnapshots/a/b",
+            ),
+        ] {
+            let made = object_key(group, resource, namespace, "b");
+            assert_eq!(made, key);
+            let read = ObjectKey::parse(made.as_bytes()).unwrap();
+            assert_eq!(read.resource, resource);
+            assert_eq!(read.namespace.unwrap_or_default(), namespace);
+            assert_eq!(read.name, "b");
         }
     }
 

@@ -1,6 +1,9 @@
 //! The entries of bucket `key`: a revision and a `mvccpb.KeyValue`.
 
-use crate::protobuf::{Field, fields};
+use crate::protobuf::{Field, Message, fields};
+
+/// Where bucket `meta` says which revision was compacted last: asked for, and done.
+pub(crate) const COMPACTIONS: [&[u8]; 2] = [b"scheduledCompactRev", b"finishedCompactRev"];
 
 /// The key of an entry.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -45,7 +48,7 @@ impl Revision {
 pub(crate) struct KeyValue<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
-    create_revision: i64,
+    pub(crate) create_revision: i64,
     mod_revision: i64,
     version: i64,
     lease: i64,
@@ -95,10 +98,28 @@ impl<'a> KeyValue<'a> {
     }
 }
 
+/// A record as etcd writes it: a key that was created at a revision and has been put
+/// `version` times since.
+pub(crate) fn encode(
+    key: &[u8],
+    value: &[u8],
+    created: u64,
+    changed: u64,
+    version: u64,
+) -> Vec<u8> {
+    Message::default()
+        .bytes(1, key)
+        .number(2, created)
+        .number(3, changed)
+        .number(4, version)
+        .bytes(5, value)
+        .finish()
+}
+
 /// Entries for tests, as etcd writes them.
 #[cfg(test)]
 pub(crate) mod samples {
-    use super::Revision;
+    use super::{Revision, encode};
     use crate::protobuf::Message;
 
     type Pair = (Vec<u8>, Vec<u8>);
@@ -122,13 +143,9 @@ pub(crate) mod samples {
         create: i64,
         version: i64,
     ) -> Pair {
-        let record = Message::default()
-            .bytes(1, key.as_bytes())
-            .number(2, create as u64)
-            .number(3, main as u64)
-            .number(4, version as u64)
-            .bytes(5, value);
-        (Revision::key(main, sub), record.finish())
+        let (created, changed) = (create as u64, main as u64);
+        let record = encode(key.as_bytes(), value, created, changed, version as u64);
+        (Revision::key(main, sub), record)
     }
 
     pub(crate) fn tombstone(main: i64, sub: i64, key: &str) -> Pair {

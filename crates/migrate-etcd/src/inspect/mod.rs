@@ -1,7 +1,7 @@
 //! What a snapshot holds, told without etcd.
 
 mod buckets;
-mod kube;
+pub(crate) mod kube;
 pub(crate) mod kv;
 mod report;
 mod tally;
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kube::View;
+pub use kube::object_key;
 use kv::{KeyValue, Revision};
 use migrate_core::hex;
 pub use report::{

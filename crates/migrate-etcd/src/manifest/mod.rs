@@ -5,14 +5,14 @@ mod key;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use migrate_core::hex;
 use migrate_core::steps::BackupProof;
+use migrate_core::{StepInput, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use key::{PublicKey, SigningKey};
 
-use crate::{Error, PartFile, read};
+use crate::{Error, Inspection, PartFile, read};
 
 /// What is put behind a backup's name.
 const SUFFIX: &str = ".manifest.json";
@@ -120,6 +120,19 @@ impl Manifest {
             nodes: None,
             keys_match: false,
         })
+    }
+
+    /// The same, of the cluster of `input` and with what `inspection` says of its snapshot.
+    #[must_use]
+    pub fn describing(mut self, input: &StepInput, inspection: &Inspection) -> Self {
+        self.cluster = Some(input.model.cluster.as_str().to_owned());
+        self.revision = Some(inspection.revision);
+        self.etcd.clone_from(&inspection.cluster_version);
+        self.storage.clone_from(&inspection.storage_version);
+        let members = input.model.control_plane.iter();
+        let oldest = members.map(|member| &member.version).min();
+        self.kubernetes = oldest.map(|version| version.to_string());
+        self
     }
 
     /// Where the manifest of a backup is.

@@ -117,12 +117,12 @@ impl ProvenBackup {
         self.signed(key)
     }
 
-    /// Restores `snapshot` on trial; how far that went, in words.
+    /// Restores `snapshot` on trial; how far that went.
     async fn tried(
         &self,
         cx: &StepContext,
         snapshot: &BackupArtifact,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<RestoreLevel>, Error> {
         let Some((scratch, etcd)) = &self.trial else {
             return Ok(None);
         };
@@ -130,12 +130,7 @@ impl ProvenBackup {
         if let Some(etcd) = etcd {
             trial = trial.with_etcd(etcd);
         }
-        let level = trial.run(&cx.cancel).await?.level;
-        Ok(Some(match level {
-            RestoreLevel::ReRead => "reRead".to_owned(),
-            RestoreLevel::Booted { version } => format!("booted {version}"),
-            RestoreLevel::BootedWithHash { version } => format!("bootedWithHash {version}"),
-        }))
+        Ok(Some(trial.run(&cx.cancel).await?.level))
     }
 
     /// Makes it what is kept: encrypted, or a set.
@@ -250,7 +245,7 @@ impl BackUpData for ProvenBackup {
         refuse_other_cluster(&proven, cluster)?;
         let trial = self.tried(cx, &proven.artifact).await?;
         let reached = match &trial {
-            Some(level) if level != "reRead" => BackupProof::Restored,
+            Some(level) if *level != RestoreLevel::ReRead => BackupProof::Restored,
             _ => BackupProof::Proven,
         };
         let Finished {
@@ -308,19 +303,10 @@ impl BackUpData for ProvenBackup {
         keys.dedup();
         findings.extend(keys.iter().map(|key| needs_key(&shown, key)));
         if let Some(signing) = &self.signing {
-            let mut manifest = hashed(&artifact, taken.into(), proof).await?;
-            manifest.cluster = Some(cluster.as_str().to_owned());
-            manifest.revision = Some(inspection.revision);
-            manifest.etcd = inspection.cluster_version.clone();
-            manifest.storage = inspection.storage_version.clone();
-            let versions = input
-                .model
-                .control_plane
-                .iter()
-                .map(|member| &member.version);
-            manifest.kubernetes = versions.min().map(|version| version.to_string());
+            let manifest = hashed(&artifact, taken.into(), proof).await?;
+            let mut manifest = manifest.describing(input, inspection);
             manifest.encryption_keys = keys;
-            manifest.trial = trial;
+            manifest.trial = trial.map(|level| level.to_string());
             manifest.locked_for = locked_for;
             manifest.nodes = nodes;
             manifest.keys_match = keys_match;

@@ -6,10 +6,10 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use super::EtcdVersion;
-use super::tree::Tree;
+use crate::bolt::tree::Tree;
 use crate::bolt::{Bucket, Database};
 use crate::inspect::KEY;
-use crate::inspect::kv::Revision;
+use crate::inspect::kv::{COMPACTIONS, Revision};
 use crate::protobuf::is_well_formed;
 use crate::wal::{TERM, Voter};
 use crate::{Error, ReadError};
@@ -34,7 +34,7 @@ impl Facts {
         let Some(keys) = buckets.iter().find(|bucket| bucket.name() == KEY) else {
             return Err(damaged("it has no bucket `key`, so it is none of etcd's"));
         };
-        let revision = match source.last_key(keys)? {
+        let mut revision = match source.last_key(keys)? {
             Some(key) => {
                 let last = Revision::parse(&key);
                 last.map_err(|_| damaged("its last revision is none"))?.main
@@ -43,19 +43,25 @@ impl Facts {
             None => 1,
         };
         let mut version = None;
-        for (bucket, key) in [("meta", "storageVersion"), ("cluster", "clusterVersion")] {
-            let Some(bucket) = buckets
-                .iter()
-                .find(|there| there.name() == bucket.as_bytes())
-            else {
-                continue;
-            };
+        let own = buckets
+            .iter()
+            .filter(|bucket| [&b"meta"[..], b"cluster"].contains(&bucket.name()));
+        for bucket in own {
             source.try_each(bucket, &mut |entry| {
-                if entry.key == key.as_bytes() {
-                    let text = String::from_utf8_lossy(entry.value);
-                    let parsed: Option<EtcdVersion> = text.parse().ok();
-                    let parsed = parsed.ok_or_else(|| damaged("a version is none"))?;
-                    version = version.take().max(Some((parsed, text.into_owned())));
+                match entry.key {
+                    b"storageVersion" | b"clusterVersion" => {
+                        let text = String::from_utf8_lossy(entry.value);
+                        let parsed: Option<EtcdVersion> = text.parse().ok();
+                        let parsed = parsed.ok_or_else(|| damaged("a version is none"))?;
+                        version = version.take().max(Some((parsed, text.into_owned())));
+                    }
+                    // What was deleted last may be gone: then this is where the store is.
+                    key if COMPACTIONS.contains(&key) => {
+                        let at = Revision::parse(entry.value);
+                        let at = at.map_err(|_| damaged("its last compaction is none"))?;
+                        revision = revision.max(at.main);
+                    }
+                    _ => {}
                 }
                 Ok::<(), Error>(())
             })?;
@@ -68,12 +74,15 @@ impl Facts {
     }
 }
 
+/// Keys of a bucket, and their values.
+pub(crate) type Elements = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// What is put in the place of a bucket's elements, or among them.
 #[derive(Default)]
 struct Changes {
     /// Nothing of what was there is kept.
     emptied: bool,
-    puts: BTreeMap<Vec<u8>, Vec<u8>>,
+    puts: Elements,
 }
 
 /// Writes the database to `out` and puts it on disk; its length in bytes.
@@ -133,19 +142,27 @@ pub(super) fn write(
     Ok(bytes)
 }
 
-fn changes(voters: &[Voter], raised_to: Option<i64>) -> BTreeMap<&'static str, Changes> {
-    let members = voters
-        .iter()
-        .map(|voter| (format!("{:x}", voter.id).into_bytes(), voter.json.clone()));
+/// Bucket `members` of a cluster of `voters`.
+pub(crate) fn members(voters: &[Voter]) -> Elements {
+    let member = |voter: &Voter| (format!("{:x}", voter.id).into_bytes(), voter.json.clone());
+    voters.iter().map(member).collect()
+}
+
+/// What bucket `meta` says of the log that a cluster of `voters` begins with: all of
+/// its entries are applied already.
+pub(crate) fn log_state(voters: &[Voter]) -> Elements {
     let ids: Vec<_> = voters.iter().map(|voter| voter.id).collect();
     let conf_state = serde_json::json!({ "voters": ids, "auto_leave": false });
     let index = (voters.len() as u64).to_be_bytes();
-    let mut meta = BTreeMap::from([
-        // The log's entries are applied already, and the log begins anew.
+    BTreeMap::from([
         (b"consistent_index".to_vec(), index.to_vec()),
         (b"term".to_vec(), TERM.to_be_bytes().to_vec()),
         (b"confState".to_vec(), conf_state.to_string().into_bytes()),
-    ]);
+    ])
+}
+
+fn changes(voters: &[Voter], raised_to: Option<i64>) -> BTreeMap<&'static str, Changes> {
+    let mut meta = log_state(voters);
     let mut keys = BTreeMap::new();
     if let Some(revision) = raised_to {
         let revision = Revision::key(revision, 0);
@@ -166,7 +183,7 @@ fn changes(voters: &[Voter], raised_to: Option<i64>) -> BTreeMap<&'static str, C
     };
     BTreeMap::from([
         ("key", among(keys)),
-        ("members", emptied(members.collect())),
+        ("members", emptied(members(voters))),
         ("members_removed", emptied(BTreeMap::new())),
         ("meta", among(meta)),
     ])

@@ -116,7 +116,7 @@ impl Membership {
     }
 
     /// What the log says of each.
-    pub(super) fn voters(&self) -> Result<Vec<Voter>, serde_json::Error> {
+    pub(crate) fn voters(&self) -> Result<Vec<Voter>, serde_json::Error> {
         let voter = |member: &NewMember| {
             let json = MemberJson {
                 id: member.id,

@@ -1,9 +1,8 @@
 //! Restores a snapshot into a new data folder, without etcd.
 
 mod data_dir;
-mod database;
+pub(crate) mod database;
 mod membership;
-mod tree;
 mod v2;
 mod version;
 

@@ -3,6 +3,7 @@
 mod count;
 mod server;
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +35,17 @@ pub enum RestoreLevel {
         /// The server's version.
         version: String,
     },
+}
+
+/// As a [manifest](crate::Manifest::trial) has it: `reRead`, `booted 3.6.16`.
+impl fmt::Display for RestoreLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReRead => f.write_str("reRead"),
+            Self::Booted { version } => write!(f, "booted {version}"),
+            Self::BootedWithHash { version } => write!(f, "bootedWithHash {version}"),
+        }
+    }
 }
 
 /// What a test-restore has found.

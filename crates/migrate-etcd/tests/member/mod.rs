@@ -23,6 +23,8 @@ use tokio::sync::Notify;
 pub(crate) enum Act {
     /// Bytes, with the number of bytes that it says are still to come.
     Send { blob: Vec<u8>, remaining: u64 },
+    /// Nothing for so long, and then the next.
+    Wait(Duration),
     /// Messages without bytes, each after a second.
     SendNothing { times: usize },
     /// Messages without bytes as fast as they go. Many share a frame, because
@@ -41,6 +43,8 @@ pub(crate) struct Answers {
     pub(crate) is_learner: bool,
     /// Code of gRPC for a user and password.
     pub(crate) authenticate: u16,
+    /// Calls of its status that it refuses, as with a token that has expired.
+    pub(crate) expired: usize,
     pub(crate) snapshot: Vec<Act>,
     /// One for each call, the last one again and again.
     pub(crate) hashes: Vec<HashAnswer>,
@@ -62,6 +66,7 @@ impl Answers {
             leader: 1,
             is_learner: false,
             authenticate: 0,
+            expired: 0,
             snapshot,
             hashes: Vec::new(),
         }
@@ -77,6 +82,8 @@ pub(crate) struct FakeMember {
 struct State {
     answers: Answers,
     connections: AtomicUsize,
+    authenticated: AtomicUsize,
+    expired: AtomicUsize,
     snapshots: AtomicUsize,
     hashed: AtomicUsize,
     cut: Notify,
@@ -90,6 +97,8 @@ impl FakeMember {
         let state = Arc::new(State {
             answers,
             connections: AtomicUsize::new(0),
+            authenticated: AtomicUsize::new(0),
+            expired: AtomicUsize::new(0),
             snapshots: AtomicUsize::new(0),
             hashed: AtomicUsize::new(0),
             cut: Notify::new(),
@@ -102,6 +111,11 @@ impl FakeMember {
     /// Connections taken so far.
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Tokens asked for so far.
+    pub(crate) fn authenticated(&self) -> usize {
+        self.state.authenticated.load(Ordering::SeqCst)
     }
 
     /// Snapshots asked for so far.
@@ -147,7 +161,16 @@ type Frames = BoxStream<'static, Result<Frame<Bytes>, Infallible>>;
 fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBody<Frames>> {
     let answers = &state.answers;
     let frames = match request.uri().path() {
-        "/etcdserverpb.Auth/Authenticate" => one(Vec::new(), answers.authenticate),
+        "/etcdserverpb.Auth/Authenticate" => {
+            state.authenticated.fetch_add(1, Ordering::SeqCst);
+            one(Vec::new(), answers.authenticate)
+        }
+        "/etcdserverpb.Maintenance/Status"
+            if state.expired.fetch_add(1, Ordering::SeqCst) < answers.expired =>
+        {
+            let refused = status(16, "etcdserver: invalid auth token");
+            stream::iter([Ok(refused)]).boxed()
+        }
         "/etcdserverpb.Maintenance/Status" => {
             let mut status = number(4, answers.leader);
             status.extend(number(10, answers.is_learner.into()));
@@ -200,6 +223,9 @@ fn snapshot(acts: Vec<Act>, open: Open) -> Frames {
                     message.extend(bytes(3, &blob));
                     stream::iter([Frame::data(framed(&message).into())]).boxed()
                 }
+                Act::Wait(time) => stream::once(tokio::time::sleep(time))
+                    .flat_map(|()| stream::empty())
+                    .boxed(),
                 Act::SendNothing { times } => stream::iter(0..times)
                     .then(|_| async {
                         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -25,7 +25,8 @@ use migrate_plan::Input;
 /// while a run is opened. While a run is opened, `Forbidden` is asked again for
 /// a minute, since an API server that has just started gives it; every other
 /// error, `Unavailable` too, ends the opening as
-/// [`Error::Cluster`](crate::Error::Cluster). Later it is as said below.
+/// [`Error::Cluster`](crate::Error::Cluster), or [`Error::ApiAway`](crate::Error::ApiAway)
+/// where an unfinished run is to go on. Later it is as said below.
 #[async_trait]
 pub trait ClusterAccess: Send + Sync {
     /// Who the cluster is. Asked only while a run is opened.

@@ -23,7 +23,7 @@ pub(super) struct Holding {
     pub(super) lapsed: Option<Holder>,
     /// When to renew; `None` before this runner holds the run.
     renew_at: Option<Moment>,
-    /// A renewal is under way, since then.
+    /// A claim or renewal is under way, since then.
     asked_at: Option<Moment>,
     /// From then on others may take this runner for gone.
     lapses_at: Moment,
@@ -55,6 +55,22 @@ impl Holding {
         self.trouble = None;
     }
 
+    /// The run is being asked for.
+    pub(super) fn asks(&mut self, now: Moment) {
+        self.asked_at = Some(now);
+    }
+
+    /// When what has been answered was asked for.
+    fn answered(&mut self, now: Moment) -> Moment {
+        self.asked_at.take().unwrap_or(now)
+    }
+
+    /// The run is held since it was asked for.
+    pub(super) fn claimed(&mut self, now: Moment) {
+        let asked_at = self.answered(now);
+        self.renewed(asked_at);
+    }
+
     /// Renews at once, if this runner holds the run.
     pub(super) fn ask_now(&mut self, now: Moment) {
         self.renew_at = self.renew_at.map(|at| at.min(now));
@@ -80,7 +96,7 @@ impl Executor {
         if holding.renew_at.is_none() || !is_due || is_asking || self.state.end.is_some() {
             return;
         }
-        holding.asked_at = Some(now);
+        holding.asks(now);
         for (_, _, covered) in &mut holding.doubtful {
             *covered = true;
         }
@@ -90,7 +106,7 @@ impl Executor {
 
     /// Takes the answer to a renewal.
     pub(super) fn lease_renewed(&mut self, result: Result<AnchorState, StepError>, now: Moment) {
-        let asked_at = self.holding.asked_at.take().unwrap_or(now);
+        let asked_at = self.holding.answered(now);
         self.hear(&result, asked_at, now);
         match result {
             Ok(anchor) => {
@@ -103,7 +119,11 @@ impl Executor {
             Err(error) => {
                 self.holding.renew_at = Some(now + self.pace.retry);
                 if self.holding.lapses_at <= now {
-                    self.holding.trouble = Some(format!("drains rest: {error}"));
+                    // What an outage says differs from call to call, and is its own reason.
+                    self.holding.trouble = Some(match self.outage.is_open() {
+                        true => "drains rest until the Lease is renewed".to_owned(),
+                        false => format!("drains rest: {error}"),
+                    });
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Work under way: futures that the executor polls, and what they end with.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,9 +8,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use migrate_core::steps::{BackupReport, Baseline, DrainEvents, VerifyScope};
 use migrate_core::{
-    Action, ActionId, ActionStatus, ClusterModel, Event, EventKind, Finding, Migration, ObjectName,
-    Outcome, Phase, StepContext, StepError, StepErrorKind, StepInput, Target, UpgradeAddons,
-    UpgradeComponents,
+    Action, ActionId, ActionStatus, ClusterModel, Event, EventKind, Finding, KubeVersion,
+    Migration, ObjectName, Outcome, Phase, StepContext, StepError, StepErrorKind, StepInput,
+    Target, UpgradeAddons, UpgradeComponents,
 };
 use migrate_kube::{Claim, RunMark};
 use migrate_plan::{ActionResult, Input};
@@ -99,6 +100,17 @@ impl Workshop {
             let result = shop.migration.back_up.run(&shop.cx, &shop.changed()).await;
             Ended::BackedUpAgain(id, result)
         })
+    }
+
+    /// What a step is told about a target that goes to `target`, which may be a version
+    /// of its pool's own.
+    pub(super) fn input_of(&self, target: Option<&KubeVersion>) -> Cow<'_, StepInput> {
+        match target {
+            Some(own) if *own != self.input.target => {
+                Cow::Owned(self.input.clone().with_target(own.clone()))
+            }
+            _ => Cow::Borrowed(&self.input),
+        }
     }
 
     /// What steps are told once every member of the control plane is at the target.

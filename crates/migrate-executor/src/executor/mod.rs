@@ -42,6 +42,7 @@ use self::gate::Gate;
 use self::holding::{Holding, unless_lapsed};
 use self::job::{Ended, Job, Workshop};
 use self::looks::Looks;
+pub(crate) use self::open::last_run;
 use self::outage::OutageWatch;
 use self::resumption::Resumption;
 use self::steps::Steps;
@@ -52,7 +53,7 @@ use self::waits::WaitBook;
 pub use self::waits::WaitReason;
 use crate::report::{Report, RunOutcome, Stop, StopCause};
 use crate::state::RunState;
-use crate::{Entry, Error, Journal, Pace, Record};
+use crate::{Entry, Error, Journal, Pace, Record, Standpoint};
 
 /// Runs a plan on a cluster.
 ///
@@ -248,6 +249,11 @@ impl Executor {
         self.state.rollout.progress()
     }
 
+    /// Where the rollout stands now, for a forecast of its end that is made elsewhere.
+    pub fn standpoint(&self) -> Standpoint {
+        Standpoint::new(&self.state)
+    }
+
     /// Where the run stands now.
     pub fn report(&self) -> Report {
         self.report_of(RunOutcome::Running, None)
@@ -296,7 +302,7 @@ impl Executor {
             (Record::EpochTaken { epoch }, _) => {
                 self.shop.cx.fence.epoch = epoch;
                 let now = self.now();
-                self.holding.renewed(now);
+                self.holding.claimed(now);
             }
             (Record::Intent { action }, _) => self.begin_action(action, false),
             // A rollout that is over is not cancelled: it is verified; one that is

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
 use migrate_core::{
-    Cancellation, ClusterId, Fence, Migration, Moment, ObjectName, PlannedTask, StepError,
-    StepErrorKind, StepInput, Target, content_hash,
+    ClusterId, Fence, Migration, Moment, ObjectName, PlannedTask, StepError, StepErrorKind,
+    StepInput, Target, content_hash,
 };
 use migrate_kube::{Claim, Holder, RunMark};
 use tokio::time::{Instant, sleep_until};
@@ -24,7 +24,7 @@ use super::upgrade::Upgrades;
 use super::verify::Checks;
 use super::view::View;
 use super::waits::WaitBook;
-use super::warm_up::Patience;
+use super::warm_up::{Patience, Unfinished};
 use super::{Executor, StepOutcome};
 use crate::access::{AnchorState, ClusterAccess};
 use crate::report::RunOutcome;
@@ -64,6 +64,7 @@ impl Executor {
     ///   the journal is not the one that was planned.
     /// * [`Error::NoAddonDriver`]: nothing upgrades the addons of the plan.
     /// * [`Error::NothingPlanned`], [`Error::NothingToAbort`]: there is nothing to do.
+    /// * [`Error::ApiAway`]: the cluster does not answer, and an unfinished run is to go on.
     /// * [`Error::Cluster`]: the cluster does not answer, or refuses.
     /// * those of the journal.
     pub async fn open(setup: Setup) -> Result<Self, Error> {
@@ -73,6 +74,7 @@ impl Executor {
             mut journal,
             mut context,
             planned,
+            forecast,
             adopt,
             abort,
             own_pod,
@@ -83,13 +85,9 @@ impl Executor {
         let planned = planned.filter(|_| !abort);
         let place = journal.place();
         let history = History::read(&place, journal.load().await?)?;
-        // A run is what makes API servers go away, so only a run waits for them.
-        let is_unfinished = history.last.as_ref().is_some_and(|last| !last.is_over());
-        let patient = Patience {
-            cx: &context,
-            pause: pace.retry,
-            limit: patience.filter(|_| is_unfinished).unwrap_or_default(),
-        };
+        let unfinished = history.last.as_ref().filter(|last| !last.is_over());
+        let unfinished = unfinished.map(|last| Unfinished::new(&place, last));
+        let mut patient = Patience::new(&context, pace.retry, patience, unfinished);
         let cluster = patient.ask(|| access.identity()).await?;
         history.is_for(&place, &cluster)?;
         let mut anchor = patient.ask(|| access.anchor()).await?;
@@ -125,7 +123,7 @@ impl Executor {
             holder.identity != place && !matches!(choice, Choice::NothingToDo(_))
         });
         let lapsed = match rival {
-            Some(rival) if adopt => watch(&*access, &place, rival, &context.cancel, &pace).await?,
+            Some(rival) if adopt => watch(&*access, &place, rival, &patient, &pace).await?,
             Some(rival) => {
                 return Err(Error::Held {
                     holder: rival.identity,
@@ -134,8 +132,10 @@ impl Executor {
             None => None,
         };
         let mut epoch = history.epoch.max(anchor.epoch);
+        let mut lost = None;
         let mut state = match choice {
             Choice::GoOn(mut state) => {
+                lost = state.outages.lost.clone();
                 if state.claimed {
                     let claim = Claim::new(mark_of(&state, &place), pace.lease);
                     let claim = claim.with_floor(epoch).with_lapsed(lapsed.clone());
@@ -154,7 +154,8 @@ impl Executor {
                 nothing_to_do = true;
                 RunState::open(now, *opened)?
             }
-            Choice::Begin(opened) => {
+            Choice::Begin(mut opened) => {
+                opened.forecast = forecast;
                 // A plan that cannot be run leaves no trace.
                 let state = RunState::open(now, RunOpened::clone(&opened))?;
                 let entry = Entry::new(next_seq, now, Record::RunOpened(opened));
@@ -172,6 +173,8 @@ impl Executor {
             let news = node.and_then(|node| state.runner_on(Some(node)));
             inbox.extend(news.map(|input| Record::Input { input }));
         }
+        // Before the run has claimed the cluster nothing is counted.
+        let away = patient.away().filter(|_| state.claimed);
         context.fence = Fence::new(state.run.clone(), epoch);
         let mut holding = Holding::new(pace.lease, lapsed);
         if state.claimed {
@@ -220,6 +223,9 @@ impl Executor {
             outcome: None,
             state,
         };
+        if let Some(away) = away {
+            executor.was_away(away, lost);
+        }
         if !anchor.paused {
             executor.lift();
         }
@@ -275,6 +281,11 @@ impl History {
             _ => Ok(()),
         }
     }
+}
+
+/// The state of the last run of the journal at `place`, whose entries these are.
+pub(crate) fn last_run(place: &str, entries: Vec<Entry>) -> Result<Option<RunState>, Error> {
+    Ok(History::read(place, entries)?.last)
 }
 
 /// What to do with what was found.
@@ -382,18 +393,20 @@ async fn watch(
     access: &dyn ClusterAccess,
     place: &str,
     rival: Holder,
-    cancel: &Cancellation,
+    patient: &Patience<'_>,
     pace: &Pace,
 ) -> Result<Option<Holder>, Error> {
+    let cx = patient.cx;
+    let began = cx.clock.now();
     let until = Instant::now() + rival.lasts;
     loop {
         let now = Instant::now();
         let soon = now + pace.retry;
         let next = if now < until { until.min(soon) } else { soon };
         tokio::select! {
-            () = cancel.cancelled() => {
+            () = cx.cancel.cancelled() => {
                 let lease = ObjectName::namespaced("Lease", "kube-system", "kube-migrate");
-                let message = "asked to leave off while watching its holder";
+                let message = "asked to leave off while its holder was watched; adopt the run again";
                 return Err(StepError::new(StepErrorKind::Cancelled, lease, message).into());
             }
             () = sleep_until(next) => {}
@@ -402,7 +415,8 @@ async fn watch(
             Err(error) if error.is_retryable() && next < until + rival.lasts => {
                 continue;
             }
-            seen => seen?.holder,
+            Err(error) => return Err(patient.given_up(error, began)),
+            Ok(seen) => seen.holder,
         };
         match seen {
             Some(holder) if holder == rival && next >= until => return Ok(Some(rival)),

@@ -1,16 +1,13 @@
 //! Times in which the API server does not answer: caused by this run, which
 //! upgrades it, or not.
 
-use std::time::Duration;
-
 use migrate_core::{ActionId, EventKind, Moment, Phase, StepError, Target};
 
 use super::Executor;
-use crate::report::{Outage, StopCause};
+use super::warm_up::Away;
+use crate::report::StopCause;
+use crate::state::Lost;
 use crate::{Record, WaitReason};
-
-/// Shorter ones are no news.
-const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The outage that is going on, if any.
 #[derive(Default)]
@@ -27,9 +24,21 @@ pub(super) struct OutageWatch {
 
 struct Open {
     since: Moment,
-    during: Option<String>,
+    /// The member, or its node, that this run was changing then.
+    changing: Option<String>,
+    /// What is waited for in it.
+    on: String,
     /// What the first call that failed said.
     error: String,
+}
+
+impl Open {
+    fn lost(&self) -> Record {
+        Record::ApiLost {
+            since: self.since,
+            during: self.changing.clone(),
+        }
+    }
 }
 
 impl OutageWatch {
@@ -40,14 +49,7 @@ impl OutageWatch {
     /// What is waited for.
     pub(super) fn reason(&self) -> Option<WaitReason> {
         let open = self.open.as_ref()?;
-        Some(WaitReason::new("run", on(open)))
-    }
-}
-
-fn on(open: &Open) -> String {
-    match &open.during {
-        Some(_) => Outage::on(open.during.as_deref()),
-        None => format!("{}: {}", Outage::on(None), open.error),
+        Some(WaitReason::new("run", &open.on))
     }
 }
 
@@ -70,18 +72,16 @@ impl Executor {
             }
             (Some(error), None) => {
                 let doubted = self.outage.answered_at.filter(|_| self.outage.is_doubtful);
-                let open = Open {
-                    since: doubted.unwrap_or(asked_at),
-                    during: self.takes_the_api_away(),
-                    error: error.to_string(),
-                };
-                self.shop.cx.emit(EventKind::Waiting {
-                    target: "run".to_owned(),
-                    on: on(&open),
-                });
-                self.outage.open = Some(open);
+                let since = doubted.unwrap_or(asked_at);
+                self.lose_the_api(since, self.state.changing(), error.to_string());
+                if let Some(open) = &self.outage.open {
+                    self.shop.cx.emit(EventKind::Waiting {
+                        target: "run".to_owned(),
+                        on: open.on.clone(),
+                    });
+                }
             }
-            (None, Some(_)) => self.api_is_back(now),
+            (None, Some(_)) => self.api_is_back(),
             (Some(_), Some(_)) | (None, None) => {}
         }
     }
@@ -93,31 +93,44 @@ impl Executor {
         }
     }
 
-    fn api_is_back(&mut self, now: Moment) {
-        let Some(open) = self.outage.open.take() else {
-            return;
+    /// The API server was away while the run was opened: since `earlier`, if the runner
+    /// before knew of that and this one's first call had no answer either. Another call
+    /// tells at once that it is back.
+    pub(super) fn was_away(&mut self, away: Away, earlier: Option<Lost>) {
+        let (since, changing) = match earlier.filter(|_| away.is_from_the_first) {
+            Some(lost) => (lost.since, lost.changing),
+            None => (away.since, self.state.changing()),
         };
-        if now.since(open.since) >= SHORTEST && self.state.end.is_none() {
-            self.inbox.push_back(Record::ApiAway {
-                since: open.since,
-                during: open.during,
-            });
-        }
+        self.lose_the_api(since, changing, away.error);
+        let now = self.now();
+        self.holding.ask_now(now);
     }
 
-    /// The member, or a member's node, that this run changes: whatever runs
-    /// there is stopped and started.
-    fn takes_the_api_away(&self) -> Option<String> {
-        let model = &self.state.model;
-        let mut changed = self.state.open.values().filter(|action| {
-            matches!(action.phase, Phase::Upgrade | Phase::Verify)
-                && match &action.target {
-                    Target::ControlPlane { .. } => true,
-                    Target::Node { node, .. } => model.hosts_member(node),
-                    _ => false,
-                }
-        });
-        changed.next().map(|action| action.target.name().to_owned())
+    fn lose_the_api(&mut self, since: Moment, changing: Option<String>, error: String) {
+        let outage = self.state.outage(since, since, changing.clone());
+        let open = Open {
+            since,
+            changing,
+            on: match outage.during {
+                Some(_) => outage.on(),
+                None => format!("{}: {error}", outage.on()),
+            },
+            error,
+        };
+        if self.state.end.is_none() {
+            self.inbox.push_back(open.lost());
+        }
+        self.outage.open = Some(open);
+    }
+
+    fn api_is_back(&mut self) {
+        let open = self.outage.open.take();
+        if let Some(open) = open.filter(|_| self.state.end.is_none()) {
+            self.inbox.push_back(Record::ApiAway {
+                since: open.since,
+                during: open.changing,
+            });
+        }
     }
 
     /// The upgrade that may begin, or begin again, although neither the kill switch
@@ -130,8 +143,7 @@ impl Executor {
     /// would have to answer, and another runner may be at work on them.
     pub(super) fn cure(&self, now: Moment) -> Option<ActionId> {
         let open = self.outage.open.as_ref()?;
-        let is_alone = self.state.model.control_plane.len() == 1;
-        if !is_alone || now < open.since + self.pace.lease {
+        if !self.state.model.has_one_member() || now < open.since + self.pace.lease {
             return None;
         }
         let mut wanted = self.state.open.values().chain(self.state.due.front());
@@ -153,14 +165,16 @@ impl Executor {
         }
         self.outage.idle_since.get_or_insert(now);
         let is_late = self.outage_wake_at().is_some_and(|at| at <= now);
-        let Some(open) = self.outage.open.as_ref().filter(|_| is_late) else {
+        let Some(open) = &self.outage.open else {
             return;
         };
-        if self.barred.is_none() {
+        if is_late && self.barred.is_none() {
             self.barred = Some(StopCause::ApiAway {
                 for_seconds: now.since(open.since).as_secs(),
                 message: open.error.clone(),
             });
+            // How long it was known to last.
+            self.inbox.push_back(open.lost());
         }
     }
 

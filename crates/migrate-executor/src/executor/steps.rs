@@ -131,6 +131,8 @@ impl Executor {
             RunStep::Baseline => self.jobs.push(self.shop.baseline()),
             RunStep::BackUp => self.jobs.push(self.shop.back_up()),
             RunStep::Claim => {
+                let now = self.now();
+                self.holding.asks(now);
                 let claim = Claim::new(mark_of(&self.state, &self.place), self.pace.lease)
                     .with_floor(self.shop.cx.fence.epoch)
                     .with_lapsed(self.holding.lapsed.clone());
@@ -323,11 +325,14 @@ impl Executor {
 
     /// Whether the rollout has `node` still before it.
     fn is_still_to_do(&self, node: &str) -> bool {
-        let to: &KubeVersion = &self.state.plan.to;
-        let planned = self.state.plan.slots.iter().any(|slot| slot.node == *node);
+        let plan = &self.state.plan;
+        let Some(slot) = plan.slots.iter().find(|slot| slot.node == *node) else {
+            return false;
+        };
+        let to: &KubeVersion = plan.to_of_pool(&slot.pool);
         let baseline = self.state.baseline.as_ref();
         let seen = baseline.and_then(|baseline| baseline.nodes.get(node));
-        planned && seen.is_none_or(|seen| seen.kubelet_version != *to)
+        seen.is_none_or(|seen| seen.kubelet_version != *to)
     }
 }
 

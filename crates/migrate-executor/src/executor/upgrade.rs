@@ -24,6 +24,9 @@ struct Upgrade {
     entry: Entry,
     /// Begun by this runner, as far as it knows.
     tried: bool,
+    /// What the attempt before failed with, as long as no further one has begun as far
+    /// as its driver says.
+    before: Option<String>,
     /// When its node was last looked at, and was what had been drained.
     seen: Option<Moment>,
     /// What the look under way is for.
@@ -66,6 +69,7 @@ impl Upgrades {
             deadline: now + within,
             entry,
             tried: false,
+            before: None,
             seen: None,
             after_look: next,
             last: "not begun".to_owned(),
@@ -172,6 +176,7 @@ impl Upgrades {
         match result {
             Ok(()) => {
                 upgrade.last = "begun".to_owned();
+                upgrade.before = None;
                 upgrade.next = Next::Probe(now + pace.probe);
                 None
             }
@@ -201,10 +206,17 @@ impl Upgrades {
                 None
             }
             Ok(ActionStatus::Succeeded(outcome)) => self.end(id, ActionResult::Succeeded(outcome)),
-            Ok(ActionStatus::Failed { .. })
+            Ok(ActionStatus::Failed { reason, .. })
                 if upgrade.entry == Entry::Retried && !upgrade.tried =>
             {
+                upgrade.before = Some(reason);
                 upgrade.next = Next::Begin(now);
+                None
+            }
+            // The driver would not begin a further attempt yet, and tells of the one
+            // before: as one that was never begun, it is asked for again.
+            Ok(ActionStatus::Failed { reason, .. }) if upgrade.before.as_ref() == Some(&reason) => {
+                upgrade.next = Next::Begin(now + pace.retry);
                 None
             }
             Ok(ActionStatus::Failed { retryable, reason }) => {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use migrate_core::steps::{Baseline, Verdict, VerifyScope};
 use migrate_core::{
-    Action, ActionId, Finding, Migration, Moment, ObjectName, Phase, Severity, StepError, Target,
-    WorkloadId,
+    Action, ActionId, Finding, KubeVersion, Migration, Moment, ObjectName, Phase, Severity,
+    StepError, Target, WorkloadId,
 };
 
 use super::job::{Job, Workshop};
@@ -67,6 +67,8 @@ struct Check {
     trying: bool,
     /// What was last missing.
     missing: Vec<Finding>,
+    /// The version to be reached, of an action.
+    target: Option<KubeVersion>,
 }
 
 enum CheckStep {
@@ -122,7 +124,8 @@ impl Checks {
             }
             target => self.node_steps(target.name(), planned.name(), displaced, settles),
         };
-        self.add(CheckKey::Action(action.id.clone()), steps, now, within);
+        let key = CheckKey::Action(action.id.clone());
+        self.add(key, Some(action.to.clone()), steps, now, within);
     }
 
     /// Verifies `node` and gives it back, for an earlier run.
@@ -135,16 +138,23 @@ impl Checks {
     ) {
         let key = CheckKey::TakeOver(node.to_owned());
         let steps = self.node_steps(node, node, BTreeSet::new(), settles);
-        self.add(key, steps, now, within);
+        self.add(key, None, steps, now, within);
     }
 
     /// Verifies the whole cluster, which is `scope`.
     pub(super) fn add_cluster(&mut self, scope: VerifyScope, now: Moment, within: Duration) {
         let steps = VecDeque::from([CheckStep::Compare(scope)]);
-        self.add(CheckKey::Cluster, steps, now, within);
+        self.add(CheckKey::Cluster, None, steps, now, within);
     }
 
-    fn add(&mut self, key: CheckKey, steps: VecDeque<CheckStep>, now: Moment, within: Duration) {
+    fn add(
+        &mut self,
+        key: CheckKey,
+        target: Option<KubeVersion>,
+        steps: VecDeque<CheckStep>,
+        now: Moment,
+        within: Duration,
+    ) {
         let check = Check {
             steps,
             after: self.round,
@@ -154,6 +164,7 @@ impl Checks {
             progress: None,
             trying: false,
             missing: Vec::new(),
+            target,
         };
         self.running.insert(key, check);
     }
@@ -266,10 +277,10 @@ impl Checks {
                 continue;
             }
             let verdict = match result {
-                Ok(seen) => shop
-                    .migration
-                    .verify
-                    .compare(&shop.input, scope, before, seen),
+                Ok(seen) => {
+                    let input = shop.input_of(check.target.as_ref());
+                    shop.migration.verify.compare(&input, scope, before, seen)
+                }
                 Err(error) => unseen(error, pace),
             };
             match verdict {

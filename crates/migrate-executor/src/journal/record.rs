@@ -6,7 +6,7 @@ use std::fmt;
 use migrate_core::spread::PodMove;
 use migrate_core::steps::{BackupReport, Baseline, DrainOutcome};
 use migrate_core::{Action, ClusterId, ClusterModel, Finding, Moment, Plan, Policy, WorkloadId};
-use migrate_plan::Input;
+use migrate_plan::{Input, Quantiles};
 use serde::{Deserialize, Serialize};
 
 use crate::StopCause;
@@ -96,12 +96,21 @@ pub enum Record {
         /// Since when; until the time of the entry.
         since: Moment,
     },
+    /// The API server does not answer. Once more when a runner leaves for that, and
+    /// when the next one finds it so.
+    ApiLost {
+        /// Since when.
+        since: Moment,
+        /// As of [`ApiAway`](Self::ApiAway).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        during: Option<String>,
+    },
     /// The API server had not answered, and answers again.
     ApiAway {
         /// Since when; until the time of the entry.
         since: Moment,
         /// The control-plane member, or its node, that was being upgraded when
-        /// that began.
+        /// that began; whether that explains it is for the report to say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         during: Option<String>,
     },
@@ -134,6 +143,9 @@ pub struct RunOpened {
     pub policy: Policy,
     /// The model the plan was made from.
     pub model: ClusterModel,
+    /// What was forecast of the rollout before the start, if anybody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Quantiles>,
 }
 
 impl RunOpened {
@@ -153,6 +165,7 @@ impl RunOpened {
             plan,
             policy,
             model,
+            forecast: None,
         }
     }
 }

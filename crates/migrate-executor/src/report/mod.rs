@@ -21,8 +21,10 @@ use std::time::Duration;
 
 use migrate_core::cost::TermKind;
 use migrate_core::steps::BackupReport;
-use migrate_core::{ClusterId, DocumentError, Finding, KubeVersion, Moment, ObjectName, Severity};
-use migrate_plan::Measured;
+use migrate_core::{
+    ClusterId, DocumentError, Finding, KubeVersion, Moment, ObjectName, Plan, Severity,
+};
+use migrate_plan::{Measured, Quantiles};
 use serde::{Deserialize, Serialize};
 
 use crate::MarkedNode;
@@ -54,8 +56,11 @@ pub struct Report {
     pub journal: String,
     /// Lowest version of the control plane before.
     pub from: KubeVersion,
-    /// Version of everything after.
+    /// Version of everything after, but for pools with one of their own.
     pub to: KubeVersion,
+    /// Those pools and their versions after.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub own_targets: BTreeMap<String, KubeVersion>,
     /// When the run began.
     pub opened_at: Moment,
     /// When it ended, or when the report was made.
@@ -96,6 +101,9 @@ pub struct Durations {
     pub predicted: Duration,
     /// What it took; so far, if it has not ended.
     pub actual: Duration,
+    /// What was forecast before the start, if anybody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Quantiles>,
     /// The data that has to be moved alone, T = N · D / S; absent where the
     /// plan was made without rates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,7 +181,8 @@ impl Report {
         let ended_at = state.end.as_ref().map_or(now, |(at, _)| *at);
         let mut findings: Vec<Finding> = state.findings().cloned().collect();
         findings.extend(state.spread.findings.iter().flatten().cloned());
-        findings.extend(outages::unexplained(&state.outages));
+        let api_outages = state.outages(ended_at);
+        findings.extend(outages::unexplained(&api_outages));
         let cordons = match cordons {
             Some(marks) => marks
                 .iter()
@@ -209,13 +218,14 @@ impl Report {
             journal: journal.to_owned(),
             from: state.plan.from.clone(),
             to: state.plan.to.clone(),
+            own_targets: own_targets(&state.plan),
             opened_at: state.opened_at,
             ended_at,
             duration: durations(state, now),
             phases: phases::phases(state),
             evictions: state.evictions,
             waits: summarise(&state.waits),
-            api_outages: state.outages.clone(),
+            api_outages,
             findings,
             backup: state.backup.clone(),
             second_backup: state.second_backup.clone(),
@@ -224,6 +234,12 @@ impl Report {
             outcome,
         }
     }
+}
+
+fn own_targets(plan: &Plan) -> BTreeMap<String, KubeVersion> {
+    let own = plan.own_targets();
+    own.map(|(pool, own)| (pool.to_owned(), own.clone()))
+        .collect()
 }
 
 fn durations(state: &RunState, now: Moment) -> Durations {
@@ -240,6 +256,7 @@ fn durations(state: &RunState, now: Moment) -> Durations {
     Durations {
         predicted: state.plan.makespan(),
         actual,
+        forecast: state.forecast,
         transfer: estimate
             .terms
             .iter()

@@ -48,6 +48,12 @@ impl<'r> ReportPage<'r> {
             report.run, report.cluster, report.opened_at, report.ended_at
         )));
         page = page.with_lead(self.outcome()).with_lead(self.figures());
+        for (pool, own) in &report.own_targets {
+            page = page.with_lead(Block::Text(format!("Pool {pool} goes to {own}.")));
+        }
+        if let Some(forecast) = report.forecast() {
+            page = page.with_lead(Block::Text(format!("Forecast {forecast}.")));
+        }
         for finding in report.findings.iter().filter(|finding| finding.blocks()) {
             page = page.with_lead(Block::finding(finding));
         }
@@ -167,12 +173,8 @@ impl<'r> ReportPage<'r> {
     fn outages(&self) -> Vec<Block> {
         let mut table = Table::new(["Since", "#For", "While"]);
         for outage in &self.report.api_outages {
-            let during = match &outage.during {
-                Some(name) => format!("{name} was upgraded"),
-                None => "nothing of this run explains it".to_owned(),
-            };
             let length = Human(outage.length()).to_string();
-            table.row([outage.since.to_string(), length, during]);
+            table.row([outage.since.to_string(), length, outage.meanwhile()]);
         }
         table.blocks("times")
     }

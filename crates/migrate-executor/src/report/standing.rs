@@ -177,7 +177,7 @@ fn undo(
             } else {
                 ""
             };
-            let to = &state.plan.to;
+            let to = state.plan.to_of(target);
             Some(format!(
                 "go on to {to}, or put the components back to {from}{keep}"
             ))

@@ -7,13 +7,16 @@ use migrate_core::Phase;
 use migrate_core::steps::BackupReport;
 
 use super::outcome::plural;
-use super::{Position, Report};
+use super::{Position, Report, RunOutcome};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Run {} on cluster {}", self.run, self.cluster)?;
         writeln!(f, "  outcome    {}", self.outcome)?;
         writeln!(f, "  versions   {} -> {}", self.from, self.to)?;
+        for (pool, own) in &self.own_targets {
+            writeln!(f, "             pool {pool} -> {own}")?;
+        }
         writeln!(f, "  plan       {}", self.plan)?;
         writeln!(f, "  journal    {}", self.journal)?;
         let transfer = match self.duration.transfer {
@@ -27,6 +30,9 @@ impl fmt::Display for Report {
             Human(self.duration.predicted),
             self.duration.bottleneck,
         )?;
+        if let Some(forecast) = self.forecast() {
+            writeln!(f, "  forecast   {forecast}")?;
+        }
         writeln!(f, "  evictions  {}", self.evictions)?;
         super::outages::write(&self.api_outages, f)?;
         match &self.backup {
@@ -81,6 +87,17 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    /// What was forecast at the start, and once the run is done whether that held.
+    pub(super) fn forecast(&self) -> Option<String> {
+        let forecast = self.duration.forecast?;
+        let [p50, p80, p95] = [forecast.p50, forecast.p80, forecast.p95].map(Human);
+        let mut words = format!("at the start {p50} (P50), {p80} (P80), {p95} (P95)");
+        if self.outcome == RunOutcome::Done {
+            words += &format!("; it took {}", forecast.rank(self.duration.actual));
+        }
+        Some(words)
     }
 
     fn write_phases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! What a run knows: a fold over its journal.
 
+mod outages;
 mod permission;
 mod seen;
 mod spread;
@@ -13,11 +14,14 @@ use migrate_core::{
     Action, ActionId, ClusterId, ClusterModel, Finding, KubeVersion, Moment, Outcome, Phase, Plan,
     Policy, Target, WorkloadId,
 };
-use migrate_plan::{ActionResult, Command, Input, Rollout, StopReason, TargetState, WaitingOn};
+use migrate_plan::{
+    ActionResult, Command, Input, Quantiles, Rollout, StopReason, TargetState, WaitingOn,
+};
 
+pub(crate) use self::outages::Lost;
+use self::outages::Outages;
 pub(crate) use self::seen::{Seen, budget_gone, budget_seen, node_seen};
 use self::spread::Spread;
-use crate::report::Outage;
 use crate::report::{StopCause, Wait};
 use crate::{Entry, Error, Origin, Record, RunEnd, RunOpened, RunStep, StepResult, WaitReason};
 
@@ -34,6 +38,8 @@ pub(crate) struct RunState {
     pub(crate) policy: Arc<Policy>,
     pub(crate) model: Arc<ClusterModel>,
     pub(crate) opened_at: Moment,
+    /// Before the start.
+    pub(crate) forecast: Option<Quantiles>,
 
     pub(crate) prepared: Option<Vec<Finding>>,
     pub(crate) baseline: Option<Arc<Baseline>>,
@@ -80,8 +86,7 @@ pub(crate) struct RunState {
     /// By node: workloads that lost pods there to a drain.
     displaced: BTreeMap<String, BTreeSet<WorkloadId>>,
     pub(crate) waits: Vec<Wait>,
-    /// When the API server did not answer.
-    pub(crate) outages: Vec<Outage>,
+    pub(crate) outages: Outages,
     /// What verifications passed and noted.
     pub(crate) noted: Vec<Finding>,
     /// Phases by the target as planned: when each was begun, its first attempt since
@@ -129,6 +134,7 @@ impl RunState {
             policy: Arc::new(opened.policy),
             model: Arc::new(opened.model),
             opened_at: at,
+            forecast: opened.forecast,
             prepared: None,
             baseline: None,
             backup: None,
@@ -159,7 +165,7 @@ impl RunState {
             evictions: 0,
             displaced: BTreeMap::new(),
             waits: Vec::new(),
-            outages: Vec::new(),
+            outages: Outages::default(),
             noted: Vec::new(),
             spans: BTreeMap::new(),
         })
@@ -173,6 +179,7 @@ impl RunState {
     pub(crate) fn apply(&mut self, place: &str, entry: Entry) -> Result<(), Error> {
         let at = entry.at;
         self.tick(at);
+        self.note_outage(at, &entry.record);
         match entry.record {
             // The caller begins a new state for each.
             Record::RunOpened(_) => {}
@@ -211,9 +218,8 @@ impl RunState {
             Record::Waited { target, on, since } => {
                 self.waits.push(Wait::new(target, on, since, at));
             }
-            Record::ApiAway { since, during } => {
-                self.outages.push(Outage::new(since, at, during));
-            }
+            // Noted above.
+            Record::ApiLost { .. } | Record::ApiAway { .. } => {}
             Record::Noted { findings } => {
                 // A workload may shrink once more: the newest counts.
                 let like =

@@ -75,6 +75,8 @@ pub(crate) struct Faults {
     pub(crate) lies: BTreeSet<String>,
     /// Upgrades that fail, and how often.
     pub(crate) fails: BTreeMap<String, (u32, bool)>,
+    /// Further attempts that are not begun yet, and how often.
+    pub(crate) put_off: BTreeMap<String, u32>,
     /// Addons that do not work once they are upgraded.
     pub(crate) broken_addons: BTreeSet<String>,
     /// Drains that are given up after the cordon.
@@ -98,6 +100,10 @@ pub(crate) struct Faults {
     pub(crate) drainer_ends_after: Option<u32>,
     /// Nobody compares epochs: for negative controls.
     pub(crate) unfenced: bool,
+    /// Neither the cluster nor the anchor answers.
+    pub(crate) api_away: bool,
+    /// Calls that had no answer for that.
+    pub(crate) unanswered: usize,
     /// The anchor cannot be renewed.
     pub(crate) unrenewable: bool,
     /// Renewals take 15 s, or until the anchor is cleared.
@@ -149,6 +155,8 @@ pub(crate) struct Upgrade {
     pub(crate) done_at: Instant,
     pub(crate) fails: Option<bool>,
     pub(crate) lies: bool,
+    /// The version it brings.
+    pub(crate) to: KubeVersion,
 }
 
 /// How long a node's upgrade takes.
@@ -346,7 +354,7 @@ impl Inner {
 
     /// Lets finished upgrades take effect.
     pub(crate) fn settle(&mut self) {
-        let (now, to) = (Instant::now(), self.to.clone());
+        let now = Instant::now();
         let machines = self.members.values_mut().chain(self.nodes.values_mut());
         for machine in machines.chain(self.addons.values_mut()) {
             if let Some(upgrade) = &machine.upgrade
@@ -354,7 +362,7 @@ impl Inner {
                 && upgrade.fails.is_none()
                 && !upgrade.lies
             {
-                machine.version = to.clone();
+                machine.version = upgrade.to.clone();
             }
         }
     }

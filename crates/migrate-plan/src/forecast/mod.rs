@@ -3,30 +3,49 @@
 
 mod beliefs;
 mod history;
+mod levels;
+mod needs;
 mod outlook;
-mod shared;
+mod tails;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use migrate_core::cost::{Belief, Draws, Sample};
+use migrate_core::cost::{Belief, Draws, Sample, Tail};
 use migrate_core::{Action, ClusterModel, Moment, Phase, Plan, Policy};
 
 pub use beliefs::Beliefs;
 pub use history::{End, HISTORY_SCHEMA, History, Lasted};
+pub(crate) use needs::{Needs, Phases};
 pub use outlook::{Forecast, Outlook, Quantiles};
+pub(crate) use zones::zones;
 
 use crate::intern::Interned;
 use crate::machine::{Machine, Mode, State};
 use crate::planner::{Lasts, Step, play, simulate, target_of};
 use crate::rollout::checked_spec;
 use crate::{Error, Rollout, TargetKind};
+use levels::{Drawn, Levels, Seen};
+use tails::Weights;
+use zones::Zones;
 
 /// Phases of one target, for flat arrays.
 const PHASES: usize = 5;
-/// Of the variance of a run's level, the share that all its phases have in common:
-/// a slow cluster is slow in everything. Assumed.
-const COMMON: f64 = 0.5;
+/// Of what takes less than this by the plan, the ratio to that says nothing.
+const TELLING: Duration = Duration::from_secs(10);
+/// An action that takes a smaller part of what was expected counts as one that takes
+/// this: it had nothing to do, and is no sign of a fast cluster.
+const LEAST_PART: u32 = 5;
+/// Targets that the samples of a forecast have together, and how many samples at most
+/// and at least.
+const SIMULATED: u32 = 200_000;
+const MOST: u32 = 200;
+const LEAST: u32 = 20;
+/// Deviations beyond which luck is taken to be there.
+const FAR: f64 = 100.0;
+/// ln of how many times its level an action may last: what would last longer is stuck.
+const STUCK: f64 = 3.5;
 
 /// Forecasts one rollout: before it starts, and while it runs, from what it is
 /// told of actions that began and ended.
@@ -39,7 +58,8 @@ const COMMON: f64 = 0.5;
 ///   whose schedule has all its targets).
 ///
 /// # Caveats
-/// Failures, retries and stuck actions are not sampled.
+/// Failures, retries and stuck actions are not sampled: no action lasts 33 times as long
+/// as its level, unless it has already, and then as long again at most.
 #[derive(Debug)]
 pub struct Forecaster<'a> {
     model: &'a ClusterModel,
@@ -53,8 +73,11 @@ pub struct Forecaster<'a> {
     key_of: Vec<usize>,
     keys: Vec<(TargetKind, Phase)>,
     priors: Vec<Belief>,
+    tails: Weights,
+    /// Of each target.
+    zones: Zones,
     /// By key: what has ended.
-    samples: Vec<Vec<Sample>>,
+    seen: Vec<Vec<Seen>>,
     /// By target: what runs, since when.
     running: BTreeMap<u32, (Phase, Moment)>,
     ids: BTreeMap<String, u32>,
@@ -72,8 +95,8 @@ impl<'a> Forecaster<'a> {
         plan: &'a Plan,
         beliefs: &Beliefs,
     ) -> Result<Self, Error> {
-        let spec = checked_spec(plan, model, policy)?;
         let budgets = Interned::new(model, policy);
+        let spec = checked_spec(plan, model, policy, &budgets)?;
         let machine = Machine::new(&spec, &budgets);
         let targets: Vec<_> = (0..machine.targets())
             .map(|it| target_of(plan, it))
@@ -111,12 +134,35 @@ impl<'a> Forecaster<'a> {
                 .iter()
                 .map(|(kind, phase)| beliefs.of(kind, *phase))
                 .collect(),
-            samples: vec![Vec::new(); keys.len()],
+            tails: beliefs.tails(),
+            zones: Zones::of(model, &targets),
+            seen: vec![Vec::new(); keys.len()],
             keys,
             running: BTreeMap::new(),
             ids,
             started: None,
         })
+    }
+
+    /// The forecast of `plan` before its start, from as many [`samples`](Self::samples) as
+    /// its size allows; `None` for a plan that is empty, or in which something can never
+    /// begin.
+    ///
+    /// # Errors
+    /// As [`Rollout::new`].
+    pub fn of_plan(
+        model: &'a ClusterModel,
+        policy: &'a Policy,
+        plan: &'a Plan,
+        beliefs: &Beliefs,
+        draws: &Draws,
+    ) -> Result<Option<Forecast>, Error> {
+        if plan.is_empty() {
+            return Ok(None);
+        }
+        let forecaster = Self::new(model, policy, plan, beliefs)?;
+        let forecast = forecaster.before_start(draws, forecaster.samples());
+        Ok((forecast.unended == 0).then_some(forecast))
     }
 
     /// Takes note that `action` began. The first one is the start of the rollout.
@@ -134,49 +180,72 @@ impl<'a> Forecaster<'a> {
             return;
         };
         if let Some((phase, since)) = self.running.remove(&id) {
-            let sample = self.sample(id, phase, at.since(since), !succeeded);
-            self.samples[self.key_of[place(id, phase)]].extend(sample);
+            let seen = self.seen(id, phase, at.since(since), !succeeded);
+            self.seen[self.key_of[place(id, phase)]].extend(seen);
         }
+    }
+
+    /// How many samples a forecast can have that is to take less than a second up to 5,000
+    /// nodes (`docs/time.md` has the figures): 200, fewer above 1,000 targets, and 20 at
+    /// least, of which P95 is the last but one.
+    pub fn samples(&self) -> u32 {
+        SIMULATED
+            .checked_div(self.machine.targets())
+            .unwrap_or(MOST)
+            .clamp(LEAST, MOST)
     }
 
     /// The forecast before the start, from `runs` samples (at least one).
     pub fn before_start(&self, draws: &Draws, runs: u32) -> Forecast {
         let start = self.model.taken_at;
-        let common = vec![COMMON; self.keys.len()];
+        let (tails, levels) = self.levels(&vec![Vec::new(); self.keys.len()]);
+        let mut unended = 0;
         let sampled = (0..runs.max(1)).map(|run| {
             let mut machine = self.machine.clone();
-            let level = self.levels(&common, draws, run);
+            let drawn = drawn(tails, &levels, draws, run);
             let lasts = |_: &Machine, target: u32, phase: Phase| {
-                self.lasts(&self.priors, &level, draws, run, target, phase)
+                self.lasts(&drawn, draws, run, target, phase)
             };
-            simulate(
-                &mut machine,
-                start,
-                self.model,
-                &self.budgets,
-                lasts,
-                |_, _| {},
-            )
+            let steps = simulate(&mut machine, start, &self.budgets, lasts, |_, _| {});
+            unended += u32::from(*machine.mode() != Mode::Finished);
+            steps
         });
-        self.forecast(sampled, start, self.priors.clone())
+        let forecast = self.forecast(sampled, start, tails, &levels);
+        Forecast {
+            unended,
+            ..forecast
+        }
     }
 
     /// The forecast at `now`, from where `rollout` stands; it changes nothing there.
+    ///
+    /// As a plan does, it takes budgets to recover to what they allow while all their
+    /// pods are healthy, and a node that was verified to be well: what is seen of both
+    /// lags behind. Actions that were decided and not [begun](Self::began) begin now.
     pub fn at(&self, now: Moment, rollout: &Rollout, draws: &Draws, runs: u32) -> Forecast {
-        let (beliefs, common) = self.corrected(now);
-        let live = rollout.machine();
+        let mut seen = self.seen.clone();
+        for (&id, &(phase, since)) in &self.running {
+            let running = self.seen(id, phase, now.since(since), true);
+            seen[self.key_of[place(id, phase)]].extend(running);
+        }
+        let (tails, levels) = self.levels(&seen);
+        let live = self.live(now, rollout);
+        let in_work = (0..live.targets()).filter_map(|target| match live.state(target) {
+            State::Running(phase) => {
+                let known = self.running.get(&target).filter(|it| it.0 == phase);
+                Some((target, phase, known.map_or(now, |(_, since)| *since)))
+            }
+            _ => None,
+        });
+        let in_work: Vec<(u32, Phase, Moment)> = in_work.collect();
+        let mut unended = 0;
         let sampled = (0..runs.max(1)).map(|run| {
             let mut machine = live.clone();
-            let level = self.levels(&common, draws, run);
-            let in_work = self
-                .running
-                .iter()
-                .filter(|(id, (phase, _))| live.state(**id) == State::Running(*phase));
+            let drawn = drawn(tails, &levels, draws, run);
             let in_work: Vec<Step> = in_work
-                .map(|(&target, &(phase, begin))| {
-                    let at = place(target, phase);
-                    let (belief, level) = (beliefs[self.key_of[at]], level[self.key_of[at]]);
-                    let length = self.rest(&belief, level, now.since(begin), draws, run, at);
+                .iter()
+                .map(|&(target, phase, begin)| {
+                    let length = self.rest(&drawn, now.since(begin), draws, run, target, phase);
                     let end = (begin + length).max(now);
                     Step {
                         target,
@@ -186,70 +255,67 @@ impl<'a> Forecaster<'a> {
                     }
                 })
                 .collect();
-            if *machine.mode() == Mode::Idle {
-                machine.start();
-            }
-            machine.advance(now);
             let lasts = |_: &Machine, target: u32, phase: Phase| {
-                self.lasts(&beliefs, &level, draws, run, target, phase)
+                self.lasts(&drawn, draws, run, target, phase)
             };
-            play(&mut machine, now, &in_work, self.model, lasts, |_, _| {})
+            let steps = play(&mut machine, now, &in_work, lasts, |_, _| {});
+            unended += u32::from(*machine.mode() != Mode::Finished);
+            steps
         });
-        self.forecast(sampled, self.started.unwrap_or(now), beliefs.clone())
-    }
-
-    /// What is believed at `now`: what has ended, and what has run for long already;
-    /// and by key the share of the doubt about its level that all keys have in common.
-    fn corrected(&self, now: Moment) -> (Vec<Belief>, Vec<f64>) {
-        let mut samples = self.samples.clone();
-        for (&id, &(phase, since)) in &self.running {
-            let sample = self.sample(id, phase, now.since(since), true);
-            samples[self.key_of[place(id, phase)]].extend(sample);
+        let start = self.started.unwrap_or(now);
+        let forecast = self.forecast(sampled, start, tails, &levels);
+        Forecast {
+            unended,
+            ..forecast
         }
-        let others = shared::told_by_others(&self.priors, &samples, COMMON);
-        let keys = self.priors.iter().zip(&samples).zip(others);
-        keys.map(|((prior, samples), told)| {
-            let own = 1.0 - COMMON;
-            let belief = Belief::new(
-                prior.mean + prior.sd * told.mean,
-                prior.sd * (own + told.variance).sqrt(),
-                prior.sigma,
-            );
-            (belief.given(samples), told.variance / (own + told.variance))
-        })
-        .unzip()
     }
 
-    fn sample(&self, id: u32, phase: Phase, took: Duration, is_censored: bool) -> Option<Sample> {
-        Sample::new(took, self.expected[place(id, phase)], is_censored)
+    /// The machine of `rollout` at `now`, with what had lagged behind, and nothing
+    /// that waits to be begun: all that is decided is running.
+    fn live(&self, now: Moment, rollout: &Rollout) -> Machine {
+        let mut machine = rollout.machine().clone();
+        if *machine.mode() == Mode::Idle {
+            machine.start();
+        }
+        machine.advance(now);
+        for (id, budget) in (0..).zip(&self.budgets.budgets) {
+            if machine.allowed(id) < budget.steady {
+                machine.budget_seen(id, budget.steady);
+            }
+        }
+        while machine.pop().is_some() {}
+        machine
     }
 
-    /// Where the level of each key lies in sample `run`; `shares` of its doubt are common
-    /// to all.
-    fn levels(&self, shares: &[f64], draws: &Draws, run: u32) -> Vec<f64> {
-        let common = draws.normal([run.into(), u64::MAX, 0]);
-        let keys = shares.iter().zip(1..);
-        keys.map(|(share, key)| {
-            let own = draws.normal([run.into(), u64::MAX, key]);
-            common * share.sqrt() + own * (1.0 - share).sqrt()
-        })
-        .collect()
+    /// What is believed after `seen`, by key, under each tail, and how likely that is.
+    fn levels(&self, seen: &[Vec<Seen>]) -> (Weights, [Levels; Tail::EACH.len()]) {
+        let zones = self.zones.count();
+        let levels = Tail::EACH.map(|tail| Levels::given(&self.priors, seen, zones, tail));
+        let evidence = levels.each_ref().map(|levels| levels.evidence);
+        (self.tails.given(evidence), levels)
     }
 
-    fn lasts(
-        &self,
-        beliefs: &[Belief],
-        level: &[f64],
-        draws: &Draws,
-        run: u32,
-        target: u32,
-        phase: Phase,
-    ) -> Lasts {
+    /// What an action tells of others: nothing where only seconds were expected, which
+    /// tell of the pause between two looks.
+    fn seen(&self, id: u32, phase: Phase, took: Duration, is_censored: bool) -> Option<Seen> {
+        let expected = self.expected[place(id, phase)];
+        let least = if is_censored {
+            Duration::ZERO
+        } else {
+            expected / LEAST_PART
+        };
+        let took = took.max(least);
+        let sample = Sample::new(took, expected, is_censored).filter(|_| expected >= TELLING)?;
+        let zone = self.zones.of_target(id);
+        Some(Seen { zone, sample })
+    }
+
+    fn lasts(&self, drawn: &Drawn, draws: &Draws, run: u32, target: u32, phase: Phase) -> Lasts {
         let at = place(target, phase);
-        let key = self.key_of[at];
-        let luck = draws.normal([run.into(), at as u64, 0]);
+        let zone = self.zones.of_target(target);
+        let ratio = drawn.ratio(self.key_of[at], zone, draws, [run.into(), at as u64, 0]);
         Lasts {
-            length: times(self.expected[at], beliefs[key].ratio(level[key], luck)),
+            length: times(self.expected[at], ratio),
             rank: 0,
         }
     }
@@ -257,26 +323,32 @@ impl<'a> Forecaster<'a> {
     /// The whole length of what has run for `elapsed` and not ended.
     fn rest(
         &self,
-        belief: &Belief,
-        level: f64,
+        drawn: &Drawn,
         elapsed: Duration,
         draws: &Draws,
         run: u32,
-        at: usize,
+        target: u32,
+        phase: Phase,
     ) -> Duration {
-        let expected = self.expected[at];
+        let at = place(target, phase);
+        let (key, expected) = (self.key_of[at], self.expected[at]);
+        let level = drawn.level(key, self.zones.of_target(target));
         let log_ratio = (elapsed.as_secs_f64() / expected.as_secs_f64()).ln();
-        let least = belief.luck_at(level, log_ratio).clamp(-8.0, f64::MAX);
-        let least = if least.is_nan() { -8.0 } else { least };
-        let luck = draws.normal_beyond(least, [run.into(), at as u64, 0]);
-        times(expected, belief.ratio(level, luck)).max(elapsed)
+        let (least, sigma) = (log_ratio - level, drawn.sigma(key));
+        // Nothing is left to chance where σ is 0, and no ratio has no logarithm.
+        let luck = (least / sigma).clamp(-FAR, FAR);
+        let luck = if luck.is_nan() { -FAR } else { luck };
+        let luck = draws.luck_beyond(drawn.tail, luck, [run.into(), at as u64, 0]);
+        let most = STUCK.max(least + std::f64::consts::LN_2);
+        times(expected, (level + (sigma * luck).min(most)).exp()).max(elapsed)
     }
 
     fn forecast(
         &self,
         sampled: impl Iterator<Item = Vec<Step>>,
         start: Moment,
-        beliefs: Vec<Belief>,
+        tails: Weights,
+        levels: &[Levels; Tail::EACH.len()],
     ) -> Forecast {
         let mut makespans = Vec::new();
         let mut ends: BTreeMap<&TargetKind, Vec<Duration>> = BTreeMap::new();
@@ -297,14 +369,20 @@ impl<'a> Forecaster<'a> {
                 ends.entry(kind).or_default().push(end);
             }
         }
-        let mut work = vec![Duration::ZERO; self.keys.len()];
+        // What each key was expected to take, and what it does.
+        let mut work = vec![(Duration::ZERO, 0.0); self.keys.len()];
         for (at, expected) in self.expected.iter().enumerate() {
-            let sum = &mut work[self.key_of[at]];
+            let (key, zone) = (self.key_of[at], self.zones.of_target((at / PHASES) as u32));
+            let (sum, takes) = &mut work[key];
+            let ratio = tails.mean(levels.each_ref().map(|it| it.level(key, zone).exp()));
             *sum = sum.saturating_add(*expected);
+            *takes += expected.as_secs_f64() * ratio;
         }
-        let paces = self.keys.iter().zip(beliefs).zip(work);
-        let paces = paces.filter(|(_, work)| !work.is_zero());
+        let paces = self.keys.iter().zip(work);
+        let paces = paces.filter(|(_, (work, _))| !work.is_zero());
         Forecast {
+            start,
+            unended: 0,
             makespan: Quantiles::of(makespans),
             ends: ends
                 .into_iter()
@@ -312,8 +390,8 @@ impl<'a> Forecaster<'a> {
                 .collect(),
             planned: self.plan.makespan(),
             paces: paces
-                .map(|(((kind, phase), belief), work)| {
-                    (kind.clone(), *phase, belief.mean.exp(), work)
+                .map(|((kind, phase), (work, takes))| {
+                    (kind.clone(), *phase, takes / work.as_secs_f64(), work)
                 })
                 .collect(),
         }
@@ -327,6 +405,12 @@ const ALL: [Phase; PHASES] = [
     Phase::Confirm,
     Phase::BackUp,
 ];
+
+/// Levels of sample `run`: of a tail that is as likely as it is.
+fn drawn(tails: Weights, levels: &[Levels; Tail::EACH.len()], draws: &Draws, run: u32) -> Drawn {
+    let uniform = draws.uniform([run.into(), u64::MAX, u64::MAX]);
+    levels[tails.pick(uniform)].draw(draws, run)
+}
 
 fn place(target: u32, phase: Phase) -> usize {
     let phase = ALL.iter().position(|it| *it == phase).unwrap_or_default();

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use migrate_core::Phase;
+use migrate_core::{Moment, Phase};
+use serde::{Deserialize, Serialize};
 
 use crate::TargetKind;
 
@@ -11,8 +12,9 @@ use crate::TargetKind;
 const TOLERANCE: f64 = 0.05;
 
 /// Three quantiles, each a sample.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
+#[serde(rename_all = "camelCase")]
 pub struct Quantiles {
     /// As likely before as after.
     pub p50: Duration,
@@ -27,6 +29,12 @@ pub struct Quantiles {
 #[must_use = "a forecast has no effect"]
 #[non_exhaustive]
 pub struct Forecast {
+    /// The start: when its first action began; when it would begin, if none has.
+    pub start: Moment,
+    /// In how many samples targets were left over when nothing more happened, as while
+    /// a rollout is paused, or waits for what nobody knows the end of. Anything but 0 says that the
+    /// quantiles are too early.
+    pub unended: u32,
     /// Of the whole rollout.
     pub makespan: Quantiles,
     /// When the last of each kind of target ends.
@@ -59,8 +67,8 @@ impl Quantiles {
     pub(super) fn of(mut samples: Vec<Duration>) -> Self {
         samples.sort_unstable();
         let at = |percent: usize| {
-            let place = (samples.len() * percent).div_ceil(100).saturating_sub(1);
-            samples.get(place).copied().unwrap_or_default()
+            let rank = rank(samples.len(), percent);
+            samples.get(rank).copied().unwrap_or_default()
         };
         Self {
             p50: at(50),
@@ -68,6 +76,21 @@ impl Quantiles {
             p95: at(95),
         }
     }
+
+    /// Where what was taken lies among them, in words.
+    pub fn rank(&self, took: Duration) -> &'static str {
+        match took {
+            took if took <= self.p50 => "no longer than P50",
+            took if took <= self.p80 => "longer than P50, no longer than P80",
+            took if took <= self.p95 => "longer than P80, no longer than P95",
+            _ => "longer than P95",
+        }
+    }
+}
+
+/// Which of so many samples in order is their quantile, counted from 0.
+pub(super) const fn rank(samples: usize, percent: usize) -> usize {
+    (samples * percent).div_ceil(100).saturating_sub(1)
 }
 
 impl Forecast {

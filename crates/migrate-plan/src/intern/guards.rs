@@ -6,7 +6,7 @@
 
 use migrate_core::model::Labels;
 use migrate_core::{DisruptionBudget, LabelSelector};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 /// See the [module documentation](self).
 #[derive(Debug, Default)]
@@ -36,6 +36,14 @@ struct Bucket {
 const NONE: u32 = u32::MAX;
 
 impl<'m> Guards<'m> {
+    /// For so many selectors.
+    pub(super) fn with_capacity(selectors: usize) -> Self {
+        Self {
+            by_label: FxHashMap::with_capacity_and_hasher(selectors, FxBuildHasher),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn add(&mut self, id: u32, selector: &'m LabelSelector) {
         let expressions = selector.match_expressions.iter();
         let keys = selector.match_labels.keys();

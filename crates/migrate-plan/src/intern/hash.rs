@@ -2,17 +2,17 @@
 
 use std::fmt::Write;
 
-use migrate_core::{BudgetKind, ClusterModel, ContentHasher, Policy, Role};
+use migrate_core::{BudgetKind, ClusterModel, ContentHasher, Role};
 
 use super::Interned;
 
 impl Interned<'_> {
-    /// Hash of what of `model` has a say in what a rollout does under `policy`: when
+    /// Hash of what of `model` has a say in what a rollout does: when
     /// it was taken, members, nodes, budgets and what they allow, and how many pods
     /// of which budgets have to leave which nodes, for how long. Linear in these, and
     /// pods are not read again: their names, images, places in lists and whatever
     /// else is no part of it.
-    pub(crate) fn hash(&self, model: &ClusterModel, policy: &Policy) -> String {
+    pub(crate) fn hash(&self, model: &ClusterModel) -> String {
         let mut hasher = ContentHasher::default();
         hasher.number(model.schema.into());
         hasher.text(model.cluster.as_str());
@@ -28,12 +28,16 @@ impl Interned<'_> {
             hasher.number(member.ready.into());
         }
         hasher.number(model.nodes.len() as u64);
+        let mut written = None;
         for ((node, load), id) in model.nodes.iter().zip(&self.loads).zip(0..) {
-            version.clear();
-            let _ = write!(version, "{}", node.kubelet_version);
+            // Neighbours mostly have the same.
+            if written.replace(&node.kubelet_version) != Some(&node.kubelet_version) {
+                version.clear();
+                let _ = write!(version, "{}", node.kubelet_version);
+            }
             hasher.text(&node.name);
             hasher.text(&node.uid);
-            hasher.text(policy.pools.pool_of(node));
+            hasher.text(self.pools.name_of(id));
             hasher.text(node.zone().unwrap_or_default());
             hasher.text(&version);
             let flags = [

@@ -27,8 +27,6 @@ pub(super) struct Matcher<'m, 'p> {
     /// The last pod that was looked at closely, and what was found: neighbours
     /// in a sorted model are mostly pods of one workload.
     last: Option<Last<'m>>,
-    /// Its values of [`Guards::asked`].
-    values: Vec<Option<&'m String>>,
     found: Vec<u32>,
 }
 
@@ -82,7 +80,6 @@ impl<'m, 'p> Matcher<'m, 'p> {
             likely: 0,
             budgets: model.budgets.iter().map(Budget::real).collect(),
             last: None,
-            values: Vec::new(),
             found: Vec::new(),
         };
         let budgets = model.budgets.iter().map(|one| one.namespace.as_str());
@@ -105,15 +102,26 @@ impl<'m, 'p> Matcher<'m, 'p> {
             Some(last) if self.is_like(&last, pod) => last,
             last => self.find(pod, last),
         };
+        self.add(pod, last.covers);
+        (&self.found, last.position)
+    }
+
+    /// The budgets that count `pod`, which has all that they depend on alike with the
+    /// one that was counted before.
+    pub(super) fn count_like_last(&mut self, pod: &Pod) -> &[u32] {
+        self.add(pod, self.last.and_then(|last| last.covers));
+        &self.found
+    }
+
+    fn add(&mut self, pod: &Pod, covers: Option<u32>) {
         if pod.is_healthy() {
             for &id in &self.found {
                 self.budgets[id as usize].healthy += 1;
             }
-            if let Some(owner) = last.covers {
+            if let Some(owner) = covers {
                 self.workloads[owner as usize].covered += 1;
             }
         }
-        (&self.found, last.position)
     }
 
     /// The budgets, now that every pod has been counted.
@@ -135,12 +143,12 @@ impl<'m, 'p> Matcher<'m, 'p> {
         let has_values = || {
             let guards = self.namespaces[last.at as usize].guards.as_ref();
             let asked = guards.map_or(&[][..], |guards| &guards.asked);
-            let mut pairs = asked.iter().zip(&self.values);
-            pairs.all(|(key, value)| pod.labels.get(*key) == *value)
+            let mut asked = asked.iter();
+            asked.all(|key| pod.labels.get(*key) == last.labels.get(*key))
         };
         last.namespace == pod.id.namespace
-            && (last.labels.is_same(&pod.labels) || has_values())
             && last.owner == pod.workload.as_ref()
+            && (last.labels.is_same(&pod.labels) || has_values())
     }
 
     fn find(&mut self, pod: &'m Pod, last: Option<Last<'m>>) -> Last<'m> {
@@ -150,10 +158,7 @@ impl<'m, 'p> Matcher<'m, 'p> {
             None => self.enter(namespace),
         };
         self.found.clear();
-        self.values.clear();
         if let Some(guards) = &self.namespaces[at as usize].guards {
-            let values = guards.asked.iter().map(|key| pod.labels.get(*key));
-            self.values.extend(values);
             guards.find(&self.model.budgets, &pod.labels, &mut self.found);
         }
         let owner = pod.workload.as_ref();
@@ -180,7 +185,8 @@ impl<'m, 'p> Matcher<'m, 'p> {
         let id = self.namespace(name);
         let namespace = &mut self.namespaces[id as usize];
         if namespace.guards.is_none() {
-            let mut guards = Guards::default();
+            let ranges = namespace.budgets.iter();
+            let mut guards = Guards::with_capacity(ranges.map(ExactSizeIterator::len).sum());
             for id in namespace.budgets.iter().cloned().flatten() {
                 // An absent selector matches nothing.
                 if let Some(selector) = &self.model.budgets[id as usize].selector {

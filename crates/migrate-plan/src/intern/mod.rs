@@ -3,12 +3,15 @@
 //! Made once per plan or rollout, in time linear in pods and labels. Ids are
 //! positions: a node's in the model's list, a budget's in [`Interned::budgets`].
 
+mod alike;
 mod guards;
 mod hash;
 mod matching;
 mod nodes;
+mod pools;
 #[cfg(test)]
 mod tests;
+mod touches;
 
 use std::collections::BTreeSet;
 
@@ -17,18 +20,21 @@ use migrate_core::{
     disposition,
 };
 
+use alike::mark_alike;
 use matching::Matcher;
 use nodes::{BLOCK, NOWHERE, NodeNames};
+use pools::Pools;
+use touches::{Pairs, Touches};
+pub(crate) use touches::{Share, Touch};
 
 /// What a plan needs to know of pods and budgets.
 #[derive(Debug)]
 pub(crate) struct Interned<'m> {
     pub(crate) budgets: Vec<Budget<'m>>,
+    pub(crate) pools: Pools<'m>,
     /// By node.
     pub(crate) loads: Vec<NodeLoad>,
-    /// By node, which part of `touches` is its own; one longer than the nodes.
-    starts: Vec<u32>,
-    touches: Vec<Touch>,
+    touches: Touches,
     /// Nodes with pods that two or more real budgets guard: the API refuses to
     /// evict those for good.
     pub(crate) doubly_guarded: Vec<u32>,
@@ -70,13 +76,6 @@ pub(crate) struct NodeLoad {
     pub(crate) grace_seconds: u32,
     /// Whether any of them mounts a claim.
     pub(crate) volumes: bool,
-}
-
-/// Pods of one node that one budget counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Touch {
-    pub(crate) budget: u32,
-    pub(crate) pods: u32,
 }
 
 impl<'m> BudgetSource<'m> {
@@ -137,6 +136,8 @@ pub(crate) struct Visited<'m> {
     /// The place of its workload among those of the model, if it is there.
     pub(crate) owner: Option<u32>,
     pub(crate) fate: Fate,
+    /// It differs from the one that was shown before in its name, uid and node only.
+    pub(crate) is_like_last: bool,
 }
 
 impl<'m> Interned<'m> {
@@ -157,30 +158,56 @@ impl<'m> Interned<'m> {
         let mut loads = vec![NodeLoad::default(); model.nodes.len()];
         let mut doubly_guarded = Vec::new();
         let mut troubled = BTreeSet::new();
-        // Apart, since each is mostly in order then, and a row costs no sorting.
-        let mut real: Vec<(u32, u32)> = Vec::with_capacity(model.pods.len());
-        let mut assumed: Vec<(u32, u32)> = Vec::with_capacity(model.pods.len());
+        // Apart, since each is mostly in order then, and costs no sorting.
+        let mut real = Pairs::with_capacity(model.pods.len());
+        let mut assumed = Pairs::with_capacity(model.pods.len());
         let is_real = |budget: u32| (budget as usize) < model.budgets.len();
+        // Where policy names pods, no other says what becomes of one.
+        let has_names = !policy.consent.pods.is_empty();
+        let mut alike = [false; BLOCK];
+        let mut fates = [Fate::Stays; BLOCK];
+        // The owner of the pod before, if that was shown or is like one that was.
+        let mut last: Option<Option<u32>> = None;
         for (source, pod) in model.pods.iter().enumerate() {
-            if source % BLOCK == 0 {
-                let end = model.pods.len().min(source + BLOCK);
-                names.find(&model.pods[source..end], &mut on);
+            let at = source % BLOCK;
+            if at == 0 {
+                let pods = &model.pods[source..model.pods.len().min(source + BLOCK)];
+                names.find(pods, &mut on);
+                let before = source.checked_sub(1).map(|before| &model.pods[before]);
+                mark_alike(before, pods, &mut alike);
+                let mut before = fates[BLOCK - 1];
+                for ((fate, pod), is_alike) in fates.iter_mut().zip(pods).zip(alike) {
+                    if !is_alike || has_names {
+                        before = Fate::of(pod, policy);
+                    }
+                    *fate = before;
+                }
             }
-            if pod.is_finished() {
-                continue;
-            }
-            let (budgets, owner) = matcher.count(pod);
-            let node = on[source % BLOCK];
+            let (node, fate) = (on[at], fates[at]);
+            let like = last.filter(|_| alike[at]);
+            let (budgets, owner) = match like {
+                Some(owner) => (matcher.count_like_last(pod), owner),
+                None => {
+                    last = None;
+                    if pod.is_finished() {
+                        continue;
+                    }
+                    let (budgets, owner) = matcher.count(pod);
+                    let is_shown = node != NOWHERE && !has_names;
+                    last = is_shown.then_some(owner);
+                    (budgets, owner)
+                }
+            };
             if node == NOWHERE {
                 continue;
             }
-            let fate = Fate::of(pod, policy);
             visit(Visited {
                 source,
                 pod,
                 node,
                 owner,
                 fate,
+                is_like_last: like.is_some(),
             });
             if fate != Fate::Goes {
                 continue;
@@ -194,29 +221,30 @@ impl<'m> Interned<'m> {
             if is_doubly_guarded {
                 doubly_guarded.push(node);
             }
-            if is_doubly_guarded || !pod.is_healthy() {
+            let is_healthy = pod.is_healthy();
+            if is_doubly_guarded || !is_healthy {
                 troubled.insert(pod.id.namespace.as_str());
             }
             // A pod that is not Ready spends nothing when it goes.
-            if pod.is_healthy() {
+            if is_healthy {
                 for &budget in budgets {
                     let pairs = if is_real(budget) {
                         &mut real
                     } else {
                         &mut assumed
                     };
-                    pairs.push((node, budget));
+                    pairs.push(budget, node);
                 }
             }
         }
-        let (starts, touches) = rows(model.nodes.len(), &[&real, &assumed]);
         let budgets = matcher.finish();
+        let touches = Touches::new(model.nodes.len(), budgets.len(), [real, assumed]);
         let blocking = budgets.iter().filter(|budget| budget.may_block);
         troubled.extend(blocking.map(|budget| budget.source.namespace()));
         Self {
             budgets,
+            pools: Pools::of(model, policy),
             loads,
-            starts,
             touches,
             doubly_guarded,
             troubled,
@@ -225,41 +253,17 @@ impl<'m> Interned<'m> {
 
     /// The budgets that pods of `node` count for, by budget.
     pub(crate) fn touches(&self, node: u32) -> &[Touch] {
-        let node = node as usize;
-        &self.touches[self.starts[node] as usize..self.starts[node + 1] as usize]
+        self.touches.of_node(node)
     }
-}
 
-/// Sorts pairs (node, budget) into one row per node, equal pairs counted.
-fn rows(nodes: usize, pairs: &[&[(u32, u32)]; 2]) -> (Vec<u32>, Vec<Touch>) {
-    let all = || pairs.iter().copied().flatten();
-    let mut ends = vec![0u32; nodes + 1];
-    for (node, _) in all() {
-        ends[*node as usize + 1] += 1;
+    /// The nodes of the pods that budget `id` counts.
+    pub(crate) fn shares_of(&self, id: usize) -> &[Share] {
+        self.touches.of_budget(id)
     }
-    for node in 0..nodes {
-        ends[node + 1] += ends[node];
+
+    /// Budgets, each with the nodes of the pods that it counts.
+    pub(crate) fn shares(&self) -> impl Iterator<Item = (&Budget<'m>, &[Share])> {
+        let shares = (0..).map(|id| self.touches.of_budget(id));
+        self.budgets.iter().zip(shares)
     }
-    let mut next = ends.clone();
-    let mut budgets = vec![0u32; all().count()];
-    for (node, budget) in all() {
-        let place = &mut next[*node as usize];
-        budgets[*place as usize] = *budget;
-        *place += 1;
-    }
-    let mut starts = Vec::with_capacity(nodes + 1);
-    let mut touches: Vec<Touch> = Vec::with_capacity(budgets.len());
-    starts.push(0);
-    for node in 0..nodes {
-        let row = &mut budgets[ends[node] as usize..ends[node + 1] as usize];
-        row.sort_unstable();
-        for same in row.chunk_by(|a, b| a == b) {
-            touches.push(Touch {
-                budget: same[0],
-                pods: u32::try_from(same.len()).unwrap_or(u32::MAX),
-            });
-        }
-        starts.push(u32::try_from(touches.len()).unwrap_or(u32::MAX));
-    }
-    (starts, touches)
 }

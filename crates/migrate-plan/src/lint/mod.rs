@@ -10,6 +10,7 @@ mod order;
 mod pace;
 mod stages;
 mod structure;
+mod targets;
 mod timeline;
 mod widths;
 mod windows;
@@ -41,6 +42,7 @@ mod codes {
     pub(super) const ZONE: &str = "KM-LINT-016";
     pub(super) const RESERVE: &str = "KM-LINT-017";
     pub(super) const PACE: &str = "KM-LINT-018";
+    pub(super) const OWN_TARGET: &str = "KM-LINT-019";
 }
 
 /// Replays the schedule of `plan` against the cluster and the policy, and says
@@ -64,6 +66,8 @@ mod codes {
 ///   (-015), while another zone of its pool is in work (-016), or into what its pool
 ///   keeps for failures (-017), nor before the pods of the drain before it have had
 ///   their time (-018), where policy has these.
+/// - A version that a pool has of its own keeps the skew of kubelets, and takes none
+///   of its nodes back (-019).
 ///
 /// Start times are predictions: what a run does is decided anew by the same
 /// rules. So a blocker here means that the plan is not what the rules would make

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use migrate_core::{ClusterModel, ObjectName, Plan, Policy, Severity, content_hash, listed};
+use migrate_core::{ClusterModel, Node, ObjectName, Plan, Policy, Severity, content_hash, listed};
 
+use super::targets::Targets;
 use super::{Report, codes};
 
 /// How many names a list shows.
 const NAMES_SHOWN: usize = 5;
 
 pub(super) fn check(plan: &Plan, model: &ClusterModel, policy: &Policy, report: &mut Report) {
+    let targets = Targets::of(plan, policy);
+    targets.check(plan, model, policy, report);
     let itself = || ObjectName::cluster("Plan", &plan.id);
     if plan.cluster != model.cluster {
         let evidence = format!(
@@ -30,7 +33,7 @@ pub(super) fn check(plan: &Plan, model: &ClusterModel, policy: &Policy, report: 
         report.add(codes::EDITED, Severity::Info, itself(), evidence);
     }
     pools(plan, model, policy, report);
-    slots(plan, model, policy, report);
+    slots(plan, model, policy, &targets, report);
     members(plan, model, report);
 }
 
@@ -61,8 +64,15 @@ fn pools(plan: &Plan, model: &ClusterModel, policy: &Policy, report: &mut Report
     }
 }
 
-fn slots(plan: &Plan, model: &ClusterModel, policy: &Policy, report: &mut Report) {
+fn slots(
+    plan: &Plan,
+    model: &ClusterModel,
+    policy: &Policy,
+    targets: &Targets<'_>,
+    report: &mut Report,
+) {
     let way_back = plan.way_back();
+    let is_to_change = |node: &Node| node.is_to_change(targets.of_node(node, policy), way_back);
     let nodes: BTreeMap<&str, _> = model.nodes.iter().map(|n| (n.name.as_str(), n)).collect();
     let mut planned = BTreeSet::new();
     for slot in &plan.slots {
@@ -84,13 +94,13 @@ fn slots(plan: &Plan, model: &ClusterModel, policy: &Policy, report: &mut Report
                 slot.pool
             ));
         }
-        if !node.is_to_change(&plan.to, way_back) {
+        if !is_to_change(node) {
             wrong(format!("it is at {} already", node.kubelet_version));
         }
     }
     let is_missing = |name: &&str| !planned.contains(name);
     let to_change = model.nodes.iter();
-    let to_change = to_change.filter(|node| node.is_to_change(&plan.to, way_back));
+    let to_change = to_change.filter(|node| is_to_change(node));
     let missing = to_change.map(|node| node.name.as_str()).filter(is_missing);
     left_out(plan, "nodes", missing.collect(), report);
 }
@@ -129,8 +139,12 @@ fn left_out(plan: &Plan, what: &str, names: Vec<&str>, report: &mut Report) {
     if names.is_empty() {
         return;
     }
+    let own = match plan.own_targets().next() {
+        Some(_) => ", nor at their pool's own target,",
+        None => "",
+    };
     let evidence = format!(
-        "{what} that are not at {} and are not in it: {} ({})",
+        "{what} that are not at {}{own} and are not in it: {} ({})",
         plan.to,
         names.len(),
         listed(names, NAMES_SHOWN)

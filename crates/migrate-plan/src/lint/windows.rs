@@ -1,14 +1,15 @@
-//! What begins in a window ends in it.
+//! What begins in a window ends in it, and has its length in it.
 
 use std::time::Duration;
 
-use migrate_core::{ClusterModel, ObjectName, Plan, Policy};
+use migrate_core::{ClusterModel, ObjectName, Plan, Point, Policy};
 
 use super::timeline::{Span, Timeline};
 use super::{At, Report, codes, object};
 
 /// Each target from its first phase to the end of its last, but for a canary's
-/// confirmation. A member begins only if those that are left would end too.
+/// confirmation; and for as long as the plan wants to be left of a window. A member, and
+/// a task before all of them, begins only if what is left of these would end too.
 pub(super) fn check(
     plan: &Plan,
     model: &ClusterModel,
@@ -26,30 +27,43 @@ pub(super) fn check(
         let opening = calendar.opening(begin);
         opening.is_some_and(|open| open.from == begin && start + span.end <= open.until)
     };
-    let mut check = |object: ObjectName, span: Span| {
-        if !fits(span) {
-            let (from, to) = (At(span.start), At(span.end));
-            let evidence = format!("it is at work from {from} to {to}, which is in no window");
+    let mut check = |object: ObjectName, begin: Duration, needs: Duration| {
+        let end = begin.saturating_add(needs);
+        if !fits(Span { start: begin, end }) {
+            let (from, to) = (At(begin), At(end));
+            let evidence = format!("it needs a window from {from} to {to}, and there is none");
             report.broken(codes::WINDOW, object, evidence);
         }
     };
-    let mut left = Duration::ZERO;
-    let members = plan.control_plane.iter().zip(&timeline.members).rev();
-    for (member, span) in members {
-        let Some(span) = *span else {
+    let took = |span: Span| span.end.saturating_sub(span.start);
+    let members = plan.control_plane.iter().zip(&timeline.members);
+    let members = members.map(|(member, span)| {
+        let object = ObjectName::cluster("ControlPlaneMember", &member.name);
+        (object, member.length, *span)
+    });
+    let tasks = || plan.tasks.iter().zip(&timeline.tasks);
+    let before = tasks().filter(|(task, _)| task.at == Point::BeforeControlPlane);
+    let before = before.map(|(task, span)| (object(&task.target), task.length, *span));
+    let (mut lengths, mut spans) = (Duration::ZERO, Duration::ZERO);
+    for (object, length, span) in before.chain(members).rev() {
+        let Some(span) = span else {
             continue;
         };
-        left += span.end.saturating_sub(span.start);
-        let end = span.start + left;
-        let object = ObjectName::cluster("ControlPlaneMember", &member.name);
-        check(object, Span { end, ..span });
+        lengths = lengths.saturating_add(length);
+        spans = spans.saturating_add(took(span));
+        check(object, span.start, lengths.max(spans));
     }
     for slot in &timeline.slots {
-        check(ObjectName::cluster("Node", &slot.slot.node), slot.all);
+        let object = ObjectName::cluster("Node", &slot.slot.node);
+        check(object, slot.all.start, took(slot.all).max(slot.slot.length));
     }
-    for (task, span) in plan.tasks.iter().zip(&timeline.tasks) {
+    for (task, span) in tasks().filter(|(task, _)| task.at != Point::BeforeControlPlane) {
         if let Some(span) = *span {
-            check(object(&task.target), span);
+            check(
+                object(&task.target),
+                span.start,
+                took(span).max(task.length),
+            );
         }
     }
 }

@@ -311,13 +311,15 @@ impl Machine {
                         return;
                     }
                 }
-                Some(lane) => {
+                Some(need) => {
                     self.unqueue(slot);
-                    self.park(slot, lane);
+                    self.park(slot, need);
                 }
             }
         }
-        while self.has_room(pool) {
+        // Only what begins takes any of it.
+        let mut has_room = self.has_room(pool);
+        while has_room {
             let Some(slot) = self.next_candidate(pool) else {
                 break;
             };
@@ -330,69 +332,16 @@ impl Machine {
                 self.put_elsewhere(slot);
             } else if !self.slot_fits(slot) {
                 self.lay_aside(slot);
-            } else if let Some(lane) = self.blocking(slot) {
-                self.park(slot, lane);
+            } else if let Some(need) = self.blocking(slot) {
+                self.park(slot, need);
             } else {
                 self.begin(target, Phase::Drain);
                 if self.paced().is_some() {
                     return;
                 }
+                has_room = self.has_room(pool);
             }
         }
-    }
-
-    /// Lets `slot`, which must be in no queue, wait for the budget of `lane`.
-    fn park(&mut self, slot: u32, lane: u32) {
-        let entry = &mut self.lanes[lane as usize];
-        self.links.push(&mut entry.tried, slot);
-        if !std::mem::replace(&mut entry.listed, true) {
-            let budget = self.layout.lanes[lane as usize].budget;
-            let first = &mut self.accounts[budget as usize].lane;
-            entry.next = std::mem::replace(first, lane);
-        }
-        self.set(self.layout.members + slot, State::Parked { lane });
-    }
-
-    /// Takes out the first slot that may have become free: from the queue of
-    /// the pool or from a lane whose budget has something left.
-    fn next_candidate(&mut self, pool: u32) -> Option<u32> {
-        let layout = self.layout.clone();
-        let pool = &mut self.pools[pool as usize];
-        loop {
-            let key = match (pool.ready.first(), pool.open.peek()) {
-                (None, None) => return None,
-                (Some(_), None) => return self.links.pop(&mut pool.ready),
-                (Some(slot), Some(Reverse((key, _)))) if slot < *key => {
-                    return self.links.pop(&mut pool.ready);
-                }
-                (_, Some(Reverse((key, _)))) => *key,
-            };
-            let Reverse((_, id)) = pool.open.pop()?;
-            let lane = &mut self.lanes[id as usize];
-            let free = self.accounts[layout.lanes[id as usize].budget as usize].free();
-            match lane.waiting.first() {
-                // The entry was made before its first slot left.
-                Some(slot) if free > 0 && slot > key => pool.open.push(Reverse((slot, id))),
-                Some(_) if free > 0 => {
-                    let slot = self.links.pop(&mut lane.waiting);
-                    lane.open = lane.waiting.first().is_some();
-                    if let Some(next) = lane.waiting.first() {
-                        pool.open.push(Reverse((next, id)));
-                    }
-                    return slot;
-                }
-                _ => lane.open = false,
-            }
-        }
-    }
-
-    /// The lane of the first budget that has less free than `slot` needs.
-    pub(super) fn blocking(&self, slot: u32) -> Option<u32> {
-        let short = self.layout.needs(slot).iter().find(|need| {
-            let account = self.accounts[need.budget as usize];
-            account.share(need.pods) > account.free()
-        });
-        short.map(|need| need.lane)
     }
 
     /// Begins `phase` of `target`, which must be in no queue.
@@ -410,58 +359,5 @@ impl Machine {
         self.attempts[target as usize] += 1;
         self.set(target, State::Running(phase));
         self.out.push_back(Emit::Begin { target, phase });
-    }
-
-    fn hold(&mut self, slot: u32) {
-        let taken = &mut self.taken[self.layout.need_range(slot)];
-        for (need, taken) in self.layout.needs(slot).iter().zip(taken) {
-            let account = &mut self.accounts[need.budget as usize];
-            *taken = account.share(need.pods);
-            account.held += *taken;
-        }
-    }
-
-    /// Gives back what the drain of `slot` held.
-    pub(super) fn release(&mut self, slot: u32) {
-        let layout = self.layout.clone();
-        for (need, at) in layout.needs(slot).iter().zip(layout.need_range(slot)) {
-            let account = &mut self.accounts[need.budget as usize];
-            let before = account.free();
-            account.held -= std::mem::take(&mut self.taken[at]);
-            if account.free() > before {
-                self.open_lanes(need.budget);
-            }
-        }
-    }
-
-    /// Wakes those that wait for `budget`, of which something became free.
-    pub(super) fn open_lanes(&mut self, budget: u32) {
-        let mut next = std::mem::replace(&mut self.accounts[budget as usize].lane, NONE);
-        while next != NONE {
-            let id = next;
-            let lane = &mut self.lanes[id as usize];
-            next = lane.next;
-            let news = lane.tried.first().is_some();
-            self.links.append(&mut lane.waiting, &mut lane.tried);
-            let Some(first) = lane.waiting.first() else {
-                lane.listed = false;
-                continue;
-            };
-            // Still waited in: it stays listed.
-            let head = &mut self.accounts[budget as usize].lane;
-            lane.next = std::mem::replace(head, id);
-            let id_of_pool = self.layout.lanes[id as usize].pool;
-            let pool = &mut self.pools[id_of_pool as usize];
-            if news || !lane.open {
-                lane.open = true;
-                pool.open.push(Reverse((first, id)));
-            }
-            // A full pool is looked at when one of its nodes comes back. Only
-            // nodes that are away already need no room.
-            let has_cordoned = !pool.cordoned.is_empty();
-            if has_cordoned || self.has_room(id_of_pool) {
-                self.mark_dirty(id_of_pool);
-            }
-        }
     }
 }

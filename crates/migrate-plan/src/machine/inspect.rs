@@ -255,17 +255,11 @@ impl Machine {
             let zone = pool.zone;
             return Some(Obstacle::Zone { pool: id, zone });
         }
-        if let Some(lane) = self.blocking(slot) {
-            let budget = self.layout.lanes[lane as usize].budget;
-            let account = self.accounts[budget as usize];
-            let need = self
-                .layout
-                .needs(slot)
-                .iter()
-                .find(|need| need.lane == lane);
+        if let Some(need) = self.blocking(slot) {
+            let account = self.accounts[need.budget as usize];
             return Some(Obstacle::Budget {
-                budget,
-                needed: need.map_or(1, |need| account.share(need.pods)),
+                budget: need.budget,
+                needed: account.share(need.pods),
                 free: account.free(),
             });
         }

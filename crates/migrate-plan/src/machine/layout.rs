@@ -1,6 +1,5 @@
 //! What never changes during a rollout, in flat arrays.
 
-use std::cmp::Reverse;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use migrate_core::policy::Calendar;
 use migrate_core::{OnDeadline, Phase, Point};
 
 use super::queue::NONE;
-use crate::intern::Interned;
+use crate::intern::{Interned, Touch};
 
 /// A slot as the plan gives it.
 #[derive(Clone, Copy, Debug)]
@@ -86,13 +85,6 @@ pub(super) struct Need {
     pub(super) pods: u32,
 }
 
-/// Where the slots of one pool wait for one budget.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LaneSpec {
-    pub(super) budget: u32,
-    pub(super) pool: u32,
-}
-
 /// The fixed part of a machine, shared by its clones.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -114,7 +106,8 @@ pub(super) struct Layout {
     /// By slot, which part of `needs` is its own; one longer than the slots.
     need_starts: Vec<u32>,
     needs: Vec<Need>,
-    pub(super) lanes: Vec<LaneSpec>,
+    /// How many lanes there are: pairs of a pool and a budget that meet.
+    pub(super) lanes: usize,
     /// Slots by pool, in priority order.
     pool_starts: Vec<u32>,
     pool_slots: Vec<u32>,
@@ -171,7 +164,7 @@ impl Layout {
             },
             need_starts: vec![0; spec.slots.len() + 1],
             needs: Vec::new(),
-            lanes: Vec::new(),
+            lanes: 0,
             pool_starts: vec![0; spec.widths.len() + 1],
             pool_slots: vec![0; spec.slots.len()],
         };
@@ -213,37 +206,28 @@ impl Layout {
         };
         self.needs = vec![nothing; total];
         let (mut meets, lanes) = self.meets(interned);
-        self.lanes = vec![
-            LaneSpec {
-                budget: NONE,
-                pool: NONE
-            };
-            lanes
-        ];
-        let mut row: Vec<(Reverse<u64>, Need)> = Vec::new();
+        self.lanes = lanes;
+        let mut row: Vec<Need> = Vec::new();
+        let mut order: Vec<u128> = Vec::new();
         for at in 0..self.pool_slots.len() {
             let slot = self.pool_slots[at];
             let SlotSpec { node, pool, .. } = self.slots[slot as usize];
-            for touch in interned.touches(node) {
-                let budget = touch.budget;
+            row.clear();
+            order.clear();
+            for (&Touch { budget, pods }, at) in interned.touches(node).iter().zip(0u32..) {
                 let met = &mut meets[budget as usize];
-                if met.meets(pool) {
-                    self.lanes[met.lanes as usize] = LaneSpec { budget, pool };
-                    met.lanes += 1;
-                }
-                let need = Need {
-                    budget,
-                    lane: met.lanes - 1,
-                    pods: touch.pods,
-                };
-                row.push((Reverse(met.pressure), need));
+                met.lanes += u32::from(met.meets(pool));
+                let lane = met.lanes - 1;
+                row.push(Need { budget, lane, pods });
+                order.push(u128::from(u64::MAX - met.pressure) << 32 | u128::from(at));
             }
             // The budget that most wait for is the likeliest to block, so it is
-            // found with the first look and watched by those it blocks.
-            row.sort_unstable_by_key(|(pressure, need)| (*pressure, need.budget));
+            // found with the first look and watched by those it blocks. Of equal ones
+            // the first, as they come.
+            order.sort_unstable();
             let needs = self.need_range(slot);
-            for (place, (_, need)) in self.needs[needs].iter_mut().zip(row.drain(..)) {
-                *place = need;
+            for (place, key) in self.needs[needs].iter_mut().zip(&order) {
+                *place = row[(key & u128::from(u32::MAX)) as usize];
             }
         }
     }
@@ -292,6 +276,11 @@ impl Layout {
     pub(super) fn need_range(&self, slot: u32) -> Range<usize> {
         let slot = slot as usize;
         self.need_starts[slot] as usize..self.need_starts[slot + 1] as usize
+    }
+
+    /// The need at one of these positions.
+    pub(super) fn need(&self, at: usize) -> Need {
+        self.needs[at]
     }
 
     pub(super) fn needs(&self, slot: u32) -> &[Need] {

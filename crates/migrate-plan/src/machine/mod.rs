@@ -13,6 +13,7 @@ mod abort;
 mod dispatch;
 mod ending;
 mod inspect;
+mod lanes;
 mod layout;
 mod lost;
 mod nodes;
@@ -105,6 +106,8 @@ struct Account {
 /// Slots of one pool that wait for one budget.
 #[derive(Clone, Copy, Debug)]
 struct Lane {
+    budget: u32,
+    pool: u32,
     /// To be tested again as soon as the pool has a slot.
     waiting: Queue,
     /// Tested since the budget was last released.
@@ -163,6 +166,9 @@ pub(crate) struct Machine {
     pools: Vec<Pool>,
     accounts: Vec<Account>,
     lanes: Vec<Lane>,
+    /// By the number of a lane in the layout: one more than its place in `lanes`, where it
+    /// is from when somebody first waits in it. Hardly any lane ever is.
+    lane_ids: Vec<u32>,
     /// What each drain in flight took of each budget it needs.
     taken: Vec<u32>,
     links: Links,
@@ -204,13 +210,6 @@ impl Machine {
             gate: Gate::Wanted,
             dirty: false,
         };
-        let lane = Lane {
-            waiting: Queue::EMPTY,
-            tried: Queue::EMPTY,
-            open: false,
-            listed: false,
-            next: NONE,
-        };
         let mut machine = Self {
             now: Moment::EPOCH,
             mode: Mode::Idle,
@@ -247,7 +246,8 @@ impl Machine {
                     lane: NONE,
                 })
                 .collect(),
-            lanes: vec![lane; layout.lanes.len()],
+            lanes: Vec::new(),
+            lane_ids: vec![0; layout.lanes],
             taken: vec![0; layout.needs_len()],
             links: Links::new(slots),
             due: Queue::EMPTY,

@@ -175,6 +175,12 @@ impl Machine {
         }
     }
 
+    /// Whether it was last seen cordoned, or not Ready.
+    pub(crate) fn is_seen_away(&self, node: u32) -> bool {
+        let node = self.nodes[node as usize];
+        node.has(CORDONED) || !node.has(READY)
+    }
+
     pub(super) fn is_gone(&self, target: u32) -> bool {
         self.has(target, GONE)
     }

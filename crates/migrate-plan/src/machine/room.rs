@@ -60,7 +60,7 @@ impl Machine {
     pub(super) fn put_elsewhere(&mut self, slot: u32) {
         let pool = self.layout.pool_of(slot) as usize;
         self.links.push(&mut self.pools[pool].elsewhere, slot);
-        self.set(self.layout.members + slot, State::Queued);
+        self.wait_in(slot, State::Queued);
     }
 
     /// With nothing in flight any zone may be the next: the first slot that can

@@ -81,7 +81,8 @@ impl Machine {
 
     /// Whether what lasts for `length` ends in time if it begins now.
     fn fits(&self, length: Duration) -> bool {
-        self.is_window_open() && self.now + length <= self.window.open_until
+        let ends_in_time = || length.is_zero() || self.now + length <= self.window.open_until;
+        self.is_window_open() && ends_in_time()
     }
 
     /// Whether `slot` would end in time.

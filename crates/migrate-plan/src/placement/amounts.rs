@@ -97,6 +97,15 @@ impl Amounts {
         self.width
     }
 
+    /// The same without the common resources.
+    pub(super) fn beyond_common(&self) -> Self {
+        let rows = self.all.chunks(self.width).flat_map(|row| &row[COMMON..]);
+        Self {
+            width: self.width - COMMON,
+            all: rows.copied().collect(),
+        }
+    }
+
     pub(crate) fn row(&self, at: u32) -> &[u64] {
         let start = at as usize * self.width;
         &self.all[start..start + self.width]

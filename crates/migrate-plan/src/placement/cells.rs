@@ -25,6 +25,16 @@ pub(crate) struct Cells {
     pub(super) pools: Vec<u32>,
     /// By class.
     pub(super) access: Vec<Access>,
+    /// By class.
+    reach: Vec<Reach>,
+}
+
+/// How many nodes admit a class of pods.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reach {
+    None,
+    One(u32),
+    Several,
 }
 
 /// Which nodes admit a class of pods.
@@ -49,7 +59,7 @@ impl Cells {
     pub(super) fn new<'m>(
         model: &'m ClusterModel,
         classes: &[&'m Placement],
-        pool: impl Fn(&'m Node) -> u32,
+        pool: impl Fn(u32) -> u32,
     ) -> Self {
         let asked: BTreeSet<&str> = classes.iter().flat_map(|class| keys(class)).collect();
         let (fine, coarse): (Vec<&str>, Vec<&str>) = asked
@@ -61,10 +71,11 @@ impl Cells {
             nodes: Vec::new(),
             pools: Vec::new(),
             access: Vec::new(),
+            reach: Vec::new(),
         };
-        for (at, node) in model.nodes.iter().enumerate() {
+        for (at, node) in (0..).zip(&model.nodes) {
             let signature = Signature {
-                pool: pool(node),
+                pool: pool(at),
                 zone: node.labels.get(ZONE).map(String::as_str),
                 taints: hard_taints(node),
                 values: coarse.iter().map(|key| node.selectable(key)).collect(),
@@ -73,10 +84,10 @@ impl Cells {
             let cell = *ids.entry(signature).or_insert(next);
             if cell == next {
                 cells.nodes.push(Vec::new());
-                cells.pools.push(pool(node));
+                cells.pools.push(pool(at));
             }
             cells.of_node.push(cell);
-            cells.nodes[cell as usize].push(count(at));
+            cells.nodes[cell as usize].push(at);
         }
         let mut admitting = Admitting::among(&model.nodes);
         let access = classes.iter().map(|class| {
@@ -90,9 +101,19 @@ impl Cells {
             }
             Access::Cells(cells.where_all(model, |node| class.admits(node)))
         });
-        let access = access.collect();
+        let access: Vec<Access> = access.collect();
+        cells.reach = access.iter().map(|access| cells.reach(access)).collect();
         cells.access = access;
         cells
+    }
+
+    fn reach(&self, access: &Access) -> Reach {
+        match access {
+            Access::Nodes(nodes) => Reach::of(nodes.iter()),
+            Access::Cells(cells) => {
+                Reach::of(cells.iter().flat_map(|cell| &self.nodes[*cell as usize]))
+            }
+        }
     }
 
     /// The cells whose nodes, told by their first, are `such`.
@@ -106,12 +127,22 @@ impl Cells {
 
     /// Whether `class` may run on another node than `node`.
     pub(super) fn admits_others(&self, class: u32, node: u32) -> bool {
-        match &self.access[class as usize] {
-            Access::Nodes(nodes) => nodes.iter().any(|other| *other != node),
-            Access::Cells(cells) => {
-                let mut nodes = cells.iter().flat_map(|cell| &self.nodes[*cell as usize]);
-                nodes.any(|other| *other != node)
-            }
+        match self.reach[class as usize] {
+            Reach::None => false,
+            Reach::One(only) => only != node,
+            Reach::Several => true,
+        }
+    }
+}
+
+impl Reach {
+    fn of<'n>(mut nodes: impl Iterator<Item = &'n u32>) -> Self {
+        match nodes.next() {
+            None => Self::None,
+            Some(&first) => match nodes.any(|other| *other != first) {
+                true => Self::Several,
+                false => Self::One(first),
+            },
         }
     }
 }

@@ -20,13 +20,14 @@ pub(super) struct Tried {
 impl Run<'_, '_> {
     /// The node that a pod of kind `id`, which was on node `origin` at the start, goes
     /// to: one that settled, else one that will be drained, in which case it moves
-    /// again. `bit` is that of its workload.
-    pub(super) fn home(&mut self, id: u32, bit: u64, origin: u32) -> Option<(u32, Tier)> {
+    /// again.
+    pub(super) fn home(
+        &mut self,
+        id: u32,
+        search: &Search<'_>,
+        origin: u32,
+    ) -> Option<(u32, Tier)> {
         let kind = self.land.table.kinds[id as usize];
-        let search = Search {
-            request: self.land.requests.row(kind.shape),
-            bit,
-        };
         let cell = self.land.cells.of_node[origin as usize];
         for tier in [Tier::Settled, Tier::Unsettled] {
             let found = match &self.land.cells.access[kind.class as usize] {
@@ -34,7 +35,17 @@ impl Run<'_, '_> {
                     let allows = |node| self.rules.allow(kind.rules, node);
                     self.room.among(tier, nodes, search, allows)
                 }
-                Access::Cells(cells) => self.in_cells(tier, cells, cell, id, search),
+                Access::Cells(cells) if kind.rules == NONE => {
+                    self.in_cells(tier, cells, cell, id, search)
+                }
+                Access::Cells(cells) => {
+                    let allows = |node| self.rules.allow(kind.rules, node);
+                    let order = || from_own(cells, cell);
+                    let likely =
+                        order().find_map(|cell| self.room.likely(tier, cell, search, allows));
+                    let any = || order().find_map(|cell| self.room.any(tier, cell, search, allows));
+                    likely.or_else(any)
+                }
             };
             if let Some(node) = found {
                 return Some((node, tier));
@@ -43,24 +54,19 @@ impl Run<'_, '_> {
         None
     }
 
-    /// In the cell where the pod stood at the start, if that may be, then in the
-    /// others.
+    /// Without rules about other pods: in the cell where the pod stood at the start, if
+    /// that may be, then in the others.
     fn in_cells(
         &mut self,
         tier: Tier,
         cells: &[u32],
         own: u32,
         kind: u32,
-        search: Search<'_>,
+        search: &Search<'_>,
     ) -> Option<u32> {
-        let rules = self.land.table.kinds[kind as usize].rules;
-        let allows = |node| self.rules.allow(rules, node);
         // Room on nodes that stay open only becomes less, so what has been
         // looked for everywhere is looked for on newly opened nodes alone.
-        let tried = match rules {
-            NONE => self.tried[kind as usize],
-            _ => Tried::default(),
-        };
+        let tried = self.tried[kind as usize];
         let is_hopeless = match tier {
             Tier::Settled => tried.settled == Some(count(self.settled.len())),
             Tier::Unsettled => tried.unsettled,
@@ -68,10 +74,8 @@ impl Run<'_, '_> {
         if is_hopeless {
             return None;
         }
-        let own = cells.binary_search(&own).ok();
-        let start = own.unwrap_or(0);
-        let order = || cells[start..].iter().chain(&cells[..start]).copied();
-        let likely = order().find_map(|cell| self.room.likely(tier, cell, search, allows));
+        let mut order = from_own(cells, own);
+        let likely = order.find_map(|cell| self.room.likely(tier, cell, search, |_| true));
         if likely.is_some() {
             return likely;
         }
@@ -79,7 +83,7 @@ impl Run<'_, '_> {
             let newer = &self.settled[from as usize..];
             let fits = |node: &u32| {
                 let cell = self.land.cells.of_node[*node as usize];
-                self.room.free.fits(*node, search.request) && cells.binary_search(&cell).is_ok()
+                self.room.fits(*node, &search.ask) && cells.binary_search(&cell).is_ok()
             };
             let at = newer.iter().position(fits);
             let past = at.unwrap_or(newer.len());
@@ -87,8 +91,9 @@ impl Run<'_, '_> {
             self.tried[kind as usize].settled = Some(from + count(past));
             return found;
         }
-        let any = order().find_map(|cell| self.room.any(tier, cell, search, allows));
-        if any.is_none() && rules == NONE {
+        let mut order = from_own(cells, own);
+        let any = order.find_map(|cell| self.room.any(tier, cell, search, |_| true));
+        if any.is_none() {
             match tier {
                 Tier::Settled => {
                     let settled = count(self.settled.len());
@@ -101,9 +106,15 @@ impl Run<'_, '_> {
     }
 }
 
+/// All of `cells`, which are in order: from `own` on, if it is one of them.
+fn from_own(cells: &[u32], own: u32) -> impl Iterator<Item = u32> {
+    let start = cells.binary_search(&own).unwrap_or(0);
+    cells[start..].iter().chain(&cells[..start]).copied()
+}
+
 /// In which order kinds go, and the rank of each in it: those that fewer nodes admit
 /// first, then the largest.
-pub(super) fn ranks(land: &Landscape<'_>, room: &Room<'_>) -> (Vec<u32>, Vec<u32>) {
+pub(super) fn ranks(land: &Landscape<'_>, room: &Room) -> (Vec<u32>, Vec<u32>) {
     let kinds = &land.table.kinds;
     let nodes_for = |class: u32| match &land.cells.access[class as usize] {
         Access::Nodes(nodes) => nodes.len(),

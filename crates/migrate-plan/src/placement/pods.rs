@@ -124,9 +124,21 @@ impl<'m> PodTable<'m> {
             node,
             owner,
             fate,
+            is_like_last,
         } = visited;
+        let source = u32::try_from(source).unwrap_or(NONE);
+        let like = self.last.filter(|_| is_like_last && fate == Fate::Goes);
+        if let Some((_, like)) = like {
+            self.pods.push(Movable {
+                node,
+                source,
+                ..like
+            });
+            return;
+        }
         let placement = &pod.placement;
-        if !placement.anti_affinity.is_empty() || !placement.spread.is_empty() {
+        let is_ruled = !placement.anti_affinity.is_empty() || !placement.spread.is_empty();
+        if is_ruled && !is_like_last {
             self.ruled.insert(&pod.id.namespace);
         }
         if fate != Fate::Goes {
@@ -134,7 +146,6 @@ impl<'m> PodTable<'m> {
             self.others.push((node, &pod.requests, ends));
             return;
         }
-        let source = u32::try_from(source).unwrap_or(NONE);
         let like = self.last.filter(|(last, _)| is_like(last, pod));
         let movable = match like {
             Some((_, movable)) => Movable {
@@ -186,6 +197,12 @@ impl<'m> PodTable<'m> {
     }
 
     fn class(&mut self, placement: &'m Placement) -> u32 {
+        if let Some((last, movable)) = self.last.as_ref()
+            && (std::ptr::eq(&*last.placement, placement)
+                || class_key(&last.placement) == class_key(placement))
+        {
+            return self.kinds[movable.kind as usize].class;
+        }
         let next = count(self.classes.len());
         let id = *self.class_of.entry(class_key(placement)).or_insert(next);
         if id == next {
@@ -230,7 +247,7 @@ impl<'m> PodTable<'m> {
 
     /// With the nodes. `None` where no node says what it offers: nothing is
     /// known of room then. `pool` gives each node's pool.
-    pub(crate) fn complete(mut self, pool: impl Fn(&'m Node) -> u32) -> Option<Landscape<'m>> {
+    pub(crate) fn complete(mut self, pool: impl Fn(u32) -> u32) -> Option<Landscape<'m>> {
         let model = self.model;
         let says = |node: &Node| node.allocatable.pods > 0;
         if !model.nodes.iter().any(says) {

@@ -6,9 +6,9 @@ use super::NONE;
 use super::cells::Access;
 use super::home::{Tried, ranks};
 use super::pods::{Kind, Landscape, count};
-use super::room::{Room, Tier};
+use super::room::{Ask, Room, Search, Tier};
 use super::rules::Rules;
-use super::stands::{Leaving, Stands};
+use super::stands::{Leaving, Mark, Stands};
 
 /// A node is away from the begin of its drain until it is verified.
 #[derive(Clone, Copy, Debug)]
@@ -59,13 +59,17 @@ pub(crate) struct Hop {
 /// The cluster while it is drained.
 pub(super) struct Run<'l, 'm> {
     pub(super) land: &'l Landscape<'m>,
-    pub(super) room: Room<'l>,
+    pub(super) room: Room,
     pub(super) rules: Rules,
     stands: Stands,
     /// By kind: smaller goes first within a node.
     ranks: Vec<u32>,
     /// By rank.
     kinds: Vec<u32>,
+    /// By pod.
+    marks: Vec<Mark>,
+    /// By kind.
+    asks: Vec<Ask<'l>>,
     /// By kind.
     pub(super) tried: Vec<Tried>,
     /// Nodes in the order in which they settled.
@@ -144,19 +148,22 @@ impl<'l, 'm> Run<'l, 'm> {
         let mut room = Room::new(&land.usable, &land.cells.of_node, land.cells.nodes.len());
         let (kinds, ranks) = ranks(land, &room);
         let stands = Stands::new(&table.pods, &ranks, nodes);
+        let marks: Vec<Mark> = table.pods.iter().map(Mark::of).collect();
+        let asks = table.kinds.iter().map(|kind| land.requests.row(kind.shape));
+        let asks: Vec<Ask<'_>> = asks.map(|request| room.ask(request)).collect();
         for node in 0..count(nodes) {
-            for one in stands.first_on(node) {
-                let kind = table.kinds[kinds[one.rank as usize] as usize];
-                room.free.take(node, land.requests.row(kind.shape));
-                room.hosted[node as usize] |= bit_of(one.workload);
-            }
+            let search = |(rank, pod): (u32, u32)| Search {
+                ask: asks[kinds[rank as usize] as usize],
+                bit: marks[pod as usize].bit(),
+            };
+            room.fill(node, stands.first_on(node).map(search));
         }
         let mut stops_at = vec![false; nodes];
         for stop in stops {
             stops_at[stop.node as usize] = true;
         }
         for node in 0..count(nodes) {
-            room.free.take(node, land.ending.row(node));
+            room.take_closed(node, land.ending.row(node));
             if available(node) {
                 let tier = match stops_at[node as usize] {
                     true => Tier::Unsettled,
@@ -169,6 +176,8 @@ impl<'l, 'm> Run<'l, 'm> {
             stands,
             ranks,
             kinds,
+            marks,
+            asks,
             land,
             room,
             rules: land.rules.clone(),
@@ -187,8 +196,11 @@ impl<'l, 'm> Run<'l, 'm> {
         let mut batch = std::mem::take(&mut self.batch);
         let pods = &self.land.table.pods;
         self.stands.leave(node, pods, &self.ranks, &mut batch);
-        self.room.free.set(node, self.land.usable.row(node));
-        self.room.hosted[node as usize] = 0;
+        self.room.empty(node, self.land.usable.row(node));
+        let first = batch.iter().filter(|leaving| leaving.is_first).count() as u64;
+        self.moves.evictions += batch.len() as u64;
+        self.moves.pods += first;
+        self.moves.least += first;
         for leaving in batch.drain(..) {
             self.evict(leaving, node, now);
         }
@@ -199,25 +211,24 @@ impl<'l, 'm> Run<'l, 'm> {
         let Leaving {
             rank,
             pod,
-            workload,
-            is_bare,
             is_first,
         } = leaving;
-        let (id, bit) = (self.kinds[rank as usize], bit_of(workload));
+        let mark = self.marks[pod as usize];
+        let id = self.kinds[rank as usize];
         let kind = self.land.table.kinds[id as usize];
-        self.moves.evictions += 1;
-        self.moves.pods += u64::from(is_first);
-        self.moves.least += u64::from(is_first);
-        self.rules.remove(kind.rules, node);
-        if is_bare {
+        if kind.rules != NONE {
+            self.rules.remove(kind.rules, node);
+        }
+        if mark.is_bare() {
+            self.stands.nowhere(pod);
             return;
         }
         if !self.land.cells.admits_others(kind.class, node) {
             // It comes back with its node.
             self.rules.add(kind.rules, node);
             let request = self.land.requests.row(kind.shape);
-            self.room.free.take(node, request);
-            self.room.hosted[node as usize] |= bit;
+            self.room.take_closed(node, request);
+            self.room.host(node, mark.bit());
             self.stands.put(pod, node);
             return;
         }
@@ -225,7 +236,11 @@ impl<'l, 'm> Run<'l, 'm> {
             true => node,
             false => self.land.table.pods[pod as usize].node,
         };
-        match self.home(id, bit, origin) {
+        let search = Search {
+            ask: self.asks[id as usize],
+            bit: mark.bit(),
+        };
+        match self.home(id, &search, origin) {
             Some((to, tier)) => {
                 if is_first && tier == Tier::Unsettled && !self.has_settled(kind.class) {
                     self.moves.least += 1;
@@ -236,9 +251,10 @@ impl<'l, 'm> Run<'l, 'm> {
                     to,
                     at: now,
                 };
-                self.settle(hop, kind, bit);
+                self.settle(hop, kind, &search);
             }
             None => {
+                self.stands.nowhere(pod);
                 let key = (rank, id);
                 let at = count(self.moves.homeless.len());
                 self.moves.homeless.push(Homeless {
@@ -266,9 +282,12 @@ impl<'l, 'm> Run<'l, 'm> {
                 let Homeless { pod, from, .. } = self.moves.homeless[at as usize];
                 let movable = self.land.table.pods[pod as usize];
                 let kind = self.land.table.kinds[movable.kind as usize];
-                let request = self.land.requests.row(kind.shape);
+                let search = Search {
+                    ask: self.asks[movable.kind as usize],
+                    bit: Mark::of(&movable).bit(),
+                };
                 let fits = self.admits(kind.class, node)
-                    && self.room.free.fits(node, request)
+                    && self.room.fits(node, &search.ask)
                     && self.rules.allow(kind.rules, node);
                 if !fits {
                     break;
@@ -280,7 +299,7 @@ impl<'l, 'm> Run<'l, 'm> {
                     to: node,
                     at: now,
                 };
-                self.settle(hop, kind, bit_of(movable.workload));
+                self.settle(hop, kind, &search);
                 placed += 1;
             }
             pods.drain(..placed);
@@ -302,8 +321,8 @@ impl<'l, 'm> Run<'l, 'm> {
         }
         for (movable, node) in table.pods.iter().zip(self.stands.nodes()) {
             let stand = after.get_mut(movable.workload as usize);
-            if let Some(stand) = stand.filter(|_| node != NONE) {
-                stand.add(node);
+            if let Some(stand) = stand.filter(|_| *node != NONE) {
+                stand.add(*node);
             }
         }
         // One that waits for room has been on its way, not crowded.
@@ -346,20 +365,14 @@ impl<'l, 'm> Run<'l, 'm> {
         }
     }
 
-    fn settle(&mut self, hop: Hop, kind: Kind, bit: u64) {
-        let request = self.land.requests.row(kind.shape);
-        self.room.take(hop.to, request, bit);
-        self.rules.add(kind.rules, hop.to);
+    fn settle(&mut self, hop: Hop, kind: Kind, search: &Search<'_>) {
+        self.room.take(hop.to, search);
+        if kind.rules != NONE {
+            self.rules.add(kind.rules, hop.to);
+        }
         self.stands.put(hop.pod, hop.to);
         if self.keeps_hops {
             self.moves.hops.push(hop);
         }
-    }
-}
-
-fn bit_of(workload: u32) -> u64 {
-    match workload {
-        NONE => 0,
-        workload => 1 << (workload.wrapping_mul(0x9e37_79b9) >> 26),
     }
 }

@@ -46,14 +46,20 @@ impl Landscape<'_> {
     /// `takes` says which nodes take pods, now or once they are done.
     pub(crate) fn slacks(&self, takes: impl Fn(u32) -> bool) -> Vec<Slack> {
         let width = self.usable.width();
+        let takes: Vec<bool> = (0..count(self.cells.of_node.len())).map(takes).collect();
+        let takes = |node: u32| takes[node as usize];
+        let mut pods_of_kind = vec![0u64; self.table.kinds.len()];
+        for movable in &self.table.pods {
+            let counts = takes(movable.node) && self.leaves(movable);
+            pods_of_kind[movable.kind as usize] += u64::from(counts);
+        }
         // By class: what its pods ask for, and how many there are.
         let mut asked = vec![(0u64, vec![0u64; width]); self.cells.access.len()];
-        for movable in &self.table.pods {
-            let kind = self.table.kinds[movable.kind as usize];
-            if self.leaves(movable) && takes(movable.node) {
-                let (pods, sum) = &mut asked[kind.class as usize];
-                *pods += 1;
-                add(sum, self.requests.row(kind.shape));
+        for (kind, pods) in self.table.kinds.iter().zip(pods_of_kind) {
+            let (all, sum) = &mut asked[kind.class as usize];
+            *all += pods;
+            for (sum, of_one) in sum.iter_mut().zip(self.requests.row(kind.shape)) {
+                *sum = sum.saturating_add(of_one.saturating_mul(pods));
             }
         }
         let mut sets: BTreeMap<Vec<u32>, (u64, Vec<u64>)> = BTreeMap::new();
@@ -134,8 +140,9 @@ impl Landscape<'_> {
         let mut narrowed: Vec<Option<Narrowed>> = vec![None; widths.len()];
         for set in slacks {
             for (resource, &slack) in set.slack.iter().enumerate() {
-                let mut sharing = self.sharing(set, resource, pools, widths);
-                let Some((level, is_too_little)) = sharing.highest_that_fits(slack) else {
+                let sharing = self.sharing(set, resource, pools, widths);
+                let found = sharing.and_then(|sharing| sharing.highest_that_fits(slack));
+                let Some((level, is_too_little, sharing)) = found else {
                     continue;
                 };
                 for &pool in sharing.offers.keys() {
@@ -165,17 +172,37 @@ impl Landscape<'_> {
         pools: &[u32],
         widths: &[u32],
     ) -> bool {
-        let mut sharing = self.sharing(set, resource, pools, widths);
-        sharing.highest_that_fits(set.slack[resource]).is_none()
+        let sharing = self.sharing(set, resource, pools, widths);
+        let found = sharing.and_then(|sharing| sharing.highest_that_fits(set.slack[resource]));
+        found.is_none()
     }
 
+    /// The pools that share what there is of `resource`; `None` where all fits even if
+    /// each node offered as much as the largest of its pool, as it does where there is
+    /// plenty.
     fn sharing<'w>(
         &self,
         set: &Slack,
         resource: usize,
         pools: &[u32],
         widths: &'w [u32],
-    ) -> Sharing<'w> {
+    ) -> Option<Sharing<'w>> {
+        // By pool: how many nodes it has, and the largest offer.
+        let mut most = vec![(0u64, 0u64); widths.len()];
+        for &node in &set.nodes {
+            if let Some((nodes, largest)) = most.get_mut(pools[node as usize] as usize) {
+                *nodes += 1;
+                *largest = self.leavable.row(node)[resource].max(*largest);
+            }
+        }
+        let away = most.into_iter().zip(widths);
+        let away = away.map(|((nodes, largest), width)| {
+            let nodes = nodes.min((*width).into());
+            largest.saturating_mul(nodes)
+        });
+        if away.fold(0u64, u64::saturating_add) <= set.slack[resource] {
+            return None;
+        }
         let mut offers: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
         for &node in &set.nodes {
             let pool = pools[node as usize];
@@ -184,7 +211,7 @@ impl Landscape<'_> {
                 offers.entry(pool).or_default().push(offer);
             }
         }
-        Sharing::new(offers, widths)
+        Some(Sharing::new(offers, widths))
     }
 
     /// How resource `at` is called.
@@ -218,17 +245,6 @@ impl<'w> Sharing<'w> {
         u32::try_from(part).unwrap_or(NONE).max(1)
     }
 
-    /// Whether all fits even if each node offered as much as the largest of its pool:
-    /// where there is plenty, nothing needs to be sorted.
-    fn fits_easily(&self, slack: u64) -> bool {
-        let away = self.offers.iter().map(|(pool, offers)| {
-            let nodes = u64::from(self.widths[*pool as usize]).min(offers.len() as u64);
-            let largest = offers.iter().max().copied().unwrap_or(0);
-            largest.saturating_mul(nodes)
-        });
-        away.fold(0u64, u64::saturating_add) <= slack
-    }
-
     fn fits(&self, level: u32, slack: u64) -> bool {
         let away = self.offers.iter().map(|(pool, offers)| {
             let most = offers.iter().take(self.width(*pool, level) as usize);
@@ -237,12 +253,9 @@ impl<'w> Sharing<'w> {
         away.fold(0u64, u64::saturating_add) <= slack
     }
 
-    /// The highest level that fits, and whether not even the lowest does; `None`
-    /// if there is room for all that is asked for.
-    fn highest_that_fits(&mut self, slack: u64) -> Option<(u32, bool)> {
-        if self.widest == 0 || self.fits_easily(slack) {
-            return None;
-        }
+    /// The highest level that fits, whether not even the lowest does, and who shares;
+    /// `None` if there is room for all that is asked for.
+    fn highest_that_fits(mut self, slack: u64) -> Option<(u32, bool, Self)> {
         for of_pool in self.offers.values_mut() {
             of_pool.sort_unstable_by(|a, b| b.cmp(a));
         }
@@ -257,7 +270,8 @@ impl<'w> Sharing<'w> {
                 false => high = middle,
             }
         }
-        Some((low, !self.fits(low, slack)))
+        let is_too_little = !self.fits(low, slack);
+        Some((low, is_too_little, self))
     }
 }
 

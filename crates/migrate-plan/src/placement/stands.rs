@@ -1,8 +1,8 @@
 //! Which pods stand on which node.
 //!
 //! Most pods move once, in the order of nodes and not in their own. So what a drain
-//! has to know of those that were there from the start lies node by node, and it
-//! looks nowhere else for it.
+//! has to know of those that were there from the start lies node by node, and what
+//! it looks up of each is a byte.
 
 use std::ops::Range;
 
@@ -15,31 +15,55 @@ pub(super) struct Leaving {
     /// Of its kind: smaller goes first within a node.
     pub(super) rank: u32,
     pub(super) pod: u32,
-    /// [`NONE`] for one that belongs to none.
-    pub(super) workload: u32,
-    /// Nothing starts it again.
-    pub(super) is_bare: bool,
     /// It has stood there from the start.
     pub(super) is_first: bool,
 }
 
+/// What a drain has to know of a pod.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark(u8);
+
 /// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Stands {
-    /// As all stood at the start, node by node.
-    first: Vec<Leaving>,
+    /// As all stood at the start, node by node: the rank of each, then the pod.
+    first: Vec<u64>,
     /// By node, which part of `first` is still there.
     rows: Vec<Range<u32>>,
-    /// By node: the last pod that came.
+    /// By node: the last that came, in `came`.
     heads: Vec<u32>,
-    places: Vec<Place>,
+    /// A pod that came to a node, and which came there before it.
+    came: Vec<(u32, u32)>,
+    /// By pod: where it is, [`NONE`] if on no node.
+    at: Vec<u32>,
+    /// Those of the node that is drained which came there later.
+    later: Vec<u64>,
 }
 
-/// Where a pod is, [`NONE`] if on no node, and which one came there before it.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    node: u32,
-    next: u32,
+impl Mark {
+    /// As many workloads share a bit as there have to be.
+    const BITS: u8 = 63;
+    const NO_WORKLOAD: u8 = 1 << 6;
+    const BARE: u8 = 1 << 7;
+
+    pub(super) fn of(movable: &Movable) -> Self {
+        let workload = match movable.workload {
+            NONE => Self::NO_WORKLOAD,
+            workload => (workload.wrapping_mul(0x9e37_79b9) >> 26) as u8,
+        };
+        let bare = if movable.is_bare { Self::BARE } else { 0 };
+        Self(workload | bare)
+    }
+
+    /// Nothing starts it again.
+    pub(super) fn is_bare(self) -> bool {
+        self.0 & Self::BARE != 0
+    }
+
+    /// The bit of its workload, if it has one.
+    pub(super) fn bit(self) -> u64 {
+        u64::from(self.0 & Self::NO_WORKLOAD == 0) << (self.0 & Self::BITS)
+    }
 }
 
 impl Stands {
@@ -54,45 +78,32 @@ impl Stands {
             *row = before..before;
             before += pods;
         }
-        let nothing = Leaving {
-            rank: 0,
-            pod: NONE,
-            workload: NONE,
-            is_bare: false,
-            is_first: true,
-        };
-        let mut first = vec![nothing; pods.len()];
+        let mut first = vec![0; pods.len()];
         for (pod, movable) in (0..).zip(pods) {
             let end = &mut rows[movable.node as usize].end;
-            first[*end as usize] = Leaving {
-                rank: ranks[movable.kind as usize],
-                pod,
-                workload: movable.workload,
-                is_bare: movable.is_bare,
-                is_first: true,
-            };
+            first[*end as usize] = key(ranks[movable.kind as usize], pod);
             *end += 1;
         }
-        let place = |movable: &Movable| Place {
-            node: movable.node,
-            next: NONE,
-        };
         Self {
             first,
             rows,
             heads: vec![NONE; nodes],
-            places: pods.iter().map(place).collect(),
+            came: Vec::new(),
+            at: pods.iter().map(|movable| movable.node).collect(),
+            later: Vec::new(),
         }
     }
 
-    /// Those that have been on `node` from the start.
-    pub(super) fn first_on(&self, node: u32) -> &[Leaving] {
+    /// Those that have been on `node` from the start: the rank and number of each.
+    pub(super) fn first_on(&self, node: u32) -> impl Iterator<Item = (u32, u32)> {
         let row = &self.rows[node as usize];
-        &self.first[row.start as usize..row.end as usize]
+        let row = &self.first[row.start as usize..row.end as usize];
+        row.iter().map(|key| parts(*key))
     }
 
-    /// Puts all pods of `node` into `leaving`, in the order in which they go. From
-    /// now on they are on no node.
+    /// Puts all pods of `node` into `leaving`, in the order in which they go. They are
+    /// there no more: who does not [put](Self::put) one elsewhere says so
+    /// ([`nowhere`](Self::nowhere)).
     pub(super) fn leave(
         &mut self,
         node: u32,
@@ -100,34 +111,58 @@ impl Stands {
         ranks: &[u32],
         leaving: &mut Vec<Leaving>,
     ) {
-        leaving.extend(self.first_on(node));
-        self.rows[node as usize] = 0..0;
-        let mut pod = std::mem::replace(&mut self.heads[node as usize], NONE);
-        while pod != NONE {
-            let movable = &pods[pod as usize];
-            leaving.push(Leaving {
-                rank: ranks[movable.kind as usize],
+        let row = std::mem::take(&mut self.rows[node as usize]);
+        let first = &mut self.first[row.start as usize..row.end as usize];
+        first.sort_unstable();
+        self.later.clear();
+        let mut head = std::mem::replace(&mut self.heads[node as usize], NONE);
+        while let Some(&(pod, next)) = self.came.get(head as usize) {
+            let rank = ranks[pods[pod as usize].kind as usize];
+            self.later.push(key(rank, pod));
+            head = next;
+        }
+        self.later.sort_unstable();
+        let mut later = self.later.iter().peekable();
+        let one = |key: u64, is_first: bool| {
+            let (rank, pod) = parts(key);
+            Leaving {
+                rank,
                 pod,
-                workload: movable.workload,
-                is_bare: movable.is_bare,
-                is_first: false,
-            });
-            pod = self.places[pod as usize].next;
+                is_first,
+            }
+        };
+        for &mut first in first {
+            while let Some(key) = later.next_if(|later| **later < first) {
+                leaving.push(one(*key, false));
+            }
+            leaving.push(one(first, true));
         }
-        for one in leaving.iter() {
-            self.places[one.pod as usize].node = NONE;
-        }
-        leaving.sort_unstable_by_key(|one| (one.rank, one.pod));
+        leaving.extend(later.map(|key| one(*key, false)));
     }
 
-    /// `pod`, which was on no node, is on `node`.
+    /// `pod` is on no node.
+    pub(super) fn nowhere(&mut self, pod: u32) {
+        self.at[pod as usize] = NONE;
+    }
+
+    /// `pod` is on `node`.
     pub(super) fn put(&mut self, pod: u32, node: u32) {
-        let next = std::mem::replace(&mut self.heads[node as usize], pod);
-        self.places[pod as usize] = Place { node, next };
+        let came = u32::try_from(self.came.len()).unwrap_or(NONE);
+        let next = std::mem::replace(&mut self.heads[node as usize], came);
+        self.came.push((pod, next));
+        self.at[pod as usize] = node;
     }
 
     /// By pod: where it is, [`NONE`] if on no node.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> {
-        self.places.iter().map(|place| place.node)
+    pub(super) fn nodes(&self) -> &[u32] {
+        &self.at
     }
+}
+
+fn key(rank: u32, pod: u32) -> u64 {
+    u64::from(rank) << 32 | u64::from(pod)
+}
+
+fn parts(key: u64) -> (u32, u32) {
+    ((key >> 32) as u32, key as u32)
 }

@@ -12,7 +12,7 @@ use super::measured::millis;
 use super::room::Room;
 use super::simulate::Step;
 use crate::bounds::{BudgetLoad, Hold, Lengths, PaceLoad, PoolSlots, Work};
-use crate::intern::Interned;
+use crate::intern::{Budget, Interned, Share};
 use crate::machine::time_of;
 
 /// What a schedule begins, by how it goes.
@@ -58,10 +58,10 @@ pub(super) fn bounds(
     let ids: FxHashMap<&str, usize> = ids.collect();
     let begun = begun(plan, steps, jobs, model, policy, &ids);
     let mut lost = vec![0u32; plan.pools.len()];
-    for (node, is_begun) in model.nodes.iter().zip(&begun.nodes) {
+    for ((node, is_begun), id) in model.nodes.iter().zip(&begun.nodes).zip(0..) {
         let is_lost = !is_begun && (!node.ready || node.unschedulable);
-        if let Some(&pool) = ids.get(policy.pools.pool_of(node)).filter(|_| is_lost) {
-            lost[pool] += 1;
+        if is_lost {
+            lost[interned.pools.id_of(id) as usize] += 1;
         }
     }
     let calendar = policy.rollout.calendar();
@@ -109,17 +109,12 @@ pub(super) fn bounds(
         })
     });
     let pools: Vec<PoolSlots<'_>> = pools.collect();
-    let allowed = |id: usize| {
-        let budget = &interned.budgets[id];
-        budget.steady.max(budget.allowed)
-    };
+    let allowed = |budget: &Budget<'_>| budget.steady.max(budget.allowed);
     let held = Held::new(&pools, jobs, interned);
-    let ids = 0..interned.budgets.len();
-    let budgets = ids.filter_map(|id| Some((held.load(id, allowed(id))?.bound(), id)));
-    let budgets = budgets.collect();
+    let budgets = held.bounds(allowed);
     let with_one_more = |id: usize| {
-        let allowed = allowed(id).saturating_add(1);
-        let load = held.load(id, allowed);
+        let allowed = allowed(&interned.budgets[id]).saturating_add(1);
+        let load = held.load(interned.shares_of(id), allowed, &mut Vec::new());
         load.unwrap_or_else(|| BudgetLoad::new(allowed))
     };
     let rooms = room.map_or_else(Vec::new, |room| room.loads(plan, jobs, &pools));
@@ -211,15 +206,12 @@ fn begun(
     begun
 }
 
-/// What drains take, budget by budget: nodes have budgets in no order, and what is
-/// added up of each is too much to be near the processor for all of them.
+/// What drains take, budget by budget.
 #[derive(Debug)]
-struct Held {
-    /// By budget, which part of `takes` is its own; one longer than the budgets.
-    starts: Vec<u32>,
-    /// Which drain takes how many pods; drains of one pool one after the other.
-    takes: Vec<(u32, u32)>,
-    drains: Vec<DrainOf>,
+struct Held<'i, 'm> {
+    interned: &'i Interned<'m>,
+    /// By node: what budgets have to know of its drain, if it has one.
+    drains: Vec<Option<DrainOf>>,
 }
 
 /// A drain by what budgets have to know of it.
@@ -231,61 +223,59 @@ struct DrainOf {
     rest: u64,
 }
 
-impl Held {
-    fn new(pools: &[PoolSlots<'_>], jobs: &[Job<'_>], interned: &Interned<'_>) -> Self {
-        let slots = || pools.iter().flat_map(|pool| pool.slots);
-        let touches = |slot: &usize| interned.touches(jobs[*slot].id).iter();
-        let mut starts = vec![0u32; interned.budgets.len() + 1];
-        for touch in slots().flat_map(touches) {
-            starts[touch.budget as usize + 1] += 1;
-        }
-        for budget in 0..interned.budgets.len() {
-            starts[budget + 1] += starts[budget];
-        }
-        let mut next = starts.clone();
-        let mut takes = vec![(0, 0); starts.last().map_or(0, |end| *end as usize)];
-        for (drain, slot) in (0..).zip(slots()) {
-            for touch in touches(slot) {
-                let place = &mut next[touch.budget as usize];
-                takes[*place as usize] = (drain, touch.pods);
-                *place += 1;
-            }
-        }
-        let of_pool = |(id, pool): (u32, &PoolSlots<'_>)| {
+impl<'i, 'm> Held<'i, 'm> {
+    fn new(pools: &[PoolSlots<'_>], jobs: &[Job<'_>], interned: &'i Interned<'m>) -> Self {
+        let mut drains = vec![None; interned.loads.len()];
+        for (id, pool) in (0..).zip(pools) {
             let head = pool.lengths.head();
-            let of_slot = move |slot: &usize| {
-                let times = &jobs[*slot].times;
-                let drain = millis(times.of(Phase::Drain));
-                DrainOf {
+            for job in pool.slots.iter().map(|slot| &jobs[*slot]) {
+                let drain = millis(job.times.of(Phase::Drain));
+                drains[job.id as usize] = Some(DrainOf {
                     pool: id,
                     head,
                     drain,
-                    rest: millis(times.total()).saturating_sub(drain),
-                }
-            };
-            pool.slots.iter().map(of_slot).collect::<Vec<_>>()
-        };
-        Self {
-            starts,
-            takes,
-            drains: (0..).zip(pools).flat_map(of_pool).collect(),
+                    rest: millis(job.times.total()).saturating_sub(drain),
+                });
+            }
         }
+        Self { interned, drains }
     }
 
-    /// What budget `id` has to bear if it allows so much; `None` if nothing holds it.
-    fn load(&self, id: usize, allowed: u32) -> Option<BudgetLoad> {
-        let row = self.starts[id] as usize..self.starts[id + 1] as usize;
-        let mut load = BudgetLoad::new(allowed);
-        for (drain, pods) in self.takes.get(row).filter(|row| !row.is_empty())? {
+    /// What each budget that is held has to bear.
+    fn bounds(&self, allowed: impl Fn(&Budget<'_>) -> u32) -> Vec<(u64, usize)> {
+        let mut holds = Vec::new();
+        let bounds = self.interned.shares().zip(0..);
+        let bounds = bounds.filter_map(|((budget, shares), id)| {
+            let load = self.load(shares, allowed(budget), &mut holds)?;
+            Some((load.bound(), id))
+        });
+        bounds.collect()
+    }
+
+    /// What a budget has to bear of `shares` if it allows so much; `None` if nothing
+    /// holds it. `holds` is room to sort them in.
+    fn load(
+        &self,
+        shares: &[Share],
+        allowed: u32,
+        holds: &mut Vec<(u32, u64, Hold)>,
+    ) -> Option<BudgetLoad> {
+        holds.clear();
+        holds.extend(shares.iter().filter_map(|&Share { node, pods }| {
             let DrainOf {
                 pool,
                 head,
                 drain,
                 rest,
-            } = self.drains[*drain as usize];
-            let pods = *pods;
-            load.add(pool, head, Hold { pods, drain, rest });
+            } = self.drains[node as usize]?;
+            Some((pool, head, Hold { pods, drain, rest }))
+        }));
+        // Those of one pool come one after the other.
+        holds.sort_unstable_by_key(|(pool, ..)| *pool);
+        let mut load = BudgetLoad::new(allowed);
+        for &(pool, head, hold) in holds.iter() {
+            load.add(pool, head, hold);
         }
-        Some(load)
+        (!holds.is_empty()).then_some(load)
     }
 }

@@ -94,8 +94,13 @@ pub(super) fn believe(found: &[Finding], interned: &mut Interned<'_>) {
     }
 }
 
-/// What no window is long enough for.
-pub(super) fn of_windows(plan: &Plan, policy: &Policy, start: Moment) -> Option<Finding> {
+/// What no window is long enough for; `is_p95` says what lengths are.
+pub(super) fn of_windows(
+    plan: &Plan,
+    policy: &Policy,
+    start: Moment,
+    is_p95: bool,
+) -> Option<Finding> {
     let calendar = policy.rollout.calendar();
     if calendar.is_always_open() {
         return None;
@@ -117,19 +122,27 @@ pub(super) fn of_windows(plan: &Plan, policy: &Policy, start: Moment) -> Option<
     let too_long: Vec<_> = too_long.filter(|(_, length)| *length > longest).collect();
     let needed = too_long.iter().map(|(_, length)| *length).max()?;
     let minutes = |length: Duration| length.as_secs().div_ceil(60);
+    let (at, cure) = match is_p95 {
+        true => (
+            " at P95",
+            "a longer window, fewer blackouts, or durations that were measured in an earlier run, \
+             of which P95 is nearer",
+        ),
+        false => ("", "a longer window, or fewer blackouts"),
+    };
     Some(Finding::new(
         WINDOW,
         Severity::Blocker,
         ObjectName::cluster("Policy", "rollout.windows"),
         format!(
             "the longest time that windows and blackouts leave within a year is {} min, and {} \
-             of the plan's targets need up to {} min ({})",
+             of the plan's targets need up to {} min{at} ({})",
             longest.as_secs() / 60,
             too_long.len(),
             minutes(needed),
             listed(too_long.into_iter().map(|(name, _)| name), NAMES_SHOWN),
         ),
-        "a longer window, or fewer blackouts",
+        cure,
     ))
 }
 
@@ -145,16 +158,19 @@ impl fmt::Display for Guarded<'_> {
 
 /// Workloads that are guarded although they have no budget.
 pub(super) fn of_assumed(interned: &Interned<'_>, jobs: &[Job<'_>]) -> Option<Finding> {
-    let mut is_touched = vec![false; interned.budgets.len()];
-    for touch in jobs.iter().flat_map(|job| interned.touches(job.id)) {
-        is_touched[touch.budget as usize] = true;
+    let mut drains = vec![false; interned.loads.len()];
+    for job in jobs {
+        drains[job.id as usize] = true;
     }
-    let assumed: Vec<Guarded<'_>> = (interned.budgets.iter().zip(&is_touched))
-        .filter(|(_, is_touched)| **is_touched)
-        .map(|(budget, _)| &budget.source)
-        .filter(|source| matches!(source, BudgetSource::Assumed(_)))
-        .map(Guarded)
-        .collect();
+    let is_assumed = |source: &&BudgetSource<'_>| matches!(source, BudgetSource::Assumed(_));
+    let touched = interned.shares().filter_map(|(budget, shares)| {
+        let mut shares = shares.iter();
+        let mut is_touched = || shares.any(|share| drains[share.node as usize]);
+        Some(&budget.source)
+            .filter(is_assumed)
+            .filter(|_| is_touched())
+    });
+    let assumed: Vec<Guarded<'_>> = touched.map(Guarded).collect();
     (!assumed.is_empty()).then(|| {
         Finding::new(
             ASSUMED,

@@ -18,12 +18,11 @@ use super::{Job, Planner, bounding};
 use crate::Error;
 use crate::intern::Interned;
 use crate::machine::{Machine, SlotSpec, Spec};
-use crate::rollout::spec;
 
 /// How far a change moves a node, at most, as a part of all: 1 / this, in turns.
 const REACHES: [usize; 3] = [1, 4, 16];
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// Tries `rounds` other orders of the workers and keeps the best: where several
     /// budgets and slots limit a small cluster at once, plans come out some per cent
     /// shorter (`docs/quality.md` has the figures). It ends early at a lower bound,
@@ -47,7 +46,7 @@ impl Planner<'_> {
     /// as capacity has them.
     pub(super) fn time_of_own_order(
         &self,
-        interned: &Interned<'_>,
+        interned: &Interned<'a>,
         pools: &[PlannedPool],
     ) -> Result<Duration, Error> {
         let mut jobs = self.jobs(interned);
@@ -133,11 +132,8 @@ impl<'s> Search<'s> {
         pools: &[PlannedPool],
     ) -> Result<Self, Error> {
         // Nobody sees this plan, so nothing is hashed for it.
-        let plan = planner.outline(jobs, pools.to_vec(), String::new())?;
-        let ids = jobs.iter().map(|job| (job.node.name.as_str(), job.id));
-        let ids: FxHashMap<&str, u32> = ids.collect();
-        let of_name = |name: &str| ids.get(name).copied();
-        let spec = spec(&plan, planner.model, planner.policy, of_name)?;
+        let plan = planner.outline(jobs, interned, pools.to_vec(), String::new())?;
+        let spec = planner.spec(&plan, jobs, interned)?;
         let slots = spec.slots.iter().map(|slot| (slot.node, *slot));
         Ok(Self {
             planner,
@@ -162,9 +158,9 @@ impl<'s> Search<'s> {
             member: self.planner.member_times(),
             tasks: &self.tasks,
         };
-        let (model, start) = (self.planner.model, self.start());
+        let start = self.start();
         let lasts = predicted(jobs, times);
-        let steps = simulate(&mut machine, start, model, self.interned, lasts, |_, _| {});
+        let steps = simulate(&mut machine, start, self.interned, lasts, |_, _| {});
         let last = steps.iter().max_by_key(|step| step.end);
         let of_last = last.and_then(|step| machine.slot_of(step.target));
         let outcome = Outcome {

@@ -36,7 +36,9 @@ impl Planner<'_> {
     /// as things are: they are taken to be cured), uncordoned, and with its pods
     /// where they are now. A hop that leaves the workers behind has none of them.
     /// Of a minor on the way only the minor is known; the newest patch of it is
-    /// meant. A hop of workers alone takes them to where the control plane is.
+    /// meant. A hop of workers alone takes them to where the control plane is. A pool
+    /// with a [target of its own](migrate_core::PoolPolicy::target_of) goes no further
+    /// than that in any hop.
     ///
     /// Only the plan of a last hop, from today's cluster, is one to be run: a
     /// journey says what comes, and is planned again after each hop.
@@ -45,7 +47,7 @@ impl Planner<'_> {
     /// As [`plan`](Self::plan), but for [`Error::SeveralHops`].
     pub fn journey(&self) -> Result<Journey, Error> {
         self.model.ensure_known()?;
-        let path = path_of_cluster(self.model, &self.target)?;
+        let path = path_of_cluster(self.model, &self.policy.pools, &self.target)?;
         let mut plans: Vec<Plan> = Vec::with_capacity(path.stops.len());
         let mut model = self.model.clone();
         for stop in &path.stops {
@@ -61,6 +63,7 @@ impl Planner<'_> {
             planner.model = &model;
             planner.target = target;
             planner.leaves_workers = !stop.workers;
+            planner.is_on_the_way = true;
             planner.parent = plans.last();
             if !plans.is_empty() {
                 planner.model_hash = None;
@@ -81,11 +84,15 @@ fn arrive(model: &mut ClusterModel, plan: &Plan) {
             member.version = plan.to.clone();
         }
     }
-    let mut planned: Vec<&str> = plan.slots.iter().map(|slot| slot.node.as_str()).collect();
+    let slots = plan.slots.iter();
+    let mut planned: Vec<(&str, &str)> = slots
+        .map(|slot| (slot.node.as_str(), slot.pool.as_str()))
+        .collect();
     planned.sort_unstable();
     for node in &mut model.nodes {
-        if planned.binary_search(&node.name.as_str()).is_ok() {
-            node.kubelet_version = plan.to.clone();
+        let found = planned.binary_search_by(|(name, _)| (*name).cmp(node.name.as_str()));
+        if let Ok(at) = found {
+            node.kubelet_version = plan.to_of_pool(planned[at].1).clone();
             node.unschedulable = false;
         }
     }

@@ -5,11 +5,14 @@ mod estimate;
 mod findings;
 mod improve;
 mod journey;
+mod lengths;
 mod measured;
 mod order;
 mod path;
 mod placing;
+mod pools;
 mod rehearsal;
+mod renewed;
 mod replan;
 mod room;
 mod simulate;
@@ -18,7 +21,8 @@ mod times;
 mod trace;
 mod what_if;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, PhaseDurations};
 use migrate_core::impossible::check_unknown;
@@ -26,19 +30,19 @@ use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
 use migrate_core::{
     ClusterModel, KubeVersion, Moment, Node, Plan, PlannedMember, PlannedPool, PlannedSlot,
-    PlannedTask, Point, Policy, Role, Target, content_hash,
+    PlannedTask, Point, Policy, Target, WorkloadId, content_hash,
 };
-use rustc_hash::FxHashMap;
 
-use crate::Error;
-use crate::intern::Interned;
-use crate::machine::Machine;
+use crate::intern::{Interned, Share};
+use crate::machine::{Machine, Spec};
 use crate::rollout::spec;
+use crate::{Beliefs, Error};
 pub use journey::Journey;
 use measured::Means;
 pub(crate) use measured::millis;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
 pub use rehearsal::{Difference, Timeline, rehearse};
+use replan::Places;
 pub use replan::{REORDER_GAIN, Replan};
 use simulate::predicted;
 pub(crate) use simulate::{Fed, Lasts, Step, play, simulate};
@@ -47,6 +51,9 @@ pub(crate) use targets::target_of;
 use times::Times;
 pub use trace::Trace;
 pub use what_if::{Change, WhatIf};
+
+/// What the number of a slot takes of its name: five digits and the stroke.
+const NUMBER: usize = 6;
 
 /// Makes plans.
 ///
@@ -70,6 +77,7 @@ pub struct Planner<'a> {
     target: KubeVersion,
     durations: PhaseDurations,
     measured: Option<Means>,
+    beliefs: Option<Beliefs>,
     transfer: Option<(Bytes, BytesPerSecond)>,
     model_hash: Option<String>,
     parent: Option<&'a Plan>,
@@ -81,9 +89,13 @@ pub struct Planner<'a> {
     way_back: Option<&'a str>,
     /// Workers stay where they are: a hop of the control plane alone.
     leaves_workers: bool,
+    /// A hop of a journey, whose way is known to be one.
+    is_on_the_way: bool,
     runner_on: Option<&'a str>,
     address_on: Option<&'a str>,
     destinations: bool,
+    /// Made anew with the members.
+    renewed: BTreeSet<WorkloadId>,
 }
 
 /// A plan, and what it was made of.
@@ -117,6 +129,7 @@ impl<'a> Planner<'a> {
             target,
             durations: PhaseDurations::default(),
             measured: None,
+            beliefs: None,
             transfer: None,
             model_hash: None,
             parent: None,
@@ -125,9 +138,11 @@ impl<'a> Planner<'a> {
             reorder_gain: REORDER_GAIN,
             way_back: None,
             leaves_workers: false,
+            is_on_the_way: false,
             runner_on: None,
             address_on: None,
             destinations: false,
+            renewed: BTreeSet::new(),
         }
     }
 
@@ -205,8 +220,8 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// [`Error::Document`] for a model that a newer release took;
-    /// [`Error::NoPath`] for a target that cannot be reached, as a downgrade, and
-    /// for a model without a control plane; [`Error::SeveralHops`], with the way, for one
+    /// [`Error::NoPath`] for a target that cannot be reached, as a downgrade, for a
+    /// pool whose own target cannot be kept to, and for a model without a control plane; [`Error::SeveralHops`], with the way, for one
     /// that is more than one hop ahead; [`Error::NoWayBack`].
     pub fn plan(&self) -> Result<Plan, Error> {
         self.run(|_, _| {}).map(|run| run.plan)
@@ -216,7 +231,8 @@ impl<'a> Planner<'a> {
         self.model.ensure_known()?;
         match self.way_back {
             Some(node) => path::check_way_back(self.model, node, &self.target)?,
-            None => path::check(self.model, &self.target)?,
+            None if self.is_on_the_way => {}
+            None => path::check(self.model, self.policy, &self.target)?,
         }
         let is_way_back = self.way_back.is_some();
         let mut found =
@@ -233,21 +249,19 @@ impl<'a> Planner<'a> {
         // As the model has it, before anything is believed.
         let hash = match &self.model_hash {
             Some(hash) => hash.clone(),
-            None => interned.hash(self.model, self.policy),
+            None => interned.hash(self.model),
         };
         findings::believe(&found, &mut interned);
         let mut jobs = self.jobs(&interned);
-        let mut pools = self.pools();
-        let room = self.room(table, &pools, &jobs);
+        let mut pools = self.pools(&interned);
+        let room = self.room(table, &interned, &jobs);
         if let Some(room) = &room {
             found.extend(room.narrow(&mut pools, self.policy));
         }
         self.improve(&mut jobs, &interned, &pools)?;
-        let mut plan = self.outline(&jobs, pools, hash)?;
-        let ids = jobs.iter().map(|job| (job.node.name.as_str(), job.id));
-        let ids: FxHashMap<&str, u32> = ids.collect();
-        let id_of = |name: &str| ids.get(name).copied();
-        let spec = spec(&plan, self.model, self.policy, id_of)?;
+        let mut plan = self.outline(&jobs, &interned, pools, hash)?;
+        plan.id = plan.identity();
+        let spec = self.spec(&plan, &jobs, &interned)?;
         let mut machine = Machine::new(&spec, &interned);
         let start = self.model.taken_at;
         let member_times = self.member_times();
@@ -257,7 +271,7 @@ impl<'a> Planner<'a> {
             tasks: &task_times,
         };
         let lasts = predicted(&jobs, times);
-        let steps = simulate(&mut machine, start, self.model, &interned, lasts, record);
+        let steps = simulate(&mut machine, start, &interned, lasts, record);
         plan.schedule = schedule(&plan, start, &steps);
         plan.estimate = estimate::estimate(
             &plan,
@@ -281,7 +295,12 @@ impl<'a> Planner<'a> {
         if let Some(room) = &room {
             found.extend(room.place(&mut plan, &jobs, &steps, self.destinations));
         }
-        found.extend(findings::of_windows(&plan, self.policy, start));
+        found.extend(findings::of_windows(
+            &plan,
+            self.policy,
+            start,
+            self.beliefs.is_some(),
+        ));
         found.extend(findings::of_assumed(&interned, &jobs));
         found.extend(findings::of_address(&plan, self.address_on));
         plan.findings = findings::finish(found, self.policy);
@@ -292,22 +311,20 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn is_to_change(&self, node: &Node) -> bool {
-        let stays = self.leaves_workers && node.role == Role::Worker;
-        !stays && node.is_to_change(&self.target, self.way_back)
-    }
-
     /// The nodes that are not at the target, in priority order.
-    fn jobs<'s>(&'s self, interned: &Interned<'_>) -> Vec<Job<'s>> {
+    fn jobs(&self, interned: &Interned<'a>) -> Vec<Job<'a>> {
+        let renewed = self.renewed();
         let mut impossible = vec![false; self.model.nodes.len()];
-        for (id, of_node) in (0..).zip(&mut impossible) {
-            let budgets = interned
-                .touches(id)
-                .iter()
-                .map(|touch| touch.budget as usize);
-            *of_node = budgets
-                .into_iter()
-                .any(|budget| interned.budgets[budget].steady == 0);
+        // By node: how often pods of a budget have to wait for others of it.
+        let mut turns = vec![1u32; self.model.nodes.len()];
+        for (budget, shares) in interned.shares() {
+            for &Share { node, pods } in shares {
+                impossible[node as usize] |= budget.steady == 0;
+                if pods > budget.steady.max(1) && !renewed.covers(budget, node) {
+                    let turns = &mut turns[node as usize];
+                    *turns = pods.div_ceil(budget.steady.max(1)).max(*turns);
+                }
+            }
         }
         for &node in &interned.doubly_guarded {
             impossible[node as usize] = true;
@@ -315,11 +332,15 @@ impl<'a> Planner<'a> {
         let mut jobs = Vec::new();
         for (id, node) in (0..).zip(&self.model.nodes) {
             if self.is_to_change(node) {
+                let (durations, policy) = (&self.durations, self.policy);
+                let load = interned.loads[id as usize];
+                let load = (load.pods > renewed.pods(id)).then_some(load);
+                let turns = turns[id as usize];
                 jobs.push(Job {
                     id,
                     node,
-                    pool: self.policy.pools.pool_of(node),
-                    times: Times::of_node(&self.durations, self.policy, interned, id, node.role),
+                    pool: interned.pools.name_of(id),
+                    times: Times::of_node(durations, policy, load, turns, node.role),
                     impossible: impossible[id as usize],
                     canary: false,
                 });
@@ -328,19 +349,27 @@ impl<'a> Planner<'a> {
         if let Some(means) = &self.measured {
             measured::apply(means, &mut jobs);
         }
+        let earlier = self.order_of.map(|plan| Places::of(plan, self.model));
         order::sort(
             &mut jobs,
             interned,
             self.policy,
             self.runner_on,
-            self.order_of,
+            earlier.as_ref(),
         );
         jobs
     }
 
+    /// `plan` in ids: what [`spec`] makes of it, without looking for names.
+    fn spec(&self, plan: &Plan, jobs: &[Job<'_>], interned: &Interned<'_>) -> Result<Spec, Error> {
+        spec(plan, self.model, self.policy, interned, |at, _| {
+            Some(jobs[at].id)
+        })
+    }
+
     /// The second backup, then addons by their points, in the order of the
     /// policy. None where nothing is upgraded.
-    fn tasks(&self, plan: &Plan, has_windows: bool) -> Vec<PlannedTask> {
+    fn tasks(&self, plan: &Plan) -> Vec<PlannedTask> {
         if plan.is_empty() || self.way_back.is_some() {
             return Vec::new();
         }
@@ -361,12 +390,6 @@ impl<'a> Planner<'a> {
         });
         let mut tasks: Vec<_> = backup.into_iter().chain(addons).collect();
         tasks.sort_by_key(|task| task.at);
-        if has_windows {
-            let times = self.task_times(&tasks);
-            for (task, times) in tasks.iter_mut().zip(times) {
-                task.length = times.total();
-            }
-        }
         tasks
     }
 
@@ -381,43 +404,32 @@ impl<'a> Planner<'a> {
         tasks.iter().map(times).collect()
     }
 
-    /// As wide as policy has them.
-    fn pools(&self) -> Vec<PlannedPool> {
-        let mut sizes: BTreeMap<&str, u32> = BTreeMap::new();
-        for node in &self.model.nodes {
-            *sizes.entry(self.policy.pools.pool_of(node)).or_default() += 1;
-        }
-        let width = |name, size| self.policy.pools.width(name, size);
-        let pools = sizes.into_iter();
-        let pools = pools.map(|(name, size)| PlannedPool::new(name, size, width(name, size)));
-        pools.collect()
-    }
-
-    /// The plan without its predictions.
+    /// The plan without its predictions and its id.
     fn outline(
         &self,
         jobs: &[Job<'_>],
+        interned: &Interned<'_>,
         pools: Vec<PlannedPool>,
         model_hash: String,
     ) -> Result<Plan, Error> {
-        let mut sizes: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut sizes = vec![0u32; pools.len()];
         // Slots are numbered by name within their pool, whether or not they
         // have something to do, so that numbers stay from plan to plan.
         let mut numbers: Vec<u32> = Vec::with_capacity(self.model.nodes.len());
-        for node in &self.model.nodes {
-            let size = sizes.entry(self.policy.pools.pool_of(node)).or_default();
+        for (id, _) in (0..).zip(&self.model.nodes) {
+            let size = &mut sizes[interned.pools.id_of(id) as usize];
             numbers.push(*size);
             *size += 1;
         }
-        let has_windows = !self.policy.rollout.calendar().is_always_open();
-        let member_times = self.member_times();
         let members = &self.model.control_plane;
         let from = members.iter().map(|member| &member.version).min();
         let from = from.ok_or(PathError::NoControlPlane)?;
         let slots: Vec<PlannedSlot> = jobs
             .iter()
             .map(|job| {
-                let name = format!("{}/{}", job.pool, numbers[job.id as usize]);
+                let mut name = String::with_capacity(job.pool.len() + NUMBER);
+                // Writing to a string cannot fail.
+                let _ = write!(name, "{}/{}", job.pool, numbers[job.id as usize]);
                 // A node whose upgrade has failed may still call itself older:
                 // it goes back from where it was to go.
                 let from = match self.way_back {
@@ -428,9 +440,6 @@ impl<'a> Planner<'a> {
                 let mut slot = PlannedSlot::new(name, job.pool, node, from.clone());
                 slot.canary = job.canary;
                 slot.hosts_runner = self.runner_on == Some(node.as_str());
-                if has_windows {
-                    slot.length = job.times.total();
-                }
                 slot
             })
             .collect();
@@ -438,13 +447,7 @@ impl<'a> Planner<'a> {
         let mut control_plane: Vec<PlannedMember> = members
             .iter()
             .filter(|member| !is_done(&member.version))
-            .map(|member| {
-                let mut planned = PlannedMember::new(&member.name, member.version.clone());
-                if has_windows {
-                    planned.length = member_times.total();
-                }
-                planned
-            })
+            .map(|member| PlannedMember::new(&member.name, member.version.clone()))
             .collect();
         // Stable: the others stay as they are.
         control_plane.sort_by_key(|member| self.address_on == Some(member.name.as_str()));
@@ -455,11 +458,8 @@ impl<'a> Planner<'a> {
                 let member = member.name.clone();
                 Target::ControlPlane { member }.to_string()
             });
-        let done_nodes = self
-            .model
-            .nodes
-            .iter()
-            .filter(|node| !node.is_to_change(&self.target, self.way_back));
+        let nodes = self.model.nodes.iter();
+        let done_nodes = nodes.filter(|node| !self.is_behind(node));
         let at_target: Vec<String> = done_members
             .chain(done_nodes.map(|node| node.name.clone()))
             .collect();
@@ -474,9 +474,11 @@ impl<'a> Planner<'a> {
         plan.pools = pools;
         plan.control_plane = control_plane;
         plan.slots = slots;
-        plan.tasks = self.tasks(&plan, has_windows);
+        plan.tasks = self.tasks(&plan);
+        if !self.policy.rollout.calendar().is_always_open() {
+            self.set_lengths(&mut plan, jobs);
+        }
         plan.at_target = at_target;
-        plan.id = plan.identity();
         Ok(plan)
     }
 }

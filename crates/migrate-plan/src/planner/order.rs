@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
-use migrate_core::{Plan, Policy, Role};
+use migrate_core::{Policy, Role};
 
 use super::Job;
 use super::measured::millis;
-use super::replan::{self, Places};
+use super::replan::{Places, keep_order};
 use crate::intern::Interned;
 
 /// Sorts into priority order and names the canaries.
@@ -24,44 +24,45 @@ pub(super) fn sort(
     interned: &Interned<'_>,
     policy: &Policy,
     runner_on: Option<&str>,
-    earlier: Option<&Plan>,
+    earlier: Option<&Places>,
 ) {
-    let places = earlier.map(replan::places).unwrap_or_default();
     let loads = budget_loads(budget_work(jobs, interned), interned);
-    let bottleneck = |job: &Job<'_>| {
-        let budgets = interned
-            .touches(job.id)
-            .iter()
-            .map(|touch| touch.budget as usize);
-        budgets
-            .map(|budget| loads[budget])
-            .max()
-            .unwrap_or_default()
-    };
-    if policy.pools.canary {
-        name_canaries(jobs, runner_on, &places);
+    // By node: the load of the busiest budget it touches.
+    let mut bottlenecks = vec![Duration::ZERO; interned.loads.len()];
+    for (load, (_, shares)) in loads.into_iter().zip(interned.shares()) {
+        for share in shares {
+            let bottleneck = &mut bottlenecks[share.node as usize];
+            *bottleneck = load.max(*bottleneck);
+        }
     }
-    jobs.sort_by_cached_key(|job| {
-        let after_control_plane = job.node.role != Role::ControlPlane;
-        let load = Reverse(bottleneck(job));
-        let length = Reverse(job.times.total());
+    if policy.pools.canary {
+        name_canaries(jobs, runner_on, earlier);
+    }
+    let group = |job: &Job<'_>| {
         (
-            after_control_plane,
+            job.node.role != Role::ControlPlane,
             runner_on == Some(job.node.name.as_str()),
             !job.canary,
-            load,
-            length,
-            job.node.name.as_str(),
         )
+    };
+    // Nodes of a model are sorted by name: then their places say which comes first.
+    let by_place = jobs.is_sorted_by(|a, b| a.node.name <= b.node.name);
+    let ranks = jobs.iter().zip(0usize..).map(|(job, at)| {
+        let load = Reverse(bottlenecks[job.id as usize]);
+        (group(job), load, Reverse(job.times.total()), at)
     });
-    if earlier.is_some() {
-        replan::keep_order(jobs, &places, |job| {
-            (
-                job.node.role != Role::ControlPlane,
-                runner_on == Some(job.node.name.as_str()),
-                !job.canary,
-            )
-        });
+    let mut ranks: Vec<_> = ranks.collect();
+    match by_place {
+        true => ranks.sort_unstable(),
+        false => ranks.sort_unstable_by(|a, b| {
+            let names = || jobs[a.3].node.name.cmp(&jobs[b.3].node.name);
+            let of_rank = (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2));
+            of_rank.then_with(names).then(a.3.cmp(&b.3))
+        }),
+    }
+    *jobs = ranks.into_iter().map(|(.., at)| jobs[at]).collect();
+    if let Some(places) = earlier {
+        keep_order(jobs, places, group);
     }
 }
 
@@ -75,21 +76,23 @@ pub(super) fn budget_loads(mut work: Vec<Duration>, interned: &Interned<'_>) -> 
 
 /// Σ nᵢⱼ · hᵢ of every budget.
 pub(super) fn budget_work(jobs: &[Job<'_>], interned: &Interned<'_>) -> Vec<Duration> {
-    // Holds are whole milliseconds, and adding up numbers is what most of it costs.
-    let mut work = vec![0u64; interned.budgets.len()];
+    let mut holds = vec![0u64; interned.loads.len()];
     for job in jobs {
-        let hold = millis(job.times.hold);
-        for touch in interned.touches(job.id) {
-            let sum = &mut work[touch.budget as usize];
-            *sum = sum.saturating_add(hold.saturating_mul(touch.pods.into()));
-        }
+        holds[job.id as usize] = millis(job.times.hold);
     }
-    work.into_iter().map(Duration::from_millis).collect()
+    let work = interned.shares().map(|(_, shares)| {
+        let work = shares.iter().map(|share| {
+            let pods = u64::from(share.pods);
+            holds[share.node as usize].saturating_mul(pods)
+        });
+        Duration::from_millis(work.fold(0, u64::saturating_add))
+    });
+    work.collect()
 }
 
 /// One worker of each pool: one that can go at all, best the one that was to, or one
 /// that is cordoned already and so takes nothing away, then the one that tells soonest.
-fn name_canaries(jobs: &mut [Job<'_>], runner_on: Option<&str>, places: &Places<'_>) {
+fn name_canaries(jobs: &mut [Job<'_>], runner_on: Option<&str>, earlier: Option<&Places>) {
     let mut best: BTreeMap<&str, usize> = BTreeMap::new();
     let rank = |job: &Job<'_>| {
         let cannot_go = job.impossible || !job.node.ready;
@@ -97,9 +100,7 @@ fn name_canaries(jobs: &mut [Job<'_>], runner_on: Option<&str>, places: &Places<
         (
             is_own,
             cannot_go,
-            places
-                .get(job.node.name.as_str())
-                .is_none_or(|(_, canary)| !canary),
+            earlier.is_none_or(|places| !places.was_canary(job)),
             !job.node.unschedulable,
             job.times.total(),
         )

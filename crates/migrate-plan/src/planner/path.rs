@@ -2,13 +2,17 @@
 
 use migrate_core::preconditions::check_kubelet;
 use migrate_core::skew::{PathError, path_of_cluster};
-use migrate_core::{ClusterModel, KubeVersion};
+use migrate_core::{ClusterModel, KubeVersion, Policy};
 
 use crate::Error;
 
 /// Refuses what is not one hop.
-pub(super) fn check(model: &ClusterModel, target: &KubeVersion) -> Result<(), Error> {
-    let path = path_of_cluster(model, target)?;
+pub(super) fn check(
+    model: &ClusterModel,
+    policy: &Policy,
+    target: &KubeVersion,
+) -> Result<(), Error> {
+    let path = path_of_cluster(model, &policy.pools, target)?;
     let last = target.minor_version();
     if let Some(first) = path.stops.first().filter(|stop| stop.minor != last) {
         return Err(Error::SeveralHops {

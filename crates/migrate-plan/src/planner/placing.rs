@@ -137,6 +137,9 @@ impl Room<'_> {
 
     /// By the pool of the node that they have to leave.
     fn of_homeless(&self, jobs: &[Job<'_>], moves: &Moves) -> Vec<Finding> {
+        if moves.homeless.is_empty() {
+            return Vec::new();
+        }
         let mut pools: BTreeMap<&str, Vec<Homeless>> = BTreeMap::new();
         let by_id: BTreeMap<u32, &str> = jobs.iter().map(|job| (job.id, job.pool)).collect();
         for homeless in &moves.homeless {

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use std::time::Duration;
 
-use migrate_core::Plan;
+use migrate_core::{ClusterModel, Plan};
 
 use super::{Job, Planner, Run};
 use crate::Error;
@@ -90,15 +90,29 @@ impl Planner<'_> {
     }
 }
 
-/// The position of each node in an earlier plan, and whether it was a canary.
-pub(super) type Places<'p> = FxHashMap<&'p str, (usize, bool)>;
+/// By node of the model: its position in an earlier plan, and whether it was a canary.
+#[derive(Debug, Default)]
+pub(super) struct Places(Vec<Option<(usize, bool)>>);
 
-/// Where `earlier` has its nodes.
-pub(super) fn places(earlier: &Plan) -> Places<'_> {
-    let slots = earlier.slots.iter().enumerate();
-    slots
-        .map(|(at, slot)| (slot.node.as_str(), (at, slot.canary)))
-        .collect()
+impl Places {
+    /// Where `earlier` has the nodes of `model`.
+    pub(super) fn of(earlier: &Plan, model: &ClusterModel) -> Self {
+        let slots = earlier.slots.iter().enumerate();
+        let slots = slots.map(|(at, slot)| (slot.node.as_str(), (at, slot.canary)));
+        let slots: FxHashMap<&str, (usize, bool)> = slots.collect();
+        let nodes = model.nodes.iter();
+        let nodes = nodes.map(|node| slots.get(node.name.as_str()).copied());
+        Self(nodes.collect())
+    }
+
+    fn place(&self, job: &Job<'_>) -> Option<usize> {
+        self.0.get(job.id as usize)?.map(|(at, _)| at)
+    }
+
+    pub(super) fn was_canary(&self, job: &Job<'_>) -> bool {
+        let place = self.0.get(job.id as usize).copied().flatten();
+        place.is_some_and(|(_, canary)| canary)
+    }
 }
 
 /// Puts jobs that are in order of priority into that of `places`, and those it does
@@ -106,10 +120,10 @@ pub(super) fn places(earlier: &Plan) -> Places<'_> {
 /// comes before any order.
 pub(super) fn keep_order<G: Ord>(
     jobs: &mut Vec<Job<'_>>,
-    places: &Places<'_>,
+    places: &Places,
     group: impl Fn(&Job<'_>) -> G,
 ) {
-    let place = |job: &Job<'_>| places.get(job.node.name.as_str()).map(|(at, _)| *at);
+    let place = |job: &Job<'_>| places.place(job);
     // With its rank by priority now.
     let (mut kept, new): (Vec<_>, Vec<_>) = jobs
         .drain(..)

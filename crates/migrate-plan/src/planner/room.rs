@@ -2,10 +2,9 @@
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{
-    ClusterModel, Finding, Moment, Node, ObjectName, Phase, Plan, PlannedPool, Policy, Severity,
+    ClusterModel, Finding, Moment, ObjectName, Phase, Plan, PlannedPool, Policy, Severity,
     WidthLimit,
 };
-use rustc_hash::FxHashMap;
 
 use super::measured::millis;
 use super::{Job, Planner};
@@ -59,20 +58,16 @@ impl Planner<'_> {
     pub(super) fn room<'p>(
         &'p self,
         table: PodTable<'p>,
-        planned: &[PlannedPool],
+        interned: &Interned<'_>,
         jobs: &[Job<'_>],
     ) -> Option<Room<'p>> {
-        let names = planned.iter().map(|pool| pool.name.as_str());
-        let ids: FxHashMap<&str, u32> = names.zip(0..).collect();
-        let pool = |node: &Node| ids.get(self.policy.pools.pool_of(node)).copied();
-        let land = table.complete(|node| pool(node).unwrap_or(u32::MAX))?;
+        let pool = |node: u32| interned.pools.id_of(node);
+        let land = table.complete(pool)?;
         let mut pools = vec![u32::MAX; self.model.nodes.len()];
         let one_by_one = self.policy.rollout.control_plane_nodes_first;
         let is_beside = |job: &&Job<'_>| !(one_by_one && job.pool == CONTROL_PLANE_POOL);
         for job in jobs.iter().filter(is_beside) {
-            if let Some(&pool) = ids.get(job.pool) {
-                pools[job.id as usize] = pool;
-            }
+            pools[job.id as usize] = pool(job.id);
         }
         // What is cordoned takes pods once it is done, what is not Ready never.
         let takes = |node: u32| {
@@ -81,12 +76,12 @@ impl Planner<'_> {
             node.ready && (is_drained || !node.unschedulable)
         };
         let slacks = land.slacks(takes);
-        let mut lost = vec![0; planned.len()];
+        let mut lost = vec![0; interned.pools.all().len()];
         let mut cordoned = lost.clone();
         for (id, node) in (0..).zip(&self.model.nodes) {
-            if let Some(pool) = pool(node).filter(|_| !node.ready || node.unschedulable) {
+            if !node.ready || node.unschedulable {
                 let away = if takes(id) { &mut cordoned } else { &mut lost };
-                away[pool as usize] += 1;
+                away[pool(id) as usize] += 1;
             }
         }
         Some(Room {

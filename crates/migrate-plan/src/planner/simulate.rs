@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use migrate_core::{ClusterModel, Moment, Phase};
+use migrate_core::{Moment, Phase};
 
 use super::Job;
 use super::times::Times;
@@ -62,17 +62,15 @@ pub(super) fn predicted<'a>(
     }
 }
 
-/// Runs `machine`, which stands for the cluster of `model`, until nothing more
-/// happens, and gives what it began in order.
+/// Runs `machine` until nothing more happens, and gives what it began in order.
 ///
-/// Budgets are told to have recovered at the start. A node that was cordoned
-/// before is taken to be uncordoned once it has been verified: whose cordon it
-/// was, the model does not say. Where others could never begin without that,
+/// Budgets are told to have recovered at the start. A node that was seen cordoned, or
+/// not Ready, is taken to be well once it has been verified: whose cordon it
+/// was, nobody says. Where others could never begin without that,
 /// [`preconditions`](migrate_core::preconditions) have a blocker.
 pub(crate) fn simulate(
     machine: &mut Machine,
     start: Moment,
-    model: &ClusterModel,
     interned: &Interned<'_>,
     lasts: impl Fn(&Machine, u32, Phase) -> Lasts,
     mut record: impl FnMut(Moment, Fed),
@@ -93,7 +91,7 @@ pub(crate) fn simulate(
     }
     record(start, Fed::Started);
     machine.start();
-    play(machine, start, &[], model, lasts, record)
+    play(machine, start, &[], lasts, record)
 }
 
 /// Lets `machine` go on from `start`, beside actions that are `running` and end
@@ -102,7 +100,6 @@ pub(crate) fn play(
     machine: &mut Machine,
     start: Moment,
     running: &[Step],
-    model: &ClusterModel,
     lasts: impl Fn(&Machine, u32, Phase) -> Lasts,
     mut record: impl FnMut(Moment, Fed),
 ) -> Vec<Step> {
@@ -143,12 +140,7 @@ pub(crate) fn play(
         record(now, Fed::Ended { target, phase });
         machine.ended(target, phase, Ended::Succeeded);
         let node = machine.slot_of(target).map(|slot| machine.node_in(slot));
-        // One that came in place of another is not in the model.
-        let is_cordoned = |node: &u32| {
-            let node = model.nodes.get(*node as usize);
-            node.is_some_and(|node| node.unschedulable)
-        };
-        if let Some(node) = node.filter(is_cordoned)
+        if let Some(node) = node.filter(|node| machine.is_seen_away(*node))
             && phase == Phase::Verify
         {
             record(now, Fed::Uncordoned { target });

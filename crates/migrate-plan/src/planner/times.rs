@@ -5,7 +5,8 @@ use std::time::Duration;
 use migrate_core::cost::PhaseDurations;
 use migrate_core::{Phase, Policy, Role, Target};
 
-use crate::intern::Interned;
+use crate::forecast::Phases;
+use crate::intern::NodeLoad;
 
 /// What each phase of one target takes. Whole milliseconds, rounded up, as
 /// moments are.
@@ -48,28 +49,23 @@ impl Times {
 
     /// A drain lasts until the last replacement is ready. Pods go side by
     /// side, except those of one budget that allows fewer at once than the
-    /// node has: they take turns.
+    /// node has: they take turns. A node without pods to move is cordoned and
+    /// looked at, no more.
     pub(super) fn of_node(
         durations: &PhaseDurations,
         policy: &Policy,
-        interned: &Interned<'_>,
-        id: u32,
+        load: Option<NodeLoad>,
+        turns: u32,
         role: Role,
     ) -> Self {
-        let load = &interned.loads[id as usize];
-        let grace = Duration::from_secs(load.grace_seconds.into());
-        let hold = whole_millis(durations.budget_hold(grace, load.volumes));
-        let turns = |touch: &crate::intern::Touch| {
-            touch
-                .pods
-                .div_ceil(interned.budgets[touch.budget as usize].steady.max(1))
-        };
-        let turns = interned.touches(id).iter().map(turns).max().unwrap_or(1);
-        let moving = match load.pods {
-            0 => Duration::ZERO,
-            _ => durations
-                .drain_per_pod_wait
-                .saturating_add(hold.saturating_mul(turns)),
+        let (hold, moving) = match load {
+            Some(load) => {
+                let grace = Duration::from_secs(load.grace_seconds.into());
+                let hold = whole_millis(durations.budget_hold(grace, load.volumes));
+                let wait = durations.drain_per_pod_wait;
+                (hold, wait.saturating_add(hold.saturating_mul(turns)))
+            }
+            None => (Duration::ZERO, Duration::ZERO),
         };
         // A new kubelet starts its static pods again.
         let (static_pods, settle) = match role {
@@ -118,11 +114,14 @@ impl Times {
         }
     }
 
-    /// All phases one after the other, without those of a canary alone.
+    /// The phases that follow each other without a break: all but that of a canary alone.
+    pub(super) const fn phases(&self) -> Phases {
+        [self.drain, self.upgrade, self.verify]
+    }
+
+    /// All of them together.
     pub(super) fn total(&self) -> Duration {
-        self.drain
-            .saturating_add(self.upgrade)
-            .saturating_add(self.verify)
+        sum(self.phases())
     }
 }
 
@@ -150,6 +149,7 @@ fn sum(parts: [Duration; 3]) -> Duration {
 }
 
 fn whole_millis(duration: Duration) -> Duration {
-    let millis = duration.as_nanos().div_ceil(1_000_000);
-    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    let part = duration.subsec_nanos().div_ceil(1_000_000);
+    let millis = duration.as_secs().saturating_mul(1000);
+    Duration::from_millis(millis.saturating_add(part.into()))
 }

@@ -44,13 +44,16 @@ impl Planner<'_> {
                     id: id(target, phase),
                     result: ActionResult::Succeeded(Outcome::SameNode),
                 },
-                Fed::Uncordoned { target } => Input::NodeSeen {
-                    node: target_of(&plan, target).name().to_owned(),
-                    ready: true,
-                    unschedulable: false,
-                    kubelet_version: plan.to.clone(),
-                    uid: None,
-                },
+                Fed::Uncordoned { target } => {
+                    let target = target_of(&plan, target);
+                    Input::NodeSeen {
+                        node: target.name().to_owned(),
+                        ready: true,
+                        unschedulable: false,
+                        kubelet_version: plan.to_of(&target).clone(),
+                        uid: None,
+                    }
+                }
             };
             Recorded::new(at, input)
         });
@@ -58,8 +61,9 @@ impl Planner<'_> {
         let begins = steps.iter().map(|step| {
             let target = target_of(&plan, step.target);
             let from = from_of(&plan, step.target).clone();
+            let to = plan.to_of(&target).clone();
             Command::Begin {
-                action: Action::new(&plan.id, target, step.phase, from, plan.to.clone()),
+                action: Action::new(&plan.id, target, step.phase, from, to),
             }
         });
         let mut commands: Vec<Command> = begins.collect();

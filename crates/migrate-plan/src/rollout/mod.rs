@@ -106,7 +106,7 @@ impl Rollout {
     pub fn new(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Result<Self, Error> {
         let names = Names::new(plan, model, policy)?;
         let interned = Interned::new(model, policy);
-        let spec = spec(plan, model, policy, |name| names.node(name))?;
+        let spec = spec(plan, model, policy, &interned, |_, name| names.node(name))?;
         let names = Arc::new(names.with_budgets(&interned));
         Ok(Self {
             names,
@@ -147,8 +147,9 @@ impl Rollout {
             } => {
                 if let Some(node) = self.node(node) {
                     self.identify(node, uid.as_deref());
-                    let at_target =
-                        !self.names.is_way_back && kubelet_version.has_reached(&self.names.to);
+                    let slot = self.machine.slot_of_node(node);
+                    let to = self.version_after(slot);
+                    let at_target = !self.names.is_way_back && kubelet_version.has_reached(to);
                     self.machine
                         .node_seen(node, *ready, *unschedulable, at_target);
                 }
@@ -318,13 +319,19 @@ impl Rollout {
     fn action(&self, target: u32, phase: Phase) -> Action {
         let names = &self.names;
         let from: &KubeVersion = names.from(target);
+        let to = self.version_after(self.machine.slot_of(target));
         Action::new(
             &names.plan,
             self.target(target),
             phase,
             from.clone(),
-            names.to.clone(),
+            to.clone(),
         )
+    }
+
+    /// The version after, of the node in `slot` or of what is in none.
+    fn version_after(&self, slot: Option<u32>) -> &KubeVersion {
+        self.names.to(slot.map(|slot| self.machine.pool_of(slot)))
     }
 
     fn target(&self, target: u32) -> Target {

@@ -16,7 +16,7 @@ use crate::view::ensure_known;
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) plan: String,
-    pub(super) to: KubeVersion,
+    to: KubeVersion,
     /// Versions there are newer than `to`, and none of them is done.
     pub(super) is_way_back: bool,
     members: Vec<(String, KubeVersion)>,
@@ -26,6 +26,8 @@ pub(super) struct Names {
     /// The version of a task before.
     before: KubeVersion,
     pools: Vec<String>,
+    /// By pool: the version it goes to, if that is one of its own.
+    own_targets: Vec<Option<KubeVersion>>,
     zones: Vec<String>,
     nodes: Vec<String>,
     nodes_by_name: Vec<u32>,
@@ -65,6 +67,7 @@ impl Names {
             tasks: plan.tasks.iter().map(|task| task.target.clone()).collect(),
             before: plan.from.clone(),
             pools: plan.pools.iter().map(|pool| pool.name.clone()).collect(),
+            own_targets: plan.pools.iter().map(|pool| pool.to.clone()).collect(),
             zones: zones(model).into_iter().map(str::to_owned).collect(),
             nodes_by_name: sorted_ids(&nodes),
             nodes,
@@ -127,6 +130,12 @@ impl Names {
         &self.pools[pool as usize]
     }
 
+    /// The version after, of nodes of `pool` or of what is in none.
+    pub(super) fn to(&self, pool: Option<u32>) -> &KubeVersion {
+        let own = pool.and_then(|pool| self.own_targets.get(pool as usize)?.as_ref());
+        own.unwrap_or(&self.to)
+    }
+
     /// Empty for nodes without one.
     pub(super) fn zone(&self, zone: u32) -> &str {
         self.zones.get(zone as usize).map_or("", String::as_str)
@@ -150,17 +159,20 @@ pub(crate) fn checked_spec(
     plan: &Plan,
     model: &ClusterModel,
     policy: &Policy,
+    interned: &Interned<'_>,
 ) -> Result<Spec, Error> {
     let names = Names::new(plan, model, policy)?;
-    spec(plan, model, policy, |name| names.node(name))
+    spec(plan, model, policy, interned, |_, name| names.node(name))
 }
 
-/// Puts the plan into ids; `node` finds a node of the model by name.
+/// Puts the plan into ids; `node` finds the node of the model that a slot names by the
+/// slot's place in the plan, or by its name.
 pub(crate) fn spec(
     plan: &Plan,
     model: &ClusterModel,
     policy: &Policy,
-    node: impl Fn(&str) -> Option<u32>,
+    interned: &Interned<'_>,
+    node: impl Fn(usize, &str) -> Option<u32>,
 ) -> Result<Spec, Error> {
     let inconsistent = |problem: String| Error::Inconsistent {
         plan: plan.id.clone(),
@@ -169,21 +181,21 @@ pub(crate) fn spec(
     let pools: Vec<&str> = plan.pools.iter().map(|pool| pool.name.as_str()).collect();
     let by_name = sorted_ids(&pools);
     let pool_id = |name: &str| find(&by_name, |id| pools[id].cmp(name));
-    let mut node_pools: Vec<u32> = model
-        .nodes
-        .iter()
-        .map(|node| pool_id(policy.pools.pool_of(node)).unwrap_or(u32::MAX))
-        .collect();
+    let known = interned.pools.all().map(|(name, _)| pool_id(name));
+    let known: Vec<u32> = known.map(|id| id.unwrap_or(u32::MAX)).collect();
+    let node_pools = (0u32..).zip(&model.nodes);
+    let node_pools = node_pools.map(|(id, _)| known[interned.pools.id_of(id) as usize]);
+    let mut node_pools: Vec<u32> = node_pools.collect();
     let zones = match policy.pools.zones {
         ZonePolicy::OneAtATime => zones(model),
         _ => Vec::new(),
     };
     let mut taken = vec![false; model.nodes.len()];
     let mut slots = Vec::with_capacity(plan.slots.len());
-    for slot in &plan.slots {
+    for (at, slot) in plan.slots.iter().enumerate() {
         let pool = pool_id(&slot.pool)
             .ok_or_else(|| inconsistent(format!("it has no pool {}", slot.pool)))?;
-        let node = node(&slot.node)
+        let node = node(at, &slot.node)
             .ok_or_else(|| inconsistent(format!("the cluster has no node {}", slot.node)))?;
         if std::mem::replace(&mut taken[node as usize], true) {
             return Err(inconsistent(format!("node {} is in two slots", slot.node)));

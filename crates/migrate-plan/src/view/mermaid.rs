@@ -61,7 +61,13 @@ impl fmt::Display for PlanMermaid<'_> {
         let mut number = 0_u32;
         for section in sections {
             match section {
-                Some(pool) => writeln!(f, "    section pool {}", Name(pool))?,
+                Some(pool) => {
+                    let to = match plan.to_of_pool(pool) {
+                        to if *to == plan.to => String::new(),
+                        own => format!(" to {own}"),
+                    };
+                    writeln!(f, "    section pool {}{}", Name(pool), Name(&to))?;
+                }
                 None => writeln!(f, "    section control plane and tasks")?,
             }
             for row in shown.iter().filter(|row| row.pool() == section) {

@@ -13,6 +13,8 @@ pub(super) struct Row<'p> {
     pub(super) slot: Option<&'p PlannedSlot>,
     /// Its version before, unless it is a task.
     pub(super) from: Option<&'p KubeVersion>,
+    /// Its version after, unless it is a task.
+    pub(super) to: Option<&'p KubeVersion>,
     /// What is special about it.
     pub(super) note: String,
     /// In order. Nothing for what can never begin.
@@ -44,6 +46,14 @@ impl Row<'_> {
         let ends = work.filter(|action| action.phase != Phase::Confirm);
         Some((self.start()?, ends.map(|action| action.end).max()?))
     }
+}
+
+/// `row` without its column `at`, of versions after, where all go to the plan's.
+pub(super) fn told<T>(plan: &Plan, row: impl IntoIterator<Item = T>, at: usize) -> Vec<T> {
+    let is_told = plan.own_targets().next().is_some();
+    let cells = row.into_iter().enumerate();
+    let cells = cells.filter(|(column, _)| is_told || *column != at);
+    cells.map(|(_, cell)| cell).collect()
 }
 
 /// All targets by their begins; what has none comes last, and of those that begin
@@ -82,6 +92,7 @@ pub(super) fn rows(plan: &Plan) -> Vec<Row<'_>> {
             of_target.sort_by_key(|action| action.start);
             Row {
                 actions: of_target,
+                to: from.map(|_| plan.to_of(&target)),
                 target,
                 slot,
                 from,

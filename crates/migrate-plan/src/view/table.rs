@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use migrate_core::{Phase, Plan, Target};
+use migrate_core::{KubeVersion, Phase, Plan, Target};
 
-use super::rows::{Row, rows};
+use super::rows::{Row, rows, told};
 use super::text::{clock, columns};
 use super::words;
+use crate::Quantiles;
 
 /// Shows a plan as plain text: no colours, no wrapping, times as
 /// hours:minutes:seconds from the start.
@@ -17,6 +18,7 @@ pub struct PlanTable<'p> {
     plan: &'p Plan,
     rows: usize,
     undo: Option<&'p BTreeMap<Target, String>>,
+    forecast: Option<Quantiles>,
 }
 
 impl<'p> PlanTable<'p> {
@@ -26,6 +28,7 @@ impl<'p> PlanTable<'p> {
             plan,
             rows: usize::MAX,
             undo: None,
+            forecast: None,
         }
     }
 
@@ -44,6 +47,13 @@ impl<'p> PlanTable<'p> {
         self
     }
 
+    /// Also how far to trust the predicted time, if that was forecast.
+    #[must_use]
+    pub const fn with_forecast(mut self, forecast: Option<Quantiles>) -> Self {
+        self.forecast = forecast;
+        self
+    }
+
     fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = self.plan;
         writeln!(
@@ -52,7 +62,8 @@ impl<'p> PlanTable<'p> {
             plan.id, plan.revision, plan.cluster, plan.from, plan.to
         )?;
         if plan.is_empty() {
-            return writeln!(f, "nothing to do: everything is at {}", plan.to);
+            let everything = words::everything_at(plan);
+            return writeln!(f, "nothing to do: everything is at {everything}");
         }
         writeln!(
             f,
@@ -68,6 +79,14 @@ impl<'p> PlanTable<'p> {
             clock(self.limits()),
             plan.estimate.bottleneck
         )?;
+        if let Some(Quantiles { p50, p80, p95 }) = self.forecast {
+            let [p50, p80, p95] = [p50, p80, p95].map(clock);
+            writeln!(
+                f,
+                "forecast {p50} (P50: one in two such rollouts takes longer), {p80} (P80: one in \
+                 five), {p95} (P95: one in twenty)"
+            )?;
+        }
         let mut lines = words::bottleneck(plan);
         lines.extend(plan.relocation.as_ref().map(words::moves));
         lines.iter().try_for_each(|line| writeln!(f, "{line}"))
@@ -86,25 +105,27 @@ impl<'p> PlanTable<'p> {
     }
 
     fn pools(&self) -> Vec<Vec<String>> {
-        let header = ["POOL", "NODES", "TO DO", "AWAY AT MOST", "USEFUL"];
-        let header = header.map(str::to_owned).to_vec();
-        let rows = pools(self.plan).map(|row| row.to_vec());
-        std::iter::once(header).chain(rows).collect()
+        let header = ["POOL", "TO", "NODES", "TO DO", "AWAY AT MOST", "USEFUL"];
+        let header = header.map(str::to_owned);
+        let rows = std::iter::once(header).chain(pools(self.plan));
+        rows.map(|row| told(self.plan, row, 1)).collect()
     }
 
     fn targets(&self) -> Vec<Vec<String>> {
         let header = [
-            "TARGET", "POOL", "FROM", "DRAIN", "UPGRADE", "VERIFY", "DONE", "",
+            "TARGET", "POOL", "FROM", "TO", "DRAIN", "UPGRADE", "VERIFY", "DONE", "",
         ]
         .map(str::to_owned);
-        let mut table = vec![header.to_vec()];
+        let mut table = vec![told(self.plan, header, 3)];
+        let version =
+            |of: Option<&KubeVersion>| of.map_or_else(|| "-".to_owned(), ToString::to_string);
         for row in rows(self.plan).into_iter().take(self.rows) {
             let mut line = vec![row.target.to_string()];
             line.push(row.pool().unwrap_or("-").to_owned());
-            line.push(row.from.map_or_else(|| "-".to_owned(), ToString::to_string));
+            line.extend([row.from, row.to].map(version));
             line.extend(times(&row));
             line.push(note(&row));
-            table.push(line);
+            table.push(told(self.plan, line, 3));
             if let Some(undo) = self.undo.and_then(|undo| undo.get(&row.target)) {
                 table.push(vec![format!("  {undo}")]);
             }
@@ -113,8 +134,9 @@ impl<'p> PlanTable<'p> {
     }
 }
 
-/// Of each pool its name, nodes, nodes to do, width, and the width that is of use.
-pub(super) fn pools(plan: &Plan) -> impl Iterator<Item = [String; 5]> {
+/// Of each pool its name, version after, nodes, nodes to do, width, and the width that
+/// is of use.
+pub(super) fn pools(plan: &Plan) -> impl Iterator<Item = [String; 6]> {
     let mut to_do: BTreeMap<&str, usize> = BTreeMap::new();
     for slot in &plan.slots {
         *to_do.entry(slot.pool.as_str()).or_default() += 1;
@@ -130,7 +152,15 @@ pub(super) fn pools(plan: &Plan) -> impl Iterator<Item = [String; 5]> {
             None => pool.width.to_string(),
             Some(limit) => format!("{} ({}; {} asked)", pool.width, limit.resource, limit.asked),
         };
-        [pool.name.clone(), nodes, to_do.to_string(), width, useful]
+        let to = plan.to_of_pool(&pool.name).to_string();
+        [
+            pool.name.clone(),
+            to,
+            nodes,
+            to_do.to_string(),
+            width,
+            useful,
+        ]
     })
 }
 

@@ -1,4 +1,4 @@
-//! What bounds say, in sentences.
+//! What a plan says, in sentences.
 
 use migrate_core::cost::{BoundKind, Relief};
 use migrate_core::{Plan, Relocation};
@@ -33,6 +33,13 @@ pub(super) fn bottleneck(plan: &Plan) -> Vec<String> {
     )];
     lines.extend(bounds.relief.as_ref().map(relief));
     lines
+}
+
+/// The version that everything is at when nothing is to be done.
+pub(super) fn everything_at(plan: &Plan) -> String {
+    let own = plan.own_targets();
+    let own = own.map(|(pool, own)| format!(", pool {pool} at {own}"));
+    plan.to.to_string() + &own.collect::<String>()
 }
 
 /// How often pods move.

@@ -1,8 +1,9 @@
 //! The whole way, hop by hop.
 
 use migrate_core::preconditions::check_skew;
-use migrate_core::{ClusterModel, KubeVersion, Node, Policy, Role};
-use migrate_plan::{Error, Journey, Planner};
+use migrate_core::skew::PathError;
+use migrate_core::{ClusterModel, Finding, KubeVersion, Node, Policy, Role};
+use migrate_plan::{Error, Journey, Planner, lint};
 use proptest::prelude::*;
 
 use crate::support::{Cluster, version};
@@ -37,9 +38,16 @@ fn journey(model: &ClusterModel, target: &str) -> Result<Journey, Error> {
 }
 
 /// Carries each plan out, and looks at the skew policy before each.
-fn travel(mut model: ClusterModel, journey: &Journey) -> ClusterModel {
+fn travel(model: ClusterModel, journey: &Journey) -> ClusterModel {
+    travel_under(&Policy::default(), model, journey)
+}
+
+fn travel_under(policy: &Policy, mut model: ClusterModel, journey: &Journey) -> ClusterModel {
     for (plan, stop) in journey.plans.iter().zip(&journey.path.stops) {
         assert_eq!(check_skew(&model, Some(stop.minor)), [], "{stop:?}");
+        let mut broken = lint(plan, &model, policy);
+        broken.retain(Finding::blocks);
+        assert_eq!(broken, [], "{stop:?}");
         for member in &plan.control_plane {
             let mut members = model.control_plane.iter_mut();
             let known = members.find(|known| known.name == member.name).unwrap();
@@ -50,7 +58,7 @@ fn travel(mut model: ClusterModel, journey: &Journey) -> ClusterModel {
             let node = model.nodes.iter_mut().find(|node| node.name == slot.node);
             let node = node.unwrap();
             assert_eq!(node.kubelet_version, slot.from);
-            node.kubelet_version = plan.to.clone();
+            node.kubelet_version = plan.to_of_pool(&slot.pool).clone();
         }
         assert_eq!(check_skew(&model, None), [], "after {stop:?}");
     }
@@ -103,6 +111,38 @@ fn one_hop_is_its_plan() {
 }
 
 #[test]
+fn a_pool_that_is_held_back_ends_the_way_with_its_name_and_a_cure() {
+    let mut model = cluster(&[36], &[36, 36]);
+    let mut policy = Policy::default();
+    let label = policy.pools.label.clone();
+    let node = model.nodes.iter_mut().find(|node| node.name == "w-0");
+    node.unwrap().labels.insert(label, "gpu".to_owned());
+    policy
+        .pools
+        .target_of
+        .insert("gpu".to_owned(), version("v1.36.5"));
+    let journey = |target: &str| Planner::new(&model, &policy, version(target)).journey();
+    // Three minors on, it may still be there: its own patch comes with the last hop.
+    let far = journey("v1.39.1").unwrap();
+    let to: Vec<String> = far.plans.iter().map(|plan| plan.to.to_string()).collect();
+    assert_eq!(to, ["v1.37", "v1.38", "v1.39.1"]);
+    let slots: Vec<_> = far.plans.iter().map(|plan| plan.slots.len()).collect();
+    // The nodes of members are brought along with their own.
+    assert_eq!(slots[2], 1 + 1 + 1, "{slots:?}");
+    assert_eq!(*far.plans[2].to_of_pool("gpu"), version("v1.36.5"));
+    let error = journey("v1.40.1").unwrap_err().to_string();
+    for said in [
+        "pool gpu",
+        "v1.36.5",
+        "1.39 to 1.40",
+        "1.37 or newer",
+        "not newer than 1.39",
+    ] {
+        assert!(error.contains(said), "{said}: {error}");
+    }
+}
+
+#[test]
 fn what_has_no_way_is_refused_with_the_reason() {
     let model = cluster(&[36], &[36]);
     let refused = |target: &str| journey(&model, target).unwrap_err().to_string();
@@ -143,5 +183,71 @@ proptest! {
         let target = version(&target);
         prop_assert!(end.control_plane.iter().all(|m| m.version == target));
         prop_assert!(end.nodes.iter().all(|n| n.kubelet_version == target));
+    }
+
+    /// With pools that go to versions of their own: refused for a reason that plain
+    /// numbers give, too, or no instant breaks the skew policy and everything arrives
+    /// where it is to.
+    #[test]
+    fn pools_of_their_own_are_refused_with_reason_or_arrive(
+        lowest in 30..33u32,
+        ahead in prop::collection::vec(0..2u32, 1..4),
+        behind in prop::collection::vec((0..4u32, 0..3usize), 1..6),
+        minors in 0..8u32,
+        own in prop::collection::vec((0..10u32, 2..6u32), 3),
+        held in any::<[bool; 3]>(),
+    ) {
+        let members: Vec<u32> = ahead.iter().map(|ahead| lowest + ahead).collect();
+        let newest = *members.iter().max().unwrap();
+        let workers: Vec<u32> = behind.iter().map(|(behind, _)| lowest - behind).collect();
+        let mut model = cluster(&members, &workers);
+        let mut policy = Policy::default();
+        for (number, (_, pool)) in behind.iter().enumerate() {
+            let name = format!("w-{number}");
+            let node = model.nodes.iter_mut().find(|node| node.name == name).unwrap();
+            node.labels.insert(policy.pools.label.clone(), format!("p{pool}"));
+        }
+        prop_assume!(check_skew(&model, None).is_empty());
+        let last = newest + minors;
+        let target = version(&format!("v1.{last}.4"));
+        let mut expected_refusal = false;
+        for (pool, (of_lowest, patch)) in own.iter().enumerate().filter(|(pool, _)| held[*pool]) {
+            // From the oldest kubelet there may be on.
+            let minor = lowest - 3 + of_lowest;
+            let own = (minor, *patch);
+            let of_pool = behind.iter().filter(|(_, of)| *of == pool);
+            let newest_of_pool = of_pool.map(|(behind, _)| lowest - behind).max();
+            expected_refusal |= match newest_of_pool {
+                None => true,
+                // Nodes are at the third patch, the target is the fourth of its minor.
+                Some(newest) => own < (newest, 3) || own > (last, 4) || minor + 3 < last,
+            };
+            let own = version(&format!("v1.{minor}.{patch}"));
+            policy.pools.target_of.insert(format!("p{pool}"), own);
+        }
+        let journey = match Planner::new(&model, &policy, target.clone()).journey() {
+            Ok(journey) => journey,
+            Err(Error::NoPath(error)) => {
+                use PathError::{PoolAhead, PoolDowngrade, PoolLeftBehind, UnknownPool};
+                let is_of_a_pool = matches!(
+                    &error,
+                    PoolAhead { .. }
+                        | PoolDowngrade { .. }
+                        | PoolLeftBehind { .. }
+                        | UnknownPool { .. }
+                );
+                prop_assert!(expected_refusal && is_of_a_pool, "{}", error);
+                prop_assert!(error.to_string().contains("pools.target-of"), "{}", error);
+                return Ok(());
+            }
+            Err(error) => panic!("{error}"),
+        };
+        prop_assert!(!expected_refusal, "{:?}", policy.pools.target_of);
+        let end = travel_under(&policy, model, &journey);
+        prop_assert!(end.control_plane.iter().all(|m| m.version == target));
+        for node in &end.nodes {
+            let goal = policy.pools.target_of.get(policy.pools.pool_of(node));
+            prop_assert_eq!(&node.kubelet_version, goal.unwrap_or(&target), "{}", node.name);
+        }
     }
 }

@@ -10,7 +10,9 @@ mod journey;
 mod lint;
 mod measured;
 mod order;
+mod own_targets;
 mod placement;
+mod renewed;
 mod replan;
 #[path = "../support/mod.rs"]
 mod support;
@@ -48,4 +50,12 @@ fn drains(plan: &Plan) -> Vec<(Duration, Duration)> {
         .iter()
         .filter(|action| action.phase == Phase::Drain);
     drains.map(|action| (action.start, action.end)).collect()
+}
+
+/// What a phase of a node is predicted to take.
+fn took(plan: &Plan, node: &str, phase: Phase) -> Duration {
+    let mut actions = plan.schedule.iter();
+    let action = actions.find(|it| it.target.name() == node && it.phase == phase);
+    let action = action.unwrap();
+    action.end - action.start
 }

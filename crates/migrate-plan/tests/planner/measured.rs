@@ -6,6 +6,7 @@ use migrate_core::{CanaryChange, DocumentError, Phase, Plan, Policy, Target};
 use migrate_plan::{Difference, Measured, Planner, TargetKind, Timeline, rehearse};
 
 use crate::support::{Cluster, NEW, version};
+use crate::took;
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -23,13 +24,6 @@ fn cluster() -> Cluster {
         .pool("general", 3)
         .pool("other", 1)
         .deployment("web", &["general-1", "general-2"])
-}
-
-fn took(plan: &Plan, node: &str, phase: Phase) -> Duration {
-    let mut actions = plan.schedule.iter();
-    let action = actions.find(|it| it.target.name() == node && it.phase == phase);
-    let action = action.unwrap();
-    action.end - action.start
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use migrate_core::policy::ZonePolicy;
 use migrate_core::{ClusterModel, IntOrPercent, OnDeadline, Policy, ZONE_LABEL};
 
-use super::{Cluster, Random, addons};
+use super::{Cluster, Random, addons, version};
 
 /// What kind of cluster and what kind of day.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Scenario {
     pub(crate) tasks: bool,
     /// Begins only from 9 to 11.
     pub(crate) windows: bool,
+    /// A window has to hold P95, by public figures.
+    pub(crate) beliefs: bool,
     /// Nodes and width of each pool.
     pub(crate) pools: Vec<(usize, u32)>,
     /// Replicas, and allowance of a real budget if it has one.
@@ -32,6 +34,8 @@ pub(crate) struct Scenario {
     pub(crate) one_zone: bool,
     /// Nodes of each pool that are kept for failures; its width is wider by so many.
     pub(crate) reserve: u32,
+    /// A version of its own of the first pool.
+    pub(crate) own_target: Option<&'static str>,
     /// The runner is on one of the nodes; where there is noise, it also moves.
     pub(crate) runner: bool,
     /// Pods that may be displaced in a minute.
@@ -46,6 +50,8 @@ pub(crate) struct Scenario {
     pub(crate) noise: u64,
     /// Nodes that are found to be others, or gone, when they are to be upgraded.
     pub(crate) lose: u64,
+    /// Actions that are begun so long after they were decided that their window is over.
+    pub(crate) late: u64,
     /// Feed budget states as a cluster would show them.
     pub(crate) budget_status: bool,
     /// Aborts after so many turns, 0 being before the start.
@@ -80,6 +86,10 @@ pub(super) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel
     if scenario.windows {
         let windows = r#"[{"from": "09:00", "to": "11:00"}]"#;
         policy.rollout.windows = serde_json::from_str(windows).unwrap();
+    }
+    if let Some(own) = scenario.own_target {
+        let targets = &mut policy.pools.target_of;
+        targets.insert("pool-0".to_owned(), version(own));
     }
     cluster = cluster.pool("control-plane", scenario.control_plane_nodes);
     let mut names: Vec<String> = (1..=scenario.control_plane_nodes)

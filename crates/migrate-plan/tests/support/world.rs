@@ -10,7 +10,8 @@ use migrate_core::{
     Policy, Target,
 };
 use migrate_plan::{
-    ActionResult, Command, Input, Measured, Planner, Recorded, Rollout, TargetState, Timeline,
+    ActionResult, Beliefs, Command, Input, Measured, Planner, Recorded, Rollout, TargetState,
+    Timeline,
 };
 
 pub(crate) use super::scenario::Scenario;
@@ -69,6 +70,9 @@ impl World {
         if scenario.runner {
             let place = random.below(model.nodes.len() as u64) as usize;
             planner = planner.with_runner_on(&model.nodes[place].name);
+        }
+        if scenario.beliefs {
+            planner = planner.with_beliefs(&Beliefs::default());
         }
         let plan = linted(planner.plan().unwrap(), &model, &policy);
         let rollout = Rollout::new(&plan, &model, &policy).unwrap();
@@ -214,7 +218,7 @@ impl World {
             };
             self.tell(seen);
         }
-        let result = if self.rollout.is_late(&id) && self.random.percent(70) {
+        let result = if self.rollout.is_late(&id) && self.random.percent(self.scenario.late) {
             ActionResult::TooLate
         } else if self.rollout.is_undrained(&id) && self.random.percent(70) {
             ActionResult::NotDrained

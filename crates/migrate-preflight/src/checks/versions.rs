@@ -2,14 +2,18 @@
 
 use migrate_core::preconditions::check_skew;
 use migrate_core::skew::{PathError, PathStop, UpgradePath, path_of_cluster};
-use migrate_core::{ClusterModel, Finding, KubeVersion, ObjectName, Severity};
+use migrate_core::{ClusterModel, Finding, KubeVersion, ObjectName, PoolPolicy, Severity};
 
 use super::codes;
 
-/// Findings about versions, from the model alone.
-pub(crate) fn check(model: &ClusterModel, target: &KubeVersion) -> Vec<Finding> {
+/// Findings about versions, from the model and the targets of pools alone.
+pub(crate) fn check(
+    model: &ClusterModel,
+    pools: &PoolPolicy,
+    target: &KubeVersion,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let path = path_of_cluster(model, target);
+    let path = path_of_cluster(model, pools, target);
     let next = match &path {
         Ok(path) => path.stops.first().map(|stop| stop.minor),
         Err(_) => None,
@@ -80,7 +84,7 @@ mod tests {
                 .nodes
                 .push(Node::new(format!("n{index}"), version.parse().unwrap()));
         }
-        check(&model, &target.parse().unwrap())
+        check(&model, &PoolPolicy::default(), &target.parse().unwrap())
     }
 
     #[test]
@@ -129,5 +133,25 @@ mod tests {
             "{}",
             found[0]
         );
+    }
+
+    #[test]
+    fn a_pool_that_cannot_be_held_back_is_a_blocker() {
+        let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+        let version = |text: &str| text.parse::<KubeVersion>().unwrap();
+        let member = ControlPlaneMember::new("cp", version("v1.36.3"));
+        model.control_plane.push(member);
+        model.nodes.push(Node::new("n", version("v1.34.1")));
+        let found = |own: &str, target: &str| {
+            let mut pools = PoolPolicy::default();
+            let pool = migrate_core::policy::DEFAULT_POOL.to_owned();
+            pools.target_of.insert(pool, version(own));
+            check(&model, &pools, &version(target))
+        };
+        assert_eq!(found("v1.34.1", "v1.37.2"), []);
+        let ahead = found("v1.37.3", "v1.37.2");
+        assert_eq!(ahead.len(), 1, "{ahead:?}");
+        assert_eq!(ahead[0].code, codes::NO_PATH);
+        assert!(ahead[0].evidence.contains("pool default"), "{}", ahead[0]);
     }
 }

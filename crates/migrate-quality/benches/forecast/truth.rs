@@ -28,6 +28,12 @@ pub enum Family {
     Zones,
     /// The last three at once.
     All,
+    /// Held out: one action in twelve takes three times as long.
+    Outliers,
+    /// Held out: what an action takes beyond its least is exponential.
+    Skewed,
+    /// Held out: each zone has a level of its own, and σ differs by kind and phase.
+    Uneven,
 }
 
 impl Family {
@@ -39,6 +45,8 @@ impl Family {
         Self::Zones,
         Self::All,
     ];
+    /// What nothing of the forecasts was chosen by.
+    pub const HELD_OUT: [Self; 3] = [Self::Outliers, Self::Skewed, Self::Uneven];
 
     /// In figures and tables.
     pub const fn name(self) -> &'static str {
@@ -48,6 +56,9 @@ impl Family {
             Self::Heavy => "heavy",
             Self::Zones => "zones",
             Self::All => "all",
+            Self::Outliers => "outliers",
+            Self::Skewed => "skewed",
+            Self::Uneven => "uneven",
         }
     }
 
@@ -77,6 +88,9 @@ pub struct Truth {
     of_run: BTreeMap<(TargetKind, Phase), f64>,
     /// The slow one.
     zone: usize,
+    /// How uneven each kind and phase is.
+    spreads: BTreeMap<(TargetKind, Phase), f64>,
+    zones: [f64; 3],
 }
 
 impl Truth {
@@ -90,7 +104,17 @@ impl Truth {
             common_of_run: 0.0,
             of_run: BTreeMap::new(),
             zone: random.below(3),
+            spreads: BTreeMap::new(),
+            zones: std::array::from_fn(|_| 0.3 * random.normal()),
             random,
+        }
+    }
+
+    /// The same levels, and from now on luck of its own for each `run`.
+    pub fn with_luck(&self, run: u64) -> Self {
+        Self {
+            random: Random::stream(self.random.clone().bits(), run),
+            ..self.clone()
         }
     }
 
@@ -118,9 +142,30 @@ impl Truth {
             false => 0.0,
         };
         let is_slow = self.family.has_zones() && zone == Some(self.zone);
-        let slow = if is_slow { 1.6f64.ln() } else { 0.0 };
+        let slow = match (self.family, zone) {
+            (Family::Uneven, Some(zone)) => self.zones[zone % 3],
+            _ if is_slow => 1.6f64.ln(),
+            _ => 0.0,
+        };
         let luck = match self.family {
             Family::Believed => sigma * self.random.normal(),
+            Family::Outliers => {
+                let times = if self.random.chance(1.0 / 12.0) {
+                    3f64
+                } else {
+                    1.0
+                };
+                times.ln() + SPREAD * self.random.normal()
+            }
+            Family::Skewed => (0.6 - 0.6 * (1.0 - self.random.unit()).ln()).ln(),
+            Family::Uneven => {
+                let random = &mut self.random;
+                let spread = self
+                    .spreads
+                    .entry(key)
+                    .or_insert_with(|| 0.1 + 0.5 * random.unit());
+                *spread * self.random.normal()
+            }
             _ if self.family.is_heavy() => SPREAD * self.student(),
             _ => SPREAD * self.random.normal(),
         };

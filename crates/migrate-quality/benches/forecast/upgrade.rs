@@ -11,6 +11,7 @@ use migrate_plan::{
     Rollout,
 };
 use migrate_quality::instance::{Instance, ZONE};
+use migrate_quality::statistics::Distribution;
 
 use crate::truth::{Truth, node_of};
 
@@ -22,6 +23,9 @@ pub const POINTS: [usize; 4] = [0, 10, 25, 50];
 pub struct Upgrade {
     pub took: f64,
     pub said: Vec<Said>,
+    /// What somebody would say at 25 % who knows how durations are distributed and
+    /// every level of this run, but no action's luck.
+    pub known: Option<Said>,
 }
 
 /// At one point, in seconds.
@@ -41,6 +45,7 @@ pub fn upgrade(
     truth: &mut Truth,
     beliefs: &Beliefs,
     samples: u32,
+    luck: u32,
 ) -> (Upgrade, Measured) {
     let Instance { model, policy, .. } = instance;
     let zones = zones(model);
@@ -59,14 +64,18 @@ pub fn upgrade(
     let (mut now, mut done) = (start, 0);
     truth.begin_run();
     rollout.handle(now, &Input::Started);
+    let mut quarter = None;
     loop {
         while let Some(command) = rollout.poll(now) {
             let Command::Begin { action } = command else {
                 continue;
             };
-            let of_plan = expected[&(&action.target, action.phase)];
-            let zone = node_of(&action.target).and_then(|node| zones.get(node).copied());
-            let took = of_plan.mul_f64(truth.ratio(&action, zone));
+            let mut world = World {
+                expected: &expected,
+                zones: &zones,
+                truth,
+            };
+            let took = world.lasts(&action);
             forecaster.began(now, &action);
             running.push((now + took, now, action));
         }
@@ -75,6 +84,9 @@ pub fn upgrade(
                 0 => forecaster.before_start(&draws, samples),
                 _ => forecaster.at(now, &rollout, &draws, samples),
             };
+            if POINTS[said.len()] == 25 && luck > 0 {
+                quarter = Some((now, rollout.clone(), running.clone()));
+            }
             said.push(Said::new(&forecast, now.since(start), done, nodes));
         }
         running.sort_by_key(|(end, begin, action)| Reverse((*end, *begin, action.id.clone())));
@@ -82,7 +94,20 @@ pub fn upgrade(
             assert!(rollout.is_finished(), "seed {}", instance.seed);
             let took = now.since(start).as_secs_f64();
             let measured = Measured::of_run(start, measured);
-            return (Upgrade { took, said }, measured);
+            let known = quarter.map(|(now, rollout, running)| {
+                let ends = (0..luck).map(|run| {
+                    let mut truth = truth.with_luck(u64::from(run));
+                    let mut world = World {
+                        expected: &expected,
+                        zones: &zones,
+                        truth: &mut truth,
+                    };
+                    let end = world.rest(now, rollout.clone(), running.clone());
+                    end.since(start).as_secs_f64()
+                });
+                Said::known(Distribution::new(ends))
+            });
+            return (Upgrade { took, said, known }, measured);
         };
         now = end;
         done += usize::from(matches!(
@@ -97,7 +122,66 @@ pub fn upgrade(
     }
 }
 
+/// What decides how long actions last.
+struct World<'a> {
+    expected: &'a BTreeMap<(&'a Target, Phase), Duration>,
+    zones: &'a BTreeMap<&'a str, usize>,
+    truth: &'a mut Truth,
+}
+
+impl World<'_> {
+    fn lasts(&mut self, action: &Action) -> Duration {
+        let of_plan = self.expected[&(&action.target, action.phase)];
+        let zone = node_of(&action.target).and_then(|node| self.zones.get(node).copied());
+        of_plan.mul_f64(self.truth.ratio(action, zone))
+    }
+
+    /// When `rollout` ends, of which `running` is in work at `now`: with other luck.
+    fn rest(
+        &mut self,
+        mut now: Moment,
+        mut rollout: Rollout,
+        mut running: Vec<(Moment, Moment, Action)>,
+    ) -> Moment {
+        for (end, begin, action) in &mut running {
+            // What has not ended by now, tried until it has not. The last luck is what it was.
+            let mut drawn = (0..1000).map(|_| *begin + self.lasts(action));
+            let drawn = drawn.find(|end| *end > now);
+            *end = drawn.unwrap_or(*end);
+        }
+        loop {
+            while let Some(command) = rollout.poll(now) {
+                if let Command::Begin { action } = command {
+                    running.push((now + self.lasts(&action), now, action));
+                }
+            }
+            running.sort_by_key(|(end, begin, action)| Reverse((*end, *begin, action.id.clone())));
+            let Some((end, _, action)) = running.pop() else {
+                return now;
+            };
+            now = end;
+            let result = ActionResult::Succeeded(Outcome::SameNode);
+            rollout.handle(
+                now,
+                &Input::ActionEnded {
+                    id: action.id,
+                    result,
+                },
+            );
+        }
+    }
+}
+
 impl Said {
+    fn known(ends: Distribution) -> Self {
+        Self {
+            p50: ends.quantile(0.5),
+            p80: ends.quantile(0.8),
+            p95: ends.quantile(0.95),
+            elapsed_over_done: None,
+        }
+    }
+
     fn new(forecast: &Forecast, elapsed: Duration, done: usize, nodes: usize) -> Self {
         let Quantiles { p50, p80, p95, .. } = forecast.makespan;
         let per_node = || elapsed.as_secs_f64() * nodes as f64 / done as f64;
@@ -114,7 +198,7 @@ impl Said {
 pub fn learned(instance: &Instance, plan: &Plan, truth: &mut Truth, runs: usize) -> Beliefs {
     let mut history = History::default();
     for run in 0..runs {
-        let (_, measured) = upgrade(instance, plan, truth, &Beliefs::certain(), 0);
+        let (_, measured) = upgrade(instance, plan, truth, &Beliefs::certain(), 0, 0);
         let mut of_run = History::of_run(plan, &measured);
         for line in &mut of_run.lines {
             line.run = run.to_string();

@@ -9,6 +9,8 @@ use super::{ApiError, Change, Resource};
 pub(super) struct ChangeLog {
     changes: VecDeque<Change>,
     by_kind: Vec<KindLog>,
+    /// resourceVersion before the first change.
+    begun: u64,
     /// resourceVersion of the newest change.
     last: u64,
     /// How many changes are kept.
@@ -16,7 +18,7 @@ pub(super) struct ChangeLog {
 }
 
 /// Where the changes of one kind are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct KindLog {
     /// resourceVersions of the kept changes.
     kept: VecDeque<u64>,
@@ -29,8 +31,19 @@ impl ChangeLog {
         Self {
             changes: VecDeque::new(),
             by_kind: Vec::new(),
+            begun: 0,
             last: 0,
             window,
+        }
+    }
+
+    /// A log that goes on from a resourceVersion whose changes are not in it.
+    #[cfg(feature = "snapshot")]
+    pub(super) fn from(begun: u64, window: usize) -> Self {
+        Self {
+            begun,
+            last: begun,
+            ..Self::new(window)
         }
     }
 
@@ -46,7 +59,11 @@ impl ChangeLog {
     pub(super) fn push(&mut self, change: Change) {
         let index = change.object.resource.index;
         if self.by_kind.len() <= index {
-            self.by_kind.resize_with(index + 1, KindLog::default);
+            let forgotten = self.begun;
+            self.by_kind.resize_with(index + 1, || KindLog {
+                kept: VecDeque::new(),
+                forgotten,
+            });
         }
         self.last = change.rv;
         self.by_kind[index].kept.push_back(change.rv);
@@ -85,7 +102,7 @@ impl ChangeLog {
         rv: u64,
     ) -> Result<impl Iterator<Item = &Change>, ApiError> {
         let kind = self.by_kind.get(resource.index);
-        reaches(kind.map_or(0, |kind| kind.forgotten), rv)?;
+        reaches(kind.map_or(self.begun, |kind| kind.forgotten), rv)?;
         Ok(kind
             .map(|kind| kind.kept.range(kind.kept.partition_point(|&at| at <= rv)..))
             .into_iter()

@@ -12,6 +12,8 @@
 //! [`Shared`] is the store behind a lock, with wake-ups for those who wait for
 //! changes.
 
+#[cfg(feature = "snapshot")]
+mod adopt;
 mod defaults;
 mod delete;
 mod error;
@@ -67,15 +69,7 @@ impl Store {
     /// A store with the namespaces `default`, `kube-node-lease`, `kube-public`
     /// and `kube-system`; identities follow from `seed`.
     pub fn new(seed: u64, start_ms: u64) -> Self {
-        let mut store = Self {
-            tables: Tables::new(),
-            index: Index::default(),
-            log: ChangeLog::new(DEFAULT_WINDOW),
-            ids: Ids::new(seed),
-            now_ms: start_ms,
-            observers: Vec::new(),
-            dirty: Vec::new(),
-        };
+        let mut store = Self::empty(seed, start_ms);
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             // Cannot be refused: a new store has no object of that name.
             let _ = store.create(
@@ -84,6 +78,18 @@ impl Store {
             );
         }
         store
+    }
+
+    fn empty(seed: u64, start_ms: u64) -> Self {
+        Self {
+            tables: Tables::new(),
+            index: Index::default(),
+            log: ChangeLog::new(DEFAULT_WINDOW),
+            ids: Ids::new(seed),
+            now_ms: start_ms,
+            observers: Vec::new(),
+            dirty: Vec::new(),
+        }
     }
 
     /// Cluster time in milliseconds since the Unix epoch.
@@ -138,6 +144,12 @@ impl Store {
     /// Every kind that the store serves, built-in ones first.
     pub fn resources(&self) -> impl Iterator<Item = &'static Resource> {
         self.tables.resources()
+    }
+
+    /// Finds a kind that the store serves by `apiVersion` and `kind`, custom ones too.
+    pub(crate) fn by_kind(&self, api_version: &str, kind: &str) -> Option<&'static Resource> {
+        let mut resources = self.resources();
+        resources.find(|resource| resource.is_of(api_version, kind))
     }
 
     /// The pods bound to a node, ordered by namespace and name.
@@ -405,6 +417,18 @@ impl Store {
     }
 
     fn commit(&mut self, kind: ChangeKind, object: Arc<Object>, previous: Option<Arc<Object>>) {
+        let change = self.take_in(kind, object, previous);
+        self.log.push(change.clone());
+        self.tell(&change);
+    }
+
+    /// Puts a change into tables and indexes.
+    fn take_in(
+        &mut self,
+        kind: ChangeKind,
+        object: Arc<Object>,
+        previous: Option<Arc<Object>>,
+    ) -> Change {
         match kind {
             ChangeKind::Deleted => self.tables.remove(&object),
             ChangeKind::Added | ChangeKind::Modified => self.tables.insert(&object),
@@ -418,20 +442,23 @@ impl Store {
             self.dirty.resize(index + 1, false);
         }
         self.dirty[index] = true;
-        let change = Change {
+        if object.resource == Resource::CUSTOM_RESOURCE_DEFINITIONS {
+            self.tables.define(&object);
+        }
+        Change {
             rv: object.rv,
             at_ms: self.now_ms,
             kind,
             object,
             previous,
-        };
-        self.log.push(change.clone());
-        if change.object.resource == Resource::CUSTOM_RESOURCE_DEFINITIONS {
-            self.tables.define(&change.object);
         }
+    }
+
+    /// Shows observers a change.
+    fn tell(&mut self, change: &Change) {
         let mut observers = std::mem::take(&mut self.observers);
         for observer in &mut observers {
-            observer(self, &change);
+            observer(self, change);
         }
         observers.append(&mut self.observers);
         self.observers = observers;

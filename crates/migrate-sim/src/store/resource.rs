@@ -56,10 +56,13 @@ impl Resource {
 
     /// Finds a built-in kind by `apiVersion` and `kind`.
     pub fn by_kind(api_version: &str, kind: &str) -> Option<&'static Self> {
-        Self::ALL
-            .iter()
-            .find(|r| r.kind == kind && r.api_version() == api_version)
-            .copied()
+        let mut built_in = Self::ALL.iter().copied();
+        built_in.find(|resource| resource.is_of(api_version, kind))
+    }
+
+    /// Whether objects with these `apiVersion` and `kind` are of it.
+    pub(super) fn is_of(&self, api_version: &str, kind: &str) -> bool {
+        self.kind == kind && self.api_version() == api_version
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Object, Resource};
-use crate::object::{bool_at, items_at, str_at};
+use crate::object::{served_versions, str_at};
 
 /// Objects of one kind by namespace and name.
 type Table = BTreeMap<String, BTreeMap<String, Arc<Object>>>;
@@ -123,10 +123,7 @@ impl Tables {
     /// Each version has objects of its own: nothing converts between versions.
     pub(super) fn define(&mut self, definition: &Object) {
         let spec = &definition.json["spec"];
-        for version in items_at(spec, &["versions"])
-            .iter()
-            .filter(|v| bool_at(v, &["served"]))
-        {
+        for version in served_versions(spec) {
             let path = [
                 str_at(spec, &["group"]),
                 str_at(version, &["name"]),

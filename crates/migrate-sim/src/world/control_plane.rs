@@ -72,7 +72,9 @@ impl ControlPlane {
             .members
             .entry(node.to_owned())
             .or_insert_with(|| Member {
-                version: str_at(&object.json, &["status", "nodeInfo", "kubeletVersion"]).to_owned(),
+                version: served(cx, node).unwrap_or_else(|| {
+                    str_at(&object.json, &["status", "nodeInfo", "kubeletVersion"]).to_owned()
+                }),
                 change: None,
             });
         if member.change.is_some() {
@@ -153,6 +155,19 @@ impl ControlPlane {
     }
 }
 
+/// The version of the member's API server where one is there already: the cluster was
+/// built with it.
+fn served(cx: &Context<'_>, node: &str) -> Option<String> {
+    let pod = cx.get(Resource::PODS, &pod_key("kube-apiserver", node))?;
+    let image = str_at(
+        items_at(&pod.json, &["spec", "containers"]).first()?,
+        &["image"],
+    );
+    let (_, tag) = image.rsplit_once(':')?;
+    // Tags cannot hold a `+`; builders write `_`.
+    tag.starts_with('v').then(|| tag.replace('_', "+"))
+}
+
 /// A request that is still to be done: version and action.
 fn request(node: &Value, current: &str) -> Option<(String, Option<String>)> {
     let version = annotation(node, annotations::CONTROL_PLANE_VERSION)?;
@@ -216,7 +231,7 @@ fn mirror_pod(component: &str, version: &str, node: &Value) -> Value {
 }
 
 /// Versions in order of their numbers; what is no version comes first.
-fn order(version: &str) -> (Vec<u64>, &str) {
+pub(crate) fn order(version: &str) -> (Vec<u64>, &str) {
     let core = version
         .trim_start_matches('v')
         .split(['-', '+'])

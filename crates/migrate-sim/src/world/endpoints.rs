@@ -26,9 +26,16 @@ pub(crate) fn sync(cx: &mut Context<'_>, key: &Key) {
         .filter(|pod| !is_finished(&pod.json))
         .filter_map(|pod| endpoint(pod))
         .collect();
+    let there = cx
+        .store
+        .dependents(service.uid())
+        .find(|object| object.resource == Resource::ENDPOINT_SLICES);
     let slice = Key::new(
         key.namespace.as_str(),
-        format!("{}-{}", key.name, short_hash(service.uid())),
+        match there {
+            Some(slice) => slice.name.clone(),
+            None => format!("{}-{}", key.name, short_hash(service.uid())),
+        },
     );
     if cx.get(Resource::ENDPOINT_SLICES, &slice).is_some() {
         cx.modify(Resource::ENDPOINT_SLICES, &slice, |slice| {

@@ -142,10 +142,7 @@ pub(crate) fn sync_namespace(cx: &mut Context<'_>, name: &str) {
 /// The object that an owner reference means, if it is there.
 fn owner_of(cx: &Context<'_>, namespace: &str, owner: &Value) -> Option<Arc<Object>> {
     let (api_version, kind) = (str_at(owner, &["apiVersion"]), str_at(owner, &["kind"]));
-    let resource = cx
-        .store
-        .resources()
-        .find(|resource| resource.kind == kind && resource.api_version() == api_version)?;
+    let resource = cx.store.by_kind(api_version, kind)?;
     let namespace = if resource.namespaced { namespace } else { "" };
     cx.get(resource, &Key::new(namespace, str_at(owner, &["name"])))
         .filter(|object| object.uid() == str_at(owner, &["uid"]))

@@ -24,6 +24,8 @@ mod workload;
 use std::collections::BTreeSet;
 
 pub(crate) use self::control_plane::MEMBER_LABEL;
+#[cfg(feature = "snapshot")]
+pub(crate) use self::control_plane::order as version_order;
 pub use self::kubelet::NodeFault;
 pub(crate) use self::settings::Settings;
 pub use self::settings::Times;

@@ -1,6 +1,6 @@
 //! Command lines of the components; the same for every minor version.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::pki::Pki;
 
@@ -14,11 +14,15 @@ pub(super) struct Layout<'a> {
 }
 
 impl Layout<'_> {
+    pub(super) fn etcd_data(&self) -> PathBuf {
+        self.folder.join("etcd")
+    }
+
     pub(super) fn etcd(&self) -> Vec<String> {
         let client = format!("http://127.0.0.1:{}", self.etcd_port);
         let peer = format!("http://127.0.0.1:{}", self.etcd_peer_port);
         vec![
-            format!("--data-dir={}", self.folder.join("etcd").display()),
+            format!("--data-dir={}", self.etcd_data().display()),
             format!("--listen-client-urls={client}"),
             format!("--advertise-client-urls={client}"),
             format!("--listen-peer-urls={peer}"),

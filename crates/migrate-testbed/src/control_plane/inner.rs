@@ -171,14 +171,8 @@ impl Inner {
         if from != to || !components.are_all_there() {
             components.check()?;
             // Those that act first, then the server they act on.
-            let stopped = [
-                components.scheduler.take(),
-                components.controller_manager.take(),
-                components.api_server.take(),
-            ];
-            for component in stopped.into_iter().flatten() {
-                component.stop(PATIENCE).await?;
-            }
+            components.stop_controllers().await?;
+            components.stop_api_server().await?;
             components.binaries = target;
             self.start_kubernetes(&mut components).await?;
             api_away = begun.elapsed();
@@ -192,6 +186,36 @@ impl Inner {
         })
     }
 
+    /// See [`lose_etcd`](super::ControlPlane::lose_etcd).
+    pub(super) async fn lose_etcd<E: fmt::Display>(
+        &self,
+        target: Binaries,
+        restore: impl AsyncFnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), Error> {
+        let mut components = self.components.lock().await;
+        components.check()?;
+        let is_other = components.binaries.release.kubernetes != target.release.kubernetes;
+        if is_other {
+            components.stop_controllers().await?;
+        }
+        components.stop_api_server().await?;
+        // Killed, as it is where its machine dies.
+        drop(components.etcd.take());
+        let data = self.layout().etcd_data();
+        fs::remove_dir_all(&data).map_err(Error::io("removing the data of etcd"))?;
+        let restored = restore(&data).await;
+        let failed = |error: E| std::io::Error::other(error.to_string());
+        let restored = restored.map_err(failed);
+        restored.map_err(Error::io("restoring the data of etcd"))?;
+        components.binaries = target;
+        self.start_etcd(&mut components)?;
+        self.start_kubernetes(&mut components).await?;
+        if is_other {
+            self.start_controllers(&mut components)?;
+        }
+        Ok(())
+    }
+
     /// The ends of all logs, on standard error.
     pub(super) fn print_logs(&self) {
         match self.components.try_lock() {
@@ -202,9 +226,7 @@ impl Inner {
 
     async fn start_components(&self) -> Result<(), Error> {
         let mut components = self.components.lock().await;
-        let program = components.binaries.etcd.clone();
-        let etcd = self.run("etcd", &program, self.layout().etcd())?;
-        components.etcd = Some(etcd);
+        self.start_etcd(&mut components)?;
         self.start_kubernetes(&mut components).await?;
         self.start_controllers(&mut components)?;
         let config = self.dir().join("kwok.yaml");
@@ -212,6 +234,13 @@ impl Inner {
         let program = components.binaries.kwok.clone();
         components.kwok = Some(self.run("kwok", &program, flags)?);
         self.await_service_account(&mut components).await
+    }
+
+    fn start_etcd(&self, components: &mut Components) -> Result<(), Error> {
+        let program = components.binaries.etcd.clone();
+        let etcd = self.run("etcd", &program, self.layout().etcd())?;
+        components.etcd = Some(etcd);
+        Ok(())
     }
 
     /// Starts the API server and waits for `/readyz`.
@@ -311,6 +340,21 @@ impl Components {
 
     fn check(&mut self) -> Result<(), Error> {
         self.all_mut().try_for_each(Component::check)
+    }
+
+    async fn stop_controllers(&mut self) -> Result<(), Error> {
+        let stopped = [self.scheduler.take(), self.controller_manager.take()];
+        for component in stopped.into_iter().flatten() {
+            component.stop(PATIENCE).await?;
+        }
+        Ok(())
+    }
+
+    async fn stop_api_server(&mut self) -> Result<(), Error> {
+        match self.api_server.take() {
+            Some(server) => server.stop(PATIENCE).await,
+            None => Ok(()),
+        }
     }
 
     /// [`eventually`], given up at once when a component has ended.

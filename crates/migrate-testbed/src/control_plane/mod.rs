@@ -158,6 +158,24 @@ impl ControlPlane {
         self.inner.swap_to(target).await
     }
 
+    /// Kills etcd and removes its data; `restore` makes other data in that folder,
+    /// which is not there any more. Then etcd and API server of a minor version are started on it.
+    ///
+    /// Controller manager and scheduler live on, as do kwok and all clients; where another version
+    /// runs they are replaced too. Calls queue up behind [`swap_to`](Self::swap_to).
+    ///
+    /// # Errors
+    /// As [`swap_to`](Self::swap_to), and [`Error::Io`] if there was nothing to
+    /// remove or `restore` fails, after which the control plane is down.
+    pub async fn lose_etcd<E: std::fmt::Display>(
+        &self,
+        minor: u32,
+        restore: impl AsyncFnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), Error> {
+        let target = self.inner.find(minor).await?;
+        self.inner.lose_etcd(target, restore).await
+    }
+
     /// Freezes all kubelets: heartbeats stop, and after the controller
     /// manager's grace period the nodes are NotReady.
     ///

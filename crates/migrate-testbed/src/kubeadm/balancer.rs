@@ -1,11 +1,16 @@
 //! The load balancer before several API servers: Debian's HAProxy, in
 //! namespaces of its own beside the nodes.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 
 use super::network::Network;
 use super::node::Node;
@@ -22,6 +27,7 @@ const INIT: &str = concat!(
 /// Where the cluster's clients find its API.
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 5);
 const BACKEND: &str = "kube-api-servers";
+const FILE: &str = "haproxy.cfg";
 
 /// What is before the API servers of a cluster with several control planes.
 pub struct Balancer {
@@ -53,7 +59,7 @@ impl Balancer {
             )
             .ok();
         }
-        fs::write(folder.join("haproxy.cfg"), configuration).map_err(Error::io(writing()))?;
+        fs::write(folder.join(FILE), configuration).map_err(Error::io(writing()))?;
         let script = folder.join("init.sh");
         fs::write(&script, INIT).map_err(Error::io(writing()))?;
 
@@ -94,4 +100,55 @@ impl Balancer {
     pub fn backend(&self) -> &'static str {
         BACKEND
     }
+
+    /// The file of HAProxy's configuration.
+    pub fn configuration(&self) -> PathBuf {
+        self.folder.join(FILE)
+    }
+
+    /// What HAProxy says of each server, by its name: `UP`, `DOWN`, `DRAIN`, `MAINT`,
+    /// or that it is on its way (`UP 1/3`).
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it does not answer, or with something else than its statistics.
+    pub async fn servers(&self) -> Result<BTreeMap<String, String>, Error> {
+        let asked = async {
+            let mut stream = UnixStream::connect(self.socket()).await?;
+            stream.write_all(b"show stat\n").await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            read_servers(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, answer))
+        };
+        asked
+            .await
+            .map_err(Error::io("asking the load balancer for its servers"))
+    }
+}
+
+/// The servers of [`BACKEND`] in HAProxy's statistics; `None` if it is something else.
+fn read_servers(text: &str) -> Option<BTreeMap<String, String>> {
+    let mut lines = text.lines();
+    let names = lines.find_map(|line| line.strip_prefix("# "))?;
+    let column = |name: &str| names.split(',').position(|column| column == name);
+    let (of, server, status) = (column("pxname")?, column("svname")?, column("status")?);
+    let servers = lines.filter_map(|line| {
+        let words: Vec<&str> = line.split(',').collect();
+        let name = *words.get(server)?;
+        // The backend as a whole has a line too.
+        let is_server = *words.get(of)? == BACKEND && name != "BACKEND";
+        is_server.then_some((name.to_owned(), (*words.get(status)?).to_owned()))
+    });
+    Some(servers.collect())
+}
+
+#[test]
+fn servers_are_told_from_the_backend_and_from_the_front_end() {
+    let text = "# pxname,svname,qcur,status,weight,\nkube-api,FRONTEND,,OPEN,,\n\
+                kube-api-servers,node1,0,MAINT,1,\nkube-api-servers,node2,0,UP 1/3,1,\n\
+                kube-api-servers,BACKEND,0,UP,2,\n\n";
+    let servers = read_servers(text).unwrap();
+    let expected = [("node1", "MAINT"), ("node2", "UP 1/3")];
+    let expected = expected.map(|(name, status)| (name.to_owned(), status.to_owned()));
+    assert_eq!(servers, BTreeMap::from(expected));
+    assert_eq!(read_servers("Unknown command\n"), None);
 }

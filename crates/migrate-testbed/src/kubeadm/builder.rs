@@ -14,7 +14,7 @@ use super::machine::Machine;
 use super::network::{Forward, Network};
 use super::node::{Node, Shared};
 use super::setup::Setup;
-use super::{KubeadmCluster, packages, rootfs};
+use super::{KubeadmCluster, VOLUMES, packages, rootfs};
 use crate::binaries::NodeBinaries;
 use crate::process::RunDir;
 use crate::releases::Release;
@@ -30,7 +30,7 @@ pub struct KubeadmClusterBuilder {
     workers: u8,
     minor: u32,
     also: Vec<u32>,
-    programs: Vec<(String, PathBuf)>,
+    programs: Vec<(String, PathBuf, Vec<PathBuf>)>,
     shell: bool,
     report: Arc<Report>,
 }
@@ -78,8 +78,20 @@ impl KubeadmClusterBuilder {
 
     /// A program of this machine that pods can run: every node gets an image
     /// `testbed.local/NAME:1` of it and of the libraries it loads.
-    pub fn image(mut self, name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
-        self.programs.push((name.into(), program.into()));
+    pub fn image(self, name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
+        self.image_calling(name, program, Vec::<PathBuf>::new())
+    }
+
+    /// The same with the programs that it calls, which are absolute paths, and a user
+    /// `nonroot` (65532).
+    pub fn image_calling(
+        mut self,
+        name: impl Into<String>,
+        program: impl Into<PathBuf>,
+        calls: impl IntoIterator<Item = impl Into<PathBuf>>,
+    ) -> Self {
+        let calls = calls.into_iter().map(Into::into).collect();
+        self.programs.push((name.into(), program.into(), calls));
         self
     }
 
@@ -109,6 +121,8 @@ impl KubeadmClusterBuilder {
         let run_dir = RunDir::create()?;
         let network = Arc::new(Network::create(&run_dir.logs()).await?);
         self.share(&prepared, &run_dir)?;
+        let volumes = run_dir.path().join(VOLUMES);
+        fs::create_dir(&volumes).map_err(Error::io("making the folder of volumes"))?;
         let count = self.control_planes + self.workers;
         let shared = Shared {
             machine: &prepared.machine,
@@ -192,8 +206,9 @@ impl KubeadmClusterBuilder {
             binaries.push(programs);
         }
         if let Some(first) = images.first_mut() {
-            for (name, program) in &self.programs {
-                first.everywhere.push(images::of_program(name, program)?);
+            for (name, program, calls) in &self.programs {
+                let image = images::of_program(name, program, calls)?;
+                first.everywhere.push(image);
             }
             if self.shell {
                 first.everywhere.push(images::of_shell(&rootfs)?);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -22,6 +23,9 @@ const BUSYBOX: &str = "bin/busybox";
 const SHELL: &str = "usr/bin/dash";
 const NETCAT: &str = "usr/bin/nc.openbsd";
 
+/// A user without any rights, for programs that want one with a name, as OpenSSH does.
+const USERS: &str = "nonroot:x:65532:65532::/tmp:/sbin/nologin\n";
+
 /// What kube-proxy calls, with everything that loads.
 const PACKET_FILTERS: [&str; 3] = [
     "usr/sbin/xtables-nft-multi",
@@ -37,6 +41,9 @@ const IPTABLES: [&str; 6] = [
     "ip6tables-save",
     "ip6tables-restore",
 ];
+
+/// How long an image is kept when another of its name is made.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The archives of one release, in the cache.
 #[derive(Clone, Debug, Default)]
@@ -127,15 +134,37 @@ pub(super) fn of_shell(rootfs: &Path) -> Result<PathBuf, Error> {
 }
 
 /// An image of one program of this machine with the libraries it loads, called
-/// `NAME:1`.
-pub(super) fn of_program(name: &str, program: &Path) -> Result<PathBuf, Error> {
+/// `NAME:1`. Programs that it calls are where they are here, and then there is a
+/// [`USERS`] too.
+pub(super) fn of_program(name: &str, program: &Path, calls: &[PathBuf]) -> Result<PathBuf, Error> {
     let folder = cached_in()?;
     let inside = format!("usr/local/bin/{name}");
     let mut image = Image::new(name, "1", [format!("/{inside}")]).with(&inside, program);
-    for library in libraries(Command::new("ldd").arg(program))? {
+    if !calls.is_empty() {
+        image = image.with_text("etc/passwd", USERS);
+    }
+    for called in calls {
+        let inside = called.strip_prefix("/").unwrap_or(called);
+        image = image.with(&inside.to_string_lossy(), called);
+    }
+    for library in libraries(Command::new("ldd").arg(program).args(calls))? {
         image = image.with(&library, &Path::new("/").join(&library));
     }
     image.store(&folder)
+}
+
+/// Removes images of a name that nobody has made for a day: of programs that have been
+/// built anew since. One that is removed all the same is made again.
+fn remove_old(folder: &Path, prefix: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_of_it = entry.file_name().to_string_lossy().starts_with(prefix);
+        let made = entry.metadata().and_then(|data| data.modified());
+        let age = made.ok().and_then(|at| at.elapsed().ok());
+        if is_of_it && age.is_some_and(|age| age > KEPT) {
+            // Somebody else may have been faster.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The libraries that files of the nodes' file system load.
@@ -210,6 +239,7 @@ impl Image {
         if file.is_file() {
             return Ok(file);
         }
+        remove_old(folder, &format!("{}-{}-", self.name, self.tag));
         let storing = || format!("storing the image {}", file.display());
         let partial = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(storing()))?;
         self.write(partial.as_file())

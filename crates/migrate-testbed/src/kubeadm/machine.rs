@@ -3,17 +3,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::Error;
 
 /// Begins the name of every control group of ours; the id and the start time
-/// of the owning process follow, so that leftovers can be told from others'.
+/// of the owning process follow, so that leftovers can be told from others', and
+/// which of its clusters it is.
 const MARK: &str = "kube-migrate-testbed-";
 
 /// Names of hierarchies that hold the groups of a node.
 const V1_CONTROLLERS: [&str; 8] = [
     "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids",
 ];
+
+/// The hierarchy of v2 that lies beside those of v1, with no controllers.
+const BESIDE: &str = "unified";
 
 /// What every node needs of control groups v2, as the kernel names it.
 const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
@@ -31,7 +36,8 @@ pub(crate) struct Machine {
 
 #[derive(Clone, Debug)]
 enum Layout {
-    /// One hierarchy for each controller: its name and our own group in it.
+    /// One hierarchy for each controller, and [`BESIDE`] where there is one: its name
+    /// and our own group in it.
     V1(Vec<(&'static str, PathBuf)>),
     /// Where the only hierarchy is, and the group in it where nodes get theirs.
     V2 { root: PathBuf, own: PathBuf },
@@ -81,7 +87,11 @@ impl Machine {
                 ))
             })?;
         }
-        let owner = format!("{}-{}", process::id(), started(process::id()).unwrap_or(0));
+        // Clusters of one process have groups of their own, as those of several have.
+        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+        let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+        let start = started(process::id()).unwrap_or(0);
+        let owner = format!("{}-{start}-{cluster}", process::id());
         let machine = Self { layout, owner };
         machine.reap();
         Ok(machine)
@@ -99,7 +109,7 @@ impl Machine {
             Layout::V1(all) => {
                 let names = all.iter().map(|(name, _)| *name);
                 names
-                    .filter(|name| *name != "systemd")
+                    .filter(|name| !["systemd", BESIDE].contains(name))
                     .collect::<Vec<_>>()
                     .join(" ")
             }
@@ -183,6 +193,11 @@ impl Layout {
         if let Some(mut all) = v1 {
             let systemd = mounted("cgroup", "name=systemd")?.join(own_group("name=systemd")?);
             all.push(("systemd", systemd));
+            // Beside these a node's systemd and runtime use v2 where there is one, and static
+            // pods have the same names in every cluster. One that cannot be written is used by
+            // nobody.
+            let beside = mounted("cgroup2", "rw").zip(own_group(""));
+            all.extend(beside.map(|(root, own)| (BESIDE, root.join(own))));
             return Some(Self::V1(all));
         }
         let root = mounted("cgroup2", "")?;
@@ -330,6 +345,16 @@ mod tests {
         };
         assert!(all.contains(&("memory", "/c/memory/own".into())), "{all:?}");
         assert_eq!(all.last(), Some(&("systemd", "/c/systemd".into())));
+        mounts += "cgroup2 /c/unified cgroup2 rw,relatime 0 0\n";
+        let Some(Layout::V1(all)) = Layout::of(&own, &mounts) else {
+            panic!("not v1");
+        };
+        assert_eq!(all.last(), Some(&(BESIDE, "/c/unified".into())));
+        let closed = mounts.replace("cgroup2 rw", "cgroup2 ro");
+        let Some(Layout::V1(all)) = Layout::of(&own, &closed) else {
+            panic!("not v1");
+        };
+        assert_eq!(all.last(), Some(&("systemd", "/c/systemd".into())));
 
         let v2 = Layout::of(
             "0::/user.slice\n",
@@ -382,7 +407,7 @@ mod tests {
     #[test]
     fn owners_are_named_by_their_groups() {
         assert_eq!(
-            owner_of("kube-migrate-testbed-12-3456-node-1"),
+            owner_of("kube-migrate-testbed-12-3456-0-node-1"),
             Some((12, 3456))
         );
         assert_eq!(owner_of("docker-12-3456"), None);

@@ -31,6 +31,9 @@ use crate::process::RunDir;
 use access::Access;
 use network::Network;
 
+/// Name of the folder of volumes in that of a cluster.
+const VOLUMES: &str = "volumes";
+
 /// A running cluster of real nodes; dropping it ends all of it.
 ///
 /// Every node is a tree of processes in namespaces of its own, with systemd,
@@ -100,6 +103,12 @@ impl KubeadmCluster {
     /// a user who may use sudo, with a key of its own and checked host keys.
     pub fn ssh_config(&self) -> PathBuf {
         self.run_dir.path().join("ssh").join("config")
+    }
+
+    /// The folder that every node has as `/srv/volumes` and may write to: what is
+    /// there is, to pods, a volume that moves with them from node to node.
+    pub fn volumes(&self) -> PathBuf {
+        self.run_dir.path().join(VOLUMES)
     }
 
     /// The words that run a program in the cluster's network, beside the

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::command::succeeded;
 use super::machine::{Groups, Machine};
 use super::network::{GATEWAY, Network, node_address, pod_subnet};
-use super::process;
+use super::{VOLUMES, process};
 use crate::process::Component;
 use crate::text::last_lines;
 use crate::{Error, eventually};
@@ -91,6 +91,7 @@ impl Node {
             ("STATE", state.display().to_string()),
             ("ROOTFS", shared.rootfs.display().to_string()),
             ("SHARED", shared.folder.join("shared").display().to_string()),
+            ("VOLUMES", shared.folder.join(VOLUMES).display().to_string()),
             ("CGROUP_CONTROLLERS", shared.machine.controllers()),
         ];
         Ok(Self {

@@ -154,11 +154,9 @@ impl Package {
             Ok(at)
         };
         for (path, from) in &self.files {
-            let at = place(path)?;
-            // A second name, not a copy: the programs are large.
-            if fs::hard_link(from, &at).is_err() {
-                fs::copy(from, &at)?;
-            }
+            // A copy, not a second name: tar fails on a file that gets one for another
+            // cluster just then.
+            fs::copy(from, place(path)?)?;
         }
         for (path, text) in &self.texts {
             fs::write(place(path)?, text)?;

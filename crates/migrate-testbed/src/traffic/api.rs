@@ -76,7 +76,7 @@ pub(super) async fn load(rate: &str, kubeconfig: &str) -> Result<(), String> {
 
 async fn ask_on(kind: Kind, pause: Duration, config: kube::Config, book: Arc<Mutex<Book>>) {
     let mut ticks = interval(pause);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     // No two writes under way meet at one object: API servers would try again and
     // again there, the slowest of them in vain, which is no fault of theirs.
     let objects = (REQUEST_TIMEOUT.as_secs_f64() / pause.as_secs_f64()).ceil() as u64 + 1;

@@ -54,7 +54,7 @@ pub(super) async fn pause_and_clients(
 
 async fn write_on(members: Vec<kube::Client>, pause: Duration, book: Arc<Mutex<Book>>) {
     let mut ticks = interval(pause);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut members = members.iter().cycle().peekable();
     loop {
         ticks.tick().await;

@@ -117,8 +117,9 @@ pub(super) async fn closed() {
 /// Begins a request every `pause`, whatever became of the earlier ones.
 async fn ask_on(target: Target, pause: Duration, book: Arc<Mutex<Book>>) {
     let mut ticks = interval(pause);
-    // Requests that this process was too slow to send were not sent.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Requests that this process was too slow to send were not sent; one that is a little
+    // late delays none of the later ones.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut kept: Option<TcpStream> = None;
     let mut requests = JoinSet::new();
     loop {

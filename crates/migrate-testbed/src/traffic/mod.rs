@@ -169,13 +169,14 @@ pub fn traffic_program() -> Result<PathBuf, Error> {
     })
 }
 
-const USAGE: &str = "serve PORT [READY_AFTER_SECONDS] | load RATE NAME=ADDRESS:PORT... \
+const USAGE: &str = "serve PORT [READY_AFTER_SECONDS] | serve-held PORT | load RATE NAME=ADDRESS:PORT... \
     | load-into FILE RATE NAME=ADDRESS:PORT... | api RATE KUBECONFIG \
     | etcd MILLISECONDS KUBECONFIG... | leaders MILLISECONDS KUBECONFIG... | record FILE";
 
 /// The program's `main`.
 ///
-/// `serve PORT [READY_AFTER_SECONDS]` serves until asked to end;
+/// `serve PORT [READY_AFTER_SECONDS]` serves until asked to end, and `serve-held PORT`
+/// until its standard input ends;
 /// `load REQUESTS_PER_SECOND TARGET...` asks until its standard input ends and
 /// then prints a [`TrafficReport`] as JSON;
 /// `load-into FILE REQUESTS_PER_SECOND TARGET...` asks until SIGTERM and keeps
@@ -192,6 +193,7 @@ pub async fn traffic_main(arguments: &[String]) -> ExitCode {
     let done = match words.as_slice() {
         ["serve", port] => serve::serve(port, "0").await,
         ["serve", port, ready_after] => serve::serve(port, ready_after).await,
+        ["serve-held", port] => serve::serve_held(port).await,
         ["load", rate, targets @ ..] => load::load(rate, targets).await,
         ["load-into", file, rate, targets @ ..] => load::load_into(file, rate, targets).await,
         ["api", rate, kubeconfig] => api::load(rate, kubeconfig).await,

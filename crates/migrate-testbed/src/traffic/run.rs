@@ -9,6 +9,10 @@ use std::time::Duration;
 use super::{Target, TrafficReport, traffic_program};
 use crate::Error;
 
+/// Before every load, where that is allowed: what measures is not to wait for what is
+/// measured.
+const FIRST: [&str; 3] = ["nice", "-n", "-10"];
+
 /// A load that goes on until [`finish`](Self::finish), or until it is dropped.
 pub struct Traffic {
     child: Child,
@@ -82,6 +86,16 @@ impl Traffic {
         Self::program(prefix, words.into_iter().chain(members), Stdio::null())
     }
 
+    /// Serves a port for loads to ask beside what they measure, until it is dropped: what
+    /// fails there is their own fault.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn serve(prefix: &[String], port: u16) -> Result<Self, Error> {
+        let words = ["serve-held".to_owned(), port.to_string()];
+        Self::program(prefix, words, Stdio::null())
+    }
+
     fn spawn(prefix: &[String], rate: f64, targets: &[Target], said: Stdio) -> Result<Self, Error> {
         let words = ["load".to_owned(), rate.to_string()];
         let targets = targets.iter().map(Target::to_string);
@@ -93,13 +107,12 @@ impl Traffic {
         arguments: impl IntoIterator<Item = String>,
         said: Stdio,
     ) -> Result<Self, Error> {
-        let mut words = prefix.to_vec();
-        words.push(text(&traffic_program()?));
-        words.extend(arguments);
-        let mut words = words.into_iter();
-        let mut command = Command::new(words.next().unwrap_or_default());
-        let child = command
-            .args(words)
+        let [nice, higher @ ..] = FIRST;
+        let child = Command::new(nice)
+            .args(higher)
+            .args(prefix)
+            .arg(traffic_program()?)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(said)

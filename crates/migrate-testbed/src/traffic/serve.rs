@@ -1,6 +1,7 @@
 //! The server in the pods.
 
 use std::fmt::Display;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,6 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::load::closed;
+
 /// How long connections that are open at SIGTERM are still answered.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -16,18 +19,33 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Then no new connection is accepted, and the next answer of each that is open
 /// says that it is the last: as servers do that end well.
 pub(super) async fn serve(port: &str, ready_after: &str) -> Result<(), String> {
-    let port: u16 = port.parse().map_err(said("the port"))?;
     let ready_after = Duration::from_secs(ready_after.parse().map_err(said("the seconds"))?);
-    let ready_at = Instant::now() + ready_after;
     // As the first process of a container it would not be ended otherwise.
     let mut end = signal(SignalKind::terminate()).map_err(said("listening for the end"))?;
+    serve_until(end.recv(), port, ready_after).await
+}
+
+/// Serves as [`serve`] does, until standard input ends: it does not outlive whoever
+/// started it, however that ends.
+pub(super) async fn serve_held(port: &str) -> Result<(), String> {
+    serve_until(closed(), port, Duration::ZERO).await
+}
+
+async fn serve_until<T>(
+    end: impl Future<Output = T>,
+    port: &str,
+    ready_after: Duration,
+) -> Result<(), String> {
+    let port: u16 = port.parse().map_err(said("the port"))?;
+    let ready_at = Instant::now() + ready_after;
+    let mut end = pin!(end);
     let listener = TcpListener::bind(("0.0.0.0", port))
         .await
         .map_err(said("listening"))?;
     let (ending, has_ended) = watch::channel(false);
     loop {
         tokio::select! {
-            _ = end.recv() => break,
+            _ = &mut end => break,
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
                     tokio::spawn(answer(stream, ready_at, has_ended.clone()));

@@ -19,6 +19,7 @@ const TAIL: u64 = 2048;
 pub(crate) struct Child {
     process: tokio::process::Child,
     output: File,
+    detached: bool,
 }
 
 /// How a run ended; the text is what it printed last, ready to be appended.
@@ -31,7 +32,8 @@ pub(crate) enum Exit {
 }
 
 impl Child {
-    /// Starts `program`; one that is not `detached` ends when this is dropped.
+    /// Starts `program`; one that is not `detached` ends when this is dropped, with
+    /// all of its process group.
     pub(crate) fn start<const N: usize>(
         program: &Path,
         environment: [(&str, String); N],
@@ -53,7 +55,11 @@ impl Child {
             .kill_on_drop(!detached)
             .spawn()
             .map_err(failed)?;
-        Ok(Self { process, output })
+        Ok(Self {
+            process,
+            output,
+            detached,
+        })
     }
 
     /// Looks without waiting; a program with no time `left` is ended.
@@ -113,6 +119,15 @@ impl Child {
         match text.trim() {
             "" => String::new(),
             text => format!(": {text}"),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Nothing once its end was seen: the number may be another's by then.
+        if !self.detached {
+            self.end();
         }
     }
 }

@@ -46,8 +46,8 @@ impl PrepareEnvironment for CommandHook {
                 pool: input.policy.pools.pool_of(node).to_owned(),
                 node: node.name.clone(),
             };
-            let from = node.kubelet_version.clone();
-            Action::new(PLAN, target, Phase::Upgrade, from, input.target.clone())
+            let (from, to) = (&node.kubelet_version, input.target_of(node));
+            Action::new(PLAN, target, Phase::Upgrade, from.clone(), to.clone())
         });
         let members = input.model.control_plane.iter();
         // One node that goes back leaves the control plane alone.

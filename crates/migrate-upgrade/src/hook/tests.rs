@@ -172,14 +172,30 @@ async fn a_hook_that_hangs_is_ended_with_its_children() {
         ActionStatus::Failed { reason, .. } => assert!(reason.contains("did not end"), "{reason}"),
         other => panic!("{other:?}"),
     }
-    let child = scripts.read("child");
-    let state = format!("/proc/{}/stat", child.trim());
-    // The kernel may need a moment to reap what was killed.
+    has_ended(scripts.read("child").trim()).await;
+    let error = hook.probe(&cx(), &action()).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Deadline);
+}
+
+/// The kernel may need a moment to reap what was killed.
+async fn has_ended(pid: &str) {
+    let state = format!("/proc/{pid}/stat");
     while std::fs::read_to_string(&state).is_ok_and(|stat| !stat.contains(") Z ")) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let error = hook.probe(&cx(), &action()).await.unwrap_err();
-    assert_eq!(error.kind, StepErrorKind::Deadline);
+}
+
+/// Its children would go on with what a second run begins anew.
+#[tokio::test]
+async fn a_program_that_nobody_waits_for_any_more_is_ended_with_its_children() {
+    let scripts = Scripts::new();
+    let path = scripts.write("hangs", "sleep 1000 & echo $! > child; wait");
+    let child = Child::start(&path, [("KUBE_MIGRATE_PHASE", "quiesce".into())], false).unwrap();
+    while !scripts.read("child").ends_with('\n') {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(child);
+    has_ended(scripts.read("child").trim()).await;
 }
 
 #[tokio::test]
@@ -426,4 +442,19 @@ async fn an_addon_is_probed_too_and_a_cancelled_run_asks_no_more() {
     cancel.cancel();
     let error = PrepareEnvironment::run(&hangs, &cx().with_cancel(cancel), &input(1)).await;
     assert_eq!(error.unwrap_err().kind, StepErrorKind::Cancelled);
+}
+
+#[tokio::test]
+async fn a_hook_is_asked_about_the_target_of_each_nodes_pool() {
+    let scripts = Scripts::new();
+    let hook = scripts.hook("echo $KUBE_MIGRATE_NODE $KUBE_MIGRATE_TO >> asked; exit 20");
+    let mut input = input(1);
+    let mut policy = Policy::default();
+    let own = "v1.36.5".parse().unwrap();
+    policy.pools.target_of.insert("default".to_owned(), own);
+    input.policy = Arc::new(policy);
+    assert_eq!(examined(&hook, &input).await, []);
+    let asked = scripts.read("asked");
+    assert!(asked.contains("w-01 v1.36.5"), "{asked}");
+    assert!(asked.contains("cp-1 v1.37.2"), "{asked}");
 }

@@ -8,6 +8,8 @@
 update_lists() { :; }
 finish_interrupted() { :; }
 hold_again() { :; }
+# What is resolved has been fetched.
+fetch_packages() { :; }
 
 # installed_version NAME: as the program says itself; empty if there is none.
 installed_version() {

@@ -4,7 +4,7 @@
 # it again after any interruption goes on where it stopped.
 control_plane() {
     local root=$1 target=$2 revision=$3 node=$4 ignored=$5 skipped=$6 patience=$8
-    local kubernetes=$root/etc/kubernetes mark=$KUBE_MIGRATE_STATE/kubeadm mode changed
+    local kubernetes=$root/etc/kubernetes mark=$KUBE_MIGRATE_STATE/kubeadm mode
     local patches=${7:+$root$7}
     local -a options=()
     require_patches "$patches"
@@ -16,13 +16,13 @@ control_plane() {
     update_lists
     install_packages "$target" "$revision" "$BEFORE_DRAIN_UNTOUCHED" kubeadm
     choose "$kubernetes" "$target" "$node" "$mark" "$patience"
+    note_manifests "$kubernetes" "$mark" "$target"
     # Packages may have taken minutes. What is half changed has to be brought to its
-    # end; what was only begun is not changed.
-    changed=$(changed_for "$kubernetes" "$mark" "$target")
-    if [ -z "$changed" ]; then etcd_may_rest "$root"; fi
+    # end; what was only begun, or moved back, is not changed.
+    if are_as_noted "$kubernetes" "$mark"; then etcd_may_rest "$root"; fi
     note_certificates before
     echo "kube-migrate: kubeadm upgrade $mode"
-    put "$mark" "$mode $target${changed:+ changed}"
+    put "$mark" "$mode $target"
     kubeadm_options "$mode" "$ignored" "$skipped" "$patches"
     case $mode in
         apply) kubeadm upgrade apply -y "v$target" "${options[@]}" ;;
@@ -30,7 +30,7 @@ control_plane() {
     esac || die "$KUBEADM" "kubeadm upgrade $mode exited with $?"
     record_backups "$kubernetes"
     note_certificates after
-    rm -f "$mark"
+    rm -f "$mark" "$mark-manifests"
     sync "${mark%/*}"
 }
 
@@ -56,18 +56,25 @@ restore_lost_manifests() {
     done <<< "$(lost_manifests "$kubernetes" "$mark")"
 }
 
-# changed_for KUBERNETES MARK TARGET: `yes` if an attempt at this target has changed a
-# static pod here. The mark says so of those before the last one; of that, manifests
-# that came to their place since, or have a backup of it.
-changed_for() {
-    local kubernetes=$1 mark=$2 of='' before='' component
-    if [ -e "$mark" ]; then read -r _ of before < "$mark" || true; fi
-    [ "$of" = "$3" ] || return 0
+# note_manifests KUBERNETES MARK TARGET: what the static pods were before the first
+# attempt at this target, beside the mark, which that attempt has still to set.
+note_manifests() {
+    local of=''
+    if [ -e "$2" ]; then read -r _ of _ < "$2" || true; fi
+    [ "$of" = "$3" ] || put "$2-manifests" "$(manifest_sums "$1")"
+}
+
+# are_as_noted KUBERNETES MARK: whether every static pod is what it was then: kubeadm's
+# own rollback moves the very files back. Without a note nobody knows.
+are_as_noted() {
+    [ -e "$2-manifests" ] && [ "$(< "$2-manifests")" = "$(manifest_sums "$1")" ]
+}
+
+manifest_sums() {
+    local component
     for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
-        if [ -n "$before$(backup_of "$kubernetes" "$mark" "$component")" ] \
-            || [ -n "$(find "$kubernetes/manifests/$component.yaml" -newercm "$mark" 2> /dev/null)" ]; then
-            echo yes
-            return
+        if [ -e "$1/manifests/$component.yaml" ]; then
+            echo "$component $(sha256sum < "$1/manifests/$component.yaml")"
         fi
     done
 }

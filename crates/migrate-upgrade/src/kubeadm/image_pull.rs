@@ -98,9 +98,15 @@ impl ImagePull {
         }
         self.let_go(cx).await?;
         // A node without the packages has no kubeadm to name its images.
-        let mut found = self.driver.resolve(&names, &input.target).await.findings;
+        let by_target = input.by_target(&names);
+        let mut found = Vec::new();
+        for (target, names) in &by_target {
+            found.extend(self.driver.resolve(names, target).await.findings);
+        }
         if found.is_empty() {
-            found = self.driver.pre_pull(&names, &input.target).await.findings;
+            for (target, names) in &by_target {
+                found.extend(self.driver.pre_pull(names, target).await.findings);
+            }
         }
         let count = names.len() as u64;
         cx.emit(EventKind::Progress {

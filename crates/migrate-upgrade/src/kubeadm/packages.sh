@@ -3,9 +3,10 @@
 # What apt may do beyond installing.
 APT_ALLOWS=(--allow-change-held-packages)
 
-# What whoever works with packages locks.
+# What whoever works with packages locks; for that of the archives apt does not wait.
+ARCHIVES_LOCK=/var/cache/apt/archives/lock
 PACKAGE_LOCKS=(/var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock
-    /var/cache/apt/archives/lock)
+    "$ARCHIVES_LOCK")
 
 # What runs below the pods of a node that is not drained.
 readonly BEFORE_DRAIN_UNTOUCHED='kubelet kubernetes-cni containerd containerd.io cri-o runc'
@@ -109,10 +110,11 @@ little_room() {
     done
 }
 
-# lock_holders: to be appended to what failed; who is at work with packages.
+# lock_holders [FILE...]: to be appended to what failed; who is at work with packages,
+# or who holds these of its locks.
 lock_holders() {
     local file pid
-    for file in "${PACKAGE_LOCKS[@]}"; do
+    for file in "${@:-${PACKAGE_LOCKS[@]}}"; do
         while read -r pid; do
             [ -z "$pid" ] || printf '; %s is held by process %s (%s)' "$file" "$pid" "$(program_of "$pid")"
         done <<< "$(holders_of "$file")"
@@ -170,10 +172,10 @@ half_done() {
     done
 }
 
-# nobody_at_work: or false, and says so as apt does.
+# nobody_at_work [LOCK...]: or false, and says so as apt does.
 nobody_at_work() {
     local held
-    held=$(lock_holders)
+    held=$(lock_holders "$@")
     [ -z "$held" ] || { echo "Could not get lock$held" && return 1; }
 }
 
@@ -217,6 +219,19 @@ present() {
     done
 }
 
+# apt_install WORD...: once the archives are nobody's. Whoever takes them from then on fails
+# this attempt, and the next one waits again.
+apt_install() {
+    once_unlocked nobody_at_work "$ARCHIVES_LOCK" && apt_get "${APT_ALLOWS[@]}" install "$@"
+}
+
+# fetch_packages PACKAGE=VERSION...: into the archives, from where they are installed.
+fetch_packages() {
+    [ "$#" -gt 0 ] || return 0
+    apt_install --download-only "$@" \
+        || die "$RETRY" "apt-get could not fetch $*$(little_room)$(lock_holders)"
+}
+
 # install_packages VERSION REVISION UNTOUCHED PACKAGE...: UNTOUCHED are words;
 # packages of these names may not change on the way.
 install_packages() {
@@ -246,7 +261,7 @@ install_packages() {
                     ;;
             esac
         done <<< "$plan"
-        if ! apt_get "${APT_ALLOWS[@]}" install "${specs[@]}"; then
+        if ! apt_install "${specs[@]}"; then
             hold_again
             die "$RETRY" "apt-get could not install ${specs[*]}$(little_room)$(lock_holders)"
         fi

@@ -225,6 +225,9 @@ fn refusal(node: String, code: Option<i32>, said: String) -> Error {
         "extra arguments at end of line",
     ]) {
         refused("correct the configuration of ssh")
+    } else if code == Some(255) || code.is_none() {
+        // sudo may have said something before: it complains of what does no harm, too.
+        Error::Unreachable { node, said }
     } else if said.lines().any(|line| line.starts_with("sudo:"))
         || says(&[
             "sudo: command not found",
@@ -235,8 +238,6 @@ fn refusal(node: String, code: Option<i32>, said: String) -> Error {
         ])
     {
         Error::SudoRefused { node, said }
-    } else if code == Some(255) || code.is_none() {
-        Error::Unreachable { node, said }
     } else {
         let code = code.unwrap_or_default();
         Error::BadAnswer {

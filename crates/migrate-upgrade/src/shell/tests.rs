@@ -165,6 +165,12 @@ async fn refusals_are_told_apart() {
             Forbidden,
             "configuration of ssh",
         ),
+        (
+            255,
+            "sudo: unable to resolve host n: Name or service not known\nclient_loop: send disconnect",
+            Unavailable,
+            "out of reach",
+        ),
         (1, "sudo: a password is required", Forbidden, "NOPASSWD"),
         (1, "ops is not in the sudoers file.", Forbidden, "NOPASSWD"),
         (

@@ -3,13 +3,18 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{copy_bidirectional, join};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
 
 use super::process::Group;
+
+/// After a connection that could not be taken.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// An open way, see [`Ssh::tunnel`](crate::Ssh::tunnel). Dropping it ends all
 /// connections through it, and the processes that carried them.
@@ -26,9 +31,13 @@ impl Tunnel {
         let address = listener.local_addr()?;
         let task = tokio::spawn(async move {
             let mut open = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                // What cannot be carried is closed, which its client tells.
-                open.spawn(carry(stream, command()));
+            loop {
+                match listener.accept().await {
+                    // What cannot be carried is closed, which its client tells.
+                    Ok((stream, _)) => drop(open.spawn(carry(stream, command()))),
+                    // That client was gone before, or there are too many files open for now.
+                    Err(_) => sleep(AGAIN).await,
+                }
                 while open.try_join_next().is_some() {}
             }
         });

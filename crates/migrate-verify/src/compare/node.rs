@@ -28,16 +28,14 @@ impl Comparison<'_> {
             ));
             return;
         };
+        let target = self.input.target_of_named(name, node.pool.as_deref());
         // One that goes back is newer until it is there.
-        let has_arrived = match self.way_back {
-            Some(back) if back == name => node.kubelet_version.satisfies(self.target),
-            _ => node.kubelet_version.has_reached(self.target),
+        let has_arrived = match &self.input.way_back {
+            Some(back) if back == name => node.kubelet_version.satisfies(target),
+            _ => node.kubelet_version.has_reached(target),
         };
         if !has_arrived {
-            let evidence = format!(
-                "its kubelet is {}, not {}",
-                node.kubelet_version, self.target
-            );
+            let evidence = format!("its kubelet is {}, not {target}", node.kubelet_version);
             let cure = "the driver says it is done: look at the kubelet's unit on the node";
             self.miss("KM-VERIFY-001", object(), evidence, cure);
         }

@@ -7,7 +7,7 @@ mod pods;
 
 use std::collections::BTreeMap;
 
-use kube::api::{DynamicObject, ListParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, VersionMatch};
 use kube::discovery::{Discovery, verbs};
 use kube::{Api, Client};
 use serde_json::Value;
@@ -35,9 +35,19 @@ enum Seen<'a> {
     Field(&'a str, &'a Value, &'a Value),
 }
 
-/// All objects that can be listed, whatever their kind.
+/// All objects that can be listed, whatever their kind, as they are at one moment:
+/// read one kind after the other, a Job could begin between its kind and its pods.
 pub(crate) async fn all(client: &Client) -> Objects {
     let mut objects = Objects::new();
+    let one = ListParams::default().limit(1);
+    let namespace = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Namespace"));
+    let namespaces = Api::<DynamicObject>::all_with(client.clone(), &namespace);
+    let namespaces = namespaces.list(&one).await;
+    let moment = namespaces.unwrap().metadata.resource_version.unwrap();
+    // All kinds are in one etcd, so that its revisions are common to them.
+    let at_moment = ListParams::default()
+        .at(&moment)
+        .matching(VersionMatch::Exact);
     let discovery = Discovery::new(client.clone()).run().await.unwrap();
     for group in discovery.groups() {
         for (resource, capabilities) in group.recommended_resources() {
@@ -45,7 +55,7 @@ pub(crate) async fn all(client: &Client) -> Objects {
                 continue;
             }
             let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
-            let list = api.list(&ListParams::default()).await.unwrap();
+            let list = api.list(&at_moment).await.unwrap();
             for object in list {
                 // What the server makes up for each request has no uid.
                 if object.metadata.uid.is_some() {

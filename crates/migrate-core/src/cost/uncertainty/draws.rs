@@ -1,6 +1,6 @@
 //! Pseudo-random numbers by name.
 
-use super::normal;
+use super::{Tail, normal};
 
 /// Draws that depend on a seed and on what they are for, and on nothing that was
 /// drawn before: the same action of the same sample has the same luck in every
@@ -29,9 +29,14 @@ impl Draws {
         normal::quantile(self.uniform(key))
     }
 
-    /// Standard normal, for `key`, of which is known that it exceeds `least`.
-    pub fn normal_beyond(&self, least: f64, key: [u64; 3]) -> f64 {
-        normal::beyond(least, self.uniform(key))
+    /// With the shape of `tail`, for `key`.
+    pub fn luck(&self, tail: Tail, key: [u64; 3]) -> f64 {
+        tail.quantile(self.uniform(key))
+    }
+
+    /// The same, of which is known that it exceeds `least`.
+    pub fn luck_beyond(&self, tail: Tail, least: f64, key: [u64; 3]) -> f64 {
+        tail.beyond(least, self.uniform(key))
     }
 }
 

@@ -22,9 +22,23 @@ use crate::common::world::World;
 /// The executor's own access.
 pub(crate) struct Access(pub(crate) World);
 
+impl Access {
+    /// No two calls fail alike, as while a server comes up.
+    fn reach(&self) -> Result<(), StepError> {
+        let mut world = self.0.lock();
+        if !world.faults.api_away {
+            return Ok(());
+        }
+        world.faults.unanswered += 1;
+        let what = format!("the API is away, call {}", world.faults.unanswered);
+        Err(trouble(StepErrorKind::Unavailable, &what))
+    }
+}
+
 #[async_trait]
 impl ClusterAccess for Access {
     async fn identity(&self) -> Result<ClusterId, StepError> {
+        self.reach()?;
         Ok(self.0.lock().id.clone())
     }
 
@@ -34,6 +48,7 @@ impl ClusterAccess for Access {
 
     async fn anchor(&self) -> Result<AnchorState, StepError> {
         sleep(secs(1)).await;
+        self.reach()?;
         let mut world = self.0.lock();
         if world.faults.anchor_unreadable > 0 {
             world.faults.anchor_unreadable -= 1;
@@ -47,6 +62,7 @@ impl ClusterAccess for Access {
     }
 
     async fn claim(&self, claim: &Claim, now: Moment) -> Result<u64, StepError> {
+        self.reach()?;
         let epoch = {
             let mut world = self.0.lock();
             let anchor = &mut world.anchor;
@@ -88,6 +104,7 @@ impl ClusterAccess for Access {
                 sleep(Duration::from_millis(100)).await;
             }
         }
+        self.reach()?;
         let mut world = self.0.lock();
         if world.faults.unrenewable {
             return Err(trouble(StepErrorKind::Unavailable, "the API is away"));

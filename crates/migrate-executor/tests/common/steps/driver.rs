@@ -49,8 +49,17 @@ impl UpgradeComponents for Driver {
         if held > cx.fence.epoch && !unfenced {
             return Err(trouble(StepErrorKind::Conflict, "our epoch is old"));
         }
+        let has_failed = self.with(&action.target, |machine| {
+            let upgrade = machine.upgrade.as_ref();
+            upgrade.is_some_and(|it| it.action == action.id.as_str() && it.fails.is_some())
+        });
         let (fault, lies, hangs, length) = {
             let mut world = self.0.lock();
+            let put_off = world.faults.put_off.get_mut(&name);
+            if let Some(left) = put_off.filter(|left| has_failed && **left > 0) {
+                *left -= 1;
+                return Err(trouble(StepErrorKind::Unavailable, "etcd is not well yet"));
+            }
             let fault = world
                 .faults
                 .fails
@@ -88,6 +97,7 @@ impl UpgradeComponents for Driver {
                 done_at: Instant::now() + length,
                 fails: fault,
                 lies,
+                to: action.to.clone(),
             });
             let unfit = is_node && (machine.pods > 0 || !machine.unschedulable);
             Some((format!("begin {again}{}", action.id), unfit))
@@ -131,7 +141,7 @@ impl UpgradeComponents for Driver {
             let is_there = world
                 .nodes
                 .get(name)
-                .is_some_and(|node| node.version != world.to);
+                .is_some_and(|node| node.version != action.to);
             if matches!(action.target, Target::Node { .. })
                 && !is_there
                 && let Some(new) = world.replacement(name)

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use migrate_core::steps::{Baseline, BaselineNode, Verdict, VerifyScope};
 use migrate_core::{
-    Finding, ObjectName, Phase, Severity, StepContext, StepError, StepErrorKind, StepInput,
-    VerifyMigration,
+    Finding, KubeVersion, ObjectName, Phase, Severity, StepContext, StepError, StepErrorKind,
+    StepInput, VerifyMigration,
 };
 use tokio::time::sleep;
 
@@ -35,6 +35,7 @@ impl VerifyMigration for Verifier {
         for (name, machine) in &world.nodes {
             let mut node = BaselineNode::new(true, machine.version.clone());
             node.unschedulable = machine.unschedulable;
+            node.pool = Some(machine.pool.clone());
             baseline.nodes.insert(name.clone(), node);
         }
         Ok(baseline)
@@ -48,10 +49,10 @@ impl VerifyMigration for Verifier {
         now: &Baseline,
     ) -> Verdict {
         let is_there = |name: &String| now.nodes.contains_key(name);
-        let node_is_well = |name: &str| {
-            now.nodes
-                .get(name)
-                .is_some_and(|n| n.kubelet_version == input.target)
+        // Of one target the run says itself which version that goes to.
+        let is_at = |name: &str, target: &KubeVersion| {
+            let node = now.nodes.get(name);
+            node.is_some_and(|node| node.kubelet_version == *target)
         };
         let mut progress = 0;
         let is_well = match scope {
@@ -66,7 +67,7 @@ impl VerifyMigration for Verifier {
                 };
                 now.control_plane.get(member) == Some(&input.target) && *left == 0
             }
-            VerifyScope::Node { node } => node_is_well(node),
+            VerifyScope::Node { node } => is_at(node, &input.target),
             VerifyScope::WorkloadsOf { node, displaced } => {
                 let mut world = self.0.lock();
                 world.asked_about.insert(node.clone(), displaced.clone());
@@ -83,7 +84,9 @@ impl VerifyMigration for Verifier {
                 };
                 let mut all = before.nodes.keys();
                 all.all(|name| is_there(name) || has_successors(name) || is_deleted(name))
-                    && now.nodes.keys().all(|name| node_is_well(name))
+                    && now.nodes.iter().all(|(name, node)| {
+                        is_at(name, input.target_of_named(name, node.pool.as_deref()))
+                    })
                     && now
                         .control_plane
                         .values()

@@ -71,8 +71,8 @@ pub fn rehearse(
     plan: &Plan,
     measured: &Measured,
 ) -> Result<Timeline, Error> {
-    let spec = checked_spec(plan, model, policy)?;
     let interned = Interned::new(model, policy);
+    let spec = checked_spec(plan, model, policy, &interned)?;
     let mut machine = Machine::new(&spec, &interned);
     let exact: BTreeMap<(&Target, Phase), Lasts> = measured
         .actions
@@ -101,6 +101,6 @@ pub fn rehearse(
         })
     };
     let start = measured.started_at.unwrap_or(model.taken_at);
-    let steps = simulate(&mut machine, start, model, &interned, lasts, |_, _| {});
+    let steps = simulate(&mut machine, start, &interned, lasts, |_, _| {});
     Ok(Timeline::new(schedule(plan, start, &steps)))
 }

@@ -84,6 +84,12 @@ pub struct PoolChange {
     pub before: Option<(u32, u32)>,
     /// Nodes and width in the other, if it has it.
     pub after: Option<(u32, u32)>,
+    /// Its own version after in the one, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_before: Option<KubeVersion>,
+    /// Its own version after in the other, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_after: Option<KubeVersion>,
 }
 
 /// A target that differs.
@@ -144,6 +150,9 @@ pub struct TargetSeen {
     pub end: Option<Duration>,
     /// Its version before, unless it is a task.
     pub from: Option<KubeVersion>,
+    /// Its version after, where that is one of its pool's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<KubeVersion>,
     /// First of its pool, alone.
     pub canary: bool,
     /// Left alone after that, and verified once more.
@@ -203,29 +212,28 @@ fn facts(plan: &Plan) -> PlanFacts {
 fn pools(before: &Plan, after: &Plan) -> Vec<PoolChange> {
     let of = |plan: &Plan| {
         let pools = plan.pools.iter();
-        let pools = pools.map(|pool| (pool.name.clone(), (pool.nodes, pool.width)));
+        let pools = pools.map(|pool| {
+            let shape = (pool.nodes, pool.width);
+            (pool.name.clone(), (shape, pool.to.clone()))
+        });
         pools.collect::<BTreeMap<_, _>>()
     };
-    let (before, mut after) = (of(before), of(after));
-    let mut changes: Vec<PoolChange> = Vec::new();
-    for (pool, was) in before {
-        let is = after.remove(&pool);
-        if is != Some(was) {
-            let (before, after) = (Some(was), is);
-            changes.push(PoolChange {
-                pool,
-                before,
-                after,
-            });
-        }
-    }
-    changes.extend(after.into_iter().map(|(pool, is)| PoolChange {
-        pool,
-        before: None,
-        after: Some(is),
-    }));
-    changes.sort_by(|a, b| a.pool.cmp(&b.pool));
-    changes
+    let (mut before, mut after) = (of(before), of(after));
+    let names: BTreeSet<String> = before.keys().chain(after.keys()).cloned().collect();
+    let changes = names.into_iter().filter_map(|pool| {
+        let (was, is) = (before.remove(&pool), after.remove(&pool));
+        let differs = was != is;
+        let (before, to_before) = was.unzip();
+        let (after, to_after) = is.unzip();
+        differs.then(|| PoolChange {
+            pool,
+            before,
+            after,
+            to_before: to_before.flatten(),
+            to_after: to_after.flatten(),
+        })
+    });
+    changes.collect()
 }
 
 /// The same in all plans: the node of another pool is the same node.
@@ -249,6 +257,7 @@ fn seen(plan: &Plan) -> BTreeMap<String, TargetSeen> {
             start: row.start(),
             end: row.end(),
             from: row.from.cloned(),
+            to: row.to.filter(|to| **to != plan.to).cloned(),
             canary: slot.is_some_and(|slot| slot.canary),
             soaks: row.action(Phase::Confirm).is_some(),
             hosts_runner: slot.is_some_and(|slot| slot.hosts_runner),

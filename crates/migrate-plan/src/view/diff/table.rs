@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use migrate_core::Target;
+use migrate_core::{KubeVersion, Target};
 
 use super::super::text::{clock, columns};
 use super::{ChangeKind, PlanDiff, TargetChange, TargetSeen};
@@ -82,12 +82,16 @@ impl fmt::Display for DiffTable<'_> {
             &words(&new.bottleneck),
         )?;
         for pool in &diff.pools {
-            let shape = |shape: Option<(u32, u32)>| match shape {
-                Some((nodes, width)) => format!("{nodes} nodes, {width} away at most"),
-                None => "none".to_owned(),
+            let shape = |shape: Option<(u32, u32)>, to: &Option<KubeVersion>| match (shape, to) {
+                (Some((nodes, width)), None) => format!("{nodes} nodes, {width} away at most"),
+                (Some((nodes, width)), Some(to)) => {
+                    format!("{nodes} nodes, {width} away at most, to {to}")
+                }
+                (None, _) => "none".to_owned(),
             };
             let name = format!("pool {}", pool.pool);
-            let (before, after) = (shape(pool.before), shape(pool.after));
+            let before = shape(pool.before, &pool.to_before);
+            let after = shape(pool.after, &pool.to_after);
             writeln!(f, "{name}: {before} -> {after}")?;
         }
         self.targets(f)?;
@@ -157,6 +161,11 @@ fn notes(change: &TargetChange) -> Vec<String> {
         && was != is
     {
         notes.push(format!("from {was} -> {is}"));
+    }
+    match (&was.to, &is.to) {
+        (was, is) if was == is => {}
+        (_, Some(own)) => notes.push(format!("to {own} of its own")),
+        (_, None) => notes.push("to the plan's version".to_owned()),
     }
     let length = |of: &TargetSeen| Some(of.end?.saturating_sub(of.start?));
     if let (Some(was), Some(is)) = (length(was), length(is))

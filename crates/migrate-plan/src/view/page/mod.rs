@@ -13,7 +13,7 @@ use super::text::{counted, percent, spoken};
 use super::waves::Waves;
 use super::words;
 use crate::html::{Block, Gantt, Page, Table, Weight};
-use crate::{WhatIf, budget_uses};
+use crate::{Quantiles, WhatIf, budget_uses};
 
 /// How many names a line shows.
 const NAMES_SHOWN: usize = 8;
@@ -33,6 +33,7 @@ pub struct PlanPage<'p> {
     undo: Option<&'p BTreeMap<Target, String>>,
     what_ifs: &'p [(String, WhatIf)],
     findings: &'p [Finding],
+    forecast: Option<Quantiles>,
 }
 
 impl<'p> PlanPage<'p> {
@@ -44,6 +45,7 @@ impl<'p> PlanPage<'p> {
             undo: None,
             what_ifs: &[],
             findings: &[],
+            forecast: None,
         }
     }
 
@@ -73,6 +75,13 @@ impl<'p> PlanPage<'p> {
     #[must_use]
     pub const fn with_findings(mut self, findings: &'p [Finding]) -> Self {
         self.findings = findings;
+        self
+    }
+
+    /// Also how far to trust the predicted time, if that was forecast.
+    #[must_use]
+    pub const fn with_forecast(mut self, forecast: Option<Quantiles>) -> Self {
+        self.forecast = forecast;
         self
     }
 
@@ -107,7 +116,7 @@ impl<'p> PlanPage<'p> {
             )
             .with_section("Waves", waves.iter().flat_map(tables::waves))
             .with_section("Ways back", self.ways_back())
-            .with_section("Members, nodes and tasks", tables::targets(&all))
+            .with_section("Members, nodes and tasks", tables::targets(plan, &all))
             .with_section("Also found", self.remarks())
             .with_footer(self.footer())
     }
@@ -119,10 +128,20 @@ impl<'p> PlanPage<'p> {
             plan.cluster, plan.id, plan.revision
         )));
         if plan.is_empty() {
-            let nothing = format!("Nothing to do: everything is at {}.", plan.to);
+            let everything = words::everything_at(plan);
+            let nothing = format!("Nothing to do: everything is at {everything}.");
             return page.with_lead(Block::Text(nothing));
         }
         let mut figures = vec![("predicted time".to_owned(), spoken(plan.makespan()))];
+        if let Some(Quantiles { p50, p80, p95 }) = self.forecast {
+            let shares = [
+                ("half", p50),
+                ("four in five", p80),
+                ("nineteen in twenty", p95),
+            ];
+            let figure = |(share, time)| (format!("{share} take no longer"), spoken(time));
+            figures.extend(shares.map(figure));
+        }
         if let Some((bounds, best)) = plan.bounds.as_ref().and_then(|of| Some((of, of.best()?))) {
             figures.push(("no order is faster than".to_owned(), spoken(best.time)));
             figures.push(("above that".to_owned(), percent(bounds.gap_permille)));

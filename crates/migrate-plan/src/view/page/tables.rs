@@ -3,7 +3,7 @@
 use migrate_core::Plan;
 
 use super::super::budgets::BudgetUse;
-use super::super::rows::Row;
+use super::super::rows::{Row, told};
 use super::super::table::{note, times};
 use super::super::text::{clock, percent};
 use super::super::waves::Waves;
@@ -39,9 +39,10 @@ pub(super) fn bounds(plan: &Plan) -> Vec<Block> {
 }
 
 pub(super) fn pools(plan: &Plan) -> Table {
-    let mut table = Table::new(["Pool", "#Nodes", "#To do", "#Away at most", "#Useful"]);
-    for [pool, nodes, to_do, width, useful] in super::super::table::pools(plan) {
-        table.row([pool, nodes, to_do, width, useful]);
+    let header = ["Pool", "To", "#Nodes", "#To do", "#Away at most", "#Useful"];
+    let mut table = Table::new(told(plan, header, 1));
+    for row in super::super::table::pools(plan) {
+        table.row(told(plan, row, 1));
     }
     table
 }
@@ -85,17 +86,19 @@ pub(super) fn waves(waves: &Waves) -> Vec<Block> {
     blocks
 }
 
-pub(super) fn targets(all: &[Row<'_>]) -> Vec<Block> {
-    let mut table = Table::new([
-        "Target", "Pool", "From", "#Drain", "#Upgrade", "#Verify", "#Done", "",
-    ]);
+pub(super) fn targets(plan: &Plan, all: &[Row<'_>]) -> Vec<Block> {
+    let header = [
+        "Target", "Pool", "From", "To", "#Drain", "#Upgrade", "#Verify", "#Done", "",
+    ];
+    let mut table = Table::new(told(plan, header, 3));
     for row in all {
         let mut line = vec![row.target.to_string()];
         line.push(row.pool().unwrap_or_default().to_owned());
-        line.push(row.from.map(ToString::to_string).unwrap_or_default());
+        let versions = [row.from, row.to].map(|of| of.map(ToString::to_string));
+        line.extend(versions.map(Option::unwrap_or_default));
         line.extend(times(row));
         line.push(note(row));
-        table.row(line);
+        table.row(told(plan, line, 3));
     }
     table.blocks("targets")
 }

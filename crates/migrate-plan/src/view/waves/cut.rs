@@ -44,22 +44,40 @@ pub(super) fn cut(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Waves {
         let of = begun.iter().copied().filter(|row| is(row));
         of.collect::<Vec<_>>()
     };
+    let planned = |row: &Row<'_>| {
+        let is_it = |task: &&PlannedTask| task.target == row.target;
+        plan.tasks.iter().find(is_it)
+    };
+    let tasks_at = |at: Point| all_of(&|row| planned(row).is_some_and(|task| task.at == at));
     let tasks = |laid: &mut Laid<'_>, at: Point| {
-        let planned = |row: &Row<'_>| {
-            let is_it = |task: &&PlannedTask| task.target == row.target;
-            plan.tasks.iter().find(is_it).map(|task| task.at)
-        };
-        for row in all_of(&|row| planned(row) == Some(at)) {
-            laid.lay(&[row], Duration::ZERO, |_| Gate::Done);
+        for row in tasks_at(at) {
+            let least = planned(row).map_or(Duration::ZERO, |task| task.length);
+            laid.lay(&[row], least, |_| Gate::Done);
         }
     };
-    tasks(&mut laid, Point::BeforeControlPlane);
-    let members = all_of(&is_member);
-    let lengths = members.iter().map(|row| length(row));
-    let mut left: Duration = lengths.fold(Duration::ZERO, Duration::saturating_add);
-    for member in members {
-        laid.lay(&[member], left, |_| Gate::Settled);
-        left = left.saturating_sub(length(member));
+    // One of these begins only if all that are left can follow.
+    let mut in_a_row = tasks_at(Point::BeforeControlPlane);
+    in_a_row.extend(all_of(&is_member));
+    let mut left = Vec::with_capacity(in_a_row.len());
+    let (mut lengths, mut spans) = (Duration::ZERO, Duration::ZERO);
+    for row in in_a_row.iter().rev() {
+        let planned_length = match &row.target {
+            Target::ControlPlane { member } => {
+                let mut members = plan.control_plane.iter();
+                members.find(|it| it.name == *member).map(|it| it.length)
+            }
+            _ => planned(row).map(|task| task.length),
+        };
+        lengths = lengths.saturating_add(planned_length.unwrap_or_default());
+        spans = spans.saturating_add(length(row));
+        left.push(lengths.max(spans));
+    }
+    left.reverse();
+    for (row, left) in in_a_row.into_iter().zip(left) {
+        laid.lay(&[row], left, |_| match row.target {
+            Target::ControlPlane { .. } => Gate::Settled,
+            _ => Gate::Done,
+        });
     }
     for node in all_of(&is_first) {
         laid.lay(&[node], Duration::ZERO, |_| Gate::Settled);
@@ -105,16 +123,27 @@ fn length(row: &Row<'_>) -> Duration {
     work.map_or(Duration::ZERO, |(start, end)| end.saturating_sub(start))
 }
 
+/// What has to be left of a window for `row`, as far as that is told for it alone.
+fn needs(row: &Row<'_>) -> Duration {
+    let planned = row.slot.map_or(Duration::ZERO, |slot| slot.length);
+    length(row).max(planned)
+}
+
+/// The greatest of what `of` says of rows, each from where it begins.
+fn longest(rows: &[&Row<'_>], offsets: &[Duration], of: impl Fn(&Row<'_>) -> Duration) -> Duration {
+    let ends = rows.iter().zip(offsets);
+    let ends = ends.map(|(row, offset)| offset.saturating_add(of(row)));
+    ends.max().unwrap_or_default()
+}
+
 impl Laid<'_> {
-    /// One more wave, when so much is left of a window as the longest of `rows`
-    /// takes, and `least`.
+    /// One more wave, when so much is left of a window as each of `rows` needs, and
+    /// `least`.
     fn lay(&mut self, rows: &[&Row<'_>], least: Duration, gate: impl FnOnce(Duration) -> Gate) {
         let offsets = self.offsets(rows);
-        let ends = rows.iter().zip(&offsets);
-        let longest = ends.map(|(row, offset)| offset.saturating_add(length(row)));
-        let longest = longest.max().unwrap_or_default();
-        let start = self.opening(self.earliest(rows), longest.max(least));
-        let end = start.saturating_add(longest);
+        let needed = longest(rows, &offsets, needs).max(least);
+        let start = self.opening(self.earliest(rows), needed);
+        let end = start.saturating_add(longest(rows, &offsets, length));
         let begins: Vec<Duration> = offsets.iter().map(|of| start.saturating_add(*of)).collect();
         if let (Some(begin), Some(row)) = (begins.last(), rows.last()) {
             self.paced_until = begin.saturating_add(self.pace_of(row));
@@ -171,7 +200,7 @@ impl Laid<'_> {
         let offsets = self.offsets(rows);
         let ends = rows.iter().zip(&offsets);
         let fits =
-            |(row, offset): &(&&Row<'_>, &Duration)| offset.saturating_add(length(row)) <= longest;
+            |(row, offset): &(&&Row<'_>, &Duration)| offset.saturating_add(needs(row)) <= longest;
         ends.take_while(fits).count().max(1)
     }
 

@@ -7,7 +7,7 @@ mod text;
 use std::time::Duration;
 
 use migrate_core::{BudgetKey, Policy, Target};
-use migrate_plan::{BudgetTable, Gate, Planner, Waves, budget_uses};
+use migrate_plan::{BudgetTable, Gate, Planner, Quantiles, Waves, budget_uses};
 
 use crate::support::{NEW, version};
 use crate::{plan, small};
@@ -92,4 +92,12 @@ fn what_never_begins_is_in_no_wave() {
     let waves = Waves::new(&plan, &model, &policy);
     let mut targets = waves.waves.iter().flat_map(|wave| &wave.targets);
     assert!(!targets.any(|target: &Target| target.name() == "general-2"));
+}
+
+/// 50, 60 and 75 minutes.
+fn forecast() -> Quantiles {
+    let minutes = |of: u64| Duration::from_secs(60 * of);
+    let mut forecast = Quantiles::default();
+    (forecast.p50, forecast.p80, forecast.p95) = (minutes(50), minutes(60), minutes(75));
+    forecast
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use migrate_core::{ClusterModel, Plan, Policy, Target};
 use migrate_plan::{Change, PlanPage, Planner};
 
+use super::forecast;
 use crate::support::{Cluster, NEW, version};
 use crate::{plan, small};
 
@@ -222,4 +223,23 @@ fn large_pools_are_bands_and_small_ones_rows() {
     assert!(text.contains("control-plane-1: drain"));
     assert!(!text.contains("large-1: drain"), "it has no row");
     assert!(page.contains("<details><summary>all 405 targets"), "folded");
+}
+
+#[test]
+fn a_forecast_is_among_the_figures() {
+    let plan = plan(&small().build());
+    let page = PlanPage::new(&plan)
+        .with_forecast(Some(forecast()))
+        .to_string();
+    let text = read(&page).unwrap();
+    for said in [
+        "half take no longer",
+        "50 min",
+        "nineteen in twenty take no longer",
+        "75 min",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let without = PlanPage::new(&plan).to_string();
+    assert!(!without.contains("take no longer"));
 }

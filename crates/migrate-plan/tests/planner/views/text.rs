@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use migrate_core::Policy;
-use migrate_plan::{PlanMermaid, PlanTimeline, Planner};
+use migrate_plan::{PlanMermaid, PlanTable, PlanTimeline, Planner};
 
+use super::forecast;
 use crate::support::{Cluster, NEW, version};
 use crate::{plan, small};
 
@@ -82,4 +83,26 @@ fn mermaid_has_a_section_for_each_pool() {
         .lines()
         .filter(|line| line.trim().starts_with("section"));
     assert_eq!(sections.count(), 2, "{odd}");
+}
+
+#[test]
+fn a_forecast_stands_beside_the_predicted_time_and_nowhere_else() {
+    let plan = plan(&small().build());
+    let forecast = forecast();
+    let without = PlanTable::new(&plan).to_string();
+    let with = PlanTable::new(&plan)
+        .with_forecast(Some(forecast))
+        .to_string();
+    let line = "forecast 0:50:00 (P50: one in two such rollouts takes longer), 1:00:00 (P80: one in \
+                five), 1:15:00 (P95: one in twenty)\n";
+    let (before, after) = with.split_once(line).unwrap_or_else(|| panic!("{with}"));
+    assert!(
+        before.lines().last().unwrap().starts_with("predicted "),
+        "{with}"
+    );
+    assert_eq!(format!("{before}{after}"), without);
+    assert_eq!(
+        PlanTable::new(&plan).with_forecast(None).to_string(),
+        without
+    );
 }

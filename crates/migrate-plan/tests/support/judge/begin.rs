@@ -111,6 +111,12 @@ impl Judge {
         }
         self.ends_in_time(world, task.length);
         if task.at == Point::BeforeControlPlane {
+            let tasks = world.plan.tasks.iter();
+            let left = tasks.filter(|of| of.at == task.at);
+            let left = left.filter(|of| !self.tasks_done.contains(of.target.name()));
+            let members = world.plan.control_plane.iter();
+            let lengths = left.map(|of| of.length).chain(members.map(|of| of.length));
+            self.ends_in_time(world, lengths.sum());
             assert!(self.members_done.is_empty() && self.last_phase.is_empty());
             return;
         }

@@ -1,5 +1,7 @@
 //! The life of a pod on its node: start, readiness, end.
 
+use std::net::Ipv4Addr;
+
 use serde_json::Value;
 
 use super::status::{self, Address};
@@ -186,6 +188,7 @@ impl Kubelets {
     /// Takes over a pod that already runs: the kubelet was restarted, or the
     /// cluster was built with running pods.
     fn resume(&mut self, cx: &mut Context<'_>, key: &Key, pod: &Object) {
+        self.keep_address(&pod.json);
         if is_ready(&pod.json) && job_run_time(cx, &pod.json).is_none() {
             self.hold(pod.uid(), Stage::Ready);
         } else {
@@ -258,6 +261,17 @@ impl Kubelets {
             format!("10.{}.{c}.{d}", 64_u8.wrapping_add(b))
         };
         Address { host, pod: pod_ip }
+    }
+
+    /// An address is given to one pod, also where the pod had it before this began.
+    fn keep_address(&mut self, pod: &Value) {
+        let address: Option<Ipv4Addr> = str_at(pod, &["status", "podIP"]).parse().ok();
+        let Some([10, b, c, d]) = address.map(|address| address.octets()) else {
+            return;
+        };
+        if let Some(b) = b.checked_sub(64) {
+            self.next_ip = self.next_ip.max(u32::from_be_bytes([0, b, c, d]));
+        }
     }
 }
 

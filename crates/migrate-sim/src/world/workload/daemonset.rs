@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Readiness, available_at, pod_from_template, set_counts, template_hash};
+use super::{Readiness, available_at, pod_from_template, recorded, set_counts, template_hash};
 use crate::object::{
     at, bool_at, int_at, int_or_percent, is_finished, is_terminating, items_at, label, labels,
     set_at, str_at,
@@ -24,7 +24,9 @@ pub(crate) fn sync(cx: &mut Context<'_>, key: &Key) {
     let Some(set) = cx.get(Resource::DAEMON_SETS, key) else {
         return;
     };
-    let hash = template_hash(&set);
+    let recorded = recorded(cx, &set);
+    let hash = recorded.and_then(|revision| revision.label(HASH_LABEL).map(str::to_owned));
+    let hash = hash.unwrap_or_else(|| template_hash(&set));
     let nodes: Vec<Arc<Object>> = cx.store.list(Resource::NODES, None).cloned().collect();
     let wishes = Wishes::of(&set);
     if !is_terminating(&set.json) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{pod_from_template, replicas_of, set_counts, template_hash};
+use super::{is_same_template, pod_from_template, replicas_of, set_counts, template_hash};
 use crate::object::{
     Condition, annotation, at, bool_at, int_at, int_or_percent, is_terminating, label,
     owner_reference, set_at, set_condition, str_at,
@@ -53,9 +53,15 @@ fn sets_of(
         .cloned()
         .collect();
     sets.sort_by_key(|set| (revision(&set.json), set.name.clone()));
+    let wanted = &deployment.json["spec"]["template"];
     let current = sets
         .iter()
-        .position(|set| label(&set.json, HASH_LABEL) == Some(hash));
+        .position(|set| label(&set.json, HASH_LABEL) == Some(hash))
+        // The cluster may have been built with one that has another name.
+        .or_else(|| {
+            let mut sets = sets.iter();
+            sets.rposition(|set| is_same_template(&set.json["spec"]["template"], wanted))
+        });
     (current.map(|index| sets.remove(index)), sets)
 }
 

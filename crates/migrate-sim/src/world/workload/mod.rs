@@ -16,7 +16,7 @@ use crate::object::{
     at, condition, int_at, is_finished, is_ready, is_terminating, owner_reference, parse_timestamp,
     set_at, str_at,
 };
-use crate::store::Object;
+use crate::store::{Object, Resource};
 
 /// Pods of one owner that are neither finished nor on their way out.
 fn active_pods(cx: &Context<'_>, owner_uid: &str) -> Vec<Arc<Object>> {
@@ -48,6 +48,46 @@ fn pod_from_template(owner: &Object) -> Value {
 /// The name of one version of a pod template.
 fn template_hash(owner: &Object) -> String {
     short_hash(&owner.json["spec"]["template"].to_string())
+}
+
+/// The ControllerRevision of the template that `owner` has, where the cluster was built
+/// with one: no controller here writes any.
+fn recorded(cx: &Context<'_>, owner: &Object) -> Option<Arc<Object>> {
+    let template = &owner.json["spec"]["template"];
+    let revisions = cx
+        .store
+        .dependents(owner.uid())
+        .filter(|object| object.resource == Resource::CONTROLLER_REVISIONS)
+        .filter(|object| is_same_template(&object.json["data"]["spec"]["template"], template));
+    let newest = revisions.max_by_key(|object| int_at(&object.json, &["revision"]));
+    newest.cloned()
+}
+
+/// Whether two templates are one, whoever named their versions.
+fn is_same_template(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Object(fields), Value::Object(others)) => fields
+            .keys()
+            .chain(others.keys())
+            .filter(|key| !matches!(key.as_str(), "$patch" | "pod-template-hash"))
+            // A field that is absent is null.
+            .all(|key| is_same_template(&one[key.as_str()], &other[key.as_str()])),
+        (Value::Array(one), Value::Array(other)) => {
+            let mut pairs = one.iter().zip(other);
+            one.len() == other.len() && pairs.all(|(one, other)| is_same_template(one, other))
+        }
+        _ => one == other || (is_nothing(one) && is_nothing(other)),
+    }
+}
+
+/// Absent, or empty, which API servers do not tell apart.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
 }
 
 /// `spec.replicas`, 1 when absent.

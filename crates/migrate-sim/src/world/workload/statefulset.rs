@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Readiness, pod_from_template, replicas_of, set_counts, template_hash};
+use super::{Readiness, pod_from_template, recorded, replicas_of, set_counts, template_hash};
 use crate::object::{
     array_at, int_at, is_finished, is_ready, is_terminating, items_at, label, set_at, str_at,
 };
@@ -20,7 +20,10 @@ pub(crate) fn sync(cx: &mut Context<'_>, key: &Key) {
     let Some(set) = cx.get(Resource::STATEFUL_SETS, key) else {
         return;
     };
-    let revision = format!("{}-{}", set.name, template_hash(&set));
+    let revision = match recorded(cx, &set) {
+        Some(revision) => revision.name.clone(),
+        None => format!("{}-{}", set.name, template_hash(&set)),
+    };
     if !is_terminating(&set.json) {
         advance(cx, &set, &revision);
     }

@@ -171,3 +171,16 @@ async fn no_image_is_pulled_while_the_run_is_paused() {
     .await;
     assert!(held.is_err(), "{held:?}");
 }
+
+#[tokio::test]
+async fn nodes_of_a_pool_that_is_there_already_are_not_asked() {
+    let held = |input: &mut StepInput, _: &mut Vec<Finding>| {
+        let mut policy = Policy::clone(&input.policy);
+        let own = "v1.36.3".parse().unwrap();
+        policy.pools.target_of.insert("default".to_owned(), own);
+        input.policy = Arc::new(policy);
+    };
+    let (found, asked, _) = prepare(vec![free()], &[], held).await;
+    assert_eq!(found.unwrap(), [""; 0]);
+    assert_eq!(asked, [""; 0]);
+}

@@ -210,3 +210,24 @@ async fn a_survey_that_was_cancelled_says_so_even_if_it_had_nothing_to_do() {
     let says = "cancelled while nodes were looked at; at most images";
     assert!(error.message.starts_with(says), "{error}");
 }
+
+#[test]
+fn an_own_target_of_another_minor_is_refused_unless_its_pool_is_there() {
+    let version = |text: &str| text.parse::<KubeVersion>().unwrap();
+    let found = |own: &str, back: Option<&str>| {
+        let mut model = ClusterModel::new(ClusterId::new("uid"), Moment::EPOCH);
+        model.nodes = vec![Node::new("w-1", version("v1.36.3"))];
+        let mut policy = migrate_core::Policy::default();
+        let pool = migrate_core::policy::DEFAULT_POOL.to_owned();
+        policy.pools.target_of.insert(pool, version(own));
+        let input = StepInput::new(model.into(), policy.into(), version("v1.37.2"));
+        Kubeadm::examine_targets(&input.with_way_back(back))
+    };
+    let refused = found("v1.36.5", None);
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].code, OTHER_MINOR);
+    assert!(refused[0].evidence.contains("w-1"), "{}", refused[0]);
+    assert_eq!(found("v1.36.3", None), []);
+    assert_eq!(found("v1.37.1", None), []);
+    assert_eq!(found("v1.36.5", Some("w-1")), []);
+}

@@ -60,3 +60,31 @@ async fn a_node_without_the_folder_of_patches_is_not_touched() {
         );
     }
 }
+
+#[test]
+fn a_core_dns_of_another_release_is_made_anew_unless_its_phase_is_skipped() {
+    let renews = |skipped: &[&str], from: &str, to: &str| {
+        let node =
+            Node::new(true).with(|driver| driver.with_skipped_phases(skipped.iter().copied()));
+        let renewed = node
+            .driver
+            .renews(&from.parse().unwrap(), &to.parse().unwrap());
+        renewed.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let dns = ["Deployment kube-system/coredns"];
+    assert_eq!(renews(&[], "v1.36.3", "v1.37.2"), dns);
+    assert_eq!(renews(&["bootstrap-token"], "v1.36.3", "v1.37.2"), dns);
+    for (skipped, from, to) in [
+        (&["addon/coredns"][..], "v1.36.3", "v1.37.2"),
+        (&["addon"][..], "v1.36.3", "v1.37.2"),
+        (&[][..], "v1.37.1", "v1.37.2"),
+        // What it brings is not known.
+        (&[][..], "v1.37.2", "v1.99.0"),
+    ] {
+        assert_eq!(
+            renews(skipped, from, to),
+            [""; 0],
+            "{skipped:?} {from} {to}"
+        );
+    }
+}

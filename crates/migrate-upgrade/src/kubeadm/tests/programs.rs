@@ -15,11 +15,12 @@ const PROGRAMS: &[(&str, &str)] = &[
     (
         "apt-get",
         r#"
-        words=() simulate= downgrades=
+        words=() simulate= downgrades= downloads=
         while [ $# -gt 0 ]; do
             case $1 in
                 -o) shift ;;
                 --simulate) simulate=yes ;;
+                --download-only) downloads=yes ;;
                 --allow-downgrades) downgrades=yes ;;
                 -*) ;;
                 *) words+=("$1") ;;
@@ -40,7 +41,9 @@ const PROGRAMS: &[(&str, &str)] = &[
                     if [ ! "$downgrades" ] && /usr/bin/dpkg --compare-versions "${spec#*=}" lt "$old"; then
                         exit 100
                     fi
-                    if [ "$simulate" ]; then
+                    if [ "$downloads" ]; then
+                        if [ -e "$w/repository-is-away" ]; then exit 100; fi
+                    elif [ "$simulate" ]; then
                         echo "Inst ${spec%%=*} [old] (${spec#*=} x)"
                     elif [ -e "$w/apt-fails" ]; then
                         echo 'dpkg: error: failed to write: No space left on device' >&2

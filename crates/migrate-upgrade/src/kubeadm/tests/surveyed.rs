@@ -83,7 +83,7 @@ async fn a_worker_s_kubelet_is_judged_by_what_a_control_plane_node_tells() {
     let mut answers = said(&worker).await;
     answers[0].node = "w-1".to_owned();
     answers.extend(said(&cp).await);
-    let found = cp.driver.judged(&answers, &target);
+    let found = cp.driver.judged(&answers, |_| &target);
     let one = found.iter().find(|it| it.code == "KM-KUBEADM-040");
     assert!(one.is_some_and(|it| it.object.name == "w-1"), "{found:#?}");
 }

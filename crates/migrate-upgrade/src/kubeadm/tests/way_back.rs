@@ -95,6 +95,16 @@ async fn nothing_goes_back_without_its_packages() {
     );
     assert_eq!(worker.read(config), "healthzPort: 0\nnew: 1\n");
     assert_eq!(worker.read("installed/kubelet").trim(), "1.37.2-2.1");
+    // It is known of, and cannot be had now.
+    worker.write("available", "1.36.3-1.1\n1.37.2-2.1\n");
+    worker.write("repository-is-away", "");
+    let (retryable, reason) = worker.failure(&node_back()).await;
+    assert!(
+        retryable && reason.contains("could not fetch kubelet=1.36.3-1.1"),
+        "{reason}"
+    );
+    assert_eq!(worker.read(config), "healthzPort: 0\nnew: 1\n");
+    assert_eq!(worker.read("installed/kubelet").trim(), "1.37.2-2.1");
 }
 
 #[tokio::test]

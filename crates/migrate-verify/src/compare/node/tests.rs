@@ -114,3 +114,48 @@ fn a_node_nobody_knew_is_asked_for_its_start_up_taints_only() {
     };
     assert_eq!(codes(starting), ["KM-VERIFY-015"]);
 }
+
+/// What is said of node `name`, which the model may know in the pool `gpu`, and an
+/// observation in `pool`.
+fn of_pool(scope: &VerifyScope, name: &str, kubelet: &str, pool: Option<&str>) -> Vec<String> {
+    let mut policy = Policy::default();
+    let own = version("v1.36.5");
+    policy.pools.target_of.insert("gpu".to_owned(), own);
+    let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+    let mut known = migrate_core::Node::new("known", version("v1.36.3"));
+    let label = policy.pools.label.clone();
+    known.labels.insert(label, "gpu".to_owned());
+    model.nodes.push(known);
+    let input = StepInput::new(Arc::new(model), Arc::new(policy), version("v1.37.2"));
+    let (before, mut now) = (Baseline::default(), Baseline::default());
+    now.control_plane_ready = true;
+    let mut node = BaselineNode::new(true, version(kubelet));
+    node.pool = pool.map(str::to_owned);
+    now.nodes.insert(name.to_owned(), node);
+    match compare(&input, scope, &before, &now) {
+        Verdict::Pending { missing, .. } => {
+            missing.into_iter().map(|found| found.to_string()).collect()
+        }
+        Verdict::Pass { .. } => Vec::new(),
+        verdict => panic!("{verdict:?}"),
+    }
+}
+
+#[test]
+fn a_node_is_judged_by_the_target_of_its_pool() {
+    let of = |name: &str| VerifyScope::Node { node: name.into() };
+    for scope in [of("known"), VerifyScope::cluster()] {
+        assert_eq!(of_pool(&scope, "known", "v1.36.5", None), [""; 0]);
+        // What the model says counts.
+        assert_eq!(of_pool(&scope, "known", "v1.36.5", Some("web")), [""; 0]);
+        let behind = of_pool(&scope, "known", "v1.36.4", None);
+        assert!(behind[0].contains("not v1.36.5"), "{behind:?}");
+    }
+    for scope in [of("new"), VerifyScope::cluster()] {
+        assert_eq!(of_pool(&scope, "new", "v1.36.5", Some("gpu")), [""; 0]);
+        for pool in [None, Some("web")] {
+            let behind = of_pool(&scope, "new", "v1.36.5", pool);
+            assert!(behind[0].contains("not v1.37.2"), "{behind:?}");
+        }
+    }
+}

@@ -16,7 +16,7 @@ const DNS_REPLACED: &str = "KM-KUBEADM-021";
 /// The checks of `kubeadm upgrade apply` that look at `CoreDNS`.
 const DNS_CHECKS: [&str; 2] = ["CoreDNSUnsupportedPlugins", "CoreDNSMigration"];
 /// The Deployment that kubeadm writes.
-const DNS_NAME: &str = "coredns";
+pub(in super::super) const DNS_NAME: &str = "coredns";
 
 pub(super) fn judge(cluster: &Cluster, asked: Asked<'_>) -> Vec<Finding> {
     let text = cluster.kubeadm_config.as_deref().unwrap_or_default();
@@ -118,7 +118,7 @@ fn of_dns(cluster: &Cluster, config: &Value, asked: Asked<'_>) -> Vec<Finding> {
         if let Some(whose) = other_owner(deployment) {
             found.push(finding(
                 DNS_REPLACED,
-                Severity::Warning,
+                Severity::Blocker,
                 format!(
                     "the cluster's DNS is not kubeadm's own: {whose}; kubeadm writes its Deployment \
                      coredns over it, or beside it"

@@ -12,6 +12,7 @@ use migrate_core::version::MinorVersion;
 use migrate_core::{Finding, KubeVersion, ObjectName, Severity};
 
 use super::read::{Certificate, Survey};
+pub(super) use addons::DNS_NAME;
 pub(super) use endpoints::worker::judge as judge_worker;
 pub(super) use machine::Window;
 
@@ -45,7 +46,7 @@ impl Asked<'_> {
     }
 
     /// Whether a phase `outer`, or `outer/inner`, is left out.
-    fn skips(&self, outer: &str, inner: &str) -> bool {
+    pub(super) fn skips(&self, outer: &str, inner: &str) -> bool {
         let both = format!("{outer}/{inner}");
         let mut skipped = self.skipped.iter();
         skipped.any(|phase| *phase == both || phase == outer)

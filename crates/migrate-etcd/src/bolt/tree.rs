@@ -7,14 +7,14 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-use crate::bolt::meta::{FORMAT, MAGIC, NO_FREELIST, SUMMED, fnv};
-use crate::bolt::page::{BRANCH, HEADER, IS_BUCKET, LEAF, META};
+use super::meta::{FORMAT, MAGIC, NO_FREELIST, SUMMED, fnv};
+use super::page::{BRANCH, HEADER, IS_BUCKET, LEAF, META};
 
 /// Both metas; the first page of data follows.
 const METAS: u64 = 2;
 
 /// A database that is being written.
-pub(super) struct Tree<W> {
+pub(crate) struct Tree<W> {
     out: W,
     page_size: usize,
     /// The page that is written next.
@@ -25,7 +25,7 @@ pub(super) struct Tree<W> {
 
 impl<W: Write + Seek> Tree<W> {
     /// Begins a database with pages of `page_size` bytes.
-    pub(super) fn new(mut out: W, page_size: usize) -> io::Result<Self> {
+    pub(crate) fn new(mut out: W, page_size: usize) -> io::Result<Self> {
         out.seek(SeekFrom::Start(METAS * page_size as u64))?;
         Ok(Self {
             out,
@@ -36,7 +36,7 @@ impl<W: Write + Seek> Tree<W> {
     }
 
     /// Begins the bucket `name`, which comes after the ones so far.
-    pub(super) fn bucket(&mut self, name: &[u8], sequence: u64) -> Branches<'_, W> {
+    pub(crate) fn bucket(&mut self, name: &[u8], sequence: u64) -> Branches<'_, W> {
         self.buckets.push((name.to_vec(), sequence, 0));
         Branches {
             tree: self,
@@ -45,7 +45,7 @@ impl<W: Write + Seek> Tree<W> {
     }
 
     /// Writes the root and the metas; the database's length in bytes.
-    pub(super) fn finish(mut self) -> io::Result<(W, u64)> {
+    pub(crate) fn finish(mut self) -> io::Result<(W, u64)> {
         let buckets = std::mem::take(&mut self.buckets);
         let mut root = Branches {
             tree: &mut self,
@@ -135,7 +135,7 @@ fn header(id: u64, flags: u16, count: u16, overflow: u32) -> Vec<u8> {
 }
 
 /// A bucket that is being written.
-pub(super) struct Branches<'a, W> {
+pub(crate) struct Branches<'a, W> {
     tree: &'a mut Tree<W>,
     /// The leaves and what is above them.
     levels: Vec<Level>,
@@ -151,12 +151,12 @@ struct Level {
 
 impl<W: Write + Seek> Branches<'_, W> {
     /// Appends an element, whose key is greater than all before.
-    pub(super) fn push(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+    pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.add(0, Element::leaf(0, key, value))
     }
 
     /// Ends the bucket.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub(crate) fn finish(mut self) -> io::Result<()> {
         let root = self.close()?;
         // The last one: a bucket is borrowed from its tree until it ends.
         if let Some(bucket) = self.tree.buckets.last_mut() {

@@ -1,82 +1,18 @@
 //! Stores: what is listed, resumed, fetched, and removed.
 
-use std::collections::BTreeSet;
+mod stores;
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
 use migrate_core::steps::BackupProof;
 use object_store::memory::InMemory;
-use object_store::multipart::PartId;
-use object_store::{MultipartId, PutPayload, PutResult, Result as Answer};
+use stores::{Immutable, in_parts, memory};
 
 use super::*;
 use crate::{Manifest, PublicKey, Retention, SigningKey};
-
-/// A store with parts that counts what it is asked and fails as it is told.
-#[derive(Debug)]
-struct Parts {
-    inner: InMemory,
-    known: Mutex<BTreeSet<String>>,
-    put: AtomicUsize,
-    fail_at: AtomicUsize,
-}
-
-impl Parts {
-    fn refuse_unknown(&self, id: &MultipartId) -> Answer<()> {
-        match self.known.lock().unwrap().contains(id) {
-            true => Ok(()),
-            // What S3 says of an upload that it has thrown away.
-            false => Err(object_store::Error::NotFound {
-                path: id.clone(),
-                source: "NoSuchUpload".into(),
-            }),
-        }
-    }
-}
-
-#[async_trait]
-impl MultipartStore for Parts {
-    async fn create_multipart(&self, path: &Location) -> Answer<MultipartId> {
-        let id = self.inner.create_multipart(path).await?;
-        self.known.lock().unwrap().insert(id.clone());
-        Ok(id)
-    }
-
-    async fn put_part(
-        &self,
-        path: &Location,
-        id: &MultipartId,
-        part: usize,
-        data: PutPayload,
-    ) -> Answer<PartId> {
-        self.refuse_unknown(id)?;
-        if part == self.fail_at.load(Ordering::Relaxed) {
-            return Err(object_store::Error::Generic {
-                store: "test",
-                source: "cut off".into(),
-            });
-        }
-        self.put.fetch_add(1, Ordering::Relaxed);
-        self.inner.put_part(path, id, part, data).await
-    }
-
-    async fn complete_multipart(
-        &self,
-        path: &Location,
-        id: &MultipartId,
-        parts: Vec<PartId>,
-    ) -> Answer<PutResult> {
-        self.refuse_unknown(id)?;
-        self.inner.complete_multipart(path, id, parts).await
-    }
-
-    async fn abort_multipart(&self, path: &Location, id: &MultipartId) -> Answer<()> {
-        self.inner.abort_multipart(path, id).await
-    }
-}
 
 struct World {
     folder: tempfile::TempDir,
@@ -136,28 +72,6 @@ impl World {
             .fetch_newest(&trusted, any, &folder, &self.cancel, silent)
             .await
     }
-}
-
-fn memory() -> (Arc<InMemory>, Store) {
-    let memory = Arc::new(InMemory::new());
-    let mut store = Store::new(memory.clone(), "clusters/c").unwrap();
-    store.part = 999;
-    (memory, store)
-}
-
-fn in_parts() -> (Arc<Parts>, Store) {
-    let parts = Arc::new(Parts {
-        inner: InMemory::new(),
-        known: Mutex::default(),
-        put: AtomicUsize::new(0),
-        fail_at: AtomicUsize::new(usize::MAX),
-    });
-    // Both see the same objects.
-    let objects = Arc::new(parts.inner.clone());
-    let mut store = Store::new(objects, "clusters/c").unwrap();
-    store.part = 999;
-    let store = store.with_parts(parts.clone());
-    (parts, store)
 }
 
 #[test]
@@ -423,32 +337,49 @@ async fn pruning_keeps_what_is_to_be_kept_and_what_is_not_ours() {
     memory.put(&gone, second.into()).await.unwrap();
 }
 
-/// A folder whose files nobody may remove, as where objects are immutable.
-#[cfg(unix)]
+/// As where objects are immutable for a time: some go and some do not, whoever asks.
 #[tokio::test]
 async fn what_cannot_be_removed_stays_whole_and_listed() {
-    use std::os::unix::fs::PermissionsExt;
     let world = World::new();
-    let folder = world.folder.path().join("store");
-    let store = Store::folder(&folder).unwrap();
-    for at in 0..8 {
+    let memory = InMemory::new();
+    let immutable = Arc::new(Immutable {
+        inner: memory.clone(),
+        until: Mutex::new("7.db"),
+    });
+    let store = Store::new(immutable.clone(), "clusters/c").unwrap();
+    for at in 0..9 {
         let taken = format!("2026-11-29T0{at}:00:00Z");
         let path = world
             .backup(&format!("{at}.db"), &taken, BackupProof::Proven)
             .await;
         world.put(&store, &path).await.unwrap();
     }
-    let set = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
-    set(0o500);
-    // Root may do it all the same.
-    let is_root = fs::write(folder.join("probe"), "").is_ok();
-    let pruned = store.prune(&world.trusted(), &Retention::least()).await;
-    set(0o700);
-    let pruned = pruned.unwrap();
-    if is_root {
-        assert_eq!(pruned.removed.len(), 7);
-        return;
+    let whole = world.files(&store).await;
+    let prune = async || {
+        let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+        pruned.unwrap()
+    };
+    // After five that cannot be removed the one that could is not asked for any more.
+    let pruned = prune().await;
+    let failed = pruned.failed.iter();
+    let failed: Vec<_> = failed.map(|(backup, _)| backup.file.as_str()).collect();
+    assert_eq!(failed, ["0.db", "1.db", "2.db", "3.db", "4.db"]);
+    for (backup, error) in &pruned.failed {
+        assert!(matches!(error, Error::Store { .. }), "{error}");
+        assert!(error.to_string().contains(&backup.file), "{error}");
     }
-    assert_eq!(pruned.failed.len(), 5);
-    assert_eq!(world.files(&store).await.len(), 8);
+    assert!(pruned.removed.is_empty());
+    assert_eq!(world.files(&store).await, whole);
+    // Its manifest would be one of nothing, and its bytes those of nobody.
+    let objects = memory.list(None).count().await;
+    assert_eq!(objects, 2 * whole.len());
+
+    // Some of them later.
+    *immutable.until.lock().unwrap() = "4.db";
+    let pruned = prune().await;
+    assert_eq!((pruned.failed.len(), pruned.removed.len()), (4, 4));
+    assert_eq!(
+        world.files(&store).await,
+        ["0.db", "1.db", "2.db", "3.db", "8.db"]
+    );
 }

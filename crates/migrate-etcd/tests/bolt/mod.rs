@@ -1,8 +1,9 @@
-//! The builder of the tests of `migrate-etcd`, which are not to be seen from here.
+//! The builder of databases of this crate's own tests, which cannot be seen from other
+//! tests, nor from `fuzz`.
 
 #![allow(dead_code, unreachable_pub, reason = "its tests need more of it")]
 
-#[path = "../../crates/migrate-etcd/src/bolt/build.rs"]
+#[path = "../../src/bolt/build.rs"]
 pub(crate) mod build;
 
 /// Flags of pages.

@@ -1,0 +1,174 @@
+//! Stores that do as they are told.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::multipart::PartId;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as Answer,
+};
+
+use crate::store::*;
+
+pub(super) fn memory() -> (Arc<InMemory>, Store) {
+    let memory = Arc::new(InMemory::new());
+    let mut store = Store::new(memory.clone(), "clusters/c").unwrap();
+    store.part = 999;
+    (memory, store)
+}
+
+pub(super) fn in_parts() -> (Arc<Parts>, Store) {
+    let parts = Arc::new(Parts {
+        inner: InMemory::new(),
+        known: Mutex::default(),
+        put: AtomicUsize::new(0),
+        fail_at: AtomicUsize::new(usize::MAX),
+    });
+    // Both see the same objects.
+    let objects = Arc::new(parts.inner.clone());
+    let mut store = Store::new(objects, "clusters/c").unwrap();
+    store.part = 999;
+    let store = store.with_parts(parts.clone());
+    (parts, store)
+}
+
+/// A store with parts that counts what it is asked and fails as it is told.
+#[derive(Debug)]
+pub(super) struct Parts {
+    inner: InMemory,
+    pub(super) known: Mutex<BTreeSet<String>>,
+    pub(super) put: AtomicUsize,
+    pub(super) fail_at: AtomicUsize,
+}
+
+impl Parts {
+    fn refuse_unknown(&self, id: &MultipartId) -> Answer<()> {
+        match self.known.lock().unwrap().contains(id) {
+            true => Ok(()),
+            // What S3 says of an upload that it has thrown away.
+            false => Err(object_store::Error::NotFound {
+                path: id.clone(),
+                source: "NoSuchUpload".into(),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl MultipartStore for Parts {
+    async fn create_multipart(&self, path: &Location) -> Answer<MultipartId> {
+        let id = self.inner.create_multipart(path).await?;
+        self.known.lock().unwrap().insert(id.clone());
+        Ok(id)
+    }
+
+    async fn put_part(
+        &self,
+        path: &Location,
+        id: &MultipartId,
+        part: usize,
+        data: PutPayload,
+    ) -> Answer<PartId> {
+        self.refuse_unknown(id)?;
+        if part == self.fail_at.load(Ordering::Relaxed) {
+            return Err(object_store::Error::Generic {
+                store: "test",
+                source: "cut off".into(),
+            });
+        }
+        self.put.fetch_add(1, Ordering::Relaxed);
+        self.inner.put_part(path, id, part, data).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        path: &Location,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Answer<PutResult> {
+        self.refuse_unknown(id)?;
+        self.inner.complete_multipart(path, id, parts).await
+    }
+
+    async fn abort_multipart(&self, path: &Location, id: &MultipartId) -> Answer<()> {
+        self.inner.abort_multipart(path, id).await
+    }
+}
+
+/// A store of which nothing goes whose name is before one, manifests apart: they are
+/// put last, when the time of their backup may be over.
+#[derive(Debug)]
+pub(super) struct Immutable {
+    pub(super) inner: InMemory,
+    /// The name.
+    pub(super) until: Mutex<&'static str>,
+}
+
+impl fmt::Display for Immutable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("immutable")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Immutable {
+    async fn put_opts(
+        &self,
+        at: &Location,
+        data: PutPayload,
+        options: PutOptions,
+    ) -> Answer<PutResult> {
+        self.inner.put_opts(at, data, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Location,
+        options: PutMultipartOptions,
+    ) -> Answer<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, options).await
+    }
+
+    async fn get_opts(&self, at: &Location, options: GetOptions) -> Answer<GetResult> {
+        self.inner.get_opts(at, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        all: BoxStream<'static, Answer<Location>>,
+    ) -> BoxStream<'static, Answer<Location>> {
+        let until = *self.until.lock().unwrap();
+        let asked = all.map(move |at| match at {
+            // What S3 says of an object that is locked.
+            Ok(at) if at.filename().is_some_and(|name| name < until) && !is_manifest(&at) => {
+                Err(object_store::Error::PermissionDenied {
+                    path: at.to_string(),
+                    source: "AccessDenied".into(),
+                })
+            }
+            at => at,
+        });
+        self.inner.delete_stream(asked.boxed())
+    }
+
+    fn list(&self, prefix: Option<&Location>) -> BoxStream<'static, Answer<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Location>) -> Answer<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Location, to: &Location, options: CopyOptions) -> Answer<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn is_manifest(at: &Location) -> bool {
+    at.as_ref().ends_with(".manifest.json")
+}

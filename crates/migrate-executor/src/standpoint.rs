@@ -1,0 +1,125 @@
+//! Where a run stands, to be forecast by whoever wants to know when it ends.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use migrate_core::cost::Draws;
+use migrate_core::{Action, ClusterModel, Moment, Phase, Plan, Policy, Target};
+use migrate_plan::{Beliefs, Forecast, Forecaster, Quantiles, Rollout, TargetState};
+
+use crate::executor::last_run;
+use crate::state::RunState;
+use crate::{Entry, Error};
+
+/// A copy of all that says when a run ends: what it began with, where its rollout
+/// stands, and what its actions took so far.
+///
+/// It is owned and takes no part in the run, so that forecasts are made beside it, on
+/// another thread. Making it copies no model.
+#[derive(Clone, Debug)]
+pub struct Standpoint {
+    plan: Arc<Plan>,
+    policy: Arc<Policy>,
+    model: Arc<ClusterModel>,
+    rollout: Rollout,
+    /// In the order of their beginnings: what has passed, and what is under way.
+    spans: Vec<(Moment, Option<Moment>, Target, Phase)>,
+    /// The rollout goes on by itself.
+    goes_on: bool,
+    /// If nothing was written down until then, nobody goes on with it.
+    until: Option<Moment>,
+    at_start: Option<Quantiles>,
+}
+
+impl Standpoint {
+    /// Of the last run in the journal at `place`; `None` if it has none.
+    ///
+    /// # Errors
+    /// As [`Executor::open`](crate::Executor::open) has for a journal that says what
+    /// this program does not understand.
+    pub fn of(place: &str, entries: Vec<Entry>) -> Result<Option<Self>, Error> {
+        let last = entries.last().map(|entry| entry.at);
+        let state = last_run(place, entries)?;
+        Ok(state.map(|state| Self {
+            until: last.map(|last| last + longest_silence(&state.policy)),
+            ..Self::new(&state)
+        }))
+    }
+
+    pub(crate) fn new(state: &RunState) -> Self {
+        let standings = state.rollout.standings();
+        let in_work = standings.iter().filter_map(|it| match it.state {
+            TargetState::InWork { phase } => Some((state.planned(&it.target).clone(), phase)),
+            _ => None,
+        });
+        let in_work: BTreeSet<(Target, Phase)> = in_work.collect();
+        // What failed and is not tried again has no end, and is not waited for.
+        let spans = state.spans.iter();
+        let spans = spans.filter(|(of, (_, end))| end.is_some() || in_work.contains(*of));
+        let spans =
+            spans.map(|((target, phase), (begin, end))| (*begin, *end, target.clone(), *phase));
+        let mut spans: Vec<_> = spans.collect();
+        spans.sort();
+        let is_at_rest = state.paused || state.stop.is_some() || state.aborting || state.finished;
+        Self {
+            plan: Arc::clone(&state.plan),
+            policy: Arc::clone(&state.policy),
+            model: Arc::clone(&state.model),
+            rollout: state.rollout.clone(),
+            spans,
+            goes_on: state.started_at.is_some() && !is_at_rest && state.end.is_none(),
+            until: None,
+            at_start: state.forecast,
+        }
+    }
+
+    /// What was forecast before the start, if anybody did
+    /// ([`Setup::with_forecast`](crate::Setup::with_forecast)).
+    pub const fn at_start(&self) -> Option<Quantiles> {
+        self.at_start
+    }
+
+    /// When the rollout ends, as it looks at `now`, by so many samples as
+    /// [`Forecaster::samples`] says: its last action, without the last verification
+    /// of the whole.
+    ///
+    /// `None` where that cannot be said: before its first action and after its last,
+    /// while it is paused, stopped or aborted, where a target waits for something
+    /// that nobody knows the end of, and where a journal has been silent for longer than
+    /// any action may take: nobody runs it then, or it waits for its window. Pure: the same for the same draws.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where the plan does not fit its model, which no executor writes.
+    pub fn forecast(
+        &self,
+        now: Moment,
+        beliefs: &Beliefs,
+        draws: &Draws,
+    ) -> Result<Option<Forecast>, Error> {
+        if !self.goes_on || self.until.is_some_and(|until| until < now) {
+            return Ok(None);
+        }
+        let mut forecaster = Forecaster::new(&self.model, &self.policy, &self.plan, beliefs)?;
+        for (begin, end, target, phase) in &self.spans {
+            let (from, to) = (self.plan.from.clone(), self.plan.to_of(target).clone());
+            let action = Action::new(&self.plan.id, target.clone(), *phase, from, to);
+            forecaster.began(*begin, &action);
+            if let Some(end) = end {
+                forecaster.ended(*end, &action, true);
+            }
+        }
+        let samples = forecaster.samples();
+        let forecast = forecaster.at(now, &self.rollout, draws, samples);
+        Ok((forecast.unended == 0).then_some(forecast))
+    }
+}
+
+/// Each action ends, or is given up and tried again, by these.
+fn longest_silence(policy: &Policy) -> Duration {
+    let deadlines = &policy.deadlines;
+    let longest = deadlines.drain.max(deadlines.upgrade);
+    longest
+        .max(deadlines.verify)
+        .max(policy.rollout.canary_soak)
+}
