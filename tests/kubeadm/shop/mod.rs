@@ -17,6 +17,10 @@ use crate::real::cluster::{condition, list};
 /// Where servers listen.
 pub(crate) const PORT: u16 = 8080;
 
+/// How many seconds a pod goes on after its end was decided. Where a machine has
+/// too little of its processors the kube-proxies of two nodes needed six.
+const PRE_STOP: u32 = 10;
+
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One workload, and what it promises to its users.
@@ -51,21 +55,21 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
         name: "guarded",
         kind: Kind::Deployment { replicas: 2 },
         min_available: Some(1),
-        pre_stop: 5,
+        pre_stop: PRE_STOP,
         node_port: Some(30_080),
     },
     Workload {
         name: "unguarded",
         kind: Kind::Deployment { replicas: 2 },
         min_available: None,
-        pre_stop: 5,
+        pre_stop: PRE_STOP,
         node_port: Some(30_081),
     },
     Workload {
         name: "single",
         kind: Kind::Deployment { replicas: 1 },
         min_available: None,
-        pre_stop: 5,
+        pre_stop: PRE_STOP,
         node_port: Some(30_082),
     },
     Workload {
