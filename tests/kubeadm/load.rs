@@ -21,6 +21,9 @@ pub(crate) const RATE: f64 = 25.0;
 pub(crate) const CALM_RATE: f64 = 15.0;
 /// Some ticks come late.
 pub(crate) const SENT_MORE: f64 = 1.04;
+/// The part of its requests that a client may leave out. Nodes and clients share two cores, and a
+/// client that had to wait sends no more to make up for it; how dense requests were is a figure.
+const MISSED: f64 = 0.2;
 /// Of the requests to the control target, in parts of a thousand: where more fail than these,
 /// it is not the client that stalls.
 const STALLS: u64 = 1;
@@ -262,9 +265,9 @@ impl fmt::Display for Tallies {
     }
 }
 
-/// An entry point was asked at a rate for a time, but for a tenth.
+/// An entry point was asked at a rate for a time, but for what [`MISSED`] allows.
 pub(crate) fn is_asked(name: &str, tally: &Tally, rate: f64, time: Duration) {
-    let least = 0.9 * rate * time.as_secs_f64();
+    let least = (1.0 - MISSED) * rate * time.as_secs_f64();
     assert!(
         tally.requests as f64 >= least,
         "{name} should have been asked {least:.0} times: {tally}"

@@ -117,7 +117,9 @@ fn server(workload: &Workload) -> Value {
     }
     json!({
         "metadata": {"labels": {"app": workload.name}},
-        "spec": {"terminationGracePeriodSeconds": 10, "containers": [container]},
+        "spec": {
+            "terminationGracePeriodSeconds": workload.pre_stop + 10, "containers": [container],
+        },
     })
 }
 
