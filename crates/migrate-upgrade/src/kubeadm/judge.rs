@@ -18,6 +18,8 @@ const PREFLIGHT: &str = "[preflight] Some fatal errors occurred";
 const PASSING: [&str; 3] = ["CreateJob", "ControlPlaneNodesReady", "ImagePull"];
 /// How much of a log a reason quotes.
 const QUOTED_LINES: usize = 12;
+/// How lines begin in which apt and dpkg tell how far they are: no reason for anything.
+const PROGRESS: [&str; 5] = ["Get:", "Hit:", "Ign:", "Reading ", "(Reading database "];
 
 /// A step that left its exit code.
 pub(super) fn ended(action: &Action, code: i32, log: &str, now: &Installed) -> ActionStatus {
@@ -134,7 +136,11 @@ fn complaint(log: &str) -> String {
 
 /// The end of a log, to be appended.
 fn tail(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let is_told = |line: &&str| {
+        let is_progress = PROGRESS.iter().any(|start| line.starts_with(start));
+        !is_progress && !line.trim().is_empty()
+    };
+    let lines: Vec<&str> = log.lines().filter(is_told).collect();
     let from = lines.len().saturating_sub(QUOTED_LINES);
     match lines.get(from..) {
         Some([]) | None => String::new(),
@@ -144,4 +150,20 @@ fn tail(log: &str) -> String {
 
 fn failed(retryable: bool, reason: String) -> ActionStatus {
     ActionStatus::Failed { retryable, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tail;
+
+    #[test]
+    fn progress_of_packages_is_no_reason() {
+        let log = "Get:1 kubelet\nIgn:2 kubelet\n\n\
+                   Err:2 kubelet\n  404  Not Found\nReading package lists...\n";
+        assert_eq!(
+            tail(log),
+            "; its log ends: Err:2 kubelet |   404  Not Found"
+        );
+        assert_eq!(tail("Get:1 kubelet\n"), "");
+    }
 }
