@@ -190,9 +190,6 @@ const USAGE: &str = "serve PORT [READY_AFTER_SECONDS] | serve-held PORT | load R
 /// begins to answer, or to fail in another way.
 pub async fn traffic_main(arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if matches!(words[..], ["serve-held" | "load" | "api" | "etcd", ..]) {
-        run::go_first();
-    }
     let done = match words.as_slice() {
         ["serve", port] => serve::serve(port, "0").await,
         ["serve", port, ready_after] => serve::serve(port, ready_after).await,

@@ -10,15 +10,8 @@ use super::{Target, TrafficReport, traffic_program};
 use crate::Error;
 
 /// Before every load, where that is allowed: what measures is not to wait for what is
-/// measured. In a session of its own, since Linux shares processors among sessions before it
-/// looks at what is nice within one (`sched_autogroup`).
-const FIRST: [&str; 4] = ["setsid", "nice", "-n", "-10"];
-
-/// The same of this process's session, which is its own.
-pub(super) fn go_first() {
-    // Not everywhere: a kernel without such groups, or without the right.
-    std::fs::write("/proc/self/autogroup", "-10").ok();
-}
+/// measured.
+const FIRST: [&str; 3] = ["nice", "-n", "-10"];
 
 /// A load that goes on until [`finish`](Self::finish), or until it is dropped.
 pub struct Traffic {
@@ -114,8 +107,8 @@ impl Traffic {
         arguments: impl IntoIterator<Item = String>,
         said: Stdio,
     ) -> Result<Self, Error> {
-        let [setsid, higher @ ..] = FIRST;
-        let child = Command::new(setsid)
+        let [nice, higher @ ..] = FIRST;
+        let child = Command::new(nice)
             .args(higher)
             .args(prefix)
             .arg(traffic_program()?)
