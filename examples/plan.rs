@@ -215,6 +215,12 @@ fn changes(plan: &Plan) -> Vec<(String, Change)> {
         return Vec::new();
     };
     match bounds.best().map(|best| &best.kind) {
+        // Where room makes a pool narrow a wider one is no wider.
+        Some(BoundKind::Slots { pool } | BoundKind::Zones { pool })
+            if plan.pools.iter().any(|p| p.name == *pool && p.limit.is_some()) =>
+        {
+            Vec::new()
+        }
         Some(BoundKind::Slots { pool } | BoundKind::Zones { pool }) => {
             let widths = bounds.widths.iter().filter(|width| width.pool == *pool);
             let wider =

@@ -105,15 +105,15 @@ impl ClusterModel {
         }
     }
 
-    /// Reads the JSON form back, which `serde_json` writes. Every field is
-    /// described in `docs/model.md`.
+    /// Reads the JSON form back, which `serde_json` writes, in any order: the model is
+    /// [sorted](Self::sort). Every field is described in `docs/model.md`.
     ///
     /// # Errors
     /// [`DocumentError::Newer`] for one that a newer release wrote,
     /// [`DocumentError::Invalid`] for what is no model.
     pub fn from_json(json: &str) -> Result<Self, DocumentError> {
         let mut model: Self = DocumentError::read(WHAT, SCHEMA, json)?;
-        model.share();
+        model.sort();
         Ok(model)
     }
 

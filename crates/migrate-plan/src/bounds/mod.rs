@@ -123,6 +123,9 @@ impl Work<'_> {
                 One::Nothing => return None,
                 One::Slot(at) => {
                     let pool = &self.pools[at];
+                    if pool.is_narrowed {
+                        return None;
+                    }
                     pool.bound(pool.left().saturating_add(1)).0
                 }
                 One::Pod(id) => with_one_more(id).bound(),

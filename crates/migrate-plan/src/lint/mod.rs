@@ -8,6 +8,7 @@ mod capacity;
 mod gates;
 mod order;
 mod pace;
+mod skew;
 mod stages;
 mod structure;
 mod targets;
@@ -43,6 +44,8 @@ mod codes {
     pub(super) const RESERVE: &str = "KM-LINT-017";
     pub(super) const PACE: &str = "KM-LINT-018";
     pub(super) const OWN_TARGET: &str = "KM-LINT-019";
+    pub(super) const SKEW: &str = "KM-LINT-020";
+    pub(super) const NO_TIME: &str = "KM-LINT-021";
 }
 
 /// Replays the schedule of `plan` against the cluster and the policy, and says
@@ -67,7 +70,10 @@ mod codes {
 ///   keeps for failures (-017), nor before the pods of the drain before it have had
 ///   their time (-018), where policy has these.
 /// - A version that a pool has of its own keeps the skew of kubelets, and takes none
-///   of its nodes back (-019).
+///   of its nodes back (-019). Members go to their own minor or the next one, and no
+///   kubelet meets an API server that it may not meet (-020).
+/// - Whatever is in the plan has a time, unless a finding of the plan keeps it from
+///   being carried out as it is (-021).
 ///
 /// Start times are predictions: what a run does is decided anew by the same
 /// rules. So a blocker here means that the plan is not what the rules would make
@@ -79,6 +85,7 @@ mod codes {
 pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> {
     let mut report = Report::default();
     structure::check(plan, model, policy, &mut report);
+    skew::check(plan, model, policy, &mut report);
     let timeline = Timeline::new(plan, policy, &mut report);
     order::check(plan, &timeline, &mut report);
     gates::check(plan, policy, &timeline, &mut report);

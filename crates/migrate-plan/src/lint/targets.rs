@@ -87,7 +87,7 @@ impl<'p> Targets<'p> {
 
 /// A kubelet is not newer than an API server, and at most three minors older, two
 /// before 1.25.
-fn may_meet(kubelet: &KubeVersion, api_server: &KubeVersion) -> bool {
+pub(super) fn may_meet(kubelet: &KubeVersion, api_server: &KubeVersion) -> bool {
     let most = if kubelet.minor() < 25 { 2 } else { 3 };
     let behind = kubelet.minor_distance(api_server);
     behind.is_some_and(|behind| (0..=most).contains(&behind))

@@ -1,10 +1,10 @@
 //! When each target is at work, as the schedule has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
-use migrate_core::{Phase, Plan, PlannedAction, PlannedSlot, Policy, Target};
+use migrate_core::{Phase, Plan, PlannedAction, PlannedSlot, Policy, Severity, Target};
 
 use super::{At, Report, codes, object};
 
@@ -49,8 +49,18 @@ impl<'p> Timeline<'p> {
         for action in &plan.schedule {
             actions.entry(&action.target).or_default().push(action);
         }
+        let mut findings = plan.findings.iter();
+        let is_kept_from_it = findings.any(|found| found.severity == Severity::Blocker);
+        let mut taken = BTreeSet::new();
         let mut take = |target: &Target, expected: &[Phase]| {
-            let of_target = actions.remove(target)?;
+            let is_new = taken.insert(target.clone());
+            let Some(of_target) = actions.remove(target) else {
+                if is_new && !is_kept_from_it {
+                    let evidence = "it is in the plan, and begins at no time".to_owned();
+                    report.broken(codes::NO_TIME, object(target), evidence);
+                }
+                return None;
+            };
             let is_confirm = |action: &&PlannedAction| action.phase == Phase::Confirm;
             let (confirms, work): (Vec<_>, Vec<_>) = of_target.into_iter().partition(is_confirm);
             let phases: Vec<Phase> = work.iter().map(|action| action.phase).collect();

@@ -99,6 +99,7 @@ pub(super) fn bounds(
             name,
             width,
             lost,
+            is_narrowed: pool.limit.is_some(),
             lengths,
             zones: zones(of_group(), policy).map_or_else(Vec::new, |zones| {
                 let of_zone = |lengths| Lengths::new(lengths, canary);
@@ -171,6 +172,7 @@ fn begun(
     ids: &FxHashMap<&str, usize>,
 ) -> Begun {
     let nodes_first = policy.rollout.control_plane_nodes_first;
+    let is_always_open = policy.rollout.calendar().is_always_open();
     let mut begun = Begun {
         before: 0,
         after: 0,
@@ -194,7 +196,10 @@ fn begun(
         if nodes_first && job.pool == CONTROL_PLANE_POOL {
             begun.before = begun.before.saturating_add(length);
         } else if plan.slots[slot].hosts_runner && job.pool != CONTROL_PLANE_POOL {
-            begun.after = begun.after.saturating_add(length);
+            // Looked at once more also while windows are closed, so there that is no work.
+            if step.phase != Phase::Confirm || is_always_open {
+                begun.after = begun.after.saturating_add(length);
+            }
         } else if let Some(&pool) = ids.get(job.pool) {
             match step.phase {
                 Phase::Verify => begun.groups[pool].slots.push(slot),

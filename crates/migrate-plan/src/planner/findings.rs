@@ -109,9 +109,11 @@ pub(super) fn of_windows(
     let longest = longest.map_or(Duration::ZERO, |opening| opening.length());
     let before = plan.tasks.iter();
     let before = before.filter(|task| task.at == Point::BeforeControlPlane);
-    let before: Duration = before.map(|task| task.length).sum();
-    let members: Duration = plan.control_plane.iter().map(|member| member.length).sum();
-    let members = members + before;
+    let before = before.map(|task| task.length);
+    let members = plan.control_plane.iter().map(|member| member.length);
+    let members = members
+        .chain(before)
+        .fold(Duration::ZERO, Duration::saturating_add);
     let members =
         (!plan.control_plane.is_empty()).then(|| ("the control plane".to_owned(), members));
     let tasks = plan.tasks.iter();

@@ -468,7 +468,9 @@ impl<'a> Planner<'a> {
         let estimate = CostModel::default().estimate()?;
         let mut plan = Plan::new(cluster, from.clone(), self.target.clone(), estimate);
         plan.parent = self.parent.map(|parent| parent.id.clone());
-        plan.revision = self.parent.map_or(1, |parent| parent.revision + 1);
+        plan.revision = self
+            .parent
+            .map_or(1, |parent| parent.revision.saturating_add(1));
         plan.policy_hash = content_hash(self.policy);
         plan.model_hash = model_hash;
         plan.pools = pools;

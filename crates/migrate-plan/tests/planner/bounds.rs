@@ -221,6 +221,32 @@ fn windows_stretch_bounds() {
     assert!(best(&windowed) <= windowed.makespan());
 }
 
+/// The look at a node once more goes on while windows are closed.
+#[test]
+fn the_last_look_at_the_runners_node_is_stretched_by_no_window() {
+    let model = Cluster::new().member("m").pool("general", 1).build();
+    let mut policy = Policy::default();
+    policy.rollout.canary_soak = Duration::from_secs(60);
+    let mut looked_at = 0;
+    for minutes in 5..60 {
+        let window = format!(r#"[{{"from": "00:00", "to": "00:{minutes:02}"}}]"#);
+        policy.rollout.windows = serde_json::from_str(&window).unwrap();
+        let planner = Planner::new(&model, &policy, version(NEW)).with_runner_on("general-1");
+        let plan = planner.plan().unwrap();
+        if plan.bounds.is_none() {
+            continue;
+        }
+        looked_at += 1;
+        assert!(
+            best(&plan) <= plan.makespan(),
+            "{minutes} minutes: {:?} of {:?}",
+            best(&plan),
+            plan.makespan()
+        );
+    }
+    assert!(looked_at > 20, "{looked_at}");
+}
+
 #[test]
 fn what_cannot_begin_lengthens_no_bound() {
     let model = small().node("general-2", |node| node.ready = false).build();

@@ -160,12 +160,15 @@ fn a_control_plane_that_is_not_first_or_not_one_by_one_is_found() {
             action.end -= SECOND;
         }
     });
-    finds("KM-LINT-006", |plan, _, _| {
-        plan.schedule.retain(|a| match &a.target {
-            Target::Node { node, .. } => node != "control-plane-2",
-            _ => true,
-        });
+    let (model, policy) = everything();
+    let mut timeless = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    timeless.schedule.retain(|a| match &a.target {
+        Target::Node { node, .. } => node != "control-plane-2",
+        _ => true,
     });
+    let found = lint(&timeless, &model, &policy);
+    let codes: Vec<&str> = found.iter().map(|f| f.code.as_str()).collect();
+    assert_eq!(codes, ["KM-LINT-006", "KM-LINT-021"]);
     let mut model = small().build();
     let mut plan = plan(&model);
     plan.control_plane.pop();
@@ -359,9 +362,71 @@ fn drains_that_displace_pods_too_fast_are_found() {
 }
 
 #[test]
-fn waivers_hold_and_an_empty_plan_is_fine() {
+fn versions_that_may_not_meet_are_found() {
+    // Two minors at once, for each member.
+    finds("KM-LINT-020", |plan, _, _| plan.to = version("v1.38.0"));
+    finds("KM-LINT-020", |plan, model, _| {
+        model.control_plane[0].version = version("v1.38.0");
+        plan.control_plane[0].from = version("v1.38.0");
+    });
+    // A kubelet that meets the first new API server too far behind, whether it changes or not.
+    for is_planned in [true, false] {
+        let (mut model, policy) = everything();
+        let mut plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+        let old = version("v1.33.9");
+        let worker = plan.slots.last().unwrap().node.clone();
+        let node = model.nodes.iter_mut().find(|node| node.name == worker);
+        node.unwrap().kubelet_version = old.clone();
+        plan.slots.last_mut().unwrap().from = old;
+        if !is_planned {
+            plan.slots.pop();
+            plan.schedule
+                .retain(|action| action.target.name() != worker);
+        }
+        let found = lint(&plan, &model, &policy);
+        let found = found.iter().filter(|f| f.code == "KM-LINT-020");
+        let objects: Vec<String> = found.map(|f| f.object.to_string()).collect();
+        assert_eq!(objects, [format!("Node {worker}")], "{is_planned}");
+    }
+    // The control plane is where it is, and a kubelet goes to a newer version than it.
+    let (mut model, policy) = everything();
+    let mut plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    for member in &mut model.control_plane {
+        member.version = version(NEW);
+    }
+    plan.control_plane.clear();
+    let met = |plan: &Plan| {
+        let found = lint(plan, &model, &policy);
+        found.iter().filter(|f| f.code == "KM-LINT-020").count()
+    };
+    assert_eq!(met(&plan), 0);
+    plan.to = version("v1.38.0");
+    assert_eq!(met(&plan), plan.slots.len());
+}
+
+#[test]
+fn what_stands_otherwise_than_planned_is_found() {
+    finds("KM-LINT-003", |plan, _, _| {
+        plan.slots[0].from = version("v1.35.1")
+    });
+    finds("KM-LINT-003", |plan, _, _| {
+        plan.control_plane[0].from = version("v1.36.1");
+    });
+}
+
+#[test]
+fn a_target_without_a_time_is_found() {
+    finds("KM-LINT-021", |plan, _, _| {
+        let last = plan.slots.last().unwrap().node.clone();
+        plan.schedule.retain(|action| action.target.name() != last);
+    });
+    finds("KM-LINT-021", |plan, _, _| plan.schedule.clear());
+}
+
+#[test]
+fn waivers_hold_and_a_plan_without_targets_is_fine() {
     let model = small().build();
-    let mut plan = plan(&model);
+    let plan = plan(&model);
     let mut policy = Policy::default();
     policy.waive.insert("KM-LINT-001".into());
     let found = lint(&plan, &model, &policy);
@@ -370,8 +435,6 @@ fn waivers_hold_and_an_empty_plan_is_fine() {
         "{found:#?}"
     );
     assert!(!found.is_empty());
-    plan.schedule.clear();
-    assert_eq!(lint(&plan, &model, &Policy::default()), []);
     let done = Cluster::new().member("m").change(|model| {
         model.control_plane[0].version = version(NEW);
     });

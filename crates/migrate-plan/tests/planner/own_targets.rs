@@ -300,7 +300,10 @@ fn the_linter_finds_targets_that_break_the_skew_or_go_back() {
     };
     assert_eq!(found(newer), ["KM-LINT-003", "KM-LINT-019"]);
     // The control plane goes further than the pool may be behind it.
-    for (to, expected) in [("v1.39.1", vec![]), ("v1.40.1", vec!["KM-LINT-019"])] {
+    for (to, expected) in [
+        ("v1.39.1", vec!["KM-LINT-020"]),
+        ("v1.40.1", vec!["KM-LINT-019", "KM-LINT-020"]),
+    ] {
         let further = |plan: &mut Plan, _: &mut ClusterModel, _: &mut Policy| {
             plan.to = version(to);
         };

@@ -260,6 +260,20 @@ fn nodes_that_are_away_already_do_not_keep_a_narrowed_pool_from_beginning() {
     assert_eq!(plan.pools[0].width, 5);
 }
 
+/// Where room makes a pool narrow nobody is told that one more node of it would help.
+#[test]
+fn a_narrowed_pool_is_not_to_be_wider() {
+    let model = workers(4, 1_100);
+    let relief_of = |width| {
+        let plan = plan_under(&model, &wide(width));
+        let bounds = plan.bounds.unwrap();
+        let is_of_slots = matches!(bounds.best().unwrap().kind, BoundKind::Slots { .. });
+        (is_of_slots, plan.pools[0].width, bounds.relief.is_some())
+    };
+    assert_eq!(relief_of(1), (true, 1, true));
+    assert_eq!(relief_of(3), (true, 2, false));
+}
+
 /// What is kept for failures is never begun into, so a pool as narrow as that would
 /// never begin.
 #[test]

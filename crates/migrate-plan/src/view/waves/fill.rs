@@ -166,7 +166,8 @@ impl<'w> World<'w> {
                 let here = waves.get(at).and_then(|wave| wave.away.get(pool));
                 let here = here.copied().unwrap_or(0);
                 // One goes in any case where nothing else would ever.
-                here + reserve.max(away + lost) < width || (here == 0 && at >= waves.len())
+                here.saturating_add(reserve.max(away.saturating_add(lost))) < width
+                    || (here == 0 && at >= waves.len())
             };
             let from = first.entry(pool).or_default();
             if let Some(climb) = climbs.get_mut(pool) {
