@@ -166,9 +166,9 @@ pub(crate) struct Backup {
     /// Restores it on trial and starts this etcd on it.
     #[arg(long)]
     pub(crate) trial_etcd: Option<PathBuf>,
-    /// Folder that it is put into.
+    /// What it is put into: a folder, or s3://BUCKET/PREFIX.
     #[arg(long)]
-    store: Option<PathBuf>,
+    store: Option<String>,
 }
 
 impl Backup {
@@ -211,7 +211,7 @@ impl Backup {
     }
 
     pub(crate) fn store(&self) -> Outcome<Option<Store>> {
-        let store = self.store.as_deref().map(Store::folder);
+        let store = self.store.as_deref().map(Store::open_or_create);
         Ok(store.transpose()?)
     }
 }
@@ -255,19 +255,29 @@ impl Opener {
 
 #[derive(Args)]
 pub(crate) struct Place {
-    /// Folder of the store.
+    /// Folder, or s3://BUCKET/PREFIX (a build with --features s3; address and credentials by
+    /// AWS_…).
     #[arg(long)]
-    store: PathBuf,
+    store: String,
     /// Public key that manifests have to be signed with; again for each.
     #[arg(long = "trusted", required = true)]
     trusted: Vec<String>,
 }
 
 impl Place {
+    /// The store that is there.
     pub(crate) fn open(&self) -> Outcome<(Store, Vec<PublicKey>)> {
+        Ok((Store::open(&self.store)?, self.trusted()?))
+    }
+
+    /// The store, which is made if it is a folder that is missing.
+    pub(crate) fn open_or_create(&self) -> Outcome<(Store, Vec<PublicKey>)> {
+        Ok((Store::open_or_create(&self.store)?, self.trusted()?))
+    }
+
+    fn trusted(&self) -> Outcome<Vec<PublicKey>> {
         let trusted = self.trusted.iter().map(|key| key.parse());
-        let trusted = trusted.collect::<Result<_, migrate_etcd::Error>>()?;
-        Ok((Store::folder(&self.store)?, trusted))
+        Ok(trusted.collect::<Result<_, migrate_etcd::Error>>()?)
     }
 }
 

@@ -5,6 +5,7 @@
 //! `cargo run --release --example etcd_backup -- keygen KEYS`
 //! `cargo run --release --example etcd_backup -- backup FOLDER --endpoint … --recipient age1… --sign KEYS/sign.seed …`
 //! `cargo run --release --example etcd_backup -- list --store STORE --trusted KEY`
+//! (a bucket, `--store s3://…`, needs `--features s3`)
 //!
 //! It ends with 0 if all is well, and with 1 and what is wrong otherwise. Ctrl-C ends
 //! it with nothing half-written.
@@ -31,6 +32,8 @@ use migrate_kube::TokioClock;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // A bucket has none by itself; whoever was first is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cancel = Cancellation::new();
     let interrupted = cancel.clone();
     tokio::spawn(async move {
@@ -171,7 +174,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             );
         }
         Command::Put { file, place } => {
-            let (store, trusted) = place.open()?;
+            let (store, trusted) = place.open_or_create()?;
             let bar = show::bytes("putting");
             let put = store.put(&file, &trusted, cancel, show::moves(&bar)).await;
             bar.finish_and_clear();

@@ -78,23 +78,39 @@ impl World {
 fn a_place_is_a_folder_or_a_bucket_by_its_url() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("store");
-    Store::open(place.to_str().unwrap()).unwrap();
+    let name = place.to_str().unwrap();
+    // Who looks for backups makes no empty store of a typing error.
+    let error = Store::open(name).unwrap_err();
+    assert!(matches!(error, Error::NoStore { .. }), "{error}");
+    assert!(!place.exists());
+    Store::open_or_create(name).unwrap();
     assert!(place.is_dir());
-    let bucket = || Store::open("s3://bucket/clusters/c/");
-    let why = match cfg!(feature = "s3") {
-        true => "provider of TLS",
-        false => "feature `s3`",
-    };
-    let error = bucket().unwrap_err().to_string();
-    assert!(error.contains(why), "{error}");
+    Store::open(name).unwrap();
+    let file = place.join("file");
+    fs::write(&file, "").unwrap();
+    let error = Store::open(file.to_str().unwrap()).unwrap_err();
+    assert!(matches!(error, Error::NoStore { .. }), "{error}");
+
+    for open in [Store::open, Store::open_or_create] {
+        let error = open("gs://bucket/c").unwrap_err();
+        assert!(matches!(error, Error::NoStore { .. }), "{error}");
+        let error = open("s3://bucket/clusters/c/").unwrap_err();
+        match cfg!(feature = "s3") {
+            true => assert!(error.to_string().contains("provider of TLS"), "{error}"),
+            false => assert!(matches!(error, Error::S3NotBuilt { .. }), "{error}"),
+        }
+    }
     #[cfg(feature = "s3")]
     {
         rustls::crypto::ring::default_provider()
             .install_default()
             .unwrap();
-        assert_eq!(bucket().unwrap().prefix.as_ref(), "clusters/c");
+        for open in [Store::open, Store::open_or_create] {
+            let bucket = open("s3://bucket/clusters/c/").unwrap();
+            assert_eq!(bucket.prefix.as_ref(), "clusters/c");
+        }
     }
-    assert!(!Path::new("s3:").exists());
+    assert!(!Path::new("s3:").exists() && !Path::new("gs:").exists());
 }
 
 #[tokio::test]
