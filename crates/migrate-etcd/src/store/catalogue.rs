@@ -135,17 +135,18 @@ impl Store {
         let failed = self.failed(&beside);
         let signed = self.objects.get(&beside).await.map_err(&failed)?;
         let signed = signed.bytes().await.map_err(&failed)?;
+        let there = self.objects.head(&location).await;
+        if there.map_err(self.failed(&location))?.size != manifest.bytes {
+            return Err(changed(&self.name(&location)));
+        }
         let mut file = PartFile::create(folder, &manifest.file).await?;
         let mut done = 0;
-        let read = self.read(&location, cancel, async |bytes: &[u8]| {
+        let read = self.read(&location, manifest.bytes, cancel, async |bytes: &[u8]| {
             done += bytes.len() as u64;
-            if done > manifest.bytes {
-                return Err(changed(&self.name(&location)));
-            }
             progress(done, manifest.bytes);
             file.write(bytes).await
         });
-        if read.await? != (manifest.bytes, manifest.sha256.clone()) {
+        if read.await? != manifest.sha256 {
             return Err(changed(&self.name(&location)));
         }
         let path = file.commit().await?;

@@ -102,8 +102,11 @@ impl Store {
             Ok(there) if there.size != signed_for.0 => return Ok(false),
             Ok(_) => {}
         }
-        let there = self.read(location, cancel, async |_| Ok(())).await?;
-        Ok(there == *signed_for)
+        let (bytes, sha256) = signed_for;
+        let there = self
+            .read(location, *bytes, cancel, async |_| Ok(()))
+            .await?;
+        Ok(there == *sha256)
     }
 
     async fn at_once(

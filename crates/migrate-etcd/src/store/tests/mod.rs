@@ -4,12 +4,11 @@ mod stores;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
+use futures::StreamExt;
 use migrate_core::steps::BackupProof;
-use object_store::memory::InMemory;
-use stores::{Immutable, in_parts, memory};
+use stores::{Faulty, in_parts, memory};
 
 use super::*;
 use crate::{Manifest, PublicKey, Retention, SigningKey};
@@ -149,6 +148,28 @@ async fn what_was_put_is_listed_and_fetched_again() {
         let data = fs::metadata(world.folder.path().join("store")).unwrap();
         assert_eq!(data.permissions().mode() & 0o777, 0o700);
     }
+}
+
+/// A request has a time, its body included, however slow the way is; so none may ask for
+/// more than a part.
+#[tokio::test]
+async fn a_backup_is_read_by_parts_each_a_request_of_its_own() {
+    let world = World::new();
+    let path = world.first().await;
+    let slow = Faulty::new();
+    slow.longest.store(999, Ordering::Relaxed);
+    let store = slow.store();
+    world.put(&store, &path).await.unwrap();
+    let (fetched, ..) = world.fetch(&store).await.unwrap();
+    assert_eq!(fs::read(&fetched).unwrap(), fs::read(&path).unwrap());
+    // Read back, and fetched.
+    let once = [999, 999, 999, 999, 4];
+    assert_eq!(*slow.asked.lock().unwrap(), [once, once].concat());
+    // The control: one that is slower yet.
+    slow.longest.store(998, Ordering::Relaxed);
+    fs::remove_dir_all(world.fetched()).unwrap();
+    world.fetch(&store).await.unwrap_err();
+    assert!(!world.fetched().join("a.db").exists());
 }
 
 #[tokio::test]
@@ -357,12 +378,9 @@ async fn pruning_keeps_what_is_to_be_kept_and_what_is_not_ours() {
 #[tokio::test]
 async fn what_cannot_be_removed_stays_whole_and_listed() {
     let world = World::new();
-    let memory = InMemory::new();
-    let immutable = Arc::new(Immutable {
-        inner: memory.clone(),
-        until: Mutex::new("7.db"),
-    });
-    let store = Store::new(immutable.clone(), "clusters/c").unwrap();
+    let immutable = Faulty::new();
+    *immutable.locked_until.lock().unwrap() = "7.db";
+    let store = immutable.store();
     for at in 0..9 {
         let taken = format!("2026-11-29T0{at}:00:00Z");
         let path = world
@@ -387,11 +405,11 @@ async fn what_cannot_be_removed_stays_whole_and_listed() {
     assert!(pruned.removed.is_empty());
     assert_eq!(world.files(&store).await, whole);
     // Its manifest would be one of nothing, and its bytes those of nobody.
-    let objects = memory.list(None).count().await;
+    let objects = immutable.inner.list(None).count().await;
     assert_eq!(objects, 2 * whole.len());
 
     // Some of them later.
-    *immutable.until.lock().unwrap() = "4.db";
+    *immutable.locked_until.lock().unwrap() = "4.db";
     let pruned = prune().await;
     assert_eq!((pruned.failed.len(), pruned.removed.len()), (4, 4));
     assert_eq!(
