@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use migrate_etcd::{
-    FolderNode, KeyRing, LiveKeys, Lock, Member, NodeFiles, PublicKey, Retention, Seal, SigningKey,
-    Store, Tls,
+    FolderNode, KeyRing, LiveKeys, Lock, Manifest, Member, NodeFiles, PublicKey, Retention, Seal,
+    SigningKey, Store, Tls,
 };
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -118,13 +118,8 @@ pub(crate) enum Command {
     Fetch {
         /// Where to.
         folder: PathBuf,
-        /// Of this cluster only.
-        #[arg(long)]
-        cluster: Option<String>,
-        /// Of this version of Kubernetes only, e.g. v1.36.3: the newest before an upgrade is
-        /// not the newest there is.
-        #[arg(long)]
-        kubernetes: Option<String>,
+        #[command(flatten)]
+        wanted: Wanted,
         #[command(flatten)]
         place: Place,
     },
@@ -278,6 +273,33 @@ impl Place {
     fn trusted(&self) -> Outcome<Vec<PublicKey>> {
         let trusted = self.trusted.iter().map(|key| key.parse());
         Ok(trusted.collect::<Result<_, migrate_etcd::Error>>()?)
+    }
+}
+
+/// Which backup.
+#[derive(Args)]
+pub(crate) struct Wanted {
+    /// Of this cluster only.
+    #[arg(long)]
+    cluster: Option<String>,
+    /// Of this version of Kubernetes only, e.g. v1.36.3: the newest before an upgrade is
+    /// not the newest there is.
+    #[arg(long)]
+    kubernetes: Option<String>,
+    /// This one only, by its name in `list`: where the newest is sound and not the right one.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+impl Wanted {
+    pub(crate) fn is(&self, backup: &Manifest) -> bool {
+        let plain = |version: &Option<String>| {
+            let version = version.as_deref();
+            version.map(|it| it.trim_start_matches('v').to_owned())
+        };
+        (self.cluster.is_none() || self.cluster == backup.cluster)
+            && (self.kubernetes.is_none() || plain(&self.kubernetes) == plain(&backup.kubernetes))
+            && self.name.as_ref().is_none_or(|name| *name == backup.file)
     }
 }
 

@@ -12,6 +12,8 @@
 
 mod cli;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -186,24 +188,20 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         }
         Command::Fetch {
             folder,
-            cluster,
-            kubernetes,
+            wanted,
             place,
         } => {
             let (store, trusted) = place.open()?;
             let bar = show::bytes("fetching");
-            let is_wanted = |backup: &Manifest| {
-                (cluster.is_none() || backup.cluster == cluster)
-                    && (kubernetes.is_none() || backup.kubernetes == kubernetes)
-            };
+            let is_wanted = |backup: &Manifest| wanted.is(backup);
             let moving = show::moves(&bar);
             let fetched = store
                 .fetch_newest(&trusted, is_wanted, &folder, cancel, moving)
                 .await;
             bar.finish_and_clear();
-            let (path, manifest, damaged) = fetched?;
-            for error in damaged {
-                println!("DAMAGED    {error}");
+            let (path, manifest, passed_over) = fetched?;
+            for error in passed_over {
+                println!("PASSED OVER {error}");
             }
             show::manifest(&manifest);
             println!("{}", path.display());

@@ -52,16 +52,11 @@ impl Store {
         let text = fs::read(&signed).map_err(|error| Error::file(&signed, error))?;
         let location = self.at(&manifest.file);
         let beside = self.at(&Manifest::name_of(&manifest.file));
-        match self.objects.get(&beside).await {
-            Ok(there) => {
-                let there = there.bytes().await.map_err(self.failed(&beside))?;
-                if there != text.as_slice() {
-                    let path = PathBuf::from(self.name(&beside));
-                    return Err(Error::Exists { path });
-                }
-            }
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(self.failed(&beside)(error)),
+        if let Some(there) = self.signed(&beside).await?
+            && there != text
+        {
+            let path = PathBuf::from(self.name(&beside));
+            return Err(Error::Exists { path });
         }
         let signed_for = (manifest.bytes, manifest.sha256.clone());
         if !self.has(&location, &signed_for, cancel).await? {

@@ -303,6 +303,82 @@ async fn the_newest_that_is_sound_is_fetched_and_none_is_written_over() {
     assert_eq!(world.files(&store).await, ["a.db", "b.db"]);
 }
 
+/// As of another owner, in an archive, or on a disk that is broken.
+#[tokio::test]
+async fn what_a_store_does_not_give_is_passed_over_and_told() {
+    let world = World::new();
+    let faulty = Faulty::new();
+    let store = faulty.store();
+    for (name, taken) in [
+        ("a.db", "2026-11-29T00:00:00Z"),
+        ("b.db", "2026-11-29T01:00:00Z"),
+        ("c.db", "2026-11-29T02:00:00Z"),
+    ] {
+        let path = world.backup(name, taken, BackupProof::Proven).await;
+        world.put(&store, &path).await.unwrap();
+    }
+    let deny = |name| faulty.denied.lock().unwrap().insert(name);
+    // The bytes of the newest, and the manifest of another.
+    deny("c.db");
+    deny("b.db.manifest.json");
+    let catalogue = store.list(&world.trusted()).await.unwrap();
+    let refused: Vec<_> = catalogue
+        .refused
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!(refused, ["b.db.manifest.json"]);
+    assert!(
+        catalogue.refused[0].reason.contains("AccessDenied"),
+        "{:?}",
+        catalogue.refused
+    );
+    assert_eq!(world.files(&store).await, ["a.db", "c.db"]);
+    let (_, newest, passed_over) = world.fetch(&store).await.unwrap();
+    assert_eq!(newest.file, "a.db");
+    assert!(
+        matches!(&passed_over[..], [error @ Error::Store { .. }] if error.to_string().contains("c.db")),
+        "{passed_over:?}"
+    );
+    // None is left: each is told of.
+    deny("a.db");
+    fs::remove_dir_all(world.fetched()).unwrap();
+    let error = world.fetch(&store).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::NoBackup { reasons, .. } if reasons.len() == 3),
+        "{error}"
+    );
+    // Nothing can be read at all: that is the store's fault, and no lack of backups.
+    deny("a.db.manifest.json");
+    deny("c.db.manifest.json");
+    let error = store.list(&world.trusted()).await.unwrap_err();
+    assert!(matches!(error, Error::Store { .. }), "{error}");
+}
+
+/// Whoever can write to a store fills nobody's memory.
+#[tokio::test]
+async fn a_manifest_that_is_too_large_is_not_read() {
+    let world = World::new();
+    let path = world.first().await;
+    let (memory, store) = memory();
+    let manifest = world.put(&store, &path).await.unwrap();
+    let at = Location::parse("clusters/c/a.db.manifest.json").unwrap();
+    let put = memory.put(&at, vec![b' '; (1 << 20) + 1].into());
+    put.await.unwrap();
+    let errors = [
+        world.put(&store, &path).await.unwrap_err(),
+        store
+            .fetch(&manifest, &world.fetched(), &world.cancel, |_, _| {})
+            .await
+            .unwrap_err(),
+    ];
+    for error in errors {
+        assert!(error.to_string().contains("too large"), "{error}");
+    }
+    let catalogue = store.list(&world.trusted()).await.unwrap();
+    assert!(catalogue.refused[0].reason.contains("too large"));
+}
+
 #[tokio::test]
 async fn pruning_keeps_what_is_to_be_kept_and_what_is_not_ours() {
     let world = World::new();

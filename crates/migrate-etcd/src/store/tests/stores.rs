@@ -112,6 +112,8 @@ pub(super) struct Faulty {
     pub(super) longest: AtomicU64,
     /// What the requests asked for.
     pub(super) asked: Mutex<Vec<u64>>,
+    /// Names of what is there and is not given: of another owner, or in an archive.
+    pub(super) denied: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Faulty {
@@ -121,6 +123,7 @@ impl Faulty {
             locked_until: Mutex::new(""),
             longest: AtomicU64::new(u64::MAX),
             asked: Mutex::default(),
+            denied: Mutex::default(),
         })
     }
 
@@ -159,6 +162,10 @@ impl ObjectStore for Faulty {
     async fn get_opts(&self, at: &Location, options: GetOptions) -> Answer<GetResult> {
         let is_head = options.head;
         let got = self.inner.get_opts(at, options).await?;
+        let name = at.filename().unwrap_or_default();
+        if !is_head && self.denied.lock().unwrap().contains(name) {
+            return Err(denied(at));
+        }
         if !is_head && !is_manifest(at) {
             let bytes = got.range.end - got.range.start;
             self.asked.lock().unwrap().push(bytes);
