@@ -493,3 +493,26 @@ async fn what_cannot_be_removed_stays_whole_and_listed() {
         ["0.db", "1.db", "2.db", "3.db", "8.db"]
     );
 }
+
+/// A listing takes as long as a store has pages, and backups are put meanwhile.
+#[tokio::test]
+async fn a_backup_that_comes_while_the_store_is_listed_keeps_its_manifest() {
+    let world = World::new();
+    let faulty = Faulty::new();
+    let store = faulty.store();
+    let path = world.first().await;
+    world.put(&store, &path).await.unwrap();
+    faulty.unlisted.lock().unwrap().insert("a.db");
+    let prune = async || {
+        let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+        pruned.unwrap()
+    };
+    assert!(prune().await.kept.is_empty());
+    faulty.unlisted.lock().unwrap().clear();
+    assert_eq!(world.files(&store).await, ["a.db"]);
+    // The control: it is really gone.
+    let gone = Location::parse("clusters/c/a.db").unwrap();
+    faulty.inner.delete(&gone).await.unwrap();
+    prune().await;
+    assert_eq!(faulty.inner.list(None).count().await, 0);
+}

@@ -114,6 +114,8 @@ pub(super) struct Faulty {
     pub(super) asked: Mutex<Vec<u64>>,
     /// Names of what is there and is not given: of another owner, or in an archive.
     pub(super) denied: Mutex<BTreeSet<&'static str>>,
+    /// Names that a listing passes by: it was there already when they came.
+    pub(super) unlisted: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Faulty {
@@ -124,6 +126,7 @@ impl Faulty {
             longest: AtomicU64::new(u64::MAX),
             asked: Mutex::default(),
             denied: Mutex::default(),
+            unlisted: Mutex::default(),
         })
     }
 
@@ -195,7 +198,12 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Location>) -> BoxStream<'static, Answer<ObjectMeta>> {
-        self.inner.list(prefix)
+        let unlisted = self.unlisted.lock().unwrap().clone();
+        let is_seen = move |found: &Answer<ObjectMeta>| {
+            let name = found.as_ref().ok().and_then(|it| it.location.filename());
+            futures::future::ready(name.is_none_or(|name| !unlisted.contains(name)))
+        };
+        self.inner.list(prefix).filter(is_seen).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Location>) -> Answer<ListResult> {
