@@ -11,6 +11,8 @@ use migrate_etcd::{
     SigningKey, Store, Tls,
 };
 
+use crate::trust::{Known, Signed, public_keys};
+
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// Nodes whose files go into a set, and the keys that these have to have.
 pub(crate) type NodesAndKeys = (Vec<Arc<dyn NodeFiles>>, LiveKeys);
@@ -75,6 +77,8 @@ pub(crate) enum Command {
         folder: PathBuf,
         #[command(flatten)]
         opener: Opener,
+        #[command(flatten)]
+        signed: Signed,
     },
     /// Makes the data folder of a new cluster from a snapshot; needs no etcd.
     Restore {
@@ -94,9 +98,8 @@ pub(crate) enum Command {
         /// Version of the etcd that will run on it, e.g. 3.6.
         #[arg(long)]
         etcd: String,
-        /// Refuses any other file than that of this SHA-256.
-        #[arg(long)]
-        sha256: Option<String>,
+        #[command(flatten)]
+        known: Known,
         /// Raises the revision to this one at least. Needed where a backup was restored
         /// before: clients have seen more of that cluster than the backup has.
         #[arg(long)]
@@ -271,8 +274,7 @@ impl Place {
     }
 
     fn trusted(&self) -> Outcome<Vec<PublicKey>> {
-        let trusted = self.trusted.iter().map(|key| key.parse());
-        Ok(trusted.collect::<Result<_, migrate_etcd::Error>>()?)
+        Ok(public_keys(&self.trusted)?)
     }
 }
 

@@ -14,6 +14,7 @@ mod cli;
 mod show;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -125,8 +126,12 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             file,
             folder,
             opener,
+            signed,
         } => {
             let bar = show::spinner("opening");
+            if let Some(manifest) = signed.check(&file).await? {
+                bar.suspend(|| show::manifest(&manifest));
+            }
             let name = file.file_name().map(|name| name.to_string_lossy());
             let is_set = name.is_some_and(|name| name.contains(".tar"));
             if is_set {
@@ -147,10 +152,11 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             initial_cluster,
             token,
             etcd,
-            sha256,
+            known,
             revision_at_least,
         } => {
             let members = Membership::parse(&initial_cluster, &token)?;
+            let sha256 = known.sha256(&file)?;
             let mut restore = Restore::new(file, data_dir, members, name, etcd.parse()?);
             if let Some(sha256) = sha256 {
                 restore = restore.with_sha256(sha256);
