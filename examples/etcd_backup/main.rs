@@ -8,9 +8,10 @@
 //! (a bucket, `--store s3://…`, needs `--features s3`)
 //!
 //! It ends with 0 if all is well, and with 1 and what is wrong otherwise. Ctrl-C ends
-//! it with nothing half-written.
+//! it with nothing half-written under the name of a whole; a second one ends it at once.
 
 mod cli;
+mod interrupt;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -33,21 +34,32 @@ use migrate_etcd::{
 };
 use migrate_kube::TokioClock;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // A bucket has none by itself; whoever was first is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cancel = Cancellation::new();
-    let interrupted = cancel.clone();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            interrupted.cancel();
-        }
-    });
-    match run(Cli::parse(), &cancel).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
         Err(error) => {
+            eprintln!("async runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let cli = Cli::parse();
+    let listens = cli.command.listens();
+    let cancel = Cancellation::new();
+    let work = run(cli, &cancel);
+    let work = interrupt::unless_interrupted(work, listens, &cancel, interrupt::ctrl_c);
+    let done = runtime.block_on(work);
+    // A thread that reads a file for somebody who is gone is not waited for.
+    runtime.shutdown_background();
+    match done {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
             eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        None => {
+            eprintln!("interrupted");
             ExitCode::FAILURE
         }
     }

@@ -9,6 +9,7 @@ use migrate_etcd::{
 };
 
 use crate::cli::{Cli, Command, Outcome, Wanted};
+use crate::interrupt::unless_interrupted;
 
 /// What `fetch` with these flags looks for.
 fn wanted(flags: &[&str]) -> Wanted {
@@ -185,4 +186,57 @@ async fn a_snapshot_that_was_exchanged_is_not_restored() {
     desk.snapshot("snapshot.db", "ours").await;
     again("snapshot.db", "").await;
     again("a.db", &format!(" --sha256 {}", whole.sha256)).await;
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_what_does_not_listen_and_lets_others_tidy_up() {
+    let never = || std::future::pending::<&str>();
+    let cancel = Cancellation::new();
+    let ended = unless_interrupted(never(), false, &cancel, async || {}).await;
+    assert_eq!((ended, cancel.is_cancelled()), (None, true));
+    // One that takes away what it has begun, and then says so.
+    let tidies = async |cancel: &Cancellation| {
+        cancel.cancelled().await;
+        tokio::task::yield_now().await;
+        "tidied up"
+    };
+    let cancel = Cancellation::new();
+    let mut signals = 0;
+    let once = async || {
+        signals += 1;
+        if signals > 1 {
+            std::future::pending::<()>().await;
+        }
+    };
+    let ended = unless_interrupted(tidies(&cancel), true, &cancel, once).await;
+    assert_eq!(ended, Some("tidied up"));
+    // Who waits for it no longer says so once more.
+    let cancel = Cancellation::new();
+    let ended = unless_interrupted(never(), true, &cancel, async || {}).await;
+    assert_eq!((ended, cancel.is_cancelled()), (None, true));
+    let cancel = Cancellation::new();
+    let quiet = async || std::future::pending::<()>().await;
+    let ended = unless_interrupted(async { "done" }, false, &cancel, quiet).await;
+    assert_eq!((ended, cancel.is_cancelled()), (Some("done"), false));
+}
+
+/// Half a minute and more on a large file, and none of them looks at a flag meanwhile.
+#[test]
+fn what_only_reads_ends_at_once() {
+    let listens = |line: &str| {
+        let words = ["etcd_backup"].into_iter().chain(line.split(' '));
+        Cli::try_parse_from(words).unwrap().command.listens()
+    };
+    for line in [
+        "inspect f",
+        "prove f --endpoint e",
+        "compare f g",
+        "restore f d --initial-cluster c --token t --etcd 3.6",
+        "list --store s --trusted k",
+        "prune --store s --trusted k",
+    ] {
+        assert!(!listens(line), "{line}");
+    }
+    assert!(listens("fetch f --store s --trusted k"));
+    assert!(listens("save f --endpoint e"));
 }
