@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use migrate_etcd::{
-    FolderNode, KeyRing, LiveKeys, Lock, Member, NodeFiles, PublicKey, Retention, Seal, SigningKey,
-    Store, Tls,
+    FolderNode, KeyRing, LiveKeys, Lock, Manifest, Member, NodeFiles, PublicKey, Retention, Seal,
+    SigningKey, Store, Tls,
 };
+
+use crate::trust::{Known, Signed, public_keys};
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// Nodes whose files go into a set, and the keys that these have to have.
@@ -75,6 +77,8 @@ pub(crate) enum Command {
         folder: PathBuf,
         #[command(flatten)]
         opener: Opener,
+        #[command(flatten)]
+        signed: Signed,
     },
     /// Makes the data folder of a new cluster from a snapshot; needs no etcd.
     Restore {
@@ -94,9 +98,8 @@ pub(crate) enum Command {
         /// Version of the etcd that will run on it, e.g. 3.6.
         #[arg(long)]
         etcd: String,
-        /// Refuses any other file than that of this SHA-256.
-        #[arg(long)]
-        sha256: Option<String>,
+        #[command(flatten)]
+        known: Known,
         /// Raises the revision to this one at least. Needed where a backup was restored
         /// before: clients have seen more of that cluster than the backup has.
         #[arg(long)]
@@ -118,13 +121,8 @@ pub(crate) enum Command {
     Fetch {
         /// Where to.
         folder: PathBuf,
-        /// Of this cluster only.
-        #[arg(long)]
-        cluster: Option<String>,
-        /// Of this version of Kubernetes only, e.g. v1.36.3: the newest before an upgrade is
-        /// not the newest there is.
-        #[arg(long)]
-        kubernetes: Option<String>,
+        #[command(flatten)]
+        wanted: Wanted,
         #[command(flatten)]
         place: Place,
     },
@@ -135,6 +133,27 @@ pub(crate) enum Command {
         #[command(flatten)]
         keep: Keep,
     },
+}
+
+impl Command {
+    /// Whether it takes away what it has begun when it is cancelled. The others write
+    /// nothing, or under the name of a part that the next one removes, and end at once.
+    pub(crate) fn listens(&self) -> bool {
+        match self {
+            Self::Save { .. }
+            | Self::Backup(_)
+            | Self::Open { .. }
+            | Self::Put { .. }
+            | Self::Fetch { .. } => true,
+            Self::Inspect { .. }
+            | Self::Prove { .. }
+            | Self::Compare { .. }
+            | Self::Keygen { .. }
+            | Self::Restore { .. }
+            | Self::List { .. }
+            | Self::Prune { .. } => false,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -166,9 +185,9 @@ pub(crate) struct Backup {
     /// Restores it on trial and starts this etcd on it.
     #[arg(long)]
     pub(crate) trial_etcd: Option<PathBuf>,
-    /// Folder that it is put into.
+    /// What it is put into: a folder, or s3://BUCKET/PREFIX.
     #[arg(long)]
-    store: Option<PathBuf>,
+    store: Option<String>,
 }
 
 impl Backup {
@@ -211,7 +230,7 @@ impl Backup {
     }
 
     pub(crate) fn store(&self) -> Outcome<Option<Store>> {
-        let store = self.store.as_deref().map(Store::folder);
+        let store = self.store.as_deref().map(Store::open_or_create);
         Ok(store.transpose()?)
     }
 }
@@ -255,19 +274,55 @@ impl Opener {
 
 #[derive(Args)]
 pub(crate) struct Place {
-    /// Folder of the store.
+    /// Folder, or s3://BUCKET/PREFIX (a build with --features s3; address and credentials by
+    /// AWS_…).
     #[arg(long)]
-    store: PathBuf,
+    store: String,
     /// Public key that manifests have to be signed with; again for each.
     #[arg(long = "trusted", required = true)]
     trusted: Vec<String>,
 }
 
 impl Place {
+    /// The store that is there.
     pub(crate) fn open(&self) -> Outcome<(Store, Vec<PublicKey>)> {
-        let trusted = self.trusted.iter().map(|key| key.parse());
-        let trusted = trusted.collect::<Result<_, migrate_etcd::Error>>()?;
-        Ok((Store::folder(&self.store)?, trusted))
+        Ok((Store::open(&self.store)?, self.trusted()?))
+    }
+
+    /// The store, which is made if it is a folder that is missing.
+    pub(crate) fn open_or_create(&self) -> Outcome<(Store, Vec<PublicKey>)> {
+        Ok((Store::open_or_create(&self.store)?, self.trusted()?))
+    }
+
+    fn trusted(&self) -> Outcome<Vec<PublicKey>> {
+        Ok(public_keys(&self.trusted)?)
+    }
+}
+
+/// Which backup.
+#[derive(Args)]
+pub(crate) struct Wanted {
+    /// Of this cluster only.
+    #[arg(long)]
+    cluster: Option<String>,
+    /// Of this version of Kubernetes only, e.g. v1.36.3: the newest before an upgrade is
+    /// not the newest there is.
+    #[arg(long)]
+    kubernetes: Option<String>,
+    /// This one only, by its name in `list`: where the newest is sound and not the right one.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+impl Wanted {
+    pub(crate) fn is(&self, backup: &Manifest) -> bool {
+        let plain = |version: &Option<String>| {
+            let version = version.as_deref();
+            version.map(|it| it.trim_start_matches('v').to_owned())
+        };
+        (self.cluster.is_none() || self.cluster == backup.cluster)
+            && (self.kubernetes.is_none() || plain(&self.kubernetes) == plain(&backup.kubernetes))
+            && self.name.as_ref().is_none_or(|name| *name == backup.file)
     }
 }
 

@@ -5,12 +5,17 @@
 //! `cargo run --release --example etcd_backup -- keygen KEYS`
 //! `cargo run --release --example etcd_backup -- backup FOLDER --endpoint … --recipient age1… --sign KEYS/sign.seed …`
 //! `cargo run --release --example etcd_backup -- list --store STORE --trusted KEY`
+//! (a bucket, `--store s3://…`, needs `--features s3`)
 //!
 //! It ends with 0 if all is well, and with 1 and what is wrong otherwise. Ctrl-C ends
-//! it with nothing half-written.
+//! it with nothing half-written under the name of a whole; a second one ends it at once.
 
 mod cli;
+mod interrupt;
 mod show;
+#[cfg(test)]
+mod tests;
+mod trust;
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -29,19 +34,32 @@ use migrate_etcd::{
 };
 use migrate_kube::TokioClock;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let cancel = Cancellation::new();
-    let interrupted = cancel.clone();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            interrupted.cancel();
-        }
-    });
-    match run(Cli::parse(), &cancel).await {
-        Ok(()) => ExitCode::SUCCESS,
+fn main() -> ExitCode {
+    // A bucket has none by itself; whoever was first is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
         Err(error) => {
+            eprintln!("async runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let cli = Cli::parse();
+    let listens = cli.command.listens();
+    let cancel = Cancellation::new();
+    let work = run(cli, &cancel);
+    let work = interrupt::unless_interrupted(work, listens, &cancel, interrupt::ctrl_c);
+    let done = runtime.block_on(work);
+    // A thread that reads a file for somebody who is gone is not waited for.
+    runtime.shutdown_background();
+    match done {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
             eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        None => {
+            eprintln!("interrupted");
             ExitCode::FAILURE
         }
     }
@@ -120,8 +138,12 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             file,
             folder,
             opener,
+            signed,
         } => {
             let bar = show::spinner("opening");
+            if let Some(manifest) = signed.check(&file).await? {
+                bar.suspend(|| show::manifest(&manifest));
+            }
             let name = file.file_name().map(|name| name.to_string_lossy());
             let is_set = name.is_some_and(|name| name.contains(".tar"));
             if is_set {
@@ -142,10 +164,11 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             initial_cluster,
             token,
             etcd,
-            sha256,
+            known,
             revision_at_least,
         } => {
             let members = Membership::parse(&initial_cluster, &token)?;
+            let sha256 = known.sha256(&file)?;
             let mut restore = Restore::new(file, data_dir, members, name, etcd.parse()?);
             if let Some(sha256) = sha256 {
                 restore = restore.with_sha256(sha256);
@@ -171,7 +194,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             );
         }
         Command::Put { file, place } => {
-            let (store, trusted) = place.open()?;
+            let (store, trusted) = place.open_or_create()?;
             let bar = show::bytes("putting");
             let put = store.put(&file, &trusted, cancel, show::moves(&bar)).await;
             bar.finish_and_clear();
@@ -183,24 +206,20 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         }
         Command::Fetch {
             folder,
-            cluster,
-            kubernetes,
+            wanted,
             place,
         } => {
             let (store, trusted) = place.open()?;
             let bar = show::bytes("fetching");
-            let is_wanted = |backup: &Manifest| {
-                (cluster.is_none() || backup.cluster == cluster)
-                    && (kubernetes.is_none() || backup.kubernetes == kubernetes)
-            };
+            let is_wanted = |backup: &Manifest| wanted.is(backup);
             let moving = show::moves(&bar);
             let fetched = store
                 .fetch_newest(&trusted, is_wanted, &folder, cancel, moving)
                 .await;
             bar.finish_and_clear();
-            let (path, manifest, damaged) = fetched?;
-            for error in damaged {
-                println!("DAMAGED    {error}");
+            let (path, manifest, passed_over) = fetched?;
+            for error in passed_over {
+                println!("PASSED OVER {error}");
             }
             show::manifest(&manifest);
             println!("{}", path.display());

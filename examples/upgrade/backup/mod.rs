@@ -41,7 +41,7 @@ impl Chosen {
         let keeping = Keeping {
             seal: lock(flags)?.map(|lock| Seal::new(lock).compressed()),
             signing: flags.sign.as_deref().map(signing).transpose()?,
-            store: flags.store.as_deref().map(Store::open).transpose()?,
+            store: store(flags)?,
             trial_etcd: flags.trial_etcd.clone(),
         };
         if keeping.store.is_some() && keeping.signing.is_none() && flags.trusted.is_empty() {
@@ -105,6 +105,15 @@ impl Chosen {
             keeping: self.keeping.clone(),
         })
     }
+}
+
+/// The store; who makes no backup makes no empty store of a typing error either.
+fn store(flags: &BackupFlags) -> Result<Option<Store>, Failure> {
+    let open = match flags.trusted.as_slice() {
+        [] => Store::open_or_create,
+        _ => Store::open,
+    };
+    Ok(flags.store.as_deref().map(open).transpose()?)
 }
 
 fn member(cli: &Cli, endpoint: &str) -> Result<Member, Failure> {

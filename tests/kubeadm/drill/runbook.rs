@@ -12,6 +12,10 @@ use crate::figure;
 
 const TEXT: &str = include_str!("../../../docs/disaster.md");
 
+/// What is done twice, as by somebody who does not know how far he has come. The later
+/// steps let the nodes in, and clean up.
+const REPEATED: std::ops::RangeInclusive<usize> = 1..=6;
+
 /// A step: its number, its heading, and what to type.
 #[derive(Clone, Copy)]
 struct Step {
@@ -88,7 +92,8 @@ impl Runbook {
         }
     }
 
-    /// Follows the steps from one number to another; what was said.
+    /// Follows the steps from one number to another, those that may be repeated twice; what
+    /// was said.
     pub(super) async fn follow(&self, from: usize, to: usize) -> String {
         let mut said = String::new();
         let steps = steps();
@@ -120,6 +125,10 @@ impl Runbook {
         );
         let name = format!("{}.step-{number}", self.figures);
         figure(&name, began.elapsed().as_secs_f64(), "s");
+        if REPEATED.contains(number) {
+            let output = self.bash(block).await;
+            assert!(output.status.success(), "{number}, again: {output:?}");
+        }
         said
     }
 
@@ -155,4 +164,87 @@ fn the_runbook_has_its_steps_in_order() {
         };
         assert!(steps.iter().skip(1).any(is_used), "{name} is used");
     }
+}
+
+/// In the place of programs: they write over nothing, as the real ones, and `BREAK` names one
+/// that breaks off when its work is done.
+const STAND_INS: [(&str, &str); 3] = [
+    (
+        "etcd_backup",
+        r#"#!/bin/bash
+set -eu
+fresh() { if [ -e "$1" ]; then echo "$1: exists already"; exit 1; fi; }
+case $1 in
+fetch) fresh "$2/b.tar.age"; mkdir -p "$2"; touch "$2/b.tar.age" ;;
+open) fresh "$3"; mkdir -p "$3/nodes/cp-1/etc"; touch "$3/nodes/cp-1/etc/file" "$3/snapshot.db" ;;
+save) fresh "$2"; touch "$2" ;;
+compare) ls "$2" "$3" ;;
+restore) fresh "$3"; mkdir -p "$3/member" ;;
+esac
+if [ "${BREAK:-}" = "$1" ]; then exit 1; fi
+"#,
+    ),
+    (
+        "ssh",
+        r#"#!/bin/bash
+set -eu
+case " $* " in
+*" -M "*)
+    if [ -e master ] || [ -e tunnel ]; then echo "the port is taken"; exit 255; fi
+    touch master tunnel ;;
+*" -O exit "*)
+    if [ ! -e tunnel ]; then echo "no such socket"; exit 255; fi
+    rm -f master tunnel ;;
+*)
+    cat > /dev/null
+    if [ "${BREAK:-}" = ssh ]; then exit 255; fi ;;
+esac
+"#,
+    ),
+    ("kubectl", "#!/bin/bash\n"),
+];
+
+/// On real nodes the drill does so with real programs.
+#[tokio::test]
+async fn each_block_may_be_run_again_also_where_it_broke_off() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let programs = folder.path().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    for (name, text) in STAND_INS {
+        let path = programs.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let steps = steps();
+    let value = |name| match name {
+        "SSH" => "ssh",
+        _ => "cp-1",
+    };
+    let named = names(steps[0].block).into_iter();
+    let named = named.map(|name| (name, value(name).to_owned())).collect();
+    let desk = folder.path().join("desk");
+    let runbook = Runbook::new(
+        desk.clone(),
+        &named,
+        &[programs.as_path()],
+        Path::new("none"),
+        "",
+    );
+    for step in &steps[1..] {
+        for broken in ["fetch", "open", "save", "compare", "restore", "ssh"] {
+            runbook
+                .bash(&format!("export BREAK={broken}\n{}", step.block))
+                .await;
+            assert!(!desk.join("master").exists(), "step {}", step.number);
+            for _ in 0..2 {
+                let output = runbook.bash(step.block).await;
+                let what = format!("step {} after {broken}: {output:?}", step.number);
+                assert!(output.status.success(), "{what}");
+            }
+        }
+    }
+    // The control: they do refuse.
+    let again = runbook.bash("etcd_backup open f set && etcd_backup open f set");
+    assert!(!again.await.status.success());
 }

@@ -265,6 +265,15 @@ pub enum Error {
         /// Why those that are there cannot.
         reasons: Vec<String>,
     },
+    /// There is no store at that place.
+    #[cfg(feature = "store")]
+    #[error("{place}: {reason}; name the folder that backups were put into, or s3://BUCKET/PREFIX")]
+    NoStore {
+        /// What was given.
+        place: String,
+        /// What is there instead.
+        reason: &'static str,
+    },
     /// A member has other keys than the file.
     #[error(
         "{}: its keys are not those that {endpoint} has at revision {revision}; compare the \
@@ -322,6 +331,13 @@ pub enum Error {
         path: PathBuf,
         /// Its last revision.
         revision: i64,
+    },
+    /// A bucket is meant but the feature `s3` is off.
+    #[cfg(feature = "store")]
+    #[error("{place}: is a bucket, but this build has no S3: enable the feature `s3`")]
+    S3NotBuilt {
+        /// What was given.
+        place: String,
     },
     /// The member stopped sending.
     #[error(

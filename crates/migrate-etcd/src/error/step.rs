@@ -48,7 +48,9 @@ impl Error {
             Self::NoMember { nodes, .. } => ObjectName::cluster("Node", nodes.clone()),
             Self::NoBackup { place: store, .. } => ObjectName::cluster("Store", store.clone()),
             #[cfg(feature = "store")]
-            Self::Store {
+            Self::NoStore { place: store, .. }
+            | Self::S3NotBuilt { place: store }
+            | Self::Store {
                 location: store, ..
             } => ObjectName::cluster("Store", store.clone()),
             Self::InvalidRecord { revision, .. } => {
@@ -76,6 +78,8 @@ impl From<Error> for StepError {
             | Error::RevisionTooHigh { .. }
             | Error::TlsNotBuilt { .. }
             | Error::TooNew { .. } => StepErrorKind::Invalid,
+            #[cfg(feature = "store")]
+            Error::NoStore { .. } | Error::S3NotBuilt { .. } => StepErrorKind::Invalid,
             Error::Busy { .. }
             | Error::ChecksumMismatch { .. }
             | Error::Compacted { .. }

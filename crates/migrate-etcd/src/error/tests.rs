@@ -36,6 +36,8 @@ fn cure(error: &Error) -> &'static str {
         Error::Node { .. } => "take the set again",
         Error::NoBackup { .. } => "take one",
         Error::NoMember { .. } => "see that the members run",
+        #[cfg(feature = "store")]
+        Error::NoStore { .. } => "name the folder that backups were put into",
         Error::NoTrailer { .. } => "restore a whole one",
         Error::NotComparable { .. } => "name a backup first",
         Error::NotEmpty { .. } => "name an empty one",
@@ -44,6 +46,8 @@ fn cure(error: &Error) -> &'static str {
         Error::OtherKeys { .. } => "give the files of every",
         Error::PermissionDenied { .. } => "give a user that has the root role",
         Error::RevisionTooHigh { .. } => "ask for less",
+        #[cfg(feature = "store")]
+        Error::S3NotBuilt { .. } => "enable the feature `s3`",
         #[cfg(feature = "store")]
         Error::Store { .. } => "see to the store",
         Error::Stalled { .. } => "see to the member's disk and the network",
@@ -155,6 +159,15 @@ fn one_of_each() -> Vec<Error> {
         Error::NoBackup {
             place: "memory".to_owned(),
             reasons: vec!["a.db: is damaged".to_owned()],
+        },
+        #[cfg(feature = "store")]
+        Error::NoStore {
+            place: "/mnt/backups".to_owned(),
+            reason: "there is no folder",
+        },
+        #[cfg(feature = "store")]
+        Error::S3NotBuilt {
+            place: "s3://bucket/c".to_owned(),
         },
         #[cfg(feature = "store")]
         Error::store("memory: a.db", "is away"),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use futures::StreamExt;
 use migrate_core::Cancellation;
 use object_store::ObjectStoreExt;
+use object_store::path::Path as Location;
 
 use super::Store;
 use crate::{Error, Manifest, PartFile, PublicKey};
@@ -38,10 +39,11 @@ impl Store {
     /// Lists the backups that one of the `trusted` keys has signed and that are
     /// there, in their signed length. Their bytes are not read: that they are
     /// those that were signed was checked when they were put, and is again when
-    /// they are fetched.
+    /// they are fetched. A manifest that cannot be read is among the refused.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`] if the store cannot be listed, or there are manifests and none
+    /// can be read.
     pub async fn list(&self, trusted: &[PublicKey]) -> Result<Catalogue, Error> {
         let failed = self.failed(&self.prefix);
         let mut listed = self.objects.list(Some(&self.prefix));
@@ -56,7 +58,8 @@ impl Store {
             }
         }
         let mut catalogue = Catalogue::default();
-        for (name, size) in &objects {
+        let (mut was_read, mut unreadable) = (false, None);
+        for name in objects.keys() {
             let Some(file) = Manifest::file_of(name) else {
                 if !objects.contains_key(&Manifest::name_of(name)) {
                     catalogue.unfinished.push(name.clone());
@@ -64,7 +67,9 @@ impl Store {
                 continue;
             };
             let mut is_left = false;
-            let opened = match self.manifest(name, *size, trusted).await {
+            let read = self.manifest(name, trusted).await;
+            was_read |= !matches!(read, Err(Error::Store { .. }));
+            let opened = match read {
                 Ok(manifest) if manifest.file != file => {
                     Err("it was signed for a file of another name".to_owned())
                 }
@@ -78,8 +83,11 @@ impl Store {
                         Err("its backup is not there".to_owned())
                     }
                 },
-                Err(error @ Error::Store { .. }) => return Err(error),
-                Err(error) => Err(error.to_string()),
+                Err(error) => {
+                    let reason = error.to_string();
+                    unreadable.get_or_insert(error);
+                    Err(reason)
+                }
             };
             match opened {
                 Ok(manifest) => catalogue.backups.push(manifest),
@@ -90,24 +98,34 @@ impl Store {
                 }),
             }
         }
+        if let (false, Some(error)) = (was_read, unreadable) {
+            return Err(error);
+        }
         let key = |backup: &Manifest| (backup.taken, backup.file.clone());
         catalogue.backups.sort_by_key(key);
         Ok(catalogue)
     }
 
-    async fn manifest(
-        &self,
-        name: &str,
-        size: u64,
-        trusted: &[PublicKey],
-    ) -> Result<Manifest, Error> {
+    async fn manifest(&self, name: &str, trusted: &[PublicKey]) -> Result<Manifest, Error> {
         let location = self.at(name);
-        let path = PathBuf::from(self.name(&location));
-        Manifest::refuse_too_large(&path, size)?;
-        let failed = self.failed(&location);
-        let got = self.objects.get(&location).await.map_err(&failed)?;
-        let text = got.bytes().await.map_err(&failed)?;
-        Manifest::verify(&path, &text, trusted)
+        let text = self.signed(&location).await?;
+        let text = text.ok_or_else(|| self.missing(&location))?;
+        Manifest::verify(&PathBuf::from(self.name(&location)), &text, trusted)
+    }
+
+    /// The text of a manifest, if it is there; never more of it than a manifest has.
+    pub(super) async fn signed(&self, location: &Location) -> Result<Option<Vec<u8>>, Error> {
+        let got = match self.objects.get(location).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            got => got.map_err(self.failed(location))?,
+        };
+        Manifest::refuse_too_large(&PathBuf::from(self.name(location)), got.meta.size)?;
+        let text = got.bytes().await.map_err(self.failed(location))?;
+        Ok(Some(text.to_vec()))
+    }
+
+    fn missing(&self, location: &Location) -> Error {
+        Error::store(&self.name(location), "is gone")
     }
 
     /// Fetches a backup and its manifest into `folder`; `progress` hears bytes that
@@ -132,20 +150,20 @@ impl Store {
         }
         let location = self.at(&manifest.file);
         let beside = self.at(&Manifest::name_of(&manifest.file));
-        let failed = self.failed(&beside);
-        let signed = self.objects.get(&beside).await.map_err(&failed)?;
-        let signed = signed.bytes().await.map_err(&failed)?;
+        let signed = self.signed(&beside).await?;
+        let signed = signed.ok_or_else(|| self.missing(&beside))?;
+        let there = self.objects.head(&location).await;
+        if there.map_err(self.failed(&location))?.size != manifest.bytes {
+            return Err(changed(&self.name(&location)));
+        }
         let mut file = PartFile::create(folder, &manifest.file).await?;
         let mut done = 0;
-        let read = self.read(&location, cancel, async |bytes: &[u8]| {
+        let read = self.read(&location, manifest.bytes, cancel, async |bytes: &[u8]| {
             done += bytes.len() as u64;
-            if done > manifest.bytes {
-                return Err(changed(&self.name(&location)));
-            }
             progress(done, manifest.bytes);
             file.write(bytes).await
         });
-        if read.await? != (manifest.bytes, manifest.sha256.clone()) {
+        if read.await? != manifest.sha256 {
             return Err(changed(&self.name(&location)));
         }
         let path = file.commit().await?;
@@ -156,10 +174,12 @@ impl Store {
     }
 
     /// Fetches the newest backup that is `wanted` and whose bytes are those that
-    /// were signed: one that is damaged is passed over, and told.
+    /// were signed: one that is damaged, or that the store does not give, as where it was
+    /// moved to an archive or a disk is broken, is passed over, and told.
     ///
     /// # Errors
-    /// [`Error::NoBackup`], and as [`list`](Self::list) and [`fetch`](Self::fetch).
+    /// [`Error::NoBackup`] where none is left, with what became of each; as
+    /// [`list`](Self::list); and what of [`fetch`](Self::fetch) is no fault of the store.
     pub async fn fetch_newest(
         &self,
         trusted: &[PublicKey],
@@ -169,18 +189,20 @@ impl Store {
         mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<(PathBuf, Manifest, Vec<Error>), Error> {
         let catalogue = self.list(trusted).await?;
-        let mut damaged = Vec::new();
+        let mut passed_over = Vec::new();
         for manifest in catalogue.backups.into_iter().rev() {
             if !wanted(&manifest) {
                 continue;
             }
             match self.fetch(&manifest, folder, cancel, &mut progress).await {
-                Ok(path) => return Ok((path, manifest, damaged)),
-                Err(error @ Error::Changed { .. }) => damaged.push(error),
+                Ok(path) => return Ok((path, manifest, passed_over)),
+                Err(
+                    error @ (Error::Changed { .. } | Error::Malformed { .. } | Error::Store { .. }),
+                ) => passed_over.push(error),
                 Err(error) => return Err(error),
             }
         }
-        let mut reasons: Vec<_> = damaged.iter().map(ToString::to_string).collect();
+        let mut reasons: Vec<_> = passed_over.iter().map(ToString::to_string).collect();
         let refused = catalogue.refused.into_iter();
         reasons.extend(refused.map(|refused| format!("{}: {}", refused.name, refused.reason)));
         Err(Error::NoBackup {

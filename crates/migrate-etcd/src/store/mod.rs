@@ -10,7 +10,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use migrate_core::{Cancellation, hex};
 use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
@@ -81,28 +80,67 @@ impl Store {
         builder
             .create(path)
             .map_err(|error| Error::file(path, error))?;
-        let name = path.display().to_string();
-        let folder = LocalFileSystem::new_with_prefix(path);
-        let folder = folder.map_err(|error| Error::store(&name, error))?;
-        Self::new(Arc::new(folder.with_fsync(true)), "")
+        Self::in_folder(path)
     }
 
     /// What an operator calls a store: a folder, or `s3://BUCKET/PREFIX`. Address, region
     /// and credentials of a bucket are those of the environment (`AWS_ENDPOINT`,
-    /// `AWS_REGION`, `AWS_ACCESS_KEY_ID`, …).
+    /// `AWS_REGION`, `AWS_ACCESS_KEY_ID`, …). Nothing is made: who looks for backups where
+    /// there is no store has named the wrong place, or its disk is not mounted.
     ///
     /// # Errors
-    /// [`Error::Store`] for a bucket that is none, where this build has no S3 (feature
-    /// `s3`), or where the process has no provider of TLS (`CryptoProvider` of rustls, which
-    /// is the program's to install); and as [`folder`](Self::folder).
+    /// [`Error::NoStore`] where there is no such folder; [`Error::S3NotBuilt`];
+    /// [`Error::Store`] for a bucket that is none, or where the process has no provider of
+    /// TLS (`CryptoProvider` of rustls, which is the program's to install); [`Error::File`].
     pub fn open(place: &str) -> Result<Self, Error> {
-        match place.strip_prefix("s3://") {
-            Some(rest) => {
-                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                Self::bucket(place, bucket, prefix)
+        Self::at_place(place, |path| {
+            let none = |reason| Error::NoStore {
+                place: place.to_owned(),
+                reason,
+            };
+            match std::fs::metadata(path) {
+                Ok(there) if there.is_dir() => Self::in_folder(path),
+                Ok(_) => Err(none("is no folder")),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Err(none("there is no such folder"))
+                }
+                Err(error) => Err(Error::file(path, error)),
             }
-            None => Self::folder(Path::new(place)),
+        })
+    }
+
+    /// As [`open`](Self::open), for who puts backups there: a folder that is missing is
+    /// made, as [`folder`](Self::folder) does.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn open_or_create(place: &str) -> Result<Self, Error> {
+        Self::at_place(place, Self::folder)
+    }
+
+    fn at_place(
+        place: &str,
+        folder: impl FnOnce(&Path) -> Result<Self, Error>,
+    ) -> Result<Self, Error> {
+        if let Some(rest) = place.strip_prefix("s3://") {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            return Self::bucket(place, bucket, prefix);
         }
+        // Else backups would go into a folder of this name, below the working one.
+        if place.contains("://") {
+            return Err(Error::NoStore {
+                place: place.to_owned(),
+                reason: "is neither a folder nor a bucket of S3",
+            });
+        }
+        folder(Path::new(place))
+    }
+
+    fn in_folder(path: &Path) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        let folder = LocalFileSystem::new_with_prefix(path);
+        let folder = folder.map_err(|error| Error::store(&name, error))?;
+        Self::new(Arc::new(folder.with_fsync(true)), "")
     }
 
     #[cfg(feature = "s3")]
@@ -119,10 +157,9 @@ impl Store {
 
     #[cfg(not(feature = "s3"))]
     fn bucket(place: &str, _: &str, _: &str) -> Result<Self, Error> {
-        Err(Error::store(
-            place,
-            "this build has no S3, its feature `s3` is off",
-        ))
+        Err(Error::S3NotBuilt {
+            place: place.to_owned(),
+        })
     }
 
     /// A bucket of S3 or of what speaks like it.
@@ -154,31 +191,37 @@ impl Store {
         move |error| Error::store(&name, error)
     }
 
-    /// Length and SHA-256 of an object; `each` sees its bytes.
+    /// The SHA-256 of the first `bytes` bytes of an object; `each` sees them.
+    ///
+    /// Each part is a request of its own: clients of a bucket give a request half a
+    /// minute, its body included, and their tries of one object three in all.
     async fn read(
         &self,
         location: &Location,
+        bytes: u64,
         cancel: &Cancellation,
         mut each: impl AsyncFnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(u64, String), Error> {
+    ) -> Result<String, Error> {
         let failed = self.failed(location);
-        let mut stream = self
-            .objects
-            .get(location)
-            .await
-            .map_err(&failed)?
-            .into_stream();
-        let (mut bytes, mut hash) = (0, Sha256::new());
-        while let Some(chunk) = stream.next().await {
+        let (mut done, mut hash) = (0, Sha256::new());
+        while done < bytes {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let chunk = chunk.map_err(&failed)?;
-            bytes += chunk.len() as u64;
-            hash.update(&chunk);
-            each(&chunk).await?;
+            let range = done..bytes.min(done + self.part as u64);
+            let part = self.objects.get_range(location, range.clone()).await;
+            let part = part.map_err(&failed)?;
+            if part.len() as u64 != range.end - range.start {
+                return Err(Error::store(
+                    &self.name(location),
+                    "it answers with fewer bytes than it has",
+                ));
+            }
+            done = range.end;
+            hash.update(&part);
+            each(&part).await?;
         }
-        Ok((bytes, hex(hash.finalize())))
+        Ok(hex(hash.finalize()))
     }
 }
 

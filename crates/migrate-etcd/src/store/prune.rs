@@ -27,7 +27,7 @@ impl Store {
     /// Removes the backups that `retention` does not keep, of each cluster by itself.
     ///
     /// Only backups that one of the `trusted` keys has signed are touched, and
-    /// manifests of theirs whose backup is gone. A backup goes before its manifest, so
+    /// manifests of theirs whose backup is gone, which is looked at once more. A backup goes before its manifest, so
     /// that one that cannot be removed stays as it is. After five that cannot, the
     /// rest waits for another time.
     ///
@@ -62,13 +62,29 @@ impl Store {
             }
         }
         for left in catalogue.refused.iter().filter(|left| left.is_left) {
-            // As little as nothing: it is tried again the next time.
-            let _ = self.objects.delete(&self.at(&left.name)).await;
+            self.remove_left(&left.name).await;
         }
         pruned
             .kept
             .sort_by_key(|backup| (backup.taken, backup.file.clone()));
         Ok(pruned)
+    }
+
+    /// Removes a manifest whose backup was not in the listing, if it is really gone: a
+    /// listing is made page by page, and a backup that was put meanwhile may be in it by
+    /// its manifest alone.
+    async fn remove_left(&self, name: &str) {
+        let Some(file) = Manifest::file_of(name) else {
+            return;
+        };
+        let is_gone = matches!(
+            self.objects.head(&self.at(file)).await,
+            Err(object_store::Error::NotFound { .. })
+        );
+        if is_gone {
+            // As little as nothing: it is tried again the next time.
+            let _ = self.objects.delete(&self.at(name)).await;
+        }
     }
 
     async fn remove(&self, backup: &Manifest) -> Result<(), Error> {

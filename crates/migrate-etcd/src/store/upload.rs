@@ -52,16 +52,11 @@ impl Store {
         let text = fs::read(&signed).map_err(|error| Error::file(&signed, error))?;
         let location = self.at(&manifest.file);
         let beside = self.at(&Manifest::name_of(&manifest.file));
-        match self.objects.get(&beside).await {
-            Ok(there) => {
-                let there = there.bytes().await.map_err(self.failed(&beside))?;
-                if there != text.as_slice() {
-                    let path = PathBuf::from(self.name(&beside));
-                    return Err(Error::Exists { path });
-                }
-            }
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(self.failed(&beside)(error)),
+        if let Some(there) = self.signed(&beside).await?
+            && there != text
+        {
+            let path = PathBuf::from(self.name(&beside));
+            return Err(Error::Exists { path });
         }
         let signed_for = (manifest.bytes, manifest.sha256.clone());
         if !self.has(&location, &signed_for, cancel).await? {
@@ -102,8 +97,11 @@ impl Store {
             Ok(there) if there.size != signed_for.0 => return Ok(false),
             Ok(_) => {}
         }
-        let there = self.read(location, cancel, async |_| Ok(())).await?;
-        Ok(there == *signed_for)
+        let (bytes, sha256) = signed_for;
+        let there = self
+            .read(location, *bytes, cancel, async |_| Ok(()))
+            .await?;
+        Ok(there == *sha256)
     }
 
     async fn at_once(

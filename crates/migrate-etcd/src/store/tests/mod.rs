@@ -4,12 +4,11 @@ mod stores;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
+use futures::StreamExt;
 use migrate_core::steps::BackupProof;
-use object_store::memory::InMemory;
-use stores::{Immutable, in_parts, memory};
+use stores::{Faulty, in_parts, memory};
 
 use super::*;
 use crate::{Manifest, PublicKey, Retention, SigningKey};
@@ -78,23 +77,39 @@ impl World {
 fn a_place_is_a_folder_or_a_bucket_by_its_url() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("store");
-    Store::open(place.to_str().unwrap()).unwrap();
+    let name = place.to_str().unwrap();
+    // Who looks for backups makes no empty store of a typing error.
+    let error = Store::open(name).unwrap_err();
+    assert!(matches!(error, Error::NoStore { .. }), "{error}");
+    assert!(!place.exists());
+    Store::open_or_create(name).unwrap();
     assert!(place.is_dir());
-    let bucket = || Store::open("s3://bucket/clusters/c/");
-    let why = match cfg!(feature = "s3") {
-        true => "provider of TLS",
-        false => "feature `s3`",
-    };
-    let error = bucket().unwrap_err().to_string();
-    assert!(error.contains(why), "{error}");
+    Store::open(name).unwrap();
+    let file = place.join("file");
+    fs::write(&file, "").unwrap();
+    let error = Store::open(file.to_str().unwrap()).unwrap_err();
+    assert!(matches!(error, Error::NoStore { .. }), "{error}");
+
+    for open in [Store::open, Store::open_or_create] {
+        let error = open("gs://bucket/c").unwrap_err();
+        assert!(matches!(error, Error::NoStore { .. }), "{error}");
+        let error = open("s3://bucket/clusters/c/").unwrap_err();
+        match cfg!(feature = "s3") {
+            true => assert!(error.to_string().contains("provider of TLS"), "{error}"),
+            false => assert!(matches!(error, Error::S3NotBuilt { .. }), "{error}"),
+        }
+    }
     #[cfg(feature = "s3")]
     {
         rustls::crypto::ring::default_provider()
             .install_default()
             .unwrap();
-        assert_eq!(bucket().unwrap().prefix.as_ref(), "clusters/c");
+        for open in [Store::open, Store::open_or_create] {
+            let bucket = open("s3://bucket/clusters/c/").unwrap();
+            assert_eq!(bucket.prefix.as_ref(), "clusters/c");
+        }
     }
-    assert!(!Path::new("s3:").exists());
+    assert!(!Path::new("s3:").exists() && !Path::new("gs:").exists());
 }
 
 #[tokio::test]
@@ -133,6 +148,28 @@ async fn what_was_put_is_listed_and_fetched_again() {
         let data = fs::metadata(world.folder.path().join("store")).unwrap();
         assert_eq!(data.permissions().mode() & 0o777, 0o700);
     }
+}
+
+/// A request has a time, its body included, however slow the way is; so none may ask for
+/// more than a part.
+#[tokio::test]
+async fn a_backup_is_read_by_parts_each_a_request_of_its_own() {
+    let world = World::new();
+    let path = world.first().await;
+    let slow = Faulty::new();
+    slow.longest.store(999, Ordering::Relaxed);
+    let store = slow.store();
+    world.put(&store, &path).await.unwrap();
+    let (fetched, ..) = world.fetch(&store).await.unwrap();
+    assert_eq!(fs::read(&fetched).unwrap(), fs::read(&path).unwrap());
+    // Read back, and fetched.
+    let once = [999, 999, 999, 999, 4];
+    assert_eq!(*slow.asked.lock().unwrap(), [once, once].concat());
+    // The control: one that is slower yet.
+    slow.longest.store(998, Ordering::Relaxed);
+    fs::remove_dir_all(world.fetched()).unwrap();
+    world.fetch(&store).await.unwrap_err();
+    assert!(!world.fetched().join("a.db").exists());
 }
 
 #[tokio::test]
@@ -266,6 +303,82 @@ async fn the_newest_that_is_sound_is_fetched_and_none_is_written_over() {
     assert_eq!(world.files(&store).await, ["a.db", "b.db"]);
 }
 
+/// As of another owner, in an archive, or on a disk that is broken.
+#[tokio::test]
+async fn what_a_store_does_not_give_is_passed_over_and_told() {
+    let world = World::new();
+    let faulty = Faulty::new();
+    let store = faulty.store();
+    for (name, taken) in [
+        ("a.db", "2026-11-29T00:00:00Z"),
+        ("b.db", "2026-11-29T01:00:00Z"),
+        ("c.db", "2026-11-29T02:00:00Z"),
+    ] {
+        let path = world.backup(name, taken, BackupProof::Proven).await;
+        world.put(&store, &path).await.unwrap();
+    }
+    let deny = |name| faulty.denied.lock().unwrap().insert(name);
+    // The bytes of the newest, and the manifest of another.
+    deny("c.db");
+    deny("b.db.manifest.json");
+    let catalogue = store.list(&world.trusted()).await.unwrap();
+    let refused: Vec<_> = catalogue
+        .refused
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!(refused, ["b.db.manifest.json"]);
+    assert!(
+        catalogue.refused[0].reason.contains("AccessDenied"),
+        "{:?}",
+        catalogue.refused
+    );
+    assert_eq!(world.files(&store).await, ["a.db", "c.db"]);
+    let (_, newest, passed_over) = world.fetch(&store).await.unwrap();
+    assert_eq!(newest.file, "a.db");
+    assert!(
+        matches!(&passed_over[..], [error @ Error::Store { .. }] if error.to_string().contains("c.db")),
+        "{passed_over:?}"
+    );
+    // None is left: each is told of.
+    deny("a.db");
+    fs::remove_dir_all(world.fetched()).unwrap();
+    let error = world.fetch(&store).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::NoBackup { reasons, .. } if reasons.len() == 3),
+        "{error}"
+    );
+    // Nothing can be read at all: that is the store's fault, and no lack of backups.
+    deny("a.db.manifest.json");
+    deny("c.db.manifest.json");
+    let error = store.list(&world.trusted()).await.unwrap_err();
+    assert!(matches!(error, Error::Store { .. }), "{error}");
+}
+
+/// Whoever can write to a store fills nobody's memory.
+#[tokio::test]
+async fn a_manifest_that_is_too_large_is_not_read() {
+    let world = World::new();
+    let path = world.first().await;
+    let (memory, store) = memory();
+    let manifest = world.put(&store, &path).await.unwrap();
+    let at = Location::parse("clusters/c/a.db.manifest.json").unwrap();
+    let put = memory.put(&at, vec![b' '; (1 << 20) + 1].into());
+    put.await.unwrap();
+    let errors = [
+        world.put(&store, &path).await.unwrap_err(),
+        store
+            .fetch(&manifest, &world.fetched(), &world.cancel, |_, _| {})
+            .await
+            .unwrap_err(),
+    ];
+    for error in errors {
+        assert!(error.to_string().contains("too large"), "{error}");
+    }
+    let catalogue = store.list(&world.trusted()).await.unwrap();
+    assert!(catalogue.refused[0].reason.contains("too large"));
+}
+
 #[tokio::test]
 async fn pruning_keeps_what_is_to_be_kept_and_what_is_not_ours() {
     let world = World::new();
@@ -341,12 +454,9 @@ async fn pruning_keeps_what_is_to_be_kept_and_what_is_not_ours() {
 #[tokio::test]
 async fn what_cannot_be_removed_stays_whole_and_listed() {
     let world = World::new();
-    let memory = InMemory::new();
-    let immutable = Arc::new(Immutable {
-        inner: memory.clone(),
-        until: Mutex::new("7.db"),
-    });
-    let store = Store::new(immutable.clone(), "clusters/c").unwrap();
+    let immutable = Faulty::new();
+    *immutable.locked_until.lock().unwrap() = "7.db";
+    let store = immutable.store();
     for at in 0..9 {
         let taken = format!("2026-11-29T0{at}:00:00Z");
         let path = world
@@ -371,15 +481,38 @@ async fn what_cannot_be_removed_stays_whole_and_listed() {
     assert!(pruned.removed.is_empty());
     assert_eq!(world.files(&store).await, whole);
     // Its manifest would be one of nothing, and its bytes those of nobody.
-    let objects = memory.list(None).count().await;
+    let objects = immutable.inner.list(None).count().await;
     assert_eq!(objects, 2 * whole.len());
 
     // Some of them later.
-    *immutable.until.lock().unwrap() = "4.db";
+    *immutable.locked_until.lock().unwrap() = "4.db";
     let pruned = prune().await;
     assert_eq!((pruned.failed.len(), pruned.removed.len()), (4, 4));
     assert_eq!(
         world.files(&store).await,
         ["0.db", "1.db", "2.db", "3.db", "8.db"]
     );
+}
+
+/// A listing takes as long as a store has pages, and backups are put meanwhile.
+#[tokio::test]
+async fn a_backup_that_comes_while_the_store_is_listed_keeps_its_manifest() {
+    let world = World::new();
+    let faulty = Faulty::new();
+    let store = faulty.store();
+    let path = world.first().await;
+    world.put(&store, &path).await.unwrap();
+    faulty.unlisted.lock().unwrap().insert("a.db");
+    let prune = async || {
+        let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+        pruned.unwrap()
+    };
+    assert!(prune().await.kept.is_empty());
+    faulty.unlisted.lock().unwrap().clear();
+    assert_eq!(world.files(&store).await, ["a.db"]);
+    // The control: it is really gone.
+    let gone = Location::parse("clusters/c/a.db").unwrap();
+    faulty.inner.delete(&gone).await.unwrap();
+    prune().await;
+    assert_eq!(faulty.inner.list(None).count().await, 0);
 }

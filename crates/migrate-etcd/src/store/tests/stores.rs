@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::multipart::PartId;
@@ -100,23 +101,50 @@ impl MultipartStore for Parts {
     }
 }
 
-/// A store of which nothing goes whose name is before one, manifests apart: they are
-/// put last, when the time of their backup may be over.
+/// A store in memory that fails as it is told.
 #[derive(Debug)]
-pub(super) struct Immutable {
+pub(super) struct Faulty {
     pub(super) inner: InMemory,
-    /// The name.
-    pub(super) until: Mutex<&'static str>,
+    /// Nothing goes whose name is before this one, manifests apart: they are put last,
+    /// when the time of their backup may be over.
+    pub(super) locked_until: Mutex<&'static str>,
+    /// A request for more bytes than this breaks off, as where time is up.
+    pub(super) longest: AtomicU64,
+    /// What the requests asked for.
+    pub(super) asked: Mutex<Vec<u64>>,
+    /// Names of what is there and is not given: of another owner, or in an archive.
+    pub(super) denied: Mutex<BTreeSet<&'static str>>,
+    /// Names that a listing passes by: it was there already when they came.
+    pub(super) unlisted: Mutex<BTreeSet<&'static str>>,
 }
 
-impl fmt::Display for Immutable {
+impl Faulty {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: InMemory::new(),
+            locked_until: Mutex::new(""),
+            longest: AtomicU64::new(u64::MAX),
+            asked: Mutex::default(),
+            denied: Mutex::default(),
+            unlisted: Mutex::default(),
+        })
+    }
+
+    pub(super) fn store(self: &Arc<Self>) -> Store {
+        let mut store = Store::new(self.clone(), "clusters/c").unwrap();
+        store.part = 999;
+        store
+    }
+}
+
+impl fmt::Display for Faulty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("immutable")
+        f.write_str("faulty")
     }
 }
 
 #[async_trait]
-impl ObjectStore for Immutable {
+impl ObjectStore for Faulty {
     async fn put_opts(
         &self,
         at: &Location,
@@ -135,21 +163,34 @@ impl ObjectStore for Immutable {
     }
 
     async fn get_opts(&self, at: &Location, options: GetOptions) -> Answer<GetResult> {
-        self.inner.get_opts(at, options).await
+        let is_head = options.head;
+        let got = self.inner.get_opts(at, options).await?;
+        let name = at.filename().unwrap_or_default();
+        if !is_head && self.denied.lock().unwrap().contains(name) {
+            return Err(denied(at));
+        }
+        if !is_head && !is_manifest(at) {
+            let bytes = got.range.end - got.range.start;
+            self.asked.lock().unwrap().push(bytes);
+            if bytes > self.longest.load(Ordering::Relaxed) {
+                return Err(object_store::Error::Generic {
+                    store: "test",
+                    source: "operation timed out".into(),
+                });
+            }
+        }
+        Ok(got)
     }
 
     fn delete_stream(
         &self,
         all: BoxStream<'static, Answer<Location>>,
     ) -> BoxStream<'static, Answer<Location>> {
-        let until = *self.until.lock().unwrap();
+        let until = *self.locked_until.lock().unwrap();
         let asked = all.map(move |at| match at {
             // What S3 says of an object that is locked.
             Ok(at) if at.filename().is_some_and(|name| name < until) && !is_manifest(&at) => {
-                Err(object_store::Error::PermissionDenied {
-                    path: at.to_string(),
-                    source: "AccessDenied".into(),
-                })
+                Err(denied(&at))
             }
             at => at,
         });
@@ -157,7 +198,12 @@ impl ObjectStore for Immutable {
     }
 
     fn list(&self, prefix: Option<&Location>) -> BoxStream<'static, Answer<ObjectMeta>> {
-        self.inner.list(prefix)
+        let unlisted = self.unlisted.lock().unwrap().clone();
+        let is_seen = move |found: &Answer<ObjectMeta>| {
+            let name = found.as_ref().ok().and_then(|it| it.location.filename());
+            futures::future::ready(name.is_none_or(|name| !unlisted.contains(name)))
+        };
+        self.inner.list(prefix).filter(is_seen).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Location>) -> Answer<ListResult> {
@@ -166,6 +212,13 @@ impl ObjectStore for Immutable {
 
     async fn copy_opts(&self, from: &Location, to: &Location, options: CopyOptions) -> Answer<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn denied(at: &Location) -> object_store::Error {
+    object_store::Error::PermissionDenied {
+        path: at.to_string(),
+        source: "AccessDenied".into(),
     }
 }
 
