@@ -99,6 +99,8 @@ mod seal;
 mod set;
 #[cfg(feature = "client")]
 mod snapshot;
+#[cfg(feature = "client")]
+mod standing;
 mod state;
 #[cfg(feature = "store")]
 mod store;

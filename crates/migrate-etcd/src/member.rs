@@ -8,7 +8,7 @@ use etcd_client::{Client, ConnectOptions};
 
 use crate::Error;
 #[cfg(feature = "seal")]
-use crate::find::Standing;
+use crate::standing::Standing;
 
 /// One etcd member: an endpoint, never a balanced list of them, because a
 /// backup is of one member and the caller must know which.
@@ -128,15 +128,7 @@ impl Member {
                 stall: timeout,
             })
         })?;
-        let header = status.header();
-        Ok(Standing {
-            cluster: header.map_or(0, |header| header.cluster_id()),
-            id: header.map_or(0, |header| header.member_id()),
-            leader: status.leader(),
-            is_learner: status.is_learner(),
-            applied: status.raft_applied_index(),
-            errors: status.errors().to_vec(),
-        })
+        Ok(Standing::of(&status))
     }
 
     /// The URL to connect to.

@@ -12,6 +12,7 @@ use migrate_core::{
 };
 
 use crate::part_file::PartFile;
+use crate::standing::Standing;
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
 use crate::{Error, Member};
 
@@ -130,23 +131,15 @@ impl SnapshotBackup {
         }
     }
 
-    /// A learner or a member without a leader serves snapshots too, without a
-    /// hint that they are behind.
     async fn refuse_unfit(&self, client: &mut etcd_client::Client) -> Result<(), Error> {
         let status = self.within(0, client.status()).await?;
-        let unfit = |reason: &str| {
-            Err(Error::MemberUnfit {
+        match Standing::of(&status).unfit() {
+            None => Ok(()),
+            Some(reason) => Err(Error::MemberUnfit {
                 endpoint: self.member.endpoint.clone(),
-                reason: reason.to_owned(),
-            })
-        };
-        if status.is_learner() {
-            return unfit("a learner may be behind; name a voting member");
+                reason,
+            }),
         }
-        if status.leader() == 0 {
-            return unfit("it has no leader, so its data may be old; wait for quorum");
-        }
-        Ok(())
     }
 
     /// The next piece that carries bytes.
