@@ -127,7 +127,7 @@ pub use inspect::{
     Auth, Compaction, Encrypted, FolderUse, Inspection, Keys, Kubernetes, MemberRecord,
     ResourceUse, inspect, object_key,
 };
-pub use manifest::{Manifest, PublicKey, SigningKey};
+pub use manifest::{ComparedMember, Manifest, PublicKey, SigningKey};
 #[cfg(feature = "client")]
 pub use member::{Member, Tls};
 pub use new_snapshot::NewSnapshot;
@@ -139,7 +139,9 @@ pub use provider::ProvenBackup;
 #[cfg(feature = "store")]
 pub use provider::StoredBackup;
 #[cfg(any(feature = "client", feature = "store"))]
-pub use provider::{BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED, BACKUP_PLAIN};
+pub use provider::{
+    BACKUP_COMPARED, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED, BACKUP_PLAIN,
+};
 pub use restore::{EtcdVersion, Membership, Restore, Restored};
 pub use retention::Retention;
 #[cfg(feature = "seal")]

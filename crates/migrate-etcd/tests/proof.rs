@@ -13,7 +13,7 @@ use etcd_client::{Client, PutOptions};
 use member::{Act, Answers, FakeMember, HashAnswer};
 use migrate_core::Cancellation;
 use migrate_etcd::{Database, Error, Member, Proven, SnapshotBackup, inspect, prove};
-use server::{Server, V34, V35, V36, V37, etcd, ports, url};
+use server::{Server, V34, V35, V36, V37, etcd};
 use tempfile::TempDir;
 
 const STALL: Duration = Duration::from_secs(30);
@@ -139,15 +139,7 @@ async fn real_etcd_members_prove_a_file_and_another_cluster_does_not() {
     };
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let addresses: [[u16; 2]; 3] = [ports(), ports(), ports()];
-    let member = |(i, [_, peer]): (usize, &[u16; 2])| format!("m{i}={}", url(*peer));
-    let cluster: Vec<_> = addresses.iter().enumerate().map(member).collect();
-    let more = ["--initial-cluster", &cluster.join(",")];
-    let start = |(i, address): (usize, &[u16; 2])| {
-        let name = format!("m{i}");
-        Server::start(&etcd, &at(&name), &name, *address, &more)
-    };
-    let mut servers: Vec<_> = addresses.iter().enumerate().map(start).collect();
+    let mut servers = Server::three(&etcd, folder.path());
     let mut client = servers[0].client().await;
     for server in &mut servers {
         server.client().await;
@@ -160,6 +152,26 @@ async fn real_etcd_members_prove_a_file_and_another_cluster_does_not() {
     assert_eq!(proven.proof.inspection.members.len(), 3);
     let path = proven.artifact.path;
 
+    // The same member by its name is no second one.
+    let by_name = members[0].endpoint.replace("127.0.0.1", "localhost");
+    let mut named = vec![members[0].clone(), Member::new(by_name)];
+    let result = prove(&path, &named, STALL).await;
+    let is_one_of_three = |error: Error| match error {
+        Error::TooFewMembers {
+            answered, voters, ..
+        } => (answered, voters) == (1, 3),
+        other => panic!("{other:?}"),
+    };
+    assert!(is_one_of_three(result.unwrap_err()));
+    let result = save_proven(&backup, "one.db", &named).await;
+    assert!(is_one_of_three(result.unwrap_err()));
+    assert!(!at("one.db").exists());
+    named.push(members[2].clone());
+    let proof = prove(&path, &named, STALL).await.unwrap();
+    let names: Vec<_> = proof.compared.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["m0", "m2"]);
+    assert_eq!(proof.members, [members[0].endpoint.as_str(), &members[2].endpoint]);
+
     // One that is away is named; two of three are enough, one is not.
     drop(servers.pop());
     let quick = Duration::from_secs(3);
@@ -169,7 +181,11 @@ async fn real_etcd_members_prove_a_file_and_another_cluster_does_not() {
     let result = prove(&path, &away, quick).await;
     assert!(matches!(
         result,
-        Err(Error::TooFewMembers { answered: 1, .. })
+        Err(Error::TooFewMembers {
+            answered: 1,
+            voters: 3,
+            ..
+        })
     ));
     let result = prove(&path, &[], quick).await;
     assert!(matches!(
@@ -213,10 +229,12 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
     let mut client = server.client().await;
     fill(&mut client, "a").await;
     let real = std::fs::read(server.save(folder.path(), "real.db").await.path).unwrap();
-    let hash = {
+    let (hash, id) = {
         let database = Database::from_bytes(real.clone()).unwrap();
-        let revision = database.inspect().unwrap().revision;
-        HashAnswer::Hash(database.hash_kv(revision, -1).unwrap(), -1)
+        let told = database.inspect().unwrap();
+        let hash = database.hash_kv(told.revision, -1).unwrap();
+        let id = u64::from_str_radix(&told.members[0].id, 16).unwrap();
+        (HashAnswer::Hash(hash, -1), id)
     };
     let compacted = HashAnswer::Refuse("etcdserver: mvcc: required revision has been compacted");
     let behind = HashAnswer::Refuse("etcdserver: mvcc: required revision is a future revision");
@@ -234,6 +252,7 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
     ] {
         let mut member = Answers::of(acts.clone());
         member.hashes = answers;
+        member.id = id;
         let member = FakeMember::start(member).await;
         let ours = Member::new(member.endpoint.clone());
         let backup = SnapshotBackup::new(ours.clone(), folder.path());

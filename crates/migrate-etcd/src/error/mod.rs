@@ -362,16 +362,19 @@ pub enum Error {
     },
     /// Not enough members said what they have.
     #[error(
-        "{}: cannot be proven by {answered} members that answer; see that two of them are in \
-         reach, or name the only one there is: {}",
-        path.display(), silent.join("; ")
+        "{}: was compared with {answered} of the {voters} voting members that it tells of, and two \
+         have to agree, or the only one there is; see that two of them are in reach, and give the \
+         endpoint of each{}",
+        path.display(), listed(silent)
     )]
     TooFewMembers {
         /// File.
         path: PathBuf,
-        /// Members that answered.
+        /// Voting members that answered, each counted once.
         answered: usize,
-        /// What became of the others.
+        /// Voting members of the cluster, as the file has them.
+        voters: usize,
+        /// What became of the others that were given.
         silent: Vec<String>,
     },
     /// TLS is asked for but the feature `tls` is off.

@@ -48,7 +48,7 @@ fn cure(error: &Error) -> &'static str {
         Error::Store { .. } => "see to the store",
         Error::Stalled { .. } => "see to the member's disk and the network",
         Error::Truncated { .. } => "take another one",
-        Error::TooFewMembers { .. } => "see that two of them",
+        Error::TooFewMembers { .. } => "see that two of them are in reach",
         Error::TlsNotBuilt { .. } => "enable the feature `tls`",
         Error::TooNew { .. } => "restore an older backup",
         Error::TrialServer { .. } => "start this etcd on it by hand",
@@ -84,6 +84,7 @@ fn one_of_each() -> Vec<Error> {
         Error::TooFewMembers {
             path: path.clone(),
             answered: 1,
+            voters: 3,
             silent: vec!["http://b:1: is away".to_owned()],
         },
         Error::file(&path, io::ErrorKind::StorageFull.into()),

@@ -1,5 +1,6 @@
 //! Compares a file with the live members.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 
 use crate::bolt::Database;
-use crate::{Error, Inspection, Member, ReadError, SnapshotBackup};
+use crate::{Error, Inspection, Member, MemberRecord, ReadError, SnapshotBackup};
 
 /// Snapshots that are taken before [`SnapshotBackup::save_proven`] gives up. An
 /// API server compacts every five minutes, so that a second one is rare.
@@ -16,7 +17,7 @@ const SNAPSHOTS: usize = 3;
 /// How often a member that is behind is asked again.
 const BEHIND: Duration = Duration::from_millis(100);
 
-/// Members that have to agree, where there are as many.
+/// Voting members that have to agree, where the cluster has as many.
 const ENOUGH: usize = 2;
 
 /// etcd's words for a revision that is compacted, or that is yet to come: its
@@ -33,11 +34,41 @@ const FUTURE: &str = "required revision is a future revision";
 pub struct Proof {
     /// What is in the file.
     pub inspection: Inspection,
-    /// Endpoints of the members that have the same hash at the file's revision.
-    /// One only where only one was given.
+    /// Endpoints of the voting members that have the same hash at the file's revision,
+    /// each member once: by the id that it answers with, not by what it is called.
     pub members: Vec<String>,
-    /// Endpoints of members that did not answer, and what became of them.
+    /// These members as the file has them, in the same order.
+    pub compared: Vec<MemberRecord>,
+    /// Endpoints that were not compared, and why: what became of members that did
+    /// not answer, and whose answer does not count.
     pub silent: Vec<(String, String)>,
+}
+
+impl Proof {
+    /// Voting members of the cluster, as the file has them.
+    pub fn voters(&self) -> usize {
+        voters(&self.inspection).count()
+    }
+
+    /// Whether as many members agree as have to: two of them, or the only one that
+    /// the cluster has.
+    pub fn is_enough(&self) -> bool {
+        self.compared.len() >= ENOUGH.min(self.voters()).max(1)
+    }
+
+    pub(crate) fn too_few(&self, path: &Path) -> Error {
+        Error::TooFewMembers {
+            path: path.to_owned(),
+            answered: self.compared.len(),
+            voters: self.voters(),
+            silent: self.silent.iter().map(|(_, why)| why.clone()).collect(),
+        }
+    }
+}
+
+fn voters(inspection: &Inspection) -> impl Iterator<Item = &MemberRecord> {
+    let members = inspection.members.iter();
+    members.filter(|member| !member.is_learner)
 }
 
 /// A snapshot that equals live members.
@@ -55,14 +86,24 @@ pub struct Proven {
 /// Checks a file as [`crate::inspect`] does, and compares it with `members`: the
 /// hash of its keys with the hash that each of them has at the file's revision.
 ///
-/// At least two of them have to answer, or the one that is given, each within
-/// `stall`; every answer must be equal. Do it right after the save: members
-/// forget revisions when they are compacted.
+/// Two of the voting members that the file tells of have to answer, or the only one
+/// that there is, each within `stall`; every answer must be equal. A member that
+/// answers at two endpoints is one, and one that the file does not know is none. Do it
+/// right after the save: members forget revisions when they are compacted.
 ///
 /// # Errors
 /// [`Error::Damaged`] for a file that is not sound, [`Error::NotEqual`],
 /// [`Error::Compacted`], and [`Error::TooFewMembers`].
 pub async fn prove(path: &Path, members: &[Member], stall: Duration) -> Result<Proof, Error> {
+    let proof = compared(path, members, stall).await?;
+    match proof.is_enough() {
+        true => Ok(proof),
+        false => Err(proof.too_few(path)),
+    }
+}
+
+/// As [`prove`], with however many members there are.
+async fn compared(path: &Path, members: &[Member], stall: Duration) -> Result<Proof, Error> {
     let inspection = read(path, |database| database.inspect()).await?;
     let revision = inspection.revision;
     let mut asked = Vec::new();
@@ -74,15 +115,8 @@ pub async fn prove(path: &Path, members: &[Member], stall: Duration) -> Result<P
             Err(error) => silent.push((member.endpoint.clone(), error.to_string())),
         }
     }
-    if asked.len() < ENOUGH.min(members.len()).max(1) {
-        return Err(Error::TooFewMembers {
-            path: path.to_owned(),
-            answered: asked.len(),
-            silent: silent.into_iter().map(|(_, why)| why).collect(),
-        });
-    }
-    let mut known = std::collections::BTreeMap::new();
-    let mut equal = Vec::new();
+    let mut known = BTreeMap::new();
+    let mut equal: Vec<(Whose, &String, MemberRecord)> = Vec::new();
     for (endpoint, answer) in asked {
         let compacted = answer.compact_revision;
         let hash = match known.get(&compacted) {
@@ -97,11 +131,30 @@ pub async fn prove(path: &Path, members: &[Member], stall: Duration) -> Result<P
                 revision,
             });
         }
-        equal.push(endpoint.clone());
+        let whose = answer.whose;
+        if equal.iter().any(|(one, ..)| *one == whose) {
+            continue;
+        }
+        let id = format!("{:x}", whose.member);
+        let cluster = equal.first().map(|(one, ..)| one.cluster);
+        match voters(&inspection).find(|voter| voter.id == id) {
+            Some(voter) if cluster.is_none_or(|cluster| cluster == whose.cluster) => {
+                equal.push((whose, endpoint, voter.clone()));
+            }
+            _ => {
+                let why = format!("{endpoint}: is no voting member that the snapshot tells of");
+                silent.push((endpoint.clone(), why));
+            }
+        }
     }
+    let (members, compared) = equal
+        .into_iter()
+        .map(|(_, endpoint, record)| (endpoint.clone(), record))
+        .unzip();
     Ok(Proof {
         inspection,
-        members: equal,
+        members,
+        compared,
         silent,
     })
 }
@@ -119,6 +172,26 @@ impl SnapshotBackup {
         name: &str,
         members: &[Member],
         cancel: &Cancellation,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Proven, Error> {
+        let saved = self.save_compared(name, members, cancel, progress).await?;
+        match saved.proof.is_enough() {
+            true => Ok(saved),
+            false => {
+                let path = saved.artifact.path;
+                drop(Unproven(Some(path.clone())));
+                Err(saved.proof.too_few(&path))
+            }
+        }
+    }
+
+    /// As [`save_proven`](Self::save_proven), with however many members agree; one
+    /// does at least.
+    pub(crate) async fn save_compared(
+        &self,
+        name: &str,
+        members: &[Member],
+        cancel: &Cancellation,
         mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Proven, Error> {
         let mut snapshots = 0;
@@ -129,7 +202,10 @@ impl SnapshotBackup {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            match prove(&artifact.path, members, self.stall()).await {
+            match compared(&artifact.path, members, self.stall()).await {
+                Ok(proof) if proof.compared.is_empty() => {
+                    return Err(proof.too_few(&artifact.path));
+                }
                 Ok(proof) => {
                     unproven.0 = None;
                     return Ok(Proven {
@@ -158,8 +234,16 @@ impl Drop for Unproven {
 }
 
 struct Answer {
+    whose: Whose,
     hash: u32,
     compact_revision: i64,
+}
+
+/// By which a member is known, at whatever endpoint.
+#[derive(Clone, Copy, Eq, PartialEq)]
+struct Whose {
+    cluster: u64,
+    member: u64,
 }
 
 async fn ask(member: &Member, revision: i64, stall: Duration) -> Result<Answer, Error> {
@@ -169,7 +253,12 @@ async fn ask(member: &Member, revision: i64, stall: Duration) -> Result<Answer, 
         loop {
             match client.hash_kv(revision).await {
                 Ok(reply) => {
+                    let header = reply.header();
                     return Ok(Answer {
+                        whose: Whose {
+                            cluster: header.map_or(0, |header| header.cluster_id()),
+                            member: header.map_or(0, |header| header.member_id()),
+                        },
                         hash: reply.hash(),
                         compact_revision: reply.compact_version(),
                     });

@@ -9,12 +9,12 @@ use migrate_core::{BackUpData, ClusterId, Finding, Severity, StepContext, StepEr
 
 #[cfg(feature = "seal")]
 use super::BACKUP_LACKS_FILE;
-use super::{BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, needs_key};
+use super::{BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, needs_key};
 use crate::snapshot::progress;
 #[cfg(feature = "seal")]
 use crate::{BackupSet, LiveKeys, NodeFiles, Seal, SetRecord};
 use crate::{
-    Error, FindMembers, Manifest, Member, Proven, RestoreLevel, SigningKey, SnapshotBackup,
+    Error, FindMembers, Manifest, Member, Proof, Proven, RestoreLevel, SigningKey, SnapshotBackup,
     TestRestore,
 };
 
@@ -22,9 +22,12 @@ use crate::{
 /// a set, encrypted, signed, and put into a store, as far as each is asked for.
 ///
 /// The report says [`BackupProof::Proven`], or [`BackupProof::Restored`] if an etcd
-/// was started on it, only if the set has the keys of the live cluster; a snapshot
-/// alone restores data that nobody can reach, and is
-/// [`BackupProof::Unproven`] with the blocker `KM-BACKUP-001`.
+/// was started on it, only if two of the cluster's voting members, or the only one that
+/// it has, are equal to it ([`Proof::is_enough`]), and if the set has the keys of the
+/// live cluster: one member of several may be the one that went wrong, and a snapshot
+/// alone restores data that nobody can reach. Else it is [`BackupProof::Unproven`] with
+/// the blocker `KM-BACKUP-001` for either. Which members those are is in report and
+/// manifest.
 ///
 /// What is of another cluster is an error ([`Error::OtherCluster`]), and is removed: the
 /// snapshot says whose it is, unless its namespaces are encrypted.
@@ -47,8 +50,8 @@ pub struct ProvenBackup {
 }
 
 impl ProvenBackup {
-    /// Saves by `backup`, and compares with `members`, two of them where there are
-    /// as many.
+    /// Saves by `backup`, and compares with `members`: two at least, where the cluster
+    /// has as many.
     pub fn new(backup: SnapshotBackup, members: Vec<Member>) -> Self {
         Self::of(Source::Named(backup, members))
     }
@@ -186,18 +189,18 @@ enum Source {
 }
 
 impl Source {
-    async fn save_proven(&self, file: &str, cx: &StepContext) -> Result<Proven, Error> {
+    async fn save_compared(&self, file: &str, cx: &StepContext) -> Result<Proven, Error> {
         let told = progress(cx);
         match self {
             Self::Named(backup, members) => {
-                backup.save_proven(file, members, &cx.cancel, told).await
+                backup.save_compared(file, members, &cx.cancel, told).await
             }
             Self::Found(finder, folder) => {
                 // The ways to them are open while `found` lives.
                 let found = finder.find().await?;
                 let backup = SnapshotBackup::new(found.source.clone(), folder);
                 backup
-                    .save_proven(file, &found.members, &cx.cancel, told)
+                    .save_compared(file, &found.members, &cx.cancel, told)
                     .await
             }
         }
@@ -240,7 +243,7 @@ impl BackUpData for ProvenBackup {
         let taken = cx.clock.now();
         let cluster = &input.model.cluster;
         let name = format!("etcd-{cluster}-{}-{}", cx.fence.run, taken.as_millis());
-        let proven = self.source.save_proven(&format!("{name}.db"), cx).await?;
+        let proven = self.source.save_compared(&format!("{name}.db"), cx).await?;
         let mut plain = Plain(Some(proven.artifact.path.clone()));
         refuse_other_cluster(&proven, cluster)?;
         let trial = self.tried(cx, &proven.artifact).await?;
@@ -268,17 +271,18 @@ impl BackUpData for ProvenBackup {
         }
         // The only one that could not be refused for its keys has none.
         let keys_match = nodes.is_some();
-        let proof = match keys_match {
+        let proof = match keys_match && proven.proof.is_enough() {
             true => reached,
             false => BackupProof::Unproven,
         };
+        findings.push(compared_with(&proven.proof, &shown));
         if !keys_match {
             findings.push(finding(
                 BACKUP_UNPROVEN,
                 Severity::Blocker,
                 &shown,
-                "the snapshot is equal to the live members, but certificates and keys of the \
-                 cluster are not part of it, and without them it restores none",
+                "certificates and keys of the cluster are not part of the snapshot, and without them \
+                 it restores none",
                 "give the files of the control-plane nodes, or keep the keys elsewhere and waive \
                  KM-BACKUP-001",
             ));
@@ -304,7 +308,9 @@ impl BackUpData for ProvenBackup {
         findings.extend(keys.iter().map(|key| needs_key(&shown, key)));
         if let Some(signing) = &self.signing {
             let manifest = hashed(&artifact, taken.into(), proof).await?;
-            let mut manifest = manifest.describing(input, inspection);
+            let mut manifest = manifest
+                .describing(input, inspection)
+                .compared(&proven.proof);
             manifest.encryption_keys = keys;
             manifest.trial = trial.map(|level| level.to_string());
             manifest.locked_for = locked_for;
@@ -329,6 +335,39 @@ impl BackUpData for ProvenBackup {
         report.findings = findings;
         Ok(report)
     }
+}
+
+/// Which members a backup is equal to, and whether those are enough.
+fn compared_with(proof: &Proof, file: &str) -> Finding {
+    let members = proof.compared.iter();
+    let members: Vec<_> = members
+        .map(|member| format!("{} ({})", member.name, member.id))
+        .collect();
+    let (some, all, names) = (members.len(), proof.voters(), members.join(", "));
+    if !proof.is_enough() {
+        return finding(
+            BACKUP_UNPROVEN,
+            Severity::Blocker,
+            file,
+            format!(
+                "it was compared with {some} of the {all} voting members of etcd ({names}), and two \
+                 have to agree: one alone may be the one that went wrong"
+            ),
+            "give the endpoints of the other members as well, or have them found on the \
+             control-plane nodes; or waive KM-BACKUP-001",
+        );
+    }
+    let evidence = match all {
+        1 => format!("its keys are those of the only voting member of etcd, {names}"),
+        _ => format!("its keys are those of {some} of the {all} voting members of etcd: {names}"),
+    };
+    finding(
+        BACKUP_COMPARED,
+        Severity::Info,
+        file,
+        evidence,
+        "nothing: so many are enough",
+    )
 }
 
 /// A URL, or a tunnel, may lead to the etcd of another cluster: nobody shall take

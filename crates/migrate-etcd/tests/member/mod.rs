@@ -39,6 +39,9 @@ pub(crate) enum Act {
 /// How a member answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
+    /// Its id, and the last revision of its store.
+    pub(crate) id: u64,
+    pub(crate) revision: i64,
     pub(crate) leader: u64,
     pub(crate) is_learner: bool,
     /// Code of gRPC for a user and password.
@@ -63,6 +66,8 @@ impl Answers {
     /// A voting member with a leader, which sends `snapshot`.
     pub(crate) fn of(snapshot: Vec<Act>) -> Self {
         Self {
+            id: 1,
+            revision: 0,
             leader: 1,
             is_learner: false,
             authenticate: 0,
@@ -172,7 +177,8 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
             stream::iter([Ok(refused)]).boxed()
         }
         "/etcdserverpb.Maintenance/Status" => {
-            let mut status = number(4, answers.leader);
+            let mut status = header(answers);
+            status.extend(number(4, answers.leader));
             status.extend(number(10, answers.is_learner.into()));
             one(status, 0)
         }
@@ -184,7 +190,8 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
             let call = state.hashed.fetch_add(1, Ordering::SeqCst);
             match answers.hashes.get(call).or_else(|| answers.hashes.last()) {
                 Some(HashAnswer::Hash(hash, compacted)) => {
-                    let mut reply = number(2, (*hash).into());
+                    let mut reply = header(answers);
+                    reply.extend(number(2, (*hash).into()));
                     reply.extend(number(3, compacted.cast_unsigned()));
                     one(reply, 0)
                 }
@@ -198,6 +205,14 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
     let kind = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert("content-type", kind);
     response
+}
+
+/// Who answers, of which cluster, and what it has.
+fn header(answers: &Answers) -> Vec<u8> {
+    let mut header = number(1, 7);
+    header.extend(number(2, answers.id));
+    header.extend(number(3, answers.revision.cast_unsigned()));
+    bytes(1, &header)
 }
 
 /// Tells when a stream is dropped.
