@@ -7,7 +7,6 @@ use std::time::Duration;
 use etcd_client::{Client, ConnectOptions};
 
 use crate::Error;
-#[cfg(feature = "seal")]
 use crate::standing::Standing;
 
 /// One etcd member: an endpoint, never a balanced list of them, because a
@@ -113,7 +112,6 @@ impl Member {
     }
 
     /// How it is, answered within `timeout`.
-    #[cfg(feature = "seal")]
     pub(crate) async fn standing(&self, timeout: Duration) -> Result<Standing, Error> {
         let asking = async {
             let mut client = self.connect(timeout).await?;

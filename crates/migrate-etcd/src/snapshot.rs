@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{SnapshotResponse, SnapshotStreaming};
+use futures::future::join_all;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
 use migrate_core::{
     BackUpData, Cancellation, EventKind, Finding, ObjectName, Severity, Step, StepContext,
@@ -12,9 +13,12 @@ use migrate_core::{
 };
 
 use crate::part_file::PartFile;
-use crate::standing::Standing;
+use crate::standing::{Newest, Standing};
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
 use crate::{Error, Member};
+
+/// How often a member that is behind is asked again.
+pub(crate) const BEHIND: Duration = Duration::from_millis(100);
 
 /// Saves a snapshot of one etcd member into a folder.
 #[derive(Clone, Debug)]
@@ -45,6 +49,10 @@ impl SnapshotBackup {
         self.stall
     }
 
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.member.endpoint
+    }
+
     /// Saves a snapshot as `name`; `progress` hears bytes received and bytes
     /// in all.
     ///
@@ -59,21 +67,36 @@ impl SnapshotBackup {
         cancel: &Cancellation,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<BackupArtifact, Error> {
+        let saved = self.save_as_new_as(&[], name, cancel, progress).await?;
+        Ok(saved.0)
+    }
+
+    /// As [`save`](Self::save), once the member has all that those of `others` that are of
+    /// its cluster, and answer, have by now; and which of these has most.
+    pub(crate) async fn save_as_new_as(
+        &self,
+        others: &[Member],
+        name: &str,
+        cancel: &Cancellation,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<(BackupArtifact, Newest), Error> {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let work = std::pin::pin!(self.receive(name, progress));
+        let work = std::pin::pin!(self.receive(others, name, progress));
         let cancelled = std::pin::pin!(cancel.cancelled());
         let received = match futures::future::select(work, cancelled).await {
             futures::future::Either::Left((result, _)) => result?,
             futures::future::Either::Right(_) => return Err(Error::Cancelled),
         };
         let path = received.file.commit().await?;
-        Ok(BackupArtifact::new(path, received.bytes, received.sha256))
+        let artifact = BackupArtifact::new(path, received.bytes, received.sha256);
+        Ok((artifact, received.newest))
     }
 
     async fn receive(
         &self,
+        others: &[Member],
         name: &str,
         mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Received, Error> {
@@ -87,8 +110,9 @@ impl SnapshotBackup {
         // Before anything is asked of the member: a name that is taken or a
         // folder that cannot be written costs it nothing.
         let mut file = PartFile::create(&self.folder, name).await?;
+        let others = self.standings(others).await;
         let mut client = self.member.connect(self.stall).await?;
-        self.refuse_unfit(&mut client).await?;
+        let newest = self.refuse_unfit(&mut client, &others).await?;
         let mut stream = self.within(0, client.snapshot()).await?;
 
         let mut check = TrailerCheck::default();
@@ -122,6 +146,7 @@ impl SnapshotBackup {
                     file,
                     bytes,
                     sha256,
+                    newest,
                 })
             }
             Checked::Mismatch => Err(Error::ChecksumMismatch {
@@ -131,14 +156,41 @@ impl SnapshotBackup {
         }
     }
 
-    async fn refuse_unfit(&self, client: &mut etcd_client::Client) -> Result<(), Error> {
-        let status = self.within(0, client.status()).await?;
-        match Standing::of(&status).unfit() {
-            None => Ok(()),
-            Some(reason) => Err(Error::MemberUnfit {
-                endpoint: self.member.endpoint.clone(),
-                reason,
-            }),
+    /// How `members` are, those that answer.
+    async fn standings(&self, members: &[Member]) -> Vec<(String, Standing)> {
+        let ask = async |member: &Member| {
+            let standing = member.standing(self.stall).await.ok()?;
+            Some((member.endpoint.clone(), standing))
+        };
+        let asked = join_all(members.iter().map(ask)).await;
+        asked.into_iter().flatten().collect()
+    }
+
+    /// Waits until the member has what `others` of its cluster have: a follower that
+    /// hears nothing new serves snapshots too, of what was.
+    async fn refuse_unfit(
+        &self,
+        client: &mut etcd_client::Client,
+        others: &[(String, Standing)],
+    ) -> Result<Newest, Error> {
+        let endpoint = &self.member.endpoint;
+        let begun = tokio::time::Instant::now();
+        loop {
+            let standing = Standing::of(&self.within(0, client.status()).await?);
+            if let Some(reason) = standing.unfit() {
+                return Err(Error::MemberUnfit {
+                    endpoint: endpoint.clone(),
+                    reason,
+                });
+            }
+            let newest = Newest::of(others, standing.cluster);
+            if standing.revision >= newest.revision {
+                return Ok(newest);
+            }
+            if begun.elapsed() >= self.stall {
+                return Err(newest.than(endpoint, standing.revision));
+            }
+            tokio::time::sleep(BEHIND).await;
         }
     }
 
@@ -183,6 +235,7 @@ struct Received {
     file: PartFile,
     bytes: u64,
     sha256: String,
+    newest: Newest,
 }
 
 #[async_trait]

@@ -2,6 +2,8 @@
 
 use etcd_client::StatusResponse;
 
+use crate::Error;
+
 /// What a member says of itself.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Standing {
@@ -11,6 +13,8 @@ pub(crate) struct Standing {
     /// 0: it knows none.
     pub(crate) leader: u64,
     pub(crate) is_learner: bool,
+    /// Of its store, as far as it has got.
+    pub(crate) revision: i64,
     #[cfg(feature = "seal")]
     pub(crate) applied: u64,
     /// Alarms among them, those of the whole cluster: etcd's `maintenance.go` lists
@@ -26,6 +30,7 @@ impl Standing {
             id: header.map_or(0, |header| header.member_id()),
             leader: status.leader(),
             is_learner: status.is_learner(),
+            revision: header.map_or(0, |header| header.revision()),
             #[cfg(feature = "seal")]
             applied: status.raft_applied_index(),
             errors: status.errors().to_vec(),
@@ -50,6 +55,35 @@ impl Standing {
     }
 }
 
+/// What a snapshot has to reach, and who has it already.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Newest {
+    pub(crate) revision: i64,
+    pub(crate) endpoint: String,
+}
+
+impl Newest {
+    /// Of those that belong to etcd cluster `cluster`; revision 0 where there are none.
+    pub(crate) fn of(members: &[(String, Standing)], cluster: u64) -> Self {
+        let ours = members.iter().filter(|(_, it)| it.cluster == cluster);
+        let newest = ours.max_by_key(|(_, member)| member.revision);
+        newest.map_or_else(Self::default, |(endpoint, member)| Self {
+            revision: member.revision,
+            endpoint: endpoint.clone(),
+        })
+    }
+
+    /// That `endpoint` has `revision` only.
+    pub(crate) fn than(self, endpoint: &str, revision: i64) -> Error {
+        Error::Behind {
+            endpoint: endpoint.to_owned(),
+            revision,
+            newest: self.revision,
+            ahead: self.endpoint,
+        }
+    }
+}
+
 /// Whether `error` is the alarm that the data of member `id` are corrupt. It is a message of
 /// protobuf as text, `memberID:7 alarm:CORRUPT`, which leaves out a 0: then etcd does not
 /// know whose data they are, and they may be those of any.
@@ -70,6 +104,22 @@ fn is_corrupt(error: &str, id: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_is_of_the_same_cluster() {
+        let member = |name: &str, cluster: u64, revision: i64| {
+            let standing = Standing {
+                cluster,
+                revision,
+                ..Standing::default()
+            };
+            (name.to_owned(), standing)
+        };
+        let members = [member("a", 1, 5), member("b", 1, 9), member("c", 2, 70)];
+        let newest = Newest::of(&members, 1);
+        assert_eq!((newest.revision, newest.endpoint.as_str()), (9, "b"));
+        assert_eq!(Newest::of(&members, 3), Newest::default());
+    }
 
     #[test]
     fn an_alarm_is_of_the_member_that_it_names() {

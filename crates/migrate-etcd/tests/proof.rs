@@ -275,6 +275,62 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
     }
 }
 
+/// A follower that was cut off serves what it had, and others agree with that: they
+/// had it as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_a_member_that_is_behind_is_waited_for_or_refused() {
+    let Some(etcd) = etcd(V36) else {
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    fill(&mut server.client().await, "a").await;
+    let real = std::fs::read(server.save(folder.path(), "real.db").await.path).unwrap();
+    let database = Database::from_bytes(real.clone()).unwrap();
+    let told = database.inspect().unwrap();
+    let has = told.revision;
+    let (data, trailer) = real.split_at(real.len() - 32);
+    let blob = |blob: &[u8], remaining: usize| Act::Send {
+        blob: blob.to_vec(),
+        remaining: remaining as u64,
+    };
+    let of = |revisions: Vec<i64>| {
+        let mut answers = Answers::of(vec![blob(data, 0), blob(trailer, 0)]);
+        answers.id = u64::from_str_radix(&told.members[0].id, 16).unwrap();
+        answers.hashes = vec![HashAnswer::Hash(database.hash_kv(has, -1).unwrap(), -1)];
+        answers.revisions = revisions;
+        answers
+    };
+    for (source, other, snapshots) in [
+        // As far as the other, or further; not yet, and then as far.
+        (vec![has], has, Ok(1)),
+        (vec![has], has - 1, Ok(1)),
+        (vec![has - 2, has - 1, has], has, Ok(1)),
+        // Never: it is not even asked. And what it says is not what is in the file.
+        (vec![has], has + 1, Err(0)),
+        (vec![has + 1], has + 1, Err(1)),
+    ] {
+        let source = FakeMember::start(of(source)).await;
+        let other = FakeMember::start(of(vec![other])).await;
+        let [ours, theirs] = [&source, &other].map(|it| Member::new(it.endpoint.clone()));
+        let stall = Duration::from_secs(1);
+        let backup = SnapshotBackup::new(ours.clone(), folder.path()).with_stall(stall);
+        let saved = save_proven(&backup, "a.db", &[theirs.clone()]).await;
+        match (saved, snapshots) {
+            (Ok(proven), Ok(taken)) => {
+                assert_eq!(source.snapshots(), taken);
+                std::fs::remove_file(proven.artifact.path).unwrap();
+            }
+            (Err(Error::Behind { endpoint, ahead, .. }), Err(taken)) => {
+                assert_eq!((endpoint, ahead), (ours.endpoint, theirs.endpoint));
+                assert_eq!(source.snapshots(), taken);
+                assert!(!folder.path().join("a.db").exists());
+            }
+            (saved, _) => panic!("{saved:?}"),
+        }
+    }
+}
+
 async fn damage_is_seen(times: u64, step: usize) {
     for version in [V36, V37] {
         let Some(etcd) = etcd(version) else {

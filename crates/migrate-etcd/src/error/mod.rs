@@ -18,6 +18,21 @@ use crate::ReadError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The member has not got what another one has.
+    #[error(
+        "{endpoint}: has got to revision {revision}, and {ahead} had {newest} before; take the \
+         snapshot of that one, or see why it does not catch up"
+    )]
+    Behind {
+        /// Member that the snapshot is of.
+        endpoint: String,
+        /// Its revision, or the snapshot's.
+        revision: i64,
+        /// Revision of the other one, before the snapshot began.
+        newest: i64,
+        /// The other member.
+        ahead: String,
+    },
     /// Another one is writing into the folder.
     #[error("{}: another restore is writing it; wait for its end", path.display())]
     Busy {

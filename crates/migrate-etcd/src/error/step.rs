@@ -26,7 +26,8 @@ impl Error {
             | Self::TrialServer { path, .. }
             | Self::Untrusted { path } => ObjectName::cluster("File", path.display().to_string()),
             Self::Damaged(error) => ObjectName::cluster("File", error.path().display().to_string()),
-            Self::ChecksumMismatch { endpoint }
+            Self::Behind { endpoint, .. }
+            | Self::ChecksumMismatch { endpoint }
             | Self::Compacted { endpoint, .. }
             | Self::Interrupted { endpoint, .. }
             | Self::InvalidEndpoint { endpoint, .. }
@@ -76,7 +77,8 @@ impl From<Error> for StepError {
             | Error::RevisionTooHigh { .. }
             | Error::TlsNotBuilt { .. }
             | Error::TooNew { .. } => StepErrorKind::Invalid,
-            Error::Busy { .. }
+            Error::Behind { .. }
+            | Error::Busy { .. }
             | Error::ChecksumMismatch { .. }
             | Error::Compacted { .. }
             | Error::Interrupted { .. }

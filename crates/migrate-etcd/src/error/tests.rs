@@ -13,6 +13,7 @@ use crate::ReadError;
 /// thought of here.
 fn cure(error: &Error) -> &'static str {
     match error {
+        Error::Behind { .. } => "take the snapshot of that one",
         Error::Busy { .. } => "wait for its end",
         Error::Cancelled => "run it again",
         Error::Changed { .. } => "use another one",
@@ -64,6 +65,12 @@ fn one_of_each() -> Vec<Error> {
     let source = || etcd_client::Error::Internal("lost".to_owned());
     vec![
         Error::Cancelled,
+        Error::Behind {
+            endpoint: endpoint.clone(),
+            revision: 7,
+            newest: 8,
+            ahead: "http://b:1".to_owned(),
+        },
         Error::ChecksumMismatch {
             endpoint: endpoint.clone(),
         },

@@ -8,14 +8,12 @@ use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 
 use crate::bolt::Database;
+use crate::snapshot::BEHIND;
 use crate::{Error, Inspection, Member, MemberRecord, ReadError, SnapshotBackup};
 
 /// Snapshots that are taken before [`SnapshotBackup::save_proven`] gives up. An
 /// API server compacts every five minutes, so that a second one is rare.
 const SNAPSHOTS: usize = 3;
-
-/// How often a member that is behind is asked again.
-const BEHIND: Duration = Duration::from_millis(100);
 
 /// Voting members that have to agree, where the cluster has as many.
 const ENOUGH: usize = 2;
@@ -164,8 +162,13 @@ impl SnapshotBackup {
     /// does. Where members were compacted meanwhile another one is taken, three in
     /// all at most.
     ///
+    /// Nothing is missing in it that any of `members` had when it began: they are asked
+    /// for their revisions first, and the member that it is taken of is waited for,
+    /// until the stall limit. A member that does not answer then cannot be known to
+    /// have more.
+    ///
     /// # Errors
-    /// Those of [`SnapshotBackup::save`] and of [`prove`]; every one leaves no file
+    /// Those of [`SnapshotBackup::save`] and of [`prove`], and [`Error::Behind`]; every one leaves no file
     /// of the name. A cancellation is heeded as in `save`, and before the proof.
     pub async fn save_proven(
         &self,
@@ -197,7 +200,8 @@ impl SnapshotBackup {
         let mut snapshots = 0;
         loop {
             snapshots += 1;
-            let artifact = self.save(name, cancel, &mut progress).await?;
+            let saved = self.save_as_new_as(members, name, cancel, &mut progress);
+            let (artifact, newest) = saved.await?;
             let mut unproven = Unproven(Some(artifact.path.clone()));
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
@@ -205,6 +209,9 @@ impl SnapshotBackup {
             match compared(&artifact.path, members, self.stall()).await {
                 Ok(proof) if proof.compared.is_empty() => {
                     return Err(proof.too_few(&artifact.path));
+                }
+                Ok(proof) if proof.inspection.revision < newest.revision => {
+                    return Err(newest.than(self.endpoint(), proof.inspection.revision));
                 }
                 Ok(proof) => {
                     unproven.0 = None;
