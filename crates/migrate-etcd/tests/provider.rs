@@ -161,7 +161,7 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
         .await;
     let (path, manifest, _) = fetched.unwrap();
     assert_eq!(manifest.kubernetes.as_deref(), Some("v1.36.2"));
-    assert_eq!(manifest.trial.as_deref(), Some("booted 3.6.16"));
+    assert_eq!(manifest.trial.as_deref(), Some("bootedWithHash 3.6.16"));
     assert_eq!(manifest.locked_for, [public]);
     assert_eq!(manifest.nodes.as_deref(), Some(&["cp-1".to_owned()][..]));
     assert_eq!((manifest.compared.len(), manifest.voters), (1, Some(1)));

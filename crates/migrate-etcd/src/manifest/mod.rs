@@ -74,8 +74,8 @@ pub struct Manifest {
     /// them the backup is worthless.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub encryption_keys: Vec<String>,
-    /// How far a test-restore went: `reRead`, `booted 3.6.16` and
-    /// `bootedWithHash 3.6.16`.
+    /// How far a test-restore went: `reRead` or `bootedWithHash 3.6.16`; `booted 3.6.16` in
+    /// manifests of before the hash was compared.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trial: Option<String>,
     /// Who can open the file: public keys of age, or `passphrase`. Empty: everybody,
