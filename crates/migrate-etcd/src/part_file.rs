@@ -152,6 +152,25 @@ impl PartFile {
         .await
     }
 
+    /// Where it is now, whole or not.
+    #[cfg(feature = "client")]
+    pub(crate) fn part(&self) -> &Path {
+        &self.names.part
+    }
+
+    /// Where it is to be.
+    #[cfg(feature = "client")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.names.path
+    }
+
+    /// Takes it away, as a drop does, and says so if that fails.
+    #[cfg(all(feature = "client", feature = "seal"))]
+    pub(crate) fn discard(self) -> Result<(), Error> {
+        let part = &self.names.part;
+        fs::remove_file(part).map_err(|error| Error::file(part, error))
+    }
+
     /// Puts on disk what has been written; what takes long in a `commit`.
     pub(crate) async fn settle(&mut self) -> Result<(), Error> {
         let settled = async {

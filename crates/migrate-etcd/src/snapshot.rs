@@ -1,6 +1,6 @@
 //! The snapshot backup.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -67,34 +67,31 @@ impl SnapshotBackup {
         cancel: &Cancellation,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<BackupArtifact, Error> {
-        let saved = self.save_as_new_as(&[], name, cancel, progress).await?;
-        Ok(saved.0)
+        let received = self.receive(&[], name, cancel, progress).await?;
+        received.commit().await
     }
 
-    /// As [`save`](Self::save), once the member has all that those of `others` that are of
-    /// its cluster, and answer, have by now; and which of these has most.
-    pub(crate) async fn save_as_new_as(
+    /// What [`save`](Self::save) gives a name to, taken once the member has all that those
+    /// of `others` that are of its cluster, and answer, have by now.
+    pub(crate) async fn receive(
         &self,
         others: &[Member],
         name: &str,
         cancel: &Cancellation,
         progress: impl FnMut(u64, u64) + Send,
-    ) -> Result<(BackupArtifact, Newest), Error> {
+    ) -> Result<Received, Error> {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let work = std::pin::pin!(self.receive(others, name, progress));
+        let work = std::pin::pin!(self.stream(others, name, progress));
         let cancelled = std::pin::pin!(cancel.cancelled());
-        let received = match futures::future::select(work, cancelled).await {
-            futures::future::Either::Left((result, _)) => result?,
-            futures::future::Either::Right(_) => return Err(Error::Cancelled),
-        };
-        let path = received.file.commit().await?;
-        let artifact = BackupArtifact::new(path, received.bytes, received.sha256);
-        Ok((artifact, received.newest))
+        match futures::future::select(work, cancelled).await {
+            futures::future::Either::Left((result, _)) => result,
+            futures::future::Either::Right(_) => Err(Error::Cancelled),
+        }
     }
 
-    async fn receive(
+    async fn stream(
         &self,
         others: &[Member],
         name: &str,
@@ -230,12 +227,40 @@ impl SnapshotBackup {
     }
 }
 
-/// A snapshot that is whole and on disk, but without its name.
-struct Received {
+/// A snapshot that is whole and on disk, but without its name: nobody takes it for a
+/// backup. It goes when this is dropped, and with the next file in its folder where the
+/// process is killed.
+#[derive(Debug)]
+pub(crate) struct Received {
     file: PartFile,
     bytes: u64,
     sha256: String,
-    newest: Newest,
+    /// What it has to reach.
+    pub(crate) newest: Newest,
+}
+
+impl Received {
+    /// As it is now.
+    pub(crate) fn unnamed(&self) -> BackupArtifact {
+        BackupArtifact::new(self.file.part(), self.bytes, self.sha256.clone())
+    }
+
+    /// Where it is to be.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Gives it its name.
+    pub(crate) async fn commit(self) -> Result<BackupArtifact, Error> {
+        let path = self.file.commit().await?;
+        Ok(BackupArtifact::new(path, self.bytes, self.sha256))
+    }
+
+    /// Takes it away: another file is the backup.
+    #[cfg(feature = "seal")]
+    pub(crate) fn discard(self) -> Result<(), Error> {
+        self.file.discard()
+    }
 }
 
 #[async_trait]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod damage;
+mod folder;
 mod member;
 mod server;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use damage::Damages;
 use etcd_client::{Client, PutOptions};
+use folder::names;
 use member::{Act, Answers, FakeMember, HashAnswer};
 use migrate_core::Cancellation;
 use migrate_etcd::{Database, Error, Member, Proven, SnapshotBackup, inspect, prove};
@@ -273,6 +275,37 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
             }
         }
     }
+}
+
+/// Until it is proven it is no backup: a process that is killed leaves what is told from
+/// one by its name, and by nobody having locked it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_has_no_name_while_it_is_compared() {
+    let Some(etcd) = etcd(V36) else {
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    fill(&mut server.client().await, "a").await;
+    let ours = Member::new(server.endpoint());
+    let mut answers = Answers::of(Vec::new());
+    answers.hashes = vec![HashAnswer::Refuse(
+        "etcdserver: mvcc: required revision is a future revision",
+    )];
+    let other = FakeMember::start(answers).await;
+    let backups = folder.path().join("backups");
+    let backup = SnapshotBackup::new(ours, &backups);
+    let members = [Member::new(other.endpoint.clone())];
+    let saving = std::pin::pin!(save_proven(&backup, "a.db", &members));
+    let asked = std::pin::pin!(async {
+        while other.hashed() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(names(&backups), ["a.db.kube-migrate.part"]);
+    });
+    let first = futures::future::select(saving, asked).await;
+    assert!(matches!(first, futures::future::Either::Right(_)));
+    drop(first);
 }
 
 /// A follower that was cut off serves what it had, and others agree with that: they

@@ -6,6 +6,7 @@ mod folder;
 mod server;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -231,6 +232,53 @@ async fn without_keys_it_is_unproven_and_with_those_of_another_cluster_it_fails(
     let error = step.run(&cx, &input).await.unwrap_err();
     assert!(error.to_string().contains("ca.crt"), "{error}");
     assert_eq!(names(&at("backups")), before);
+}
+
+/// Whoever is killed while a backup is proven, tried or encrypted leaves no file that looks
+/// like one: it has no name before it is kept.
+#[tokio::test]
+async fn a_plain_snapshot_has_no_name_before_it_is_kept() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
+    let (backups, seen) = (at("backups"), at("seen"));
+    let text = format!(
+        "#!/bin/sh\n[ $1 = --version ] && echo 'etcd Version: 3.6.16' && exit\n\
+         ls {} > {}\nexit 7\n",
+        backups.display(),
+        seen.display()
+    );
+    fs::write(at("etcd.sh"), text).unwrap();
+    fs::set_permissions(at("etcd.sh"), fs::Permissions::from_mode(0o700)).unwrap();
+    let seal = Seal::new(Lock::for_keys([KeyRing::generate().1]).unwrap());
+    for (millis, sealed) in [(1, true), (2, false)] {
+        let step = ProvenBackup::new(snapshots.clone(), vec![member.clone()])
+            .with_trial(folder.path(), Some(at("etcd.sh")));
+        let step = match sealed {
+            true => step.sealed(seal.clone()),
+            false => step,
+        };
+        let (cx, input) = environment(millis);
+        let error = step.run(&cx, &input).await.unwrap_err();
+        assert!(error.to_string().contains("ended"), "{error}");
+        let seen = fs::read_to_string(&seen).unwrap();
+        assert_eq!(seen, format!("etcd-c-run-{millis}.db.kube-migrate.part\n"));
+        assert_eq!(names(&backups), [""; 0]);
+    }
+    // Encrypted, there is nothing else, and as it is it has its name.
+    for (millis, file) in [(3, "etcd-c-run-3.db.age"), (4, "etcd-c-run-4.db")] {
+        let step = ProvenBackup::new(snapshots.clone(), vec![member.clone()]);
+        let step = match millis {
+            3 => step.sealed(seal.clone()),
+            _ => step,
+        };
+        let (cx, input) = environment(millis);
+        let report = step.run(&cx, &input).await.unwrap();
+        assert_eq!(report.artifacts[0].path, backups.join(file));
+        assert_eq!(names(&backups), [file]);
+        fs::remove_file(backups.join(file)).unwrap();
+    }
 }
 
 /// Two of three members are enough, and one is not, by however many names it goes.

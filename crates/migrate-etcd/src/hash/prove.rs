@@ -1,14 +1,14 @@
 //! Compares a file with the live members.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 
 use crate::bolt::Database;
-use crate::snapshot::BEHIND;
+use crate::snapshot::{BEHIND, Received};
 use crate::{Error, Inspection, Member, MemberRecord, ReadError, SnapshotBackup};
 
 /// Snapshots that are taken before [`SnapshotBackup::save_proven`] gives up. An
@@ -178,45 +178,44 @@ impl SnapshotBackup {
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Proven, Error> {
         let saved = self.save_compared(name, members, cancel, progress).await?;
-        match saved.proof.is_enough() {
-            true => Ok(saved),
-            false => {
-                let path = saved.artifact.path;
-                drop(Unproven(Some(path.clone())));
-                Err(saved.proof.too_few(&path))
-            }
+        if !saved.proof.is_enough() {
+            return Err(saved.proof.too_few(saved.snapshot.path()));
         }
+        Ok(Proven {
+            artifact: saved.snapshot.commit().await?,
+            proof: saved.proof,
+            snapshots: saved.snapshots,
+        })
     }
 
     /// As [`save_proven`](Self::save_proven), with however many members agree; one
-    /// does at least.
+    /// does at least. It has no name yet.
     pub(crate) async fn save_compared(
         &self,
         name: &str,
         members: &[Member],
         cancel: &Cancellation,
         mut progress: impl FnMut(u64, u64) + Send,
-    ) -> Result<Proven, Error> {
+    ) -> Result<Compared, Error> {
         let mut snapshots = 0;
         loop {
             snapshots += 1;
-            let saved = self.save_as_new_as(members, name, cancel, &mut progress);
-            let (artifact, newest) = saved.await?;
-            let mut unproven = Unproven(Some(artifact.path.clone()));
+            let received = self.receive(members, name, cancel, &mut progress);
+            let snapshot = received.await?;
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            match compared(&artifact.path, members, self.stall()).await {
+            match compared(&snapshot.unnamed().path, members, self.stall()).await {
                 Ok(proof) if proof.compared.is_empty() => {
-                    return Err(proof.too_few(&artifact.path));
+                    return Err(proof.too_few(snapshot.path()));
                 }
-                Ok(proof) if proof.inspection.revision < newest.revision => {
+                Ok(proof) if proof.inspection.revision < snapshot.newest.revision => {
+                    let newest = snapshot.newest.clone();
                     return Err(newest.than(self.endpoint(), proof.inspection.revision));
                 }
                 Ok(proof) => {
-                    unproven.0 = None;
-                    return Ok(Proven {
-                        artifact,
+                    return Ok(Compared {
+                        snapshot,
                         proof,
                         snapshots,
                     });
@@ -228,16 +227,12 @@ impl SnapshotBackup {
     }
 }
 
-/// A file that goes with this, also where the future of a proof is dropped.
-struct Unproven(Option<PathBuf>);
-
-impl Drop for Unproven {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // What fails leaves a file that is complete, but not proven.
-            let _ = std::fs::remove_file(path);
-        }
-    }
+/// A snapshot that was compared with members, and gets its name only when it is kept.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    pub(crate) snapshot: Received,
+    pub(crate) proof: Proof,
+    snapshots: usize,
 }
 
 struct Answer {

@@ -1,6 +1,6 @@
 //! A backup that is made, proven and tried.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,11 +10,12 @@ use migrate_core::{BackUpData, ClusterId, Finding, Severity, StepContext, StepEr
 #[cfg(feature = "seal")]
 use super::BACKUP_LACKS_FILE;
 use super::{BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, needs_key};
-use crate::snapshot::progress;
+use crate::hash::Compared;
+use crate::snapshot::{Received, progress};
 #[cfg(feature = "seal")]
 use crate::{BackupSet, LiveKeys, NodeFiles, Seal, SetRecord};
 use crate::{
-    Error, FindMembers, Manifest, Member, Proof, Proven, RestoreLevel, SigningKey, SnapshotBackup,
+    Error, FindMembers, Inspection, Manifest, Member, Proof, RestoreLevel, SigningKey, SnapshotBackup,
     TestRestore,
 };
 
@@ -93,7 +94,8 @@ impl ProvenBackup {
         self
     }
 
-    /// Encrypts it. The plain snapshot is removed when that is done.
+    /// Encrypts it. The plain snapshot never has a name by which a backup is looked for, and
+    /// is removed when that is done.
     #[cfg(feature = "seal")]
     #[must_use]
     pub fn sealed(mut self, seal: Seal) -> Self {
@@ -141,32 +143,37 @@ impl ProvenBackup {
     async fn finished(
         &self,
         cx: &StepContext,
-        plain: &BackupArtifact,
+        snapshot: Received,
         name: &str,
     ) -> Result<Finished, Error> {
         let Some(seal) = &self.seal else {
-            return Ok(Finished::plain(plain));
+            return Ok(Finished::of(snapshot.commit().await?));
         };
+        let plain = snapshot.unnamed();
+        let (folder, file) = crate::seal::parted(snapshot.path())?;
         let mut finished = match &self.live {
-            None => Finished::plain(&seal.file(&plain.path, &cx.cancel).await?),
+            None => {
+                let sealed = seal.file_as(&plain.path, (&folder, &file), &cx.cancel);
+                Finished::of(sealed.await?)
+            }
             Some(live) => {
-                let (folder, _) = crate::seal::parted(&plain.path)?;
                 let nodes = self.nodes.iter().cloned();
-                let set = nodes.fold(BackupSet::new(plain.clone()), BackupSet::with_node);
+                let set = nodes.fold(BackupSet::new(plain), BackupSet::with_node);
                 let (artifact, record) = set.write(&folder, name, seal, &cx.cancel).await?;
                 if let Err(error) = record.refuse_other_keys(live) {
                     // Nobody shall take it for a set that restores the cluster.
                     let _ = std::fs::remove_file(&artifact.path);
                     return Err(error);
                 }
-                let mut finished = Finished::plain(&artifact);
-                finished.findings = lacking(&record, &artifact.path.display().to_string());
+                let findings = lacking(&record, &artifact.path.display().to_string());
+                let mut finished = Finished::of(artifact);
+                finished.findings = findings;
                 finished.nodes = Some(record.nodes.into_iter().map(|node| node.name).collect());
                 finished
             }
         };
         finished.locked_for = seal.lock().names();
-        std::fs::remove_file(&plain.path).map_err(|error| Error::file(&plain.path, error))?;
+        snapshot.discard()?;
         Ok(finished)
     }
 
@@ -175,10 +182,10 @@ impl ProvenBackup {
     async fn finished(
         &self,
         _: &StepContext,
-        plain: &BackupArtifact,
+        snapshot: Received,
         _: &str,
     ) -> Result<Finished, Error> {
-        Ok(Finished::plain(plain))
+        Ok(Finished::of(snapshot.commit().await?))
     }
 }
 
@@ -189,7 +196,7 @@ enum Source {
 }
 
 impl Source {
-    async fn save_compared(&self, file: &str, cx: &StepContext) -> Result<Proven, Error> {
+    async fn save_compared(&self, file: &str, cx: &StepContext) -> Result<Compared, Error> {
         let told = progress(cx);
         match self {
             Self::Named(backup, members) => {
@@ -216,23 +223,12 @@ struct Finished {
 }
 
 impl Finished {
-    fn plain(artifact: &BackupArtifact) -> Self {
+    fn of(artifact: BackupArtifact) -> Self {
         Self {
-            artifact: artifact.clone(),
+            artifact,
             locked_for: Vec::new(),
             nodes: None,
             findings: Vec::new(),
-        }
-    }
-}
-
-/// Takes away the plain snapshot of a backup that does not become one.
-struct Plain(Option<PathBuf>);
-
-impl Drop for Plain {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -243,10 +239,16 @@ impl BackUpData for ProvenBackup {
         let taken = cx.clock.now();
         let cluster = &input.model.cluster;
         let name = format!("etcd-{cluster}-{}-{}", cx.fence.run, taken.as_millis());
-        let proven = self.source.save_compared(&format!("{name}.db"), cx).await?;
-        let mut plain = Plain(Some(proven.artifact.path.clone()));
-        refuse_other_cluster(&proven, cluster)?;
-        let trial = self.tried(cx, &proven.artifact).await?;
+        let saved = self.source.save_compared(&format!("{name}.db"), cx);
+        // Without a name until it is kept, and not at all where it is encrypted.
+        let Compared {
+            snapshot,
+            proof: compared,
+            ..
+        } = saved.await?;
+        let inspection = &compared.inspection;
+        refuse_other_cluster(inspection, snapshot.path(), cluster)?;
+        let trial = self.tried(cx, &snapshot.unnamed()).await?;
         let reached = match &trial {
             Some(level) if *level != RestoreLevel::ReRead => BackupProof::Restored,
             _ => BackupProof::Proven,
@@ -256,9 +258,7 @@ impl BackUpData for ProvenBackup {
             locked_for,
             nodes,
             mut findings,
-        } = self.finished(cx, &proven.artifact, &name).await?;
-        // From here on what there is, is a backup.
-        plain.0 = None;
+        } = self.finished(cx, snapshot, &name).await?;
         let shown = artifact.path.display().to_string();
         if locked_for.is_empty() {
             findings.push(finding(
@@ -271,11 +271,11 @@ impl BackUpData for ProvenBackup {
         }
         // The only one that could not be refused for its keys has none.
         let keys_match = nodes.is_some();
-        let proof = match keys_match && proven.proof.is_enough() {
+        let proof = match keys_match && compared.is_enough() {
             true => reached,
             false => BackupProof::Unproven,
         };
-        findings.push(compared_with(&proven.proof, &shown));
+        findings.push(compared_with(&compared, &shown));
         if !keys_match {
             findings.push(finding(
                 BACKUP_UNPROVEN,
@@ -287,7 +287,7 @@ impl BackUpData for ProvenBackup {
                  KM-BACKUP-001",
             ));
         }
-        findings.extend(proven.proof.silent.iter().map(|(member, why)| {
+        findings.extend(compared.silent.iter().map(|(member, why)| {
             finding(
                 BACKUP_NOT_COMPARED,
                 Severity::Warning,
@@ -296,7 +296,6 @@ impl BackUpData for ProvenBackup {
                 "see that the member is well before one is changed",
             )
         }));
-        let inspection = &proven.proof.inspection;
         let mut keys: Vec<String> = inspection
             .kubernetes
             .encrypted
@@ -310,7 +309,7 @@ impl BackUpData for ProvenBackup {
             let manifest = hashed(&artifact, taken.into(), proof).await?;
             let mut manifest = manifest
                 .describing(input, inspection)
-                .compared(&proven.proof);
+                .compared(&compared);
             manifest.encryption_keys = keys;
             manifest.trial = trial.map(|level| level.to_string());
             manifest.locked_for = locked_for;
@@ -372,12 +371,16 @@ fn compared_with(proof: &Proof, file: &str) -> Finding {
 
 /// A URL, or a tunnel, may lead to the etcd of another cluster: nobody shall take
 /// that for a backup of `cluster`.
-fn refuse_other_cluster(proven: &Proven, cluster: &ClusterId) -> Result<(), Error> {
-    let whose = proven.proof.inspection.kubernetes.cluster.as_ref();
+fn refuse_other_cluster(
+    inspection: &Inspection,
+    path: &Path,
+    cluster: &ClusterId,
+) -> Result<(), Error> {
+    let whose = inspection.kubernetes.cluster.as_ref();
     match whose.filter(|whose| *whose != cluster.as_str()) {
         None => Ok(()),
         Some(whose) => Err(Error::OtherCluster {
-            path: proven.artifact.path.clone(),
+            path: path.to_owned(),
             found: whose.clone(),
             cluster: cluster.as_str().to_owned(),
         }),

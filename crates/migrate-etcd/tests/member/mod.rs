@@ -131,6 +131,11 @@ impl FakeMember {
         self.state.snapshots.load(Ordering::SeqCst)
     }
 
+    /// Hashes asked for so far.
+    pub(crate) fn hashed(&self) -> usize {
+        self.state.hashed.load(Ordering::SeqCst)
+    }
+
     /// Cuts the connection, as a member that is killed does.
     pub(crate) fn cut(&self) {
         self.state.cut.notify_one();
