@@ -8,8 +8,9 @@
 //! * it is readable by its owner only (0600): it holds every Secret;
 //! * on an error, a cancellation or a full disk nothing is left behind, and what
 //!   a process that was killed has left goes with the next backup into its folder;
-//! * a member that stops sending, or sends without getting on, is given up
-//!   after `SnapshotBackup::with_stall`: a stalled reader stops the member's writes.
+//! * a member that stops sending, or sends without getting on, or slowly, is given up
+//!   after `SnapshotBackup::with_stall` and `with_least_rate`, and so is a disk that does
+//!   not take it: a stalled reader stops the member's writes.
 //!
 //! Other providers of backups write their files with [`PartFile`], which keeps
 //! all of these but the last.

@@ -11,6 +11,7 @@ use migrate_core::{
     BackUpData, Cancellation, EventKind, Finding, ObjectName, Severity, Step, StepContext,
     StepError, StepInput,
 };
+use tokio::time::Instant;
 
 use crate::part_file::PartFile;
 use crate::standing::{Newest, Standing};
@@ -20,12 +21,17 @@ use crate::{Error, Member};
 /// How often a member that is behind is asked again.
 pub(crate) const BEHIND: Duration = Duration::from_millis(100);
 
+/// Bytes a second that have to come on average, unless said otherwise: while a snapshot is
+/// under way, the member cannot use room again that its database gives up.
+const LEAST_RATE: u64 = 1 << 20;
+
 /// Saves a snapshot of one etcd member into a folder.
 #[derive(Clone, Debug)]
 pub struct SnapshotBackup {
     member: Member,
     folder: PathBuf,
     stall: Duration,
+    least_rate: u64,
 }
 
 impl SnapshotBackup {
@@ -35,13 +41,25 @@ impl SnapshotBackup {
             member,
             folder: folder.into(),
             stall: Duration::from_secs(30),
+            least_rate: LEAST_RATE,
         }
     }
 
-    /// Gives up when no byte comes for `stall` (default 30 s).
+    /// Gives up when no byte comes for `stall` (default 30 s), and when the disk takes
+    /// none for as long.
     #[must_use]
     pub fn with_stall(mut self, stall: Duration) -> Self {
         self.stall = stall;
+        self
+    }
+
+    /// Gives up when fewer than so many bytes a second come, on average since the
+    /// beginning and the stall limit apart (default 1 MiB). The member has a copy of all
+    /// that changes meanwhile: a database that is written by 1 MiB a second grows by its
+    /// own size, at most, while it is saved.
+    #[must_use]
+    pub fn with_least_rate(mut self, bytes_per_second: u64) -> Self {
+        self.least_rate = bytes_per_second.max(1);
         self
     }
 
@@ -112,6 +130,7 @@ impl SnapshotBackup {
         let newest = self.refuse_unfit(&mut client, &others).await?;
         let mut stream = self.within(0, client.snapshot()).await?;
 
+        let begun = Instant::now();
         let mut check = TrailerCheck::default();
         let mut wanted = None;
         while let Some(blob) = self.next(&mut stream, check.bytes()).await? {
@@ -124,7 +143,8 @@ impl SnapshotBackup {
             if check.bytes() > wanted {
                 return broken(format!("more came than the {wanted} bytes it announced"));
             }
-            file.write(blob.blob()).await?;
+            file.write_within(blob.blob(), self.stall).await?;
+            self.refuse_slow(check.bytes(), begun.elapsed())?;
             progress(check.bytes(), wanted);
         }
 
@@ -153,6 +173,20 @@ impl SnapshotBackup {
         }
     }
 
+    /// A member that sends a little now and then, or a disk that takes as little, stalls
+    /// nobody and is never done.
+    fn refuse_slow(&self, bytes: u64, took: Duration) -> Result<(), Error> {
+        match took > self.stall + Duration::from_secs(bytes / self.least_rate) {
+            false => Ok(()),
+            true => Err(Error::TooSlow {
+                endpoint: self.member.endpoint.clone(),
+                bytes,
+                took,
+                least_rate: self.least_rate,
+            }),
+        }
+    }
+
     /// How `members` are, those that answer.
     async fn standings(&self, members: &[Member]) -> Vec<(String, Standing)> {
         let ask = async |member: &Member| {
@@ -171,7 +205,7 @@ impl SnapshotBackup {
         others: &[(String, Standing)],
     ) -> Result<Newest, Error> {
         let endpoint = &self.member.endpoint;
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         loop {
             let standing = Standing::of(&self.within(0, client.status()).await?);
             if let Some(reason) = standing.unfit() {

@@ -172,7 +172,10 @@ async fn real_etcd_members_prove_a_file_and_another_cluster_does_not() {
     let proof = prove(&path, &named, STALL).await.unwrap();
     let names: Vec<_> = proof.compared.iter().map(|it| it.name.as_str()).collect();
     assert_eq!(names, ["m0", "m2"]);
-    assert_eq!(proof.members, [members[0].endpoint.as_str(), &members[2].endpoint]);
+    assert_eq!(
+        proof.members,
+        [members[0].endpoint.as_str(), &members[2].endpoint]
+    );
 
     // One that is away is named; two of three are enough, one is not.
     drop(servers.pop());
@@ -305,7 +308,6 @@ async fn a_snapshot_has_no_name_while_it_is_compared() {
     });
     let first = futures::future::select(saving, asked).await;
     assert!(matches!(first, futures::future::Either::Right(_)));
-    drop(first);
 }
 
 /// A follower that was cut off serves what it had, and others agree with that: they
@@ -348,13 +350,18 @@ async fn a_snapshot_of_a_member_that_is_behind_is_waited_for_or_refused() {
         let [ours, theirs] = [&source, &other].map(|it| Member::new(it.endpoint.clone()));
         let stall = Duration::from_secs(1);
         let backup = SnapshotBackup::new(ours.clone(), folder.path()).with_stall(stall);
-        let saved = save_proven(&backup, "a.db", &[theirs.clone()]).await;
+        let saved = save_proven(&backup, "a.db", std::slice::from_ref(&theirs)).await;
         match (saved, snapshots) {
             (Ok(proven), Ok(taken)) => {
                 assert_eq!(source.snapshots(), taken);
                 std::fs::remove_file(proven.artifact.path).unwrap();
             }
-            (Err(Error::Behind { endpoint, ahead, .. }), Err(taken)) => {
+            (
+                Err(Error::Behind {
+                    endpoint, ahead, ..
+                }),
+                Err(taken),
+            ) => {
                 assert_eq!((endpoint, ahead), (ours.endpoint, theirs.endpoint));
                 assert_eq!(source.snapshots(), taken);
                 assert!(!folder.path().join("a.db").exists());

@@ -18,9 +18,9 @@ use migrate_core::{
     KubeVersion, Moment, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BackupSet, EtcdVersion, FolderNode, KeyRing, KubeadmMembers,
-    LiveKeys, Lock, Manifest, Member, Membership, NodeFiles, ProvenBackup, Restore, Seal,
-    SigningKey, SnapshotBackup, Store, StoredBackup,
+    BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BackupSet, EtcdVersion, FolderNode,
+    KeyRing, KubeadmMembers, LiveKeys, Lock, Manifest, Member, Membership, NodeFiles, ProvenBackup,
+    Restore, Seal, SigningKey, SnapshotBackup, Store, StoredBackup,
 };
 use server::{Server, V36, etcd};
 

@@ -224,6 +224,43 @@ async fn a_member_that_does_not_get_on_is_given_up_at_the_limit() {
     }
 }
 
+/// It always sends before the limit, and would take hours for a database of some size.
+#[tokio::test]
+async fn a_member_that_sends_too_slowly_is_given_up_unless_that_is_allowed() {
+    for (least_rate, is_enough) in [(None, false), (Some(1), true)] {
+        let mut acts = Vec::new();
+        for act in sent(&database()) {
+            acts.extend([act, Act::Wait(STALL * 2 / 3)]);
+        }
+        let bench = Bench::sending(acts).await;
+        let backup = match least_rate {
+            Some(rate) => bench.backup().with_least_rate(rate),
+            None => bench.backup(),
+        };
+        let mut since = None;
+        let pause = |_, _| {
+            if since.is_none() {
+                tokio::time::pause();
+                since = Some(tokio::time::Instant::now());
+            }
+        };
+        let saved = backup.save("a.db", &Cancellation::new(), pause).await;
+        let waited = since.unwrap().elapsed();
+        tokio::time::resume();
+        if is_enough {
+            assert_eq!(saved.unwrap().bytes, database().len() as u64);
+            assert!(waited > STALL * 2, "{waited:?}");
+            continue;
+        }
+        let is_slow =
+            matches!(&saved, Err(Error::TooSlow { bytes: 40_960, took, .. }) if *took > STALL);
+        assert!(is_slow, "{saved:?}");
+        assert!(waited < STALL * 2, "{waited:?}");
+        assert!(bench.names().is_empty());
+        bench.member.stream_has_ended().await;
+    }
+}
+
 /// etcd does this when it cannot read its database. Nothing here ever waits,
 /// so the clock has to be the real one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use migrate_core::Cancellation;
-use migrate_etcd::{EtcdVersion, Error, Membership, Restore, RestoreLevel, TestRestore};
+use migrate_etcd::{Error, EtcdVersion, Membership, Restore, RestoreLevel, TestRestore};
 use server::{Server, V34, V35, V36, V37, etcd};
 use tempfile::TempDir;
 

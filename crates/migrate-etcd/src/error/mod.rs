@@ -99,6 +99,17 @@ pub enum Error {
         /// File.
         path: PathBuf,
     },
+    /// The disk does not take what comes from the member.
+    #[error(
+        "{}: the disk took nothing for {stall:?}; see to it, or choose a folder on another one",
+        path.display()
+    )]
+    DiskStalled {
+        /// File.
+        path: PathBuf,
+        /// How long.
+        stall: Duration,
+    },
     /// A file of that name exists already, or is being written.
     #[error(
         "{}: exists already, and nothing is overwritten; choose another name, or remove it if it \
@@ -411,6 +422,22 @@ pub enum Error {
         stored: String,
         /// Version of the server.
         target: String,
+    },
+    /// The snapshot takes longer than a member may be held up.
+    #[error(
+        "{endpoint}: {bytes} bytes in {took:?} are fewer than {least_rate} a second, and while a \
+         snapshot is under way the member's database cannot use room again; see to the network \
+         and to the disk of the folder, or allow a lower rate"
+    )]
+    TooSlow {
+        /// Member.
+        endpoint: String,
+        /// Bytes received.
+        bytes: u64,
+        /// How long that took.
+        took: Duration,
+        /// Bytes a second that are asked for.
+        least_rate: u64,
     },
     /// The server of a trial does not do.
     #[error(

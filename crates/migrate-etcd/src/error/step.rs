@@ -11,6 +11,7 @@ impl Error {
             | Self::Changed { path, .. }
             | Self::Differs { path, .. }
             | Self::DiskFull { path }
+            | Self::DiskStalled { path, .. }
             | Self::Exists { path }
             | Self::File { path, .. }
             | Self::Locked { path, .. }
@@ -36,6 +37,7 @@ impl Error {
             | Self::Stalled { endpoint, .. }
             | Self::Truncated { endpoint, .. }
             | Self::TlsNotBuilt { endpoint }
+            | Self::TooSlow { endpoint, .. }
             | Self::Unreachable { endpoint, .. } => {
                 ObjectName::cluster("EtcdMember", endpoint.clone())
             }
@@ -64,7 +66,9 @@ impl From<Error> for StepError {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Cancelled => StepErrorKind::Cancelled,
-            Error::Stalled { .. } => StepErrorKind::Deadline,
+            Error::DiskStalled { .. } | Error::Stalled { .. } | Error::TooSlow { .. } => {
+                StepErrorKind::Deadline
+            }
             Error::PermissionDenied { .. } => StepErrorKind::Forbidden,
             Error::Exists { .. }
             | Error::InvalidEndpoint { .. }

@@ -22,6 +22,7 @@ fn cure(error: &Error) -> &'static str {
         Error::Damaged(_) => "take another backup",
         Error::Differs { .. } => "from another member",
         Error::DiskFull { .. } => "free some",
+        Error::DiskStalled { .. } => "choose a folder on another one",
         Error::Exists { .. } => "choose another name",
         Error::File { .. } => "that its folder can be written",
         Error::Interrupted { .. } => "see whether the member was restarted",
@@ -52,6 +53,7 @@ fn cure(error: &Error) -> &'static str {
         Error::TooFewMembers { .. } => "see that two of them are in reach",
         Error::TlsNotBuilt { .. } => "enable the feature `tls`",
         Error::TooNew { .. } => "restore an older backup",
+        Error::TooSlow { .. } => "allow a lower rate",
         Error::TrialServer { .. } => "start this etcd on it by hand",
         Error::Unreachable { .. } => "see that the member runs there",
         Error::Untrusted { .. } => "unless you know why",
@@ -115,6 +117,16 @@ fn one_of_each() -> Vec<Error> {
             endpoint: endpoint.clone(),
             bytes: 7,
             stall: Duration::from_millis(1500),
+        },
+        Error::DiskStalled {
+            path: path.clone(),
+            stall: Duration::from_secs(30),
+        },
+        Error::TooSlow {
+            endpoint: endpoint.clone(),
+            bytes: 7,
+            took: Duration::from_secs(31),
+            least_rate: 8,
         },
         Error::Truncated {
             endpoint: endpoint.clone(),

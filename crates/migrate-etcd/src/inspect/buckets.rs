@@ -49,10 +49,7 @@ struct Record {
 
 /// Looks at which buckets there are. Both that hold the store are there from the first
 /// start of a member on.
-pub(super) fn take_names(
-    found: &mut Inspection,
-    database: &Database,
-) -> Result<(), ReadError> {
+pub(super) fn take_names(found: &mut Inspection, database: &Database) -> Result<(), ReadError> {
     let buckets = database.buckets()?;
     let has = |name: &[u8]| buckets.iter().any(|bucket| bucket.name() == name);
     if !has(KEY) {
@@ -63,7 +60,13 @@ pub(super) fn take_names(
     }
     let names = buckets.iter().map(Bucket::name);
     let unknown = names.filter(|name| !KNOWN.contains(name)).take(UNKNOWN);
-    let shown = |name: &[u8]| name.escape_ascii().to_string().chars().take(SHOWN).collect();
+    let shown = |name: &[u8]| {
+        name.escape_ascii()
+            .to_string()
+            .chars()
+            .take(SHOWN)
+            .collect()
+    };
     found.unknown_buckets = unknown.map(shown).collect();
     Ok(())
 }

@@ -15,8 +15,8 @@ use crate::snapshot::{Received, progress};
 #[cfg(feature = "seal")]
 use crate::{BackupSet, LiveKeys, NodeFiles, Seal, SetRecord};
 use crate::{
-    Error, FindMembers, Inspection, Manifest, Member, Proof, RestoreLevel, SigningKey, SnapshotBackup,
-    TestRestore,
+    Error, FindMembers, Inspection, Manifest, Member, Proof, RestoreLevel, SigningKey,
+    SnapshotBackup, TestRestore,
 };
 
 /// Step 2: a snapshot that is proven equal to live members, restored on trial, made
@@ -307,9 +307,7 @@ impl BackUpData for ProvenBackup {
         findings.extend(keys.iter().map(|key| needs_key(&shown, key)));
         if let Some(signing) = &self.signing {
             let manifest = hashed(&artifact, taken.into(), proof).await?;
-            let mut manifest = manifest
-                .describing(input, inspection)
-                .compared(&compared);
+            let mut manifest = manifest.describing(input, inspection).compared(&compared);
             manifest.encryption_keys = keys;
             manifest.trial = trial.map(|level| level.to_string());
             manifest.locked_for = locked_for;

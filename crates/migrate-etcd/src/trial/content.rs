@@ -28,11 +28,7 @@ impl Content {
     }
 
     /// The content of `restored`, which has to be that of `snapshot`.
-    pub(super) fn of_both(
-        snapshot: &Path,
-        restored: &Path,
-        revision: i64,
-    ) -> Result<Self, Error> {
+    pub(super) fn of_both(snapshot: &Path, restored: &Path, revision: i64) -> Result<Self, Error> {
         let before = Self::of(snapshot, revision)?;
         let after = Self::of(restored, revision)?;
         let pairs = [
@@ -105,7 +101,11 @@ mod tests {
         let content = Content::of_both(&ours, &write("same", whole()), 4).unwrap();
         assert_eq!(content.keys, 2);
         for (name, entries, expected) in [
-            ("deleted", history("2", tombstone(4, 0, "a")), "number of keys"),
+            (
+                "deleted",
+                history("2", tombstone(4, 0, "a")),
+                "number of keys",
+            ),
             ("value", history("9", put(4, 0, "a", "3", 2, 2)), "hash"),
             ("order", history("2", put(4, 0, "b", "3", 3, 2)), "hash"),
             ("older", whole()[1..].to_vec(), "hash"),
