@@ -189,12 +189,12 @@ impl SnapshotBackup {
 
     /// How `members` are, those that answer.
     async fn standings(&self, members: &[Member]) -> Vec<(String, Standing)> {
-        let ask = async |member: &Member| {
-            let standing = member.standing(self.stall).await.ok()?;
-            Some((member.endpoint.clone(), standing))
-        };
-        let asked = join_all(members.iter().map(ask)).await;
-        asked.into_iter().flatten().collect()
+        let asked = members.iter().map(|member| member.standing(self.stall));
+        let asked = join_all(asked).await;
+        let named = members.iter().zip(asked);
+        named
+            .filter_map(|(member, standing)| Some((member.endpoint.clone(), standing.ok()?)))
+            .collect()
     }
 
     /// Waits until the member has what `others` of its cluster have: a follower that

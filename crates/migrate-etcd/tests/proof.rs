@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use damage::Damages;
-use etcd_client::{Client, PutOptions};
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, PutOptions};
 use folder::names;
 use member::{Act, Answers, FakeMember, HashAnswer};
 use migrate_core::Cancellation;
@@ -369,6 +369,46 @@ async fn a_snapshot_of_a_member_that_is_behind_is_waited_for_or_refused() {
             (saved, _) => panic!("{saved:?}"),
         }
     }
+}
+
+/// Alarms as real members list them, each those of all.
+async fn alarms_are_told_apart(version: &'static str) {
+    let Some(etcd) = etcd(version) else {
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    let mut client = server.client().await;
+    client.put("a", "b", None).await.unwrap();
+    let id = client.status().await.unwrap().header().unwrap().member_id();
+    let backup = SnapshotBackup::new(Member::new(server.endpoint()), folder.path());
+    let cancel = Cancellation::new();
+    for (whose, is_ours) in [(id ^ 1, false), (id, true)] {
+        let mut of = AlarmOptions::new();
+        of.with_member(whose);
+        let raised = client.alarm(AlarmAction::Activate, AlarmType::Corrupt, Some(of));
+        raised.await.unwrap();
+        let listed = client.status().await.unwrap().errors().to_vec();
+        assert!(listed.iter().any(|it| it.contains("CORRUPT")), "{listed:?}");
+        let name = format!("{whose}.db");
+        match backup.save(&name, &cancel, |_, _| {}).await {
+            Ok(_) => assert!(!is_ours, "{listed:?}"),
+            Err(Error::MemberUnfit { reason, .. }) => {
+                assert!(is_ours && reason.contains("CORRUPT"), "{reason}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_etcd_3_6_is_corrupt_only_where_the_alarm_is_its_own() {
+    alarms_are_told_apart(V36).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_etcd_3_7_is_corrupt_only_where_the_alarm_is_its_own() {
+    alarms_are_told_apart(V37).await;
 }
 
 async fn damage_is_seen(times: u64, step: usize) {

@@ -168,8 +168,9 @@ impl SnapshotBackup {
     /// have more.
     ///
     /// # Errors
-    /// Those of [`SnapshotBackup::save`] and of [`prove`], and [`Error::Behind`]; every one leaves no file
-    /// of the name. A cancellation is heeded as in `save`, and before the proof.
+    /// Those of [`SnapshotBackup::save`] and of [`prove`], and [`Error::Behind`]; every
+    /// one leaves no file of the name. A cancellation is heeded as in `save`, and before
+    /// the proof.
     pub async fn save_proven(
         &self,
         name: &str,

@@ -239,13 +239,10 @@ impl BackUpData for ProvenBackup {
         let taken = cx.clock.now();
         let cluster = &input.model.cluster;
         let name = format!("etcd-{cluster}-{}-{}", cx.fence.run, taken.as_millis());
-        let saved = self.source.save_compared(&format!("{name}.db"), cx);
         // Without a name until it is kept, and not at all where it is encrypted.
-        let Compared {
-            snapshot,
-            proof: compared,
-            ..
-        } = saved.await?;
+        let file = format!("{name}.db");
+        let saved = self.source.save_compared(&file, cx).await?;
+        let (snapshot, compared) = (saved.snapshot, saved.proof);
         let inspection = &compared.inspection;
         refuse_other_cluster(inspection, snapshot.path(), cluster)?;
         let trial = self.tried(cx, &snapshot.unnamed()).await?;

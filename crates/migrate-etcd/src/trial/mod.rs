@@ -73,10 +73,10 @@ pub struct TestRestored {
 ///   lowers the level. The level is lower only if no etcd was given.
 /// * Dropped or cancelled, the server is killed.
 ///
-/// The hash leaves nothing out but leases, users and members, which are in no hash of etcd
-/// (see [`Database::hash_kv`]). The revision is left as it is, so that hashes can be compared: that it is
-/// raised is no part of the trial. Where etcd asks for users (authentication
-/// on), its keys cannot be counted, which is an error as well.
+/// The hash leaves nothing out but leases, users and members, which are in no hash of
+/// etcd (see [`Database::hash_kv`]). The revision is left as it is, so that hashes can be
+/// compared: that it is raised is no part of the trial. Where etcd asks for users
+/// (authentication on), its keys cannot be counted, which is an error as well.
 #[derive(Clone, Debug)]
 pub struct TestRestore {
     snapshot: PathBuf,
