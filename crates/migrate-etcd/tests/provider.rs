@@ -331,7 +331,11 @@ async fn a_backup_is_proven_by_two_members_and_not_by_one_that_is_named_twice() 
     assert!(away.evidence.contains(&members[2].endpoint));
     let told = found(BACKUP_COMPARED).expect("who did");
     assert!(told.evidence.contains("2 of the 3"), "{}", told.evidence);
-    let names: Vec<_> = manifest.compared.iter().map(|it| it.name.as_str()).collect();
+    let names: Vec<_> = manifest
+        .compared
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
     assert_eq!((names, manifest.voters), (vec!["m0", "m1"], Some(3)));
     for member in &manifest.compared {
         assert!(told.evidence.contains(&member.id), "{}", told.evidence);
