@@ -8,8 +8,9 @@
 //! * it is readable by its owner only (0600): it holds every Secret;
 //! * on an error, a cancellation or a full disk nothing is left behind, and what
 //!   a process that was killed has left goes with the next backup into its folder;
-//! * a member that stops sending, or sends without getting on, is given up
-//!   after `SnapshotBackup::with_stall`: a stalled reader stops the member's writes.
+//! * a member that stops sending, or sends without getting on, or slowly, is given up
+//!   after `SnapshotBackup::with_stall` and `with_least_rate`, and so is a disk that does
+//!   not take it: a stalled reader stops the member's writes.
 //!
 //! Other providers of backups write their files with [`PartFile`], which keeps
 //! all of these but the last.
@@ -99,6 +100,8 @@ mod seal;
 mod set;
 #[cfg(feature = "client")]
 mod snapshot;
+#[cfg(feature = "client")]
+mod standing;
 mod state;
 #[cfg(feature = "store")]
 mod store;
@@ -125,7 +128,7 @@ pub use inspect::{
     Auth, Compaction, Encrypted, FolderUse, Inspection, Keys, Kubernetes, MemberRecord,
     ResourceUse, inspect, object_key,
 };
-pub use manifest::{Manifest, PublicKey, SigningKey};
+pub use manifest::{ComparedMember, Manifest, PublicKey, SigningKey};
 #[cfg(feature = "client")]
 pub use member::{Member, Tls};
 pub use new_snapshot::NewSnapshot;
@@ -137,7 +140,9 @@ pub use provider::ProvenBackup;
 #[cfg(feature = "store")]
 pub use provider::StoredBackup;
 #[cfg(any(feature = "client", feature = "store"))]
-pub use provider::{BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED, BACKUP_PLAIN};
+pub use provider::{
+    BACKUP_COMPARED, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED, BACKUP_PLAIN,
+};
 pub use restore::{EtcdVersion, Membership, Restore, Restored};
 pub use retention::Retention;
 #[cfg(feature = "seal")]

@@ -7,8 +7,7 @@ use std::time::Duration;
 use etcd_client::{Client, ConnectOptions};
 
 use crate::Error;
-#[cfg(feature = "seal")]
-use crate::find::Standing;
+use crate::standing::Standing;
 
 /// One etcd member: an endpoint, never a balanced list of them, because a
 /// backup is of one member and the caller must know which.
@@ -113,7 +112,6 @@ impl Member {
     }
 
     /// How it is, answered within `timeout`.
-    #[cfg(feature = "seal")]
     pub(crate) async fn standing(&self, timeout: Duration) -> Result<Standing, Error> {
         let asking = async {
             let mut client = self.connect(timeout).await?;
@@ -128,15 +126,7 @@ impl Member {
                 stall: timeout,
             })
         })?;
-        let header = status.header();
-        Ok(Standing {
-            cluster: header.map_or(0, |header| header.cluster_id()),
-            id: header.map_or(0, |header| header.member_id()),
-            leader: status.leader(),
-            is_learner: status.is_learner(),
-            applied: status.raft_applied_index(),
-            errors: status.errors().to_vec(),
-        })
+        Ok(Standing::of(&status))
     }
 
     /// The URL to connect to.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "client")]
+use std::time::Duration;
 
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
@@ -123,6 +125,25 @@ impl PartFile {
         result.map_err(|error| Error::file(&self.names.part, error))
     }
 
+    /// As [`write`](Self::write), for who cannot wait for a disk any longer than `limit`.
+    ///
+    /// # Errors
+    /// Those of `write`, and [`Error::DiskStalled`].
+    #[cfg(feature = "client")]
+    pub(crate) async fn write_within(
+        &mut self,
+        bytes: &[u8],
+        limit: Duration,
+    ) -> Result<(), Error> {
+        match tokio::time::timeout(limit, self.write(bytes)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::DiskStalled {
+                path: self.names.part.clone(),
+                stall: limit,
+            }),
+        }
+    }
+
     /// Has `work` write the file where that does not hold up the runtime; it is
     /// handed the name to tell in errors. It goes on to its end even if nobody
     /// waits for it any more: give it something to notice that by.
@@ -150,6 +171,25 @@ impl PartFile {
             Ok((file, done))
         })
         .await
+    }
+
+    /// Where it is now, whole or not.
+    #[cfg(feature = "client")]
+    pub(crate) fn part(&self) -> &Path {
+        &self.names.part
+    }
+
+    /// Where it is to be.
+    #[cfg(feature = "client")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.names.path
+    }
+
+    /// Takes it away, as a drop does, and says so if that fails.
+    #[cfg(all(feature = "client", feature = "seal"))]
+    pub(crate) fn discard(self) -> Result<(), Error> {
+        let part = &self.names.part;
+        fs::remove_file(part).map_err(|error| Error::file(part, error))
     }
 
     /// Puts on disk what has been written; what takes long in a `commit`.
@@ -315,6 +355,33 @@ mod tests {
             assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
             assert!(names(folder.path()).is_empty());
         }
+    }
+
+    /// A pipe that nobody reads is a disk that takes nothing.
+    #[cfg(all(unix, feature = "client"))]
+    #[tokio::test]
+    async fn a_disk_that_takes_nothing_is_given_up_at_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let limit = Duration::from_millis(50);
+        let mut file = PartFile::create(folder.path(), "a.db").await.unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        file.file = buffered(fs::File::from(std::os::fd::OwnedFd::from(writer)));
+        let piece = vec![0; CHUNK];
+        let mut result = Ok(());
+        // What is buffered here, by tokio and by the pipe.
+        for _ in 0..8 {
+            result = file.write_within(&piece, limit).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        // It ends the write that is under way, which nobody waits for any more.
+        drop(reader);
+        let is_stalled =
+            matches!(&result, Err(Error::DiskStalled { stall, .. }) if *stall == limit);
+        assert!(is_stalled, "{result:?}");
+        drop(file);
+        assert!(names(folder.path()).is_empty());
     }
 
     /// Drops `future` after it was polled `polls` times, with what it asked for

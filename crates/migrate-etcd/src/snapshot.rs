@@ -1,19 +1,29 @@
 //! The snapshot backup.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{SnapshotResponse, SnapshotStreaming};
+use futures::future::join_all;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
 use migrate_core::{
     BackUpData, Cancellation, EventKind, Finding, ObjectName, Severity, Step, StepContext,
     StepError, StepInput,
 };
+use tokio::time::Instant;
 
 use crate::part_file::PartFile;
+use crate::standing::{Newest, Standing};
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
 use crate::{Error, Member};
+
+/// How often a member that is behind is asked again.
+pub(crate) const BEHIND: Duration = Duration::from_millis(100);
+
+/// Bytes a second that have to come on average, unless said otherwise: while a snapshot is
+/// under way, the member cannot use room again that its database gives up.
+const LEAST_RATE: u64 = 1 << 20;
 
 /// Saves a snapshot of one etcd member into a folder.
 #[derive(Clone, Debug)]
@@ -21,6 +31,7 @@ pub struct SnapshotBackup {
     member: Member,
     folder: PathBuf,
     stall: Duration,
+    least_rate: u64,
 }
 
 impl SnapshotBackup {
@@ -30,18 +41,34 @@ impl SnapshotBackup {
             member,
             folder: folder.into(),
             stall: Duration::from_secs(30),
+            least_rate: LEAST_RATE,
         }
     }
 
-    /// Gives up when no byte comes for `stall` (default 30 s).
+    /// Gives up when no byte comes for `stall` (default 30 s), and when the disk takes
+    /// none for as long.
     #[must_use]
     pub fn with_stall(mut self, stall: Duration) -> Self {
         self.stall = stall;
         self
     }
 
+    /// Gives up when fewer than so many bytes a second come, on average since the
+    /// beginning and the stall limit apart (default 1 MiB). The member has a copy of all
+    /// that changes meanwhile: a database that is written by 1 MiB a second grows by its
+    /// own size, at most, while it is saved.
+    #[must_use]
+    pub fn with_least_rate(mut self, bytes_per_second: u64) -> Self {
+        self.least_rate = bytes_per_second.max(1);
+        self
+    }
+
     pub(crate) fn stall(&self) -> Duration {
         self.stall
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.member.endpoint
     }
 
     /// Saves a snapshot as `name`; `progress` hears bytes received and bytes
@@ -58,21 +85,33 @@ impl SnapshotBackup {
         cancel: &Cancellation,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<BackupArtifact, Error> {
+        let received = self.receive(&[], name, cancel, progress).await?;
+        received.commit().await
+    }
+
+    /// What [`save`](Self::save) gives a name to, taken once the member has all that those
+    /// of `others` that are of its cluster, and answer, have by now.
+    pub(crate) async fn receive(
+        &self,
+        others: &[Member],
+        name: &str,
+        cancel: &Cancellation,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Received, Error> {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let work = std::pin::pin!(self.receive(name, progress));
+        let work = std::pin::pin!(self.stream(others, name, progress));
         let cancelled = std::pin::pin!(cancel.cancelled());
-        let received = match futures::future::select(work, cancelled).await {
-            futures::future::Either::Left((result, _)) => result?,
-            futures::future::Either::Right(_) => return Err(Error::Cancelled),
-        };
-        let path = received.file.commit().await?;
-        Ok(BackupArtifact::new(path, received.bytes, received.sha256))
+        match futures::future::select(work, cancelled).await {
+            futures::future::Either::Left((result, _)) => result,
+            futures::future::Either::Right(_) => Err(Error::Cancelled),
+        }
     }
 
-    async fn receive(
+    async fn stream(
         &self,
+        others: &[Member],
         name: &str,
         mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Received, Error> {
@@ -86,10 +125,12 @@ impl SnapshotBackup {
         // Before anything is asked of the member: a name that is taken or a
         // folder that cannot be written costs it nothing.
         let mut file = PartFile::create(&self.folder, name).await?;
+        let others = self.standings(others).await;
         let mut client = self.member.connect(self.stall).await?;
-        self.refuse_unfit(&mut client).await?;
+        let newest = self.refuse_unfit(&mut client, &others).await?;
         let mut stream = self.within(0, client.snapshot()).await?;
 
+        let begun = Instant::now();
         let mut check = TrailerCheck::default();
         let mut wanted = None;
         while let Some(blob) = self.next(&mut stream, check.bytes()).await? {
@@ -102,7 +143,8 @@ impl SnapshotBackup {
             if check.bytes() > wanted {
                 return broken(format!("more came than the {wanted} bytes it announced"));
             }
-            file.write(blob.blob()).await?;
+            file.write_within(blob.blob(), self.stall).await?;
+            self.refuse_slow(check.bytes(), begun.elapsed())?;
             progress(check.bytes(), wanted);
         }
 
@@ -121,6 +163,7 @@ impl SnapshotBackup {
                     file,
                     bytes,
                     sha256,
+                    newest,
                 })
             }
             Checked::Mismatch => Err(Error::ChecksumMismatch {
@@ -130,23 +173,56 @@ impl SnapshotBackup {
         }
     }
 
-    /// A learner or a member without a leader serves snapshots too, without a
-    /// hint that they are behind.
-    async fn refuse_unfit(&self, client: &mut etcd_client::Client) -> Result<(), Error> {
-        let status = self.within(0, client.status()).await?;
-        let unfit = |reason: &str| {
-            Err(Error::MemberUnfit {
+    /// A member that sends a little now and then, or a disk that takes as little, stalls
+    /// nobody and is never done.
+    fn refuse_slow(&self, bytes: u64, took: Duration) -> Result<(), Error> {
+        match took > self.stall + Duration::from_secs(bytes / self.least_rate) {
+            false => Ok(()),
+            true => Err(Error::TooSlow {
                 endpoint: self.member.endpoint.clone(),
-                reason: reason.to_owned(),
-            })
-        };
-        if status.is_learner() {
-            return unfit("a learner may be behind; name a voting member");
+                bytes,
+                took,
+                least_rate: self.least_rate,
+            }),
         }
-        if status.leader() == 0 {
-            return unfit("it has no leader, so its data may be old; wait for quorum");
+    }
+
+    /// How `members` are, those that answer.
+    async fn standings(&self, members: &[Member]) -> Vec<(String, Standing)> {
+        let asked = members.iter().map(|member| member.standing(self.stall));
+        let asked = join_all(asked).await;
+        let named = members.iter().zip(asked);
+        named
+            .filter_map(|(member, standing)| Some((member.endpoint.clone(), standing.ok()?)))
+            .collect()
+    }
+
+    /// Waits until the member has what `others` of its cluster have: a follower that
+    /// hears nothing new serves snapshots too, of what was.
+    async fn refuse_unfit(
+        &self,
+        client: &mut etcd_client::Client,
+        others: &[(String, Standing)],
+    ) -> Result<Newest, Error> {
+        let endpoint = &self.member.endpoint;
+        let begun = Instant::now();
+        loop {
+            let standing = Standing::of(&self.within(0, client.status()).await?);
+            if let Some(reason) = standing.unfit() {
+                return Err(Error::MemberUnfit {
+                    endpoint: endpoint.clone(),
+                    reason,
+                });
+            }
+            let newest = Newest::of(others, standing.cluster);
+            if standing.revision >= newest.revision {
+                return Ok(newest);
+            }
+            if begun.elapsed() >= self.stall {
+                return Err(newest.than(endpoint, standing.revision));
+            }
+            tokio::time::sleep(BEHIND).await;
         }
-        Ok(())
     }
 
     /// The next piece that carries bytes.
@@ -185,11 +261,40 @@ impl SnapshotBackup {
     }
 }
 
-/// A snapshot that is whole and on disk, but without its name.
-struct Received {
+/// A snapshot that is whole and on disk, but without its name: nobody takes it for a
+/// backup. It goes when this is dropped, and with the next file in its folder where the
+/// process is killed.
+#[derive(Debug)]
+pub(crate) struct Received {
     file: PartFile,
     bytes: u64,
     sha256: String,
+    /// What it has to reach.
+    pub(crate) newest: Newest,
+}
+
+impl Received {
+    /// As it is now.
+    pub(crate) fn unnamed(&self) -> BackupArtifact {
+        BackupArtifact::new(self.file.part(), self.bytes, self.sha256.clone())
+    }
+
+    /// Where it is to be.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Gives it its name.
+    pub(crate) async fn commit(self) -> Result<BackupArtifact, Error> {
+        let path = self.file.commit().await?;
+        Ok(BackupArtifact::new(path, self.bytes, self.sha256))
+    }
+
+    /// Takes it away: another file is the backup.
+    #[cfg(feature = "seal")]
+    pub(crate) fn discard(self) -> Result<(), Error> {
+        self.file.discard()
+    }
 }
 
 #[async_trait]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod damage;
+mod folder;
 mod member;
 mod server;
 
@@ -9,11 +10,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use damage::Damages;
-use etcd_client::{Client, PutOptions};
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, PutOptions};
+use folder::names;
 use member::{Act, Answers, FakeMember, HashAnswer};
 use migrate_core::Cancellation;
 use migrate_etcd::{Database, Error, Member, Proven, SnapshotBackup, inspect, prove};
-use server::{Server, V34, V35, V36, V37, etcd, ports, url};
+use server::{Server, V34, V35, V36, V37, etcd};
 use tempfile::TempDir;
 
 const STALL: Duration = Duration::from_secs(30);
@@ -139,15 +141,7 @@ async fn real_etcd_members_prove_a_file_and_another_cluster_does_not() {
     };
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let addresses: [[u16; 2]; 3] = [ports(), ports(), ports()];
-    let member = |(i, [_, peer]): (usize, &[u16; 2])| format!("m{i}={}", url(*peer));
-    let cluster: Vec<_> = addresses.iter().enumerate().map(member).collect();
-    let more = ["--initial-cluster", &cluster.join(",")];
-    let start = |(i, address): (usize, &[u16; 2])| {
-        let name = format!("m{i}");
-        Server::start(&etcd, &at(&name), &name, *address, &more)
-    };
-    let mut servers: Vec<_> = addresses.iter().enumerate().map(start).collect();
+    let mut servers = Server::three(&etcd, folder.path());
     let mut client = servers[0].client().await;
     for server in &mut servers {
         server.client().await;
@@ -160,6 +154,29 @@ async fn real_etcd_members_prove_a_file_and_another_cluster_does_not() {
     assert_eq!(proven.proof.inspection.members.len(), 3);
     let path = proven.artifact.path;
 
+    // The same member by its name is no second one.
+    let by_name = members[0].endpoint.replace("127.0.0.1", "localhost");
+    let mut named = vec![members[0].clone(), Member::new(by_name)];
+    let result = prove(&path, &named, STALL).await;
+    let is_one_of_three = |error: Error| match error {
+        Error::TooFewMembers {
+            answered, voters, ..
+        } => (answered, voters) == (1, 3),
+        other => panic!("{other:?}"),
+    };
+    assert!(is_one_of_three(result.unwrap_err()));
+    let result = save_proven(&backup, "one.db", &named).await;
+    assert!(is_one_of_three(result.unwrap_err()));
+    assert!(!at("one.db").exists());
+    named.push(members[2].clone());
+    let proof = prove(&path, &named, STALL).await.unwrap();
+    let names: Vec<_> = proof.compared.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["m0", "m2"]);
+    assert_eq!(
+        proof.members,
+        [members[0].endpoint.as_str(), &members[2].endpoint]
+    );
+
     // One that is away is named; two of three are enough, one is not.
     drop(servers.pop());
     let quick = Duration::from_secs(3);
@@ -169,7 +186,11 @@ async fn real_etcd_members_prove_a_file_and_another_cluster_does_not() {
     let result = prove(&path, &away, quick).await;
     assert!(matches!(
         result,
-        Err(Error::TooFewMembers { answered: 1, .. })
+        Err(Error::TooFewMembers {
+            answered: 1,
+            voters: 3,
+            ..
+        })
     ));
     let result = prove(&path, &[], quick).await;
     assert!(matches!(
@@ -213,10 +234,12 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
     let mut client = server.client().await;
     fill(&mut client, "a").await;
     let real = std::fs::read(server.save(folder.path(), "real.db").await.path).unwrap();
-    let hash = {
+    let (hash, id) = {
         let database = Database::from_bytes(real.clone()).unwrap();
-        let revision = database.inspect().unwrap().revision;
-        HashAnswer::Hash(database.hash_kv(revision, -1).unwrap(), -1)
+        let told = database.inspect().unwrap();
+        let hash = database.hash_kv(told.revision, -1).unwrap();
+        let id = u64::from_str_radix(&told.members[0].id, 16).unwrap();
+        (HashAnswer::Hash(hash, -1), id)
     };
     let compacted = HashAnswer::Refuse("etcdserver: mvcc: required revision has been compacted");
     let behind = HashAnswer::Refuse("etcdserver: mvcc: required revision is a future revision");
@@ -234,6 +257,7 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
     ] {
         let mut member = Answers::of(acts.clone());
         member.hashes = answers;
+        member.id = id;
         let member = FakeMember::start(member).await;
         let ours = Member::new(member.endpoint.clone());
         let backup = SnapshotBackup::new(ours.clone(), folder.path());
@@ -254,6 +278,137 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
             }
         }
     }
+}
+
+/// Until it is proven it is no backup: a process that is killed leaves what is told from
+/// one by its name, and by nobody having locked it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_has_no_name_while_it_is_compared() {
+    let Some(etcd) = etcd(V36) else {
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    fill(&mut server.client().await, "a").await;
+    let ours = Member::new(server.endpoint());
+    let mut answers = Answers::of(Vec::new());
+    answers.hashes = vec![HashAnswer::Refuse(
+        "etcdserver: mvcc: required revision is a future revision",
+    )];
+    let other = FakeMember::start(answers).await;
+    let backups = folder.path().join("backups");
+    let backup = SnapshotBackup::new(ours, &backups);
+    let members = [Member::new(other.endpoint.clone())];
+    let saving = std::pin::pin!(save_proven(&backup, "a.db", &members));
+    let asked = std::pin::pin!(async {
+        while other.hashed() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(names(&backups), ["a.db.kube-migrate.part"]);
+    });
+    let first = futures::future::select(saving, asked).await;
+    assert!(matches!(first, futures::future::Either::Right(_)));
+}
+
+/// A follower that was cut off serves what it had, and others agree with that: they
+/// had it as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_a_member_that_is_behind_is_waited_for_or_refused() {
+    let Some(etcd) = etcd(V36) else {
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    fill(&mut server.client().await, "a").await;
+    let real = std::fs::read(server.save(folder.path(), "real.db").await.path).unwrap();
+    let database = Database::from_bytes(real.clone()).unwrap();
+    let told = database.inspect().unwrap();
+    let has = told.revision;
+    let (data, trailer) = real.split_at(real.len() - 32);
+    let blob = |blob: &[u8], remaining: usize| Act::Send {
+        blob: blob.to_vec(),
+        remaining: remaining as u64,
+    };
+    let of = |revisions: Vec<i64>| {
+        let mut answers = Answers::of(vec![blob(data, 0), blob(trailer, 0)]);
+        answers.id = u64::from_str_radix(&told.members[0].id, 16).unwrap();
+        answers.hashes = vec![HashAnswer::Hash(database.hash_kv(has, -1).unwrap(), -1)];
+        answers.revisions = revisions;
+        answers
+    };
+    for (source, other, snapshots) in [
+        // As far as the other, or further; not yet, and then as far.
+        (vec![has], has, Ok(1)),
+        (vec![has], has - 1, Ok(1)),
+        (vec![has - 2, has - 1, has], has, Ok(1)),
+        // Never: it is not even asked. And what it says is not what is in the file.
+        (vec![has], has + 1, Err(0)),
+        (vec![has + 1], has + 1, Err(1)),
+    ] {
+        let source = FakeMember::start(of(source)).await;
+        let other = FakeMember::start(of(vec![other])).await;
+        let [ours, theirs] = [&source, &other].map(|it| Member::new(it.endpoint.clone()));
+        let stall = Duration::from_secs(1);
+        let backup = SnapshotBackup::new(ours.clone(), folder.path()).with_stall(stall);
+        let saved = save_proven(&backup, "a.db", std::slice::from_ref(&theirs)).await;
+        match (saved, snapshots) {
+            (Ok(proven), Ok(taken)) => {
+                assert_eq!(source.snapshots(), taken);
+                std::fs::remove_file(proven.artifact.path).unwrap();
+            }
+            (
+                Err(Error::Behind {
+                    endpoint, ahead, ..
+                }),
+                Err(taken),
+            ) => {
+                assert_eq!((endpoint, ahead), (ours.endpoint, theirs.endpoint));
+                assert_eq!(source.snapshots(), taken);
+                assert!(!folder.path().join("a.db").exists());
+            }
+            (saved, _) => panic!("{saved:?}"),
+        }
+    }
+}
+
+/// Alarms as real members list them, each those of all.
+async fn alarms_are_told_apart(version: &'static str) {
+    let Some(etcd) = etcd(version) else {
+        return;
+    };
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    let mut client = server.client().await;
+    client.put("a", "b", None).await.unwrap();
+    let id = client.status().await.unwrap().header().unwrap().member_id();
+    let backup = SnapshotBackup::new(Member::new(server.endpoint()), folder.path());
+    let cancel = Cancellation::new();
+    for (whose, is_ours) in [(id ^ 1, false), (id, true)] {
+        let mut of = AlarmOptions::new();
+        of.with_member(whose);
+        let raised = client.alarm(AlarmAction::Activate, AlarmType::Corrupt, Some(of));
+        raised.await.unwrap();
+        let listed = client.status().await.unwrap().errors().to_vec();
+        assert!(listed.iter().any(|it| it.contains("CORRUPT")), "{listed:?}");
+        let name = format!("{whose}.db");
+        match backup.save(&name, &cancel, |_, _| {}).await {
+            Ok(_) => assert!(!is_ours, "{listed:?}"),
+            Err(Error::MemberUnfit { reason, .. }) => {
+                assert!(is_ours && reason.contains("CORRUPT"), "{reason}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_etcd_3_6_is_corrupt_only_where_the_alarm_is_its_own() {
+    alarms_are_told_apart(V36).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_etcd_3_7_is_corrupt_only_where_the_alarm_is_its_own() {
+    alarms_are_told_apart(V37).await;
 }
 
 async fn damage_is_seen(times: u64, step: usize) {

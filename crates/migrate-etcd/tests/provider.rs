@@ -6,6 +6,7 @@ mod folder;
 mod server;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,9 +18,9 @@ use migrate_core::{
     KubeVersion, Moment, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BACKUP_NOT_COMPARED, BACKUP_PLAIN, BackupSet, EtcdVersion, FolderNode, KeyRing, KubeadmMembers,
-    LiveKeys, Lock, Manifest, Member, Membership, NodeFiles, ProvenBackup, Restore, Seal,
-    SigningKey, SnapshotBackup, Store, StoredBackup,
+    BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BackupSet, EtcdVersion, FolderNode,
+    KeyRing, KubeadmMembers, LiveKeys, Lock, Manifest, Member, Membership, NodeFiles, ProvenBackup,
+    Restore, Seal, SigningKey, SnapshotBackup, Store, StoredBackup,
 };
 use server::{Server, V36, etcd};
 
@@ -161,9 +162,12 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
         .await;
     let (path, manifest, _) = fetched.unwrap();
     assert_eq!(manifest.kubernetes.as_deref(), Some("v1.36.2"));
-    assert_eq!(manifest.trial.as_deref(), Some("booted 3.6.16"));
+    assert_eq!(manifest.trial.as_deref(), Some("bootedWithHash 3.6.16"));
     assert_eq!(manifest.locked_for, [public]);
     assert_eq!(manifest.nodes.as_deref(), Some(&["cp-1".to_owned()][..]));
+    assert_eq!((manifest.compared.len(), manifest.voters), (1, Some(1)));
+    let only = report.findings.iter().find(|it| it.code == BACKUP_COMPARED);
+    assert!(only.unwrap().evidence.contains("the only voting member"));
     let keys = Arc::new(KeyRing::parse(&secret).unwrap());
     let record = BackupSet::unpack(&path, keys, &at("unpacked"), &cancel).await;
     let record = record.unwrap();
@@ -208,7 +212,7 @@ async fn without_keys_it_is_unproven_and_with_those_of_another_cluster_it_fails(
     let report = step.run(&cx, &input).await.unwrap();
     assert_eq!(report.proof, BackupProof::Unproven);
     let codes: Vec<_> = report.findings.iter().map(|f| f.code.as_str()).collect();
-    assert_eq!(codes, [BACKUP_PLAIN, BACKUP_UNPROVEN]);
+    assert_eq!(codes, [BACKUP_PLAIN, BACKUP_COMPARED, BACKUP_UNPROVEN]);
     let path = &report.artifacts[0].path;
     let manifest = Manifest::open(path, &[signing.public()]).unwrap();
     assert!(manifest.locked_for.is_empty() && !manifest.keys_match);
@@ -230,19 +234,112 @@ async fn without_keys_it_is_unproven_and_with_those_of_another_cluster_it_fails(
     assert_eq!(names(&at("backups")), before);
 }
 
+/// Whoever is killed while a backup is proven, tried or encrypted leaves no file that looks
+/// like one: it has no name before it is kept.
 #[tokio::test]
-async fn a_member_that_was_not_compared_is_told_and_blocks_nothing() {
+async fn a_plain_snapshot_has_no_name_before_it_is_kept() {
     let Some(etcd) = etcd(V36) else { return };
     let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
     let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
-    let gone = Member::new("http://127.0.0.1:1");
-    let step = ProvenBackup::new(snapshots, vec![member.clone(), gone.clone(), member]);
-    let (cx, input) = environment(1);
-    let report = step.run(&cx, &input).await.unwrap();
-    let told = report.findings.iter();
-    let told: Vec<_> = told.filter(|it| it.code == BACKUP_NOT_COMPARED).collect();
-    assert_eq!(told.len(), 1, "{:?}", report.findings);
-    assert!(told[0].evidence.contains(&gone.endpoint) && !told[0].blocks());
+    let (backups, seen) = (at("backups"), at("seen"));
+    let text = format!(
+        "#!/bin/sh\n[ $1 = --version ] && echo 'etcd Version: 3.6.16' && exit\n\
+         ls {} > {}\nexit 7\n",
+        backups.display(),
+        seen.display()
+    );
+    fs::write(at("etcd.sh"), text).unwrap();
+    fs::set_permissions(at("etcd.sh"), fs::Permissions::from_mode(0o700)).unwrap();
+    let seal = Seal::new(Lock::for_keys([KeyRing::generate().1]).unwrap());
+    for (millis, sealed) in [(1, true), (2, false)] {
+        let step = ProvenBackup::new(snapshots.clone(), vec![member.clone()])
+            .with_trial(folder.path(), Some(at("etcd.sh")));
+        let step = match sealed {
+            true => step.sealed(seal.clone()),
+            false => step,
+        };
+        let (cx, input) = environment(millis);
+        let error = step.run(&cx, &input).await.unwrap_err();
+        assert!(error.to_string().contains("ended"), "{error}");
+        let seen = fs::read_to_string(&seen).unwrap();
+        assert_eq!(seen, format!("etcd-c-run-{millis}.db.kube-migrate.part\n"));
+        assert_eq!(names(&backups), [""; 0]);
+    }
+    // Encrypted, there is nothing else, and as it is it has its name.
+    for (millis, file) in [(3, "etcd-c-run-3.db.age"), (4, "etcd-c-run-4.db")] {
+        let step = ProvenBackup::new(snapshots.clone(), vec![member.clone()]);
+        let step = match millis {
+            3 => step.sealed(seal.clone()),
+            _ => step,
+        };
+        let (cx, input) = environment(millis);
+        let report = step.run(&cx, &input).await.unwrap();
+        assert_eq!(report.artifacts[0].path, backups.join(file));
+        assert_eq!(names(&backups), [file]);
+        fs::remove_file(backups.join(file)).unwrap();
+    }
+}
+
+/// Two of three members are enough, and one is not, by however many names it goes.
+#[tokio::test]
+async fn a_backup_is_proven_by_two_members_and_not_by_one_that_is_named_twice() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut servers = Server::three(&etcd, folder.path());
+    let mut members = Vec::new();
+    for server in &mut servers {
+        server.client().await.put("a", "b", None).await.unwrap();
+        members.push(Member::new(server.endpoint()));
+    }
+    let by_name = members[0].endpoint.replace("127.0.0.1", "localhost");
+    let twice = vec![members[0].clone(), Member::new(by_name)];
+    let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
+    let run = async |millis: u64, compared: Vec<Member>| {
+        let (cx, input) = environment(millis);
+        let snapshots = SnapshotBackup::new(members[0].clone(), at("backups"));
+        let seal = Seal::new(Lock::for_keys([KeyRing::generate().1]).unwrap());
+        let step = ProvenBackup::new(snapshots, compared)
+            .as_set(seal, vec![node(&at("root"))], live())
+            .signed(Arc::clone(&signing));
+        let report = step.run(&cx, &input).await.unwrap();
+        let manifest = Manifest::open(&report.artifacts[0].path, &[signing.public()]).unwrap();
+        (report, manifest)
+    };
+
+    for (millis, compared) in [(1, members[..1].to_vec()), (2, twice)] {
+        let (report, manifest) = run(millis, compared).await;
+        assert_eq!(report.proof, BackupProof::Unproven);
+        assert_eq!(manifest.proof, BackupProof::Unproven);
+        let unproven = report.findings.iter().find(|it| it.code == BACKUP_UNPROVEN);
+        let unproven = unproven.expect("it is said");
+        assert!(unproven.blocks() && unproven.evidence.contains("1 of the 3"));
+        assert!(unproven.cure.contains("endpoints of the other members"));
+        assert_eq!((manifest.compared.len(), manifest.voters), (1, Some(3)));
+        assert_eq!(manifest.compared[0].name, "m0");
+    }
+
+    // One that is away is told, and is in nobody's way.
+    drop(servers.pop());
+    servers[0].client().await;
+    let (report, manifest) = run(3, members.clone()).await;
+    assert_eq!(report.proof, BackupProof::Proven);
+    assert!(!report.findings.iter().any(|finding| finding.blocks()));
+    let found = |code: &str| report.findings.iter().find(|it| it.code == code).cloned();
+    let away = found(BACKUP_NOT_COMPARED).expect("who did not answer");
+    assert!(away.evidence.contains(&members[2].endpoint));
+    let told = found(BACKUP_COMPARED).expect("who did");
+    assert!(told.evidence.contains("2 of the 3"), "{}", told.evidence);
+    let names: Vec<_> = manifest
+        .compared
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!((names, manifest.voters), (vec!["m0", "m1"], Some(3)));
+    for member in &manifest.compared {
+        assert!(told.evidence.contains(&member.id), "{}", told.evidence);
+    }
 }
 
 #[tokio::test]

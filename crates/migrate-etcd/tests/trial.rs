@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use migrate_core::Cancellation;
-use migrate_etcd::{Error, RestoreLevel, TestRestore};
+use migrate_etcd::{Error, EtcdVersion, Membership, Restore, RestoreLevel, TestRestore};
 use server::{Server, V34, V35, V36, V37, etcd};
 use tempfile::TempDir;
 
@@ -21,16 +21,13 @@ struct Saved {
     hash: u32,
 }
 
-/// A snapshot of 300 keys, 20 of them deleted.
-async fn saved(etcd: &Path) -> Saved {
+/// A snapshot of 300 keys with this value, 20 of them deleted.
+async fn saved(etcd: &Path, value: &str) -> Saved {
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::alone(etcd, &folder.path().join("old"));
     let mut client = server.client().await;
     for i in 0..300 {
-        client
-            .put(format!("key-{i}"), "MARKER", None)
-            .await
-            .unwrap();
+        client.put(format!("key-{i}"), value, None).await.unwrap();
     }
     client.compact(150, None).await.unwrap();
     let mut revision = 0;
@@ -61,7 +58,7 @@ impl Saved {
 
 async fn tried(version: &'static str) {
     let Some(etcd) = etcd(version) else { return };
-    let saved = saved(&etcd).await;
+    let saved = saved(&etcd, "MARKER").await;
     let cancel = Cancellation::new();
     let read = saved.trial().run(&cancel).await.unwrap();
     assert_eq!(read.level, RestoreLevel::ReRead);
@@ -73,32 +70,11 @@ async fn tried(version: &'static str) {
     fs::create_dir_all(saved.folder.path().join("trial.kube-migrate/data/member")).unwrap();
     let booted = saved.trial().with_etcd(&etcd).run(&cancel).await.unwrap();
     let version = version.to_owned();
-    assert_eq!(
-        booted.level,
-        RestoreLevel::Booted {
-            version: version.clone()
-        }
-    );
+    assert_eq!(booted.level, RestoreLevel::BootedWithHash { version });
     assert_eq!(booted.hash, Some(saved.hash), "what the live member said");
-    let known = saved
-        .trial()
-        .with_etcd(&etcd)
-        .with_hash(saved.revision, saved.hash);
-    let proven = known.with_sha256(&saved.sha256).run(&cancel).await.unwrap();
-    assert_eq!(proven.level, RestoreLevel::BootedWithHash { version });
-    assert!(proven.level > booted.level && booted.level > read.level);
-    saved.assert_nothing_left();
-
-    let other = saved
-        .trial()
-        .with_etcd(&etcd)
-        .with_hash(saved.revision, saved.hash ^ 1);
-    let error = other.run(&cancel).await.unwrap_err();
-    assert!(
-        matches!(&error, Error::Differs { what, .. } if what == "hash"),
-        "{error}"
-    );
-    assert!(!format!("{error} {error:?}").contains("MARKER"));
+    assert!(booted.level > read.level);
+    let known = saved.trial().with_etcd(&etcd).with_sha256(&saved.sha256);
+    assert_eq!(known.run(&cancel).await.unwrap(), booted);
     saved.assert_nothing_left();
 }
 
@@ -119,10 +95,39 @@ async fn a_snapshot_of_3_4_and_3_5_boots_and_has_the_hash_of_the_live_member() {
     tried(V35).await;
 }
 
+/// A server that has as many keys at the same revision, and other values.
+#[tokio::test]
+async fn a_server_with_other_values_is_refused() {
+    let Some(etcd) = etcd(V36) else { return };
+    let [ours, theirs] = [saved(&etcd, "ours").await, saved(&etcd, "MARKER").await];
+    assert_eq!(ours.revision, theirs.revision);
+    let data = theirs.folder.path().join("data");
+    let members = Membership::parse("trial=http://127.0.0.1:1", "trial").unwrap();
+    let target = EtcdVersion::new(3, 6);
+    let restore = Restore::new(&theirs.path, &data, members, "trial", target);
+    restore.keeping_revision().run().unwrap();
+    let (data, program) = (data.display(), etcd.display());
+    let text = format!(
+        "[ $1 = --version ] || {{ rm -r data && cp -r {data} data || exit 7; }}\n\
+         exec {program} \"$@\""
+    );
+    let path = ours.folder.path().join("etcd.sh");
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    let trial = ours.trial().with_etcd(&path);
+    let error = trial.run(&Cancellation::new()).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Differs { what, .. } if what == "hash"),
+        "{error}"
+    );
+    assert!(!format!("{error} {error:?}").contains("MARKER"));
+    ours.assert_nothing_left();
+}
+
 #[tokio::test]
 async fn a_server_that_does_not_do_never_lowers_the_level() {
     let Some(etcd) = etcd(V36) else { return };
-    let saved = saved(&etcd).await;
+    let saved = saved(&etcd, "MARKER").await;
     let cancel = Cancellation::new();
     let script = |text: &str| {
         let path = saved.folder.path().join("etcd.sh");
@@ -165,7 +170,7 @@ async fn a_server_that_does_not_do_never_lowers_the_level() {
 #[tokio::test]
 async fn a_server_on_trial_has_no_network() {
     let Some(etcd) = etcd(V37) else { return };
-    let saved = saved(&etcd).await;
+    let saved = saved(&etcd, "MARKER").await;
     let trial = saved.trial().with_etcd(&etcd);
     let running = tokio::spawn(async move { trial.run(&Cancellation::new()).await });
     let scratch = saved.folder.path().join("trial.kube-migrate");

@@ -42,7 +42,8 @@ pub enum ReadError {
     Entries {
         /// File.
         path: PathBuf,
-        /// What is wrong; [`inspect`](crate::inspect) says where.
+        /// What is wrong: a bucket that is missing, or else an entry of which
+        /// [`inspect`](crate::inspect) says where it is.
         what: &'static str,
     },
     /// A page or an entry is damaged.

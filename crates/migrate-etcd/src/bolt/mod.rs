@@ -258,6 +258,14 @@ impl Database {
         Ok(buckets)
     }
 
+    /// That the entries are not those of an etcd.
+    pub(crate) fn no_etcd(&self, what: &'static str) -> ReadError {
+        ReadError::Entries {
+            path: self.file.path.clone(),
+            what,
+        }
+    }
+
     fn damaged_at(&self, entry: &Entry<'_>, fault: Fault) -> ReadError {
         self.file.damaged(entry.page, entry.offset, fault)
     }

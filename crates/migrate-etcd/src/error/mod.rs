@@ -18,6 +18,21 @@ use crate::ReadError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The member has not got what another one has.
+    #[error(
+        "{endpoint}: has got to revision {revision}, and {ahead} had {newest} before; take the \
+         snapshot of that one, or see why it does not catch up"
+    )]
+    Behind {
+        /// Member that the snapshot is of.
+        endpoint: String,
+        /// Its revision, or the snapshot's.
+        revision: i64,
+        /// Revision of the other one, before the snapshot began.
+        newest: i64,
+        /// The other member.
+        ahead: String,
+    },
     /// Another one is writing into the folder.
     #[error("{}: another restore is writing it; wait for its end", path.display())]
     Busy {
@@ -83,6 +98,17 @@ pub enum Error {
     DiskFull {
         /// File.
         path: PathBuf,
+    },
+    /// The disk does not take what comes from the member.
+    #[error(
+        "{}: the disk took nothing for {stall:?}; see to it, or choose a folder on another one",
+        path.display()
+    )]
+    DiskStalled {
+        /// File.
+        path: PathBuf,
+        /// How long.
+        stall: Duration,
     },
     /// A file of that name exists already, or is being written.
     #[error(
@@ -378,16 +404,19 @@ pub enum Error {
     },
     /// Not enough members said what they have.
     #[error(
-        "{}: cannot be proven by {answered} members that answer; see that two of them are in \
-         reach, or name the only one there is: {}",
-        path.display(), silent.join("; ")
+        "{}: was compared with {answered} of the {voters} voting members that it tells of, and two \
+         have to agree, or the only one there is; see that two of them are in reach, and give the \
+         endpoint of each{}",
+        path.display(), listed(silent)
     )]
     TooFewMembers {
         /// File.
         path: PathBuf,
-        /// Members that answered.
+        /// Voting members that answered, each counted once.
         answered: usize,
-        /// What became of the others.
+        /// Voting members of the cluster, as the file has them.
+        voters: usize,
+        /// What became of the others that were given.
         silent: Vec<String>,
     },
     /// TLS is asked for but the feature `tls` is off.
@@ -409,6 +438,22 @@ pub enum Error {
         stored: String,
         /// Version of the server.
         target: String,
+    },
+    /// The snapshot takes longer than a member may be held up.
+    #[error(
+        "{endpoint}: {bytes} bytes in {took:?} are fewer than {least_rate} a second, and while a \
+         snapshot is under way the member's database cannot use room again; see to the network \
+         and to the disk of the folder, or allow a lower rate"
+    )]
+    TooSlow {
+        /// Member.
+        endpoint: String,
+        /// Bytes received.
+        bytes: u64,
+        /// How long that took.
+        took: Duration,
+        /// Bytes a second that are asked for.
+        least_rate: u64,
     },
     /// The server of a trial does not do.
     #[error(

@@ -11,6 +11,7 @@ impl Error {
             | Self::Changed { path, .. }
             | Self::Differs { path, .. }
             | Self::DiskFull { path }
+            | Self::DiskStalled { path, .. }
             | Self::Exists { path }
             | Self::File { path, .. }
             | Self::Locked { path, .. }
@@ -26,7 +27,8 @@ impl Error {
             | Self::TrialServer { path, .. }
             | Self::Untrusted { path } => ObjectName::cluster("File", path.display().to_string()),
             Self::Damaged(error) => ObjectName::cluster("File", error.path().display().to_string()),
-            Self::ChecksumMismatch { endpoint }
+            Self::Behind { endpoint, .. }
+            | Self::ChecksumMismatch { endpoint }
             | Self::Compacted { endpoint, .. }
             | Self::Interrupted { endpoint, .. }
             | Self::InvalidEndpoint { endpoint, .. }
@@ -35,6 +37,7 @@ impl Error {
             | Self::Stalled { endpoint, .. }
             | Self::Truncated { endpoint, .. }
             | Self::TlsNotBuilt { endpoint }
+            | Self::TooSlow { endpoint, .. }
             | Self::Unreachable { endpoint, .. } => {
                 ObjectName::cluster("EtcdMember", endpoint.clone())
             }
@@ -65,7 +68,9 @@ impl From<Error> for StepError {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Cancelled => StepErrorKind::Cancelled,
-            Error::Stalled { .. } => StepErrorKind::Deadline,
+            Error::DiskStalled { .. } | Error::Stalled { .. } | Error::TooSlow { .. } => {
+                StepErrorKind::Deadline
+            }
             Error::PermissionDenied { .. } => StepErrorKind::Forbidden,
             Error::Exists { .. }
             | Error::InvalidEndpoint { .. }
@@ -80,7 +85,8 @@ impl From<Error> for StepError {
             | Error::TooNew { .. } => StepErrorKind::Invalid,
             #[cfg(feature = "store")]
             Error::NoStore { .. } | Error::S3NotBuilt { .. } => StepErrorKind::Invalid,
-            Error::Busy { .. }
+            Error::Behind { .. }
+            | Error::Busy { .. }
             | Error::ChecksumMismatch { .. }
             | Error::Compacted { .. }
             | Error::Interrupted { .. }

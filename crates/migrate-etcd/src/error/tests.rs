@@ -13,6 +13,7 @@ use crate::ReadError;
 /// thought of here.
 fn cure(error: &Error) -> &'static str {
     match error {
+        Error::Behind { .. } => "take the snapshot of that one",
         Error::Busy { .. } => "wait for its end",
         Error::Cancelled => "run it again",
         Error::Changed { .. } => "use another one",
@@ -21,6 +22,7 @@ fn cure(error: &Error) -> &'static str {
         Error::Damaged(_) => "take another backup",
         Error::Differs { .. } => "from another member",
         Error::DiskFull { .. } => "free some",
+        Error::DiskStalled { .. } => "choose a folder on another one",
         Error::Exists { .. } => "choose another name",
         Error::File { .. } => "that its folder can be written",
         Error::Interrupted { .. } => "see whether the member was restarted",
@@ -52,9 +54,10 @@ fn cure(error: &Error) -> &'static str {
         Error::Store { .. } => "see to the store",
         Error::Stalled { .. } => "see to the member's disk and the network",
         Error::Truncated { .. } => "take another one",
-        Error::TooFewMembers { .. } => "see that two of them",
+        Error::TooFewMembers { .. } => "see that two of them are in reach",
         Error::TlsNotBuilt { .. } => "enable the feature `tls`",
         Error::TooNew { .. } => "restore an older backup",
+        Error::TooSlow { .. } => "allow a lower rate",
         Error::TrialServer { .. } => "start this etcd on it by hand",
         Error::Unreachable { .. } => "see that the member runs there",
         Error::Untrusted { .. } => "unless you know why",
@@ -68,6 +71,12 @@ fn one_of_each() -> Vec<Error> {
     let source = || etcd_client::Error::Internal("lost".to_owned());
     vec![
         Error::Cancelled,
+        Error::Behind {
+            endpoint: endpoint.clone(),
+            revision: 7,
+            newest: 8,
+            ahead: "http://b:1".to_owned(),
+        },
         Error::ChecksumMismatch {
             endpoint: endpoint.clone(),
         },
@@ -88,6 +97,7 @@ fn one_of_each() -> Vec<Error> {
         Error::TooFewMembers {
             path: path.clone(),
             answered: 1,
+            voters: 3,
             silent: vec!["http://b:1: is away".to_owned()],
         },
         Error::file(&path, io::ErrorKind::StorageFull.into()),
@@ -111,6 +121,16 @@ fn one_of_each() -> Vec<Error> {
             endpoint: endpoint.clone(),
             bytes: 7,
             stall: Duration::from_millis(1500),
+        },
+        Error::DiskStalled {
+            path: path.clone(),
+            stall: Duration::from_secs(30),
+        },
+        Error::TooSlow {
+            endpoint: endpoint.clone(),
+            bytes: 7,
+            took: Duration::from_secs(31),
+            least_rate: 8,
         },
         Error::Truncated {
             endpoint: endpoint.clone(),

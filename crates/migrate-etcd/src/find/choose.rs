@@ -1,21 +1,10 @@
 //! Which member a snapshot is taken of. Pure.
 
+use crate::standing::Standing;
+
 /// How many entries a member may be behind, as where a member may be changed: it
 /// catches up in a moment.
 const MAX_LAG: u64 = 1_000;
-
-/// What a member says of itself.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Standing {
-    /// Of its etcd cluster.
-    pub(crate) cluster: u64,
-    pub(crate) id: u64,
-    /// 0: it knows none.
-    pub(crate) leader: u64,
-    pub(crate) is_learner: bool,
-    pub(crate) applied: u64,
-    pub(crate) errors: Vec<String>,
-}
 
 /// The place of the member to take a snapshot of; else why each of them is none.
 pub(super) fn choose(members: &[(String, Standing)]) -> Result<usize, Vec<String>> {
@@ -26,19 +15,14 @@ pub(super) fn choose(members: &[(String, Standing)]) -> Result<usize, Vec<String
     let mut fit = Vec::new();
     for (at, (url, member)) in members.iter().enumerate() {
         let lag = newest.saturating_sub(member.applied);
-        let corrupt = member.errors.iter().find(|error| error.contains("CORRUPT"));
         let reason = if Some(member.cluster) != cluster {
             // Whichever is meant: the snapshot would be of one, the proof of the other.
             return Err(vec![format!(
                 "{url} is of another etcd cluster than {}",
                 members.first().map_or("", |(url, _)| url)
             )]);
-        } else if member.is_learner {
-            "is a learner, which may be behind".to_owned()
-        } else if member.leader == 0 {
-            "knows no leader, so its data may be old".to_owned()
-        } else if let Some(error) = corrupt {
-            format!("says {error:?}")
+        } else if let Some(reason) = member.unfit() {
+            reason
         } else if lag > MAX_LAG {
             format!("is {lag} entries behind, {MAX_LAG} are allowed")
         } else {
@@ -97,6 +81,22 @@ mod tests {
         full.1.errors = vec!["memberID:2 alarm:NOSPACE ".to_owned()];
         assert_eq!(choose(&[learner, full]), Ok(1));
         assert_eq!(choose(&[]), Err(Vec::new()));
+    }
+
+    #[test]
+    fn the_alarm_of_one_member_does_not_speak_against_the_others() {
+        let alarm = |whose: &str| {
+            // Each of them lists the alarms of all.
+            let mut three = [member(1, 3, 100), member(2, 3, 100), member(3, 3, 100)];
+            for (_, standing) in &mut three {
+                standing.errors = vec![format!("{whose}alarm:CORRUPT ")];
+            }
+            choose(&three)
+        };
+        assert_eq!(alarm("memberID:1 "), Ok(1));
+        assert_eq!(alarm("memberID:2 "), Ok(0));
+        // Nobody knows whose data they are.
+        assert_eq!(alarm("").unwrap_err().len(), 3);
     }
 
     #[test]

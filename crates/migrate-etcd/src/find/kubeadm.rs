@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
 use migrate_core::{ObjectName, StepError, StepErrorKind};
 
-use super::choose::{Standing, choose};
+use super::choose::choose;
 use super::{FindMembers, FoundMembers, Way};
 use crate::set::named::{MANIFESTS, flags, tidy};
+use crate::standing::Standing;
 use crate::{Error, Member, NodeFiles, Tls};
 
 /// How long a member may take to say how it is; after as long it is asked over the

@@ -11,8 +11,6 @@ use std::net::SocketAddr;
 use async_trait::async_trait;
 
 #[cfg(feature = "seal")]
-pub(crate) use choose::Standing;
-#[cfg(feature = "seal")]
 pub use kubeadm::KubeadmMembers;
 
 use crate::{Error, Member};

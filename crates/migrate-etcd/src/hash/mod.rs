@@ -9,6 +9,8 @@ mod tests;
 use std::collections::BTreeMap;
 
 #[cfg(feature = "client")]
+pub(crate) use prove::Compared;
+#[cfg(feature = "client")]
 pub use prove::{Proof, Proven, prove};
 
 use crate::bolt::{Bucket, Database, ReadError};

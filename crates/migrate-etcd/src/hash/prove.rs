@@ -1,22 +1,21 @@
 //! Compares a file with the live members.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 
 use crate::bolt::Database;
-use crate::{Error, Inspection, Member, ReadError, SnapshotBackup};
+use crate::snapshot::{BEHIND, Received};
+use crate::{Error, Inspection, Member, MemberRecord, ReadError, SnapshotBackup};
 
 /// Snapshots that are taken before [`SnapshotBackup::save_proven`] gives up. An
 /// API server compacts every five minutes, so that a second one is rare.
 const SNAPSHOTS: usize = 3;
 
-/// How often a member that is behind is asked again.
-const BEHIND: Duration = Duration::from_millis(100);
-
-/// Members that have to agree, where there are as many.
+/// Voting members that have to agree, where the cluster has as many.
 const ENOUGH: usize = 2;
 
 /// etcd's words for a revision that is compacted, or that is yet to come: its
@@ -33,11 +32,41 @@ const FUTURE: &str = "required revision is a future revision";
 pub struct Proof {
     /// What is in the file.
     pub inspection: Inspection,
-    /// Endpoints of the members that have the same hash at the file's revision.
-    /// One only where only one was given.
+    /// Endpoints of the voting members that have the same hash at the file's revision,
+    /// each member once: by the id that it answers with, not by what it is called.
     pub members: Vec<String>,
-    /// Endpoints of members that did not answer, and what became of them.
+    /// These members as the file has them, in the same order.
+    pub compared: Vec<MemberRecord>,
+    /// Endpoints that were not compared, and why: what became of members that did
+    /// not answer, and whose answer does not count.
     pub silent: Vec<(String, String)>,
+}
+
+impl Proof {
+    /// Voting members of the cluster, as the file has them.
+    pub fn voters(&self) -> usize {
+        voters(&self.inspection).count()
+    }
+
+    /// Whether as many members agree as have to: two of them, or the only one that
+    /// the cluster has.
+    pub fn is_enough(&self) -> bool {
+        self.compared.len() >= ENOUGH.min(self.voters()).max(1)
+    }
+
+    pub(crate) fn too_few(&self, path: &Path) -> Error {
+        Error::TooFewMembers {
+            path: path.to_owned(),
+            answered: self.compared.len(),
+            voters: self.voters(),
+            silent: self.silent.iter().map(|(_, why)| why.clone()).collect(),
+        }
+    }
+}
+
+fn voters(inspection: &Inspection) -> impl Iterator<Item = &MemberRecord> {
+    let members = inspection.members.iter();
+    members.filter(|member| !member.is_learner)
 }
 
 /// A snapshot that equals live members.
@@ -55,14 +84,24 @@ pub struct Proven {
 /// Checks a file as [`crate::inspect`] does, and compares it with `members`: the
 /// hash of its keys with the hash that each of them has at the file's revision.
 ///
-/// At least two of them have to answer, or the one that is given, each within
-/// `stall`; every answer must be equal. Do it right after the save: members
-/// forget revisions when they are compacted.
+/// Two of the voting members that the file tells of have to answer, or the only one
+/// that there is, each within `stall`; every answer must be equal. A member that
+/// answers at two endpoints is one, and one that the file does not know is none. Do it
+/// right after the save: members forget revisions when they are compacted.
 ///
 /// # Errors
 /// [`Error::Damaged`] for a file that is not sound, [`Error::NotEqual`],
 /// [`Error::Compacted`], and [`Error::TooFewMembers`].
 pub async fn prove(path: &Path, members: &[Member], stall: Duration) -> Result<Proof, Error> {
+    let proof = compared(path, members, stall).await?;
+    match proof.is_enough() {
+        true => Ok(proof),
+        false => Err(proof.too_few(path)),
+    }
+}
+
+/// As [`prove`], with however many members there are.
+async fn compared(path: &Path, members: &[Member], stall: Duration) -> Result<Proof, Error> {
     let inspection = read(path, |database| database.inspect()).await?;
     let revision = inspection.revision;
     let mut asked = Vec::new();
@@ -74,15 +113,8 @@ pub async fn prove(path: &Path, members: &[Member], stall: Duration) -> Result<P
             Err(error) => silent.push((member.endpoint.clone(), error.to_string())),
         }
     }
-    if asked.len() < ENOUGH.min(members.len()).max(1) {
-        return Err(Error::TooFewMembers {
-            path: path.to_owned(),
-            answered: asked.len(),
-            silent: silent.into_iter().map(|(_, why)| why).collect(),
-        });
-    }
-    let mut known = std::collections::BTreeMap::new();
-    let mut equal = Vec::new();
+    let mut known = BTreeMap::new();
+    let mut equal: Vec<(Whose, &String, MemberRecord)> = Vec::new();
     for (endpoint, answer) in asked {
         let compacted = answer.compact_revision;
         let hash = match known.get(&compacted) {
@@ -97,11 +129,30 @@ pub async fn prove(path: &Path, members: &[Member], stall: Duration) -> Result<P
                 revision,
             });
         }
-        equal.push(endpoint.clone());
+        let whose = answer.whose;
+        if equal.iter().any(|(one, ..)| *one == whose) {
+            continue;
+        }
+        let id = format!("{:x}", whose.member);
+        let cluster = equal.first().map(|(one, ..)| one.cluster);
+        match voters(&inspection).find(|voter| voter.id == id) {
+            Some(voter) if cluster.is_none_or(|cluster| cluster == whose.cluster) => {
+                equal.push((whose, endpoint, voter.clone()));
+            }
+            _ => {
+                let why = format!("{endpoint}: is no voting member that the snapshot tells of");
+                silent.push((endpoint.clone(), why));
+            }
+        }
     }
+    let (members, compared) = equal
+        .into_iter()
+        .map(|(_, endpoint, record)| (endpoint.clone(), record))
+        .unzip();
     Ok(Proof {
         inspection,
-        members: equal,
+        members,
+        compared,
         silent,
     })
 }
@@ -111,29 +162,61 @@ impl SnapshotBackup {
     /// does. Where members were compacted meanwhile another one is taken, three in
     /// all at most.
     ///
+    /// Nothing is missing in it that any of `members` had when it began: they are asked
+    /// for their revisions first, and the member that it is taken of is waited for,
+    /// until the stall limit. A member that does not answer then cannot be known to
+    /// have more.
+    ///
     /// # Errors
-    /// Those of [`SnapshotBackup::save`] and of [`prove`]; every one leaves no file
-    /// of the name. A cancellation is heeded as in `save`, and before the proof.
+    /// Those of [`SnapshotBackup::save`] and of [`prove`], and [`Error::Behind`]; every
+    /// one leaves no file of the name. A cancellation is heeded as in `save`, and before
+    /// the proof.
     pub async fn save_proven(
         &self,
         name: &str,
         members: &[Member],
         cancel: &Cancellation,
-        mut progress: impl FnMut(u64, u64) + Send,
+        progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Proven, Error> {
+        let saved = self.save_compared(name, members, cancel, progress).await?;
+        if !saved.proof.is_enough() {
+            return Err(saved.proof.too_few(saved.snapshot.path()));
+        }
+        Ok(Proven {
+            artifact: saved.snapshot.commit().await?,
+            proof: saved.proof,
+            snapshots: saved.snapshots,
+        })
+    }
+
+    /// As [`save_proven`](Self::save_proven), with however many members agree; one
+    /// does at least. It has no name yet.
+    pub(crate) async fn save_compared(
+        &self,
+        name: &str,
+        members: &[Member],
+        cancel: &Cancellation,
+        mut progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Compared, Error> {
         let mut snapshots = 0;
         loop {
             snapshots += 1;
-            let artifact = self.save(name, cancel, &mut progress).await?;
-            let mut unproven = Unproven(Some(artifact.path.clone()));
+            let received = self.receive(members, name, cancel, &mut progress);
+            let snapshot = received.await?;
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            match prove(&artifact.path, members, self.stall()).await {
+            match compared(&snapshot.unnamed().path, members, self.stall()).await {
+                Ok(proof) if proof.compared.is_empty() => {
+                    return Err(proof.too_few(snapshot.path()));
+                }
+                Ok(proof) if proof.inspection.revision < snapshot.newest.revision => {
+                    let newest = snapshot.newest.clone();
+                    return Err(newest.than(self.endpoint(), proof.inspection.revision));
+                }
                 Ok(proof) => {
-                    unproven.0 = None;
-                    return Ok(Proven {
-                        artifact,
+                    return Ok(Compared {
+                        snapshot,
                         proof,
                         snapshots,
                     });
@@ -145,21 +228,25 @@ impl SnapshotBackup {
     }
 }
 
-/// A file that goes with this, also where the future of a proof is dropped.
-struct Unproven(Option<PathBuf>);
-
-impl Drop for Unproven {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // What fails leaves a file that is complete, but not proven.
-            let _ = std::fs::remove_file(path);
-        }
-    }
+/// A snapshot that was compared with members, and gets its name only when it is kept.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    pub(crate) snapshot: Received,
+    pub(crate) proof: Proof,
+    snapshots: usize,
 }
 
 struct Answer {
+    whose: Whose,
     hash: u32,
     compact_revision: i64,
+}
+
+/// By which a member is known, at whatever endpoint.
+#[derive(Clone, Copy, Eq, PartialEq)]
+struct Whose {
+    cluster: u64,
+    member: u64,
 }
 
 async fn ask(member: &Member, revision: i64, stall: Duration) -> Result<Answer, Error> {
@@ -169,7 +256,12 @@ async fn ask(member: &Member, revision: i64, stall: Duration) -> Result<Answer, 
         loop {
             match client.hash_kv(revision).await {
                 Ok(reply) => {
+                    let header = reply.header();
                     return Ok(Answer {
+                        whose: Whose {
+                            cluster: header.map_or(0, |header| header.cluster_id()),
+                            member: header.map_or(0, |header| header.member_id()),
+                        },
                         hash: reply.hash(),
                         compact_revision: reply.compact_version(),
                     });

@@ -2,13 +2,35 @@
 
 use serde::Deserialize;
 
+use super::KEY;
 use super::kv::Revision;
 use super::report::{Auth, Inspection, MemberRecord};
-use crate::bolt::{Bucket, Entry, Fault};
+use crate::bolt::{Bucket, Database, Entry, Fault, ReadError};
 use crate::protobuf::{Field, fields};
 
 /// The most members that are told, so that no file fills the memory.
 const MEMBERS: usize = 1000;
+
+/// The bucket of what a member has applied, and compacted.
+const META: &[u8] = b"meta";
+
+/// The buckets of etcd 3.4 to 3.7 (`server/storage/schema/bucket.go`).
+const KNOWN: [&[u8]; 10] = [
+    b"alarm",
+    b"auth",
+    b"authRoles",
+    b"authUsers",
+    b"cluster",
+    KEY,
+    b"lease",
+    b"members",
+    b"members_removed",
+    META,
+];
+
+/// Unknown ones that are told, and how much of their names.
+const UNKNOWN: usize = 10;
+const SHOWN: usize = 40;
 
 /// A value of bucket `members`.
 #[derive(Deserialize)]
@@ -25,6 +47,30 @@ struct Record {
     is_learner: bool,
 }
 
+/// Looks at which buckets there are. Both that hold the store are there from the first
+/// start of a member on.
+pub(super) fn take_names(found: &mut Inspection, database: &Database) -> Result<(), ReadError> {
+    let buckets = database.buckets()?;
+    let has = |name: &[u8]| buckets.iter().any(|bucket| bucket.name() == name);
+    if !has(KEY) {
+        return Err(database.no_etcd("there is no bucket `key`, in which etcd keeps all keys"));
+    }
+    if !has(META) {
+        return Err(database.no_etcd("there is no bucket `meta`, in which etcd keeps its state"));
+    }
+    let names = buckets.iter().map(Bucket::name);
+    let unknown = names.filter(|name| !KNOWN.contains(name)).take(UNKNOWN);
+    let shown = |name: &[u8]| {
+        name.escape_ascii()
+            .to_string()
+            .chars()
+            .take(SHOWN)
+            .collect()
+    };
+    found.unknown_buckets = unknown.map(shown).collect();
+    Ok(())
+}
+
 /// Takes an entry of any bucket but `key`.
 pub(super) fn take(
     found: &mut Inspection,
@@ -32,7 +78,7 @@ pub(super) fn take(
     entry: &Entry<'_>,
 ) -> Result<(), Fault> {
     let result = match bucket.name() {
-        b"meta" => meta(found, entry),
+        META => meta(found, entry),
         b"cluster" => cluster(found, entry),
         b"members" => member(found, entry),
         b"members_removed" => {

@@ -66,7 +66,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, ReadError> {
 
 impl Database {
     /// Checks the trailer if there is one, the whole structure, every revision and
-    /// every record, and tells what is in it.
+    /// every record, and that the buckets `key` and `meta` are there, and tells what is
+    /// in it.
     ///
     /// Memory is some 30 bytes for each key that exists, beside what
     /// [`Database`] needs.
@@ -92,6 +93,7 @@ impl Database {
                 buckets::take(&mut found, bucket, entry)
             }
         })?;
+        buckets::take_names(&mut found, self)?;
         found.revision = store.last.max(found.compact_revision()).max(1);
         store.tell(&mut found);
         Ok(found)

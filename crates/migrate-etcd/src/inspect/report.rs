@@ -22,6 +22,10 @@ pub struct Inspection {
     pub page_size: u32,
     /// What the check of the structure has found.
     pub structure: Structure,
+    /// Names of buckets that no etcd has, shortened, at most 10: of a newer one than is
+    /// known here, or damaged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown_buckets: Vec<String>,
     /// Revision of the store: a member that starts on the file has this one.
     pub revision: i64,
     /// Compactions.

@@ -138,7 +138,36 @@ fn the_revision_is_that_of_the_compaction_where_nothing_is_left() {
     meta[3].1 = Revision::key(30, 0);
     let found = inspected(&buckets).unwrap();
     assert_eq!((found.revision, found.compact_revision()), (30, 30));
-    assert_eq!(inspected(&[("key", Entries::new())]).unwrap().revision, 1);
+    let empty = [("key", Entries::new()), ("meta", Entries::new())];
+    assert_eq!(inspected(&empty).unwrap().revision, 1);
+}
+
+/// Without them an etcd would begin with an empty store, or with another one's state.
+#[test]
+fn a_file_without_the_buckets_of_a_store_is_none_and_unknown_buckets_are_told() {
+    for (bucket, missing) in [("key", "bucket `key`"), ("meta", "bucket `meta`")] {
+        for name in [None, Some("kez"), Some("Meta")] {
+            let mut buckets = etcd(keys());
+            let at = buckets.iter().position(|(it, _)| *it == bucket).unwrap();
+            let (_, entries) = buckets.remove(at);
+            buckets.extend(name.map(|name| (name, entries)));
+            let error = inspected(&buckets).unwrap_err();
+            assert!(
+                matches!(&error, ReadError::Entries { what, .. } if what.contains(missing)),
+                "{error}"
+            );
+        }
+    }
+    let mut buckets = etcd(keys());
+    assert!(inspected(&buckets).unwrap().unknown_buckets.is_empty());
+    let long = "n".repeat(50);
+    let names: Vec<_> = (0..20).map(|i| format!("{long}{i}")).collect();
+    buckets.push(("leasf", Entries::new()));
+    buckets.push(("le\nase", Entries::new()));
+    buckets.extend(names.iter().map(|name| (name.as_str(), Entries::new())));
+    let told = inspected(&buckets).unwrap().unknown_buckets;
+    assert_eq!(told.len(), 10);
+    assert_eq!(told[..3], ["le\\nase", "leasf", &long[..40]]);
 }
 
 #[test]
@@ -198,7 +227,13 @@ fn records_of_etcd_itself_are_checked() {
         ("auth", b"authEnabled", &[2]),
     ];
     for (bucket, key, value) in cases {
-        let result = inspected(&[(bucket, vec![pair(key, value)])]);
+        let mut buckets = etcd(keys());
+        for (name, entries) in &mut buckets {
+            if *name == bucket {
+                *entries = vec![pair(key, value)];
+            }
+        }
+        let result = inspected(&buckets);
         assert!(
             matches!(result, Err(ReadError::Damaged { .. })),
             "{bucket} {value:?}"

@@ -48,6 +48,13 @@ pub struct Manifest {
     pub taken: jiff::Timestamp,
     /// How far it was proven.
     pub proof: BackupProof,
+    /// Members of etcd that it is equal to, each once. Empty where a backup was compared
+    /// with none, and in manifests of before this was recorded.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub compared: Vec<ComparedMember>,
+    /// Voting members that the cluster had then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub voters: Option<usize>,
     /// The cluster's identity: the uid of its namespace `kube-system`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cluster: Option<String>,
@@ -67,8 +74,8 @@ pub struct Manifest {
     /// them the backup is worthless.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub encryption_keys: Vec<String>,
-    /// How far a test-restore went: `reRead`, `booted 3.6.16` and
-    /// `bootedWithHash 3.6.16`.
+    /// How far a test-restore went: `reRead` or `bootedWithHash 3.6.16`; `booted 3.6.16` in
+    /// manifests of before the hash was compared.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trial: Option<String>,
     /// Who can open the file: public keys of age, or `passphrase`. Empty: everybody,
@@ -81,6 +88,17 @@ pub struct Manifest {
     /// The keys in the set are those that the live cluster used.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub keys_match: bool,
+}
+
+/// A member of etcd that a backup is equal to.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ComparedMember {
+    /// Id in hex, without leading zeros.
+    pub id: String,
+    /// Name.
+    pub name: String,
 }
 
 /// The file: the signed text as it was signed, so that nobody has to agree on
@@ -109,6 +127,8 @@ impl Manifest {
             sha256,
             taken,
             proof,
+            compared: Vec::new(),
+            voters: None,
             cluster: None,
             revision: None,
             etcd: None,
@@ -132,6 +152,20 @@ impl Manifest {
         let members = input.model.control_plane.iter();
         let oldest = members.map(|member| &member.version).min();
         self.kubernetes = oldest.map(|version| version.to_string());
+        self
+    }
+
+    /// The same, of a snapshot that was compared as `proof` says.
+    #[cfg(feature = "client")]
+    #[must_use]
+    pub fn compared(mut self, proof: &crate::Proof) -> Self {
+        let members = proof.compared.iter();
+        let compared = members.map(|member| ComparedMember {
+            id: member.id.clone(),
+            name: member.name.clone(),
+        });
+        self.compared = compared.collect();
+        self.voters = Some(proof.voters());
         self
     }
 
@@ -346,6 +380,14 @@ mod tests {
                 .unwrap_err();
             assert!(matches!(error, Error::Changed { .. }), "{error}");
         }
+
+        // One of before more was recorded.
+        let old = r#"{"schema":1,"file":"etcd.db","bytes":10,"sha256":"00","taken":"2026-09-01T00:00:00Z","proof":"proven"}"#;
+        let text = serde_json::json!({ "manifest": old, "signature": key.sign(old) });
+        fs::write(&path, text.to_string()).unwrap();
+        let read = Manifest::open(&backup, &trusted).unwrap();
+        assert_eq!((read.proof, read.voters), (BackupProof::Proven, None));
+        assert!(read.compared.is_empty());
 
         // A form of the future is refused, not guessed at.
         manifest.schema = 2;

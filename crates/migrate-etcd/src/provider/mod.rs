@@ -21,6 +21,8 @@ pub const BACKUP_NEEDS_KEY: &str = "KM-BACKUP-004";
 pub const BACKUP_LACKS_FILE: &str = "KM-BACKUP-005";
 /// Code of the finding that a member was not compared with a backup.
 pub const BACKUP_NOT_COMPARED: &str = "KM-BACKUP-006";
+/// Code of the finding that tells which members a backup is equal to.
+pub const BACKUP_COMPARED: &str = "KM-BACKUP-009";
 
 fn finding(
     code: &str,

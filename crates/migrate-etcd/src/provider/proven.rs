@@ -1,6 +1,6 @@
 //! A backup that is made, proven and tried.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,22 +9,26 @@ use migrate_core::{BackUpData, ClusterId, Finding, Severity, StepContext, StepEr
 
 #[cfg(feature = "seal")]
 use super::BACKUP_LACKS_FILE;
-use super::{BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, needs_key};
-use crate::snapshot::progress;
+use super::{BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, needs_key};
+use crate::hash::Compared;
+use crate::snapshot::{Received, progress};
 #[cfg(feature = "seal")]
 use crate::{BackupSet, LiveKeys, NodeFiles, Seal, SetRecord};
 use crate::{
-    Error, FindMembers, Manifest, Member, Proven, RestoreLevel, SigningKey, SnapshotBackup,
-    TestRestore,
+    Error, FindMembers, Inspection, Manifest, Member, Proof, RestoreLevel, SigningKey,
+    SnapshotBackup, TestRestore,
 };
 
 /// Step 2: a snapshot that is proven equal to live members, restored on trial, made
 /// a set, encrypted, signed, and put into a store, as far as each is asked for.
 ///
 /// The report says [`BackupProof::Proven`], or [`BackupProof::Restored`] if an etcd
-/// was started on it, only if the set has the keys of the live cluster; a snapshot
-/// alone restores data that nobody can reach, and is
-/// [`BackupProof::Unproven`] with the blocker `KM-BACKUP-001`.
+/// was started on it, only if two of the cluster's voting members, or the only one that
+/// it has, are equal to it ([`Proof::is_enough`]), and if the set has the keys of the
+/// live cluster: one member of several may be the one that went wrong, and a snapshot
+/// alone restores data that nobody can reach. Else it is [`BackupProof::Unproven`] with
+/// the blocker `KM-BACKUP-001` for either. Which members those are is in report and
+/// manifest.
 ///
 /// What is of another cluster is an error ([`Error::OtherCluster`]), and is removed: the
 /// snapshot says whose it is, unless its namespaces are encrypted.
@@ -47,8 +51,8 @@ pub struct ProvenBackup {
 }
 
 impl ProvenBackup {
-    /// Saves by `backup`, and compares with `members`, two of them where there are
-    /// as many.
+    /// Saves by `backup`, and compares with `members`: two at least, where the cluster
+    /// has as many.
     pub fn new(backup: SnapshotBackup, members: Vec<Member>) -> Self {
         Self::of(Source::Named(backup, members))
     }
@@ -90,7 +94,8 @@ impl ProvenBackup {
         self
     }
 
-    /// Encrypts it. The plain snapshot is removed when that is done.
+    /// Encrypts it. The plain snapshot never has a name by which a backup is looked for, and
+    /// is removed when that is done.
     #[cfg(feature = "seal")]
     #[must_use]
     pub fn sealed(mut self, seal: Seal) -> Self {
@@ -138,32 +143,37 @@ impl ProvenBackup {
     async fn finished(
         &self,
         cx: &StepContext,
-        plain: &BackupArtifact,
+        snapshot: Received,
         name: &str,
     ) -> Result<Finished, Error> {
         let Some(seal) = &self.seal else {
-            return Ok(Finished::plain(plain));
+            return Ok(Finished::of(snapshot.commit().await?));
         };
+        let plain = snapshot.unnamed();
+        let (folder, file) = crate::seal::parted(snapshot.path())?;
         let mut finished = match &self.live {
-            None => Finished::plain(&seal.file(&plain.path, &cx.cancel).await?),
+            None => {
+                let sealed = seal.file_as(&plain.path, (&folder, &file), &cx.cancel);
+                Finished::of(sealed.await?)
+            }
             Some(live) => {
-                let (folder, _) = crate::seal::parted(&plain.path)?;
                 let nodes = self.nodes.iter().cloned();
-                let set = nodes.fold(BackupSet::new(plain.clone()), BackupSet::with_node);
+                let set = nodes.fold(BackupSet::new(plain), BackupSet::with_node);
                 let (artifact, record) = set.write(&folder, name, seal, &cx.cancel).await?;
                 if let Err(error) = record.refuse_other_keys(live) {
                     // Nobody shall take it for a set that restores the cluster.
                     let _ = std::fs::remove_file(&artifact.path);
                     return Err(error);
                 }
-                let mut finished = Finished::plain(&artifact);
-                finished.findings = lacking(&record, &artifact.path.display().to_string());
+                let findings = lacking(&record, &artifact.path.display().to_string());
+                let mut finished = Finished::of(artifact);
+                finished.findings = findings;
                 finished.nodes = Some(record.nodes.into_iter().map(|node| node.name).collect());
                 finished
             }
         };
         finished.locked_for = seal.lock().names();
-        std::fs::remove_file(&plain.path).map_err(|error| Error::file(&plain.path, error))?;
+        snapshot.discard()?;
         Ok(finished)
     }
 
@@ -172,10 +182,10 @@ impl ProvenBackup {
     async fn finished(
         &self,
         _: &StepContext,
-        plain: &BackupArtifact,
+        snapshot: Received,
         _: &str,
     ) -> Result<Finished, Error> {
-        Ok(Finished::plain(plain))
+        Ok(Finished::of(snapshot.commit().await?))
     }
 }
 
@@ -186,18 +196,18 @@ enum Source {
 }
 
 impl Source {
-    async fn save_proven(&self, file: &str, cx: &StepContext) -> Result<Proven, Error> {
+    async fn save_compared(&self, file: &str, cx: &StepContext) -> Result<Compared, Error> {
         let told = progress(cx);
         match self {
             Self::Named(backup, members) => {
-                backup.save_proven(file, members, &cx.cancel, told).await
+                backup.save_compared(file, members, &cx.cancel, told).await
             }
             Self::Found(finder, folder) => {
                 // The ways to them are open while `found` lives.
                 let found = finder.find().await?;
                 let backup = SnapshotBackup::new(found.source.clone(), folder);
                 backup
-                    .save_proven(file, &found.members, &cx.cancel, told)
+                    .save_compared(file, &found.members, &cx.cancel, told)
                     .await
             }
         }
@@ -213,23 +223,12 @@ struct Finished {
 }
 
 impl Finished {
-    fn plain(artifact: &BackupArtifact) -> Self {
+    fn of(artifact: BackupArtifact) -> Self {
         Self {
-            artifact: artifact.clone(),
+            artifact,
             locked_for: Vec::new(),
             nodes: None,
             findings: Vec::new(),
-        }
-    }
-}
-
-/// Takes away the plain snapshot of a backup that does not become one.
-struct Plain(Option<PathBuf>);
-
-impl Drop for Plain {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -240,10 +239,13 @@ impl BackUpData for ProvenBackup {
         let taken = cx.clock.now();
         let cluster = &input.model.cluster;
         let name = format!("etcd-{cluster}-{}-{}", cx.fence.run, taken.as_millis());
-        let proven = self.source.save_proven(&format!("{name}.db"), cx).await?;
-        let mut plain = Plain(Some(proven.artifact.path.clone()));
-        refuse_other_cluster(&proven, cluster)?;
-        let trial = self.tried(cx, &proven.artifact).await?;
+        // Without a name until it is kept, and not at all where it is encrypted.
+        let file = format!("{name}.db");
+        let saved = self.source.save_compared(&file, cx).await?;
+        let (snapshot, compared) = (saved.snapshot, saved.proof);
+        let inspection = &compared.inspection;
+        refuse_other_cluster(inspection, snapshot.path(), cluster)?;
+        let trial = self.tried(cx, &snapshot.unnamed()).await?;
         let reached = match &trial {
             Some(level) if *level != RestoreLevel::ReRead => BackupProof::Restored,
             _ => BackupProof::Proven,
@@ -253,9 +255,7 @@ impl BackUpData for ProvenBackup {
             locked_for,
             nodes,
             mut findings,
-        } = self.finished(cx, &proven.artifact, &name).await?;
-        // From here on what there is, is a backup.
-        plain.0 = None;
+        } = self.finished(cx, snapshot, &name).await?;
         let shown = artifact.path.display().to_string();
         if locked_for.is_empty() {
             findings.push(finding(
@@ -268,22 +268,23 @@ impl BackUpData for ProvenBackup {
         }
         // The only one that could not be refused for its keys has none.
         let keys_match = nodes.is_some();
-        let proof = match keys_match {
+        let proof = match keys_match && compared.is_enough() {
             true => reached,
             false => BackupProof::Unproven,
         };
+        findings.push(compared_with(&compared, &shown));
         if !keys_match {
             findings.push(finding(
                 BACKUP_UNPROVEN,
                 Severity::Blocker,
                 &shown,
-                "the snapshot is equal to the live members, but certificates and keys of the \
-                 cluster are not part of it, and without them it restores none",
+                "certificates and keys of the cluster are not part of the snapshot, and without them \
+                 it restores none",
                 "give the files of the control-plane nodes, or keep the keys elsewhere and waive \
                  KM-BACKUP-001",
             ));
         }
-        findings.extend(proven.proof.silent.iter().map(|(member, why)| {
+        findings.extend(compared.silent.iter().map(|(member, why)| {
             finding(
                 BACKUP_NOT_COMPARED,
                 Severity::Warning,
@@ -292,7 +293,6 @@ impl BackUpData for ProvenBackup {
                 "see that the member is well before one is changed",
             )
         }));
-        let inspection = &proven.proof.inspection;
         let mut keys: Vec<String> = inspection
             .kubernetes
             .encrypted
@@ -304,7 +304,7 @@ impl BackUpData for ProvenBackup {
         findings.extend(keys.iter().map(|key| needs_key(&shown, key)));
         if let Some(signing) = &self.signing {
             let manifest = hashed(&artifact, taken.into(), proof).await?;
-            let mut manifest = manifest.describing(input, inspection);
+            let mut manifest = manifest.describing(input, inspection).compared(&compared);
             manifest.encryption_keys = keys;
             manifest.trial = trial.map(|level| level.to_string());
             manifest.locked_for = locked_for;
@@ -331,14 +331,51 @@ impl BackUpData for ProvenBackup {
     }
 }
 
+/// Which members a backup is equal to, and whether those are enough.
+fn compared_with(proof: &Proof, file: &str) -> Finding {
+    let members = proof.compared.iter();
+    let members: Vec<_> = members
+        .map(|member| format!("{} ({})", member.name, member.id))
+        .collect();
+    let (some, all, names) = (members.len(), proof.voters(), members.join(", "));
+    if !proof.is_enough() {
+        return finding(
+            BACKUP_UNPROVEN,
+            Severity::Blocker,
+            file,
+            format!(
+                "it was compared with {some} of the {all} voting members of etcd ({names}), and two \
+                 have to agree: one alone may be the one that went wrong"
+            ),
+            "give the endpoints of the other members as well, or have them found on the \
+             control-plane nodes; or waive KM-BACKUP-001",
+        );
+    }
+    let evidence = match all {
+        1 => format!("its keys are those of the only voting member of etcd, {names}"),
+        _ => format!("its keys are those of {some} of the {all} voting members of etcd: {names}"),
+    };
+    finding(
+        BACKUP_COMPARED,
+        Severity::Info,
+        file,
+        evidence,
+        "nothing: so many are enough",
+    )
+}
+
 /// A URL, or a tunnel, may lead to the etcd of another cluster: nobody shall take
 /// that for a backup of `cluster`.
-fn refuse_other_cluster(proven: &Proven, cluster: &ClusterId) -> Result<(), Error> {
-    let whose = proven.proof.inspection.kubernetes.cluster.as_ref();
+fn refuse_other_cluster(
+    inspection: &Inspection,
+    path: &Path,
+    cluster: &ClusterId,
+) -> Result<(), Error> {
+    let whose = inspection.kubernetes.cluster.as_ref();
     match whose.filter(|whose| *whose != cluster.as_str()) {
         None => Ok(()),
         Some(whose) => Err(Error::OtherCluster {
-            path: proven.artifact.path.clone(),
+            path: path.to_owned(),
             found: whose.clone(),
             cluster: cluster.as_str().to_owned(),
         }),

@@ -70,7 +70,17 @@ impl Seal {
     /// [`Error::Cancelled`]; nothing of the encrypted file is left.
     pub async fn file(&self, path: &Path, cancel: &Cancellation) -> Result<BackupArtifact, Error> {
         let (folder, name) = parted(path)?;
-        let file = PartFile::create(&folder, &format!("{name}{}", self.suffix())).await?;
+        self.file_as(path, (&folder, &name), cancel).await
+    }
+
+    /// As [`file`](Self::file), into a folder and as if that were its name.
+    pub(crate) async fn file_as(
+        &self,
+        path: &Path,
+        (folder, name): (&Path, &str),
+        cancel: &Cancellation,
+    ) -> Result<BackupArtifact, Error> {
+        let file = PartFile::create(folder, &format!("{name}{}", self.suffix())).await?;
         let (seal, path, cancel) = (self.clone(), path.to_owned(), cancel.clone());
         let filled = file.fill(move |out, part| {
             let read = |error| Error::file(&path, error);

@@ -1,6 +1,6 @@
 //! Restores a backup on trial: only what was restored once is a backup.
 
-mod count;
+mod content;
 mod server;
 
 use std::fmt;
@@ -11,7 +11,9 @@ use std::time::Duration;
 use migrate_core::Cancellation;
 
 use crate::Error;
+use crate::bolt::Database;
 use crate::restore::{EtcdVersion, Membership, Restore, Restored, private_folder};
+use content::Content;
 use server::Server;
 
 /// Its only member, whose peer address nobody listens at.
@@ -21,28 +23,22 @@ const MEMBER: &str = "trial";
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum RestoreLevel {
-    /// The restored database was read again and has the snapshot's revision
-    /// and as many keys. No etcd has seen it.
+    /// The restored database was read again and has as many keys as the snapshot, and the
+    /// hash of all keys, values and revisions. No etcd has seen it.
     ReRead,
-    /// A server started on it, and agrees on revision and keys.
-    Booted {
-        /// The server's version.
-        version: String,
-    },
-    /// Booted, and the server's hash of all keys, values and revisions is the
-    /// one that live members had.
+    /// A server started on it too, and has the snapshot's revision, as many keys, and the
+    /// hash that the snapshot has at the compaction of that server.
     BootedWithHash {
         /// The server's version.
         version: String,
     },
 }
 
-/// As a [manifest](crate::Manifest::trial) has it: `reRead`, `booted 3.6.16`.
+/// As a [manifest](crate::Manifest::trial) has it: `reRead`, `bootedWithHash 3.6.16`.
 impl fmt::Display for RestoreLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ReRead => f.write_str("reRead"),
-            Self::Booted { version } => write!(f, "booted {version}"),
             Self::BootedWithHash { version } => write!(f, "bootedWithHash {version}"),
         }
     }
@@ -61,7 +57,7 @@ pub struct TestRestored {
     pub revision: i64,
     /// Keys that are alive.
     pub keys: u64,
-    /// The server's HashKV at that revision, if one was started.
+    /// The server's HashKV at that revision, if one was started: the snapshot's.
     pub hash: Option<u32>,
 }
 
@@ -77,16 +73,16 @@ pub struct TestRestored {
 ///   lowers the level. The level is lower only if no etcd was given.
 /// * Dropped or cancelled, the server is killed.
 ///
-/// The revision is left as it is, so that hashes can be compared: that it is
-/// raised is no part of the trial. Where etcd asks for users (authentication
-/// on), its keys cannot be counted, which is an error as well.
+/// The hash leaves nothing out but leases, users and members, which are in no hash of
+/// etcd (see [`Database::hash_kv`]). The revision is left as it is, so that hashes can be
+/// compared: that it is raised is no part of the trial. Where etcd asks for users
+/// (authentication on), its keys cannot be counted, which is an error as well.
 #[derive(Clone, Debug)]
 pub struct TestRestore {
     snapshot: PathBuf,
     folder: PathBuf,
     etcd: Option<PathBuf>,
     sha256: Option<String>,
-    hash: Option<(i64, u32)>,
     patience: Duration,
 }
 
@@ -99,7 +95,6 @@ impl TestRestore {
             folder: folder.into(),
             etcd: None,
             sha256: None,
-            hash: None,
             patience: Duration::from_secs(120),
         }
     }
@@ -116,13 +111,6 @@ impl TestRestore {
     #[must_use]
     pub fn with_sha256(mut self, sha256: impl Into<String>) -> Self {
         self.sha256 = Some(sha256.into());
-        self
-    }
-
-    /// The HashKV of live members at the snapshot's last revision.
-    #[must_use]
-    pub fn with_hash(mut self, revision: i64, hash: u32) -> Self {
-        self.hash = Some((revision, hash));
         self
     }
 
@@ -175,36 +163,27 @@ impl TestRestore {
         // Before its folder goes.
         server.stop().await;
         let seen = seen?;
-        let differs = |what: &str, snapshot: u64, restored: u64| Error::Differs {
-            path: self.snapshot.clone(),
-            what: what.to_owned(),
-            snapshot,
-            restored,
-        };
-        // No server counts back: revisions are never negative.
-        let words = (
-            found.revision.cast_unsigned(),
-            seen.revision.cast_unsigned(),
-        );
-        if words.0 != words.1 {
-            return Err(differs("revision", words.0, words.1));
-        }
-        if seen.keys != keys {
-            return Err(differs("number of keys", keys, seen.keys));
+        let (revision, compacted) = (found.revision, seen.compact_revision);
+        // What was proven equal to live members is the snapshot, at another compaction.
+        let snapshot = self.snapshot.clone();
+        let hash = off_the_runtime(&self.snapshot, move || {
+            Ok(Database::open(&snapshot)?.hash_kv(revision, compacted)?)
+        });
+        let hash = hash.await?;
+        for (what, before, after) in [
+            // No server counts back: revisions are never negative.
+            (
+                "revision",
+                revision.cast_unsigned(),
+                seen.revision.cast_unsigned(),
+            ),
+            ("number of keys", keys, seen.keys),
+            ("hash", hash.into(), seen.hash.into()),
+        ] {
+            content::refuse_other(&self.snapshot, what, before, after)?;
         }
         found.hash = Some(seen.hash);
-        found.level = RestoreLevel::Booted {
-            version: version.clone(),
-        };
-        if let Some((revision, hash)) = self.hash {
-            if revision != found.revision {
-                return Err(differs("revision", revision.cast_unsigned(), words.1));
-            }
-            if hash != seen.hash {
-                return Err(differs("hash", hash.into(), seen.hash.into()));
-            }
-            found.level = RestoreLevel::BootedWithHash { version };
-        }
+        found.level = RestoreLevel::BootedWithHash { version };
         Ok(found)
     }
 
@@ -225,22 +204,11 @@ impl TestRestore {
         // The scratch folder goes along: it may not be removed while this runs.
         let work = move || {
             let restored = restore.run()?;
-            let before = count::live(&snapshot)?;
-            let after = count::live(&data.join("member/snap/db"))?;
-            if before != after {
-                return Err(Error::Differs {
-                    path: snapshot,
-                    what: "number of keys".to_owned(),
-                    snapshot: before,
-                    restored: after,
-                });
-            }
-            Ok((scratch, restored, before))
+            let again = data.join("member/snap/db");
+            let content = Content::of_both(&snapshot, &again, restored.snapshot_revision)?;
+            Ok((scratch, restored, content.keys))
         };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(error) => Err(Error::file(folder, std::io::Error::other(error))),
-        }
+        off_the_runtime(&folder, work).await
     }
 
     fn of_server(&self, reason: &str) -> Error {
@@ -248,6 +216,17 @@ impl TestRestore {
             path: self.etcd.clone().unwrap_or_default(),
             reason: reason.to_owned(),
         }
+    }
+}
+
+/// Does `work` on `path` where it does not hold up the runtime.
+async fn off_the_runtime<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::file(path, std::io::Error::other(error))),
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Seen {
     pub(super) revision: i64,
     pub(super) keys: u64,
     pub(super) hash: u32,
+    /// The compaction that the hash is at; -1 is none.
+    pub(super) compact_revision: i64,
 }
 
 impl Server {
@@ -135,6 +137,7 @@ impl Server {
             revision: counted.header().map_or(0, |header| header.revision()),
             keys: counted.count().try_into().unwrap_or(0),
             hash: hash.hash(),
+            compact_revision: hash.compact_version(),
         })
     }
 

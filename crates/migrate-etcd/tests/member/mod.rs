@@ -39,6 +39,10 @@ pub(crate) enum Act {
 /// How a member answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
+    pub(crate) id: u64,
+    /// The last revision of its store: one for each call of its status, the last one
+    /// again and again.
+    pub(crate) revisions: Vec<i64>,
     pub(crate) leader: u64,
     pub(crate) is_learner: bool,
     /// Code of gRPC for a user and password.
@@ -63,6 +67,8 @@ impl Answers {
     /// A voting member with a leader, which sends `snapshot`.
     pub(crate) fn of(snapshot: Vec<Act>) -> Self {
         Self {
+            id: 1,
+            revisions: vec![0],
             leader: 1,
             is_learner: false,
             authenticate: 0,
@@ -84,6 +90,7 @@ struct State {
     connections: AtomicUsize,
     authenticated: AtomicUsize,
     expired: AtomicUsize,
+    asked: AtomicUsize,
     snapshots: AtomicUsize,
     hashed: AtomicUsize,
     cut: Notify,
@@ -99,6 +106,7 @@ impl FakeMember {
             connections: AtomicUsize::new(0),
             authenticated: AtomicUsize::new(0),
             expired: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
             snapshots: AtomicUsize::new(0),
             hashed: AtomicUsize::new(0),
             cut: Notify::new(),
@@ -121,6 +129,11 @@ impl FakeMember {
     /// Snapshots asked for so far.
     pub(crate) fn snapshots(&self) -> usize {
         self.state.snapshots.load(Ordering::SeqCst)
+    }
+
+    /// Hashes asked for so far.
+    pub(crate) fn hashed(&self) -> usize {
+        self.state.hashed.load(Ordering::SeqCst)
     }
 
     /// Cuts the connection, as a member that is killed does.
@@ -172,7 +185,9 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
             stream::iter([Ok(refused)]).boxed()
         }
         "/etcdserverpb.Maintenance/Status" => {
-            let mut status = number(4, answers.leader);
+            let call = state.asked.fetch_add(1, Ordering::SeqCst);
+            let mut status = header(answers, call);
+            status.extend(number(4, answers.leader));
             status.extend(number(10, answers.is_learner.into()));
             one(status, 0)
         }
@@ -184,7 +199,8 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
             let call = state.hashed.fetch_add(1, Ordering::SeqCst);
             match answers.hashes.get(call).or_else(|| answers.hashes.last()) {
                 Some(HashAnswer::Hash(hash, compacted)) => {
-                    let mut reply = number(2, (*hash).into());
+                    let mut reply = header(answers, usize::MAX);
+                    reply.extend(number(2, (*hash).into()));
                     reply.extend(number(3, compacted.cast_unsigned()));
                     one(reply, 0)
                 }
@@ -198,6 +214,16 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
     let kind = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert("content-type", kind);
     response
+}
+
+/// Who answers, of which cluster, and what it has.
+fn header(answers: &Answers, call: usize) -> Vec<u8> {
+    let revisions = &answers.revisions;
+    let revision = revisions.get(call).or_else(|| revisions.last());
+    let mut header = number(1, 7);
+    header.extend(number(2, answers.id));
+    header.extend(number(3, revision.unwrap_or(&0).cast_unsigned()));
+    bytes(1, &header)
 }
 
 /// Tells when a stream is dropped.

@@ -102,6 +102,19 @@ impl Server {
         )
     }
 
+    /// A new cluster of `m0`, `m1` and `m2`, with their data below `folder`.
+    pub(crate) fn three(etcd: &Path, folder: &Path) -> Vec<Self> {
+        let addresses: [[u16; 2]; 3] = [ports(), ports(), ports()];
+        let member = |(i, [_, peer]): (usize, &[u16; 2])| format!("m{i}={}", url(*peer));
+        let cluster: Vec<_> = addresses.iter().enumerate().map(member).collect();
+        let more = ["--initial-cluster", &cluster.join(",")];
+        let start = |(i, address): (usize, &[u16; 2])| {
+            let name = format!("m{i}");
+            Self::start(etcd, &folder.join(&name), &name, *address, &more)
+        };
+        addresses.iter().enumerate().map(start).collect()
+    }
+
     pub(crate) fn endpoint(&self) -> String {
         url(self.client)
     }
