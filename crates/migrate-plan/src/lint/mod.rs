@@ -43,6 +43,7 @@ mod codes {
     pub(super) const RESERVE: &str = "KM-LINT-017";
     pub(super) const PACE: &str = "KM-LINT-018";
     pub(super) const OWN_TARGET: &str = "KM-LINT-019";
+    pub(super) const SURGE: &str = "KM-LINT-020";
 }
 
 /// Replays the schedule of `plan` against the cluster and the policy, and says
@@ -68,6 +69,9 @@ mod codes {
 ///   their time (-018), where policy has these.
 /// - A version that a pool has of its own keeps the skew of kubelets, and takes none
 ///   of its nodes back (-019).
+/// - At every instant no more nodes of a pool are behind replacements than its surge
+///   (-020); none of these is drained before its replacement is there (-005), and is away
+///   or takes room from then on.
 ///
 /// Start times are predictions: what a run does is decided anew by the same
 /// rules. So a blocker here means that the plan is not what the rules would make
