@@ -217,7 +217,10 @@ fn changes(plan: &Plan) -> Vec<(String, Change)> {
     match bounds.best().map(|best| &best.kind) {
         // Where room makes a pool narrow a wider one is no wider.
         Some(BoundKind::Slots { pool } | BoundKind::Zones { pool })
-            if plan.pools.iter().any(|p| p.name == *pool && p.limit.is_some()) =>
+            if plan
+                .pools
+                .iter()
+                .any(|p| p.name == *pool && p.limit.is_some()) =>
         {
             Vec::new()
         }

@@ -85,11 +85,16 @@ impl fmt::Display for Point {
 /// The phases a target passes through, in order.
 ///
 /// A control-plane member and an addon only know `Upgrade` and `Verify`: they
-/// change in place, nothing is drained. The second backup only knows `BackUp`.
+/// change in place, nothing is drained. The second backup only knows `BackUp`. Only a
+/// node that goes behind a replacement ([`PoolPolicy::max_surge`](crate::PoolPolicy::max_surge))
+/// knows `Provision`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub enum Phase {
+    /// Make the machine that comes in place of the node, and wait until it is Ready at
+    /// the version after. The node itself is left as it is.
+    Provision,
     /// Cordon, and move the pods away.
     Drain,
     /// Change the components.
@@ -106,13 +111,14 @@ pub enum Phase {
 impl Phase {
     /// Whether a target is as it was when this phase has failed.
     pub const fn changes_nothing(self) -> bool {
-        matches!(self, Self::Drain | Self::BackUp)
+        matches!(self, Self::Provision | Self::Drain | Self::BackUp)
     }
 }
 
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Provision => "provision",
             Self::Drain => "drain",
             Self::Upgrade => "upgrade",
             Self::Verify => "verify",

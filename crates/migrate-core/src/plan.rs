@@ -227,6 +227,15 @@ pub struct PlannedPool {
     pub nodes: u32,
     /// How many may be away at once.
     pub width: u32,
+    /// How many may be behind replacements at once, which are not away; 0 where the
+    /// policy has no [surge](crate::PoolPolicy::max_surge).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub surge: u32,
+    /// How long a replacement is predicted to take until it is Ready, where the policy has
+    /// windows or blackouts: a drain behind one needs so much less of a
+    /// [slot's length](PlannedSlot::length) (milliseconds in JSON).
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
+    pub provision: Duration,
     /// The version of its kubelets after, where policy gives it
     /// [one of its own](crate::PoolPolicy::target_of) that is not the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -268,10 +277,22 @@ impl PlannedPool {
             name: name.into(),
             nodes,
             width,
+            surge: 0,
+            provision: Duration::ZERO,
             to: None,
             limit: None,
         }
     }
+
+    /// How many of its nodes may be in work at once, behind replacements or away.
+    pub fn slots(&self) -> u32 {
+        self.width.saturating_add(self.surge)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A control-plane member to be upgraded.

@@ -151,6 +151,20 @@ pub enum Error {
         addon: String,
     },
 
+    /// The plan has a pool with surge, and nothing here makes machines.
+    #[error(
+        "the plan lets pool {pool} have {surge} machines more than nodes (pools.max-surge), and no \
+         driver of this release makes any: its nodes are changed in place; set \
+         pools.max-surge-of.{pool} = 0 and plan again, or, for the room, add nodes to the pool by \
+         hand and as many to its max-unavailable"
+    )]
+    NoSurge {
+        /// The first of them.
+        pool: String,
+        /// How many it may have.
+        surge: u32,
+    },
+
     /// There is no unfinished run to be ended.
     #[error("journal {place} holds no unfinished run; there is nothing to abort")]
     NothingToAbort {

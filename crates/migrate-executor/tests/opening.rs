@@ -45,6 +45,29 @@ fn core_group() -> AccessRule {
     AccessRule::new(["*"], [""], ["*"])
 }
 
+/// Nothing here makes machines, and a plan is not run as if it did not ask for any.
+#[tokio::test(start_paused = true)]
+async fn a_plan_with_surge_is_not_opened() {
+    let (cluster, journal) = (cluster().await.0, MemoryJournal::new());
+    let (client, context) = (cluster.client(), context("run-1"));
+    let model = migrate_kube::observe(&client, context.clock.now())
+        .await
+        .unwrap();
+    let (mut policy, to) = (Policy::default(), "v1.37.2".parse().unwrap());
+    policy.pools.max_surge = "50%".parse().unwrap();
+    let plan = Planner::new(&model, &policy, to).plan().unwrap();
+    let steps = migration(&World::new());
+    let setup = Setup::new(client, steps, Box::new(journal.clone()), context);
+    let error = Executor::open(setup.with_plan(plan, model, policy)).await;
+    let error = error.err().unwrap();
+    assert!(matches!(&error, Error::NoSurge { surge: 1, .. }), "{error}");
+    assert!(
+        error.to_string().contains("set pools.max-surge-of."),
+        "{error}"
+    );
+    assert!(journal.entries().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_passes_only_costs_time() {
     for refused in [vec![], vec![core_group()]] {

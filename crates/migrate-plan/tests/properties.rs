@@ -14,6 +14,7 @@ use migrate_plan::{
 };
 use proptest::prelude::*;
 use support::judge::Judge;
+use support::judge::surge::SurgeJudge;
 use support::world::{Entry, Scenario, World};
 use support::{NEW, OLD};
 
@@ -72,6 +73,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 ramp,
                 one_zone,
                 reserve,
+                surge: 0,
                 pace,
                 own_target,
                 runner: flags[7],
@@ -89,6 +91,39 @@ fn scenario() -> impl Strategy<Value = Scenario> {
             }
         },
     )
+}
+
+/// The same with surge, and with nobody who may be away in some.
+fn surging() -> impl Strategy<Value = Scenario> {
+    (scenario(), 1..4u32, any::<bool>()).prop_map(|(scenario, surge, all)| {
+        let pools = scenario.pools.iter();
+        let pools = pools.map(|(nodes, width)| (*nodes, if all { 0 } else { *width }));
+        Scenario {
+            surge,
+            pools: pools.collect(),
+            ..scenario
+        }
+    })
+}
+
+/// A day on which nothing goes wrong, and every budget lets a pod go.
+fn good(scenario: Scenario) -> Scenario {
+    let workloads = scenario.workloads.iter();
+    let workloads = workloads.map(|(n, b)| (*n, b.map(|b| b.max(1))));
+    Scenario {
+        workloads: workloads.collect(),
+        retry: 0,
+        fail: 0,
+        replace: 0,
+        defer: 0,
+        noise: 0,
+        lose: 0,
+        late: 0,
+        budget_status: false,
+        abort: None,
+        punctual: true,
+        ..scenario
+    }
 }
 
 /// 1000, or what `PROPTEST_CASES` says: a number set in code hides it.
@@ -266,6 +301,74 @@ proptest! {
         let verified = plan.schedule.iter().filter(|a| is_last(a.phase)).count();
         let targets = plan.targets().count();
         prop_assert!(verified == targets || plan.findings.iter().any(|f| f.blocks()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: cases().div_ceil(2),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Behind replacements: no more machines than the surge, none drained before its own is
+    /// Ready, no more away than may be; failures, retries and drains that are put off.
+    #[test]
+    fn nodes_behind_replacements_keep_the_rules(scenario in surging()) {
+        let mut world = World::new(Scenario { noise: 0, lose: 0, ..scenario });
+        world.run();
+        SurgeJudge::watch(&world);
+    }
+
+    /// With all that may happen to nodes besides, it ends, and is repeated from its inputs.
+    #[test]
+    fn a_surging_run_ends_and_is_repeated(scenario in surging()) {
+        let mut world = World::new(scenario);
+        world.run();
+        let progress = world.rollout.progress();
+        match world.rollout.is_finished() {
+            true => prop_assert_eq!((progress.waiting, progress.running), (0, 0)),
+            false => prop_assert!(world.rollout.stopped().is_some()),
+        }
+        let mut fresh = Rollout::new(&world.plan, &world.model, &world.policy).unwrap();
+        for Recorded { at, input } in &world.inputs() {
+            fresh.handle(*at, input);
+        }
+        let replayed: Vec<Command> = std::iter::from_fn(|| fresh.poll(world.end)).collect();
+        prop_assert_eq!(replayed, world.commands());
+        prop_assert_eq!(fresh.standings(), world.rollout.standings());
+    }
+
+    /// On a good day all of it is done, and a rehearsal with what it took is the same.
+    #[test]
+    fn a_good_day_behind_replacements_is_rehearsed(scenario in surging()) {
+        let mut world = World::new(good(scenario));
+        world.run();
+        prop_assert!(world.rollout.is_finished());
+        let run = world.timeline();
+        let rehearsal = rehearse(&world.model, &world.policy, &world.plan, &world.measured()).unwrap();
+        prop_assert_eq!(rehearsal.differences(&run, Duration::ZERO), []);
+    }
+
+    /// Bounds, waves and reasons of plans with surge. In waves with a pace a canary may begin
+    /// while another soaks.
+    #[test]
+    fn plans_with_surge_keep_to_bounds_and_waves(scenario in surging()) {
+        let soak = if scenario.pace > 0 { 0 } else { scenario.soak };
+        let world = World::new(Scenario { soak, ..scenario });
+        let plan = &world.plan;
+        for limit in plan.bounds.iter().flat_map(|bounds| &bounds.limits) {
+            prop_assert!(limit.time <= plan.makespan(), "{:?} of {:?}", limit, plan.makespan());
+        }
+        let waves = Waves::new(plan, &world.model, &world.policy);
+        let cut = support::linted(waves.as_plan(plan), &world.model, &world.policy);
+        prop_assert_eq!(cut.schedule.len(), plan.schedule.len());
+        for of in budget_uses(plan, &world.model, &world.policy) {
+            prop_assert!(of.most_held <= of.allowed.max(1), "{:?}", of);
+        }
+        let is_last = |phase| matches!(phase, Phase::Verify | Phase::BackUp);
+        let verified = plan.schedule.iter().filter(|a| is_last(a.phase)).count();
+        prop_assert!(verified == plan.targets().count() || plan.findings.iter().any(|f| f.blocks()));
     }
 }
 

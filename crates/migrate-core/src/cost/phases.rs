@@ -48,6 +48,13 @@ pub struct PhaseDurations {
     pub boot: Duration,
     /// From the kubelet starting until the node is ready. Default 30 s.
     pub node_ready: Duration,
+    /// From asking for a machine that comes in place of a node until its kubelet starts:
+    /// where the pool has [surge](crate::PoolPolicy::max_surge). Default 120 s, what the
+    /// scaling groups of clouds take; those that make single machines take 30 s.
+    pub provision: Duration,
+    /// Taking away a machine that has its replacement. Default 60 s, what a managed
+    /// service waits after the last eviction.
+    pub remove: Duration,
     /// One control-plane member, with its components. Default 5 min.
     pub control_plane_member: Duration,
     /// Waiting for the cluster to settle after each member was away. Default 0,
@@ -88,6 +95,8 @@ impl Default for PhaseDurations {
             upgrade_node: Duration::from_secs(120),
             boot: Duration::from_secs(90),
             node_ready: Duration::from_secs(30),
+            provision: Duration::from_secs(120),
+            remove: Duration::from_secs(60),
             control_plane_member: Duration::from_secs(300),
             settle: Duration::ZERO,
             static_pods: Duration::ZERO,

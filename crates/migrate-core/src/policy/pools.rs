@@ -17,11 +17,20 @@ pub struct PoolPolicy {
     /// `control-plane`, whatever their labels.
     pub label: String,
     /// How many nodes of a pool may be away at once, nodes that are not Ready
-    /// included: a count or a percentage (rounded down, at least 1). The pool
-    /// `control-plane` is always 1.
+    /// included: a count or a percentage (rounded down, at least 1 unless the pool has
+    /// surge). The pool `control-plane` is always 1.
     pub max_unavailable: IntOrPercent,
     /// Exceptions to `max-unavailable` by pool name.
     pub max_unavailable_of: BTreeMap<String, IntOrPercent>,
+    /// How many machines more than it has nodes a pool of workers may have: a count, or a
+    /// percentage of its nodes (rounded up). So many nodes go behind replacements that are
+    /// Ready before they are drained, and are not away. Only for drivers that replace
+    /// machines; the control plane's nodes have none.
+    #[serde(skip_serializing_if = "is_none")]
+    pub max_surge: IntOrPercent,
+    /// Exceptions to `max-surge` by pool name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub max_surge_of: BTreeMap<String, IntOrPercent>,
     /// Upgrade one worker of each pool alone, and verify it, before the others.
     pub canary: bool,
     /// Stages of a pool of workers after its canary: so many nodes are upgraded and
@@ -65,6 +74,8 @@ impl Default for PoolPolicy {
             label: "node.kubernetes.io/pool".to_owned(),
             max_unavailable: IntOrPercent::Int(1),
             max_unavailable_of: BTreeMap::new(),
+            max_surge: IntOrPercent::Int(0),
+            max_surge_of: BTreeMap::new(),
             canary: true,
             ramp: Vec::new(),
             zones: ZonePolicy::Any,
@@ -100,16 +111,28 @@ impl PoolPolicy {
         node.role == Role::Worker && named.is_some_and(|pool| pool == CONTROL_PLANE_POOL)
     }
 
-    /// How many of the `size` nodes of `pool` may be away at once, at least 1.
+    /// How many of the `size` nodes of `pool` may be away at once: at least 1, unless
+    /// others go behind replacements ([`surge`](Self::surge)).
     pub fn width(&self, pool: &str, size: u32) -> u32 {
         if pool == CONTROL_PLANE_POOL {
             return 1;
         }
+        let least = u32::from(self.surge(pool, size) == 0);
         self.max_unavailable_of
             .get(pool)
             .unwrap_or(&self.max_unavailable)
             .resolve_down(size)
-            .max(1)
+            .max(least)
+    }
+
+    /// How many of the `size` nodes of `pool` may be behind replacements at once; none of
+    /// the control plane's.
+    pub fn surge(&self, pool: &str, size: u32) -> u32 {
+        if pool == CONTROL_PLANE_POOL {
+            return 0;
+        }
+        let surge = self.max_surge_of.get(pool).unwrap_or(&self.max_surge);
+        surge.resolve_up(size)
     }
 
     /// The version that kubelets of `pool` are brought to where the cluster goes to
@@ -145,6 +168,12 @@ impl PoolPolicy {
             _ => self.failure_reserve.resolve_up(size),
         }
     }
+}
+
+/// Whether it is the default of a key that older releases did not have: left out, the
+/// policy has the hash it had.
+fn is_none(count: &IntOrPercent) -> bool {
+    *count == IntOrPercent::Int(0)
 }
 
 /// Stages that grow.
@@ -184,6 +213,37 @@ mod tests {
         assert_eq!(pools.width("general", 5), 1);
         assert_eq!(pools.width("general", 50), 5);
         assert_eq!(pools.width(CONTROL_PLANE_POOL, 50), 1);
+    }
+
+    #[test]
+    fn surge_is_rounded_up_and_leaves_nobody_to_be_away() {
+        let read = |json: &str| serde_json::from_str::<PoolPolicy>(json).unwrap();
+        let none = read(r#"{"max-unavailable": 0}"#);
+        assert_eq!(
+            (none.surge("general", 50), none.width("general", 50)),
+            (0, 1)
+        );
+        let json =
+            r#"{"max-unavailable": 0, "max-surge": "10%", "max-surge-of": {"gpu": 2, "old": 0}}"#;
+        let pools = read(json);
+        for (pool, size, surge, width) in [
+            ("general", 5, 1, 0),
+            ("general", 11, 2, 0),
+            ("gpu", 1, 2, 0),
+            ("old", 50, 0, 1),
+            (CONTROL_PLANE_POOL, 3, 0, 1),
+        ] {
+            let got = (pools.surge(pool, size), pools.width(pool, size));
+            assert_eq!(got, (surge, width), "{pool} of {size}");
+        }
+        let again = serde_json::to_string(&pools).unwrap();
+        assert_eq!(read(&again), pools);
+    }
+
+    #[test]
+    fn a_policy_without_surge_has_the_hash_it_had() {
+        let json = serde_json::to_string(&PoolPolicy::default()).unwrap();
+        assert!(!json.contains("surge"), "{json}");
     }
 
     #[test]

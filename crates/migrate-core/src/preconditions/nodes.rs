@@ -93,7 +93,9 @@ fn reserves(model: &ClusterModel, policy: &Policy, target: &KubeVersion) -> Vec<
     let pools = pools.into_iter().filter_map(|(pool, (size, left))| {
         let width = policy.pools.width(pool, size);
         let reserve = policy.pools.reserve(pool, size);
-        (left > 0 && reserve >= width).then(|| {
+        // Behind replacements nothing is taken of it.
+        let has_surge = policy.pools.surge(pool, size) > 0;
+        (left > 0 && reserve >= width && !has_surge).then(|| {
             Finding::new(
                 codes::ALL_RESERVED,
                 Severity::Blocker,
@@ -199,6 +201,10 @@ fn pools(
     let mut findings = Vec::new();
     for ((pool, nodes), missing) in pools.into_iter().zip(away.values()) {
         let size = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+        // Behind replacements they start whatever is away.
+        if policy.pools.surge(pool, size) > 0 {
+            continue;
+        }
         let width = policy.pools.width(pool, size) as usize;
         // How many may be away if it is to start, itself included. One that is
         // away already takes no further slot, and one that is not Ready has a

@@ -55,7 +55,9 @@ impl Pools {
             let size = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
             let pool = Arc::new(Pool {
                 name: name.to_owned(),
-                width: policy.width(name, size),
+                // Where none may be away, all others go behind replacements, which no
+                // drainer sees; a run without these, as a way back, takes one at a time.
+                width: policy.width(name, size).max(1),
                 selector: selector(&policy.label, name),
                 nodes,
             });

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
 use migrate_core::{
-    ClusterId, Fence, Migration, Moment, ObjectName, PlannedTask, StepError, StepErrorKind,
-    StepInput, Target, content_hash,
+    ClusterId, Fence, Migration, Moment, ObjectName, Plan, PlannedPool, PlannedTask, StepError,
+    StepErrorKind, StepInput, Target, content_hash,
 };
 use migrate_kube::{Claim, Holder, RunMark};
 use tokio::time::{Instant, sleep_until};
@@ -63,6 +63,7 @@ impl Executor {
     /// * [`Error::OtherTarget`], [`Error::OtherPolicy`]: the unfinished run in
     ///   the journal is not the one that was planned.
     /// * [`Error::NoAddonDriver`]: nothing upgrades the addons of the plan.
+    /// * [`Error::NoSurge`]: the plan has nodes go behind replacements, which nothing makes.
     /// * [`Error::NothingPlanned`], [`Error::NothingToAbort`]: there is nothing to do.
     /// * [`Error::ApiAway`]: the cluster does not answer, and an unfinished run is to go on.
     /// * [`Error::Cluster`]: the cluster does not answer, or refuses.
@@ -119,6 +120,7 @@ impl Executor {
             error => error,
         })?;
         needs_addons(&choice, &migration)?;
+        needs_no_surge(&choice)?;
         let rival = anchor.holder.take_if(|holder| {
             holder.identity != place && !matches!(choice, Choice::NothingToDo(_))
         });
@@ -298,13 +300,35 @@ enum Choice {
     NothingToDo(Box<RunOpened>),
 }
 
+impl Choice {
+    fn plan(&self) -> &Plan {
+        match self {
+            Self::GoOn(state) => state.plan.as_ref(),
+            Self::Begin(opened) | Self::NothingToDo(opened) => &opened.plan,
+        }
+    }
+}
+
+/// The error if the plan has nodes go behind replacements: the executor knows no driver
+/// that makes machines.
+fn needs_no_surge(choice: &Choice) -> Result<(), Error> {
+    let plan = choice.plan();
+    let is_used = |pool: &&PlannedPool| {
+        let mut slots = plan.slots.iter();
+        pool.surge > 0 && slots.any(|slot| slot.pool == pool.name)
+    };
+    match plan.pools.iter().find(is_used) {
+        None => Ok(()),
+        Some(pool) => Err(Error::NoSurge {
+            pool: pool.name.clone(),
+            surge: pool.surge,
+        }),
+    }
+}
+
 /// The error if the plan has addons and nothing upgrades them.
 fn needs_addons(choice: &Choice, migration: &Migration) -> Result<(), Error> {
-    let plan = match choice {
-        Choice::GoOn(state) => state.plan.as_ref(),
-        Choice::Begin(opened) | Choice::NothingToDo(opened) => &opened.plan,
-    };
-    let mut tasks = plan.tasks.iter();
+    let mut tasks = choice.plan().tasks.iter();
     let is_addon = |task: &&PlannedTask| matches!(task.target, Target::Addon { .. });
     match tasks.find(is_addon) {
         Some(task) if migration.addons.is_none() => Err(Error::NoAddonDriver {

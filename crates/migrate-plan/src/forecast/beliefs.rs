@@ -214,6 +214,8 @@ fn public(kind: &TargetKind, phase: Phase) -> Belief {
         (TargetKind::Members | TargetKind::Addons | TargetKind::Backup, _) => (30f64 / 10.0).ln(),
         // Images of 500 MB over 100 Mb/s: 30 to 90 seconds, the widest part of it.
         (_, Phase::Drain) => (90f64 / 30.0).ln(),
+        // A machine that an autoscaler makes alone: 30 seconds; of a scaling group: 2 minutes.
+        (_, Phase::Provision) => (120f64 / 30.0).ln(),
         // A reboot in a cloud (OpenShift): 1 to 2 minutes. Verification: taken to
         // be like it.
         _ => 2f64.ln(),

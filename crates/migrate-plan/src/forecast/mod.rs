@@ -101,26 +101,35 @@ impl<'a> Forecaster<'a> {
         let targets: Vec<_> = (0..machine.targets())
             .map(|it| target_of(plan, it))
             .collect();
+        let count = machine.targets();
         let ids = targets.iter().map(ToString::to_string).zip(0..);
         let ids: BTreeMap<String, u32> = ids.collect();
-        let mut expected = vec![Duration::ZERO; targets.len() * PHASES];
+        let has_surge = plan.pools.iter().any(|pool| pool.surge > 0);
+        // Replacements come behind all others, so that those have the places they had.
+        let places = targets.len() * (PHASES + usize::from(has_surge));
+        let mut expected = vec![Duration::ZERO; places];
         for action in &plan.schedule {
             if let Some(&id) = ids.get(&action.target.to_string()) {
                 let length = action.end.saturating_sub(action.start);
-                expected[place(id, action.phase)] = length;
+                expected[place(count, id, action.phase)] = length;
             }
         }
+        let phases = || {
+            let provision = has_surge.then_some(Phase::Provision);
+            ALL.into_iter().chain(provision)
+        };
         let mut key_ids: BTreeMap<(TargetKind, Phase), usize> = BTreeMap::new();
         let mut keys = Vec::new();
         let mut key_of = vec![0; expected.len()];
         for (id, target) in (0..).zip(&targets) {
-            for phase in ALL {
+            for phase in phases() {
                 let kind = TargetKind::of(target).unwrap_or(TargetKind::Addons);
                 let key = (kind, phase);
-                key_of[place(id, phase)] = *key_ids.entry(key.clone()).or_insert_with(|| {
-                    keys.push(key);
-                    keys.len() - 1
-                });
+                key_of[place(count, id, phase)] =
+                    *key_ids.entry(key.clone()).or_insert_with(|| {
+                        keys.push(key);
+                        keys.len() - 1
+                    });
             }
         }
         Ok(Self {
@@ -181,7 +190,8 @@ impl<'a> Forecaster<'a> {
         };
         if let Some((phase, since)) = self.running.remove(&id) {
             let seen = self.seen(id, phase, at.since(since), !succeeded);
-            self.seen[self.key_of[place(id, phase)]].extend(seen);
+            let key = self.key_of[self.place(id, phase)];
+            self.seen[key].extend(seen);
         }
     }
 
@@ -203,8 +213,8 @@ impl<'a> Forecaster<'a> {
         let sampled = (0..runs.max(1)).map(|run| {
             let mut machine = self.machine.clone();
             let drawn = drawn(tails, &levels, draws, run);
-            let lasts = |_: &Machine, target: u32, phase: Phase| {
-                self.lasts(&drawn, draws, run, target, phase)
+            let lasts = |machine: &Machine, target: u32, phase: Phase| {
+                self.lasts(machine, &drawn, draws, run, target, phase)
             };
             let steps = simulate(&mut machine, start, &self.budgets, lasts, |_, _| {});
             unended += u32::from(*machine.mode() != Mode::Finished);
@@ -226,7 +236,7 @@ impl<'a> Forecaster<'a> {
         let mut seen = self.seen.clone();
         for (&id, &(phase, since)) in &self.running {
             let running = self.seen(id, phase, now.since(since), true);
-            seen[self.key_of[place(id, phase)]].extend(running);
+            seen[self.key_of[self.place(id, phase)]].extend(running);
         }
         let (tails, levels) = self.levels(&seen);
         let live = self.live(now, rollout);
@@ -255,8 +265,8 @@ impl<'a> Forecaster<'a> {
                     }
                 })
                 .collect();
-            let lasts = |_: &Machine, target: u32, phase: Phase| {
-                self.lasts(&drawn, draws, run, target, phase)
+            let lasts = |machine: &Machine, target: u32, phase: Phase| {
+                self.lasts(machine, &drawn, draws, run, target, phase)
             };
             let steps = play(&mut machine, now, &in_work, lasts, |_, _| {});
             unended += u32::from(*machine.mode() != Mode::Finished);
@@ -298,7 +308,7 @@ impl<'a> Forecaster<'a> {
     /// What an action tells of others: nothing where only seconds were expected, which
     /// tell of the pause between two looks.
     fn seen(&self, id: u32, phase: Phase, took: Duration, is_censored: bool) -> Option<Seen> {
-        let expected = self.expected[place(id, phase)];
+        let expected = self.expected[self.place(id, phase)];
         let least = if is_censored {
             Duration::ZERO
         } else {
@@ -310,14 +320,42 @@ impl<'a> Forecaster<'a> {
         Some(Seen { zone, sample })
     }
 
-    fn lasts(&self, drawn: &Drawn, draws: &Draws, run: u32, target: u32, phase: Phase) -> Lasts {
-        let at = place(target, phase);
+    fn lasts(
+        &self,
+        machine: &Machine,
+        drawn: &Drawn,
+        draws: &Draws,
+        run: u32,
+        target: u32,
+        phase: Phase,
+    ) -> Lasts {
         let zone = self.zones.of_target(target);
-        let ratio = drawn.ratio(self.key_of[at], zone, draws, [run.into(), at as u64, 0]);
+        let length = |phase: Phase| {
+            let at = self.place(target, phase);
+            let ratio = drawn.ratio(self.key_of[at], zone, draws, [run.into(), at as u64, 0]);
+            times(self.expected[at], ratio)
+        };
+        // One that the plan has behind a replacement, and that has found no place there,
+        // gets its new machine in its upgrade.
+        let alone = |slot: u32| self.has_surge(target) && !machine.is_behind_replacement(slot);
+        let is_made_late = phase == Phase::Upgrade && machine.slot_of(target).is_some_and(alone);
+        let made = match is_made_late {
+            true => length(Phase::Provision),
+            false => Duration::ZERO,
+        };
         Lasts {
-            length: times(self.expected[at], ratio),
+            length: length(phase).saturating_add(made),
             rank: 0,
         }
+    }
+
+    /// Whether `target` may go behind a replacement.
+    fn has_surge(&self, target: u32) -> bool {
+        self.place(target, Phase::Provision) < self.expected.len()
+    }
+
+    fn place(&self, target: u32, phase: Phase) -> usize {
+        place(self.machine.targets(), target, phase)
     }
 
     /// The whole length of what has run for `elapsed` and not ended.
@@ -330,7 +368,7 @@ impl<'a> Forecaster<'a> {
         target: u32,
         phase: Phase,
     ) -> Duration {
-        let at = place(target, phase);
+        let at = self.place(target, phase);
         let (key, expected) = (self.key_of[at], self.expected[at]);
         let level = drawn.level(key, self.zones.of_target(target));
         let log_ratio = (elapsed.as_secs_f64() / expected.as_secs_f64()).ln();
@@ -356,7 +394,7 @@ impl<'a> Forecaster<'a> {
         for steps in sampled {
             last.fill(Duration::ZERO);
             for step in &steps {
-                let key = self.key_of[place(step.target, step.phase)];
+                let key = self.key_of[self.place(step.target, step.phase)];
                 last[key] = last[key].max(step.end.since(start));
             }
             makespans.push(last.iter().copied().max().unwrap_or_default());
@@ -372,7 +410,11 @@ impl<'a> Forecaster<'a> {
         // What each key was expected to take, and what it does.
         let mut work = vec![(Duration::ZERO, 0.0); self.keys.len()];
         for (at, expected) in self.expected.iter().enumerate() {
-            let (key, zone) = (self.key_of[at], self.zones.of_target((at / PHASES) as u32));
+            let target = match at.checked_sub(self.machine.targets() as usize * PHASES) {
+                None => at / PHASES,
+                Some(target) => target,
+            };
+            let (key, zone) = (self.key_of[at], self.zones.of_target(target as u32));
             let (sum, takes) = &mut work[key];
             let ratio = tails.mean(levels.each_ref().map(|it| it.level(key, zone).exp()));
             *sum = sum.saturating_add(*expected);
@@ -412,9 +454,12 @@ fn drawn(tails: Weights, levels: &[Levels; Tail::EACH.len()], draws: &Draws, run
     levels[tails.pick(uniform)].draw(draws, run)
 }
 
-fn place(target: u32, phase: Phase) -> usize {
-    let phase = ALL.iter().position(|it| *it == phase).unwrap_or_default();
-    target as usize * PHASES + phase
+/// Where `phase` of one of so many targets is in flat arrays.
+fn place(targets: u32, target: u32, phase: Phase) -> usize {
+    match ALL.iter().position(|it| *it == phase) {
+        Some(phase) => target as usize * PHASES + phase,
+        None => targets as usize * PHASES + target as usize,
+    }
 }
 
 /// Whole milliseconds, as moments are.

@@ -82,6 +82,8 @@ pub struct GanttBar {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Tone {
+    /// A machine is made that comes in its place.
+    Provision,
     /// Pods move.
     Drain,
     /// Components change.
@@ -101,6 +103,7 @@ pub enum Tone {
 impl Tone {
     const fn class(self) -> &'static str {
         match self {
+            Self::Provision => "provision",
             Self::Drain => "drain",
             Self::Upgrade => "upgrade",
             Self::Verify => "verify",

@@ -131,7 +131,12 @@ fn judge<'m>(
             of_pool.entry(pool).or_default().push(at);
         }
     }
-    let mut spans: Vec<_> = timeline.slots.iter().collect();
+    // A replacement offers what its node does, from before the drain on.
+    let alone = timeline
+        .slots
+        .iter()
+        .filter(|span| span.provision.is_none());
+    let mut spans: Vec<_> = alone.collect();
     spans.sort_by_key(|span| (span.drain.end, &span.slot.node));
     let mut ends = BinaryHeap::new();
     for span in spans {

@@ -46,6 +46,7 @@ mod codes {
     pub(super) const OWN_TARGET: &str = "KM-LINT-019";
     pub(super) const SKEW: &str = "KM-LINT-020";
     pub(super) const NO_TIME: &str = "KM-LINT-021";
+    pub(super) const SURGE: &str = "KM-LINT-022";
 }
 
 /// Replays the schedule of `plan` against the cluster and the policy, and says
@@ -74,6 +75,9 @@ mod codes {
 ///   kubelet meets an API server that it may not meet (-020).
 /// - Whatever is in the plan has a time, unless a finding of the plan keeps it from
 ///   being carried out as it is (-021).
+/// - At every instant no more nodes of a pool are behind replacements than its surge
+///   (-022); none of these is drained before its replacement is there (-005), and is away
+///   or takes room from then on.
 ///
 /// Start times are predictions: what a run does is decided anew by the same
 /// rules. So a blocker here means that the plan is not what the rules would make

@@ -33,10 +33,10 @@ pub(super) fn check(
     let pods = |node: &str| pods.get(node).copied().unwrap_or(0);
     let mut spans: Vec<_> = timeline.slots.iter().collect();
     // At one moment the one that displaces something is the last.
-    spans.sort_by_key(|span| (span.all.start, pods(&span.slot.node)));
+    spans.sort_by_key(|span| (span.drain.start, pods(&span.slot.node)));
     let mut free: Option<(Duration, &str)> = None;
     for span in spans {
-        let (start, node) = (span.all.start, span.slot.node.as_str());
+        let (start, node) = (span.drain.start, span.slot.node.as_str());
         if let Some((free, other)) = free.filter(|(free, _)| start < *free) {
             let evidence = format!(
                 "its drain begins at {}, and the pods of node {other} have their time until {}: \

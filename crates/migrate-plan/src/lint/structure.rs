@@ -44,7 +44,18 @@ fn pools(plan: &Plan, model: &ClusterModel, policy: &Policy, report: &mut Report
     }
     for pool in &plan.pools {
         let size = sizes.remove(pool.name.as_str()).unwrap_or(0);
+        // Without its surge, as on a way back, one goes in any case.
         let width = policy.pools.width(&pool.name, size);
+        let width = width.max(u32::from(pool.surge == 0));
+        let surge = policy.pools.surge(&pool.name, size);
+        if pool.surge > surge {
+            let object = ObjectName::cluster("Pool", &pool.name);
+            let evidence = format!(
+                "{} of its nodes may be behind replacements, and policy allows {surge}",
+                pool.surge
+            );
+            report.broken(codes::STRUCTURE, object, evidence);
+        }
         if pool.nodes != size || pool.width > width {
             let object = ObjectName::cluster("Pool", &pool.name);
             let evidence = format!(

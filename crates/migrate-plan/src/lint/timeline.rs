@@ -27,8 +27,18 @@ impl Span {
 pub(super) struct SlotSpan<'p> {
     pub(super) slot: &'p PlannedSlot,
     pub(super) all: Span,
+    /// When its replacement is made, if it has one.
+    pub(super) provision: Option<Span>,
     pub(super) drain: Span,
     pub(super) confirm: Option<Span>,
+}
+
+/// When the phases of a target are.
+struct Taken {
+    all: Span,
+    provision: Option<Span>,
+    drain: Option<Span>,
+    confirm: Option<Span>,
 }
 
 /// The schedule by target.
@@ -52,7 +62,7 @@ impl<'p> Timeline<'p> {
         let mut findings = plan.findings.iter();
         let is_kept_from_it = findings.any(|found| found.severity == Severity::Blocker);
         let mut taken = BTreeSet::new();
-        let mut take = |target: &Target, expected: &[Phase]| {
+        let mut take = |target: &Target, expected: &[Phase], may_have_replacement: bool| {
             let is_new = taken.insert(target.clone());
             let Some(of_target) = actions.remove(target) else {
                 if is_new && !is_kept_from_it {
@@ -61,15 +71,21 @@ impl<'p> Timeline<'p> {
                 }
                 return None;
             };
-            let is_confirm = |action: &&PlannedAction| action.phase == Phase::Confirm;
-            let (confirms, work): (Vec<_>, Vec<_>) = of_target.into_iter().partition(is_confirm);
+            let is = |phase: Phase| move |action: &&PlannedAction| action.phase == phase;
+            let (confirms, work): (Vec<_>, Vec<_>) =
+                of_target.into_iter().partition(is(Phase::Confirm));
+            let (provisions, work): (Vec<_>, Vec<_>) =
+                work.into_iter().partition(is(Phase::Provision));
             let phases: Vec<Phase> = work.iter().map(|action| action.phase).collect();
-            let all = work.iter().chain(&confirms);
+            let all = provisions.iter().chain(&work).chain(&confirms);
             let in_order = all.clone().is_sorted_by(|a, b| a.end <= b.start);
-            let is_whole = phases == expected && in_order && confirms.len() <= 1;
-            let mut ends = all.map(|action| action.start <= action.end);
+            let is_whole = phases == expected
+                && in_order
+                && confirms.len() <= 1
+                && provisions.len() <= usize::from(may_have_replacement);
+            let mut ends = all.clone().map(|action| action.start <= action.end);
             if !is_whole || !ends.all(|ends| ends) {
-                let text = work.iter().chain(&confirms).map(ToString::to_string);
+                let text = all.map(ToString::to_string);
                 let text: Vec<String> = text.collect();
                 let evidence = format!(
                     "its phases are not {expected:?}, each once and after the one before: {}",
@@ -81,19 +97,24 @@ impl<'p> Timeline<'p> {
                 start: action.start,
                 end: action.end.max(action.start),
             };
+            let begun = || provisions.iter().chain(&work);
             let all = Span {
-                start: work.iter().map(|action| action.start).min()?,
-                end: work.iter().map(|action| action.end).max()?,
+                start: begun().map(|action| action.start).min()?,
+                end: begun().map(|action| action.end).max()?,
             };
             let drain = work.iter().find(|action| action.phase == Phase::Drain);
-            let drain = drain.map(|action| span(action));
-            Some((all, drain, confirms.first().map(|action| span(action))))
+            Some(Taken {
+                all,
+                provision: provisions.first().map(|action| span(action)),
+                drain: drain.map(|action| span(action)),
+                confirm: confirms.first().map(|action| span(action)),
+            })
         };
         let members = plan.control_plane.iter().map(|member| {
             let target = Target::ControlPlane {
                 member: member.name.clone(),
             };
-            Some(take(&target, &[Phase::Upgrade, Phase::Verify])?.0)
+            Some(take(&target, &[Phase::Upgrade, Phase::Verify], false)?.all)
         });
         let members = members.collect();
         let slots = plan.slots.iter().filter_map(|slot| {
@@ -101,14 +122,17 @@ impl<'p> Timeline<'p> {
                 pool: slot.pool.clone(),
                 node: slot.node.clone(),
             };
-            let (all, drain, confirm) =
-                take(&target, &[Phase::Drain, Phase::Upgrade, Phase::Verify])?;
+            let mut pools = plan.pools.iter();
+            let surges = pools.any(|pool| pool.name == slot.pool && pool.surge > 0);
+            let phases = [Phase::Drain, Phase::Upgrade, Phase::Verify];
+            let taken = take(&target, &phases, surges)?;
             Some(SlotSpan {
                 slot,
-                all,
+                all: taken.all,
+                provision: taken.provision,
                 // Without a drain it is at fault already; the whole of it counts.
-                drain: drain.unwrap_or(all),
-                confirm,
+                drain: taken.drain.unwrap_or(taken.all),
+                confirm: taken.confirm,
             })
         });
         let mut slots: Vec<SlotSpan<'_>> = slots.collect();
@@ -117,7 +141,7 @@ impl<'p> Timeline<'p> {
                 Target::Backup => &[Phase::BackUp],
                 _ => &[Phase::Upgrade, Phase::Verify],
             };
-            Some(take(&task.target, expected)?.0)
+            Some(take(&task.target, expected, false)?.all)
         });
         let tasks = tasks.collect();
         slots.sort_by(|a, b| (a.all, &a.slot.node).cmp(&(b.all, &b.slot.node)));

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
 
 use migrate_core::{ClusterModel, ObjectName, Plan, Policy};
 
@@ -34,10 +35,9 @@ pub(super) fn check(
         .pools
         .iter()
         .map(|pool| {
-            (
-                pool.name.as_str(),
-                policy.pools.width(&pool.name, pool.nodes),
-            )
+            let width = policy.pools.width(&pool.name, pool.nodes);
+            let width = width.max(u32::from(pool.surge == 0));
+            (pool.name.as_str(), width)
         })
         .collect();
     let reserves: BTreeMap<&str, u32> = plan
@@ -50,19 +50,25 @@ pub(super) fn check(
         .collect();
     let mut in_work: BTreeMap<&str, u32> = BTreeMap::new();
     let mut ends = BinaryHeap::new();
+    let behind = timeline.slots.iter();
+    let behind = behind.filter_map(|span| Some((span, span.provision?)));
+    for (span, provision) in behind.filter(|(it, _)| was_away.contains(it.slot.node.as_str())) {
+        // Its replacement is there from then on.
+        ends.push(Reverse((provision.end, span.slot.pool.as_str(), false)));
+    }
     // Of what begins at the same moment nodes that were away come last: they take
     // nothing of the reserve, and leave as much of it for the others.
     let mut spans: Vec<_> = timeline.slots.iter().collect();
     spans.sort_by_key(|span| (span.all.start, was_away.contains(span.slot.node.as_str())));
     for span in spans {
-        while let Some(&Reverse((end, pool))) = ends.peek()
+        while let Some(&Reverse((end, pool, was_in_work))) = ends.peek()
             && end <= span.all.start
         {
             ends.pop();
             let of_pool: &mut u32 = away.entry(pool).or_default();
             *of_pool = of_pool.saturating_sub(1);
             let of_pool: &mut u32 = in_work.entry(pool).or_default();
-            *of_pool = of_pool.saturating_sub(1);
+            *of_pool = of_pool.saturating_sub(u32::from(was_in_work));
         }
         let node = span.slot.node.as_str();
         // Told once, of its first begin.
@@ -70,6 +76,9 @@ pub(super) fn check(
             let evidence = format!("it begins at {} and is not Ready", At(span.all.start));
             let object = ObjectName::cluster("Node", node);
             report.broken(codes::NOT_READY, object, evidence);
+        }
+        if span.provision.is_some() {
+            continue;
         }
         let pool = span.slot.pool.as_str();
         let of_pool = away.entry(pool).or_default();
@@ -79,7 +88,7 @@ pub(super) fn check(
         }
         let working = in_work.entry(pool).or_default();
         *working += 1;
-        ends.push(Reverse((span.all.end, pool)));
+        ends.push(Reverse((span.all.end, pool, true)));
         let width = widths.get(pool).copied().unwrap_or(0);
         if *of_pool > width {
             let evidence = format!(
@@ -99,6 +108,41 @@ pub(super) fn check(
                 At(span.all.start)
             );
             report.broken(codes::RESERVE, ObjectName::cluster("Pool", pool), evidence);
+        }
+    }
+    surges(plan, policy, timeline, report);
+}
+
+/// How many machines more than its nodes a pool has: those behind replacements, from
+/// the begin of these to the end of their verification.
+fn surges(plan: &Plan, policy: &Policy, timeline: &Timeline<'_>, report: &mut Report) {
+    let surges = plan.pools.iter().map(|pool| {
+        let surge = policy.pools.surge(&pool.name, pool.nodes);
+        (pool.name.as_str(), surge)
+    });
+    let surges: BTreeMap<&str, u32> = surges.collect();
+    let mut more: BTreeMap<&str, BinaryHeap<Reverse<Duration>>> = BTreeMap::new();
+    // By their begins.
+    for span in timeline.slots.iter().filter(|it| it.provision.is_some()) {
+        let pool = span.slot.pool.as_str();
+        let machines = more.entry(pool).or_default();
+        while machines
+            .peek()
+            .is_some_and(|Reverse(end)| *end <= span.all.start)
+        {
+            machines.pop();
+        }
+        machines.push(Reverse(span.all.end));
+        let surge = surges.get(pool).copied().unwrap_or(0);
+        if machines.len() > surge as usize {
+            let evidence = format!(
+                "it has {} machines more than nodes at {} when that of node {} begins to be made, \
+                 and {surge} is its surge",
+                machines.len(),
+                At(span.all.start),
+                span.slot.node,
+            );
+            report.broken(codes::SURGE, ObjectName::cluster("Pool", pool), evidence);
         }
     }
 }

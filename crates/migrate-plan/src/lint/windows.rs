@@ -55,7 +55,18 @@ pub(super) fn check(
     }
     for slot in &timeline.slots {
         let object = ObjectName::cluster("Node", &slot.slot.node);
-        check(object, slot.all.start, took(slot.all).max(slot.slot.length));
+        let Some(provision) = slot.provision else {
+            check(object, slot.all.start, took(slot.all).max(slot.slot.length));
+            continue;
+        };
+        // Between the two its drain may have waited, for another window too.
+        let work = Span {
+            start: slot.drain.start,
+            end: slot.all.end,
+        };
+        let needs = took(provision).saturating_add(took(work));
+        check(object.clone(), provision.start, needs.max(slot.slot.length));
+        check(object, work.start, took(work));
     }
     for (task, span) in tasks().filter(|(task, _)| task.at != Point::BeforeControlPlane) {
         if let Some(span) = *span {

@@ -54,7 +54,7 @@ impl Machine {
     /// Whether the upgrade of a target that is to begin `phase` has been tried.
     pub(super) fn is_changed(&self, target: u32, phase: Phase) -> bool {
         match phase {
-            Phase::Drain | Phase::BackUp => false,
+            Phase::Provision | Phase::Drain | Phase::BackUp => false,
             Phase::Upgrade => {
                 self.attempts[target as usize] > 0 || self.tried_before.contains(&target)
             }

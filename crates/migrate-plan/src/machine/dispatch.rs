@@ -265,6 +265,7 @@ impl Machine {
         self.unqueue(slot);
         let target = self.layout.members + slot;
         self.set(target, to);
+        self.end_surge(slot, to);
         self.canary_through(target, false);
     }
 
@@ -282,14 +283,12 @@ impl Machine {
     }
 
     fn dispatch_slots(&mut self, pool: u32) {
-        let width = self.layout.widths[pool as usize];
         let mut from = 0;
-        while self.pools[pool as usize].away <= width && self.left_of_stage(pool) > 0 {
-            let of_pool = &self.pools[pool as usize].cordoned;
-            let Some(&slot) = of_pool.range(from..).next() else {
-                break;
-            };
+        while let Some(&slot) = self.pools[pool as usize].cordoned.range(from..).next() {
             from = slot + 1;
+            if !self.needs_no_room(slot) {
+                continue;
+            }
             if self.waits_as_runner(slot) {
                 self.unqueue(slot);
                 self.set(self.layout.members + slot, State::HostsRunner);
@@ -335,7 +334,7 @@ impl Machine {
             } else if let Some(need) = self.blocking(slot) {
                 self.park(slot, need);
             } else {
-                self.begin(target, Phase::Drain);
+                self.begin(target, self.begins_with(slot));
                 if self.paced().is_some() {
                     return;
                 }
@@ -349,11 +348,18 @@ impl Machine {
         if let Some(slot) = self.slot_of(target)
             && self.states[target as usize].is_untouched()
         {
-            self.hold(slot);
-            self.enter_flight(slot);
-            self.displace(slot);
+            if phase == Phase::Provision {
+                self.go_behind_replacement(slot);
+            } else {
+                self.hold(slot);
+                match self.is_behind_replacement(slot) {
+                    true => self.drain_behind_replacement(slot),
+                    false => self.enter_flight(slot),
+                }
+                self.displace(slot);
+            }
         }
-        if phase == Phase::Drain {
+        if matches!(phase, Phase::Provision | Phase::Drain) {
             self.found(target);
         }
         self.attempts[target as usize] += 1;

@@ -108,7 +108,9 @@ impl Machine {
         if self.aborting && phase == Phase::Drain {
             return self.abandon(target, phase, ABORTED.to_owned());
         }
-        let Some(slot) = slot.filter(|slot| phase == Phase::Drain && full(slot)) else {
+        // Behind its replacement it takes nothing of the pool by our count, ever.
+        let waits = |slot: &u32| full(slot) && !self.is_behind_replacement(*slot);
+        let Some(slot) = slot.filter(|slot| phase == Phase::Drain && waits(slot)) else {
             let reason = "its pool was full when it was to begin".to_owned();
             return self.failed(target, phase, true, reason);
         };
@@ -121,6 +123,9 @@ impl Machine {
 
     fn passed(&mut self, target: u32, phase: Phase) {
         self.attempts[target as usize] = 0;
+        if phase == Phase::Provision {
+            return self.provisioned(target - self.layout.members);
+        }
         if phase == Phase::Drain {
             self.release(target - self.layout.members);
             if self.aborting {
@@ -235,7 +240,10 @@ impl Machine {
             }
             // A canary that is confirmed has left before.
             if phase != Phase::Confirm {
-                self.leave_flight(target);
+                match self.is_behind_replacement(slot) {
+                    true => self.keep_surge(slot),
+                    false => self.leave_flight(target),
+                }
             }
             self.suspect(self.slot_nodes[slot as usize]);
         }

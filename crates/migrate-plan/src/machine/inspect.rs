@@ -113,8 +113,10 @@ impl Machine {
         self.accounts[budget as usize].allowed
     }
 
-    pub(crate) fn width(&self, pool: u32) -> u32 {
-        self.layout.widths[pool as usize]
+    /// How many slots of `pool` may be in work or away.
+    pub(crate) fn slots_at_most(&self, pool: u32) -> u32 {
+        let surge = self.layout.rules[pool as usize].surge;
+        self.layout.widths[pool as usize].saturating_add(surge)
     }
 
     /// How many of the width of `pool` are kept for failures.
@@ -137,11 +139,11 @@ impl Machine {
 
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for state in &self.states {
+        for (target, state) in (0..).zip(&self.states) {
             let count = match state {
                 State::Done => &mut counts.done,
                 State::Skipped | State::Gone => &mut counts.skipped,
-                state if state.is_untouched() => &mut counts.waiting,
+                _ if !self.has_begun(target) => &mut counts.waiting,
                 _ => &mut counts.running,
             };
             *count += 1;
@@ -205,7 +207,7 @@ impl Machine {
     /// The phase that `target` begins with.
     pub(super) fn first_phase(&self, target: u32) -> Phase {
         match (self.slot_of(target), self.task_of(target)) {
-            (Some(_), _) => Phase::Drain,
+            (Some(slot), _) => self.first_phase_of(slot),
             (_, Some(task)) => self.layout.tasks[task as usize].first,
             _ => Phase::Upgrade,
         }

@@ -33,6 +33,10 @@ pub(crate) struct PoolRules {
     pub(crate) stages: Vec<u32>,
     /// How many of its width are kept for nodes that fail.
     pub(crate) reserve: u32,
+    /// How many of its nodes may be behind replacements at once.
+    pub(crate) surge: u32,
+    /// How long one of these takes until it is Ready, where there are windows.
+    pub(crate) provision: Duration,
 }
 
 /// A task as the plan gives it.
@@ -146,7 +150,9 @@ impl Layout {
             members: spec.members,
             slots: spec.slots.clone(),
             tasks: spec.tasks.clone(),
-            widths: spec.widths.iter().map(|width| (*width).max(1)).collect(),
+            widths: (spec.widths.iter().zip(&spec.rules))
+                .map(|(width, rules)| (*width).max(u32::from(rules.surge == 0)))
+                .collect(),
             rules: spec.rules.clone(),
             then: spec.then,
             patience: spec.patience,

@@ -7,7 +7,7 @@
 
 use migrate_core::{OnDeadline, Phase};
 
-use super::nodes::{GONE, IN_FLIGHT, LOST};
+use super::nodes::{COVERED, GONE, IN_FLIGHT, LOST};
 use super::queue::NONE;
 use super::{ABORTED, Machine, State};
 
@@ -20,7 +20,7 @@ const MAX_ANEW: u8 = 5;
 
 impl Machine {
     pub(crate) fn node_gone(&mut self, node: u32) {
-        self.reflag(node, |flags| (flags & (IN_FLIGHT | LOST)) | GONE);
+        self.reflag(node, |flags| (flags & (IN_FLIGHT | LOST | COVERED)) | GONE);
         self.lose(node);
         let slot = self.nodes[node as usize].slot;
         if slot != NONE && self.states[(self.layout.members + slot) as usize].is_untouched() {
@@ -76,7 +76,7 @@ impl Machine {
     /// for a moment when it is to be verified.
     pub(crate) fn is_moot(&self, target: u32, phase: Phase) -> bool {
         let flags = match phase {
-            Phase::Drain | Phase::Upgrade => LOST | GONE,
+            Phase::Provision | Phase::Drain | Phase::Upgrade => LOST | GONE,
             _ => LOST,
         };
         let slot = self.slot_of(target);
@@ -135,10 +135,13 @@ impl Machine {
     fn put_back(&mut self, slot: u32, phase: Phase, reason: &str) {
         let target = self.layout.members + slot;
         self.release(slot);
+        // Where its node was made anew its replacement is still there.
+        let keeps_replacement =
+            self.is_behind_replacement(slot) && phase != Phase::Provision && !self.is_gone(target);
         if self.soaking.remove(&slot).is_some() {
             // It has left before, and others waited for it alone.
             self.mark_all_dirty();
-        } else if phase != Phase::Confirm {
+        } else if phase != Phase::Confirm && !keeps_replacement {
             self.leave_flight(target);
         }
         self.attempts[target as usize] = 0;
@@ -146,6 +149,8 @@ impl Machine {
         if self.is_gone(target) {
             self.reasons.insert(target, reason.to_owned());
             self.withdraw(slot, State::Gone);
+        } else if keeps_replacement {
+            self.wait_behind_replacement(slot);
         } else {
             self.enqueue(slot);
         }

@@ -22,6 +22,7 @@ mod queue;
 mod room;
 mod runner;
 mod state;
+mod surge;
 mod tasks;
 mod window;
 
@@ -50,8 +51,13 @@ use window::Window;
 struct Pool {
     /// Nodes that are away, whatever the cause.
     away: u32,
-    /// Nodes of slots in flight, all of them away.
+    /// Slots in flight. The nodes of all of them are away that are not behind
+    /// replacements.
     in_flight: u32,
+    /// How many of these have, or get, replacements.
+    surging: u32,
+    /// Places of its surge that slots have kept which were given up.
+    kept: u32,
     /// Slots that nothing is known to block.
     ready: Queue,
     /// Slots that do not fit into what is left of the window.
@@ -64,8 +70,8 @@ struct Pool {
     verified: u32,
     /// Lanes whose budget has something free, by the first slot in them.
     open: BinaryHeap<Reverse<(u32, u32)>>,
-    /// Waiting slots whose node somebody else cordoned: they take no further
-    /// slot of the pool. Few or none.
+    /// Waiting slots whose node somebody else cordoned, or has its replacement: they
+    /// take no further slot of the pool. Few or none.
     cordoned: BTreeSet<u32>,
     gate: Gate,
     dirty: bool,
@@ -152,6 +158,8 @@ pub(crate) struct Machine {
     /// Canaries between their verification and its confirmation, and when each
     /// has soaked.
     soaking: BTreeMap<u32, Moment>,
+    /// Slots in flight that have, or get, replacements.
+    surged: BTreeSet<u32>,
     /// Slots that were begun and given up.
     failed: u32,
     /// Targets that had failed after their drain when the rollout was started
@@ -200,6 +208,8 @@ impl Machine {
         let pool = Pool {
             away: 0,
             in_flight: 0,
+            surging: 0,
+            kept: 0,
             ready: Queue::EMPTY,
             later: Queue::EMPTY,
             elsewhere: Queue::EMPTY,
@@ -230,6 +240,7 @@ impl Machine {
                 .zip(&spec.slots)
                 .find_map(|(slot, spec)| spec.hosts_runner.then_some(slot)),
             soaking: BTreeMap::new(),
+            surged: BTreeSet::new(),
             failed: 0,
             tried_before: BTreeSet::new(),
             made_anew: BTreeMap::new(),
@@ -324,7 +335,7 @@ impl Machine {
         for target in 0..self.targets() {
             if let State::Failed(phase) = self.states[target as usize] {
                 self.attempts[target as usize] = 0;
-                if phase != Phase::Drain {
+                if !matches!(phase, Phase::Provision | Phase::Drain) {
                     self.tried_before.insert(target);
                 }
                 match self.slot_of(target) {

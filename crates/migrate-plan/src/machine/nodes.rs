@@ -18,6 +18,8 @@ pub(super) const GONE: u8 = 1 << 5;
 /// Not there, or another machine, at some time since its drain was begun or its
 /// upgrade succeeded.
 pub(super) const LOST: u8 = 1 << 6;
+/// A replacement that is Ready stands in for it.
+pub(super) const COVERED: u8 = 1 << 7;
 
 /// A node's share of the state.
 #[derive(Clone, Copy, Debug)]
@@ -34,14 +36,14 @@ impl Node {
 
     /// Whether it counts against its pool.
     pub(super) fn is_away(self) -> bool {
-        self.has(IN_FLIGHT) || self.is_left_away()
+        (self.has(IN_FLIGHT) && !self.has(COVERED)) || self.is_left_away()
     }
 
     /// Whether it counts against its pool for another reason than being in
     /// flight.
     pub(super) fn is_left_away(self) -> bool {
         let as_seen = self.has(SUSPECT | CORDONED) || !self.has(READY);
-        as_seen && !self.has(GONE | IN_FLIGHT)
+        as_seen && !self.has(GONE | IN_FLIGHT | COVERED)
     }
 }
 
@@ -128,21 +130,41 @@ impl Machine {
     fn occupy(&mut self, slot: u32, node: u32) {
         self.slot_nodes[slot as usize] = node;
         self.nodes[node as usize].slot = slot;
-        self.reflag(node, |flags| flags | IN_FLIGHT);
+        // A replacement was there before its node went: it counts as it is seen.
+        if !self.is_behind_replacement(slot) {
+            self.reflag(node, |flags| flags | IN_FLIGHT);
+        }
+    }
+
+    /// A replacement stands in for `node`.
+    pub(super) fn cover(&mut self, node: u32) {
+        self.reflag(node, |flags| flags | COVERED);
+    }
+
+    /// None does, and it is in no slot in flight.
+    pub(super) fn uncover(&mut self, node: u32) {
+        self.reflag(node, |flags| flags & !(COVERED | IN_FLIGHT));
+    }
+
+    /// The drain of `node` begins.
+    pub(super) fn fly(&mut self, node: u32) {
+        self.reflag(node, |flags| (flags | IN_FLIGHT) & !SEEN_AWAY);
     }
 
     pub(super) fn enter_flight(&mut self, slot: u32) {
         let pool = &mut self.pools[self.layout.pool_of(slot) as usize];
         pool.in_flight += 1;
         pool.zone = self.layout.slots[slot as usize].zone;
-        let node = self.slot_nodes[slot as usize];
-        self.reflag(node, |flags| (flags | IN_FLIGHT) & !SEEN_AWAY);
+        self.fly(self.slot_nodes[slot as usize]);
     }
 
     pub(super) fn leave_flight(&mut self, target: u32) {
         let Some(slot) = self.slot_of(target) else {
             return;
         };
+        if self.is_behind_replacement(slot) {
+            return self.leave_surge(slot);
+        }
         let pool = self.layout.pool_of(slot);
         self.pools[pool as usize].in_flight -= 1;
         self.leave_zone(pool);
@@ -227,8 +249,9 @@ impl Machine {
         let node = self.nodes[self.slot_nodes[slot as usize] as usize];
         let state = self.states[(self.layout.members + slot) as usize];
         let pool = self.layout.pool_of(slot);
+        let needs_no_room = node.is_away() || self.is_behind_replacement(slot);
         let list = &mut self.pools[pool as usize].cordoned;
-        if state.is_candidate() && node.has(READY) && node.is_away() {
+        if state.is_candidate() && node.has(READY) && needs_no_room {
             if list.insert(slot) {
                 self.mark_dirty(pool);
             }

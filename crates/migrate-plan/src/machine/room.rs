@@ -9,22 +9,39 @@ impl Machine {
     ///
     /// Nodes that are away for another reason than this rollout use the reserve up
     /// first, and narrow the rollout only beyond it:
-    /// in flight + max(reserve, other away) < width.
+    /// in flight + max(reserve, other away) < width. Those that go behind replacements
+    /// count for the pool's surge instead.
     pub(super) fn has_room(&self, pool: u32) -> bool {
-        self.room_by_width(pool) && self.left_of_stage(pool) > 0
+        let has_place = self.has_surge(pool) || self.room_by_width(pool);
+        has_place && self.left_of_stage(pool) > 0
     }
 
     fn room_by_width(&self, pool: u32) -> bool {
         let at = pool as usize;
-        let in_flight = self.pools[at].in_flight;
+        let in_flight = self.flying(pool);
         let kept = self.layout.rules[at].reserve.max(self.others_away(pool));
         in_flight.saturating_add(kept) < self.layout.widths[at]
     }
 
+    /// Slots of `pool` in flight whose nodes are away: none that is behind a replacement.
+    fn flying(&self, pool: u32) -> u32 {
+        let pool = &self.pools[pool as usize];
+        pool.in_flight.saturating_sub(pool.surging)
+    }
+
     /// Nodes of `pool` that are away and in no slot in flight.
     fn others_away(&self, pool: u32) -> u32 {
-        let pool = &self.pools[pool as usize];
-        pool.away.saturating_sub(pool.in_flight)
+        let away = self.pools[pool as usize].away;
+        away.saturating_sub(self.flying(pool))
+    }
+
+    /// Whether `slot`, which takes no further place of its pool, may begin as far as that
+    /// goes: its node is away already, or has its replacement.
+    pub(super) fn needs_no_room(&self, slot: u32) -> bool {
+        let pool = self.layout.pool_of(slot);
+        let width = self.layout.widths[pool as usize];
+        let is_within = || self.pools[pool as usize].away <= width && self.left_of_stage(pool) > 0;
+        self.has_replacement(slot) || is_within()
     }
 
     /// How many more slots of `pool` may be in flight in its stage.
@@ -73,10 +90,14 @@ impl Machine {
     }
 
     /// What of its pool keeps `slot`, if anything does. A node that is away already
-    /// needs no further slot, and takes nothing of the reserve.
+    /// needs no further slot, and takes nothing of the reserve; one that has its
+    /// replacement needs nothing more.
     pub(super) fn no_room(&self, slot: u32) -> Option<Obstacle> {
         let id = self.layout.pool_of(slot);
         let pool = &self.pools[id as usize];
+        if self.has_replacement(slot) {
+            return None;
+        }
         if self.left_of_stage(id) == 0 {
             let left = self.stage_end(id)?.saturating_sub(pool.verified);
             return Some(Obstacle::Ramp { pool: id, left });
@@ -86,12 +107,13 @@ impl Machine {
             true => pool.away <= width,
             false => self.room_by_width(id),
         };
+        let is_free = is_free || self.has_surge(id);
         if is_free {
             return None;
         }
         Some(if pool.away < width {
             Obstacle::Reserve { pool: id }
-        } else if pool.in_flight == 0 {
+        } else if pool.in_flight == 0 && self.layout.rules[id as usize].surge == 0 {
             Obstacle::NodeAway { pool: id }
         } else {
             Obstacle::PoolSlot { pool: id }

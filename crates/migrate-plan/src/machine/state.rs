@@ -108,6 +108,7 @@ impl State {
 /// The phase after `phase`.
 pub(crate) fn next_phase(phase: Phase) -> Option<Phase> {
     match phase {
+        Phase::Provision => Some(Phase::Drain),
         Phase::Drain => Some(Phase::Upgrade),
         Phase::Upgrade => Some(Phase::Verify),
         _ => None,

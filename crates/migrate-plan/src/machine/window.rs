@@ -87,7 +87,7 @@ impl Machine {
 
     /// Whether `slot` would end in time.
     pub(super) fn slot_fits(&self, slot: u32) -> bool {
-        self.fits(self.layout.slots[slot as usize].length)
+        self.fits(self.length_of(slot))
     }
 
     /// What is predicted for the members that are left, one by one.
@@ -114,7 +114,7 @@ impl Machine {
     /// for good if none will do.
     pub(super) fn lay_aside(&mut self, slot: u32) {
         let target = self.layout.members + slot;
-        if self.layout.slots[slot as usize].length > self.window.longest {
+        if self.length_of(slot) > self.window.longest {
             self.set(target, State::TooLong);
             return;
         }
@@ -148,7 +148,7 @@ impl Machine {
     /// What is predicted for `target` and what has to follow it.
     fn length_from(&self, target: u32) -> Duration {
         match (self.slot_of(target), self.task_of(target)) {
-            (Some(slot), _) => self.layout.slots[slot as usize].length,
+            (Some(slot), _) => self.length_of(slot),
             (_, Some(_)) => self.task_length(),
             _ => self.members_length(),
         }
@@ -168,6 +168,9 @@ impl Machine {
         match self.slot_of(target) {
             Some(slot) => {
                 self.release(slot);
+                if phase == Phase::Drain && self.is_behind_replacement(slot) {
+                    return self.wait_behind_replacement(slot);
+                }
                 self.leave_flight(target);
                 self.enqueue(slot);
             }
@@ -179,7 +182,7 @@ impl Machine {
     /// fits, or never will.
     pub(super) fn next_window(&self, slot: Option<u32>) -> Option<Option<Moment>> {
         self.window_for(match slot {
-            Some(slot) => self.layout.slots[slot as usize].length,
+            Some(slot) => self.length_of(slot),
             None => self.members_length(),
         })
     }

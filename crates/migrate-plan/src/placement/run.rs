@@ -18,6 +18,8 @@ pub(crate) struct Stop {
     pub(crate) close: u64,
     /// [`u64::MAX`] for one that does not come back.
     pub(crate) open: u64,
+    /// A replacement that is alike stands in for it from the begin of its drain on.
+    pub(crate) is_replaced: bool,
 }
 
 /// What becomes of pods.
@@ -110,7 +112,7 @@ impl Landscape<'_> {
     ) -> Moves {
         let mut run = Run::new(self, stops, available, keeps_hops);
         let mut opens: Vec<(u64, u32)> = (stops.iter())
-            .filter(|stop| stop.open < u64::MAX)
+            .filter(|stop| stop.open < u64::MAX && !stop.is_replaced)
             .map(|stop| (stop.open, stop.node))
             .collect();
         opens.sort_unstable();
@@ -125,7 +127,7 @@ impl Landscape<'_> {
                 run.room.close(stop.node);
             }
             for stop in together {
-                run.drain(stop.node, now);
+                run.drain(stop, now);
             }
         }
         for (at, node) in opens {
@@ -190,24 +192,33 @@ impl<'l, 'm> Run<'l, 'm> {
         }
     }
 
-    /// Moves all pods off `node`, which is closed: those that few nodes admit first, then the
-    /// largest first.
-    fn drain(&mut self, node: u32, now: u64) {
+    /// Moves all pods off a node, which is closed: those that few nodes admit first, then the
+    /// largest first. Its replacement has its number, and is open before.
+    fn drain(&mut self, stop: &Stop, now: u64) {
+        let node = stop.node;
         let mut batch = std::mem::take(&mut self.batch);
         let pods = &self.land.table.pods;
         self.stands.leave(node, pods, &self.ranks, &mut batch);
         self.room.empty(node, self.land.usable.row(node));
+        if stop.is_replaced {
+            self.room.open(node, Tier::Settled);
+            self.settled.push(node);
+        }
         let first = batch.iter().filter(|leaving| leaving.is_first).count() as u64;
         self.moves.evictions += batch.len() as u64;
         self.moves.pods += first;
         self.moves.least += first;
         for leaving in batch.drain(..) {
-            self.evict(leaving, node, now);
+            self.evict(leaving, stop, now);
         }
         self.batch = batch;
+        if stop.is_replaced {
+            self.seat_waiting(node, now);
+        }
     }
 
-    fn evict(&mut self, leaving: Leaving, node: u32, now: u64) {
+    fn evict(&mut self, leaving: Leaving, stop: &Stop, now: u64) {
+        let node = stop.node;
         let Leaving {
             rank,
             pod,
@@ -223,7 +234,7 @@ impl<'l, 'm> Run<'l, 'm> {
             self.stands.nowhere(pod);
             return;
         }
-        if !self.land.cells.admits_others(kind.class, node) {
+        if !stop.is_replaced && !self.land.cells.admits_others(kind.class, node) {
             // It comes back with its node.
             self.rules.add(kind.rules, node);
             let request = self.land.requests.row(kind.shape);
@@ -272,6 +283,11 @@ impl<'l, 'm> Run<'l, 'm> {
     fn open(&mut self, node: u32, now: u64) {
         self.room.open(node, Tier::Settled);
         self.settled.push(node);
+        self.seat_waiting(node, now);
+    }
+
+    /// Gives what room `node` has to those that wait for some.
+    fn seat_waiting(&mut self, node: u32, now: u64) {
         if self.waiting.is_empty() {
             return;
         }

@@ -57,6 +57,7 @@ pub(super) fn landscape(model: &ClusterModel) -> Landscape<'_> {
 /// One node after the other, in pairs of `width`, each away for ten.
 pub(super) fn one_by_one(nodes: u32, width: u32) -> Vec<Stop> {
     let stop = |node| Stop {
+        is_replaced: false,
         node,
         close: u64::from(node / width) * 10,
         open: u64::from(node / width) * 10 + 10,

@@ -94,7 +94,12 @@ pub(super) fn bounds(
         let cordoned = of_group().filter(|job| job.node.unschedulable).count();
         let cordoned = u32::try_from(cordoned).unwrap_or(u32::MAX);
         let lost = lost[at].max(reserve.saturating_sub(cordoned));
-        let (name, width) = (pool.name.as_str(), pool.width);
+        let (name, width) = (pool.name.as_str(), pool.slots());
+        // Behind replacements nothing is lost.
+        let lost = match pool.surge {
+            0 => lost,
+            _ => lost.min(pool.width),
+        };
         Some(PoolSlots {
             name,
             width,
@@ -129,7 +134,11 @@ pub(super) fn bounds(
             .map(|slot| &jobs[*slot])
         {
             let pods = interned.loads[job.id as usize].pods;
-            load.add(millis(time_of(pods, rate)), millis(job.times.total()));
+            let from_drain = job
+                .times
+                .total()
+                .saturating_sub(job.times.of(Phase::Provision));
+            load.add(millis(time_of(pods, rate)), millis(from_drain));
         }
         load
     });
@@ -239,7 +248,7 @@ impl<'i, 'm> Held<'i, 'm> {
                     pool: id,
                     head,
                     drain,
-                    rest: millis(job.times.total()).saturating_sub(drain),
+                    rest: millis(job.times.after_drain()),
                 });
             }
         }

@@ -53,7 +53,7 @@ pub(super) fn estimate(
     }
     for pool in &plan.pools {
         if let Some(work) = work.get(pool.name.as_str()) {
-            model = model.with_pool(PoolLoad::new(&pool.name, *work, pool.width));
+            model = model.with_pool(PoolLoad::new(&pool.name, *work, pool.slots()));
         }
     }
     let held = order::budget_work(jobs, interned);

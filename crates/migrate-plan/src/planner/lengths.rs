@@ -1,6 +1,9 @@
 //! What has to be left of a window for a target to begin in it.
 
-use migrate_core::{Plan, PlannedTask, Point};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use migrate_core::{Phase, Plan, PlannedTask, Point};
 
 use super::{Job, Planner};
 use crate::forecast::{Needs, Phases, zones};
@@ -28,6 +31,15 @@ impl Planner<'_> {
         for (slot, job) in plan.slots.iter_mut().zip(jobs) {
             let in_zone = has_zones && job.node.zone().is_some();
             slot.length = needs.of_node(job.pool, in_zone, job.times.phases());
+        }
+        // Those of a pool are alike in this.
+        let provisions = jobs
+            .iter()
+            .map(|job| (job.pool, job.times.of(Phase::Provision)));
+        let provisions: BTreeMap<&str, Duration> = provisions.collect();
+        for pool in &mut plan.pools {
+            let provision = provisions.get(pool.name.as_str());
+            pool.provision = provision.copied().unwrap_or_default();
         }
         let times = self.task_times(&plan.tasks);
         let rows = plan.tasks.iter().zip(times).map(|(task, times)| {

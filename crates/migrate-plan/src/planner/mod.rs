@@ -16,6 +16,7 @@ mod renewed;
 mod replan;
 mod room;
 mod simulate;
+mod surge;
 mod targets;
 mod times;
 mod trace;
@@ -96,6 +97,8 @@ pub struct Planner<'a> {
     destinations: bool,
     /// Made anew with the members.
     renewed: BTreeSet<WorkloadId>,
+    /// What upgrades nodes makes machines.
+    replaces: bool,
 }
 
 /// A plan, and what it was made of.
@@ -143,6 +146,7 @@ impl<'a> Planner<'a> {
             address_on: None,
             destinations: false,
             renewed: BTreeSet::new(),
+            replaces: false,
         }
     }
 
@@ -254,6 +258,7 @@ impl<'a> Planner<'a> {
         findings::believe(&found, &mut interned);
         let mut jobs = self.jobs(&interned);
         let mut pools = self.pools(&interned);
+        found.extend(self.of_surge(&pools));
         let room = self.room(table, &interned, &jobs);
         if let Some(room) = &room {
             found.extend(room.narrow(&mut pools, self.policy));
@@ -329,6 +334,8 @@ impl<'a> Planner<'a> {
         for &node in &interned.doubly_guarded {
             impossible[node as usize] = true;
         }
+        let pools = self.pools(interned);
+        let surges: Vec<bool> = pools.iter().map(|pool| pool.surge > 0).collect();
         let mut jobs = Vec::new();
         for (id, node) in (0..).zip(&self.model.nodes) {
             if self.is_to_change(node) {
@@ -336,11 +343,15 @@ impl<'a> Planner<'a> {
                 let load = interned.loads[id as usize];
                 let load = (load.pods > renewed.pods(id)).then_some(load);
                 let turns = turns[id as usize];
+                let times = Times::of_node(durations, policy, load, turns, node.role);
                 jobs.push(Job {
                     id,
                     node,
                     pool: interned.pools.name_of(id),
-                    times: Times::of_node(durations, policy, load, turns, node.role),
+                    times: match surges[interned.pools.id_of(id) as usize] {
+                        true => times.replacing(durations),
+                        false => times,
+                    },
                     impossible: impossible[id as usize],
                     canary: false,
                 });

@@ -69,6 +69,12 @@ impl Room<'_> {
                 *open = self.millis(step.end);
             }
         }
+        let mut is_replaced = vec![false; jobs.len()];
+        for step in steps.iter().filter(|step| step.phase == Phase::Provision) {
+            if let Some(is_replaced) = slot(step).and_then(|slot| is_replaced.get_mut(slot)) {
+                *is_replaced = true;
+            }
+        }
         let drains = steps.iter().filter(|step| step.phase == Phase::Drain);
         let stop = |step: &Step| {
             let slot = slot(step)?;
@@ -76,6 +82,7 @@ impl Room<'_> {
                 node: jobs.get(slot)?.id,
                 close: self.millis(step.begin),
                 open: opens[slot],
+                is_replaced: is_replaced[slot],
             })
         };
         drains.filter_map(stop).collect()

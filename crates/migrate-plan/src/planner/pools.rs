@@ -10,7 +10,14 @@ impl Planner<'_> {
     pub(super) fn pools(&self, interned: &Interned<'_>) -> Vec<PlannedPool> {
         let policy = &self.policy.pools;
         let pools = interned.pools.all().map(|(name, size)| {
-            let mut pool = PlannedPool::new(name, size, policy.width(name, size));
+            // The node that goes back does so in place, one way or the other.
+            let surge = match self.way_back {
+                Some(_) => 0,
+                None => policy.surge(name, size),
+            };
+            let width = policy.width(name, size).max(u32::from(surge == 0));
+            let mut pool = PlannedPool::new(name, size, width);
+            pool.surge = surge;
             let to = policy.target(name, &self.target);
             // The node that goes back does so whatever its pool's own target is.
             let is_own = *to != self.target && self.way_back.is_none();

@@ -2,8 +2,7 @@
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{
-    ClusterModel, Finding, Moment, ObjectName, Phase, Plan, PlannedPool, Policy, Severity,
-    WidthLimit,
+    ClusterModel, Finding, Moment, ObjectName, Plan, PlannedPool, Policy, Severity, WidthLimit,
 };
 
 use super::measured::millis;
@@ -113,7 +112,7 @@ impl Room<'_> {
         let away = self.lost.iter().zip(&self.cordoned);
         let of_pools = planned.iter_mut().zip(narrowed).zip(away);
         for ((pool, narrowed), (lost, cordoned)) in of_pools {
-            let Some(narrowed) = narrowed else {
+            let Some(narrowed) = narrowed.filter(|_| pool.width > 0) else {
                 continue;
             };
             let reserve = policy.pools.reserve(&pool.name, pool.nodes);
@@ -144,10 +143,15 @@ impl Room<'_> {
     ) -> Vec<RoomLoad> {
         let widths = self.widths(&plan.pools);
         let mut rests = vec![0u64; self.model.nodes.len()];
-        for slot in pools.iter().flat_map(|pool| pool.slots) {
+        let surges = |name: &str| plan.pools.iter().any(|it| it.name == name && it.surge > 0);
+        // Behind replacements nothing of it is taken, and which nodes go so is not bounded.
+        for slot in pools
+            .iter()
+            .filter(|it| !surges(it.name))
+            .flat_map(|it| it.slots)
+        {
             let job = &jobs[*slot];
-            let drain = millis(job.times.of(Phase::Drain));
-            rests[job.id as usize] = millis(job.times.total()).saturating_sub(drain);
+            rests[job.id as usize] = millis(job.times.after_drain());
         }
         let mut loads = Vec::new();
         for set in &self.slacks {

@@ -50,15 +50,18 @@ pub(super) fn predicted<'a>(
     alone: Alone<'a>,
 ) -> impl Fn(&Machine, u32, Phase) -> Lasts {
     move |machine, target, phase| {
-        let times = match (machine.slot_of(target), machine.task_of(target)) {
+        let slot = machine.slot_of(target);
+        let times = match (slot, machine.task_of(target)) {
             (Some(slot), _) => &jobs[slot as usize].times,
             (_, Some(task)) => &alone.tasks[task as usize],
             _ => &alone.member,
         };
-        Lasts {
-            length: times.of(phase),
-            rank: 0,
-        }
+        let is_behind = slot.is_some_and(|slot| machine.is_behind_replacement(slot));
+        let length = match phase {
+            Phase::Upgrade if !is_behind => times.whole_upgrade(),
+            _ => times.of(phase),
+        };
+        Lasts { length, rank: 0 }
     }
 }
 

@@ -12,6 +12,8 @@ use crate::intern::NodeLoad;
 /// moments are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
+    /// Where its pool has surge.
+    provision: Duration,
     drain: Duration,
     upgrade: Duration,
     verify: Duration,
@@ -25,6 +27,7 @@ impl Times {
     pub(super) fn of_member(durations: &PhaseDurations, policy: &Policy) -> Self {
         let settle = durations.settle.saturating_add(change(durations, policy));
         Self {
+            provision: Duration::ZERO,
             drain: Duration::ZERO,
             upgrade: whole_millis(durations.control_plane_member),
             verify: whole_millis(durations.verify.saturating_add(settle)),
@@ -39,6 +42,7 @@ impl Times {
             _ => (durations.addon, durations.verify),
         };
         Self {
+            provision: Duration::ZERO,
             drain: Duration::ZERO,
             upgrade: whole_millis(upgrade),
             verify: whole_millis(verify),
@@ -80,6 +84,7 @@ impl Times {
         let upgrade = [durations.upgrade_node, durations.boot, ready];
         let verify = [durations.verify, settle, durations.soak];
         Self {
+            provision: Duration::ZERO,
             drain: whole_millis(durations.cordon.saturating_add(moving)),
             upgrade: whole_millis(sum(upgrade)),
             verify: whole_millis(sum(verify)),
@@ -88,11 +93,27 @@ impl Times {
         }
     }
 
+    /// The same of a node whose machine is replaced: the new one is made, and the old one
+    /// taken away, in whichever order.
+    pub(super) fn replacing(mut self, durations: &PhaseDurations) -> Self {
+        let provision = durations.provision.saturating_add(durations.node_ready);
+        self.provision = whole_millis(provision);
+        self.upgrade = whole_millis(durations.remove);
+        self
+    }
+
     /// With what was measured in the place of what is predicted, but for the
-    /// drain of a node, which depends on its pods.
+    /// drain of a node, which depends on its pods. What was measured of machines that
+    /// were changed in place says nothing of those that are replaced.
     pub(super) fn measured(mut self, mean: impl Fn(Phase) -> Option<Duration>) -> Self {
-        let upgrade = mean(Phase::Upgrade).or_else(|| mean(Phase::BackUp));
-        self.upgrade = upgrade.unwrap_or(self.upgrade);
+        let provision = mean(Phase::Provision);
+        if self.provision.is_zero() || provision.is_some() {
+            let upgrade = mean(Phase::Upgrade).or_else(|| mean(Phase::BackUp));
+            self.upgrade = upgrade.unwrap_or(self.upgrade);
+        }
+        if !self.provision.is_zero() {
+            self.provision = provision.unwrap_or(self.provision);
+        }
         self.verify = mean(Phase::Verify).unwrap_or(self.verify);
         self.confirm = mean(Phase::Confirm).unwrap_or(self.confirm);
         self
@@ -107,6 +128,7 @@ impl Times {
 
     pub(super) fn of(&self, phase: Phase) -> Duration {
         match phase {
+            Phase::Provision => self.provision,
             Phase::Drain => self.drain,
             Phase::Upgrade | Phase::BackUp => self.upgrade,
             Phase::Confirm => self.confirm,
@@ -114,9 +136,21 @@ impl Times {
         }
     }
 
+    /// The upgrade of a node that was not behind a replacement: where its pool has surge,
+    /// its machine is made anew then.
+    pub(super) fn whole_upgrade(&self) -> Duration {
+        self.provision.saturating_add(self.upgrade)
+    }
+
+    /// What follows its drain, and is not shorter behind a replacement.
+    pub(super) fn after_drain(&self) -> Duration {
+        self.upgrade.saturating_add(self.verify)
+    }
+
     /// The phases that follow each other without a break: all but that of a canary alone.
-    pub(super) const fn phases(&self) -> Phases {
-        [self.drain, self.upgrade, self.verify]
+    /// What is done for a replacement is a part of the change.
+    pub(super) fn phases(&self) -> Phases {
+        [self.drain, self.whole_upgrade(), self.verify]
     }
 
     /// All of them together.

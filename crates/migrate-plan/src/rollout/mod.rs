@@ -200,6 +200,12 @@ impl Rollout {
         let entry = |target| Standing {
             target: self.target(target),
             state: match self.machine.state(target) {
+                // It has waited with what was made for it.
+                state if state.is_untouched() && self.machine.has_begun(target) => {
+                    TargetState::InWork {
+                        phase: Phase::Drain,
+                    }
+                }
                 State::Done => TargetState::Done,
                 State::Failed(phase) => TargetState::Failed { phase },
                 State::Due(phase) | State::Running(phase) | State::Backoff(phase) => {
@@ -439,7 +445,7 @@ impl Rollout {
             Obstacle::Paused => WaitingOn::Paused,
             Obstacle::PoolSlot { pool } => WaitingOn::PoolSlot {
                 pool: pool_name(pool),
-                width: self.machine.width(pool),
+                width: self.machine.slots_at_most(pool),
             },
             Obstacle::PreviousPhase { running } => WaitingOn::PreviousPhase { running },
             Obstacle::Ramp { pool, left } => WaitingOn::Ramp {

@@ -266,6 +266,8 @@ fn rules(pool: &PlannedPool, policy: &Policy) -> PoolRules {
     PoolRules {
         stages: ends.collect(),
         reserve: policy.pools.reserve(&pool.name, pool.nodes),
+        surge: pool.surge,
+        provision: pool.provision,
     }
 }
 

@@ -82,7 +82,7 @@ pub enum WaitingOn {
     PoolSlot {
         /// The pool.
         pool: String,
-        /// How many there are.
+        /// How many there are, those of its surge included.
         width: u32,
     },
     /// Its previous phase to end.

@@ -77,6 +77,7 @@ impl fmt::Display for PlanMermaid<'_> {
                     let tag = match action.phase {
                         Phase::Drain => "crit, ",
                         Phase::Upgrade | Phase::BackUp => "active, ",
+                        Phase::Provision => "done, ",
                         _ => "",
                     };
                     let (start, end) = (date(action.start), date(action.end));

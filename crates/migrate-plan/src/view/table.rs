@@ -152,6 +152,10 @@ pub(super) fn pools(plan: &Plan) -> impl Iterator<Item = [String; 6]> {
             None => pool.width.to_string(),
             Some(limit) => format!("{} ({}; {} asked)", pool.width, limit.resource, limit.asked),
         };
+        let width = match pool.surge {
+            0 => width,
+            surge => format!("{width} + {surge} replaced"),
+        };
         let to = plan.to_of_pool(&pool.name).to_string();
         [
             pool.name.clone(),
@@ -179,10 +183,18 @@ pub(super) fn times(row: &Row<'_>) -> [String; 4] {
 
 /// What is to be said of a target beside its times.
 pub(super) fn note(row: &Row<'_>) -> String {
-    match row.action(Phase::Confirm) {
+    let note = match row.action(Phase::Confirm) {
         _ if row.actions.is_empty() => "cannot begin".to_owned(),
         Some(confirm) => format!("{}, left alone until {}", row.note, clock(confirm.start)),
         None => row.note.clone(),
+    };
+    let Some(provision) = row.action(Phase::Provision) else {
+        return note;
+    };
+    let made = format!("replacement made from {}", clock(provision.start));
+    match note.is_empty() {
+        true => made,
+        false => format!("{note}, {made}"),
     }
 }
 

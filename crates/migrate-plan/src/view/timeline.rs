@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use migrate_core::{ClusterModel, Phase, Plan, Policy};
+use migrate_core::{ClusterModel, Phase, Plan, PlannedAction, Policy};
 
 use super::at_once::at_once;
 use super::closed::closed;
@@ -114,6 +114,7 @@ impl Cells {
         let mut before = None;
         for action in &row.actions {
             let mark = match action.phase {
+                Phase::Provision => 'p',
                 Phase::Drain => 'd',
                 Phase::Upgrade => 'U',
                 Phase::BackUp => 'B',
@@ -234,7 +235,11 @@ impl fmt::Display for PlanTimeline<'_> {
         if never > 0 {
             writeln!(f, "{never} cannot begin")?;
         }
-        writeln!(f, "{LEGEND}")
+        let is_made = |action: &PlannedAction| action.phase == Phase::Provision;
+        match plan.schedule.iter().any(is_made) {
+            true => writeln!(f, "p replacement made  {LEGEND}"),
+            false => writeln!(f, "{LEGEND}"),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod renewed;
 mod replan;
 #[path = "../support/mod.rs"]
 mod support;
+mod surge;
 mod views;
 
 use std::time::Duration;

@@ -14,5 +14,6 @@ mod run;
 mod runner;
 #[path = "../support/mod.rs"]
 mod support;
+mod surge;
 mod tasks;
 mod windows;

@@ -97,6 +97,7 @@ impl Run {
     pub(crate) fn id(&self, action: &str) -> ActionId {
         let (phase, name) = action.split_once(' ').unwrap();
         let phase = match phase {
+            "provision" => Phase::Provision,
             "drain" => Phase::Drain,
             "upgrade" => Phase::Upgrade,
             "confirm" => Phase::Confirm,

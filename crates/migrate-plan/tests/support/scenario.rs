@@ -34,6 +34,8 @@ pub(crate) struct Scenario {
     pub(crate) one_zone: bool,
     /// Nodes of each pool that are kept for failures; its width is wider by so many.
     pub(crate) reserve: u32,
+    /// Nodes of each pool that may be behind replacements.
+    pub(crate) surge: u32,
     /// A version of its own of the first pool.
     pub(crate) own_target: Option<&'static str>,
     /// The runner is on one of the nodes; where there is noise, it also moves.
@@ -99,10 +101,12 @@ pub(super) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel
         let pool = format!("pool-{number}");
         cluster = cluster.pool(&pool, *nodes);
         names.extend((1..=*nodes).map(|node| format!("{pool}-{node}")));
-        policy
-            .pools
-            .max_unavailable_of
-            .insert(pool, IntOrPercent::Int(width + scenario.reserve));
+        let width = IntOrPercent::Int(width + scenario.reserve);
+        policy.pools.max_unavailable_of.insert(pool.clone(), width);
+        if scenario.surge > 0 {
+            let surge = IntOrPercent::Int(scenario.surge);
+            policy.pools.max_surge_of.insert(pool, surge);
+        }
     }
     if scenario.one_zone {
         policy.pools.zones = ZonePolicy::OneAtATime;

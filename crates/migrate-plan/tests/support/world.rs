@@ -66,7 +66,9 @@ impl World {
         let mut random = Random(scenario.seed);
         let (model, policy) = cluster(&scenario, &mut random);
         let rounds = (scenario.seed % 3) as u32 * 8;
-        let mut planner = Planner::new(&model, &policy, version(NEW)).with_improvement(rounds);
+        let mut planner = Planner::new(&model, &policy, version(NEW))
+            .with_improvement(rounds)
+            .with_replacements();
         if scenario.runner {
             let place = random.below(model.nodes.len() as u64) as usize;
             planner = planner.with_runner_on(&model.nodes[place].name);

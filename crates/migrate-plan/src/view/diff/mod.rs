@@ -80,9 +80,9 @@ pub struct PlanFacts {
 pub struct PoolChange {
     /// Its name.
     pub pool: String,
-    /// Nodes and width in the one, if it has it.
+    /// Nodes and width, its surge included, in the one, if it has it.
     pub before: Option<(u32, u32)>,
-    /// Nodes and width in the other, if it has it.
+    /// Nodes and width, its surge included, in the other, if it has it.
     pub after: Option<(u32, u32)>,
     /// Its own version after in the one, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -213,7 +213,7 @@ fn pools(before: &Plan, after: &Plan) -> Vec<PoolChange> {
     let of = |plan: &Plan| {
         let pools = plan.pools.iter();
         let pools = pools.map(|pool| {
-            let shape = (pool.nodes, pool.width);
+            let shape = (pool.nodes, pool.slots());
             (pool.name.clone(), (shape, pool.to.clone()))
         });
         pools.collect::<BTreeMap<_, _>>()

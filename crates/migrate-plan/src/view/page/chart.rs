@@ -46,7 +46,7 @@ pub(super) fn gantt(
             return GanttGroup::Band {
                 name,
                 spans: rows.iter().filter_map(|row| row.work()).collect(),
-                limit: width.map_or(0, |pool| pool.width),
+                limit: width.map_or(0, |pool| pool.slots()),
             };
         }
         let rows = rows.into_iter().map(gantt_row).collect();
@@ -64,6 +64,7 @@ fn gantt_row(row: &Row<'_>) -> GanttRow {
     let mut bars: Vec<GanttBar> = Vec::with_capacity(row.actions.len());
     for action in &row.actions {
         let tone = match action.phase {
+            Phase::Provision => Tone::Provision,
             Phase::Drain => Tone::Drain,
             Phase::Upgrade => Tone::Upgrade,
             Phase::BackUp => Tone::BackUp,

@@ -215,9 +215,17 @@ impl Laid<'_> {
         paced.collect()
     }
 
-    /// How long `row` keeps the next drain from beginning.
+    /// How long `row` keeps the next from beginning: its pods have their time from its
+    /// drain on.
     fn pace_of(&self, row: &Row<'_>) -> Duration {
-        time_of(self.world.displaced(row), self.rate)
+        let time = time_of(self.world.displaced(row), self.rate);
+        let drain = row.action(Phase::Drain).map(|drain| drain.start);
+        match (row.start(), drain) {
+            (Some(start), Some(drain)) if self.rate > 0 => {
+                time.saturating_add(drain.saturating_sub(start))
+            }
+            _ => time,
+        }
     }
 
     /// When `rows` may begin as far as those before go.

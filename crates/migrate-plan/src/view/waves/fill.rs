@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use migrate_core::policy::{CONTROL_PLANE_POOL, ZonePolicy};
-use migrate_core::{ClusterModel, Plan, Policy};
+use migrate_core::{ClusterModel, Phase, Plan, Policy};
 use rustc_hash::FxHashMap;
 
 use super::super::rows::Row;
@@ -16,6 +16,8 @@ struct Open<'r, 'p> {
     /// By budget what is taken, by pool how many it takes away.
     taken: FxHashMap<u32, u32>,
     away: BTreeMap<&'r str, u32>,
+    /// By pool how many of it go behind replacements.
+    replaced: BTreeMap<&'r str, u32>,
     /// By pool how many of it were away before.
     back: BTreeMap<&'r str, u32>,
     /// By pool the zone that is in work, where zones matter.
@@ -26,6 +28,8 @@ struct Open<'r, 'p> {
 #[derive(Clone, Copy)]
 struct Pool<'w> {
     width: u32,
+    /// How many may be behind replacements.
+    surge: u32,
     /// How many of the width are kept for failures.
     reserve: u32,
     stages: &'w [u32],
@@ -78,6 +82,7 @@ impl<'w> World<'w> {
         let pools = plan.pools.iter().map(|pool| {
             let rules = Pool {
                 width: pool.width,
+                surge: pool.surge,
                 reserve: policy.pools.reserve(&pool.name, pool.nodes),
                 stages: policy.pools.stages(&pool.name),
             };
@@ -134,9 +139,17 @@ impl<'w> World<'w> {
         rows: Vec<&'r Row<'p>>,
         stages: impl Fn(&Pool<'r>) -> &'r [u32],
     ) -> Vec<Vec<&'r Row<'p>>> {
-        let (away, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| self.was_away(row));
+        // Behind replacements they go like others.
+        let (away, others): (Vec<_>, Vec<_>) = rows
+            .into_iter()
+            .partition(|row| self.was_away(row) && !is_replaced(row));
         let mut waves: Vec<Open<'r, 'p>> = Vec::new();
         let mut still_away: BTreeMap<&str, u32> = BTreeMap::new();
+        for row in others.iter().filter(|row| self.was_away(row)) {
+            *still_away
+                .entry(row.pool().unwrap_or_default())
+                .or_default() += 1;
+        }
         let climbs = self
             .pools
             .iter()
@@ -153,14 +166,20 @@ impl<'w> World<'w> {
             }
         }
         // Of each pool the first wave that still has room for it.
-        let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut first: BTreeMap<(&str, bool), usize> = BTreeMap::new();
         for row in others {
             let pool = row.pool().unwrap_or_default();
             let rules = self.pools.get(pool);
             let (width, reserve) = rules.map_or((1, 0), |rules| (rules.width, rules.reserve));
+            let surge = rules.map_or(0, |rules| rules.surge);
+            let is_behind = is_replaced(row);
             let lost = self.lost.get(pool).copied().unwrap_or(0);
             let total = still_away.get(pool).copied().unwrap_or(0);
             let has_room = |waves: &[Open<'_, '_>], at: usize| {
+                if is_behind {
+                    let behind = waves.get(at).and_then(|wave| wave.replaced.get(pool));
+                    return behind.copied().unwrap_or(0) < surge.max(1);
+                }
                 let back = waves.iter().take(at).filter_map(|wave| wave.back.get(pool));
                 let away = total.saturating_sub(back.sum());
                 let here = waves.get(at).and_then(|wave| wave.away.get(pool));
@@ -169,7 +188,7 @@ impl<'w> World<'w> {
                 here.saturating_add(reserve.max(away.saturating_add(lost))) < width
                     || (here == 0 && at >= waves.len())
             };
-            let from = first.entry(pool).or_default();
+            let from = first.entry((pool, is_behind)).or_default();
             if let Some(climb) = climbs.get_mut(pool) {
                 *from = (*from).max(climb.step());
             }
@@ -238,14 +257,23 @@ impl<'w> World<'w> {
         if let Some(zone) = zone {
             wave.zones.insert(pool, zone);
         }
-        let of_pool = match self.was_away.contains(node) {
-            true => &mut wave.back,
-            false => &mut wave.away,
-        };
-        *of_pool.entry(pool).or_default() += 1;
+        let (replaced, was_away) = (is_replaced(row), self.was_away.contains(node));
+        let counted = [
+            (replaced, &mut wave.replaced),
+            (was_away, &mut wave.back),
+            (!replaced && !was_away, &mut wave.away),
+        ];
+        for (_, of_pool) in counted.into_iter().filter(|(counts, _)| *counts) {
+            *of_pool.entry(pool).or_default() += 1;
+        }
         wave.rows.push(row);
         at
     }
+}
+
+/// Whether its node goes behind a replacement.
+pub(super) fn is_replaced(row: &Row<'_>) -> bool {
+    row.action(Phase::Provision).is_some()
 }
 
 impl<'w> Climb<'w> {

@@ -4,6 +4,7 @@ mod begin;
 mod drain;
 mod groups;
 mod loss;
+pub(crate) mod surge;
 
 use std::collections::{BTreeMap, BTreeSet};
 
