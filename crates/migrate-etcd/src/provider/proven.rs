@@ -54,7 +54,7 @@ impl ProvenBackup {
     /// Saves by `backup`, and compares with `members`: two at least, where the cluster
     /// has as many.
     pub fn new(backup: SnapshotBackup, members: Vec<Member>) -> Self {
-        Self::of(Source::Named(backup, members))
+        Self::of(Source::Named(Box::new(backup), members))
     }
 
     /// Asks `members` at the beginning of each backup who they are and which of them it
@@ -191,7 +191,7 @@ impl ProvenBackup {
 
 /// Where the snapshot comes from.
 enum Source {
-    Named(SnapshotBackup, Vec<Member>),
+    Named(Box<SnapshotBackup>, Vec<Member>),
     Found(Arc<dyn FindMembers>, PathBuf),
 }
 
