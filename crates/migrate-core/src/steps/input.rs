@@ -133,3 +133,71 @@ impl StepReport {
         Self { findings }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::DEFAULT_POOL;
+    use crate::{ClusterId, Moment};
+
+    const OWN: &str = "1.36.5";
+    const TARGET: &str = "1.37.2";
+
+    fn version(text: &str) -> KubeVersion {
+        text.parse().unwrap()
+    }
+
+    /// Nodes of two pools, of which one has a target of its own.
+    fn input() -> StepInput {
+        let mut model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+        let mut policy = Policy::default();
+        for (name, pool, at) in [("a", "held", OWN), ("b", "held", "1.36.1"), ("c", "x", OWN)] {
+            let mut node = Node::new(name, version(at));
+            let label = policy.pools.label.clone();
+            node.labels.insert(label, pool.to_owned());
+            model.nodes.push(node);
+        }
+        let targets = &mut policy.pools.target_of;
+        targets.insert("held".to_owned(), version(OWN));
+        StepInput::new(Arc::new(model), Arc::new(policy), version(TARGET))
+    }
+
+    #[test]
+    fn each_node_is_to_reach_the_target_of_its_pool() {
+        let input = input();
+        let nodes = input.model.nodes.iter();
+        let to_change = nodes.filter(|node| input.is_to_change(node));
+        let names: Vec<&str> = to_change.map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["b", "c"]);
+        for (name, pool, target) in [
+            ("a", None, OWN),
+            // What the model says counts first.
+            ("c", Some("held"), TARGET),
+            ("new", Some("held"), OWN),
+            ("new", Some(DEFAULT_POOL), TARGET),
+            ("new", None, TARGET),
+        ] {
+            let named = input.target_of_named(name, pool);
+            assert_eq!(*named, version(target), "{name} {pool:?}");
+        }
+        let (own, target) = (version(OWN), version(TARGET));
+        let [a, b, c] = ["a", "b", "c"].map(str::to_owned);
+        let by_target = input.by_target(&[a.clone(), b.clone(), c.clone()]);
+        let expected = [(&own, vec![a, b]), (&target, vec![c])];
+        assert_eq!(by_target, expected.into_iter().collect());
+    }
+
+    /// It goes where the run takes it, be that newer or older than what its pool is held
+    /// at, and nothing else does.
+    #[test]
+    fn the_node_that_goes_back_has_the_target_of_the_run() {
+        for target in [TARGET, "1.35.4"] {
+            let back = input().with_target(version(target));
+            let back = back.with_way_back(Some("a"));
+            let of = |name: &str| back.target_of(back.model.node(name).unwrap());
+            assert_eq!(*of("a"), version(target));
+            let other = version(OWN).or_older(&version(target)).clone();
+            assert_eq!(*of("b"), other, "{target}");
+        }
+    }
+}

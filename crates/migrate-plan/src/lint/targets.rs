@@ -92,3 +92,26 @@ pub(super) fn may_meet(kubelet: &KubeVersion, api_server: &KubeVersion) -> bool 
     let behind = kubelet.minor_distance(api_server);
     behind.is_some_and(|behind| (0..=most).contains(&behind))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubelets_are_no_newer_and_three_minors_older_at_most_or_two_before_1_25() {
+        for (kubelet, api_server, may) in [
+            ("1.38.1", "1.37.2", false),
+            ("1.37.1", "1.37.2", true),
+            ("1.34.9", "1.37.2", true),
+            ("1.33.9", "1.37.2", false),
+            ("1.24.9", "1.26.1", true),
+            ("1.24.9", "1.27.1", false),
+            ("1.25.0", "1.28.1", true),
+            ("2.37.1", "1.37.2", false),
+        ] {
+            let [kubelet, api_server] = [kubelet, api_server].map(|it| it.parse().unwrap());
+            let is = may_meet(&kubelet, &api_server);
+            assert_eq!(is, may, "{kubelet} next to {api_server}");
+        }
+    }
+}

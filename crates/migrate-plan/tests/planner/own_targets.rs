@@ -157,11 +157,14 @@ fn one_node_goes_back_whatever_its_pool_is_held_at() {
                 .for_each(|m| m.version = version(NEW))
         })
         .build();
-    let policy = own(&[("general", PATCH)]);
-    let planner = Planner::new(&model, &policy, version("v1.36.1")).taking_back("general-1");
-    let plan = linted(planner.plan().unwrap(), &model, &policy);
-    assert_eq!(plan.way_back(), Some("general-1"));
-    assert_eq!(*plan.to_of_pool("general"), version("v1.36.1"));
+    // To what is newer than that, and to what is older.
+    for held in [PATCH, "v1.36.0"] {
+        let policy = own(&[("general", held)]);
+        let planner = Planner::new(&model, &policy, version("v1.36.1")).taking_back("general-1");
+        let plan = linted(planner.plan().unwrap(), &model, &policy);
+        assert_eq!(plan.way_back(), Some("general-1"), "{held}");
+        assert_eq!(*plan.to_of_pool("general"), version("v1.36.1"), "{held}");
+    }
 }
 
 #[test]
@@ -288,6 +291,31 @@ fn the_linter_finds_targets_that_are_not_those_of_the_policy() {
             .insert("batch".to_owned(), version(OLD));
     };
     assert_eq!(found(held), ["KM-LINT-003"]);
+}
+
+/// What it counts nodes by is the target of their pool.
+#[test]
+fn the_linter_finds_slots_of_what_is_there_and_nodes_that_are_left_out() {
+    let at_own = |_: &mut Plan, model: &mut ClusterModel, _: &mut Policy| {
+        let mut nodes = model.nodes.iter_mut();
+        let node = nodes.find(|node| node.name == "general-3");
+        node.unwrap().kubelet_version = version(PATCH);
+    };
+    assert_eq!(found(at_own), ["KM-LINT-003"]);
+    let (model, policy) = (small().build(), own(&[("general", PATCH)]));
+    let left_out = |policy: &Policy| {
+        let mut plan = planned(&model, policy);
+        plan.slots.retain(|slot| slot.node != "general-3");
+        let found = lint(&plan, &model, policy).into_iter();
+        let mut found = found.filter(|f| f.code == "KM-LINT-004");
+        found.next().unwrap().evidence
+    };
+    let words = "nodes that are not at v1.37.2, nor at their pool's own target, and are not in it";
+    let evidence = left_out(&policy);
+    assert!(evidence.starts_with(words), "{evidence}");
+    assert!(evidence.contains("general-3"), "{evidence}");
+    let evidence = left_out(&Policy::default());
+    assert!(!evidence.contains("own target"), "{evidence}");
 }
 
 #[test]

@@ -76,6 +76,27 @@ fn nodes_that_leave_or_arrive_by_themselves_need_nothing() {
     );
 }
 
+/// Where its pool goes is what counts, short of the version of the cluster or not.
+#[test]
+fn a_node_that_is_where_its_pool_goes_needs_nothing_and_one_short_of_it_does() {
+    let own = "v1.36.5";
+    let model = cluster().build();
+    let mut policy = policy("1", false, OnDeadline::Stop);
+    let targets = &mut policy.pools.target_of;
+    targets.insert("general".to_owned(), version(own));
+    let mut run = Run::started(&model, &policy);
+    for (node, at) in [("general-1", own), ("general-2", "v1.36.4")] {
+        run.tell(Input::NodeSeen {
+            node: node.into(),
+            ready: true,
+            unschedulable: false,
+            kubelet_version: version(at),
+            uid: None,
+        });
+    }
+    assert_eq!(run.members_done(), ["drain general-2"]);
+}
+
 #[test]
 fn nodes_that_come_back_are_not_spared_the_canary() {
     let model = cluster().pool("other", 1).build();
