@@ -32,20 +32,6 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// Runs `command` to its end; what it printed, errors after the rest, and how
-/// it ended.
-pub(crate) fn transcript(command: &mut Command) -> Result<(String, Result<(), String>), String> {
-    let output = command
-        .output()
-        .map_err(|error| format!("{}: {error}", shown(command)))?;
-    let said = [output.stdout, output.stderr].concat();
-    let ended = match output.status.success() {
-        true => Ok(()),
-        false => Err(format!("{}: {}", shown(command), output.status)),
-    };
-    Ok((String::from_utf8_lossy(&said).into_owned(), ended))
-}
-
 /// The cargo that runs this task.
 pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
