@@ -126,6 +126,41 @@ fn good(scenario: Scenario) -> Scenario {
     }
 }
 
+/// A fresh rollout that is told all of `inputs` at once, and asked at the end, does what was done.
+fn is_repeated(world: &World, inputs: &[Recorded]) -> Result<(), TestCaseError> {
+    let mut fresh = Rollout::new(&world.plan, &world.model, &world.policy).unwrap();
+    for Recorded { at, input } in inputs {
+        fresh.handle(*at, input);
+    }
+    let replayed: Vec<Command> = std::iter::from_fn(|| fresh.poll(world.end)).collect();
+    prop_assert_eq!(replayed, world.commands());
+    prop_assert_eq!(fresh.standings(), world.rollout.standings());
+    Ok(())
+}
+
+/// A rehearsal with what its actions took is the same run.
+fn is_rehearsed(world: &World) -> Result<(), TestCaseError> {
+    let run = world.timeline();
+    let rehearsal = rehearse(&world.model, &world.policy, &world.plan, &world.measured());
+    prop_assert_eq!(rehearsal.unwrap().differences(&run, Duration::ZERO), []);
+    Ok(())
+}
+
+fn keeps_to_its_bounds(plan: &Plan) -> Result<(), TestCaseError> {
+    for limit in plan.bounds.iter().flat_map(|bounds| &bounds.limits) {
+        let makespan = plan.makespan();
+        prop_assert!(limit.time <= makespan, "{limit:?} of {makespan:?}");
+    }
+    Ok(())
+}
+
+fn has_all_or_a_blocker(plan: &Plan) -> Result<(), TestCaseError> {
+    let is_last = |phase| matches!(phase, Phase::Verify | Phase::BackUp);
+    let verified = plan.schedule.iter().filter(|a| is_last(a.phase)).count();
+    prop_assert!(verified == plan.targets().count() || plan.findings.iter().any(|f| f.blocks()));
+    Ok(())
+}
+
 /// 1000, or what `PROPTEST_CASES` says: a number set in code hides it.
 fn cases() -> u32 {
     let asked = std::env::var("PROPTEST_CASES").ok();
@@ -195,18 +230,10 @@ proptest! {
         world.run();
         let json = serde_json::to_string(&world.inputs()).unwrap();
         let inputs: Vec<Recorded> = serde_json::from_str(&json).unwrap();
-        let commands = world.commands();
-        // Told everything at once, fetched at the end.
-        let mut fresh = Rollout::new(&world.plan, &world.model, &world.policy).unwrap();
-        for Recorded { at, input } in &inputs {
-            fresh.handle(*at, input);
-        }
-        let replayed: Vec<Command> = std::iter::from_fn(|| fresh.poll(world.end)).collect();
-        prop_assert_eq!(&replayed, &commands);
-        prop_assert_eq!(fresh.standings(), world.rollout.standings());
+        is_repeated(&world, &inputs)?;
         // Up to the last input, as after a crash.
         let early = replay(&world.plan, &world.model, &world.policy, &inputs).unwrap();
-        prop_assert!(commands.starts_with(&early));
+        prop_assert!(world.commands().starts_with(&early));
     }
 
     /// Without trouble everything is upgraded, and waiting always says why.
@@ -234,24 +261,9 @@ proptest! {
     /// rehearsal needs to begin the same, in the same order, at the same time.
     #[test]
     fn measured_durations_rehearse_every_good_day(scenario in scenario()) {
-        let mut world = World::new(Scenario {
-            retry: 0,
-            fail: 0,
-            replace: 0,
-            defer: 0,
-            noise: 0,
-            lose: 0,
-            late: 0,
-            budget_status: false,
-            abort: None,
-            punctual: true,
-            workloads: scenario.workloads.iter().map(|(n, b)| (*n, b.map(|b| b.max(1)))).collect(),
-            ..scenario
-        });
+        let mut world = World::new(good(scenario));
         world.run();
-        let run = world.timeline();
-        let rehearsal = rehearse(&world.model, &world.policy, &world.plan, &world.measured()).unwrap();
-        prop_assert_eq!(rehearsal.differences(&run, Duration::ZERO), []);
+        is_rehearsed(&world)?;
     }
 
     /// No schedule beats its bounds: with soaks, windows, tasks, the runner's node,
@@ -260,9 +272,7 @@ proptest! {
     fn no_schedule_is_shorter_than_a_bound(scenario in scenario()) {
         let plan = World::new(scenario).plan;
         prop_assert_eq!(plan.bounds.is_some(), !plan.schedule.is_empty());
-        for limit in plan.bounds.iter().flat_map(|bounds| &bounds.limits) {
-            prop_assert!(limit.time <= plan.makespan(), "{:?} of {:?}", limit, plan.makespan());
-        }
+        keeps_to_its_bounds(&plan)?;
     }
 
     /// Waves keep the rules that the schedule keeps, and have all of it.
@@ -296,11 +306,7 @@ proptest! {
     #[test]
     fn what_cannot_begin_has_a_blocker(scenario in scenario()) {
         let world = World::new(scenario);
-        let plan = &world.plan;
-        let is_last = |phase| matches!(phase, Phase::Verify | Phase::BackUp);
-        let verified = plan.schedule.iter().filter(|a| is_last(a.phase)).count();
-        let targets = plan.targets().count();
-        prop_assert!(verified == targets || plan.findings.iter().any(|f| f.blocks()));
+        has_all_or_a_blocker(&world.plan)?;
     }
 }
 
@@ -330,13 +336,7 @@ proptest! {
             true => prop_assert_eq!((progress.waiting, progress.running), (0, 0)),
             false => prop_assert!(world.rollout.stopped().is_some()),
         }
-        let mut fresh = Rollout::new(&world.plan, &world.model, &world.policy).unwrap();
-        for Recorded { at, input } in &world.inputs() {
-            fresh.handle(*at, input);
-        }
-        let replayed: Vec<Command> = std::iter::from_fn(|| fresh.poll(world.end)).collect();
-        prop_assert_eq!(replayed, world.commands());
-        prop_assert_eq!(fresh.standings(), world.rollout.standings());
+        is_repeated(&world, &world.inputs())?;
     }
 
     /// On a good day all of it is done, and a rehearsal with what it took is the same.
@@ -345,9 +345,7 @@ proptest! {
         let mut world = World::new(good(scenario));
         world.run();
         prop_assert!(world.rollout.is_finished());
-        let run = world.timeline();
-        let rehearsal = rehearse(&world.model, &world.policy, &world.plan, &world.measured()).unwrap();
-        prop_assert_eq!(rehearsal.differences(&run, Duration::ZERO), []);
+        is_rehearsed(&world)?;
     }
 
     /// Bounds, waves and reasons of plans with surge. In waves with a pace a canary may begin
@@ -357,18 +355,14 @@ proptest! {
         let soak = if scenario.pace > 0 { 0 } else { scenario.soak };
         let world = World::new(Scenario { soak, ..scenario });
         let plan = &world.plan;
-        for limit in plan.bounds.iter().flat_map(|bounds| &bounds.limits) {
-            prop_assert!(limit.time <= plan.makespan(), "{:?} of {:?}", limit, plan.makespan());
-        }
+        keeps_to_its_bounds(plan)?;
         let waves = Waves::new(plan, &world.model, &world.policy);
         let cut = support::linted(waves.as_plan(plan), &world.model, &world.policy);
         prop_assert_eq!(cut.schedule.len(), plan.schedule.len());
         for of in budget_uses(plan, &world.model, &world.policy) {
             prop_assert!(of.most_held <= of.allowed.max(1), "{:?}", of);
         }
-        let is_last = |phase| matches!(phase, Phase::Verify | Phase::BackUp);
-        let verified = plan.schedule.iter().filter(|a| is_last(a.phase)).count();
-        prop_assert!(verified == plan.targets().count() || plan.findings.iter().any(|f| f.blocks()));
+        has_all_or_a_blocker(plan)?;
     }
 }
 

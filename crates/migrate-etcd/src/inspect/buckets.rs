@@ -60,13 +60,7 @@ pub(super) fn take_names(found: &mut Inspection, database: &Database) -> Result<
     }
     let names = buckets.iter().map(Bucket::name);
     let unknown = names.filter(|name| !KNOWN.contains(name)).take(UNKNOWN);
-    let shown = |name: &[u8]| {
-        name.escape_ascii()
-            .to_string()
-            .chars()
-            .take(SHOWN)
-            .collect()
-    };
+    let shown = |name: &[u8]| name.escape_ascii().take(SHOWN).map(char::from).collect();
     found.unknown_buckets = unknown.map(shown).collect();
     Ok(())
 }

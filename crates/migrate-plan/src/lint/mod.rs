@@ -89,7 +89,7 @@ mod codes {
 pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> {
     let mut report = Report::default();
     structure::check(plan, model, policy, &mut report);
-    skew::check(plan, model, policy, &mut report);
+    skew::check(plan, model, &mut report);
     let timeline = Timeline::new(plan, policy, &mut report);
     order::check(plan, &timeline, &mut report);
     gates::check(plan, policy, &timeline, &mut report);

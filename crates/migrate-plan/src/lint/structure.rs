@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use migrate_core::{ClusterModel, Node, ObjectName, Plan, Policy, Severity, content_hash, listed};
+use migrate_core::{
+    ClusterModel, KubeVersion, Node, ObjectName, Plan, Policy, Severity, content_hash, listed,
+};
 
 use super::targets::Targets;
+use super::widths::width;
 use super::{Report, codes};
 
 /// How many names a list shows.
@@ -44,9 +47,7 @@ fn pools(plan: &Plan, model: &ClusterModel, policy: &Policy, report: &mut Report
     }
     for pool in &plan.pools {
         let size = sizes.remove(pool.name.as_str()).unwrap_or(0);
-        // Without its surge, as on a way back, one goes in any case.
-        let width = policy.pools.width(&pool.name, size);
-        let width = width.max(u32::from(pool.surge == 0));
+        let width = width(pool, size, policy);
         let surge = policy.pools.surge(&pool.name, size);
         if pool.surge > surge {
             let object = ObjectName::cluster("Pool", &pool.name);
@@ -108,6 +109,10 @@ fn slots(
         if !is_to_change(node) {
             wrong(format!("it is at {} already", node.kubelet_version));
         }
+        // A node that goes back begins where it was to go, wherever it got to.
+        if way_back.is_none() && slot.from != node.kubelet_version {
+            wrong(otherwise(&slot.from, &node.kubelet_version));
+        }
     }
     let is_missing = |name: &&str| !planned.contains(name);
     let to_change = model.nodes.iter();
@@ -119,15 +124,20 @@ fn slots(
 fn members(plan: &Plan, model: &ClusterModel, report: &mut Report) {
     let mut planned = BTreeSet::new();
     for member in &plan.control_plane {
-        let known = model.control_plane.iter().any(|m| m.name == member.name);
-        let is_new = planned.insert(member.name.as_str());
-        if !known || !is_new {
+        let mut wrong = |evidence: String| {
             let object = ObjectName::cluster("ControlPlaneMember", &member.name);
-            let evidence = match is_new {
-                true => "the control plane has no such member",
-                false => "it is there twice",
-            };
-            report.broken(codes::STRUCTURE, object, evidence.to_owned());
+            report.broken(codes::STRUCTURE, object, evidence);
+        };
+        if !planned.insert(member.name.as_str()) {
+            wrong("it is there twice".to_owned());
+        }
+        let mut there = model.control_plane.iter();
+        match there.find(|there| there.name == member.name) {
+            None => wrong("the control plane has no such member".to_owned()),
+            Some(now) if now.version != member.from => {
+                wrong(otherwise(&member.from, &now.version));
+            }
+            Some(_) => {}
         }
     }
     if plan.way_back().is_some() {
@@ -144,6 +154,10 @@ fn members(plan: &Plan, model: &ClusterModel, report: &mut Report) {
         report.broken(codes::CONTROL_PLANE, object, evidence);
     }
     left_out(plan, "members", missing, report);
+}
+
+fn otherwise(planned: &KubeVersion, now: &KubeVersion) -> String {
+    format!("it is planned to begin at {planned}, and is at {now}")
 }
 
 fn left_out(plan: &Plan, what: &str, names: Vec<&str>, report: &mut Report) {

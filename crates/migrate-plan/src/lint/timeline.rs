@@ -1,6 +1,7 @@
 //! When each target is at work, as the schedule has it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Duration;
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
@@ -61,16 +62,16 @@ impl<'p> Timeline<'p> {
         }
         let mut findings = plan.findings.iter();
         let is_kept_from_it = findings.any(|found| found.severity == Severity::Blocker);
-        let mut taken = BTreeSet::new();
+        let surging = plan.pools.iter().filter(|pool| pool.surge > 0);
+        let surging: BTreeSet<&str> = surging.map(|pool| pool.name.as_str()).collect();
         let mut take = |target: &Target, expected: &[Phase], may_have_replacement: bool| {
-            let is_new = taken.insert(target.clone());
-            let Some(of_target) = actions.remove(target) else {
-                if is_new && !is_kept_from_it {
-                    let evidence = "it is in the plan, and begins at no time".to_owned();
-                    report.broken(codes::NO_TIME, object(target), evidence);
-                }
-                return None;
-            };
+            // What is left is empty: a target that is there twice is told elsewhere.
+            let of_target = actions.get_mut(target).map(mem::take);
+            if of_target.is_none() && !is_kept_from_it {
+                let evidence = "it is in the plan, and begins at no time".to_owned();
+                report.broken(codes::NO_TIME, object(target), evidence);
+            }
+            let of_target = of_target.filter(|actions| !actions.is_empty())?;
             let is = |phase: Phase| move |action: &&PlannedAction| action.phase == phase;
             let (confirms, work): (Vec<_>, Vec<_>) =
                 of_target.into_iter().partition(is(Phase::Confirm));
@@ -122,10 +123,8 @@ impl<'p> Timeline<'p> {
                 pool: slot.pool.clone(),
                 node: slot.node.clone(),
             };
-            let mut pools = plan.pools.iter();
-            let surges = pools.any(|pool| pool.name == slot.pool && pool.surge > 0);
             let phases = [Phase::Drain, Phase::Upgrade, Phase::Verify];
-            let taken = take(&target, &phases, surges)?;
+            let taken = take(&target, &phases, surging.contains(&*slot.pool))?;
             Some(SlotSpan {
                 slot,
                 all: taken.all,
@@ -145,7 +144,7 @@ impl<'p> Timeline<'p> {
         });
         let tasks = tasks.collect();
         slots.sort_by(|a, b| (a.all, &a.slot.node).cmp(&(b.all, &b.slot.node)));
-        for (target, of_target) in actions {
+        for (target, of_target) in actions.iter().filter(|(_, left)| !left.is_empty()) {
             let first = of_target.iter().map(|action| action.start).min();
             let first = At(first.unwrap_or_default());
             let evidence =

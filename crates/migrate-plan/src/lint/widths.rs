@@ -4,10 +4,17 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use migrate_core::{ClusterModel, ObjectName, Plan, Policy};
+use migrate_core::{ClusterModel, ObjectName, Plan, PlannedPool, Policy};
 
 use super::timeline::Timeline;
 use super::{At, Report, codes};
+
+/// How many of the `size` nodes of a planned pool policy lets be away.
+pub(super) fn width(pool: &PlannedPool, size: u32, policy: &Policy) -> u32 {
+    let width = policy.pools.width(&pool.name, size);
+    // Without its surge, as on a way back, one goes in any case.
+    width.max(u32::from(pool.surge == 0))
+}
 
 /// Away is: in work, not Ready, or cordoned and not yet given back. Counted when
 /// a drain begins; what ends at the same moment is back.
@@ -35,8 +42,7 @@ pub(super) fn check(
         .pools
         .iter()
         .map(|pool| {
-            let width = policy.pools.width(&pool.name, pool.nodes);
-            let width = width.max(u32::from(pool.surge == 0));
+            let width = width(pool, pool.nodes, policy);
             (pool.name.as_str(), width)
         })
         .collect();

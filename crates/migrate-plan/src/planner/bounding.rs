@@ -56,7 +56,11 @@ pub(super) fn bounds(
     }
     let ids = plan.pools.iter().map(|pool| pool.name.as_str()).zip(0..);
     let ids: FxHashMap<&str, usize> = ids.collect();
-    let begun = begun(plan, steps, jobs, model, policy, &ids);
+    let calendar = policy.rollout.calendar();
+    // A soak, and the look at its end, go on while windows are closed, so there they are no
+    // work.
+    let counts_soaks = calendar.is_always_open();
+    let begun = begun(plan, steps, jobs, model, &ids, policy, counts_soaks);
     let mut lost = vec![0u32; plan.pools.len()];
     for ((node, is_begun), id) in model.nodes.iter().zip(&begun.nodes).zip(0..) {
         let is_lost = !is_begun && (!node.ready || node.unschedulable);
@@ -64,9 +68,6 @@ pub(super) fn bounds(
             lost[interned.pools.id_of(id) as usize] += 1;
         }
     }
-    let calendar = policy.rollout.calendar();
-    // A soak goes on while windows are closed, so there it is no work.
-    let counts_soaks = calendar.is_always_open();
     let soak = millis(policy.rollout.canary_soak);
     let mut has_canary = vec![false; plan.pools.len()];
     for slot in plan.slots.iter().filter(|slot| slot.canary) {
@@ -177,11 +178,11 @@ fn begun(
     steps: &[Step],
     jobs: &[Job<'_>],
     model: &ClusterModel,
-    policy: &Policy,
     ids: &FxHashMap<&str, usize>,
+    policy: &Policy,
+    counts_soaks: bool,
 ) -> Begun {
     let nodes_first = policy.rollout.control_plane_nodes_first;
-    let is_always_open = policy.rollout.calendar().is_always_open();
     let mut begun = Begun {
         before: 0,
         after: 0,
@@ -205,8 +206,7 @@ fn begun(
         if nodes_first && job.pool == CONTROL_PLANE_POOL {
             begun.before = begun.before.saturating_add(length);
         } else if plan.slots[slot].hosts_runner && job.pool != CONTROL_PLANE_POOL {
-            // Looked at once more also while windows are closed, so there that is no work.
-            if step.phase != Phase::Confirm || is_always_open {
+            if step.phase != Phase::Confirm || counts_soaks {
                 begun.after = begun.after.saturating_add(length);
             }
         } else if let Some(&pool) = ids.get(job.pool) {
