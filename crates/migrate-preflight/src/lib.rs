@@ -17,6 +17,7 @@
 //! | `KM-SKEW` | the way to the target, versions that may not meet |
 //! | `KM-NODE` | nodes that are not Ready, cordons of others, pools that could never start |
 //! | `KM-PDB`, `KM-BUDGET`, `KM-POD` | [`migrate_core::impossible`] for the nodes to be drained |
+//! | `KM-SERVICE` | pods behind Services that end at once, or count before they serve |
 //! | `KM-HOOK` | webhooks that fail closed and would lose their backend to a drain |
 //! | `KM-API` | unavailable APIServices, use of deprecated APIs |
 //! | `KM-RBAC` | permissions, exactly those of [`REQUIRED`] |

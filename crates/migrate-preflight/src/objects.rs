@@ -1,9 +1,12 @@
 //! Slim types of the objects that only preflight reads.
 
+use std::collections::BTreeMap;
+
 use kube::api::ObjectMeta;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use migrate_core::LabelSelector;
 use migrate_kube::resources::Condition;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 /// Declares a type with metadata and says where the API serves it.
@@ -81,6 +84,18 @@ object! { "Who serves an API group version."
 object! { "A Deployment with what its pods run."
     Deployment = "apps" "deployments" NamespaceResourceScope {
         spec: RunnerSpec,
+    }
+}
+
+object! { "A StatefulSet with what its pods run."
+    StatefulSet = "apps" "statefulsets" NamespaceResourceScope {
+        spec: RunnerSpec,
+    }
+}
+
+object! { "What leads to pods."
+    Service = "" "services" NamespaceResourceScope {
+        spec: ServiceSpec,
     }
 }
 
@@ -208,20 +223,74 @@ pub(crate) struct JobTemplateSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct PodTemplate {
+    pub(crate) metadata: TemplateMetadata,
     pub(crate) spec: PodTemplateSpec,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
+pub(crate) struct TemplateMetadata {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodTemplateSpec {
     #[serde(deserialize_with = "nullable")]
     pub(crate) containers: Vec<TemplateContainer>,
+    /// Absent is 30.
+    pub(crate) termination_grace_period_seconds: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct TemplateContainer {
+    pub(crate) image: Option<String>,
+    pub(crate) lifecycle: Option<Lifecycle>,
+    /// Only whether there is one counts.
+    pub(crate) readiness_probe: Option<IgnoredAny>,
+}
+
+/// Hooks of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Lifecycle {
+    pub(crate) pre_stop: Option<Handler>,
+}
+
+/// What a hook does; one that does neither asks somebody.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Handler {
+    pub(crate) exec: Option<Exec>,
+    pub(crate) sleep: Option<Sleep>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct TemplateContainer {
-    pub(crate) image: Option<String>,
+pub(crate) struct Exec {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Sleep {
+    pub(crate) seconds: i64,
+}
+
+/// Which pods a Service leads to.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ServiceSpec {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) selector: BTreeMap<String, String>,
+    /// `None` if it is headless.
+    #[serde(rename = "clusterIP")]
+    pub(crate) cluster_ip: Option<String>,
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
 }
 
 /// Kubernetes reads `null` and an absent field alike.

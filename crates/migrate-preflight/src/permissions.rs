@@ -140,6 +140,11 @@ pub const REQUIRED: &[Permission] = &[
     ),
     look("", "namespaces", "to judge selectors of webhooks"),
     look(
+        "",
+        "services",
+        "to see whose pods lose requests when they move",
+    ),
+    look(
         "admissionregistration.k8s.io",
         "mutatingwebhookconfigurations",
         "to judge webhooks",

@@ -10,9 +10,14 @@ use kube::Client;
 use migrate_core::impossible::check_nodes;
 use migrate_core::preconditions::{check_kubelet, check_skew};
 use migrate_core::{Finding, PrepareEnvironment, StepContext, StepError, StepInput, StepReport};
+use migrate_kube::{Selection, list};
+use tokio::sync::OnceCell;
 
 use crate::Error;
-use crate::checks::{Answer, access, actors, api_services, deprecated, nodes, versions, webhooks};
+use crate::checks::{
+    Answer, access, actors, api_services, deprecated, nodes, services, versions, webhooks,
+};
+use crate::objects::Deployment;
 use crate::patience::patiently;
 
 /// Every check of this crate, through one client.
@@ -51,6 +56,7 @@ impl Preflight {
         } = input;
         let client = &self.client;
         let deadline = policy.deadlines.request;
+        let deployments = Deployments::default();
         let checks: Vec<(&'static str, Check<'_>)> = vec![
             (
                 "nodes",
@@ -71,7 +77,23 @@ impl Preflight {
             ("permissions", Box::new(|| access::check(client).boxed())),
             (
                 "other actors",
-                Box::new(|| actors::programs(client).boxed()),
+                Box::new(|| {
+                    let check = async {
+                        let deployments = read(client, &deployments).await?;
+                        actors::programs(client, deployments).await
+                    };
+                    check.boxed()
+                }),
+            ),
+            (
+                "Services",
+                Box::new(|| {
+                    let check = async {
+                        let deployments = read(client, &deployments).await?;
+                        services::check(client, deployments).await
+                    };
+                    check.boxed()
+                }),
             ),
             (
                 "other actors' objects",
@@ -140,6 +162,19 @@ impl PrepareEnvironment for Preflight {
 
 /// Makes one check, from its beginning each time.
 type Check<'a> = Box<dyn Fn() -> BoxFuture<'a, Answer> + Send + Sync + 'a>;
+
+/// What two checks read, once.
+type Deployments = OnceCell<Vec<Deployment>>;
+
+async fn read<'a>(
+    client: &Client,
+    deployments: &'a Deployments,
+) -> Result<&'a [Deployment], migrate_kube::Error> {
+    let all = || async { list::<Deployment>(client, &Selection::all()).await };
+    // Who waits for another's list asks itself if that fails.
+    let found = deployments.get_or_try_init(all).await?;
+    Ok(found)
+}
 
 /// One check within its deadline. One that is not allowed to look is a finding.
 async fn within(

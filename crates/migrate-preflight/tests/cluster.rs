@@ -262,6 +262,26 @@ async fn webhooks_that_a_drain_would_take_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_that_lose_requests_when_they_move_are_told_by_namespace() {
+    // Pods of the embedded cluster have neither hooks nor probes. A StatefulSet's own
+    // Service has no cluster address.
+    let cluster = started(
+        small()
+            .workload(Workload::deployment("shop", "web", 2).with_service())
+            .workload(Workload::deployment("shop", "worker", 2))
+            .workload(Workload::stateful_set("data", "store", 2)),
+    )
+    .await;
+    assert_eq!(
+        found(&cluster, "KM-SERVICE").await,
+        [
+            "KM-SERVICE-001 warning Namespace shop",
+            "KM-SERVICE-003 warning Namespace shop",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn apis_that_do_not_answer_and_apis_that_go() {
     let api = |name: &str, service: Value, available: &str| {
         json!({

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::join_all;
 use kube::Client;
 use migrate_core::skew::{Component, ComponentInstance, Reachable, check};
 use migrate_core::version::{KubeVersion, MinorVersion};
@@ -16,6 +17,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use crate::real::cluster::list;
 
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Of a control-plane node, whom each of its components asks.
+const FILES: [&str; 3] = ["controller-manager.conf", "kubelet.conf", "scheduler.conf"];
 
 /// What an upgraded cluster runs: API servers, controller managers and schedulers of three
 /// control planes, kubelets and kube-proxies of five nodes.
@@ -95,22 +99,23 @@ async fn look_on(cluster: Arc<KubeadmCluster>, seen: Arc<Mutex<Looks>>) {
 async fn look(cluster: &KubeadmCluster) -> Option<Vec<ComponentInstance>> {
     let mut servers: BTreeMap<&str, KubeVersion> = BTreeMap::new();
     let mut locals = BTreeSet::new();
-    for node in cluster
-        .nodes()
-        .iter()
-        .filter(|node| node.is_control_plane())
-    {
+    let members = cluster.nodes().iter().filter(|it| it.is_control_plane());
+    let asked = members.map(|node| async move {
         let client = cluster.client_of(node.name()).unwrap();
         let version = timeout(PAUSE, client.apiserver_version()).await;
-        if let Ok(Ok(version)) = version {
+        (node, version.ok().and_then(Result::ok))
+    });
+    for (node, version) in join_all(asked).await {
+        if let Some(version) = version {
             servers.insert(node.name(), version.git_version.parse().unwrap());
         }
         // Whom each component of the node asks, as its file says now.
-        let files = "cd /etc/kubernetes; grep -H 'server:' *.conf";
-        let said = node.output(&["sh", "-c", files]).await.ok()?;
         let own = format!("https://{}:6443", node.address());
-        for line in String::from_utf8_lossy(&said.stdout).lines() {
-            if let Some((file, _)) = line.split_once(':').filter(|_| line.ends_with(&own)) {
+        for file in FILES {
+            let said = node.read(&format!("/etc/kubernetes/{file}")).await.ok()?;
+            let said = String::from_utf8_lossy(&said);
+            let mut servers = said.lines().filter(|line| line.contains("server:"));
+            if servers.any(|line| line.ends_with(&own)) {
                 locals.insert(format!("{}/{file}", node.name()));
             }
         }
@@ -135,8 +140,12 @@ async fn look(cluster: &KubeadmCluster) -> Option<Vec<ComponentInstance>> {
         let server = servers.get(node)?;
         Some(Reachable::Local(server.minor_version()))
     };
+    let (nodes, pods) = tokio::join!(
+        items(&client, "/api/v1/nodes"),
+        items(&client, "/api/v1/namespaces/kube-system/pods"),
+    );
     let mut kubelets = BTreeMap::new();
-    for node in items(&client, "/api/v1/nodes").await? {
+    for node in nodes? {
         let name = node["metadata"]["name"].as_str()?.to_owned();
         let version: KubeVersion = node["status"]["nodeInfo"]["kubeletVersion"]
             .as_str()?
@@ -152,7 +161,7 @@ async fn look(cluster: &KubeadmCluster) -> Option<Vec<ComponentInstance>> {
             ));
         }
     }
-    for pod in items(&client, "/api/v1/namespaces/kube-system/pods").await? {
+    for pod in pods? {
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
         let image = pod["status"]["containerStatuses"][0]["image"].as_str();
         let Some((image, version)) = image.and_then(|image| image.rsplit_once(':')) else {

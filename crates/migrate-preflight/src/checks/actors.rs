@@ -99,11 +99,10 @@ const ORDERS: &[Order] = &[
     },
 ];
 
-/// Findings about programs that run in the cluster.
-pub(crate) async fn programs(client: &Client) -> Answer {
+/// Findings about programs that run in the cluster, `deployments` among them.
+pub(crate) async fn programs(client: &Client, deployments: &[Deployment]) -> Answer {
     let all = Selection::all();
-    let (deployments, daemon_sets, cron_jobs) = futures::try_join!(
-        list::<Deployment>(client, &all),
+    let (daemon_sets, cron_jobs) = futures::try_join!(
         list::<DaemonSet>(client, &all),
         list::<CronJob>(client, &all),
     )?;

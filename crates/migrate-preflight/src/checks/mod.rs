@@ -5,6 +5,7 @@ pub(crate) mod actors;
 pub(crate) mod api_services;
 pub(crate) mod deprecated;
 pub(crate) mod nodes;
+pub(crate) mod services;
 pub(crate) mod versions;
 pub(crate) mod webhooks;
 
@@ -33,6 +34,12 @@ pub mod codes {
     /// The API server offers no metrics, or there are several of which one was
     /// read, so use of deprecated APIs is unknown.
     pub const API_USE_UNKNOWN: &str = "KM-API-004";
+    /// Pods behind a Service end before every proxy has heard of it.
+    pub const ENDS_AT_ONCE: &str = "KM-SERVICE-001";
+    /// A preStop hook takes all of the grace period.
+    pub const CUT_OFF: &str = "KM-SERVICE-002";
+    /// Pods behind a Service have no readiness probe.
+    pub const NEVER_ASKED: &str = "KM-SERVICE-003";
     /// A permission is missing that a run needs.
     pub const RUN_FORBIDDEN: &str = "KM-RBAC-001";
     /// A permission is missing that only a check needs.

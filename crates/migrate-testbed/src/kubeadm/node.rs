@@ -213,6 +213,16 @@ impl Node {
         command.output().await.map_err(Error::io(what))
     }
 
+    /// Reads a file of the node, without a program there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the node is off or has no such file.
+    pub async fn read(&self, path: &str) -> Result<Vec<u8>, Error> {
+        let from_here = format!("/proc/{}/root{path}", self.init().await?);
+        let what = format!("reading {path} of {}", self.name);
+        fs::read(from_here).map_err(Error::io(what))
+    }
+
     /// The command that runs a program on the node as root; it is killed when
     /// dropped, which what it has started does not feel.
     pub(super) async fn command_here(

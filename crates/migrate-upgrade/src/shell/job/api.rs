@@ -6,14 +6,13 @@ use futures::{AsyncBufRead, AsyncReadExt};
 use kube::Client;
 use kube::api::{DeleteParams, GetParams, ListParams, LogParams, PostParams};
 use kube::core::{ObjectList, Request};
-use migrate_core::model::STEP_LABEL;
 use migrate_kube::{ApiCall, Error, within_deadline};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::frame;
-use super::manifest::{CONTAINER, KIND};
+use super::manifest::CONTAINER;
 use super::standing::{Event, Job, Pod};
 
 /// How long one answer may take.
@@ -62,13 +61,6 @@ impl JobApi {
         let request = Request::new(self.path("apis/batch/v1", "jobs"));
         self.answer(call, request.get(name, &GetParams::default()))
             .await
-    }
-
-    /// The Jobs of every shell.
-    pub(super) async fn all(&self) -> Result<Vec<Job>, Error> {
-        let selection = ListParams::default().labels(&format!("{STEP_LABEL}={KIND}"));
-        let path = self.path("apis/batch/v1", "jobs");
-        self.list(self.jobs("list"), path, &selection).await
     }
 
     /// With its pod.

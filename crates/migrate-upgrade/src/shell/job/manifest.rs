@@ -12,7 +12,7 @@ use crate::Error;
 /// The container's name.
 pub(super) const CONTAINER: &str = "script";
 /// The value of [`STEP_LABEL`] of every Job made here.
-pub(super) const KIND: &str = "shell";
+const KIND: &str = "shell";
 /// How much longer than its script a Job may live when nobody is left to remove
 /// it.
 const MARGIN: Duration = Duration::from_secs(30);

@@ -7,9 +7,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -49,8 +47,8 @@ const REMOVAL: Duration = Duration::from_secs(10);
 /// * A script that takes longer is ended with everything it started that is not
 ///   a unit of its own.
 /// * The Job is removed after it was read. What a runner that was killed has
-///   left ends by its deadline and is removed by the next script on that node,
-///   or by the API five minutes after its end.
+///   left ends by its deadline and is removed by the API five minutes after its
+///   end. Nobody removes a Job of another: it may be about to be read.
 /// * The pod needs no scheduler, no CNI and no room but its place among the
 ///   node's pods. It carries [`STEP_LABEL`](migrate_core::model::STEP_LABEL), so
 ///   that a drain leaves it alone.
@@ -81,8 +79,6 @@ pub struct JobShell {
     api: JobApi,
     image: String,
     start: Duration,
-    /// Names of the Jobs that are being waited for.
-    ours: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl JobShell {
@@ -96,7 +92,6 @@ impl JobShell {
             api: JobApi::new(client, Self::NAMESPACE.to_owned()),
             image: image.into(),
             start: Duration::from_secs(60),
-            ours: Arc::default(),
         }
     }
 
@@ -113,10 +108,6 @@ impl JobShell {
     pub fn with_start_timeout(mut self, timeout: Duration) -> Self {
         self.start = timeout;
         self
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,13 +150,9 @@ impl Call<'_> {
     async fn run(&self, script: &Script) -> Result<ScriptOutput, Error> {
         let (shell, began) = (self.shell, Instant::now());
         let job = manifest::job(self.node, &shell.image, script, self.limit)?;
-        let job = timeout(self.limit, async {
-            self.remove_leftovers().await?;
-            shell.api.create(&job).await
-        });
-        let job = job.await.map_err(|_| self.late())?;
+        let job = timeout(self.limit, shell.api.create(&job)).await;
+        let job = job.map_err(|_| self.late())?;
         let job = job.map_err(|error| self.failed(error))?;
-        let _ours = Ours::new(shell, &job.metadata.name);
         let left = self.limit.saturating_sub(began.elapsed());
         let mut seen = Standing::Waiting("its Job has made no pod".to_owned());
         let end = timeout(left, self.end_of(&job, &mut seen)).await;
@@ -176,24 +163,6 @@ impl Call<'_> {
             (Err(_), Standing::Waiting(said)) => Err(self.not_started(said)),
             (Err(_), _) => Err(self.late()),
         }
-    }
-
-    /// Removes what has ended here and nobody waits for.
-    async fn remove_leftovers(&self) -> Result<(), migrate_kube::Error> {
-        let api = &self.shell.api;
-        let jobs = api.all().await?;
-        let here = jobs.iter().filter(|job| job.node() == self.node);
-        let names: Vec<&str> = {
-            let ours = self.shell.lock();
-            here.filter(|job| job.end().is_some() && !ours.contains(&job.metadata.name))
-                .map(|job| job.metadata.name.as_str())
-                .collect()
-        };
-        for name in names {
-            // Somebody else may have been faster, and the next call tries again.
-            let _ = api.delete(name).await;
-        }
-        Ok(())
     }
 
     /// Waits for the end of the script; `seen` is where it stood last.
@@ -373,28 +342,5 @@ impl Call<'_> {
             node: self.node.to_owned(),
             limit: self.limit,
         }
-    }
-}
-
-/// A Job that is waited for.
-struct Ours<'a> {
-    shell: &'a JobShell,
-    name: String,
-}
-
-impl<'a> Ours<'a> {
-    fn new(shell: &'a JobShell, name: &str) -> Self {
-        let ours = Self {
-            shell,
-            name: name.to_owned(),
-        };
-        shell.lock().insert(ours.name.clone());
-        ours
-    }
-}
-
-impl Drop for Ours<'_> {
-    fn drop(&mut self) {
-        self.shell.lock().remove(&self.name);
     }
 }

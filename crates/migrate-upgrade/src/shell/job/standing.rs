@@ -56,26 +56,7 @@ struct Reason {
 #[serde(default)]
 pub(super) struct Job {
     pub(super) metadata: Metadata,
-    spec: JobSpec,
     status: JobStatus,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct JobSpec {
-    template: Template,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Template {
-    spec: TemplateSpec,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct TemplateSpec {
-    node_name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -95,10 +76,6 @@ struct Condition {
 }
 
 impl Job {
-    pub(super) fn node(&self) -> &str {
-        &self.spec.template.spec.node_name
-    }
-
     /// How it ended, if it has.
     pub(super) fn end(&self) -> Option<String> {
         let ends = |condition: &&Condition| {
