@@ -46,7 +46,11 @@ impl Load {
         let mut places = vec![(outside, node_ports(cluster, shop))];
         let inside = cluster_ips(&cluster.client(), shop).await;
         for node in cluster.nodes() {
-            let services = inside.iter().filter(|target| target.name != CONTROL_NAME);
+            // Kept connections go through the nodes' ports alone: what asks takes of the
+            // two cores what five nodes have not.
+            let services = inside
+                .iter()
+                .filter(|target| target.name != CONTROL_NAME && !target.keep_alive);
             let from_here = services.map(|target| {
                 let mut target = target.clone();
                 target.name = format!("{}.{}", target.name, node.name());
