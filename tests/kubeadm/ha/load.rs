@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use crate::load::{CONTROL_NAME, SENT_MORE, cluster_ips, is_asked, node_ports, serve_control};
 use crate::shop::Shop;
 
-/// Requests a second of each of the four kinds: 25 reads and 25 writes, half of them
-/// with a new connection each.
-const API_RATE: f64 = 12.5;
+/// Requests a second of each of the four kinds: 25 in all, half of them writes and half of
+/// each with a new connection each.
+const API_RATE: f64 = 6.25;
 const ETCD_PAUSE: Duration = Duration::from_millis(100);
 /// Of the requests to the API one in so many may fail, where API servers are taken out of
 /// the balancer before they change.
@@ -114,10 +114,10 @@ impl Asked {
     /// Everything was asked all the time, and no request to a Service failed.
     pub(super) fn assert_services_unfailing(&self) {
         for (name, tally) in &self.tallies {
-            let rate = if is_service(name) || name == CONTROL_NAME {
-                self.rate
-            } else {
-                10.0
+            let rate = match name.as_str() {
+                name if name.starts_with("api.") => API_RATE,
+                "etcd.write" => ETCD_PAUSE.as_secs_f64().recip(),
+                _ => self.rate,
             };
             is_asked(name, tally, rate, self.time);
             if is_service(name) {

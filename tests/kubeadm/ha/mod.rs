@@ -44,9 +44,10 @@ async fn three_control_planes_are_upgraded_and_nobody_notices() {
 }
 
 /// What a load balancer's own checks are worth. Of the balancer's three checks, two seconds
-/// apart, all have to fail before a server is out: for four seconds at least a third of 25
-/// requests a second, with connections of their own, goes to an API server whose etcd is
-/// away, in each of three members; that is twice of what may fail where it is taken out.
+/// apart, all have to fail before a server is out: for four seconds at least a third of the
+/// requests with connections of their own, of which there are 12.5 a second, goes to an API
+/// server whose etcd is away, in each of three members; that is twice of what may fail where
+/// it is taken out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "twenty minutes; part of cargo xtask extended"]
 async fn without_taking_api_servers_out_requests_to_the_api_fail() {
