@@ -8,6 +8,8 @@
 //! * it is readable by its owner only (0600): it holds every Secret;
 //! * on an error, a cancellation or a full disk nothing is left behind, and what
 //!   a process that was killed has left goes with the next backup into its folder;
+//! * where the disk has less room than the snapshot, and what is made of it, will need, the
+//!   member is not asked for one;
 //! * a member that stops sending, or sends without getting on, or slowly, is given up
 //!   after `SnapshotBackup::with_stall` and `with_least_rate`, and so is a disk that does
 //!   not take it: a stalled reader stops the member's writes.
@@ -94,6 +96,8 @@ mod provider;
 mod read;
 mod restore;
 mod retention;
+#[cfg(feature = "client")]
+mod room;
 #[cfg(feature = "seal")]
 mod seal;
 #[cfg(feature = "seal")]

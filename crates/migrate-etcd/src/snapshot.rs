@@ -14,6 +14,7 @@ use migrate_core::{
 use tokio::time::Instant;
 
 use crate::part_file::PartFile;
+use crate::room::{self, FurtherCopy};
 use crate::standing::{Newest, Standing};
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
 use crate::{Error, Member};
@@ -32,6 +33,7 @@ pub struct SnapshotBackup {
     folder: PathBuf,
     stall: Duration,
     least_rate: u64,
+    copies: Vec<FurtherCopy>,
 }
 
 impl SnapshotBackup {
@@ -42,6 +44,7 @@ impl SnapshotBackup {
             folder: folder.into(),
             stall: Duration::from_secs(30),
             least_rate: LEAST_RATE,
+            copies: Vec::new(),
         }
     }
 
@@ -63,6 +66,16 @@ impl SnapshotBackup {
         self
     }
 
+    /// Asks for room for these as well.
+    pub(crate) fn with_copies(mut self, copies: Vec<FurtherCopy>) -> Self {
+        self.copies = copies;
+        self
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(crate) fn stall(&self) -> Duration {
         self.stall
     }
@@ -73,6 +86,9 @@ impl SnapshotBackup {
 
     /// Saves a snapshot as `name`; `progress` hears bytes received and bytes
     /// in all.
+    ///
+    /// The member says how large its database is: where the folder has not got room for
+    /// that and a margin, it is not asked for a snapshot ([`Error::NoRoom`]).
     ///
     /// A cancellation is heeded until the snapshot is whole and on disk: what
     /// then is left is to give it its name.
@@ -127,7 +143,8 @@ impl SnapshotBackup {
         let mut file = PartFile::create(&self.folder, name).await?;
         let others = self.standings(others).await;
         let mut client = self.member.connect(self.stall).await?;
-        let newest = self.refuse_unfit(&mut client, &others).await?;
+        let (newest, size) = self.refuse_unfit(&mut client, &others).await?;
+        self.refuse_no_room(size).await?;
         let mut stream = self.within(0, client.snapshot()).await?;
 
         let begun = Instant::now();
@@ -197,13 +214,26 @@ impl SnapshotBackup {
             .collect()
     }
 
+    /// Before the member has any work of it.
+    async fn refuse_no_room(&self, size: u64) -> Result<(), Error> {
+        if size == 0 {
+            return Ok(());
+        }
+        let (folder, copies) = (self.folder.clone(), self.copies.clone());
+        let asking = move || room::refuse_too_little(size, &folder, &copies);
+        // Else the runtime is shutting down.
+        let asked = tokio::task::spawn_blocking(asking).await;
+        asked.unwrap_or(Err(Error::Cancelled))
+    }
+
     /// Waits until the member has what `others` of its cluster have: a follower that
-    /// hears nothing new serves snapshots too, of what was.
+    /// hears nothing new serves snapshots too, of what was. Gives that, and the size of
+    /// its database.
     async fn refuse_unfit(
         &self,
         client: &mut etcd_client::Client,
         others: &[(String, Standing)],
-    ) -> Result<Newest, Error> {
+    ) -> Result<(Newest, u64), Error> {
         let endpoint = &self.member.endpoint;
         let begun = Instant::now();
         loop {
@@ -216,7 +246,7 @@ impl SnapshotBackup {
             }
             let newest = Newest::of(others, standing.cluster);
             if standing.revision >= newest.revision {
-                return Ok(newest);
+                return Ok((newest, standing.size));
             }
             if begun.elapsed() >= self.stall {
                 return Err(newest.than(endpoint, standing.revision));

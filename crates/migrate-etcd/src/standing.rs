@@ -15,6 +15,8 @@ pub(crate) struct Standing {
     pub(crate) is_learner: bool,
     /// Of its store, as far as it has got.
     pub(crate) revision: i64,
+    /// Bytes of its database; 0 where it does not say.
+    pub(crate) size: u64,
     #[cfg(feature = "seal")]
     pub(crate) applied: u64,
     /// Alarms among them, those of the whole cluster: etcd's `maintenance.go` lists
@@ -31,6 +33,7 @@ impl Standing {
             leader: status.leader(),
             is_learner: status.is_learner(),
             revision: header.map_or(0, |header| header.revision()),
+            size: status.db_size().try_into().unwrap_or(0),
             #[cfg(feature = "seal")]
             applied: status.raft_applied_index(),
             errors: status.errors().to_vec(),

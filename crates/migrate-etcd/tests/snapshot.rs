@@ -329,6 +329,37 @@ async fn a_folder_that_cannot_be_written_costs_the_member_nothing() {
 }
 
 #[tokio::test]
+async fn a_disk_that_has_not_got_the_room_is_told_before_a_snapshot_is_asked_for() {
+    for (size, fits) in [(40_960, true), (1 << 60, false), (i64::MAX as u64, false)] {
+        let mut answers = Answers::of(sent(&database()));
+        answers.size = size;
+        let bench = Bench::with(answers).await;
+        let saved = bench.save().await;
+        assert_eq!(bench.member.snapshots(), usize::from(fits));
+        if fits {
+            saved.unwrap();
+            continue;
+        }
+        let error = saved.unwrap_err();
+        let text = error.to_string();
+        let Error::NoRoom {
+            folder,
+            needed,
+            available,
+        } = error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(folder, bench.folder.path());
+        assert!(needed > size && available < size, "{needed} {available}");
+        for words in [&needed.to_string(), &available.to_string(), "free some"] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert!(bench.names().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn of_two_backups_of_one_name_the_second_is_refused() {
     let bench = Bench::sending(sent(&database())).await;
     let (first, second) = futures::future::join(bench.save(), bench.save()).await;

@@ -291,6 +291,21 @@ pub enum Error {
         /// Why those that are there cannot.
         reasons: Vec<String>,
     },
+    /// A disk has less room than a backup will need.
+    #[cfg(feature = "client")]
+    #[error(
+        "{}: there is room for {available} bytes, and this backup needs {needed} there; free some, \
+         or choose a folder on another disk",
+        folder.display()
+    )]
+    NoRoom {
+        /// Folder.
+        folder: PathBuf,
+        /// Bytes that are needed, with a margin, for all that is there at once.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
     /// There is no store at that place.
     #[cfg(feature = "store")]
     #[error("{place}: {reason}; name the folder that backups were put into, or s3://BUCKET/PREFIX")]

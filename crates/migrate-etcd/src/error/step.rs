@@ -26,6 +26,10 @@ impl Error {
             | Self::TooNew { path, .. }
             | Self::TrialServer { path, .. }
             | Self::Untrusted { path } => ObjectName::cluster("File", path.display().to_string()),
+            #[cfg(feature = "client")]
+            Self::NoRoom { folder, .. } => {
+                ObjectName::cluster("File", folder.display().to_string())
+            }
             Self::Damaged(error) => ObjectName::cluster("File", error.path().display().to_string()),
             Self::Behind { endpoint, .. }
             | Self::ChecksumMismatch { endpoint }
@@ -96,6 +100,8 @@ impl From<Error> for StepError {
             | Error::Unreachable { .. } => StepErrorKind::Unavailable,
             #[cfg(feature = "store")]
             Error::Store { .. } => StepErrorKind::Unavailable,
+            #[cfg(feature = "client")]
+            Error::NoRoom { .. } => StepErrorKind::Permanent,
             Error::Changed { .. }
             | Error::Damaged(_)
             | Error::Differs { .. }

@@ -38,6 +38,7 @@ fn cure(error: &Error) -> &'static str {
         Error::Node { .. } => "take the set again",
         Error::NoBackup { .. } => "take one",
         Error::NoMember { .. } => "see that the members run",
+        Error::NoRoom { .. } => "free some",
         #[cfg(feature = "store")]
         Error::NoStore { .. } => "name the folder that backups were put into",
         Error::NoTrailer { .. } => "restore a whole one",
@@ -179,6 +180,11 @@ fn one_of_each() -> Vec<Error> {
         Error::NoBackup {
             place: "memory".to_owned(),
             reasons: vec!["a.db: is damaged".to_owned()],
+        },
+        Error::NoRoom {
+            folder: path.clone(),
+            needed: 8,
+            available: 7,
         },
         #[cfg(feature = "store")]
         Error::NoStore {

@@ -11,6 +11,7 @@ use migrate_core::{BackUpData, ClusterId, Finding, Severity, StepContext, StepEr
 use super::BACKUP_LACKS_FILE;
 use super::{BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, needs_key};
 use crate::hash::Compared;
+use crate::room::FurtherCopy;
 use crate::snapshot::{Received, progress};
 #[cfg(feature = "seal")]
 use crate::{BackupSet, LiveKeys, NodeFiles, Seal, SetRecord};
@@ -18,6 +19,10 @@ use crate::{
     Error, FindMembers, Inspection, Manifest, Member, Proof, RestoreLevel, SigningKey,
     SnapshotBackup, TestRestore,
 };
+
+/// Bytes that a server on trial takes for its log at once, whatever is in it: two
+/// segments (etcd's `wal.SegmentSizeBytes`).
+const LOGS: u64 = 2 * (64 << 20);
 
 /// Step 2: a snapshot that is proven equal to live members, restored on trial, made
 /// a set, encrypted, signed, and put into a store, as far as each is asked for.
@@ -29,6 +34,10 @@ use crate::{
 /// alone restores data that nobody can reach. Else it is [`BackupProof::Unproven`] with
 /// the blocker `KM-BACKUP-001` for either. Which members those are is in report and
 /// manifest.
+///
+/// It is not begun where a disk has not got room for all of it ([`Error::NoRoom`]): the
+/// snapshot, and beside it, one after the other, the trial, what is encrypted, and the copy
+/// in a store that is a folder.
 ///
 /// What is of another cluster is an error ([`Error::OtherCluster`]), and is removed: the
 /// snapshot says whose it is, unless its namespaces are encrypted.
@@ -122,6 +131,27 @@ impl ProvenBackup {
         self.signed(key)
     }
 
+    /// What is made of a snapshot in `folder` while it, or the file it becomes, is there.
+    fn copies(&self, folder: &Path) -> Vec<FurtherCopy> {
+        let copy = |folder: &Path| FurtherCopy {
+            folder: folder.to_owned(),
+            more: 0,
+        };
+        let trial = self.trial.iter().map(|(scratch, etcd)| FurtherCopy {
+            more: if etcd.is_some() { LOGS } else { 0 },
+            ..copy(scratch)
+        });
+        #[cfg(feature = "seal")]
+        let sealed = self.seal.as_ref().map(|_| copy(folder));
+        #[cfg(not(feature = "seal"))]
+        let sealed = None;
+        #[cfg(feature = "store")]
+        let stored = self.store.as_ref().and_then(crate::Store::local).map(copy);
+        #[cfg(not(feature = "store"))]
+        let stored = None;
+        trial.chain(sealed).chain(stored).collect()
+    }
+
     /// Restores `snapshot` on trial; how far that went.
     async fn tried(
         &self,
@@ -196,16 +226,31 @@ enum Source {
 }
 
 impl Source {
-    async fn save_compared(&self, file: &str, cx: &StepContext) -> Result<Compared, Error> {
+    /// Where the snapshot goes.
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Named(backup, _) => backup.folder(),
+            Self::Found(_, folder) => folder,
+        }
+    }
+
+    async fn save_compared(
+        &self,
+        file: &str,
+        copies: Vec<FurtherCopy>,
+        cx: &StepContext,
+    ) -> Result<Compared, Error> {
         let told = progress(cx);
         match self {
             Self::Named(backup, members) => {
+                let backup = backup.as_ref().clone().with_copies(copies);
                 backup.save_compared(file, members, &cx.cancel, told).await
             }
             Self::Found(finder, folder) => {
                 // The ways to them are open while `found` lives.
                 let found = finder.find().await?;
                 let backup = SnapshotBackup::new(found.source.clone(), folder);
+                let backup = backup.with_copies(copies);
                 backup
                     .save_compared(file, &found.members, &cx.cancel, told)
                     .await
@@ -241,7 +286,8 @@ impl BackUpData for ProvenBackup {
         let name = format!("etcd-{cluster}-{}-{}", cx.fence.run, taken.as_millis());
         // Without a name until it is kept, and not at all where it is encrypted.
         let file = format!("{name}.db");
-        let saved = self.source.save_compared(&file, cx).await?;
+        let copies = self.copies(self.source.folder());
+        let saved = self.source.save_compared(&file, copies, cx).await?;
         let (snapshot, compared) = (saved.snapshot, saved.proof);
         let inspection = &compared.inspection;
         refuse_other_cluster(inspection, snapshot.path(), cluster)?;
@@ -416,4 +462,43 @@ async fn hashed(
     let work = tokio::task::spawn_blocking(move || Manifest::of(&path, taken, proof));
     // The runtime is shutting down.
     work.await.unwrap_or(Err(Error::Cancelled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_of_a_snapshot_is_known_before_it_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let backups = folder.path().join("backups");
+        let step = |backups: &Path| {
+            let snapshots = SnapshotBackup::new(Member::new("http://127.0.0.1:1"), backups);
+            ProvenBackup::new(snapshots, Vec::new())
+        };
+        let copies = |step: ProvenBackup| {
+            let copies = step.copies(step.source.folder()).into_iter();
+            copies.map(|it| (it.folder, it.more)).collect::<Vec<_>>()
+        };
+        assert_eq!(copies(step(&backups)), []);
+        let scratch = folder.path().join("scratch");
+        let read_again = step(&backups).with_trial(&scratch, None);
+        assert_eq!(copies(read_again), [(scratch.clone(), 0)]);
+        let etcd = Some(PathBuf::from("etcd"));
+        let booted = step(&backups).with_trial(&scratch, etcd);
+        assert_eq!(copies(booted), [(scratch, LOGS)]);
+        #[cfg(feature = "seal")]
+        {
+            let lock = crate::Lock::for_keys([crate::KeyRing::generate().1]).unwrap();
+            let sealed = step(&backups).sealed(Seal::new(lock));
+            assert_eq!(copies(sealed), [(backups.clone(), 0)]);
+        }
+        #[cfg(feature = "store")]
+        {
+            let place = folder.path().join("store");
+            let key = Arc::new(SigningKey::from_seed(&[1; 32]).unwrap());
+            let stored = step(&backups).stored(crate::Store::folder(&place).unwrap(), key);
+            assert_eq!(copies(stored), [(place, 0)]);
+        }
+    }
 }

@@ -7,7 +7,7 @@ mod tests;
 mod upload;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use migrate_core::{Cancellation, hex};
@@ -41,6 +41,12 @@ pub struct Store {
     parts: Option<Arc<dyn MultipartStore>>,
     prefix: Location,
     part: usize,
+    /// Where it is, if it is a folder.
+    #[cfg_attr(
+        not(feature = "client"),
+        expect(dead_code, reason = "it is who saves a snapshot that asks")
+    )]
+    folder: Option<PathBuf>,
 }
 
 impl Store {
@@ -56,6 +62,7 @@ impl Store {
             parts: None,
             prefix,
             part: PART,
+            folder: None,
         })
     }
 
@@ -140,7 +147,17 @@ impl Store {
         let name = path.display().to_string();
         let folder = LocalFileSystem::new_with_prefix(path);
         let folder = folder.map_err(|error| Error::store(&name, error))?;
-        Self::new(Arc::new(folder.with_fsync(true)), "")
+        let store = Self::new(Arc::new(folder.with_fsync(true)), "")?;
+        Ok(Self {
+            folder: Some(path.to_owned()),
+            ..store
+        })
+    }
+
+    /// The folder that it is, if it is one.
+    #[cfg(feature = "client")]
+    pub(crate) fn local(&self) -> Option<&Path> {
+        self.folder.as_deref()
     }
 
     #[cfg(feature = "s3")]
@@ -177,7 +194,7 @@ impl Store {
     }
 
     /// Where the file of that name is, in words.
-    pub(crate) fn path(&self, file: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.name(&self.at(file)).into()
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Answers {
     /// The last revision of its store: one for each call of its status, the last one
     /// again and again.
     pub(crate) revisions: Vec<i64>,
+    /// Bytes of its database.
+    pub(crate) size: u64,
     pub(crate) leader: u64,
     pub(crate) is_learner: bool,
     /// Code of gRPC for a user and password.
@@ -69,6 +71,7 @@ impl Answers {
         Self {
             id: 1,
             revisions: vec![0],
+            size: 0,
             leader: 1,
             is_learner: false,
             authenticate: 0,
@@ -187,6 +190,7 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
         "/etcdserverpb.Maintenance/Status" => {
             let call = state.asked.fetch_add(1, Ordering::SeqCst);
             let mut status = header(answers, call);
+            status.extend(number(3, answers.size));
             status.extend(number(4, answers.leader));
             status.extend(number(10, answers.is_learner.into()));
             one(status, 0)
