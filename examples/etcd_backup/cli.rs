@@ -43,6 +43,10 @@ pub(crate) enum Command {
         file: PathBuf,
         #[command(flatten)]
         members: Members,
+        /// Takes it even if the member knows no leader, where quorum is lost: it is never
+        /// proven then. Name the member with the highest revision.
+        #[arg(long)]
+        force: bool,
     },
     /// Compares a file with live members. Right after the save: they forget.
     Prove {
@@ -170,6 +174,10 @@ pub(crate) struct Backup {
     pub(crate) members: Members,
     #[command(flatten)]
     locks: Locks,
+    /// Takes it even if the first member knows no leader, where quorum is lost: it is never
+    /// proven then.
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Seed that manifests are signed with, see keygen.
     #[arg(long)]
     sign: PathBuf,

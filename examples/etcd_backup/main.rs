@@ -87,7 +87,11 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                     .into());
             }
         }
-        Command::Save { file, members } => {
+        Command::Save {
+            file,
+            members,
+            force,
+        } => {
             let folder = file.parent().filter(|folder| *folder != Path::new(""));
             let name = file.file_name().and_then(|name| name.to_str());
             let name = name.ok_or("name the file that the snapshot becomes")?;
@@ -95,6 +99,18 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             let backup = SnapshotBackup::new(first, folder.unwrap_or_else(|| Path::new(".")))
                 .with_stall(members.stall());
             let bar = show::bytes("saving");
+            if force {
+                let saved = backup.forced().save(name, cancel, show::moves(&bar)).await;
+                bar.finish_and_clear();
+                let artifact = saved?;
+                println!("{}", artifact.path.display());
+                println!("sha256     {}", artifact.sha256);
+                let path = artifact.path;
+                let found = tokio::task::spawn_blocking(move || inspect(&path)).await?;
+                show::inspection(&found?);
+                println!("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it");
+                return Ok(());
+            }
             let moving = bar.clone();
             let save = backup.save_proven(name, &all, cancel, |done, of| {
                 show::moves(&moving)(done, of);
@@ -261,6 +277,10 @@ fn keygen(folder: &Path) -> Outcome {
 async fn backup(options: Backup, cancel: &Cancellation) -> Outcome {
     let (first, all) = options.members.first_and_all()?;
     let snapshots = SnapshotBackup::new(first, &options.folder).with_stall(options.members.stall());
+    let snapshots = match options.force {
+        true => snapshots.forced(),
+        false => snapshots,
+    };
     let signing = options.signing()?;
     let mut step = ProvenBackup::new(snapshots, all).signed(Arc::clone(&signing));
     if let Some(etcd) = &options.trial_etcd {

@@ -155,8 +155,12 @@ pub(crate) fn manifest(backup: &Manifest) {
         true => ", NOT ENCRYPTED",
         false => "",
     };
+    let forced = match backup.forced {
+        true => ", FORCED without quorum",
+        false => "",
+    };
     println!(
-        "{}  {:?}  {}  kubernetes {} etcd {} revision {}  {} bytes{keys}{open}",
+        "{}  {:?}  {}  kubernetes {} etcd {} revision {}  {} bytes{keys}{open}{forced}",
         backup.taken,
         backup.proof,
         backup.file,

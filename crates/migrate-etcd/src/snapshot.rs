@@ -14,6 +14,7 @@ use migrate_core::{
 use tokio::time::Instant;
 
 use crate::part_file::PartFile;
+use crate::provider::forced;
 use crate::room::{self, FurtherCopy};
 use crate::standing::{Newest, Standing};
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
@@ -34,6 +35,7 @@ pub struct SnapshotBackup {
     stall: Duration,
     least_rate: u64,
     copies: Vec<FurtherCopy>,
+    is_forced: bool,
 }
 
 impl SnapshotBackup {
@@ -45,6 +47,7 @@ impl SnapshotBackup {
             stall: Duration::from_secs(30),
             least_rate: LEAST_RATE,
             copies: Vec::new(),
+            is_forced: false,
         }
     }
 
@@ -64,6 +67,23 @@ impl SnapshotBackup {
     pub fn with_least_rate(mut self, bytes_per_second: u64) -> Self {
         self.least_rate = bytes_per_second.max(1);
         self
+    }
+
+    /// Takes the snapshot even if the member knows no leader: quorum is lost, and what it
+    /// has may be old, but it is there. Of several take the one with the highest revision.
+    /// A learner, and a member whose data are corrupt, are refused all the same.
+    ///
+    /// What is forced is never proven, whoever agrees with it:
+    /// [`save_proven`](Self::save_proven) refuses, and `ProvenBackup` reports it as
+    /// unproven with the blocker `KM-BACKUP-010`, and says so in the manifest.
+    #[must_use]
+    pub fn forced(mut self) -> Self {
+        self.is_forced = true;
+        self
+    }
+
+    pub(crate) fn is_forced(&self) -> bool {
+        self.is_forced
     }
 
     /// Asks for room for these as well.
@@ -238,7 +258,11 @@ impl SnapshotBackup {
         let begun = Instant::now();
         loop {
             let standing = Standing::of(&self.within(0, client.status()).await?);
-            if let Some(reason) = standing.unfit() {
+            let unfit = match self.is_forced {
+                true => standing.unfit_by_force(),
+                false => standing.unfit(),
+            };
+            if let Some(reason) = unfit {
                 return Err(Error::MemberUnfit {
                     endpoint: endpoint.clone(),
                     reason,
@@ -343,8 +367,11 @@ impl BackUpData for SnapshotBackup {
              live members or restored it, and certificates and keys are not part of it",
             "waive KM-BACKUP-001 if you have proven a backup by other means",
         );
+        let forced = self.is_forced.then(|| forced(&finding.object.name));
         let report = BackupReport::new(BackupProof::Unproven, vec![artifact]);
-        Ok(report.of(cluster.clone(), taken).with_finding(finding))
+        let mut report = report.of(cluster.clone(), taken).with_finding(finding);
+        report.findings.extend(forced);
+        Ok(report)
     }
 }
 

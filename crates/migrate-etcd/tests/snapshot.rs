@@ -382,6 +382,28 @@ async fn a_member_whose_data_may_be_old_is_not_asked() {
     }
 }
 
+/// A member without a leader may be all that there is; nothing else is forced.
+#[tokio::test]
+async fn a_member_without_a_leader_is_saved_by_force_and_that_proves_nothing() {
+    for (leader, is_learner, is_saved) in [(0, false, true), (0, true, false), (1, true, false)] {
+        let mut answers = Answers::of(sent(&database()));
+        (answers.leader, answers.is_learner) = (leader, is_learner);
+        let bench = Bench::with(answers).await;
+        let backup = bench.backup().forced();
+        let cancel = Cancellation::new();
+        let ours = [Member::new(&bench.member.endpoint)];
+        let proven = backup.save_proven("a.db", &ours, &cancel, |_, _| {}).await;
+        let error = proven.unwrap_err();
+        assert!(error.to_string().contains("proves nothing"), "{error}");
+        assert_eq!(bench.member.connections(), 0);
+
+        let saved = backup.save("a.db", &cancel, |_, _| {}).await;
+        assert_eq!(saved.is_ok(), is_saved, "{saved:?}");
+        assert_eq!(bench.member.snapshots(), usize::from(is_saved));
+        assert_eq!(bench.names().len(), usize::from(is_saved));
+    }
+}
+
 #[tokio::test]
 async fn a_member_that_refuses_us_is_told_from_one_out_of_reach() {
     // PERMISSION_DENIED of the call, and a wrong password.

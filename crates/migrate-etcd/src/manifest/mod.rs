@@ -85,6 +85,10 @@ pub struct Manifest {
     /// The file is a set with the files of these nodes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub nodes: Option<Vec<String>>,
+    /// It was FORCED: the member that it is of need not have known a leader. It proves
+    /// nothing, whoever agrees with it.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub forced: bool,
     /// The keys in the set are those that the live cluster used.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub keys_match: bool,
@@ -138,6 +142,7 @@ impl Manifest {
             trial: None,
             locked_for: Vec::new(),
             nodes: None,
+            forced: false,
             keys_match: false,
         })
     }

@@ -24,6 +24,23 @@ pub const BACKUP_NOT_COMPARED: &str = "KM-BACKUP-006";
 /// Code of the finding that tells which members a backup is equal to.
 pub const BACKUP_COMPARED: &str = "KM-BACKUP-009";
 
+/// Code of the finding that a backup was taken although there was no quorum.
+pub const BACKUP_FORCED: &str = "KM-BACKUP-010";
+
+/// That the backup `file` was forced.
+#[cfg(feature = "client")]
+pub(crate) fn forced(file: &str) -> Finding {
+    finding(
+        BACKUP_FORCED,
+        Severity::Blocker,
+        file,
+        "it was FORCED: taken of a member of etcd that need not have known a leader, so that it \
+         may be old and lack changes that the cluster had agreed on; it proves nothing",
+        "take another one when there is quorum; or waive KM-BACKUP-010 and KM-BACKUP-001 where \
+         this is all that there is",
+    )
+}
+
 fn finding(
     code: &str,
     severity: Severity,

@@ -9,7 +9,7 @@ use migrate_core::{BackUpData, ClusterId, Finding, Severity, StepContext, StepEr
 
 #[cfg(feature = "seal")]
 use super::BACKUP_LACKS_FILE;
-use super::{BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, needs_key};
+use super::{BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, forced, needs_key};
 use crate::hash::Compared;
 use crate::room::FurtherCopy;
 use crate::snapshot::{Received, progress};
@@ -33,7 +33,8 @@ const LOGS: u64 = 2 * (64 << 20);
 /// live cluster: one member of several may be the one that went wrong, and a snapshot
 /// alone restores data that nobody can reach. Else it is [`BackupProof::Unproven`] with
 /// the blocker `KM-BACKUP-001` for either. Which members those are is in report and
-/// manifest.
+/// manifest. What was forced ([`SnapshotBackup::forced`]) is unproven always, with the
+/// blocker `KM-BACKUP-010`.
 ///
 /// It is not begun where a disk has not got room for all of it ([`Error::NoRoom`]): the
 /// snapshot, and beside it, one after the other, the trial, what is encrypted, and the copy
@@ -251,6 +252,10 @@ impl Source {
                 let found = finder.find().await?;
                 let backup = SnapshotBackup::new(found.source.clone(), folder);
                 let backup = backup.with_copies(copies);
+                let backup = match found.is_forced {
+                    true => backup.forced(),
+                    false => backup,
+                };
                 backup
                     .save_compared(file, &found.members, &cx.cancel, told)
                     .await
@@ -288,7 +293,7 @@ impl BackUpData for ProvenBackup {
         let file = format!("{name}.db");
         let copies = self.copies(self.source.folder());
         let saved = self.source.save_compared(&file, copies, cx).await?;
-        let (snapshot, compared) = (saved.snapshot, saved.proof);
+        let (snapshot, compared, is_forced) = (saved.snapshot, saved.proof, saved.is_forced);
         let inspection = &compared.inspection;
         refuse_other_cluster(inspection, snapshot.path(), cluster)?;
         let trial = self.tried(cx, &snapshot.unnamed()).await?;
@@ -314,10 +319,11 @@ impl BackUpData for ProvenBackup {
         }
         // The only one that could not be refused for its keys has none.
         let keys_match = nodes.is_some();
-        let proof = match keys_match && compared.is_enough() {
+        let proof = match keys_match && compared.is_enough() && !is_forced {
             true => reached,
             false => BackupProof::Unproven,
         };
+        findings.extend(is_forced.then(|| forced(&shown)));
         findings.push(compared_with(&compared, &shown));
         if !keys_match {
             findings.push(finding(
@@ -356,6 +362,7 @@ impl BackUpData for ProvenBackup {
             manifest.locked_for = locked_for;
             manifest.nodes = nodes;
             manifest.keys_match = keys_match;
+            manifest.forced = is_forced;
             let folder = artifact
                 .path
                 .parent()
