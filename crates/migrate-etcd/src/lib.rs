@@ -8,6 +8,7 @@
 //! * it is readable by its owner only (0600): it holds every Secret;
 //! * on an error, a cancellation or a full disk nothing is left behind, and what
 //!   a process that was killed has left goes with the next backup into its folder;
+//! * one member is saved by one program of a machine at a time;
 //! * where the disk has less room than the snapshot, and what is made of it, will need, the
 //!   member is not asked for one;
 //! * a member that stops sending, or sends without getting on, or slowly, is given up
@@ -98,6 +99,8 @@ mod restore;
 mod retention;
 #[cfg(feature = "client")]
 mod room;
+#[cfg(feature = "client")]
+mod save_lock;
 #[cfg(feature = "seal")]
 mod seal;
 #[cfg(feature = "seal")]

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::part_file::PartFile;
 use crate::provider::forced;
 use crate::room::{self, FurtherCopy};
+use crate::save_lock::SaveLock;
 use crate::standing::{Newest, Standing};
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
 use crate::{Error, Member};
@@ -107,6 +108,9 @@ impl SnapshotBackup {
     /// Saves a snapshot as `name`; `progress` hears bytes received and bytes
     /// in all.
     ///
+    /// Of the programs on this machine one at a time saves a member, wherever to
+    /// ([`Error::AlreadySaving`]).
+    ///
     /// The member says how large its database is: where the folder has not got room for
     /// that and a margin, it is not asked for a snapshot ([`Error::NoRoom`]).
     ///
@@ -163,8 +167,8 @@ impl SnapshotBackup {
         let mut file = PartFile::create(&self.folder, name).await?;
         let others = self.standings(others).await;
         let mut client = self.member.connect(self.stall).await?;
-        let (newest, size) = self.refuse_unfit(&mut client, &others).await?;
-        self.refuse_no_room(size).await?;
+        let (newest, standing) = self.refuse_unfit(&mut client, &others).await?;
+        let _locked = self.begin(standing).await?;
         let mut stream = self.within(0, client.snapshot()).await?;
 
         let begun = Instant::now();
@@ -234,26 +238,32 @@ impl SnapshotBackup {
             .collect()
     }
 
-    /// Before the member has any work of it.
-    async fn refuse_no_room(&self, size: u64) -> Result<(), Error> {
-        if size == 0 {
-            return Ok(());
-        }
+    /// What has to be before the member has any work of it: nobody else saves it, and
+    /// there is room.
+    async fn begin(&self, member: Standing) -> Result<SaveLock, Error> {
         let (folder, copies) = (self.folder.clone(), self.copies.clone());
-        let asking = move || room::refuse_too_little(size, &folder, &copies);
+        let endpoint = self.member.endpoint.clone();
+        let asking = move || {
+            let lock = SaveLock::take(member.cluster, member.id, &folder);
+            let lock = lock.map_err(|holder| Error::AlreadySaving { endpoint, holder })?;
+            if member.size > 0 {
+                room::refuse_too_little(member.size, &folder, &copies)?;
+            }
+            Ok(lock)
+        };
         // Else the runtime is shutting down.
         let asked = tokio::task::spawn_blocking(asking).await;
         asked.unwrap_or(Err(Error::Cancelled))
     }
 
     /// Waits until the member has what `others` of its cluster have: a follower that
-    /// hears nothing new serves snapshots too, of what was. Gives that, and the size of
-    /// its database.
+    /// hears nothing new serves snapshots too, of what was. Gives that, and how the member
+    /// is then.
     async fn refuse_unfit(
         &self,
         client: &mut etcd_client::Client,
         others: &[(String, Standing)],
-    ) -> Result<(Newest, u64), Error> {
+    ) -> Result<(Newest, Standing), Error> {
         let endpoint = &self.member.endpoint;
         let begun = Instant::now();
         loop {
@@ -270,7 +280,7 @@ impl SnapshotBackup {
             }
             let newest = Newest::of(others, standing.cluster);
             if standing.revision >= newest.revision {
-                return Ok((newest, standing.size));
+                return Ok((newest, standing));
             }
             if begun.elapsed() >= self.stall {
                 return Err(newest.than(endpoint, standing.revision));

@@ -18,6 +18,18 @@ use crate::ReadError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The member is being saved already.
+    #[cfg(feature = "client")]
+    #[error(
+        "{endpoint}: {holder} is saving it right now, and a second one at once holds it up twice; \
+         wait for its end"
+    )]
+    AlreadySaving {
+        /// Member.
+        endpoint: String,
+        /// Who does, as far as this machine says.
+        holder: String,
+    },
     /// The member has not got what another one has.
     #[error(
         "{endpoint}: has got to revision {revision}, and {ahead} had {newest} before; take the \

@@ -31,6 +31,10 @@ impl Error {
                 ObjectName::cluster("File", folder.display().to_string())
             }
             Self::Damaged(error) => ObjectName::cluster("File", error.path().display().to_string()),
+            #[cfg(feature = "client")]
+            Self::AlreadySaving { endpoint, .. } => {
+                ObjectName::cluster("EtcdMember", endpoint.clone())
+            }
             Self::Behind { endpoint, .. }
             | Self::ChecksumMismatch { endpoint }
             | Self::Compacted { endpoint, .. }
@@ -98,6 +102,8 @@ impl From<Error> for StepError {
             | Error::TooFewMembers { .. }
             | Error::Truncated { .. }
             | Error::Unreachable { .. } => StepErrorKind::Unavailable,
+            #[cfg(feature = "client")]
+            Error::AlreadySaving { .. } => StepErrorKind::Unavailable,
             #[cfg(feature = "store")]
             Error::Store { .. } => StepErrorKind::Unavailable,
             #[cfg(feature = "client")]

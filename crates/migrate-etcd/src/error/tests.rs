@@ -13,6 +13,7 @@ use crate::ReadError;
 /// thought of here.
 fn cure(error: &Error) -> &'static str {
     match error {
+        Error::AlreadySaving { .. } => "wait for its end",
         Error::Behind { .. } => "take the snapshot of that one",
         Error::Busy { .. } => "wait for its end",
         Error::Cancelled => "run it again",
@@ -72,6 +73,10 @@ fn one_of_each() -> Vec<Error> {
     let source = || etcd_client::Error::Internal("lost".to_owned());
     vec![
         Error::Cancelled,
+        Error::AlreadySaving {
+            endpoint: endpoint.clone(),
+            holder: "process 7 (etcd_backup)".to_owned(),
+        },
         Error::Behind {
             endpoint: endpoint.clone(),
             revision: 7,

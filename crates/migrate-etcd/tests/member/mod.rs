@@ -40,6 +40,8 @@ pub(crate) enum Act {
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     pub(crate) id: u64,
+    /// Id of its cluster; unless it is told otherwise nobody else has it, on this machine.
+    pub(crate) cluster: u64,
     /// The last revision of its store: one for each call of its status, the last one
     /// again and again.
     pub(crate) revisions: Vec<i64>,
@@ -68,8 +70,11 @@ pub(crate) enum HashAnswer {
 impl Answers {
     /// A voting member with a leader, which sends `snapshot`.
     pub(crate) fn of(snapshot: Vec<Act>) -> Self {
+        static CLUSTERS: AtomicUsize = AtomicUsize::new(0);
+        let cluster = CLUSTERS.fetch_add(1, Ordering::SeqCst) as u64;
         Self {
             id: 1,
+            cluster: u64::from(std::process::id()) << 16 | cluster,
             revisions: vec![0],
             size: 0,
             leader: 1,
@@ -224,7 +229,7 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
 fn header(answers: &Answers, call: usize) -> Vec<u8> {
     let revisions = &answers.revisions;
     let revision = revisions.get(call).or_else(|| revisions.last());
-    let mut header = number(1, 7);
+    let mut header = number(1, answers.cluster);
     header.extend(number(2, answers.id));
     header.extend(number(3, revision.unwrap_or(&0).cast_unsigned()));
     bytes(1, &header)
