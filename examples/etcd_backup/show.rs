@@ -180,6 +180,12 @@ pub(crate) fn pruned(pruned: &Pruned) {
     for backup in &pruned.removed {
         println!("removed    {}", backup.file);
     }
+    for file in &pruned.still_stored {
+        println!(
+            "STILL KEPT {file}: the store keeps versions, and the bytes of this one until a rule of \
+             its own ends them"
+        );
+    }
     for (backup, error) in &pruned.failed {
         println!("NOT GONE   {}: {error}", backup.file);
     }

@@ -41,6 +41,8 @@ pub struct Store {
     parts: Option<Arc<dyn MultipartStore>>,
     prefix: Location,
     part: usize,
+    /// It names a version of an object only where it keeps older ones.
+    names_versions: bool,
     /// Where it is, if it is a folder.
     #[cfg_attr(
         not(feature = "client"),
@@ -62,6 +64,7 @@ impl Store {
             parts: None,
             prefix,
             part: PART,
+            names_versions: false,
             folder: None,
         })
     }
@@ -71,6 +74,15 @@ impl Store {
     #[must_use]
     pub fn with_parts(mut self, parts: Arc<dyn MultipartStore>) -> Self {
         self.parts = Some(parts);
+        self
+    }
+
+    /// For a store that names a version of an object where it keeps older ones, and only
+    /// there, as S3 and Azure do: pruning then says what it has not freed
+    /// ([`Pruned::still_stored`]). Buckets of S3 that are opened here are known to.
+    #[must_use]
+    pub fn naming_versions(mut self) -> Self {
+        self.names_versions = true;
         self
     }
 
@@ -186,7 +198,8 @@ impl Store {
     #[cfg(feature = "s3")]
     pub fn s3(bucket: object_store::aws::AmazonS3, prefix: &str) -> Result<Self, Error> {
         let bucket = Arc::new(bucket);
-        Ok(Self::new(bucket.clone(), prefix)?.with_parts(bucket))
+        let store = Self::new(bucket.clone(), prefix)?.with_parts(bucket);
+        Ok(store.naming_versions())
     }
 
     fn at(&self, name: &str) -> Location {

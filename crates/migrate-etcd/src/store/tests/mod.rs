@@ -494,6 +494,37 @@ async fn what_cannot_be_removed_stays_whole_and_listed() {
     );
 }
 
+/// Nobody shall wait for room, or for a secret to be gone, that a bucket keeps.
+#[tokio::test]
+async fn what_a_store_with_versions_keeps_is_told() {
+    for (version, is_kept) in [(None, false), (Some("null"), false), (Some("3sL4k"), true)] {
+        for is_named in [true, false] {
+            let world = World::new();
+            let faulty = Faulty::new();
+            *faulty.version.lock().unwrap() = version;
+            let store = match is_named {
+                true => faulty.store().naming_versions(),
+                false => faulty.store(),
+            };
+            let old = world.first().await;
+            let new = world
+                .backup("b.db", "2026-11-29T01:00:00Z", BackupProof::Proven)
+                .await;
+            for path in [&old, &new] {
+                world.put(&store, path).await.unwrap();
+            }
+            let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+            let pruned = pruned.unwrap();
+            assert_eq!(pruned.removed.len(), 1);
+            let kept = match is_kept && is_named {
+                true => vec!["a.db"],
+                false => vec![],
+            };
+            assert_eq!(pruned.still_stored, kept, "{version:?}");
+        }
+    }
+}
+
 /// A listing takes as long as a store has pages, and backups are put meanwhile.
 #[tokio::test]
 async fn a_backup_that_comes_while_the_store_is_listed_keeps_its_manifest() {
