@@ -17,7 +17,7 @@ mod show;
 mod tests;
 mod trust;
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use migrate_core::{
     Fence, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BackupSet, KeyRing, Manifest, Membership, ProvenBackup, Restore, SigningKey, SnapshotBackup,
-    compare, inspect, prove,
+    BackupSet, KeyRing, Manifest, Membership, PartFile, ProvenBackup, Restore, SigningKey,
+    SnapshotBackup, compare, inspect, prove,
 };
 use migrate_kube::TokioClock;
 
@@ -108,7 +108,9 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 let path = artifact.path;
                 let found = tokio::task::spawn_blocking(move || inspect(&path)).await?;
                 show::inspection(&found?);
-                println!("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it");
+                println!(
+                    "UNPROVEN   it was FORCED: it may be old, and nobody was compared with it"
+                );
                 return Ok(());
             }
             let moving = bar.clone();
@@ -148,7 +150,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 show::comparison(&found);
             }
         }
-        Command::Keygen { folder } => keygen(&folder)?,
+        Command::Keygen { folder } => keygen(&folder).await?,
         Command::Backup(options) => backup(*options, cancel).await?,
         Command::Open {
             file,
@@ -249,26 +251,19 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
 }
 
 /// Secret halves into files of their owner, public ones to be shown.
-fn keygen(folder: &Path) -> Outcome {
+async fn keygen(folder: &Path) -> Outcome {
     let (secret, public) = KeyRing::generate();
     let mut seed = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
     let signing = SigningKey::from_seed(&seed)?;
-    std::fs::create_dir_all(folder)?;
-    let write = |name: &str, bytes: &[u8]| -> Outcome {
-        let path = folder.join(name);
-        let mut options = std::fs::File::options();
-        options.write(true).create_new(true);
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path);
-        let mut file = file.map_err(|error| format!("{}: {error}", path.display()))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        println!("{}", path.display());
-        Ok(())
-    };
-    write("age.key", secret.as_bytes())?;
-    write("sign.seed", &seed)?;
+    for (name, bytes) in [
+        ("age.key", secret.as_bytes()),
+        ("sign.seed", seed.as_slice()),
+    ] {
+        let mut file = PartFile::create(folder, name).await?;
+        file.write(bytes).await?;
+        println!("{}", file.commit().await?.display());
+    }
     println!("--recipient {public}");
     println!("--trusted {}", signing.public());
     Ok(())
@@ -284,7 +279,7 @@ async fn backup(options: Backup, cancel: &Cancellation) -> Outcome {
     let signing = options.signing()?;
     let mut step = ProvenBackup::new(snapshots, all).signed(Arc::clone(&signing));
     if let Some(etcd) = &options.trial_etcd {
-        std::fs::create_dir_all(&options.folder)?;
+        // There by then: the snapshot is in it.
         step = step.with_trial(&options.folder, Some(etcd.clone()));
     }
     step = match (options.seal()?, options.nodes()?) {

@@ -80,6 +80,7 @@ mod compare;
 mod error;
 #[cfg(feature = "client")]
 mod find;
+mod folders;
 mod gate;
 mod hash;
 mod inspect;

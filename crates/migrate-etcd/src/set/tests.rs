@@ -160,6 +160,12 @@ async fn a_set_holds_what_restores_a_cluster_and_is_unpacked_as_it_was() {
 
     let (folder, unpacked) = world.unpack(&artifact.path).await.unwrap();
     assert_eq!(unpacked, record);
+    // Which files a folder has is on disk before the whole gets its name.
+    let synced = crate::folders::seen::below(world.folder.path());
+    let part = "unpacked.kube-migrate.part";
+    let pki = format!("{part}/nodes/cp-1/etc/kubernetes/pki");
+    let at = |name: &str| synced.iter().rposition(|it| it == name);
+    assert!(at(&pki).is_some() && at(&pki) < at(part) && at(part) < at(""));
     let read = |path: &str| fs::read(folder.join(path)).unwrap();
     assert_eq!(read("snapshot.db"), fs::read(&world.snapshot.path).unwrap());
     assert_eq!(

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 pub use catalogue::{Catalogue, Refused};
 pub use prune::Pruned;
 
-use crate::Error;
+use crate::{Error, folders};
 
 /// Bytes of a part: S3 asks for 5 MiB at least, and for 10,000 parts at most,
 /// so that this is enough for 80 GB.
@@ -87,18 +87,12 @@ impl Store {
     }
 
     /// A folder, which is made for its owner only (0700) if it is missing. All is
-    /// put on disk before it counts. It had better be on another machine's disk.
+    /// put on disk before it counts, the folder too. It had better be on another machine's disk.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be made, [`Error::Store`] if not be used.
     pub fn folder(path: &Path) -> Result<Self, Error> {
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(path)
-            .map_err(|error| Error::file(path, error))?;
+        folders::make(path, folders::PRIVATE)?;
         Self::in_folder(path)
     }
 
