@@ -184,9 +184,10 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             etcd,
             known,
             revision_at_least,
+            further,
         } => {
             let members = Membership::parse(&initial_cluster, &token)?;
-            let sha256 = known.sha256(&file)?;
+            let (sha256, taken) = known.check(&file)?;
             let mut restore = Restore::new(file, data_dir, members, name, etcd.parse()?);
             if let Some(sha256) = sha256 {
                 restore = restore.with_sha256(sha256);
@@ -194,6 +195,12 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             if let Some(revision) = revision_at_least {
                 restore = restore.with_revision_at_least(revision);
             }
+            let restore = further.apply(restore, taken, TokioClock::system().now())?;
+            // Before anything is restored: its place may be taken.
+            let record = match &further.record {
+                Some(path) => Some(new_file(path).await?),
+                None => None,
+            };
             let bar = show::spinner("restoring");
             let restored = tokio::task::spawn_blocking(move || restore.run()).await?;
             bar.finish_and_clear();
@@ -210,6 +217,10 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 "other members: restore them with --sha256 {}",
                 restored.sha256
             );
+            if let Some(mut file) = record {
+                file.write(&serde_json::to_vec_pretty(&restored)?).await?;
+                println!("and with --beside {}", file.commit().await?.display());
+            }
         }
         Command::Put { file, place } => {
             let (store, trusted) = place.open_or_create()?;
@@ -248,6 +259,14 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// A file that is not there yet.
+async fn new_file(path: &Path) -> Outcome<PartFile> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or("--record: name a file")?;
+    Ok(PartFile::create(folder.unwrap_or_else(|| Path::new(".")), name).await?)
 }
 
 /// Secret halves into files of their owner, public ones to be shown.

@@ -231,8 +231,8 @@ pub enum Error {
     },
     /// Members of one cluster were restored from different data.
     #[error(
-        "{member}: was restored from another snapshot or to another revision than {other}; restore \
-         every member from the same file with the same options"
+        "{member}: is of another snapshot, revision or cluster than {other}; restore every member \
+         from the same file with the same options"
     )]
     MixedMembers {
         /// Member.
