@@ -18,9 +18,10 @@ use migrate_core::{
     KubeVersion, Moment, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BackupSet, EtcdVersion,
-    FindMembers, FolderNode, KeyRing, KubeadmMembers, LiveKeys, Lock, Manifest, Member, Membership, NodeFiles, ProvenBackup,
-    Restore, Seal, SigningKey, SnapshotBackup, Store, StoredBackup,
+    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED, BackupSet,
+    EtcdVersion, FindMembers, FolderNode, KeyRing, KubeadmMembers, LiveKeys, Lock, Manifest,
+    Member, Membership, NodeFiles, ProvenBackup, Restore, Seal, SigningKey, SnapshotBackup, Store,
+    StoredBackup,
 };
 use server::{Server, V36, etcd};
 
@@ -342,6 +343,46 @@ async fn a_backup_is_proven_by_two_members_and_not_by_one_that_is_named_twice() 
     }
 }
 
+/// Who relies on what was proven has to know that it is that still.
+#[tokio::test]
+async fn a_set_that_nobody_has_signed_is_a_blocker_and_says_so() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
+    let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
+    let seal = Seal::new(Lock::for_keys([KeyRing::generate().1]).unwrap());
+    let run = async |millis: u64, is_set: bool, is_signed: bool| {
+        let mut step = ProvenBackup::new(snapshots.clone(), vec![member.clone()]);
+        if is_set {
+            let node = node(&folder.path().join("root"));
+            step = step.as_set(seal.clone(), vec![node], live());
+        }
+        if is_signed {
+            step = step.signed(Arc::clone(&signing));
+        }
+        let (cx, input) = environment(millis);
+        let report = step.run(&cx, &input).await.unwrap();
+        let unsigned = report.findings.iter().find(|it| it.code == BACKUP_UNSIGNED);
+        (report.proof, unsigned.cloned())
+    };
+    let (proof, unsigned) = run(1, true, false).await;
+    assert_eq!(proof, BackupProof::Proven);
+    let unsigned = unsigned.expect("it is said");
+    assert!(unsigned.blocks() && unsigned.evidence.contains("NOBODY HAS SIGNED"));
+    assert_eq!(run(2, true, true).await, (BackupProof::Proven, None));
+    // What a person has to waive anyway is not waived twice.
+    let (proof, unsigned) = run(3, false, false).await;
+    assert_eq!(proof, BackupProof::Unproven);
+    assert!(!unsigned.expect("it is said").blocks());
+    // By its code, like any other.
+    let mut policy = Policy::default();
+    policy.waive.insert(BACKUP_UNSIGNED.to_owned());
+    let (_, unsigned) = run(4, true, false).await;
+    let mut findings: Vec<_> = unsigned.into_iter().collect();
+    policy.mark_waived(&mut findings);
+    assert!(!findings[0].blocks());
+}
+
 /// Whoever agrees with it: who forces a backup says that it may be old.
 #[tokio::test]
 async fn a_backup_that_was_forced_is_never_proven_and_says_so() {
@@ -364,13 +405,19 @@ async fn a_backup_that_was_forced_is_never_proven_and_says_so() {
         let forced = report.findings.iter().find(|it| it.code == BACKUP_FORCED);
         let forced = forced.expect("it is said");
         assert!(forced.blocks() && forced.evidence.contains("FORCED"));
-        assert_eq!((manifest.proof, manifest.forced), (BackupProof::Unproven, true));
+        assert_eq!(
+            (manifest.proof, manifest.forced),
+            (BackupProof::Unproven, true)
+        );
     };
 
     // The only member agrees with it, and has a leader: the control is without force.
     let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
     let (report, manifest) = run(1, snapshots.clone(), member.clone()).await.unwrap();
-    assert_eq!((report.proof, manifest.forced), (BackupProof::Proven, false));
+    assert_eq!(
+        (report.proof, manifest.forced),
+        (BackupProof::Proven, false)
+    );
     let (report, manifest) = run(2, snapshots.forced(), member).await.unwrap();
     assert_forced(&report, &manifest);
 

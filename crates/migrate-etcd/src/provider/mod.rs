@@ -27,6 +27,9 @@ pub const BACKUP_COMPARED: &str = "KM-BACKUP-009";
 /// Code of the finding that a backup was taken although there was no quorum.
 pub const BACKUP_FORCED: &str = "KM-BACKUP-010";
 
+/// Code of the finding that nobody has signed a backup.
+pub const BACKUP_UNSIGNED: &str = "KM-BACKUP-011";
+
 /// That the backup `file` was forced.
 #[cfg(feature = "client")]
 pub(crate) fn forced(file: &str) -> Finding {

@@ -9,7 +9,7 @@ use migrate_core::{BackUpData, ClusterId, Finding, Severity, StepContext, StepEr
 
 #[cfg(feature = "seal")]
 use super::BACKUP_LACKS_FILE;
-use super::{BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, forced, needs_key};
+use super::{BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED, finding, forced, needs_key};
 use crate::hash::Compared;
 use crate::room::FurtherCopy;
 use crate::snapshot::{Received, progress};
@@ -34,7 +34,8 @@ const LOGS: u64 = 2 * (64 << 20);
 /// alone restores data that nobody can reach. Else it is [`BackupProof::Unproven`] with
 /// the blocker `KM-BACKUP-001` for either. Which members those are is in report and
 /// manifest. What was forced ([`SnapshotBackup::forced`]) is unproven always, with the
-/// blocker `KM-BACKUP-010`.
+/// blocker `KM-BACKUP-010`. What is proven and not [signed](Self::signed) has the blocker
+/// `KM-BACKUP-011`.
 ///
 /// It is not begun where a disk has not got room for all of it ([`Error::NoRoom`]): the
 /// snapshot, and beside it, one after the other, the trial, what is encrypted, and the copy
@@ -323,6 +324,9 @@ impl BackUpData for ProvenBackup {
             true => reached,
             false => BackupProof::Unproven,
         };
+        if self.signing.is_none() {
+            findings.push(unsigned(&shown, proof));
+        }
         findings.extend(is_forced.then(|| forced(&shown)));
         findings.push(compared_with(&compared, &shown));
         if !keys_match {
@@ -382,6 +386,24 @@ impl BackUpData for ProvenBackup {
         report.findings = findings;
         Ok(report)
     }
+}
+
+/// That nobody has signed it. What is proven is relied on without a further question, so
+/// that this is one; what is not asks for one already.
+fn unsigned(file: &str, proof: BackupProof) -> Finding {
+    let severity = match proof >= BackupProof::Proven {
+        true => Severity::Blocker,
+        false => Severity::Warning,
+    };
+    finding(
+        BACKUP_UNSIGNED,
+        severity,
+        file,
+        "NOBODY HAS SIGNED it: whoever can write where it lies can put another one there, encrypted \
+         for the same keys, and no restore would tell",
+        "give the key that signs its manifest (`etcd_backup keygen` makes one), or waive \
+         KM-BACKUP-011",
+    )
 }
 
 /// Which members a backup is equal to, and whether those are enough.
