@@ -4,20 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
-use migrate_core::{BackUpData, ClusterId, Finding, Severity, StepContext, StepError, StepInput};
+use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
+use migrate_core::{BackUpData, ClusterId, Finding, StepContext, StepError, StepInput};
 
 #[cfg(feature = "seal")]
-use super::BACKUP_LACKS_FILE;
-use super::{BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED, finding, forced, needs_key};
+use super::findings::lacking;
+use super::findings::{
+    compared_with, forced, needs_key, not_compared, plain, unsigned, without_keys,
+};
 use crate::hash::Compared;
 use crate::room::FurtherCopy;
 use crate::snapshot::{Received, progress};
 #[cfg(feature = "seal")]
-use crate::{BackupSet, LiveKeys, NodeFiles, Seal, SetRecord};
+use crate::{BackupSet, LiveKeys, NodeFiles, Seal};
 use crate::{
-    Error, FindMembers, Inspection, Manifest, Member, Proof, RestoreLevel, SigningKey,
-    SnapshotBackup, TestRestore,
+    Error, FindMembers, Inspection, Manifest, Member, RestoreLevel, SigningKey, SnapshotBackup,
+    TestRestore,
 };
 
 /// Bytes that a server on trial takes for its log at once, whatever is in it: two
@@ -29,7 +31,7 @@ const LOGS: u64 = 2 * (64 << 20);
 ///
 /// The report says [`BackupProof::Proven`], or [`BackupProof::Restored`] if an etcd
 /// was started on it, only if two of the cluster's voting members, or the only one that
-/// it has, are equal to it ([`Proof::is_enough`]), and if the set has the keys of the
+/// it has, are equal to it ([`Proof::is_enough`](crate::Proof::is_enough)), and if the set has the keys of the
 /// live cluster: one member of several may be the one that went wrong, and a snapshot
 /// alone restores data that nobody can reach. Else it is [`BackupProof::Unproven`] with
 /// the blocker `KM-BACKUP-001` for either. Which members those are is in report and
@@ -310,13 +312,7 @@ impl BackUpData for ProvenBackup {
         } = self.finished(cx, snapshot, &name).await?;
         let shown = artifact.path.display().to_string();
         if locked_for.is_empty() {
-            findings.push(finding(
-                BACKUP_PLAIN,
-                Severity::Warning,
-                &shown,
-                "it is not encrypted: who reads it has every Secret of the cluster",
-                "give a public key of age to encrypt it for, and remove this file",
-            ));
+            findings.push(plain(&shown));
         }
         // The only one that could not be refused for its keys has none.
         let keys_match = nodes.is_some();
@@ -330,25 +326,10 @@ impl BackUpData for ProvenBackup {
         findings.extend(is_forced.then(|| forced(&shown)));
         findings.push(compared_with(&compared, &shown));
         if !keys_match {
-            findings.push(finding(
-                BACKUP_UNPROVEN,
-                Severity::Blocker,
-                &shown,
-                "certificates and keys of the cluster are not part of the snapshot, and without them \
-                 it restores none",
-                "give the files of the control-plane nodes, or keep the keys elsewhere and waive \
-                 KM-BACKUP-001",
-            ));
+            findings.push(without_keys(&shown));
         }
-        findings.extend(compared.silent.iter().map(|(member, why)| {
-            finding(
-                BACKUP_NOT_COMPARED,
-                Severity::Warning,
-                &shown,
-                format!("the member {member} was not compared with it: {why}"),
-                "see that the member is well before one is changed",
-            )
-        }));
+        let silent = compared.silent.iter();
+        findings.extend(silent.map(|(member, why)| not_compared(&shown, member, why)));
         let mut keys: Vec<String> = inspection
             .kubernetes
             .encrypted
@@ -388,57 +369,6 @@ impl BackUpData for ProvenBackup {
     }
 }
 
-/// That nobody has signed it. What is proven is relied on without a further question, so
-/// that this is one; what is not asks for one already.
-fn unsigned(file: &str, proof: BackupProof) -> Finding {
-    let severity = match proof >= BackupProof::Proven {
-        true => Severity::Blocker,
-        false => Severity::Warning,
-    };
-    finding(
-        BACKUP_UNSIGNED,
-        severity,
-        file,
-        "NOBODY HAS SIGNED it: whoever can write where it lies can put another one there, encrypted \
-         for the same keys, and no restore would tell",
-        "give the key that signs its manifest (`etcd_backup keygen` makes one), or waive \
-         KM-BACKUP-011",
-    )
-}
-
-/// Which members a backup is equal to, and whether those are enough.
-fn compared_with(proof: &Proof, file: &str) -> Finding {
-    let members = proof.compared.iter();
-    let members: Vec<_> = members
-        .map(|member| format!("{} ({})", member.name, member.id))
-        .collect();
-    let (some, all, names) = (members.len(), proof.voters(), members.join(", "));
-    if !proof.is_enough() {
-        return finding(
-            BACKUP_UNPROVEN,
-            Severity::Blocker,
-            file,
-            format!(
-                "it was compared with {some} of the {all} voting members of etcd ({names}), and two \
-                 have to agree: one alone may be the one that went wrong"
-            ),
-            "give the endpoints of the other members as well, or have them found on the \
-             control-plane nodes; or waive KM-BACKUP-001",
-        );
-    }
-    let evidence = match all {
-        1 => format!("its keys are those of the only voting member of etcd, {names}"),
-        _ => format!("its keys are those of {some} of the {all} voting members of etcd: {names}"),
-    };
-    finding(
-        BACKUP_COMPARED,
-        Severity::Info,
-        file,
-        evidence,
-        "nothing: so many are enough",
-    )
-}
-
 /// A URL, or a tunnel, may lead to the etcd of another cluster: nobody shall take
 /// that for a backup of `cluster`.
 fn refuse_other_cluster(
@@ -455,29 +385,6 @@ fn refuse_other_cluster(
             cluster: cluster.as_str().to_owned(),
         }),
     }
-}
-
-#[cfg(feature = "seal")]
-fn lacking(record: &SetRecord, file: &str) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for node in &record.nodes {
-        let lists = [
-            (&node.missing, "not there"),
-            (&node.too_large, "larger than 1 MiB"),
-        ];
-        for (paths, why) in lists {
-            for path in paths {
-                findings.push(finding(
-                    BACKUP_LACKS_FILE,
-                    Severity::Warning,
-                    file,
-                    format!("{path} of node {} is not in it: it is {why}", node.name),
-                    "see whether a restored node needs it, and keep a copy of it then",
-                ));
-            }
-        }
-    }
-    findings
 }
 
 /// The manifest of `artifact`, whose file is read where that does not hold up the
