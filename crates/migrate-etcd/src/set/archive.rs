@@ -20,6 +20,9 @@ const RECORD: &str = "set.json";
 /// Largest record: that of some thousand nodes.
 const LARGEST_RECORD: u64 = 8 << 20;
 
+/// Longest name of a file in bytes: no system opens one, and a node has a name too.
+const LONGEST_NAME: u64 = 8 << 10;
+
 /// The snapshot in the archive.
 pub(super) const SNAPSHOT: &str = "snapshot.db";
 
@@ -117,9 +120,26 @@ impl Unpacking {
         let mut record = None;
         let mut wanted: BTreeMap<String, FileRecord> = BTreeMap::new();
         let entries = archive.entries().map_err(|error| self.unreadable(error))?;
-        for entry in entries {
+        let mut long = None;
+        // As they are: the crate keeps a long name of whatever length in memory.
+        for entry in entries.raw(true) {
             let mut entry = entry.map_err(|error| self.unreadable(error))?;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            if entry.header().entry_type() == EntryType::GNULongName {
+                if long.is_some() || entry.size() > LONGEST_NAME {
+                    return Err(self.malformed("it has a name that is longer than any"));
+                }
+                let mut name = Vec::new();
+                let read = entry.read_to_end(&mut name);
+                read.map_err(|error| self.unreadable(error))?;
+                let end = name.iter().position(|byte| *byte == 0);
+                name.truncate(end.unwrap_or(name.len()));
+                long = Some(name);
+                continue;
+            }
+            let name = long
+                .take()
+                .unwrap_or_else(|| entry.path_bytes().into_owned());
+            let name = String::from_utf8_lossy(&name).into_owned();
             if entry.header().entry_type() != EntryType::Regular {
                 return Err(self.malformed("it holds something that is no file"));
             }
