@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use migrate_core::Moment;
 use migrate_etcd::{
-    FolderNode, KeyRing, LiveKeys, Lock, Manifest, Member, NodeFiles, PublicKey, Retention, Seal,
-    SigningKey, Store, Tls,
+    FolderNode, KeyRing, LiveKeys, Lock, Manifest, Member, NodeFiles, PublicKey, Restore, Restored,
+    Retention, Seal, SigningKey, Store, Tls,
 };
 
 use crate::trust::{Known, Signed, public_keys};
@@ -43,6 +44,10 @@ pub(crate) enum Command {
         file: PathBuf,
         #[command(flatten)]
         members: Members,
+        /// Takes it even if the member knows no leader, where quorum is lost: it is never
+        /// proven then. Name the member with the highest revision.
+        #[arg(long)]
+        force: bool,
     },
     /// Compares a file with live members. Right after the save: they forget.
     Prove {
@@ -104,6 +109,8 @@ pub(crate) enum Command {
         /// before: clients have seen more of that cluster than the backup has.
         #[arg(long)]
         revision_at_least: Option<i64>,
+        #[command(flatten)]
+        further: Further,
     },
     /// Puts a backup and its manifest into a store.
     Put {
@@ -170,6 +177,10 @@ pub(crate) struct Backup {
     pub(crate) members: Members,
     #[command(flatten)]
     locks: Locks,
+    /// Takes it even if the first member knows no leader, where quorum is lost: it is never
+    /// proven then.
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Seed that manifests are signed with, see keygen.
     #[arg(long)]
     sign: PathBuf,
@@ -323,6 +334,52 @@ impl Wanted {
         (self.cluster.is_none() || self.cluster == backup.cluster)
             && (self.kubernetes.is_none() || plain(&self.kubernetes) == plain(&backup.kubernetes))
             && self.name.as_ref().is_none_or(|name| *name == backup.file)
+    }
+}
+
+/// What else decides how a member is restored.
+#[derive(Args)]
+pub(crate) struct Further {
+    /// Writes a second that the old cluster took: the revision is raised by ten times what
+    /// that is since the backup, where that is more than the default.
+    #[arg(long)]
+    writes_per_second: Option<u64>,
+    /// Hours since the backup; by itself what the manifest of --trusted says.
+    #[arg(long, requires = "writes_per_second")]
+    backup_age_hours: Option<u64>,
+    /// Writes what was restored into this file, for --beside.
+    #[arg(long)]
+    pub(crate) record: Option<PathBuf>,
+    /// What --record of another member of this cluster has written: refuses to restore one
+    /// of other data, of another cluster, or at another revision; again for each.
+    #[arg(long)]
+    beside: Vec<PathBuf>,
+}
+
+impl Further {
+    /// `restore` with these, of a backup that was `taken` then, as far as that is known.
+    pub(crate) fn apply(
+        &self,
+        mut restore: Restore,
+        taken: Option<Moment>,
+        now: Moment,
+    ) -> Outcome<Restore> {
+        if let Some(writes) = self.writes_per_second {
+            let said = self.backup_age_hours.map(|it| it.saturating_mul(3600));
+            let said = said.map(Duration::from_secs);
+            let age = said.or_else(|| taken.map(|taken| now.since(taken)));
+            let age = age.ok_or(
+                "--writes-per-second: say how old the backup is, by --backup-age-hours, or by \
+                 --trusted, whose manifest says it",
+            )?;
+            restore = restore.with_age(age, writes);
+        }
+        for path in &self.beside {
+            let other: Restored =
+                serde_json::from_str(&read(path)?).map_err(|error| named(path, error.into()))?;
+            restore = restore.beside(other);
+        }
+        Ok(restore)
     }
 }
 

@@ -17,7 +17,7 @@ mod show;
 mod tests;
 mod trust;
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use migrate_core::{
     Fence, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BackupSet, KeyRing, Manifest, Membership, ProvenBackup, Restore, SigningKey, SnapshotBackup,
-    compare, inspect, prove,
+    BackupSet, KeyRing, Manifest, Membership, PartFile, ProvenBackup, Restore, SigningKey,
+    SnapshotBackup, compare, inspect, prove,
 };
 use migrate_kube::TokioClock;
 
@@ -87,7 +87,11 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                     .into());
             }
         }
-        Command::Save { file, members } => {
+        Command::Save {
+            file,
+            members,
+            force,
+        } => {
             let folder = file.parent().filter(|folder| *folder != Path::new(""));
             let name = file.file_name().and_then(|name| name.to_str());
             let name = name.ok_or("name the file that the snapshot becomes")?;
@@ -95,6 +99,20 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             let backup = SnapshotBackup::new(first, folder.unwrap_or_else(|| Path::new(".")))
                 .with_stall(members.stall());
             let bar = show::bytes("saving");
+            if force {
+                let saved = backup.forced().save(name, cancel, show::moves(&bar)).await;
+                bar.finish_and_clear();
+                let artifact = saved?;
+                println!("{}", artifact.path.display());
+                println!("sha256     {}", artifact.sha256);
+                let path = artifact.path;
+                let found = tokio::task::spawn_blocking(move || inspect(&path)).await?;
+                show::inspection(&found?);
+                println!(
+                    "UNPROVEN   it was FORCED: it may be old, and nobody was compared with it"
+                );
+                return Ok(());
+            }
             let moving = bar.clone();
             let save = backup.save_proven(name, &all, cancel, |done, of| {
                 show::moves(&moving)(done, of);
@@ -132,7 +150,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 show::comparison(&found);
             }
         }
-        Command::Keygen { folder } => keygen(&folder)?,
+        Command::Keygen { folder } => keygen(&folder).await?,
         Command::Backup(options) => backup(*options, cancel).await?,
         Command::Open {
             file,
@@ -166,9 +184,10 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             etcd,
             known,
             revision_at_least,
+            further,
         } => {
             let members = Membership::parse(&initial_cluster, &token)?;
-            let sha256 = known.sha256(&file)?;
+            let (sha256, taken) = known.check(&file)?;
             let mut restore = Restore::new(file, data_dir, members, name, etcd.parse()?);
             if let Some(sha256) = sha256 {
                 restore = restore.with_sha256(sha256);
@@ -176,6 +195,12 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             if let Some(revision) = revision_at_least {
                 restore = restore.with_revision_at_least(revision);
             }
+            let restore = further.apply(restore, taken, TokioClock::system().now())?;
+            // Before anything is restored: its place may be taken.
+            let record = match &further.record {
+                Some(path) => Some(new_file(path).await?),
+                None => None,
+            };
             let bar = show::spinner("restoring");
             let restored = tokio::task::spawn_blocking(move || restore.run()).await?;
             bar.finish_and_clear();
@@ -192,6 +217,10 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 "other members: restore them with --sha256 {}",
                 restored.sha256
             );
+            if let Some(mut file) = record {
+                file.write(&serde_json::to_vec_pretty(&restored)?).await?;
+                println!("and with --beside {}", file.commit().await?.display());
+            }
         }
         Command::Put { file, place } => {
             let (store, trusted) = place.open_or_create()?;
@@ -232,27 +261,28 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
     Ok(())
 }
 
+/// A file that is not there yet.
+async fn new_file(path: &Path) -> Outcome<PartFile> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or("--record: name a file")?;
+    Ok(PartFile::create(folder.unwrap_or_else(|| Path::new(".")), name).await?)
+}
+
 /// Secret halves into files of their owner, public ones to be shown.
-fn keygen(folder: &Path) -> Outcome {
+async fn keygen(folder: &Path) -> Outcome {
     let (secret, public) = KeyRing::generate();
     let mut seed = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
     let signing = SigningKey::from_seed(&seed)?;
-    std::fs::create_dir_all(folder)?;
-    let write = |name: &str, bytes: &[u8]| -> Outcome {
-        let path = folder.join(name);
-        let mut options = std::fs::File::options();
-        options.write(true).create_new(true);
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path);
-        let mut file = file.map_err(|error| format!("{}: {error}", path.display()))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        println!("{}", path.display());
-        Ok(())
-    };
-    write("age.key", secret.as_bytes())?;
-    write("sign.seed", &seed)?;
+    for (name, bytes) in [
+        ("age.key", secret.as_bytes()),
+        ("sign.seed", seed.as_slice()),
+    ] {
+        let mut file = PartFile::create(folder, name).await?;
+        file.write(bytes).await?;
+        println!("{}", file.commit().await?.display());
+    }
     println!("--recipient {public}");
     println!("--trusted {}", signing.public());
     Ok(())
@@ -261,10 +291,14 @@ fn keygen(folder: &Path) -> Outcome {
 async fn backup(options: Backup, cancel: &Cancellation) -> Outcome {
     let (first, all) = options.members.first_and_all()?;
     let snapshots = SnapshotBackup::new(first, &options.folder).with_stall(options.members.stall());
+    let snapshots = match options.force {
+        true => snapshots.forced(),
+        false => snapshots,
+    };
     let signing = options.signing()?;
     let mut step = ProvenBackup::new(snapshots, all).signed(Arc::clone(&signing));
     if let Some(etcd) = &options.trial_etcd {
-        std::fs::create_dir_all(&options.folder)?;
+        // There by then: the snapshot is in it.
         step = step.with_trial(&options.folder, Some(etcd.clone()));
     }
     step = match (options.seal()?, options.nodes()?) {

@@ -155,8 +155,12 @@ pub(crate) fn manifest(backup: &Manifest) {
         true => ", NOT ENCRYPTED",
         false => "",
     };
+    let forced = match backup.forced {
+        true => ", FORCED without quorum",
+        false => "",
+    };
     println!(
-        "{}  {:?}  {}  kubernetes {} etcd {} revision {}  {} bytes{keys}{open}",
+        "{}  {:?}  {}  kubernetes {} etcd {} revision {}  {} bytes{keys}{open}{forced}",
         backup.taken,
         backup.proof,
         backup.file,
@@ -175,6 +179,12 @@ pub(crate) fn manifest(backup: &Manifest) {
 pub(crate) fn pruned(pruned: &Pruned) {
     for backup in &pruned.removed {
         println!("removed    {}", backup.file);
+    }
+    for file in &pruned.still_stored {
+        println!(
+            "STILL KEPT {file}: the store keeps versions, and the bytes of this one until a rule of \
+             its own ends them"
+        );
     }
     for (backup, error) in &pruned.failed {
         println!("NOT GONE   {}: {error}", backup.file);

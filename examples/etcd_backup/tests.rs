@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use migrate_core::Cancellation;
 use migrate_etcd::{
-    BackupProof, KeyRing, Lock, Manifest, Membership, NewSnapshot, PartFile, Seal, SigningKey,
+    BackupProof, KeyRing, Lock, Manifest, Membership, NewSnapshot, PartFile, Restored, Seal,
+    SigningKey,
 };
 
 use crate::cli::{Cli, Command, Outcome, Wanted};
@@ -186,6 +187,92 @@ async fn a_snapshot_that_was_exchanged_is_not_restored() {
     desk.snapshot("snapshot.db", "ours").await;
     again("snapshot.db", "").await;
     again("a.db", &format!(" --sha256 {}", whole.sha256)).await;
+}
+
+/// Each member on a machine of its own: nothing but what is carried from one to the next says
+/// that they belong together.
+#[tokio::test]
+async fn members_that_do_not_belong_together_are_not_restored_beside_each_other() {
+    let desk = Desk::new();
+    desk.snapshot("a.db", "ours").await;
+    desk.snapshot("b.db", "another").await;
+    let restore = async |file: &str, member: &str, how: &str| {
+        let (file, folder) = (desk.at(file), desk.at(member));
+        let (file, folder) = (file.display(), folder.display());
+        run(&format!(
+            "restore {file} {folder} --name {member} --etcd 3.6 --unsigned \
+             --initial-cluster m1=http://127.0.0.1:1,m2=http://127.0.0.1:2{how}"
+        ))
+        .await
+    };
+    let first = desk.at("first.json");
+    let record = format!(" --token t --record {}", first.display());
+    restore("a.db", "m1", &record).await.unwrap();
+    // Nothing is restored where its record has no place.
+    let error = restore("a.db", "m2", &record).await.unwrap_err();
+    assert!(error.to_string().contains("exists already"), "{error}");
+    assert!(!desk.at("m2").exists());
+
+    let beside = format!(" --beside {}", first.display());
+    for (file, how) in [
+        ("b.db", " --token t"),
+        ("a.db", " --token u"),
+        ("a.db", " --token t --revision-at-least 5000000000"),
+        (
+            "a.db",
+            " --token t --writes-per-second 100000 --backup-age-hours 1",
+        ),
+    ] {
+        let error = restore(file, "m2", &format!("{how}{beside}"))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("m2") && error.contains("from the same file"),
+            "{error}"
+        );
+        assert!(!desk.at("m2").exists());
+    }
+    let second = format!(" --token t{beside}");
+    restore("a.db", "m2", &second).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revision_is_computed_from_the_age_of_the_backup() {
+    let desk = Desk::new();
+    let path = desk.snapshot("a.db", "ours").await;
+    desk.sign(&path).await;
+    let trusted = format!("--trusted {}", desk.signing.public());
+    let mut made = 0;
+    let mut restored = async |how: &str| -> Outcome<i64> {
+        made += 1;
+        let (folder, record) = (
+            desk.at(&format!("data-{made}")),
+            desk.at(&format!("{made}.json")),
+        );
+        run(&format!(
+            "restore {} {} --initial-cluster default=http://127.0.0.1:1 --token t --etcd 3.6 \
+             --record {} {how}",
+            path.display(),
+            folder.display(),
+            record.display()
+        ))
+        .await?;
+        let restored: Restored = serde_json::from_slice(&std::fs::read(record)?)?;
+        Ok(restored.revision - restored.snapshot_revision)
+    };
+    assert_eq!(restored("--unsigned").await.unwrap(), 1_000_000_000);
+    let hour = "--unsigned --backup-age-hours 1 --writes-per-second";
+    let few = restored(&format!("{hour} 1")).await.unwrap();
+    assert_eq!(few, 1_000_000_000);
+    let many = restored(&format!("{hour} 100000")).await.unwrap();
+    assert_eq!(many, 3_601_000_000);
+    let unknown = restored("--unsigned --writes-per-second 1").await;
+    let error = unknown.unwrap_err().to_string();
+    assert!(error.contains("--backup-age-hours"), "{error}");
+    // By what was signed: it was taken in the past.
+    let signed = format!("{trusted} --writes-per-second 1000000000");
+    assert!(restored(&signed).await.unwrap() > 1_000_000_000);
 }
 
 #[tokio::test]

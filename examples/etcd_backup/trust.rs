@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use migrate_core::Moment;
 use migrate_etcd::{Error, Manifest, PublicKey, SetRecord};
 
 use crate::cli::Outcome;
@@ -54,17 +55,18 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// The SHA-256 that `file` has to have; none if none was asked for.
-    pub(crate) fn sha256(self, file: &Path) -> Outcome<Option<String>> {
+    /// The SHA-256 that `file` has to have, none if none was asked for; and when it was
+    /// taken, where that is signed.
+    pub(crate) fn check(self, file: &Path) -> Outcome<(Option<String>, Option<Moment>)> {
         if self.unsigned || self.sha256.is_some() {
-            return Ok(self.sha256);
+            return Ok((self.sha256, None));
         }
         if !self.trusted.is_empty() {
             let manifest = Manifest::open(file, &public_keys(&self.trusted)?)?;
-            return Ok(Some(manifest.sha256));
+            return Ok((Some(manifest.sha256), Some(manifest.taken.into())));
         }
         match record_beside(file)? {
-            Some(record) => Ok(Some(record.snapshot.sha256)),
+            Some(record) => Ok((Some(record.snapshot.sha256), None)),
             None => Err(format!(
                 "{}: nothing says that it is the right one; give --trusted KEY if its manifest \
                  lies beside it, or --sha256, or say --unsigned",

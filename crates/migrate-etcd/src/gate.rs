@@ -11,7 +11,7 @@ use crate::{Error, Manifest};
 const SKEW: Duration = Duration::from_secs(60);
 
 /// What a backup has to be before a cluster is changed: of this cluster, of this
-/// version, young enough, and proven.
+/// version, young enough, signed, and proven.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,6 +30,7 @@ pub struct Gate {
     kubernetes: Option<String>,
     proof: BackupProof,
     needs_keys: bool,
+    needs_signature: bool,
 }
 
 impl Gate {
@@ -42,6 +43,7 @@ impl Gate {
             kubernetes: None,
             proof: BackupProof::Proven,
             needs_keys: true,
+            needs_signature: true,
         }
     }
 
@@ -64,6 +66,15 @@ impl Gate {
     #[must_use]
     pub fn without_keys(mut self) -> Self {
         self.needs_keys = false;
+        self
+    }
+
+    /// Also a backup whose manifest was not opened with a trusted key
+    /// ([`Manifest::signed_by`]), as one that was made here and not signed: whoever can
+    /// write where it lies can put another one there.
+    #[must_use]
+    pub fn without_signature(mut self) -> Self {
+        self.needs_signature = false;
         self
     }
 
@@ -111,6 +122,8 @@ impl Gate {
         } else if old > self.within {
             let (old, within) = (old.as_secs() / 60, self.within.as_secs() / 60);
             Some(format!("is {old} minutes old, {within} are allowed"))
+        } else if self.needs_signature && backup.signed_by().is_none() {
+            Some("is signed by nobody who is trusted".to_owned())
         } else if backup.proof < self.proof {
             Some("is not proven far enough".to_owned())
         } else if self.needs_keys && !backup.keys_match {
@@ -131,6 +144,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::SigningKey;
 
     type Change = fn(&mut Manifest);
 
@@ -142,6 +156,8 @@ mod tests {
         manifest.cluster = Some("c".to_owned());
         manifest.kubernetes = Some("1.36.2".to_owned());
         manifest.keys_match = true;
+        let key = SigningKey::from_seed(&[1; 32]).unwrap();
+        manifest.signer = Some(key.public());
         manifest
     }
 
@@ -154,7 +170,8 @@ mod tests {
         let now = at("2026-11-29T02:15:00Z");
         assert_eq!(gate.check(std::slice::from_ref(&good), now).unwrap(), &good);
 
-        let changes: [(&str, Change); 6] = [
+        let changes: [(&str, Change); 7] = [
+            ("signed by nobody", |m| m.signer = None),
             ("of cluster d", |m| m.cluster = Some("d".to_owned())),
             ("of cluster none", |m| m.cluster = None),
             ("1.35.0", |m| m.kubernetes = Some("1.35.0".to_owned())),
@@ -177,6 +194,10 @@ mod tests {
                 .unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         }
+        let mut unsigned = good.clone();
+        unsigned.signer = None;
+        let trusting = gate.clone().without_signature();
+        assert_eq!(trusting.check(&[unsigned.clone()], now).unwrap(), &unsigned);
         let further = gate.clone().with_proof(BackupProof::Restored);
         assert!(further.check(std::slice::from_ref(&good), now).is_err());
 

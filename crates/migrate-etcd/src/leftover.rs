@@ -63,7 +63,7 @@ fn remove_if_left(file: &File, part: &Path) {
 
 /// Whether `path` is the name of `file`; `None` where that cannot be told.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> Option<bool> {
+pub(crate) fn is_at(file: &File, path: &Path) -> Option<bool> {
     use std::os::unix::fs::MetadataExt;
     let of = |data: fs::Metadata| (data.dev(), data.ino());
     match fs::symlink_metadata(path) {
@@ -74,7 +74,7 @@ fn is_at(file: &File, path: &Path) -> Option<bool> {
 }
 
 #[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> Option<bool> {
+pub(crate) fn is_at(_: &File, _: &Path) -> Option<bool> {
     None
 }
 

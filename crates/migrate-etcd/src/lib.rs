@@ -8,6 +8,9 @@
 //! * it is readable by its owner only (0600): it holds every Secret;
 //! * on an error, a cancellation or a full disk nothing is left behind, and what
 //!   a process that was killed has left goes with the next backup into its folder;
+//! * one member is saved by one program of a machine at a time;
+//! * where the disk has less room than the snapshot, and what is made of it, will need, the
+//!   member is not asked for one;
 //! * a member that stops sending, or sends without getting on, or slowly, is given up
 //!   after `SnapshotBackup::with_stall` and `with_least_rate`, and so is a disk that does
 //!   not take it: a stalled reader stops the member's writes.
@@ -77,6 +80,7 @@ mod compare;
 mod error;
 #[cfg(feature = "client")]
 mod find;
+mod folders;
 mod gate;
 mod hash;
 mod inspect;
@@ -94,6 +98,10 @@ mod provider;
 mod read;
 mod restore;
 mod retention;
+#[cfg(feature = "client")]
+mod room;
+#[cfg(feature = "client")]
+mod save_lock;
 #[cfg(feature = "seal")]
 mod seal;
 #[cfg(feature = "seal")]
@@ -141,7 +149,8 @@ pub use provider::ProvenBackup;
 pub use provider::StoredBackup;
 #[cfg(any(feature = "client", feature = "store"))]
 pub use provider::{
-    BACKUP_COMPARED, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED, BACKUP_PLAIN,
+    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED,
+    BACKUP_PLAIN, BACKUP_UNSIGNED,
 };
 pub use restore::{EtcdVersion, Membership, Restore, Restored};
 pub use retention::Retention;

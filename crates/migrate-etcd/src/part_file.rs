@@ -10,7 +10,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use crate::Error;
-use crate::leftover;
+use crate::{folders, leftover};
 
 /// Bytes that go to the thread that writes at once: to go there takes as long as
 /// writing some KiB.
@@ -21,7 +21,7 @@ const CHUNK: usize = 1 << 20;
 /// # Guarantees
 /// * Under its own name the file is there completely or not at all, also after
 ///   a crash of the machine: [`commit`](Self::commit) puts the file on disk,
-///   renames it, and puts the folder on disk.
+///   renames it, and puts the folder on disk. So is every folder that is made for it.
 /// * It is readable by its owner only (0600 on Unix) from the beginning.
 /// * Dropped before `commit`, or when `commit` fails, nothing is left behind; so
 ///   too if a future of this type is dropped before it is ready, except that a
@@ -60,7 +60,8 @@ struct Names {
 }
 
 impl PartFile {
-    /// Begins the file `name` in `folder`, which is created if it is missing.
+    /// Begins the file `name` in `folder`, which is created if it is missing, and what is
+    /// missing above it.
     ///
     /// A file of that name is never replaced: it is looked for now and right
     /// before the rename.
@@ -99,7 +100,7 @@ impl PartFile {
         // any more has to go again.
         in_one_piece(path.clone(), move || {
             if let Some(folder) = part.parent() {
-                fs::create_dir_all(folder).map_err(|error| Error::file(folder, error))?;
+                folders::make(folder, None)?;
                 leftover::remove_all(folder);
             }
             let file = leftover::create(&part).map_err(|error| Error::file(&part, error))?;
@@ -220,10 +221,7 @@ impl PartFile {
             } = self;
             names.refuse_taken(replaces)?;
             fs::rename(&names.part, &path).map_err(|error| Error::file(&names.part, error))?;
-            if let Some(folder) = path.parent() {
-                let sync = fs::File::open(folder).and_then(|folder| folder.sync_all());
-                sync.map_err(|error| Error::file(folder, error))?;
-            }
+            folders::sync_above(&path)?;
             Ok(path)
         })
         .await

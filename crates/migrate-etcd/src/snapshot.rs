@@ -14,6 +14,9 @@ use migrate_core::{
 use tokio::time::Instant;
 
 use crate::part_file::PartFile;
+use crate::provider::forced;
+use crate::room::{self, FurtherCopy};
+use crate::save_lock::SaveLock;
 use crate::standing::{Newest, Standing};
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
 use crate::{Error, Member};
@@ -32,6 +35,8 @@ pub struct SnapshotBackup {
     folder: PathBuf,
     stall: Duration,
     least_rate: u64,
+    copies: Vec<FurtherCopy>,
+    is_forced: bool,
 }
 
 impl SnapshotBackup {
@@ -42,6 +47,8 @@ impl SnapshotBackup {
             folder: folder.into(),
             stall: Duration::from_secs(30),
             least_rate: LEAST_RATE,
+            copies: Vec::new(),
+            is_forced: false,
         }
     }
 
@@ -63,6 +70,33 @@ impl SnapshotBackup {
         self
     }
 
+    /// Takes the snapshot even if the member knows no leader: quorum is lost, and what it
+    /// has may be old, but it is there. Of several take the one with the highest revision.
+    /// A learner, and a member whose data are corrupt, are refused all the same.
+    ///
+    /// What is forced is never proven, whoever agrees with it:
+    /// [`save_proven`](Self::save_proven) refuses, and `ProvenBackup` reports it as
+    /// unproven with the blocker `KM-BACKUP-010`, and says so in the manifest.
+    #[must_use]
+    pub fn forced(mut self) -> Self {
+        self.is_forced = true;
+        self
+    }
+
+    pub(crate) fn is_forced(&self) -> bool {
+        self.is_forced
+    }
+
+    /// Asks for room for these as well.
+    pub(crate) fn with_copies(mut self, copies: Vec<FurtherCopy>) -> Self {
+        self.copies = copies;
+        self
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(crate) fn stall(&self) -> Duration {
         self.stall
     }
@@ -73,6 +107,12 @@ impl SnapshotBackup {
 
     /// Saves a snapshot as `name`; `progress` hears bytes received and bytes
     /// in all.
+    ///
+    /// Of the programs on this machine one at a time saves a member, wherever to
+    /// ([`Error::AlreadySaving`]).
+    ///
+    /// The member says how large its database is: where the folder has not got room for
+    /// that and a margin, it is not asked for a snapshot ([`Error::NoRoom`]).
     ///
     /// A cancellation is heeded until the snapshot is whole and on disk: what
     /// then is left is to give it its name.
@@ -127,7 +167,8 @@ impl SnapshotBackup {
         let mut file = PartFile::create(&self.folder, name).await?;
         let others = self.standings(others).await;
         let mut client = self.member.connect(self.stall).await?;
-        let newest = self.refuse_unfit(&mut client, &others).await?;
+        let (newest, standing) = self.refuse_unfit(&mut client, &others).await?;
+        let _locked = self.begin(standing).await?;
         let mut stream = self.within(0, client.snapshot()).await?;
 
         let begun = Instant::now();
@@ -197,18 +238,41 @@ impl SnapshotBackup {
             .collect()
     }
 
+    /// What has to be before the member has any work of it: nobody else saves it, and
+    /// there is room.
+    async fn begin(&self, member: Standing) -> Result<SaveLock, Error> {
+        let (folder, copies) = (self.folder.clone(), self.copies.clone());
+        let endpoint = self.member.endpoint.clone();
+        let asking = move || {
+            let lock = SaveLock::take(member.cluster, member.id, &folder);
+            let lock = lock.map_err(|holder| Error::AlreadySaving { endpoint, holder })?;
+            if member.size > 0 {
+                room::refuse_too_little(member.size, &folder, &copies)?;
+            }
+            Ok(lock)
+        };
+        // Else the runtime is shutting down.
+        let asked = tokio::task::spawn_blocking(asking).await;
+        asked.unwrap_or(Err(Error::Cancelled))
+    }
+
     /// Waits until the member has what `others` of its cluster have: a follower that
-    /// hears nothing new serves snapshots too, of what was.
+    /// hears nothing new serves snapshots too, of what was. Gives that, and how the member
+    /// is then.
     async fn refuse_unfit(
         &self,
         client: &mut etcd_client::Client,
         others: &[(String, Standing)],
-    ) -> Result<Newest, Error> {
+    ) -> Result<(Newest, Standing), Error> {
         let endpoint = &self.member.endpoint;
         let begun = Instant::now();
         loop {
             let standing = Standing::of(&self.within(0, client.status()).await?);
-            if let Some(reason) = standing.unfit() {
+            let unfit = match self.is_forced {
+                true => standing.unfit_by_force(),
+                false => standing.unfit(),
+            };
+            if let Some(reason) = unfit {
                 return Err(Error::MemberUnfit {
                     endpoint: endpoint.clone(),
                     reason,
@@ -216,7 +280,7 @@ impl SnapshotBackup {
             }
             let newest = Newest::of(others, standing.cluster);
             if standing.revision >= newest.revision {
-                return Ok(newest);
+                return Ok((newest, standing));
             }
             if begun.elapsed() >= self.stall {
                 return Err(newest.than(endpoint, standing.revision));
@@ -313,8 +377,11 @@ impl BackUpData for SnapshotBackup {
              live members or restored it, and certificates and keys are not part of it",
             "waive KM-BACKUP-001 if you have proven a backup by other means",
         );
+        let forced = self.is_forced.then(|| forced(&finding.object.name));
         let report = BackupReport::new(BackupProof::Unproven, vec![artifact]);
-        Ok(report.of(cluster.clone(), taken).with_finding(finding))
+        let mut report = report.of(cluster.clone(), taken).with_finding(finding);
+        report.findings.extend(forced);
+        Ok(report)
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Standing {
     pub(crate) is_learner: bool,
     /// Of its store, as far as it has got.
     pub(crate) revision: i64,
+    /// Bytes of its database; 0 where it does not say.
+    pub(crate) size: u64,
     #[cfg(feature = "seal")]
     pub(crate) applied: u64,
     /// Alarms among them, those of the whole cluster: etcd's `maintenance.go` lists
@@ -31,6 +33,7 @@ impl Standing {
             leader: status.leader(),
             is_learner: status.is_learner(),
             revision: header.map_or(0, |header| header.revision()),
+            size: status.db_size().try_into().unwrap_or(0),
             #[cfg(feature = "seal")]
             applied: status.raft_applied_index(),
             errors: status.errors().to_vec(),
@@ -40,12 +43,18 @@ impl Standing {
     /// Why a snapshot of it may be old or wrong, and what to do. It serves them all
     /// the same, without a hint.
     pub(crate) fn unfit(&self) -> Option<String> {
+        if self.leader == 0 && !self.is_learner {
+            let reason = "knows no leader, so its data may be old: wait for quorum, or force it \
+                          where there is none to come";
+            return Some(reason.to_owned());
+        }
+        self.unfit_by_force()
+    }
+
+    /// As [`unfit`](Self::unfit), for who takes what there is without quorum.
+    pub(crate) fn unfit_by_force(&self) -> Option<String> {
         if self.is_learner {
             return Some("is a learner, which may be behind: name a voting member".to_owned());
-        }
-        if self.leader == 0 {
-            let reason = "knows no leader, so its data may be old: wait for quorum";
-            return Some(reason.to_owned());
         }
         let alarm = self.errors.iter().find(|it| is_corrupt(it, self.id))?;
         Some(format!(

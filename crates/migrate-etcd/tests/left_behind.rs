@@ -22,6 +22,8 @@ use sha2::{Digest, Sha256};
 
 /// Names the folder that the process of its own backs up into.
 const FOLDER: &str = "KUBE_MIGRATE_TEST_FOLDER";
+/// Names the member that it saves.
+const ENDPOINT: &str = "KUBE_MIGRATE_TEST_ENDPOINT";
 const PIECE: usize = 16 << 10;
 const NOT_HERE: &str = "this machine has no such surroundings";
 
@@ -85,6 +87,44 @@ async fn what_a_killed_backup_left_goes_with_the_next_one() {
     assert_eq!(names(folder.path()), ["a.db.kube-migrate.part"]);
     save(folder.path(), pieces(), |_, _| {}).await.unwrap();
     assert_eq!(names(folder.path()), ["a.db"]);
+}
+
+/// Two programs would hold the member up twice, wherever each saves to; the lock of one
+/// that is killed is nobody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_saved_by_one_program_at_a_time() {
+    let mut acts = pieces();
+    acts.truncate(2);
+    acts.push(Act::Stall);
+    let member = FakeMember::start(Answers::of(acts)).await;
+    let [there, here] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let mut child = alone("half_a_backup_of_a_member", there.path(), &[])
+        .env(ENDPOINT, &member.endpoint)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("half")));
+    let stall = std::time::Duration::from_secs(2);
+    let backup = SnapshotBackup::new(Member::new(&member.endpoint), here.path());
+    let save = async || {
+        let backup = backup.clone().with_stall(stall);
+        backup.save("a.db", &Cancellation::new(), |_, _| {}).await
+    };
+    let error = save().await.unwrap_err();
+    let Error::AlreadySaving { holder, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert!(holder.contains(&child.id().to_string()), "{error}");
+    assert_eq!(member.snapshots(), 1);
+    assert!(names(here.path()).is_empty());
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // It begins, and is given up as it should.
+    let error = save().await.unwrap_err();
+    assert!(matches!(error, Error::Stalled { .. }), "{error:?}");
+    assert_eq!(member.snapshots(), 2);
 }
 
 /// Runs `test`, around which the first of `ways` that can puts what it needs.
@@ -151,6 +191,18 @@ async fn half_a_backup() {
     acts.push(Act::Stall);
     let progress = |_, _| println!("half");
     save(Path::new(&folder), acts, progress).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "the process that is killed"]
+async fn half_a_backup_of_a_member() {
+    let (Some(folder), Ok(endpoint)) = (std::env::var_os(FOLDER), std::env::var(ENDPOINT)) else {
+        return;
+    };
+    let backup = SnapshotBackup::new(Member::new(endpoint), Path::new(&folder));
+    let progress = |_, _| println!("half");
+    let saved = backup.save("a.db", &Cancellation::new(), progress).await;
+    saved.unwrap();
 }
 
 #[tokio::test]

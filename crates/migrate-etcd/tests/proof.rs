@@ -324,6 +324,7 @@ async fn a_snapshot_of_a_member_that_is_behind_is_waited_for_or_refused() {
     let database = Database::from_bytes(real.clone()).unwrap();
     let told = database.inspect().unwrap();
     let has = told.revision;
+    let cluster = Answers::of(Vec::new()).cluster;
     let (data, trailer) = real.split_at(real.len() - 32);
     let blob = |blob: &[u8], remaining: usize| Act::Send {
         blob: blob.to_vec(),
@@ -334,6 +335,7 @@ async fn a_snapshot_of_a_member_that_is_behind_is_waited_for_or_refused() {
         answers.id = u64::from_str_radix(&told.members[0].id, 16).unwrap();
         answers.hashes = vec![HashAnswer::Hash(database.hash_kv(has, -1).unwrap(), -1)];
         answers.revisions = revisions;
+        answers.cluster = cluster;
         answers
     };
     for (source, other, snapshots) in [

@@ -12,15 +12,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use folder::names;
-use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof};
+use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport};
 use migrate_core::{
     BackUpData, Cancellation, ClusterId, ClusterModel, ControlPlaneMember, Event, Fence,
     KubeVersion, Moment, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BackupSet, EtcdVersion, FolderNode,
-    KeyRing, KubeadmMembers, LiveKeys, Lock, Manifest, Member, Membership, NodeFiles, ProvenBackup,
-    Restore, Seal, SigningKey, SnapshotBackup, Store, StoredBackup,
+    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED, BackupSet,
+    EtcdVersion, FindMembers, FolderNode, KeyRing, KubeadmMembers, LiveKeys, Lock, Manifest,
+    Member, Membership, NodeFiles, ProvenBackup, Restore, Seal, SigningKey, SnapshotBackup, Store,
+    StoredBackup,
 };
 use server::{Server, V36, etcd};
 
@@ -340,6 +341,111 @@ async fn a_backup_is_proven_by_two_members_and_not_by_one_that_is_named_twice() 
     for member in &manifest.compared {
         assert!(told.evidence.contains(&member.id), "{}", told.evidence);
     }
+}
+
+/// Who relies on what was proven has to know that it is that still.
+#[tokio::test]
+async fn a_set_that_nobody_has_signed_is_a_blocker_and_says_so() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
+    let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
+    let seal = Seal::new(Lock::for_keys([KeyRing::generate().1]).unwrap());
+    let run = async |millis: u64, is_set: bool, is_signed: bool| {
+        let mut step = ProvenBackup::new(snapshots.clone(), vec![member.clone()]);
+        if is_set {
+            let node = node(&folder.path().join("root"));
+            step = step.as_set(seal.clone(), vec![node], live());
+        }
+        if is_signed {
+            step = step.signed(Arc::clone(&signing));
+        }
+        let (cx, input) = environment(millis);
+        let report = step.run(&cx, &input).await.unwrap();
+        let unsigned = report.findings.iter().find(|it| it.code == BACKUP_UNSIGNED);
+        (report.proof, unsigned.cloned())
+    };
+    let (proof, unsigned) = run(1, true, false).await;
+    assert_eq!(proof, BackupProof::Proven);
+    let unsigned = unsigned.expect("it is said");
+    assert!(unsigned.blocks() && unsigned.evidence.contains("NOBODY HAS SIGNED"));
+    assert_eq!(run(2, true, true).await, (BackupProof::Proven, None));
+    // What a person has to waive anyway is not waived twice.
+    let (proof, unsigned) = run(3, false, false).await;
+    assert_eq!(proof, BackupProof::Unproven);
+    assert!(!unsigned.expect("it is said").blocks());
+    // By its code, like any other.
+    let mut policy = Policy::default();
+    policy.waive.insert(BACKUP_UNSIGNED.to_owned());
+    let (_, unsigned) = run(4, true, false).await;
+    let mut findings: Vec<_> = unsigned.into_iter().collect();
+    policy.mark_waived(&mut findings);
+    assert!(!findings[0].blocks());
+}
+
+/// Whoever agrees with it: who forces a backup says that it may be old.
+#[tokio::test]
+async fn a_backup_that_was_forced_is_never_proven_and_says_so() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
+    let run = async |millis: u64, snapshots: SnapshotBackup, member: Member| {
+        let (cx, input) = environment(millis);
+        let seal = Seal::new(Lock::for_keys([KeyRing::generate().1]).unwrap());
+        let step = ProvenBackup::new(snapshots, vec![member])
+            .as_set(seal, vec![node(&at("root"))], live())
+            .signed(Arc::clone(&signing));
+        let report = step.run(&cx, &input).await?;
+        let manifest = Manifest::open(&report.artifacts[0].path, &[signing.public()]).unwrap();
+        Ok::<_, migrate_core::StepError>((report, manifest))
+    };
+    let assert_forced = |report: &BackupReport, manifest: &Manifest| {
+        assert_eq!(report.proof, BackupProof::Unproven);
+        let forced = report.findings.iter().find(|it| it.code == BACKUP_FORCED);
+        let forced = forced.expect("it is said");
+        assert!(forced.blocks() && forced.evidence.contains("FORCED"));
+        assert_eq!(
+            (manifest.proof, manifest.forced),
+            (BackupProof::Unproven, true)
+        );
+    };
+
+    // The only member agrees with it, and has a leader: the control is without force.
+    let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
+    let (report, manifest) = run(1, snapshots.clone(), member.clone()).await.unwrap();
+    assert_eq!(
+        (report.proof, manifest.forced),
+        (BackupProof::Proven, false)
+    );
+    let (report, manifest) = run(2, snapshots.forced(), member).await.unwrap();
+    assert_forced(&report, &manifest);
+
+    // Two of three are lost.
+    let mut servers = Server::three(&etcd, folder.path());
+    let mut client = servers[0].client().await;
+    client.put("a", "b", None).await.unwrap();
+    servers.truncate(1);
+    let alone = async {
+        while client.status().await.unwrap().leader() != 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let alone = tokio::time::timeout(Duration::from_secs(60), alone).await;
+    alone.expect("it still has a leader");
+    let member = Member::new(servers[0].endpoint());
+    let snapshots = SnapshotBackup::new(member.clone(), at("backups"));
+    let error = run(3, snapshots.clone(), member.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("knows no leader"), "{error}");
+    let (report, manifest) = run(4, snapshots.forced(), member).await.unwrap();
+    assert_forced(&report, &manifest);
+    assert_eq!((manifest.compared.len(), manifest.voters), (1, Some(3)));
+
+    // As one that looks for members does it.
+    let nodes = vec![node_with_etcd(&at("root"), &servers[0].endpoint())];
+    let members = KubeadmMembers::new(nodes);
+    assert!(members.find().await.is_err());
+    assert!(members.forced().find().await.unwrap().is_forced);
 }
 
 #[tokio::test]

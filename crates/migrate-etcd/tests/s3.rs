@@ -1,5 +1,5 @@
 //! A bucket of a real server that speaks S3: `KUBE_MIGRATE_S3` is its address, with
-//! the bucket `backups` made, as `moto_server` is started by `pip install moto[server]`.
+//! the bucket `backups` made, and `versions` with versions on, as `moto_server` is started by `pip install moto[server]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::fs;
@@ -9,14 +9,12 @@ use migrate_core::steps::BackupProof;
 use migrate_etcd::{Error, Manifest, Retention, SigningKey, Store};
 use object_store::aws::AmazonS3Builder;
 
-fn store(prefix: &str) -> Store {
-    let provider = rustls::crypto::ring::default_provider();
-    provider.install_default().expect("the only one");
+fn bucket(name: &str, prefix: &str) -> Store {
     let endpoint = std::env::var("KUBE_MIGRATE_S3").expect("KUBE_MIGRATE_S3 names a server");
     let bucket = AmazonS3Builder::new()
         .with_endpoint(endpoint)
         .with_allow_http(true)
-        .with_bucket_name("backups")
+        .with_bucket_name(name)
         .with_region("us-east-1")
         .with_access_key_id("test")
         .with_secret_access_key("test")
@@ -30,7 +28,9 @@ async fn an_upload_to_s3_that_was_cut_off_goes_on_and_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let key = SigningKey::from_seed(&[5; 32]).unwrap();
     let trusted = [key.public()];
-    let store = store("clusters/c");
+    let provider = rustls::crypto::ring::default_provider();
+    provider.install_default().expect("the only one");
+    let store = bucket("backups", "clusters/c");
     let mut bytes: Vec<u8> = (0..20_000_003_u32).map(|at| (at / 7 % 251) as u8).collect();
     let mut files = Vec::new();
     for (name, taken) in [
@@ -82,6 +82,16 @@ async fn an_upload_to_s3_that_was_cut_off_goes_on_and_is_read_back() {
     let pruned = store.prune(&trusted, &Retention::least()).await.unwrap();
     assert_eq!(pruned.removed.len(), 1);
     assert_eq!(listed().await, ["b.db"]);
+    assert_eq!(pruned.still_stored, [""; 0]);
     let all = store.prune(&trusted, &Retention::least()).await.unwrap();
     assert_eq!((all.kept.len(), all.removed.len()), (1, 0));
+
+    // The bucket that keeps versions.
+    let store = bucket("versions", "clusters/c");
+    for path in &files {
+        store.put(path, &trusted, &cancel, |_, _| {}).await.unwrap();
+    }
+    let pruned = store.prune(&trusted, &Retention::least()).await.unwrap();
+    assert_eq!((pruned.removed.len(), pruned.kept.len()), (1, 1));
+    assert_eq!(pruned.still_stored, ["a.db"]);
 }

@@ -59,9 +59,12 @@ impl Chosen {
         })
     }
 
-    /// Whether a run needs no waiver for its backup, as far as flags tell.
+    /// Whether a run needs no waiver for its backup, as far as flags tell: one that is
+    /// proven, and that somebody signs.
     pub(crate) fn proves(&self, cli: &Cli) -> bool {
-        !self.trusted.is_empty() || (self.asks_nodes(cli) && self.keeping.seal.is_some())
+        let keeping = &self.keeping;
+        let is_signed_set = keeping.seal.is_some() && keeping.signing.is_some();
+        !self.trusted.is_empty() || (self.asks_nodes(cli) && is_signed_set)
     }
 
     /// Whether control-plane nodes are asked, for members, certificates or files.

@@ -127,6 +127,12 @@ pub enum Fault {
     /// The list of free pages is not in order or too long.
     #[error("the list of free pages is damaged")]
     FreeList,
+    /// The database has more pages than are kept track of.
+    #[error("the database has {0} pages, which is more than any of etcd has")]
+    TooManyPages(u64),
+    /// A key is longer than bbolt takes any.
+    #[error("entry {0} of the page has a longer key than any can be")]
+    KeyTooLong(usize),
     /// An entry's place is not where the page's table of entries has it.
     #[error("entry {0} of the page does not follow the one before it")]
     Layout(usize),

@@ -37,6 +37,11 @@ const TRAILER: u64 = crate::trailer::TRAILER as u64;
 /// of etcd tell one by.
 const SECTOR: u64 = 512;
 
+/// The most pages of a database, each of which takes a bit of memory: 2 TiB of those that
+/// etcd has, whose databases end at some GiB. The length of a file is no work to whoever
+/// makes one, for what was never written takes no room on a disk.
+const MOST_PAGES: u64 = 1 << 29;
+
 /// The most buckets of a database; etcd has some ten.
 const BUCKETS: usize = 1000;
 
@@ -46,7 +51,8 @@ const HASHED_AT_ONCE: usize = 256 << 10;
 /// A bbolt database that is open for reading.
 ///
 /// Guarantees: the file is opened read-only and never written; memory is bounded
-/// at any size of file (64 MiB for the largest entry, one bit for each page); each
+/// at any size of file (64 MiB for the largest entry, and 64 MiB for the pages, one bit
+/// each); each
 /// call reads the file anew, so that no state is left by an error.
 ///
 /// ```
@@ -163,6 +169,10 @@ impl Database {
                 0,
                 fault,
             ));
+        }
+        if database.meta.pages > MOST_PAGES {
+            let fault = Fault::TooManyPages(database.meta.pages);
+            return Err(database.file.damaged(0, 0, fault));
         }
         Ok(database)
     }

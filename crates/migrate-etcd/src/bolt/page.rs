@@ -11,6 +11,9 @@ pub(crate) const BRANCH: u16 = 0x01;
 pub(crate) const LEAF: u16 = 0x02;
 pub(crate) const META: u16 = 0x04;
 pub(super) const FREELIST: u16 = 0x10;
+/// The longest key (bbolt's `MaxKeySize`).
+const LONGEST_KEY: usize = 32_768;
+
 /// The flag of an entry that is a bucket.
 pub(crate) const IS_BUCKET: u32 = 1;
 
@@ -88,6 +91,9 @@ impl Page {
             let element = page.element(index)?;
             if element.key.start != page.end {
                 return Err(Fault::Layout(index));
+            }
+            if element.key.len() > LONGEST_KEY {
+                return Err(Fault::KeyTooLong(index));
             }
             page.end = element.value.end;
             let key = page.key(&element);

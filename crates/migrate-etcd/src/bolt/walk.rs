@@ -1,6 +1,6 @@
 //! Goes through a tree in the order of its keys.
 
-use super::page::{Header, Page};
+use super::page::{BRANCH, Header, Page};
 use super::{Database, Entry, Fault, ReadError, Root};
 
 /// A tree of pages is never as deep: two children each are 2^40 pages.
@@ -10,14 +10,17 @@ const DEEPEST: usize = 40;
 /// 1.5 MiB unless it is told otherwise, and two entries may share a page.
 const LARGEST: u64 = 64 << 20;
 
+/// The same of a branch, of which there may be one for each level at a time. bbolt cuts one
+/// of more than four keys in two before it is longer than a page.
+const LARGEST_BRANCH: u64 = 1 << 20;
+
 /// Pages that a walk has seen, one bit each.
 #[derive(Debug)]
 pub(super) struct Seen(Vec<u64>);
 
 impl Seen {
     pub(super) fn new(pages: u64) -> Self {
-        // The pages fit into the file, so that this is a 32,768th of its length
-        // with the smallest pages and far less with real ones.
+        // At most 64 MiB: see `MOST_PAGES`.
         Self(vec![0; usize::try_from(pages.div_ceil(64)).unwrap_or(0)])
     }
 
@@ -159,13 +162,18 @@ impl Database {
         }
         let mut bytes = vec![0; self.meta.page_size as usize];
         self.file.read(offset, &mut bytes)?;
-        let overflow = Header::parse(&bytes).map_or(0, |header| header.overflow);
+        let header = Header::parse(&bytes);
+        let overflow = header.map_or(0, |header| header.overflow);
         if overflow >= self.meta.pages - id {
             return Err(damaged(Fault::OutOfBounds));
         }
         if overflow > 0 {
             let more = overflow * size;
-            if more > LARGEST {
+            let largest = match header.is_some_and(|header| header.flags == BRANCH) {
+                true => LARGEST_BRANCH,
+                false => LARGEST,
+            };
+            if more > largest {
                 return Err(damaged(Fault::TooLarge(overflow)));
             }
             // At most `LARGEST`.

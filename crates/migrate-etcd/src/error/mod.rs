@@ -1,5 +1,6 @@
 //! The error of this crate.
 
+mod of;
 mod step;
 #[cfg(all(test, feature = "client"))]
 mod tests;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ReadError;
+use of::listed;
 
 /// Why a backup was not made, not accepted, or not restored.
 ///
@@ -18,6 +20,15 @@ use crate::ReadError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The member is being saved already.
+    #[cfg(feature = "client")]
+    #[error("{endpoint}: {holder} is saving it right now; wait for its end")]
+    AlreadySaving {
+        /// Member.
+        endpoint: String,
+        /// Who does, as far as this machine says.
+        holder: String,
+    },
     /// The member has not got what another one has.
     #[error(
         "{endpoint}: has got to revision {revision}, and {ahead} had {newest} before; take the \
@@ -45,8 +56,7 @@ pub enum Error {
     /// The file is not the one that was meant.
     #[error(
         "{}: is not {expected}; it was damaged, changed or exchanged after it was saved, use \
-         another one",
-        path.display()
+         another one", path.display()
     )]
     Changed {
         /// Backup.
@@ -80,8 +90,7 @@ pub enum Error {
     /// What was restored on trial is not what the snapshot holds.
     #[error(
         "{}: its {what} is {snapshot}, but {restored} after it was restored; do not rely on this \
-         backup, take another one, and from another member",
-        path.display()
+         backup, take another one, and from another member", path.display()
     )]
     Differs {
         /// Snapshot.
@@ -113,8 +122,7 @@ pub enum Error {
     /// A file of that name exists already, or is being written.
     #[error(
         "{}: exists already, and nothing is overwritten; choose another name, or remove it if it \
-         is a `.part` that nobody writes any more",
-        path.display()
+         is a `.part` that nobody writes any more", path.display()
     )]
     Exists {
         /// File.
@@ -123,14 +131,12 @@ pub enum Error {
     /// Reading or writing a file failed.
     #[error(
         "{}: {source}; see that it is there and may be read, and that its folder can be written, \
-         or choose another one",
-        path.display()
+         or choose another one", path.display()
     )]
     File {
         /// File or folder.
         path: PathBuf,
         /// Cause.
-        #[source]
         source: io::Error,
     },
     /// The member broke off in the middle.
@@ -144,7 +150,6 @@ pub enum Error {
         /// Bytes received.
         bytes: u64,
         /// Cause.
-        #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The endpoint is none, or does not go with the TLS material.
@@ -192,8 +197,7 @@ pub enum Error {
     /// An encrypted file cannot be opened.
     #[error(
         "{}: cannot be opened: {reason}; give a key or the passphrase that it was made for, or use \
-         another copy",
-        path.display()
+         another copy", path.display()
     )]
     Locked {
         /// File.
@@ -219,8 +223,8 @@ pub enum Error {
     },
     /// Members of one cluster were restored from different data.
     #[error(
-        "{member}: was restored from another snapshot or to another revision than {other}; restore \
-         every member from the same file with the same options"
+        "{member}: is of another snapshot, revision or cluster than {other}; restore every member \
+         from the same file with the same options"
     )]
     MixedMembers {
         /// Member.
@@ -234,7 +238,6 @@ pub enum Error {
         /// Node.
         node: String,
         /// Cause.
-        #[source]
         source: Box<migrate_core::StepError>,
     },
     /// None of the members of etcd can be backed up.
@@ -263,8 +266,7 @@ pub enum Error {
     /// The snapshot has no checksum at its end.
     #[error(
         "{}: has no SHA-256 at its end, so it is no snapshot, or cut off; restore a whole one, or \
-         say that a copy of a data folder's db is meant",
-        path.display()
+         say that a copy of a data folder's db is meant", path.display()
     )]
     NoTrailer {
         /// Snapshot.
@@ -273,8 +275,7 @@ pub enum Error {
     /// The folder holds something already.
     #[error(
         "{}: is not empty, and nothing is overwritten; stop what uses it, move the folder away, \
-         and name an empty one",
-        path.display()
+         and name an empty one", path.display()
     )]
     NotEmpty {
         /// Folder, or what is in it.
@@ -291,6 +292,20 @@ pub enum Error {
         /// Why those that are there cannot.
         reasons: Vec<String>,
     },
+    /// A disk has less room than a backup will need.
+    #[cfg(feature = "client")]
+    #[error(
+        "{}: has room for {available} bytes, and this backup needs {needed}; free some, or choose a \
+         folder on another disk", folder.display()
+    )]
+    NoRoom {
+        /// Folder.
+        folder: PathBuf,
+        /// Bytes that are needed, with a margin, for all that is there at once.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
     /// There is no store at that place.
     #[cfg(feature = "store")]
     #[error("{place}: {reason}; name the folder that backups were put into, or s3://BUCKET/PREFIX")]
@@ -304,8 +319,7 @@ pub enum Error {
     #[error(
         "{}: its keys are not those that {endpoint} has at revision {revision}; compare the \
          members with `etcdctl endpoint hashkv`, and take a backup of one that another one \
-         agrees with",
-        path.display()
+         agrees with", path.display()
     )]
     NotEqual {
         /// File.
@@ -388,14 +402,10 @@ pub enum Error {
         /// Object or store.
         location: String,
         /// Cause.
-        #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The stream ended early, went on too long or had no trailer.
-    #[error(
-        "{endpoint}: the stream is not a whole snapshot: {reason}; see what the member logs, and \
-         take another one"
-    )]
+    #[error("{endpoint}: no whole snapshot came: {reason}; see what it logs, and take another one")]
     Truncated {
         /// Member.
         endpoint: String,
@@ -428,8 +438,7 @@ pub enum Error {
     /// The server that shall run on the data is too old for it.
     #[error(
         "{}: was written by etcd {stored}, and etcd {target} refuses such data; run {stored} or \
-         newer on it, or restore an older backup",
-        path.display()
+         newer on it, or restore an older backup", path.display()
     )]
     TooNew {
         /// Snapshot.
@@ -458,8 +467,7 @@ pub enum Error {
     /// The server of a trial does not do.
     #[error(
         "{}: {reason}; restore the snapshot into an empty folder and start this etcd on it by hand \
-         to see what it logs",
-        path.display()
+         to see what it logs", path.display()
     )]
     TrialServer {
         /// Program.
@@ -476,81 +484,15 @@ pub enum Error {
         /// Member.
         endpoint: String,
         /// Cause.
-        #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// None of the trusted keys has signed the manifest as it is.
     #[error(
         "{}: its signature is by none of the trusted keys, or it was changed since; do not restore \
-         this backup unless you know why",
-        path.display()
+         this backup unless you know why", path.display()
     )]
     Untrusted {
         /// Manifest.
         path: PathBuf,
     },
-}
-
-/// Codes of gRPC by which a member refuses who asks. A user that is missing or
-/// a wrong password is an INVALID_ARGUMENT to etcd, and a user where
-/// authentication is off a FAILED_PRECONDITION (its `rpctypes`).
-#[cfg(feature = "client")]
-const REFUSALS: [i32; 4] = [3, 7, 9, 16];
-
-/// Further words on what was found, if anything was.
-fn listed(reasons: &[String]) -> String {
-    match reasons.is_empty() {
-        true => String::new(),
-        false => format!("; found: {}", reasons.join("; ")),
-    }
-}
-
-impl Error {
-    #[cfg(feature = "store")]
-    pub(crate) fn store(
-        location: &str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self::Store {
-            location: location.to_owned(),
-            source: source.into(),
-        }
-    }
-
-    pub(crate) fn file(path: impl Into<PathBuf>, source: io::Error) -> Self {
-        let path = path.into();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            io::ErrorKind::AlreadyExists => Self::Exists { path },
-            _ => Self::File { path, source },
-        }
-    }
-
-    /// What the client said after `bytes` had come.
-    #[cfg(feature = "client")]
-    pub(crate) fn etcd(endpoint: &str, bytes: u64, source: etcd_client::Error) -> Self {
-        use etcd_client::Error as Cause;
-        let endpoint = endpoint.to_owned();
-        match source {
-            Cause::GRpcStatus(status) if REFUSALS.contains(&(status.code() as i32)) => {
-                Self::PermissionDenied {
-                    endpoint,
-                    reason: status.message().to_owned(),
-                }
-            }
-            Cause::InvalidArgs(_) | Cause::InvalidUri(_) => Self::InvalidEndpoint {
-                endpoint,
-                reason: source.to_string(),
-            },
-            source if bytes > 0 => Self::Interrupted {
-                endpoint,
-                bytes,
-                source: Box::new(source),
-            },
-            source => Self::Unreachable {
-                endpoint,
-                source: Box::new(source),
-            },
-        }
-    }
 }

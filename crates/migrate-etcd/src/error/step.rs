@@ -26,7 +26,15 @@ impl Error {
             | Self::TooNew { path, .. }
             | Self::TrialServer { path, .. }
             | Self::Untrusted { path } => ObjectName::cluster("File", path.display().to_string()),
+            #[cfg(feature = "client")]
+            Self::NoRoom { folder, .. } => {
+                ObjectName::cluster("File", folder.display().to_string())
+            }
             Self::Damaged(error) => ObjectName::cluster("File", error.path().display().to_string()),
+            #[cfg(feature = "client")]
+            Self::AlreadySaving { endpoint, .. } => {
+                ObjectName::cluster("EtcdMember", endpoint.clone())
+            }
             Self::Behind { endpoint, .. }
             | Self::ChecksumMismatch { endpoint }
             | Self::Compacted { endpoint, .. }
@@ -94,8 +102,12 @@ impl From<Error> for StepError {
             | Error::TooFewMembers { .. }
             | Error::Truncated { .. }
             | Error::Unreachable { .. } => StepErrorKind::Unavailable,
+            #[cfg(feature = "client")]
+            Error::AlreadySaving { .. } => StepErrorKind::Unavailable,
             #[cfg(feature = "store")]
             Error::Store { .. } => StepErrorKind::Unavailable,
+            #[cfg(feature = "client")]
+            Error::NoRoom { .. } => StepErrorKind::Permanent,
             Error::Changed { .. }
             | Error::Damaged(_)
             | Error::Differs { .. }

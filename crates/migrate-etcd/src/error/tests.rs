@@ -13,6 +13,7 @@ use crate::ReadError;
 /// thought of here.
 fn cure(error: &Error) -> &'static str {
     match error {
+        Error::AlreadySaving { .. } => "wait for its end",
         Error::Behind { .. } => "take the snapshot of that one",
         Error::Busy { .. } => "wait for its end",
         Error::Cancelled => "run it again",
@@ -38,6 +39,7 @@ fn cure(error: &Error) -> &'static str {
         Error::Node { .. } => "take the set again",
         Error::NoBackup { .. } => "take one",
         Error::NoMember { .. } => "see that the members run",
+        Error::NoRoom { .. } => "free some",
         #[cfg(feature = "store")]
         Error::NoStore { .. } => "name the folder that backups were put into",
         Error::NoTrailer { .. } => "restore a whole one",
@@ -71,6 +73,10 @@ fn one_of_each() -> Vec<Error> {
     let source = || etcd_client::Error::Internal("lost".to_owned());
     vec![
         Error::Cancelled,
+        Error::AlreadySaving {
+            endpoint: endpoint.clone(),
+            holder: "process 7 (etcd_backup)".to_owned(),
+        },
         Error::Behind {
             endpoint: endpoint.clone(),
             revision: 7,
@@ -179,6 +185,11 @@ fn one_of_each() -> Vec<Error> {
         Error::NoBackup {
             place: "memory".to_owned(),
             reasons: vec!["a.db: is damaged".to_owned()],
+        },
+        Error::NoRoom {
+            folder: path.clone(),
+            needed: 8,
+            available: 7,
         },
         #[cfg(feature = "store")]
         Error::NoStore {

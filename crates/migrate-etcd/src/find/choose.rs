@@ -39,6 +39,24 @@ pub(super) fn choose(members: &[(String, Standing)]) -> Result<usize, Vec<String
     best.map(|(at, _)| at).ok_or(reasons)
 }
 
+/// The member to take what there is of where nobody knows a leader: the one that has got
+/// furthest. `None` where somebody does, for then there is quorum, or where it is not
+/// clear of which etcd cluster they are.
+pub(super) fn furthest(members: &[(String, Standing)]) -> Option<usize> {
+    let (_, first) = members.first()?;
+    let is_alike = |it: &Standing| it.leader == 0 && it.cluster == first.cluster;
+    if !members.iter().all(|(_, member)| is_alike(member)) {
+        return None;
+    }
+    let all = members.iter().enumerate();
+    let fit = all.filter(|(_, (_, member))| member.unfit_by_force().is_none());
+    let furthest = fit.max_by_key(|(at, (_, member))| {
+        // Of equals the first.
+        (member.revision, member.applied, std::cmp::Reverse(*at))
+    });
+    furthest.map(|(at, _)| at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +99,29 @@ mod tests {
         full.1.errors = vec!["memberID:2 alarm:NOSPACE ".to_owned()];
         assert_eq!(choose(&[learner, full]), Ok(1));
         assert_eq!(choose(&[]), Err(Vec::new()));
+    }
+
+    #[test]
+    fn without_quorum_the_one_that_is_furthest_is_forced_and_with_it_none() {
+        let lost = |id: u64, revision: i64, applied: u64| {
+            let mut member = member(id, 0, applied);
+            member.1.revision = revision;
+            member
+        };
+        let three = [lost(1, 7, 70), lost(2, 9, 90), lost(3, 9, 90)];
+        assert!(choose(&three).is_err());
+        assert_eq!(furthest(&three), Some(1));
+        let mut learner = lost(4, 99, 99);
+        learner.1.is_learner = true;
+        let mut corrupt = lost(5, 99, 99);
+        corrupt.1.errors = vec!["memberID:5 alarm:CORRUPT ".to_owned()];
+        assert_eq!(furthest(&[learner, corrupt, lost(1, 7, 70)]), Some(2));
+        // One of them has quorum: whatever else is wrong, force is not the cure.
+        assert_eq!(furthest(&[lost(1, 7, 70), member(2, 3, 60)]), None);
+        let mut other = lost(2, 9, 90);
+        other.1.cluster = 8;
+        assert_eq!(furthest(&[lost(1, 7, 70), other]), None);
+        assert_eq!(furthest(&[]), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
 use migrate_core::{ObjectName, StepError, StepErrorKind};
 
-use super::choose::choose;
+use super::choose::{choose, furthest};
 use super::{FindMembers, FoundMembers, Way};
 use crate::set::named::{MANIFESTS, flags, tidy};
 use crate::standing::Standing;
@@ -37,6 +37,7 @@ type Open =
 pub struct KubeadmMembers {
     nodes: Vec<Arc<dyn NodeFiles>>,
     open: Option<Arc<Open>>,
+    is_forced: bool,
 }
 
 /// A member before anybody has asked it.
@@ -54,7 +55,20 @@ struct Client {
 impl KubeadmMembers {
     /// By these control-plane nodes.
     pub fn new(nodes: Vec<Arc<dyn NodeFiles>>) -> Self {
-        Self { nodes, open: None }
+        Self {
+            nodes,
+            open: None,
+            is_forced: false,
+        }
+    }
+
+    /// Where none of the members knows a leader, takes the one that has got furthest
+    /// ([`SnapshotBackup::forced`](crate::SnapshotBackup::forced)). As long as there is
+    /// quorum it changes nothing.
+    #[must_use]
+    pub fn forced(mut self) -> Self {
+        self.is_forced = true;
+        self
     }
 
     /// Opens ways by `open`, which is given the name of a node and `HOST:PORT` as that
@@ -160,12 +174,16 @@ impl FindMembers for KubeadmMembers {
                 }
             }
         }
-        let source = choose(&standings).map(|at| answered.swap_remove(at));
+        let source = choose(&standings).map(|at| (at, false)).or_else(|unfit| {
+            let forced = furthest(&standings).filter(|_| self.is_forced);
+            forced.map(|at| (at, true)).ok_or(unfit)
+        });
         source
-            .map(|source| FoundMembers {
-                source,
+            .map(|(at, is_forced)| FoundMembers {
+                source: answered.swap_remove(at),
                 members,
                 ways,
+                is_forced,
             })
             .map_err(|unfit| {
                 reasons.extend(unfit);

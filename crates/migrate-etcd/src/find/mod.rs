@@ -38,6 +38,9 @@ pub struct FoundMembers {
     pub members: Vec<Member>,
     /// Ways that were opened for it.
     pub ways: Vec<Way>,
+    /// None of them knows a leader, and it is taken all the same
+    /// ([`SnapshotBackup::forced`](crate::SnapshotBackup::forced)).
+    pub is_forced: bool,
 }
 
 impl FoundMembers {
@@ -47,6 +50,7 @@ impl FoundMembers {
             source,
             members,
             ways: Vec::new(),
+            is_forced: false,
         }
     }
 }

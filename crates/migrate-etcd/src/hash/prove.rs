@@ -168,7 +168,8 @@ impl SnapshotBackup {
     /// have more.
     ///
     /// # Errors
-    /// Those of [`SnapshotBackup::save`] and of [`prove`], and [`Error::Behind`]; every
+    /// Those of [`SnapshotBackup::save`] and of [`prove`], [`Error::Behind`], and
+    /// [`Error::MemberUnfit`] for one that is forced, which proves nothing; every
     /// one leaves no file of the name. A cancellation is heeded as in `save`, and before
     /// the proof.
     pub async fn save_proven(
@@ -178,6 +179,14 @@ impl SnapshotBackup {
         cancel: &Cancellation,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Proven, Error> {
+        if self.is_forced() {
+            return Err(Error::MemberUnfit {
+                endpoint: self.endpoint().to_owned(),
+                reason: "is to be saved by force, and what is forced proves nothing: save it \
+                         without a proof"
+                    .to_owned(),
+            });
+        }
         let saved = self.save_compared(name, members, cancel, progress).await?;
         if !saved.proof.is_enough() {
             return Err(saved.proof.too_few(saved.snapshot.path()));
@@ -190,7 +199,7 @@ impl SnapshotBackup {
     }
 
     /// As [`save_proven`](Self::save_proven), with however many members agree; one
-    /// does at least. It has no name yet.
+    /// does at least, unless it is forced: then there may be nobody. It has no name yet.
     pub(crate) async fn save_compared(
         &self,
         name: &str,
@@ -207,7 +216,7 @@ impl SnapshotBackup {
                 return Err(Error::Cancelled);
             }
             match compared(&snapshot.unnamed().path, members, self.stall()).await {
-                Ok(proof) if proof.compared.is_empty() => {
+                Ok(proof) if proof.compared.is_empty() && !self.is_forced() => {
                     return Err(proof.too_few(snapshot.path()));
                 }
                 Ok(proof) if proof.inspection.revision < snapshot.newest.revision => {
@@ -219,6 +228,7 @@ impl SnapshotBackup {
                         snapshot,
                         proof,
                         snapshots,
+                        is_forced: self.is_forced(),
                     });
                 }
                 Err(Error::Compacted { .. }) if snapshots < SNAPSHOTS => {}
@@ -234,6 +244,8 @@ pub(crate) struct Compared {
     pub(crate) snapshot: Received,
     pub(crate) proof: Proof,
     snapshots: usize,
+    /// It proves nothing, whoever agrees.
+    pub(crate) is_forced: bool,
 }
 
 struct Answer {

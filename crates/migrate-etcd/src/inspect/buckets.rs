@@ -8,8 +8,10 @@ use super::report::{Auth, Inspection, MemberRecord};
 use crate::bolt::{Bucket, Database, Entry, Fault, ReadError};
 use crate::protobuf::{Field, fields};
 
-/// The most members that are told, so that no file fills the memory.
+/// The most members that are told, and the longest record of one in bytes, so that no file
+/// fills the memory.
 const MEMBERS: usize = 1000;
+const LONGEST_MEMBER: usize = 64 << 10;
 
 /// The bucket of what a member has applied, and compacted.
 const META: &[u8] = b"meta";
@@ -75,24 +77,12 @@ pub(super) fn take(
         META => meta(found, entry),
         b"cluster" => cluster(found, entry),
         b"members" => member(found, entry),
-        b"members_removed" => {
-            found.removed_members += 1;
-            Ok(())
-        }
+        b"members_removed" => removed(found, entry),
         b"lease" => lease(found, entry),
-        b"alarm" => {
-            found.alarms += 1;
-            Ok(())
-        }
+        b"alarm" => alarm(found, entry),
         b"auth" => auth(&mut found.auth, entry),
-        b"authUsers" => {
-            found.auth.users += 1;
-            Ok(())
-        }
-        b"authRoles" => {
-            found.auth.roles += 1;
-            Ok(())
-        }
+        b"authUsers" => user(&mut found.auth, entry),
+        b"authRoles" => role(&mut found.auth, entry),
         _ => Ok(()),
     };
     result.map_err(|what| Fault::Entry {
@@ -112,23 +102,31 @@ fn meta(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
         b"finishedCompactRev" => {
             found.compaction.finished = Some(Revision::parse(entry.value)?.main);
         }
-        b"confState" => {
-            serde_json::from_slice::<serde::de::IgnoredAny>(entry.value)
-                .map_err(|_| "confState is no JSON")?;
-        }
+        b"confState" => json(entry.value, "confState is no JSON")?,
         _ => {}
     }
     Ok(())
 }
 
 fn cluster(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
-    if entry.key == b"clusterVersion" {
-        found.cluster_version = Some(text(entry.value)?);
+    match entry.key {
+        b"clusterVersion" => found.cluster_version = Some(text(entry.value)?),
+        b"downgrade" => json(entry.value, "what is said of a downgrade is no JSON")?,
+        _ => {}
     }
     Ok(())
 }
 
+fn json(bytes: &[u8], otherwise: &'static str) -> Result<(), &'static str> {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
+        .map(drop)
+        .map_err(|_| otherwise)
+}
+
 fn member(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
+    if entry.value.len() > LONGEST_MEMBER {
+        return Err("a member's record is longer than any");
+    }
     let record: Record =
         serde_json::from_slice(entry.value).map_err(|_| "a member's record is malformed")?;
     let id = format!("{:x}", record.id);
@@ -145,6 +143,94 @@ fn member(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str>
         client_urls: record.client_urls,
         is_learner: record.is_learner,
     });
+    Ok(())
+}
+
+/// The id of a member, under which there is nothing but that word.
+fn removed(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
+    let is_hex = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+    if !(1..=16).contains(&entry.key.len()) || !entry.key.iter().all(is_hex) {
+        return Err("a member that was removed has no id");
+    }
+    if entry.value != b"removed" {
+        return Err("of a member that was removed more is said");
+    }
+    found.removed_members += 1;
+    Ok(())
+}
+
+/// `etcdserverpb.AlarmMember`, which is the key.
+fn alarm(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
+    let mut kind = 0;
+    for field in fields(entry.key) {
+        match field.ok_or("an alarm is no protobuf")? {
+            (1, Field::Number(_)) => {}
+            (2, Field::Number(number)) => kind = number,
+            _ => return Err("an alarm has a field that etcd does not know"),
+        }
+    }
+    // NOSPACE and CORRUPT; 0 is none.
+    if !(1..=2).contains(&kind) || !entry.value.is_empty() {
+        return Err("an alarm is none that etcd knows");
+    }
+    found.alarms += 1;
+    Ok(())
+}
+
+/// `authpb.User`, under its name.
+fn user(auth: &mut Auth, entry: &Entry<'_>) -> Result<(), &'static str> {
+    let mut name: &[u8] = &[];
+    for field in fields(entry.value) {
+        match field.ok_or("a user is no protobuf")? {
+            (1, Field::Bytes(bytes)) => name = bytes,
+            // The hash of a password.
+            (2, Field::Bytes(_)) => {}
+            (3, Field::Bytes(role)) if std::str::from_utf8(role).is_ok() => {}
+            (3, Field::Bytes(_)) => return Err("a role of a user is no text"),
+            (4, Field::Bytes(options)) => {
+                for field in fields(options) {
+                    match field.ok_or("the options of a user are no protobuf")? {
+                        (1, Field::Number(0 | 1)) => {}
+                        _ => return Err("a user has an option that etcd does not know"),
+                    }
+                }
+            }
+            _ => return Err("a user has a field that etcd does not know"),
+        }
+    }
+    if name != entry.key {
+        return Err("a user is that of another name");
+    }
+    auth.users += 1;
+    Ok(())
+}
+
+/// `authpb.Role`, under its name.
+fn role(auth: &mut Auth, entry: &Entry<'_>) -> Result<(), &'static str> {
+    let mut name: &[u8] = &[];
+    for field in fields(entry.value) {
+        match field.ok_or("a role is no protobuf")? {
+            (1, Field::Bytes(bytes)) => name = bytes,
+            (2, Field::Bytes(bytes)) => permission(bytes)?,
+            _ => return Err("a role has a field that etcd does not know"),
+        }
+    }
+    if name != entry.key {
+        return Err("a role is that of another name");
+    }
+    auth.roles += 1;
+    Ok(())
+}
+
+/// `authpb.Permission`: what is allowed, from a key to the end of a range.
+fn permission(bytes: &[u8]) -> Result<(), &'static str> {
+    for field in fields(bytes) {
+        match field.ok_or("a permission is no protobuf")? {
+            // READ, WRITE, READWRITE.
+            (1, Field::Number(0..=2)) | (2 | 3, Field::Bytes(_)) => {}
+            _ => return Err("a permission is none that etcd knows"),
+        }
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What the keys and values mean to Kubernetes.
 
+use serde::Deserialize;
+
 use super::tally::{Tally, Use};
 use crate::protobuf::{Field, fields};
 
@@ -14,6 +16,13 @@ pub(crate) const BINARY: &[u8] = b"k8s\0";
 
 /// Values that are encrypted at rest begin with this.
 pub(crate) const ENCRYPTED: &[u8] = b"k8s:enc:";
+
+/// The folder of keys that are in none.
+const OTHERS: &str = "(others)";
+
+/// Longer keys are none of an API server, whose names end at 253 bytes each; they are not
+/// taken to pieces.
+const LONGEST_KEY: usize = 2048;
 
 /// Groups of the API server itself. Keys of their objects do not name them, whatever is in
 /// other groups was defined in the cluster.
@@ -79,6 +88,7 @@ pub(crate) struct ObjectKey<'a> {
 impl<'a> ObjectKey<'a> {
     /// `None` for what is no object.
     pub(crate) fn parse(key: &'a [u8]) -> Option<Self> {
+        let key = Some(key).filter(|key| key.len() <= LONGEST_KEY)?;
         let key = std::str::from_utf8(key).ok()?;
         let key = ROOTS.iter().find_map(|root| key.strip_prefix(root))?;
         let parts: Vec<_> = key.split('/').collect();
@@ -123,6 +133,9 @@ impl<'a> ObjectKey<'a> {
 /// The folder that a key is in, no deeper than resources are: names of objects
 /// and namespaces are not shown.
 pub(super) fn folder(key: &[u8]) -> String {
+    if key.len() > LONGEST_KEY {
+        return OTHERS.to_owned();
+    }
     let text = String::from_utf8_lossy(key);
     let rest = text.strip_prefix('/').unwrap_or(&text);
     let folders: Vec<_> = rest.split('/').collect();
@@ -131,7 +144,7 @@ pub(super) fn folder(key: &[u8]) -> String {
         ["registry", "services", _, _, ..] => 3,
         [_, _, _, ..] => 2,
         [_, _] => 1,
-        _ => return "(others)".to_owned(),
+        _ => return OTHERS.to_owned(),
     };
     let root = if rest.len() < text.len() { "/" } else { "" };
     let folders = folders.get(..depth).unwrap_or_default().join("/");
@@ -144,18 +157,26 @@ pub(crate) fn is_identity(key: &[u8]) -> bool {
     ROOTS.into_iter().any(under)
 }
 
+/// The part of an object that its uid is in.
+#[derive(Deserialize)]
+struct Identified {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    uid: String,
+}
+
 /// The uid of an object as API servers store it; `None` for what is encrypted, or none.
 pub(crate) fn uid(value: &[u8]) -> Option<String> {
     let uid = match value.strip_prefix(BINARY) {
         // `Unknown.raw`, in it `metadata`, in that `uid`.
         Some(unknown) => part(part(part(unknown, 2)?, 1)?, 5)?.to_vec(),
+        // Only what is asked for is kept: a value of some bytes is one of many.
         None => {
-            let object: serde_json::Value = serde_json::from_slice(value).ok()?;
-            object
-                .pointer("/metadata/uid")?
-                .as_str()?
-                .as_bytes()
-                .to_vec()
+            let object: Identified = serde_json::from_slice(value).ok()?;
+            object.metadata.uid.into_bytes()
         }
     };
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
@@ -398,6 +419,9 @@ mod tests {
         ] {
             assert_eq!(folder(key.as_bytes()), expected, "{key}");
         }
+        let long = format!("/registry/{}/a", "s".repeat(LONGEST_KEY));
+        assert_eq!(folder(long.as_bytes()), OTHERS);
+        assert_eq!(ObjectKey::parse(long.as_bytes()), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@ use super::kv::Revision;
 use super::kv::samples::{bytes, put, put_bytes, tombstone};
 use super::*;
 use crate::bolt::build::{Entries, Free, snapshot, stamped};
+use crate::protobuf::Message;
 
 fn pair(key: &[u8], value: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (key.to_vec(), value.to_vec())
@@ -35,13 +36,36 @@ fn keys() -> Entries {
     ]
 }
 
+/// `AlarmMember` of member 255: NOSPACE.
+fn alarm() -> Vec<u8> {
+    Message::default().number(1, 255).number(2, 1).finish()
+}
+
+/// `authpb.User` with a hash, a role and options.
+fn user(name: &[u8]) -> Vec<u8> {
+    let message = Message::default().bytes(1, name).bytes(2, b"$2a$10$hash");
+    message.bytes(3, b"root").bytes(4, &[]).finish()
+}
+
+/// `authpb.Role` that may read and write all.
+fn role(name: &[u8]) -> Vec<u8> {
+    let all = Message::default()
+        .number(1, 2)
+        .bytes(2, &[0])
+        .bytes(3, &[0]);
+    Message::default()
+        .bytes(1, name)
+        .bytes(2, &all.finish())
+        .finish()
+}
+
 /// All buckets of a store with `keys`.
 pub(super) fn etcd(keys: Entries) -> Vec<(&'static str, Entries)> {
     let member =
         br#"{"id":255,"peerURLs":["http://a:2380"],"name":"a","clientURLs":["http://a:2379"]}"#;
     let lease = [&[0x08, 0x07][..], &[0x10, 0x3C]].concat();
     vec![
-        ("alarm", Entries::new()),
+        ("alarm", vec![pair(&alarm(), b"")]),
         (
             "auth",
             vec![
@@ -49,8 +73,11 @@ pub(super) fn etcd(keys: Entries) -> Vec<(&'static str, Entries)> {
                 pair(b"authRevision", &9u64.to_be_bytes()),
             ],
         ),
-        ("authRoles", vec![pair(b"root", b"")]),
-        ("authUsers", vec![pair(b"root", b""), pair(b"u", b"")]),
+        ("authRoles", vec![pair(b"root", &role(b"root"))]),
+        (
+            "authUsers",
+            vec![pair(b"root", &user(b"root")), pair(b"u", &user(b"u"))],
+        ),
         ("cluster", vec![pair(b"clusterVersion", b"3.6.0")]),
         ("key", keys),
         ("lease", vec![pair(&7u64.to_be_bytes(), &lease)]),
@@ -87,7 +114,7 @@ fn all_of_it_is_told() {
     assert_eq!(found.cluster_version.as_deref(), Some("3.6.0"));
     assert_eq!(
         (found.leases, found.alarms, found.removed_members),
-        (1, 0, 1)
+        (1, 1, 1)
     );
     assert_eq!(found.members[0].id, "ff");
     assert_eq!(found.members[0].peer_urls, ["http://a:2380"]);
@@ -215,7 +242,8 @@ fn wrong_entries_are_refused_with_their_place() {
 
 #[test]
 fn records_of_etcd_itself_are_checked() {
-    let cases: [(&str, &[u8], &[u8]); 9] = [
+    let cases: [(&str, &[u8], &[u8]); 10] = [
+        ("cluster", b"downgrade", b"{"),
         ("members", b"fe", br#"{"id":255}"#),
         ("members", b"ff", b"{"),
         ("lease", &[0; 8], &[0x08, 0x07]),
@@ -239,6 +267,112 @@ fn records_of_etcd_itself_are_checked() {
             "{bucket} {value:?}"
         );
     }
+}
+
+/// Each byte of them counts, and none of them is in an error.
+#[test]
+fn users_roles_and_alarms_are_decoded_and_what_is_none_is_told_with_its_place() {
+    let with = |field: u32, value: &[u8]| Message::default().bytes(field, value).finish();
+    let user_with = |more: Vec<u8>| [with(1, b"u"), more].concat();
+    let role_with = |more: Vec<u8>| [with(1, b"r"), more].concat();
+    let permission = |kind: u64| Message::default().number(1, kind).finish();
+    let alarm_of = |kind: u64| Message::default().number(1, 255).number(2, kind).finish();
+    let cases: [(&str, &[u8], Vec<u8>, &str); 20] = [
+        ("authUsers", b"u", vec![0x0A, 0x7F], "a user is no protobuf"),
+        ("authUsers", b"u", user(b"v"), "of another name"),
+        ("authUsers", b"u", Vec::new(), "of another name"),
+        (
+            "authUsers",
+            b"u",
+            user_with(with(5, b"x")),
+            "field that etcd",
+        ),
+        (
+            "authUsers",
+            b"u",
+            user_with(vec![0x10, 1]),
+            "field that etcd",
+        ),
+        ("authUsers", b"u", user_with(with(3, b"\xFF")), "no text"),
+        ("authUsers", b"u", user_with(with(4, &[8, 2])), "an option"),
+        (
+            "authUsers",
+            b"u",
+            user_with(with(4, &[8])),
+            "options of a user",
+        ),
+        ("authRoles", b"r", vec![0x0A, 0x7F], "a role is no protobuf"),
+        ("authRoles", b"r", role(b"s"), "of another name"),
+        (
+            "authRoles",
+            b"r",
+            role_with(with(3, b"x")),
+            "field that etcd",
+        ),
+        (
+            "authRoles",
+            b"r",
+            role_with(with(2, &[8])),
+            "a permission is no",
+        ),
+        (
+            "authRoles",
+            b"r",
+            role_with(with(2, &permission(3))),
+            "none that",
+        ),
+        (
+            "authRoles",
+            b"r",
+            role_with(with(2, &with(4, b"x"))),
+            "none that",
+        ),
+        ("alarm", &alarm_of(0), Vec::new(), "none that"),
+        ("alarm", &alarm_of(3), Vec::new(), "none that"),
+        ("alarm", &alarm(), b"x".to_vec(), "none that"),
+        ("alarm", b"x", Vec::new(), "an alarm is no protobuf"),
+        ("members_removed", b"xyz", b"removed".to_vec(), "has no id"),
+        ("members_removed", b"fe", b"remove".to_vec(), "more is said"),
+    ];
+    for (bucket, key, value, expected) in cases {
+        let mut buckets = etcd(keys());
+        for (name, entries) in &mut buckets {
+            if *name == bucket {
+                *entries = vec![pair(key, &value)];
+            }
+        }
+        let error = inspected(&buckets).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(expected) && text.contains(bucket), "{text}");
+        let ReadError::Damaged { page, offset, .. } = error else {
+            panic!("{text}");
+        };
+        assert!(offset / 4096 == page && page >= 2, "{text}");
+    }
+    // Names and hashes are in no report either.
+    let found = inspected(&etcd(keys())).unwrap();
+    assert!(!format!("{found:?}").contains("$2a$"));
+}
+
+/// Whatever they are given, inspections keep little.
+#[test]
+fn what_is_longer_than_it_can_be_is_refused() {
+    let long = format!(r#"{{"id":255,"name":"{}"}}"#, "n".repeat(64 << 10));
+    let mut buckets = etcd(keys());
+    for (name, entries) in &mut buckets {
+        if *name == "members" {
+            *entries = vec![pair(b"ff", long.as_bytes())];
+        }
+    }
+    let error = inspected(&buckets).unwrap_err().to_string();
+    assert!(error.contains("longer than any"), "{error}");
+    let mut buckets = etcd(keys());
+    let key = vec![b'k'; 32_769];
+    buckets.push(("new", vec![pair(&key[1..], b"")]));
+    inspected(&buckets).unwrap();
+    buckets.push(("newer", vec![pair(&key, b"")]));
+    let error = inspected(&buckets).unwrap_err().to_string();
+    assert!(error.contains("longer key"), "{error}");
 }
 
 #[test]

@@ -85,9 +85,16 @@ pub struct Manifest {
     /// The file is a set with the files of these nodes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub nodes: Option<Vec<String>>,
+    /// It was FORCED: the member that it is of need not have known a leader. It proves
+    /// nothing, whoever agrees with it.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub forced: bool,
     /// The keys in the set are those that the live cluster used.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub keys_match: bool,
+    /// Whose signature it was opened with.
+    #[serde(skip)]
+    pub(crate) signer: Option<PublicKey>,
 }
 
 /// A member of etcd that a backup is equal to.
@@ -138,7 +145,9 @@ impl Manifest {
             trial: None,
             locked_for: Vec::new(),
             nodes: None,
+            forced: false,
             keys_match: false,
+            signer: None,
         })
     }
 
@@ -167,6 +176,11 @@ impl Manifest {
         self.compared = compared.collect();
         self.voters = Some(proof.voters());
         self
+    }
+
+    /// The trusted key that has signed it, if it was opened and not made here.
+    pub fn signed_by(&self) -> Option<PublicKey> {
+        self.signer
     }
 
     /// Where the manifest of a backup is.
@@ -249,17 +263,18 @@ impl Manifest {
         let signed: Signed =
             serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
         let signature = key::bytes(&signed.signature).unwrap_or_default();
-        if !trusted
+        let signer = trusted
             .iter()
-            .any(|key| key.verifies(&signed.manifest, &signature))
-        {
+            .find(|key| key.verifies(&signed.manifest, &signature));
+        if signer.is_none() {
             return Err(Error::Untrusted {
                 path: path.to_owned(),
             });
         }
         // Only now is it worth a look.
-        let manifest: Self =
+        let mut manifest: Self =
             serde_json::from_str(&signed.manifest).map_err(|error| malformed(error.to_string()))?;
+        manifest.signer = signer.copied();
         if manifest.schema != SCHEMA {
             return Err(malformed(format!("it is of schema {}", manifest.schema)));
         }
@@ -342,6 +357,8 @@ mod tests {
         let path = manifest.write(folder.path(), &key).await.unwrap();
         assert_eq!(path, Manifest::path_of(&backup));
         let trusted = [signing_key(2).public(), key.public()];
+        assert_eq!(manifest.signed_by(), None);
+        manifest.signer = Some(key.public());
         assert_eq!(Manifest::open(&backup, &trusted).unwrap(), manifest);
         manifest.check(&backup).unwrap();
 

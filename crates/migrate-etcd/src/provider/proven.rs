@@ -4,31 +4,44 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
-use migrate_core::{BackUpData, ClusterId, Finding, Severity, StepContext, StepError, StepInput};
+use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
+use migrate_core::{BackUpData, ClusterId, Finding, StepContext, StepError, StepInput};
 
 #[cfg(feature = "seal")]
-use super::BACKUP_LACKS_FILE;
-use super::{BACKUP_COMPARED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, finding, needs_key};
+use super::findings::lacking;
+use super::findings::{
+    compared_with, forced, needs_key, not_compared, plain, unsigned, without_keys,
+};
 use crate::hash::Compared;
+use crate::room::FurtherCopy;
 use crate::snapshot::{Received, progress};
 #[cfg(feature = "seal")]
-use crate::{BackupSet, LiveKeys, NodeFiles, Seal, SetRecord};
+use crate::{BackupSet, LiveKeys, NodeFiles, Seal};
 use crate::{
-    Error, FindMembers, Inspection, Manifest, Member, Proof, RestoreLevel, SigningKey,
-    SnapshotBackup, TestRestore,
+    Error, FindMembers, Inspection, Manifest, Member, RestoreLevel, SigningKey, SnapshotBackup,
+    TestRestore,
 };
+
+/// Bytes that a server on trial takes for its log at once, whatever is in it: two
+/// segments (etcd's `wal.SegmentSizeBytes`).
+const LOGS: u64 = 2 * (64 << 20);
 
 /// Step 2: a snapshot that is proven equal to live members, restored on trial, made
 /// a set, encrypted, signed, and put into a store, as far as each is asked for.
 ///
 /// The report says [`BackupProof::Proven`], or [`BackupProof::Restored`] if an etcd
 /// was started on it, only if two of the cluster's voting members, or the only one that
-/// it has, are equal to it ([`Proof::is_enough`]), and if the set has the keys of the
+/// it has, are equal to it ([`Proof::is_enough`](crate::Proof::is_enough)), and if the set has the keys of the
 /// live cluster: one member of several may be the one that went wrong, and a snapshot
 /// alone restores data that nobody can reach. Else it is [`BackupProof::Unproven`] with
 /// the blocker `KM-BACKUP-001` for either. Which members those are is in report and
-/// manifest.
+/// manifest. What was forced ([`SnapshotBackup::forced`]) is unproven always, with the
+/// blocker `KM-BACKUP-010`. What is proven and not [signed](Self::signed) has the blocker
+/// `KM-BACKUP-011`.
+///
+/// It is not begun where a disk has not got room for all of it ([`Error::NoRoom`]): the
+/// snapshot, and beside it, one after the other, the trial, what is encrypted, and the copy
+/// in a store that is a folder.
 ///
 /// What is of another cluster is an error ([`Error::OtherCluster`]), and is removed: the
 /// snapshot says whose it is, unless its namespaces are encrypted.
@@ -122,6 +135,27 @@ impl ProvenBackup {
         self.signed(key)
     }
 
+    /// What is made of a snapshot in `folder` while it, or the file it becomes, is there.
+    fn copies(&self, folder: &Path) -> Vec<FurtherCopy> {
+        let copy = |folder: &Path| FurtherCopy {
+            folder: folder.to_owned(),
+            more: 0,
+        };
+        let trial = self.trial.iter().map(|(scratch, etcd)| FurtherCopy {
+            more: if etcd.is_some() { LOGS } else { 0 },
+            ..copy(scratch)
+        });
+        #[cfg(feature = "seal")]
+        let sealed = self.seal.as_ref().map(|_| copy(folder));
+        #[cfg(not(feature = "seal"))]
+        let sealed = None;
+        #[cfg(feature = "store")]
+        let stored = self.store.as_ref().and_then(crate::Store::local).map(copy);
+        #[cfg(not(feature = "store"))]
+        let stored = None;
+        trial.chain(sealed).chain(stored).collect()
+    }
+
     /// Restores `snapshot` on trial; how far that went.
     async fn tried(
         &self,
@@ -196,16 +230,35 @@ enum Source {
 }
 
 impl Source {
-    async fn save_compared(&self, file: &str, cx: &StepContext) -> Result<Compared, Error> {
+    /// Where the snapshot goes.
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Named(backup, _) => backup.folder(),
+            Self::Found(_, folder) => folder,
+        }
+    }
+
+    async fn save_compared(
+        &self,
+        file: &str,
+        copies: Vec<FurtherCopy>,
+        cx: &StepContext,
+    ) -> Result<Compared, Error> {
         let told = progress(cx);
         match self {
             Self::Named(backup, members) => {
+                let backup = backup.as_ref().clone().with_copies(copies);
                 backup.save_compared(file, members, &cx.cancel, told).await
             }
             Self::Found(finder, folder) => {
                 // The ways to them are open while `found` lives.
                 let found = finder.find().await?;
                 let backup = SnapshotBackup::new(found.source.clone(), folder);
+                let backup = backup.with_copies(copies);
+                let backup = match found.is_forced {
+                    true => backup.forced(),
+                    false => backup,
+                };
                 backup
                     .save_compared(file, &found.members, &cx.cancel, told)
                     .await
@@ -241,8 +294,9 @@ impl BackUpData for ProvenBackup {
         let name = format!("etcd-{cluster}-{}-{}", cx.fence.run, taken.as_millis());
         // Without a name until it is kept, and not at all where it is encrypted.
         let file = format!("{name}.db");
-        let saved = self.source.save_compared(&file, cx).await?;
-        let (snapshot, compared) = (saved.snapshot, saved.proof);
+        let copies = self.copies(self.source.folder());
+        let saved = self.source.save_compared(&file, copies, cx).await?;
+        let (snapshot, compared, is_forced) = (saved.snapshot, saved.proof, saved.is_forced);
         let inspection = &compared.inspection;
         refuse_other_cluster(inspection, snapshot.path(), cluster)?;
         let trial = self.tried(cx, &snapshot.unnamed()).await?;
@@ -258,41 +312,24 @@ impl BackUpData for ProvenBackup {
         } = self.finished(cx, snapshot, &name).await?;
         let shown = artifact.path.display().to_string();
         if locked_for.is_empty() {
-            findings.push(finding(
-                BACKUP_PLAIN,
-                Severity::Warning,
-                &shown,
-                "it is not encrypted: who reads it has every Secret of the cluster",
-                "give a public key of age to encrypt it for, and remove this file",
-            ));
+            findings.push(plain(&shown));
         }
         // The only one that could not be refused for its keys has none.
         let keys_match = nodes.is_some();
-        let proof = match keys_match && compared.is_enough() {
+        let proof = match keys_match && compared.is_enough() && !is_forced {
             true => reached,
             false => BackupProof::Unproven,
         };
+        if self.signing.is_none() {
+            findings.push(unsigned(&shown, proof));
+        }
+        findings.extend(is_forced.then(|| forced(&shown)));
         findings.push(compared_with(&compared, &shown));
         if !keys_match {
-            findings.push(finding(
-                BACKUP_UNPROVEN,
-                Severity::Blocker,
-                &shown,
-                "certificates and keys of the cluster are not part of the snapshot, and without them \
-                 it restores none",
-                "give the files of the control-plane nodes, or keep the keys elsewhere and waive \
-                 KM-BACKUP-001",
-            ));
+            findings.push(without_keys(&shown));
         }
-        findings.extend(compared.silent.iter().map(|(member, why)| {
-            finding(
-                BACKUP_NOT_COMPARED,
-                Severity::Warning,
-                &shown,
-                format!("the member {member} was not compared with it: {why}"),
-                "see that the member is well before one is changed",
-            )
-        }));
+        let silent = compared.silent.iter();
+        findings.extend(silent.map(|(member, why)| not_compared(&shown, member, why)));
         let mut keys: Vec<String> = inspection
             .kubernetes
             .encrypted
@@ -310,6 +347,7 @@ impl BackUpData for ProvenBackup {
             manifest.locked_for = locked_for;
             manifest.nodes = nodes;
             manifest.keys_match = keys_match;
+            manifest.forced = is_forced;
             let folder = artifact
                 .path
                 .parent()
@@ -331,39 +369,6 @@ impl BackUpData for ProvenBackup {
     }
 }
 
-/// Which members a backup is equal to, and whether those are enough.
-fn compared_with(proof: &Proof, file: &str) -> Finding {
-    let members = proof.compared.iter();
-    let members: Vec<_> = members
-        .map(|member| format!("{} ({})", member.name, member.id))
-        .collect();
-    let (some, all, names) = (members.len(), proof.voters(), members.join(", "));
-    if !proof.is_enough() {
-        return finding(
-            BACKUP_UNPROVEN,
-            Severity::Blocker,
-            file,
-            format!(
-                "it was compared with {some} of the {all} voting members of etcd ({names}), and two \
-                 have to agree: one alone may be the one that went wrong"
-            ),
-            "give the endpoints of the other members as well, or have them found on the \
-             control-plane nodes; or waive KM-BACKUP-001",
-        );
-    }
-    let evidence = match all {
-        1 => format!("its keys are those of the only voting member of etcd, {names}"),
-        _ => format!("its keys are those of {some} of the {all} voting members of etcd: {names}"),
-    };
-    finding(
-        BACKUP_COMPARED,
-        Severity::Info,
-        file,
-        evidence,
-        "nothing: so many are enough",
-    )
-}
-
 /// A URL, or a tunnel, may lead to the etcd of another cluster: nobody shall take
 /// that for a backup of `cluster`.
 fn refuse_other_cluster(
@@ -382,29 +387,6 @@ fn refuse_other_cluster(
     }
 }
 
-#[cfg(feature = "seal")]
-fn lacking(record: &SetRecord, file: &str) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for node in &record.nodes {
-        let lists = [
-            (&node.missing, "not there"),
-            (&node.too_large, "larger than 1 MiB"),
-        ];
-        for (paths, why) in lists {
-            for path in paths {
-                findings.push(finding(
-                    BACKUP_LACKS_FILE,
-                    Severity::Warning,
-                    file,
-                    format!("{path} of node {} is not in it: it is {why}", node.name),
-                    "see whether a restored node needs it, and keep a copy of it then",
-                ));
-            }
-        }
-    }
-    findings
-}
-
 /// The manifest of `artifact`, whose file is read where that does not hold up the
 /// runtime.
 async fn hashed(
@@ -416,4 +398,43 @@ async fn hashed(
     let work = tokio::task::spawn_blocking(move || Manifest::of(&path, taken, proof));
     // The runtime is shutting down.
     work.await.unwrap_or(Err(Error::Cancelled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_of_a_snapshot_is_known_before_it_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let backups = folder.path().join("backups");
+        let step = |backups: &Path| {
+            let snapshots = SnapshotBackup::new(Member::new("http://127.0.0.1:1"), backups);
+            ProvenBackup::new(snapshots, Vec::new())
+        };
+        let copies = |step: ProvenBackup| {
+            let copies = step.copies(step.source.folder()).into_iter();
+            copies.map(|it| (it.folder, it.more)).collect::<Vec<_>>()
+        };
+        assert_eq!(copies(step(&backups)), []);
+        let scratch = folder.path().join("scratch");
+        let read_again = step(&backups).with_trial(&scratch, None);
+        assert_eq!(copies(read_again), [(scratch.clone(), 0)]);
+        let etcd = Some(PathBuf::from("etcd"));
+        let booted = step(&backups).with_trial(&scratch, etcd);
+        assert_eq!(copies(booted), [(scratch, LOGS)]);
+        #[cfg(feature = "seal")]
+        {
+            let lock = crate::Lock::for_keys([crate::KeyRing::generate().1]).unwrap();
+            let sealed = step(&backups).sealed(Seal::new(lock));
+            assert_eq!(copies(sealed), [(backups.clone(), 0)]);
+        }
+        #[cfg(feature = "store")]
+        {
+            let place = folder.path().join("store");
+            let key = Arc::new(SigningKey::from_seed(&[1; 32]).unwrap());
+            let stored = step(&backups).stored(crate::Store::folder(&place).unwrap(), key);
+            assert_eq!(copies(stored), [(place, 0)]);
+        }
+    }
 }

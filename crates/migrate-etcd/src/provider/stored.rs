@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use migrate_core::steps::{BackupArtifact, BackupReport};
 use migrate_core::{BackUpData, StepContext, StepError, StepInput};
 
-use super::needs_key;
+use super::findings::needs_key;
 use crate::{Gate, PublicKey, Store};
 
 /// Step 2 where something else makes the backups: a signed one of this cluster, at

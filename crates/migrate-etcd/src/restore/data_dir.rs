@@ -1,11 +1,11 @@
 //! A data folder that comes to be all at once.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::leftover;
+use crate::{folders, leftover};
 
 /// Everything of a member is below this.
 const MEMBER: &str = "member";
@@ -76,21 +76,17 @@ impl DataDir {
 
     /// Gives the member its name, when all of it is on disk.
     pub(super) fn commit(mut self) -> Result<(), Error> {
-        let folders = fs::read_dir(&self.part).into_iter().flatten().flatten();
-        for folder in folders.map(|entry| entry.path()) {
-            sync(&folder)?;
-        }
-        sync(&self.part)?;
+        folders::sync_tree(&self.part)?;
         // Someone may have started a server here meanwhile.
         self.refuse_not_empty()?;
         let member = self.path.join(MEMBER);
         let renamed = fs::rename(&self.part, &member);
         renamed.map_err(|error| Error::file(&member, error))?;
         self.is_done = true;
-        sync(&self.path)?;
-        match self.path.parent() {
-            Some(parent) if self.is_ours && !parent.as_os_str().is_empty() => sync(parent),
-            _ => Ok(()),
+        folders::sync(&self.path)?;
+        match self.is_ours {
+            true => folders::sync_above(&self.path),
+            false => Ok(()),
         }
     }
 
@@ -137,10 +133,7 @@ fn lock(path: &Path) -> Result<Option<File>, Error> {
 
 /// A new folder that only its owner can enter.
 pub(crate) fn private_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    folders::one(path, folders::PRIVATE)
 }
 
 fn remove(folder: &Path) -> std::io::Result<()> {
@@ -148,11 +141,6 @@ fn remove(folder: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-fn sync(folder: &Path) -> Result<(), Error> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| Error::file(folder, error))
 }
 
 #[cfg(all(test, unix))]
@@ -201,6 +189,17 @@ mod tests {
         }
         assert!(matches!(DataDir::begin(&path), Err(Error::NotEmpty { .. })));
         assert_eq!(names(&path), ["lost+found", "member"]);
+    }
+
+    #[test]
+    fn every_folder_of_it_is_on_disk_before_it_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::begin(&root.path().join("etcd")).unwrap();
+        dir.write("wal", "0.wal", b"whole", 8).unwrap();
+        dir.commit().unwrap();
+        let synced = folders::seen::below(root.path());
+        let part = "etcd/member.kube-migrate.part";
+        assert_eq!(synced, [&*format!("{part}/wal"), part, "etcd", ""]);
     }
 
     #[test]

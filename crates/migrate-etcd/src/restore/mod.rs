@@ -9,8 +9,10 @@ mod version;
 use std::fs::File;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use migrate_core::hex;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use membership::Membership;
@@ -26,6 +28,10 @@ use database::Facts;
 
 /// By how much a restore raises the revision, as etcd's documentation advises.
 const RAISE: i64 = 1_000_000_000;
+
+/// By how many times what is computed from a rate is larger than that: nobody knows how
+/// fast a cluster was in its last hours.
+const MARGIN: u64 = 10;
 
 /// A snapshot to be restored as the data of one member.
 ///
@@ -66,17 +72,31 @@ pub struct Restore {
     revision: Revision,
     sha256: Option<String>,
     is_copy: bool,
+    beside: Vec<Restored>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Revision {
-    Raised { at_least: i64 },
+    Raised { at_least: i64, by: i64 },
     Kept,
 }
 
-/// What a restore has made.
-#[derive(Clone, Debug, Eq, PartialEq)]
+impl Revision {
+    /// Changes by how much it is raised; who had kept it raises it again.
+    fn change(&mut self, change: impl FnOnce(&mut i64, &mut i64)) {
+        let (mut at_least, mut by) = match self {
+            Self::Raised { at_least, by } => (*at_least, *by),
+            Self::Kept => (0, RAISE),
+        };
+        change(&mut at_least, &mut by);
+        *self = Self::Raised { at_least, by };
+    }
+}
+
+/// What a restore has made. As JSON it can be handed to where the next member is restored.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Restored {
     /// The member's name.
     pub member: String,
@@ -99,7 +119,7 @@ impl Restored {
     ///
     /// A cluster of such members runs, and answers differently depending on who
     /// is asked. Where each member is restored on a machine of its own, give the
-    /// first one's hash to the others by [`Restore::with_sha256`].
+    /// first one to the others by [`Restore::beside`].
     ///
     /// # Errors
     /// [`Error::MixedMembers`].
@@ -134,9 +154,13 @@ impl Restore {
             membership,
             member: member.into(),
             target,
-            revision: Revision::Raised { at_least: 0 },
+            revision: Revision::Raised {
+                at_least: 0,
+                by: RAISE,
+            },
             sha256: None,
             is_copy: false,
+            beside: Vec::new(),
         }
     }
 
@@ -144,7 +168,31 @@ impl Restore {
     /// certainly not reached. It can only add to the default.
     #[must_use]
     pub fn with_revision_at_least(mut self, revision: i64) -> Self {
-        self.revision = Revision::Raised { at_least: revision };
+        self.revision.change(|at_least, _| *at_least = revision);
+        self
+    }
+
+    /// Raises the revision by as much as the old cluster can have got on since the
+    /// backup: ten times what it writes in `age`. It can only add to the default, which
+    /// is passed by 1,000 writes a second for more than a day.
+    #[must_use]
+    pub fn with_age(mut self, age: Duration, writes_per_second: u64) -> Self {
+        let seconds = age.as_secs().saturating_add(1);
+        let written = seconds
+            .saturating_mul(writes_per_second)
+            .saturating_mul(MARGIN);
+        let written = i64::try_from(written).unwrap_or(i64::MAX);
+        self.revision.change(|_, by| *by = written.max(RAISE));
+        self
+    }
+
+    /// Refuses to make a member of another cluster than `other` is one of, or with other
+    /// data: what was restored before, from this file or from what should be the same.
+    ///
+    /// See [`Restored::refuse_mixed`], which is asked before the data folder gets its name.
+    #[must_use]
+    pub fn beside(mut self, other: Restored) -> Self {
+        self.beside.push(other);
         self
     }
 
@@ -196,8 +244,11 @@ impl Restore {
         // First of all it has to be the right file; nothing counts until the commit.
         let sha256 = sha256?;
         let (dir, restored) = written?;
+        let restored = Restored { sha256, ..restored };
+        let all: Vec<_> = self.beside.iter().chain([&restored]).cloned().collect();
+        Restored::refuse_mixed(&all)?;
         dir.commit()?;
-        Ok(Restored { sha256, ..restored })
+        Ok(restored)
     }
 
     /// Writes everything, under a name that does not count yet. The hash is left out.
@@ -288,10 +339,10 @@ impl Restore {
     }
 
     fn raised(&self, revision: i64) -> Result<Option<i64>, Error> {
-        let Revision::Raised { at_least } = self.revision else {
+        let Revision::Raised { at_least, by } = self.revision else {
             return Ok(None);
         };
-        match revision.checked_add(RAISE) {
+        match revision.checked_add(by) {
             // No store can count on from the last of all revisions.
             Some(raised) if raised.max(at_least) <= i64::MAX - RAISE => {
                 Ok(Some(raised.max(at_least)))
@@ -307,6 +358,36 @@ impl Restore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_computed_revision_only_ever_adds() {
+        let members = Membership::parse("a=http://127.0.0.1:2380", "t").unwrap();
+        let restore = Restore::new("a.db", "a", members, "a", EtcdVersion::new(3, 6));
+        let raised = |restore: Restore| restore.raised(5).unwrap();
+        assert_eq!(raised(restore.clone()), Some(5 + RAISE));
+        let hour = Duration::from_secs(3600);
+        let aged = |writes| restore.clone().with_age(hour, writes);
+        // 10 × 3,601 s: below the default, and beyond.
+        assert_eq!(raised(aged(0)), Some(5 + RAISE));
+        assert_eq!(raised(aged(27_000)), Some(5 + RAISE));
+        assert_eq!(raised(aged(100_000)), Some(5 + 3_601_000_000));
+        // Whichever was said first, the larger counts.
+        let both = [
+            aged(100_000).with_revision_at_least(17),
+            restore
+                .clone()
+                .with_revision_at_least(17)
+                .with_age(hour, 100_000),
+        ];
+        for both in both {
+            assert_eq!(raised(both), Some(5 + 3_601_000_000));
+        }
+        let seen = aged(100_000).with_revision_at_least(9_000_000_000);
+        assert_eq!(raised(seen), Some(9_000_000_000));
+        assert_eq!(raised(aged(1).keeping_revision()), None);
+        let endless = restore.with_age(Duration::MAX, u64::MAX).raised(5);
+        assert!(matches!(endless, Err(Error::RevisionTooHigh { .. })));
+    }
 
     /// SHA-256 of the records that `etcdutl snapshot restore` 3.6.16 wrote for
     /// `m1` of these members.

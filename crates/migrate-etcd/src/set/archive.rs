@@ -12,13 +12,16 @@ use tar::{Archive, Builder, EntryType, Header};
 
 use super::{FileRecord, SCHEMA, SetRecord, is_name, named};
 use crate::seal::{Hashed, KeyRing, Opened, Sealing, pass, unreadable};
-use crate::{Error, Seal, leftover};
+use crate::{Error, Seal, folders, leftover};
 
 /// The record, first in the archive.
 const RECORD: &str = "set.json";
 
 /// Largest record: that of some thousand nodes.
 const LARGEST_RECORD: u64 = 8 << 20;
+
+/// Longest name of a file in bytes: no system opens one, and a node has a name too.
+const LONGEST_NAME: u64 = 8 << 10;
 
 /// The snapshot in the archive.
 pub(super) const SNAPSHOT: &str = "snapshot.db";
@@ -117,9 +120,26 @@ impl Unpacking {
         let mut record = None;
         let mut wanted: BTreeMap<String, FileRecord> = BTreeMap::new();
         let entries = archive.entries().map_err(|error| self.unreadable(error))?;
-        for entry in entries {
+        let mut long = None;
+        // As they are: the crate keeps a long name of whatever length in memory.
+        for entry in entries.raw(true) {
             let mut entry = entry.map_err(|error| self.unreadable(error))?;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            if entry.header().entry_type() == EntryType::GNULongName {
+                if long.is_some() || entry.size() > LONGEST_NAME {
+                    return Err(self.malformed("it has a name that is longer than any"));
+                }
+                let mut name = Vec::new();
+                let read = entry.read_to_end(&mut name);
+                read.map_err(|error| self.unreadable(error))?;
+                let end = name.iter().position(|byte| *byte == 0);
+                name.truncate(end.unwrap_or(name.len()));
+                long = Some(name);
+                continue;
+            }
+            let name = long
+                .take()
+                .unwrap_or_else(|| entry.path_bytes().into_owned());
+            let name = String::from_utf8_lossy(&name).into_owned();
             if entry.header().entry_type() != EntryType::Regular {
                 return Err(self.malformed("it holds something that is no file"));
             }
@@ -226,7 +246,7 @@ impl Part {
         part.push(leftover::SUFFIX);
         let part = PathBuf::from(part);
         if let Some(parent) = folder.parent() {
-            fs::create_dir_all(parent).map_err(|error| Error::file(parent, error))?;
+            folders::make(parent, None)?;
         }
         // What a killed one has left; one that runs is in the way of this one.
         match fs::remove_dir_all(&part) {
@@ -235,7 +255,7 @@ impl Part {
             }
             _ => {}
         }
-        private_folders(&part).map_err(|error| Error::file(&part, error))?;
+        folders::make(&part, folders::PRIVATE)?;
         Ok(Self {
             part,
             folder: folder.to_owned(),
@@ -246,7 +266,7 @@ impl Part {
         let path = self.part.join(name);
         let written = |error| Error::file(&path, error);
         if let Some(folder) = path.parent() {
-            private_folders(folder).map_err(written)?;
+            folders::make(folder, folders::PRIVATE)?;
         }
         let mut options = File::options();
         options.write(true).create_new(true);
@@ -259,17 +279,9 @@ impl Part {
     }
 
     fn commit(self) -> Result<(), Error> {
+        folders::sync_tree(&self.part)?;
         fs::rename(&self.part, &self.folder).map_err(|error| Error::file(&self.folder, error))?;
-        let Some(parent) = self.folder.parent() else {
-            return Ok(());
-        };
-        // The working folder is called so.
-        let parent = match parent == Path::new("") {
-            true => Path::new("."),
-            false => parent,
-        };
-        let synced = File::open(parent).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| Error::file(parent, error))
+        folders::sync_above(&self.folder)
     }
 }
 
@@ -278,12 +290,4 @@ impl Drop for Part {
         // After a rename there is nothing under this name any more.
         let _ = fs::remove_dir_all(&self.part);
     }
-}
-
-fn private_folders(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }

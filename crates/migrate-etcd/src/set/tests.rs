@@ -160,6 +160,12 @@ async fn a_set_holds_what_restores_a_cluster_and_is_unpacked_as_it_was() {
 
     let (folder, unpacked) = world.unpack(&artifact.path).await.unwrap();
     assert_eq!(unpacked, record);
+    // Which files a folder has is on disk before the whole gets its name.
+    let synced = crate::folders::seen::below(world.folder.path());
+    let part = "unpacked.kube-migrate.part";
+    let pki = format!("{part}/nodes/cp-1/etc/kubernetes/pki");
+    let at = |name: &str| synced.iter().rposition(|it| it == name);
+    assert!(at(&pki).is_some() && at(&pki) < at(part) && at(part) < at(""));
     let read = |path: &str| fs::read(folder.join(path)).unwrap();
     assert_eq!(read("snapshot.db"), fs::read(&world.snapshot.path).unwrap());
     assert_eq!(
@@ -263,6 +269,34 @@ async fn a_set_that_was_cut_or_is_none_leaves_nothing() {
                 .exists()
         );
     }
+}
+
+/// Names that do not fit a header come before it, of the length that they say.
+#[tokio::test]
+async fn long_names_are_names_and_longer_ones_fill_nobodys_memory() {
+    let world = world();
+    let node = "n".repeat(200);
+    let set = BackupSet::new(world.snapshot.clone()).with_node(world.node(&node));
+    let (artifact, _) = world.write(set).await.unwrap();
+    let (folder, _) = world.unpack(&artifact.path).await.unwrap();
+    assert!(
+        folder
+            .join(format!("nodes/{node}/etc/kubernetes/pki/ca.crt"))
+            .exists()
+    );
+    fs::remove_dir_all(folder).unwrap();
+
+    let path = world.folder.path().join("made.tar");
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(9000);
+    header.set_cksum();
+    archive.append(&header, &[b'n'; 9000][..]).unwrap();
+    fs::write(&path, archive.into_inner().unwrap()).unwrap();
+    let sealed = world.seal.file(&path, &Cancellation::new()).await.unwrap();
+    let error = world.unpack(&sealed.path).await.unwrap_err();
+    assert!(error.to_string().contains("longer than any"), "{error}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ mod tests;
 mod upload;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use migrate_core::{Cancellation, hex};
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 pub use catalogue::{Catalogue, Refused};
 pub use prune::Pruned;
 
-use crate::Error;
+use crate::{Error, folders};
 
 /// Bytes of a part: S3 asks for 5 MiB at least, and for 10,000 parts at most,
 /// so that this is enough for 80 GB.
@@ -41,6 +41,14 @@ pub struct Store {
     parts: Option<Arc<dyn MultipartStore>>,
     prefix: Location,
     part: usize,
+    /// It names a version of an object only where it keeps older ones.
+    names_versions: bool,
+    /// Where it is, if it is a folder.
+    #[cfg_attr(
+        not(feature = "client"),
+        expect(dead_code, reason = "it is who saves a snapshot that asks")
+    )]
+    folder: Option<PathBuf>,
 }
 
 impl Store {
@@ -56,6 +64,8 @@ impl Store {
             parts: None,
             prefix,
             part: PART,
+            names_versions: false,
+            folder: None,
         })
     }
 
@@ -67,19 +77,22 @@ impl Store {
         self
     }
 
+    /// For a store that names a version of an object where it keeps older ones, and only
+    /// there, as S3 and Azure do: pruning then says what it has not freed
+    /// ([`Pruned::still_stored`]). Buckets of S3 that are opened here are known to.
+    #[must_use]
+    pub fn naming_versions(mut self) -> Self {
+        self.names_versions = true;
+        self
+    }
+
     /// A folder, which is made for its owner only (0700) if it is missing. All is
-    /// put on disk before it counts. It had better be on another machine's disk.
+    /// put on disk before it counts, the folder too. It had better be on another machine's disk.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be made, [`Error::Store`] if not be used.
     pub fn folder(path: &Path) -> Result<Self, Error> {
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(path)
-            .map_err(|error| Error::file(path, error))?;
+        folders::make(path, folders::PRIVATE)?;
         Self::in_folder(path)
     }
 
@@ -140,7 +153,17 @@ impl Store {
         let name = path.display().to_string();
         let folder = LocalFileSystem::new_with_prefix(path);
         let folder = folder.map_err(|error| Error::store(&name, error))?;
-        Self::new(Arc::new(folder.with_fsync(true)), "")
+        let store = Self::new(Arc::new(folder.with_fsync(true)), "")?;
+        Ok(Self {
+            folder: Some(path.to_owned()),
+            ..store
+        })
+    }
+
+    /// The folder that it is, if it is one.
+    #[cfg(feature = "client")]
+    pub(crate) fn local(&self) -> Option<&Path> {
+        self.folder.as_deref()
     }
 
     #[cfg(feature = "s3")]
@@ -169,7 +192,8 @@ impl Store {
     #[cfg(feature = "s3")]
     pub fn s3(bucket: object_store::aws::AmazonS3, prefix: &str) -> Result<Self, Error> {
         let bucket = Arc::new(bucket);
-        Ok(Self::new(bucket.clone(), prefix)?.with_parts(bucket))
+        let store = Self::new(bucket.clone(), prefix)?.with_parts(bucket);
+        Ok(store.naming_versions())
     }
 
     fn at(&self, name: &str) -> Location {
@@ -177,7 +201,7 @@ impl Store {
     }
 
     /// Where the file of that name is, in words.
-    pub(crate) fn path(&self, file: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.name(&self.at(file)).into()
     }
 

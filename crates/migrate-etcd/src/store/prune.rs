@@ -16,8 +16,13 @@ const FAILURES: usize = 5;
 pub struct Pruned {
     /// Backups that are kept, oldest first.
     pub kept: Vec<Manifest>,
-    /// Backups that are gone.
+    /// Backups that are gone: neither listed nor fetched any more.
     pub removed: Vec<Manifest>,
+    /// Those of the removed whose bytes the store keeps all the same, as older versions
+    /// behind a marker that hides them: it has versions on, as with an Object Lock. They
+    /// take room, and can be read, until a rule of the store's own ends them
+    /// (`NoncurrentVersionExpiration` of S3).
+    pub still_stored: Vec<String>,
     /// Backups that should go and could not, as where objects are immutable for a
     /// time: they are whole and listed as before.
     pub failed: Vec<(Manifest, Error)>,
@@ -28,7 +33,8 @@ impl Store {
     ///
     /// Only backups that one of the `trusted` keys has signed are touched, and
     /// manifests of theirs whose backup is gone, which is looked at once more. A backup goes before its manifest, so
-    /// that one that cannot be removed stays as it is. After five that cannot, the
+    /// that one that cannot be removed stays as it is. What a store with versions keeps of
+    /// it is told ([`Pruned::still_stored`]). After five that cannot, the
     /// rest waits for another time.
     ///
     /// # Errors
@@ -55,7 +61,11 @@ impl Store {
                     pruned.kept.push(backup);
                 } else if pruned.failed.len() < FAILURES {
                     match self.remove(&backup).await {
-                        Ok(()) => pruned.removed.push(backup),
+                        Ok(keeps_version) => {
+                            let kept = keeps_version.then(|| backup.file.clone());
+                            pruned.still_stored.extend(kept);
+                            pruned.removed.push(backup);
+                        }
                         Err(error) => pruned.failed.push((backup, error)),
                     }
                 }
@@ -87,7 +97,10 @@ impl Store {
         }
     }
 
-    async fn remove(&self, backup: &Manifest) -> Result<(), Error> {
+    /// Whether the store keeps what it says is gone. Where versions are on, also an object
+    /// that is locked goes by a marker: the bytes stay, and the name is free.
+    async fn remove(&self, backup: &Manifest) -> Result<bool, Error> {
+        let keeps_version = self.keeps_versions_of(&backup.file).await;
         for name in [backup.file.clone(), Manifest::name_of(&backup.file)] {
             let location = self.at(&name);
             match self.objects.delete(&location).await {
@@ -95,6 +108,18 @@ impl Store {
                 Err(error) => return Err(self.failed(&location)(error)),
             }
         }
-        Ok(())
+        Ok(keeps_version)
+    }
+
+    /// Whether the object of that name is a version of several that there may be.
+    async fn keeps_versions_of(&self, file: &str) -> bool {
+        if !self.names_versions {
+            return false;
+        }
+        // Who cannot say, says nothing: it is not what the removal depends on.
+        let there = self.objects.head(&self.at(file)).await;
+        let version = there.ok().and_then(|there| there.version);
+        // Of before versions were on, or while they are suspended: that one goes.
+        version.is_some_and(|version| version != "null")
     }
 }

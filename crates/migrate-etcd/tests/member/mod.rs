@@ -40,9 +40,13 @@ pub(crate) enum Act {
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     pub(crate) id: u64,
+    /// Id of its cluster; unless it is told otherwise nobody else has it, on this machine.
+    pub(crate) cluster: u64,
     /// The last revision of its store: one for each call of its status, the last one
     /// again and again.
     pub(crate) revisions: Vec<i64>,
+    /// Bytes of its database.
+    pub(crate) size: u64,
     pub(crate) leader: u64,
     pub(crate) is_learner: bool,
     /// Code of gRPC for a user and password.
@@ -66,9 +70,13 @@ pub(crate) enum HashAnswer {
 impl Answers {
     /// A voting member with a leader, which sends `snapshot`.
     pub(crate) fn of(snapshot: Vec<Act>) -> Self {
+        static CLUSTERS: AtomicUsize = AtomicUsize::new(0);
+        let cluster = CLUSTERS.fetch_add(1, Ordering::SeqCst) as u64;
         Self {
             id: 1,
+            cluster: u64::from(std::process::id()) << 16 | cluster,
             revisions: vec![0],
+            size: 0,
             leader: 1,
             is_learner: false,
             authenticate: 0,
@@ -187,6 +195,7 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
         "/etcdserverpb.Maintenance/Status" => {
             let call = state.asked.fetch_add(1, Ordering::SeqCst);
             let mut status = header(answers, call);
+            status.extend(number(3, answers.size));
             status.extend(number(4, answers.leader));
             status.extend(number(10, answers.is_learner.into()));
             one(status, 0)
@@ -220,7 +229,7 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
 fn header(answers: &Answers, call: usize) -> Vec<u8> {
     let revisions = &answers.revisions;
     let revision = revisions.get(call).or_else(|| revisions.last());
-    let mut header = number(1, 7);
+    let mut header = number(1, answers.cluster);
     header.extend(number(2, answers.id));
     header.extend(number(3, revision.unwrap_or(&0).cast_unsigned()));
     bytes(1, &header)

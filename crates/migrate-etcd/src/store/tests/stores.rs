@@ -114,6 +114,8 @@ pub(super) struct Faulty {
     pub(super) asked: Mutex<Vec<u64>>,
     /// Names of what is there and is not given: of another owner, or in an archive.
     pub(super) denied: Mutex<BTreeSet<&'static str>>,
+    /// What each object is said to be a version of.
+    pub(super) version: Mutex<Option<&'static str>>,
     /// Names that a listing passes by: it was there already when they came.
     pub(super) unlisted: Mutex<BTreeSet<&'static str>>,
 }
@@ -126,6 +128,7 @@ impl Faulty {
             longest: AtomicU64::new(u64::MAX),
             asked: Mutex::default(),
             denied: Mutex::default(),
+            version: Mutex::default(),
             unlisted: Mutex::default(),
         })
     }
@@ -164,7 +167,8 @@ impl ObjectStore for Faulty {
 
     async fn get_opts(&self, at: &Location, options: GetOptions) -> Answer<GetResult> {
         let is_head = options.head;
-        let got = self.inner.get_opts(at, options).await?;
+        let mut got = self.inner.get_opts(at, options).await?;
+        got.meta.version = self.version.lock().unwrap().map(str::to_owned);
         let name = at.filename().unwrap_or_default();
         if !is_head && self.denied.lock().unwrap().contains(name) {
             return Err(denied(at));

@@ -1,7 +1,10 @@
 //! What a snapshot backup leaves in its folder, whatever the member does.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod asked;
+#[path = "../folder/mod.rs"]
 mod folder;
+#[path = "../member/mod.rs"]
 mod member;
 
 use std::sync::{Arc, Mutex};
@@ -329,6 +332,37 @@ async fn a_folder_that_cannot_be_written_costs_the_member_nothing() {
 }
 
 #[tokio::test]
+async fn a_disk_that_has_not_got_the_room_is_told_before_a_snapshot_is_asked_for() {
+    for (size, fits) in [(40_960, true), (1 << 60, false), (i64::MAX as u64, false)] {
+        let mut answers = Answers::of(sent(&database()));
+        answers.size = size;
+        let bench = Bench::with(answers).await;
+        let saved = bench.save().await;
+        assert_eq!(bench.member.snapshots(), usize::from(fits));
+        if fits {
+            saved.unwrap();
+            continue;
+        }
+        let error = saved.unwrap_err();
+        let text = error.to_string();
+        let Error::NoRoom {
+            folder,
+            needed,
+            available,
+        } = error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(folder, bench.folder.path());
+        assert!(needed > size && available < size, "{needed} {available}");
+        for words in [&needed.to_string(), &available.to_string(), "free some"] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert!(bench.names().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn of_two_backups_of_one_name_the_second_is_refused() {
     let bench = Bench::sending(sent(&database())).await;
     let (first, second) = futures::future::join(bench.save(), bench.save()).await;
@@ -336,105 +370,6 @@ async fn of_two_backups_of_one_name_the_second_is_refused() {
     assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
     let refused = first.err().or_else(|| second.err());
     assert!(matches!(refused, Some(Error::Exists { .. })), "{refused:?}");
-}
-
-#[tokio::test]
-async fn a_member_whose_data_may_be_old_is_not_asked() {
-    for (leader, is_learner) in [(0, false), (1, true)] {
-        let mut answers = Answers::of(sent(&database()));
-        (answers.leader, answers.is_learner) = (leader, is_learner);
-        let bench = Bench::with(answers).await;
-        let saved = bench.save().await;
-        assert!(matches!(saved, Err(Error::MemberUnfit { .. })), "{saved:?}");
-        assert_eq!(bench.member.snapshots(), 0);
-        assert!(bench.names().is_empty());
-    }
-}
-
-#[tokio::test]
-async fn a_member_that_refuses_us_is_told_from_one_out_of_reach() {
-    // PERMISSION_DENIED of the call, and a wrong password.
-    let denied = |code| Act::Fail {
-        code,
-        message: "etcdserver: permission denied",
-    };
-    let bench = Bench::sending(vec![denied(7)]).await;
-    let saved = bench.save().await;
-    let is_denied = matches!(&saved, Err(Error::PermissionDenied { reason, .. }) if reason.contains("permission denied"));
-    assert!(is_denied, "{saved:?}");
-    assert!(bench.names().is_empty());
-
-    let mut answers = Answers::of(sent(&database()));
-    answers.authenticate = 3;
-    let bench = Bench::with(answers).await;
-    let member = Member::new(&bench.member.endpoint).with_user("root", "s3cret");
-    let backup = SnapshotBackup::new(member, bench.folder.path());
-    let error = backup.save("a.db", &Cancellation::new(), |_, _| {}).await;
-    let error = error.unwrap_err();
-    let is_denied = matches!(error, Error::PermissionDenied { .. });
-    assert!(is_denied, "{error:?}");
-    assert!(!format!("{error:?} {error}").contains("s3cret"));
-    assert_eq!(bench.member.snapshots(), 0);
-
-    // Nobody listens, and somebody who never says a word.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let backup = SnapshotBackup::new(Member::new(&endpoint), folder.path());
-    let silent = backup.clone().with_stall(Duration::from_millis(200));
-    let saved = silent.save("a.db", &Cancellation::new(), |_, _| {}).await;
-    assert!(
-        matches!(saved, Err(Error::Stalled { bytes: 0, .. })),
-        "{saved:?}"
-    );
-    drop(listener);
-    let saved = backup.save("a.db", &Cancellation::new(), |_, _| {}).await;
-    assert!(matches!(saved, Err(Error::Unreachable { .. })), "{saved:?}");
-    assert!(names(folder.path()).is_empty());
-}
-
-#[tokio::test]
-async fn a_token_that_has_expired_is_asked_for_once_more() {
-    for (expired, user, authenticated) in [(1, true, 2), (2, true, 2), (1, false, 0)] {
-        let mut answers = Answers::of(sent(&database()));
-        answers.expired = expired;
-        let bench = Bench::with(answers).await;
-        let mut member = Member::new(&bench.member.endpoint);
-        if user {
-            member = member.with_user("root", "s3cret");
-        }
-        let backup = SnapshotBackup::new(member, bench.folder.path());
-        let saved = backup.save("a.db", &Cancellation::new(), |_, _| {}).await;
-        assert_eq!(bench.member.authenticated(), authenticated);
-        if (expired, user) == (1, true) {
-            saved.unwrap();
-            continue;
-        }
-        let is_denied = matches!(saved, Err(Error::PermissionDenied { .. }));
-        assert!(is_denied, "{saved:?}");
-        assert!(bench.names().is_empty());
-    }
-}
-
-/// Without the feature it is not built; with it, it does not go with `http://`.
-#[tokio::test]
-async fn a_member_with_tls_material_is_never_asked_in_the_clear() {
-    let bench = Bench::sending(sent(&database())).await;
-    let tls = migrate_etcd::Tls {
-        ca: String::new(),
-        certificate: String::new(),
-        key: String::new(),
-    };
-    let member = Member::new(&bench.member.endpoint).with_tls(tls);
-    let backup = SnapshotBackup::new(member, bench.folder.path());
-    let saved = backup.save("a.db", &Cancellation::new(), |_, _| {}).await;
-    let is_refused = match cfg!(feature = "tls") {
-        true => matches!(saved, Err(Error::InvalidEndpoint { .. })),
-        false => matches!(saved, Err(Error::TlsNotBuilt { .. })),
-    };
-    assert!(is_refused, "{saved:?}");
-    assert_eq!(bench.member.connections(), 0);
-    assert!(bench.names().is_empty());
 }
 
 #[tokio::test]

@@ -1,0 +1,70 @@
+//! Errors of what others said: disks, members and stores.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::Error;
+
+/// Codes of gRPC by which a member refuses who asks. A user that is missing or
+/// a wrong password is an INVALID_ARGUMENT to etcd, and a user where
+/// authentication is off a FAILED_PRECONDITION (its `rpctypes`).
+#[cfg(feature = "client")]
+const REFUSALS: [i32; 4] = [3, 7, 9, 16];
+
+/// Further words on what was found, if anything was.
+pub(super) fn listed(reasons: &[String]) -> String {
+    match reasons.is_empty() {
+        true => String::new(),
+        false => format!("; found: {}", reasons.join("; ")),
+    }
+}
+
+impl Error {
+    #[cfg(feature = "store")]
+    pub(crate) fn store(
+        location: &str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Store {
+            location: location.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            io::ErrorKind::AlreadyExists => Self::Exists { path },
+            _ => Self::File { path, source },
+        }
+    }
+
+    /// What the client said after `bytes` had come.
+    #[cfg(feature = "client")]
+    pub(crate) fn etcd(endpoint: &str, bytes: u64, source: etcd_client::Error) -> Self {
+        use etcd_client::Error as Cause;
+        let endpoint = endpoint.to_owned();
+        match source {
+            Cause::GRpcStatus(status) if REFUSALS.contains(&(status.code() as i32)) => {
+                Self::PermissionDenied {
+                    endpoint,
+                    reason: status.message().to_owned(),
+                }
+            }
+            Cause::InvalidArgs(_) | Cause::InvalidUri(_) => Self::InvalidEndpoint {
+                endpoint,
+                reason: source.to_string(),
+            },
+            source if bytes > 0 => Self::Interrupted {
+                endpoint,
+                bytes,
+                source: Box::new(source),
+            },
+            source => Self::Unreachable {
+                endpoint,
+                source: Box::new(source),
+            },
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What is said of a backup in its report.
+
+#[cfg(feature = "client")]
+use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof};
+use migrate_core::{Finding, ObjectName, Severity};
+
+#[cfg(feature = "client")]
+use crate::Proof;
+#[cfg(all(feature = "client", feature = "seal"))]
+use crate::SetRecord;
+
+/// Code of the finding that a backup is not encrypted.
+pub const BACKUP_PLAIN: &str = "KM-BACKUP-003";
+/// Code of the finding that a backup cannot be used without further keys.
+pub const BACKUP_NEEDS_KEY: &str = "KM-BACKUP-004";
+/// Code of the finding that a set lacks files.
+pub const BACKUP_LACKS_FILE: &str = "KM-BACKUP-005";
+/// Code of the finding that a member was not compared with a backup.
+pub const BACKUP_NOT_COMPARED: &str = "KM-BACKUP-006";
+/// Code of the finding that tells which members a backup is equal to.
+pub const BACKUP_COMPARED: &str = "KM-BACKUP-009";
+/// Code of the finding that a backup was taken although there was no quorum.
+pub const BACKUP_FORCED: &str = "KM-BACKUP-010";
+/// Code of the finding that nobody has signed a backup.
+pub const BACKUP_UNSIGNED: &str = "KM-BACKUP-011";
+
+fn finding(
+    code: &str,
+    severity: Severity,
+    file: &str,
+    evidence: impl Into<String>,
+    cure: &str,
+) -> Finding {
+    let object = ObjectName::cluster("File", file);
+    Finding::new(code, severity, object, evidence, cure)
+}
+
+/// That the backup `file` is not encrypted.
+#[cfg(feature = "client")]
+pub(super) fn plain(file: &str) -> Finding {
+    finding(
+        BACKUP_PLAIN,
+        Severity::Warning,
+        file,
+        "it is not encrypted: who reads it has every Secret of the cluster",
+        "give a public key of age to encrypt it for, and remove this file",
+    )
+}
+
+/// That it has not got the keys of the cluster.
+#[cfg(feature = "client")]
+pub(super) fn without_keys(file: &str) -> Finding {
+    finding(
+        BACKUP_UNPROVEN,
+        Severity::Blocker,
+        file,
+        "certificates and keys of the cluster are not part of the snapshot, and without them \
+         it restores none",
+        "give the files of the control-plane nodes, or keep the keys elsewhere and waive \
+         KM-BACKUP-001",
+    )
+}
+
+/// That `member` was not compared with it.
+#[cfg(feature = "client")]
+pub(super) fn not_compared(file: &str, member: &str, why: &str) -> Finding {
+    finding(
+        BACKUP_NOT_COMPARED,
+        Severity::Warning,
+        file,
+        format!("the member {member} was not compared with it: {why}"),
+        "see that the member is well before one is changed",
+    )
+}
+
+/// That the backup `file` was forced.
+#[cfg(feature = "client")]
+pub(crate) fn forced(file: &str) -> Finding {
+    finding(
+        BACKUP_FORCED,
+        Severity::Blocker,
+        file,
+        "it was FORCED: taken of a member of etcd that need not have known a leader, so that it \
+         may be old and lack changes that the cluster had agreed on; it proves nothing",
+        "take another one when there is quorum; or waive KM-BACKUP-010 and KM-BACKUP-001 where \
+         this is all that there is",
+    )
+}
+
+/// That nobody has signed it. What is proven is relied on without a further question, so
+/// that this is one; what is not asks for one already.
+#[cfg(feature = "client")]
+pub(super) fn unsigned(file: &str, proof: BackupProof) -> Finding {
+    let severity = match proof >= BackupProof::Proven {
+        true => Severity::Blocker,
+        false => Severity::Warning,
+    };
+    finding(
+        BACKUP_UNSIGNED,
+        severity,
+        file,
+        "NOBODY HAS SIGNED it: whoever can write where it lies can put another one there, encrypted \
+         for the same keys, and no restore would tell",
+        "give the key that signs its manifest (`etcd_backup keygen` makes one), or waive \
+         KM-BACKUP-011",
+    )
+}
+
+/// Which members a backup is equal to, and whether those are enough.
+#[cfg(feature = "client")]
+pub(super) fn compared_with(proof: &Proof, file: &str) -> Finding {
+    let members = proof.compared.iter();
+    let members: Vec<_> = members
+        .map(|member| format!("{} ({})", member.name, member.id))
+        .collect();
+    let (some, all, names) = (members.len(), proof.voters(), members.join(", "));
+    if !proof.is_enough() {
+        return finding(
+            BACKUP_UNPROVEN,
+            Severity::Blocker,
+            file,
+            format!(
+                "it was compared with {some} of the {all} voting members of etcd ({names}), and two \
+                 have to agree: one alone may be the one that went wrong"
+            ),
+            "give the endpoints of the other members as well, or have them found on the \
+             control-plane nodes; or waive KM-BACKUP-001",
+        );
+    }
+    let evidence = match all {
+        1 => format!("its keys are those of the only voting member of etcd, {names}"),
+        _ => format!("its keys are those of {some} of the {all} voting members of etcd: {names}"),
+    };
+    finding(
+        BACKUP_COMPARED,
+        Severity::Info,
+        file,
+        evidence,
+        "nothing: so many are enough",
+    )
+}
+
+/// Which files a set lacks.
+#[cfg(all(feature = "client", feature = "seal"))]
+pub(super) fn lacking(record: &SetRecord, file: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for node in &record.nodes {
+        let lists = [
+            (&node.missing, "not there"),
+            (&node.too_large, "larger than 1 MiB"),
+        ];
+        for (paths, why) in lists {
+            for path in paths {
+                findings.push(finding(
+                    BACKUP_LACKS_FILE,
+                    Severity::Warning,
+                    file,
+                    format!("{path} of node {} is not in it: it is {why}", node.name),
+                    "see whether a restored node needs it, and keep a copy of it then",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// That `key` is needed to use the backup `file`.
+pub(super) fn needs_key(file: &str, key: &str) -> Finding {
+    finding(
+        BACKUP_NEEDS_KEY,
+        Severity::Warning,
+        file,
+        format!("it holds objects that are encrypted with {key}"),
+        "see that a copy of that key, or the KMS, is where the cluster is not",
+    )
+}

@@ -1,0 +1,141 @@
+//! Whether there is room for what a backup is going to write.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// What a copy may need beyond what the member says, beside an eighth: what is written
+/// between its answer and the snapshot, and what a file system keeps for itself.
+const MARGIN: u64 = 16 << 20;
+
+/// A further copy, which is made while the snapshot is there.
+#[derive(Clone, Debug)]
+pub(crate) struct FurtherCopy {
+    pub(crate) folder: PathBuf,
+    /// Bytes that come on top, whatever the size.
+    pub(crate) more: u64,
+}
+
+/// A file system, by one of its folders.
+#[derive(Debug)]
+struct Disk {
+    id: u64,
+    folder: PathBuf,
+    available: u64,
+}
+
+impl Disk {
+    /// The one that `folder` is in, or will be; `None` where nobody can say.
+    fn of(folder: &Path) -> Option<Self> {
+        let there = folder.ancestors().find(|it| it.exists());
+        let there = there.unwrap_or_else(|| Path::new("."));
+        let stat = rustix::fs::statvfs(there).ok()?;
+        // Without an end, or without an answer.
+        if stat.f_blocks == 0 {
+            return None;
+        }
+        Some(Self {
+            id: fs::metadata(there).ok()?.dev(),
+            folder: folder.to_owned(),
+            available: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
+}
+
+/// Refuses to begin what would fill a disk: a snapshot of `size` bytes in `folder`, and
+/// `copies` of it, one after the other. What a quota allows is not known.
+///
+/// # Errors
+/// [`Error::NoRoom`].
+pub(crate) fn refuse_too_little(
+    size: u64,
+    folder: &Path,
+    copies: &[FurtherCopy],
+) -> Result<(), Error> {
+    let further = copies.iter().filter_map(|copy| {
+        let disk = Disk::of(&copy.folder)?;
+        Some((disk, copy.more))
+    });
+    let further: Vec<_> = further.collect();
+    match too_small(size, Disk::of(folder).as_ref(), &further) {
+        Some((disk, needed)) => Err(Error::NoRoom {
+            folder: disk.folder.clone(),
+            needed,
+            available: disk.available,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The first disk that has too little, and what it should have.
+fn too_small<'a>(
+    size: u64,
+    folder: Option<&'a Disk>,
+    copies: &'a [(Disk, u64)],
+) -> Option<(&'a Disk, u64)> {
+    let copy = size.saturating_add(size / 8).saturating_add(MARGIN);
+    let is_beside = |disk: &Disk| folder.is_some_and(|it| it.id == disk.id);
+    // One after the other: the largest counts.
+    let beside = copies.iter().filter(|(disk, _)| is_beside(disk));
+    let beside = beside.map(|(_, more)| copy.saturating_add(*more)).max();
+    let first = folder.map(|disk| (disk, copy.saturating_add(beside.unwrap_or(0))));
+    let others = copies.iter().filter(|(disk, _)| !is_beside(disk));
+    let others = others.map(|(disk, more)| (disk, copy.saturating_add(*more)));
+    let mut all = first.into_iter().chain(others);
+    all.find(|(disk, needed)| disk.available < *needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn disk(id: u64, available: u64) -> Disk {
+        Disk {
+            id,
+            folder: PathBuf::from(format!("/disk-{id}")),
+            available,
+        }
+    }
+
+    #[test]
+    fn a_copy_beside_the_snapshot_needs_room_for_both_and_one_elsewhere_for_itself() {
+        let size = 80 * MIB;
+        let copy = 106 * MIB;
+        let needed = |own: u64, copies: &[(Disk, u64)]| {
+            let own = disk(1, own);
+            let found = too_small(size, Some(&own), copies);
+            found.map(|(disk, needed)| (disk.id, needed))
+        };
+        assert_eq!(needed(copy, &[]), None);
+        assert_eq!(needed(copy - 1, &[]), Some((1, copy)));
+        // Two copies on the same disk are not there at once.
+        let beside = || [(disk(1, 0), 0), (disk(1, 0), 0)];
+        assert_eq!(needed(2 * copy, &beside()), None);
+        assert_eq!(needed(2 * copy - 1, &beside()), Some((1, 2 * copy)));
+        let trial = [(disk(1, 0), 128 * MIB), (disk(1, 0), 0)];
+        assert_eq!(needed(2 * copy, &trial), Some((1, 2 * copy + 128 * MIB)));
+        assert_eq!(needed(copy, &[(disk(2, copy), 0)]), None);
+        assert_eq!(needed(copy, &[(disk(2, copy), 1)]), Some((2, copy + 1)));
+        // What nobody knows is no reason.
+        assert!(too_small(size, None, &[]).is_none());
+        assert!(too_small(u64::MAX, Some(&disk(1, u64::MAX)), &[]).is_none());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_has_the_disk_of_what_it_will_be_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = Disk::of(folder.path()).unwrap();
+        let new = Disk::of(&folder.path().join("a/b")).unwrap();
+        assert_eq!(there.id, new.id);
+        assert!(Disk::of(Path::new("not-there")).is_some());
+        refuse_too_little(1, folder.path(), &[]).unwrap();
+        let error = refuse_too_little(1 << 60, folder.path(), &[]).unwrap_err();
+        assert!(matches!(error, Error::NoRoom { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&*folder.path().to_string_lossy()), "{text}");
+    }
+}

@@ -1,0 +1,175 @@
+//! What is removed, what stays, and what is said of it.
+
+use futures::StreamExt;
+
+use super::*;
+use crate::Retention;
+
+#[tokio::test]
+async fn pruning_keeps_what_is_to_be_kept_and_what_is_not_ours() {
+    let world = World::new();
+    let (memory, store) = memory();
+    for (name, taken, proof) in [
+        ("1.db", "2026-11-27T00:00:00Z", BackupProof::Unproven),
+        ("2.db", "2026-11-28T00:00:00Z", BackupProof::Proven),
+        ("3.db", "2026-11-29T00:00:00Z", BackupProof::Unproven),
+        ("4.db", "2026-11-29T01:00:00Z", BackupProof::Unproven),
+    ] {
+        let path = world.backup(name, taken, proof).await;
+        world.put(&store, &path).await.unwrap();
+    }
+    // Of others: beside ours, below, and outside; and what is left of one of ours.
+    let text = fs::read(world.folder.path().join("1.db.manifest.json")).unwrap();
+    for name in [
+        "clusters/c/notes.txt",
+        "clusters/c/deep/1.db",
+        "clusters/x/1.db",
+    ] {
+        let at = Location::parse(name).unwrap();
+        memory.put(&at, "theirs".into()).await.unwrap();
+    }
+    let gone = Location::parse("clusters/c/2.db").unwrap();
+    let second = memory.get(&gone).await.unwrap().bytes().await.unwrap();
+    let pruned = store
+        .prune(&world.trusted(), &Retention::least())
+        .await
+        .unwrap();
+    let files = |list: &[Manifest]| {
+        let names = list.iter().map(|backup| backup.file.clone());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(files(&pruned.kept), ["2.db", "4.db"]);
+    assert_eq!(files(&pruned.removed), ["1.db", "3.db"]);
+    assert!(pruned.failed.is_empty());
+    assert_eq!(world.files(&store).await, ["2.db", "4.db"]);
+    let names = async || {
+        let listed: Vec<_> = memory.list(None).collect().await;
+        let names = listed
+            .into_iter()
+            .map(|object| object.unwrap().location.to_string());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names().await,
+        [
+            "clusters/c/2.db",
+            "clusters/c/2.db.manifest.json",
+            "clusters/c/4.db",
+            "clusters/c/4.db.manifest.json",
+            "clusters/c/deep/1.db",
+            "clusters/c/notes.txt",
+            "clusters/x/1.db",
+        ]
+    );
+    // What a pruning that was killed has left.
+    memory.delete(&gone).await.unwrap();
+    let left = Location::parse("clusters/c/1.db.manifest.json").unwrap();
+    memory.put(&left, text.into()).await.unwrap();
+    let pruned = store.prune(&world.trusted(), &Retention::default()).await;
+    assert_eq!(files(&pruned.unwrap().kept), ["4.db"]);
+    assert!(
+        !names()
+            .await
+            .iter()
+            .any(|name| name.ends_with("1.db.manifest.json"))
+    );
+    memory.put(&gone, second.into()).await.unwrap();
+}
+
+/// As where objects are immutable for a time: some go and some do not, whoever asks.
+#[tokio::test]
+async fn what_cannot_be_removed_stays_whole_and_listed() {
+    let world = World::new();
+    let immutable = Faulty::new();
+    *immutable.locked_until.lock().unwrap() = "7.db";
+    let store = immutable.store();
+    for at in 0..9 {
+        let taken = format!("2026-11-29T0{at}:00:00Z");
+        let path = world
+            .backup(&format!("{at}.db"), &taken, BackupProof::Proven)
+            .await;
+        world.put(&store, &path).await.unwrap();
+    }
+    let whole = world.files(&store).await;
+    let prune = async || {
+        let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+        pruned.unwrap()
+    };
+    // After five that cannot be removed the one that could is not asked for any more.
+    let pruned = prune().await;
+    let failed = pruned.failed.iter();
+    let failed: Vec<_> = failed.map(|(backup, _)| backup.file.as_str()).collect();
+    assert_eq!(failed, ["0.db", "1.db", "2.db", "3.db", "4.db"]);
+    for (backup, error) in &pruned.failed {
+        assert!(matches!(error, Error::Store { .. }), "{error}");
+        assert!(error.to_string().contains(&backup.file), "{error}");
+    }
+    assert!(pruned.removed.is_empty());
+    assert_eq!(world.files(&store).await, whole);
+    // Its manifest would be one of nothing, and its bytes those of nobody.
+    let objects = immutable.inner.list(None).count().await;
+    assert_eq!(objects, 2 * whole.len());
+
+    // Some of them later.
+    *immutable.locked_until.lock().unwrap() = "4.db";
+    let pruned = prune().await;
+    assert_eq!((pruned.failed.len(), pruned.removed.len()), (4, 4));
+    assert_eq!(
+        world.files(&store).await,
+        ["0.db", "1.db", "2.db", "3.db", "8.db"]
+    );
+}
+
+/// Nobody shall wait for room, or for a secret to be gone, that a bucket keeps.
+#[tokio::test]
+async fn what_a_store_with_versions_keeps_is_told() {
+    for (version, is_kept) in [(None, false), (Some("null"), false), (Some("3sL4k"), true)] {
+        for is_named in [true, false] {
+            let world = World::new();
+            let faulty = Faulty::new();
+            *faulty.version.lock().unwrap() = version;
+            let store = match is_named {
+                true => faulty.store().naming_versions(),
+                false => faulty.store(),
+            };
+            let old = world.first().await;
+            let new = world
+                .backup("b.db", "2026-11-29T01:00:00Z", BackupProof::Proven)
+                .await;
+            for path in [&old, &new] {
+                world.put(&store, path).await.unwrap();
+            }
+            let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+            let pruned = pruned.unwrap();
+            assert_eq!(pruned.removed.len(), 1);
+            let kept = match is_kept && is_named {
+                true => vec!["a.db"],
+                false => vec![],
+            };
+            assert_eq!(pruned.still_stored, kept, "{version:?}");
+        }
+    }
+}
+
+/// A listing takes as long as a store has pages, and backups are put meanwhile.
+#[tokio::test]
+async fn a_backup_that_comes_while_the_store_is_listed_keeps_its_manifest() {
+    let world = World::new();
+    let faulty = Faulty::new();
+    let store = faulty.store();
+    let path = world.first().await;
+    world.put(&store, &path).await.unwrap();
+    faulty.unlisted.lock().unwrap().insert("a.db");
+    let prune = async || {
+        let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+        pruned.unwrap()
+    };
+    assert!(prune().await.kept.is_empty());
+    faulty.unlisted.lock().unwrap().clear();
+    assert_eq!(world.files(&store).await, ["a.db"]);
+    // The control: it is really gone.
+    let gone = Location::parse("clusters/c/a.db").unwrap();
+    faulty.inner.delete(&gone).await.unwrap();
+    prune().await;
+    assert_eq!(faulty.inner.list(None).count().await, 0);
+}
