@@ -5,6 +5,7 @@
 mod bounds;
 mod documents;
 mod findings;
+mod half_upgraded;
 mod identity;
 mod journey;
 mod lint;
