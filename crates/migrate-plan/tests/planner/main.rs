@@ -15,6 +15,7 @@ mod own_targets;
 mod placement;
 mod renewed;
 mod replan;
+mod scheduler;
 #[path = "../support/mod.rs"]
 mod support;
 mod surge;
