@@ -13,13 +13,13 @@ use std::time::Duration;
 use clap::Parser;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube_migrate::policy_from_toml;
-use migrate_core::cost::{BoundKind, Draws};
+use migrate_core::cost::{BoundKind, Draws, PhaseDurations};
 use migrate_core::{
     BudgetKey, Clock, ClusterModel, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
 };
 use migrate_kube::{TokioClock, observe};
 use migrate_plan::{
-    Beliefs, BudgetTable, Change, DiffTable, Forecaster, PlanDiff, PlanMermaid, PlanPage,
+    Beliefs, BudgetTable, Change, DiffTable, Forecaster, History, PlanDiff, PlanMermaid, PlanPage,
     PlanTable, PlanTimeline, Planner, Quantiles, Waves, WhatIf, budget_uses, lint, plan_from_json,
     plan_to_json,
 };
@@ -47,6 +47,14 @@ struct Cli {
     /// Version to reach; the next minor if left out.
     #[arg(long, value_name = "VERSION")]
     to: Option<KubeVersion>,
+    /// Predict a kubeadm cluster that is changed in place, as the program does with its
+    /// flag of this name: a history of such runs goes with it.
+    #[arg(long)]
+    kubeadm: bool,
+    /// Forecast from what earlier runs took, which the program keeps in this file
+    /// (`--history`); windows, too, go by that.
+    #[arg(long, value_name = "FILE.jsonl")]
+    history: Option<PathBuf>,
     /// Write the cluster that was observed to this file, for `--model`.
     #[arg(long, value_name = "FILE.json")]
     dump: Option<PathBuf>,
@@ -83,6 +91,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(path) => policy_from_toml(&std::fs::read_to_string(path)?)?,
         None => Policy::default(),
     };
+    let history = history(&cli)?;
     let model = model(&cli).await?;
     if let Some(path) = &cli.dump {
         std::fs::write(path, serde_json::to_string_pretty(&model)?)?;
@@ -91,14 +100,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(target) => target,
         None => next_minor(&model)?,
     };
-    let planner = Planner::new(&model, &policy, target);
+    let beliefs = history
+        .as_ref()
+        .map_or_else(Beliefs::default, Beliefs::learned);
+    let durations = match cli.kubeadm {
+        true => PhaseDurations::kubeadm(),
+        false => PhaseDurations::default(),
+    };
+    let mut planner = Planner::new(&model, &policy, target).with_durations(durations);
+    if history.is_some() {
+        planner = planner.with_beliefs(&beliefs);
+    }
     let begun = tokio::time::Instant::now();
     let plan = planner.plan()?;
     let took = begun.elapsed();
     if let Some(path) = &cli.plan {
         std::fs::write(path, plan_to_json(&plan)?)?;
     }
-    let forecast = Forecaster::of_plan(&model, &policy, &plan, &Beliefs::default(), &DRAWS)?;
+    let forecast = Forecaster::of_plan(&model, &policy, &plan, &beliefs, &DRAWS)?;
     let forecast = forecast.map(|forecast| forecast.makespan);
     let found = lint(&plan, &model, &policy);
     let mut what_ifs = Vec::new();
@@ -132,6 +151,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let table = PlanTable::new(&plan).with_forecast(forecast);
     println!("{}", table.with_rows(ROWS));
+    if let Some(history) = &history {
+        let runs: BTreeSet<&str> = history.lines.iter().map(|line| line.run.as_str()).collect();
+        let (actions, runs) = (history.lines.len(), runs.len());
+        println!("the forecast goes by {actions} actions of {runs} earlier runs\n");
+    }
     for finding in found {
         println!("{finding}");
     }
@@ -154,6 +178,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("what if {words}: {after:.1} min instead of {before:.1} min");
     }
     Ok(())
+}
+
+/// What earlier runs took, if a file says so.
+fn history(cli: &Cli) -> Result<Option<History>, Box<dyn Error>> {
+    let Some(path) = &cli.history else {
+        return Ok(None);
+    };
+    let at_path = |error: &dyn Error| format!("{}: {error} (--history)", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| at_path(&error))?;
+    let history = History::from_text(&text).map_err(|error| at_path(&error))?;
+    Ok(Some(history))
 }
 
 async fn model(cli: &Cli) -> Result<ClusterModel, Box<dyn Error>> {

@@ -172,6 +172,10 @@ pub(crate) struct Cli {
     /// the `measured` of that alone.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) durations: Option<PathBuf>,
+    /// Forecast from what earlier runs took, and add this run to them once it is done:
+    /// a file that only grows, and need not be there yet.
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "durations")]
+    pub(crate) history: Option<PathBuf>,
     /// Bytes each node has to move, for T = N·D/S.
     #[arg(
         long,

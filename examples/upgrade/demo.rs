@@ -21,7 +21,7 @@ use crate::backup::{self, EmbeddedSnapshot};
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::run::{self, Environment};
-use crate::{real, show};
+use crate::{foresight, history, real, show};
 
 /// Version the demo goes to unless told otherwise.
 const TARGET: &str = "v1.37.2";
@@ -35,6 +35,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     }
     let mut policy = real::policy(cli)?;
     let measured = real::measured(cli)?;
+    let history = history::read(cli)?;
     // What a person would accept here: there is no etcd to compare a snapshot with.
     policy.waive.insert(BACKUP_UNPROVEN.to_owned());
     policy.consent.bare_pods = true;
@@ -70,6 +71,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         ))),
         policy,
         durations: durations(&Times::default()),
+        beliefs: foresight::beliefs(measured.as_ref(), history.as_ref()),
         measured,
         back_up: Arc::new(back_up),
         backup_proves: false,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use migrate_core::cost::Draws;
 use migrate_core::{ClusterModel, Moment, Plan};
 use migrate_executor::{Executor, FileJournal, Standpoint};
-use migrate_plan::{Beliefs, Forecast, Forecaster, Measured, Quantiles};
+use migrate_plan::{Beliefs, Forecast, Forecaster, History, Measured, Quantiles};
 use serde::Serialize;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -20,10 +20,14 @@ const DRAWS: Draws = Draws::new(1);
 /// Between two looks ahead.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// What is believed of durations: by public figures, and by an earlier run where there
-/// is one.
-pub(crate) fn beliefs(measured: Option<&Measured>) -> Beliefs {
-    measured.map_or_else(Beliefs::default, Beliefs::measured)
+/// What is believed of durations: by public figures, and by earlier runs where there are
+/// any.
+pub(crate) fn beliefs(measured: Option<&Measured>, history: Option<&History>) -> Beliefs {
+    match (measured, history) {
+        (Some(measured), _) => Beliefs::measured(measured),
+        (None, Some(history)) => Beliefs::learned(history),
+        (None, None) => Beliefs::default(),
+    }
 }
 
 /// What is forecast of a plan; nothing of one that is empty, or in which something can
@@ -33,8 +37,7 @@ pub(crate) fn of_plan(
     model: &ClusterModel,
     plan: &Plan,
 ) -> Result<Option<Quantiles>, Failure> {
-    let beliefs = beliefs(env.measured.as_ref());
-    let forecast = Forecaster::of_plan(model, &env.policy, plan, &beliefs, &DRAWS)?;
+    let forecast = Forecaster::of_plan(model, &env.policy, plan, &env.beliefs, &DRAWS)?;
     Ok(forecast.map(|forecast| forecast.makespan))
 }
 

@@ -20,6 +20,7 @@ mod cli;
 mod demo;
 mod failure;
 mod foresight;
+mod history;
 mod nodes;
 mod patience;
 mod progress;

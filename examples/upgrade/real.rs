@@ -25,7 +25,7 @@ use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::foresight::Ends;
 use crate::run::{self, Environment};
-use crate::{abort, clean, foresight, nodes, patience, show};
+use crate::{abort, clean, foresight, history, nodes, patience, show};
 
 /// Upgrades the cluster that the kubeconfig names.
 pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
@@ -33,6 +33,8 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     // is asked anything.
     let policy = policy(cli)?;
     let measured = measured(cli)?;
+    let history = history::read(cli)?;
+    let beliefs = foresight::beliefs(measured.as_ref(), history.as_ref());
     let target = cli.to.as_deref().map(target).transpose()?;
     let backup = Chosen::read(cli)?;
     let balancer = balancer(cli)?;
@@ -46,7 +48,6 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let client = client(cli, migrate_kube::connect).await?;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
     if cli.command() == Command::Status {
-        let beliefs = foresight::beliefs(measured.as_ref());
         return status(cli, &client, clock.now(), &beliefs).await;
     }
     if target.is_none() && cli.needs_target() {
@@ -63,6 +64,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             false => PhaseDurations::default(),
         },
         measured,
+        beliefs,
         back_up: backup.without_nodes(cli),
         backup_proves: backup.proves(cli),
         upgrade,

@@ -19,7 +19,7 @@ use migrate_executor::{
     StepOutcome, adoptable_model,
 };
 use migrate_kube::{DRAINED_BY_HAND, observe};
-use migrate_plan::{Measured, Planner};
+use migrate_plan::{Beliefs, Measured, Planner};
 use migrate_preflight::Preflight;
 use migrate_upgrade::{ImagePull, Kubeadm};
 use migrate_verify::{CanaryChange, CanaryTrial, ClusterHealth, GatesLeftOut};
@@ -29,7 +29,7 @@ use crate::failure::Failure;
 use crate::foresight::{self, Lookout};
 use crate::patience::Patience;
 use crate::progress::Progress;
-use crate::{check, nodes, rehearsal, show};
+use crate::{check, history, nodes, rehearsal, show};
 
 /// What differs between the demo and a real cluster.
 pub(crate) struct Environment {
@@ -43,6 +43,8 @@ pub(crate) struct Environment {
     pub(crate) durations: PhaseDurations,
     /// What an earlier run took, in the place of these.
     pub(crate) measured: Option<Measured>,
+    /// What forecasts believe of durations.
+    pub(crate) beliefs: Beliefs,
     pub(crate) back_up: Arc<dyn BackUpData>,
     /// Whether a run needs no waiver for that, as far as is known before it.
     pub(crate) backup_proves: bool,
@@ -114,7 +116,7 @@ pub(crate) async fn execute(
     if let Some(measured) = &env.measured {
         planner = planner.with_measured(measured);
     }
-    planner = planner.with_beliefs(&foresight::beliefs(env.measured.as_ref()));
+    planner = planner.with_beliefs(&env.beliefs);
     if let Some(node) = cli.way_back() {
         planner = planner.taking_back(node);
     }
@@ -176,6 +178,9 @@ pub(crate) async fn execute(
     progress.finish();
     let report = report?;
     show::report(cli, &report)?;
+    if report.outcome == RunOutcome::Done {
+        history::keep(cli, &env, &report);
+    }
     Ok(match report.outcome {
         RunOutcome::Done | RunOutcome::NothingToDo => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -188,8 +193,7 @@ async fn run_on(
     env: &Environment,
     progress: &Progress,
 ) -> Result<Report, Error> {
-    let beliefs = foresight::beliefs(env.measured.as_ref());
-    let mut lookout = Lookout::new(beliefs, env.clock.now());
+    let mut lookout = Lookout::new(env.beliefs.clone(), env.clock.now());
     loop {
         match executor.step().await? {
             StepOutcome::Done(report) => return Ok(*report),

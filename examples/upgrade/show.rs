@@ -66,18 +66,24 @@ fn report_page(cli: &Cli, report: &Report) -> Result<(), Failure> {
     if cli.html.is_none() {
         return Ok(());
     }
-    // `host:path`; one in memory has no file.
-    let path = report.journal.split_once(':').map(|(_, path)| path);
-    let entries = path.and_then(|path| FileJournal::read(Path::new(path)).ok());
-    let runs = entries.map(RecordedRun::all).unwrap_or_default();
-    let run = runs.last().filter(|run| run.opened.run == report.run);
-    let course = run.and_then(|run| Some((&*run.opened, run.timeline().ok()?)));
+    let run = recorded(report);
+    let course = run.as_ref();
+    let course = course.and_then(|run| Some((&*run.opened, run.timeline().ok()?)));
     match &course {
         Some((opened, timeline)) => {
             write_page(cli, &ReportPage::new(report).with_course(opened, timeline))
         }
         None => write_page(cli, &ReportPage::new(report)),
     }
+}
+
+/// The run of `report` as the file of its journal has it; one in memory has no file.
+pub(crate) fn recorded(report: &Report) -> Option<RecordedRun> {
+    // `host:path`.
+    let (_, path) = report.journal.split_once(':')?;
+    let entries = FileJournal::read(Path::new(path)).ok()?;
+    let run = RecordedRun::all(entries).pop();
+    run.filter(|run| run.opened.run == report.run)
 }
 
 fn write_page(cli: &Cli, page: &impl Display) -> Result<(), Failure> {

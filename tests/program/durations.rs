@@ -73,3 +73,69 @@ fn durations_of_an_earlier_run_are_what_is_predicted() {
         );
     }
 }
+
+/// A run that is done is added to the history, once, and the next one is forecast from it.
+#[test]
+fn a_history_of_runs_is_kept_and_forecasts_go_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = folder.path().join("history.jsonl");
+    let kept = ["--history", history.to_str().unwrap()];
+    let run = |journal: &str| {
+        let journal = folder.path().join(journal);
+        let arguments = ["--journal", journal.to_str().unwrap()];
+        let output = demo(folder.path(), &[&arguments[..], &kept].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        std::fs::read_to_string(&history).unwrap()
+    };
+    let p50 = |arguments: &[&str]| -> u64 {
+        let output = demo(folder.path(), &[&["plan", "--json"], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        let lines = said.lines().map(|line| serde_json::from_str(line).unwrap());
+        let mut found = lines.filter_map(|line: Value| line.get("forecast").cloned());
+        found.next().unwrap()["p50"]["secs"].as_u64().unwrap()
+    };
+    let by_public_figures = p50(&[]);
+    assert_eq!(p50(&kept), by_public_figures, "nothing is kept yet");
+
+    // What a write that was cut off has left.
+    std::fs::write(&history, "{\"schema\": 1, \"ru").unwrap();
+    let first = run("first");
+    assert_eq!(
+        run("again"),
+        first,
+        "the same plan, with the same durations"
+    );
+    let lines: Vec<Value> = first
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(lines.len() > 20, "{first}");
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["run"] == lines[0]["run"] && line["end"] == "took")
+    );
+    assert_ne!(p50(&kept), by_public_figures, "one run tells of the next");
+
+    // Everything took three times as long, in another run.
+    let slow = |line: &Value| {
+        let mut line = line.clone();
+        line["run"] = json!("slow");
+        line["millis"] = json!(3 * line["expectedMillis"].as_u64().unwrap());
+        format!("{line}\n")
+    };
+    let slow: String = lines.iter().map(slow).collect();
+    std::fs::write(&history, &slow).unwrap();
+    assert!(p50(&kept) > by_public_figures, "{}", p50(&kept));
+
+    std::fs::write(&history, "none\n").unwrap();
+    let output = demo(folder.path(), &[&["plan"], &kept[..]].concat());
+    let error = text(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("history.jsonl"),
+        "{error}"
+    );
+    let both = [&kept[..], &["--durations", "earlier.json"]].concat();
+    assert!(!demo(folder.path(), &both).status.success());
+}

@@ -45,6 +45,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![false, false, true]),
         prop::sample::select(vec![0u32, 0, 1, 2]),
         prop::sample::select(vec![0u32, 0, 1, 20]),
+        prop::sample::select(vec![0u64, 0, 500, 20_000]),
         // A patch that it goes to, or what it runs already.
         prop::sample::select(vec![None, None, Some("v1.36.5"), Some(OLD)]),
     );
@@ -55,7 +56,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
             (soak, max_failed),
             flags,
             abort,
-            (ramp, one_zone, reserve, pace, own_target),
+            (ramp, one_zone, reserve, pace, per_pod, own_target),
         )| {
             Scenario {
                 seed,
@@ -75,6 +76,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 reserve,
                 surge: 0,
                 pace,
+                per_pod,
                 own_target,
                 runner: flags[7],
                 skip: flags[1],
@@ -122,6 +124,19 @@ fn good(scenario: Scenario) -> Scenario {
         budget_status: false,
         abort: None,
         punctual: true,
+        ..scenario
+    }
+}
+
+/// With nothing that is late for its window, which waves ask room for and a rollout does not.
+fn on_time(scenario: Scenario) -> Scenario {
+    let per_pod = if scenario.windows {
+        0
+    } else {
+        scenario.per_pod
+    };
+    Scenario {
+        per_pod,
         ..scenario
     }
 }
@@ -278,7 +293,7 @@ proptest! {
     /// Waves keep the rules that the schedule keeps, and have all of it.
     #[test]
     fn waves_keep_the_rules_of_the_plan(scenario in scenario()) {
-        let world = World::new(scenario);
+        let world = World::new(on_time(scenario));
         let waves = Waves::new(&world.plan, &world.model, &world.policy);
         let cut = support::linted(waves.as_plan(&world.plan), &world.model, &world.policy);
         prop_assert_eq!(cut.schedule.len(), world.plan.schedule.len());
@@ -353,7 +368,7 @@ proptest! {
     #[test]
     fn plans_with_surge_keep_to_bounds_and_waves(scenario in surging()) {
         let soak = if scenario.pace > 0 { 0 } else { scenario.soak };
-        let world = World::new(Scenario { soak, ..scenario });
+        let world = World::new(on_time(Scenario { soak, ..scenario }));
         let plan = &world.plan;
         keeps_to_its_bounds(plan)?;
         let waves = Waves::new(plan, &world.model, &world.policy);

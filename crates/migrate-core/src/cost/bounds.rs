@@ -77,6 +77,8 @@ pub enum BoundKind {
         /// Name of the pool.
         pool: String,
     },
+    /// How fast the scheduler places displaced pods.
+    Scheduler,
 }
 
 /// What one more of the bottleneck saves: one node of the pool away at once, or
@@ -169,6 +171,7 @@ impl fmt::Display for BoundKind {
                 write!(f, "{resource} that {nodes} nodes have to spare")
             }
             Self::Zones { pool } => write!(f, "zones of pool {pool}, one at a time"),
+            Self::Scheduler => f.write_str("pods that the scheduler places one by one"),
         }
     }
 }

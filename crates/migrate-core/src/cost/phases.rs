@@ -26,7 +26,8 @@ pub struct PhaseDurations {
     /// none is named.
     pub stop: Duration,
     /// Scheduling one pod. Default 6.25 ms, 160 pods per second: what the
-    /// scheduler does at 5,000 nodes with its default spreading.
+    /// scheduler does at 5,000 nodes with its default spreading. Pods of all drains
+    /// are scheduled one after the other. Zero: nothing waits for that.
     pub schedule: Duration,
     /// Fetching the images a node does not have. Default 30 s, some 400 MB at
     /// 100 Mbit/s.
@@ -113,6 +114,14 @@ impl Default for PhaseDurations {
 impl PhaseDurations {
     /// What the scheduler does at the default of [`schedule`](Self::schedule).
     pub const DEFAULT_SCHEDULER_RATE: PodsPerSecond = PodsPerSecond(160);
+
+    /// What the scheduler does at this [`schedule`](Self::schedule), in whole pods per
+    /// second and at least one; `None` where that takes no time, so that nothing limits it.
+    pub fn scheduler_rate(&self) -> Option<PodsPerSecond> {
+        let second = Duration::from_secs(1).as_nanos();
+        let rate = second.checked_div(self.schedule.as_nanos())?.max(1);
+        Some(PodsPerSecond(u32::try_from(rate).unwrap_or(u32::MAX)))
+    }
 
     /// Of a kubeadm cluster that is changed in place: packages, static pods and
     /// kubelets, without a reboot. Measured in an upgrade of one control-plane
@@ -204,8 +213,19 @@ mod tests {
             phases.node(phases.drain(grace), false),
             Duration::from_secs(1 + 15 + 120 + 90 + 30 + 60)
         );
-        let rate = PhaseDurations::DEFAULT_SCHEDULER_RATE.0;
-        assert_eq!(phases.schedule * rate, Duration::from_secs(1));
+        let rate = PhaseDurations::DEFAULT_SCHEDULER_RATE;
+        assert_eq!(phases.schedule * rate.0, Duration::from_secs(1));
+        let rate_of = |schedule: Duration| {
+            let phases = PhaseDurations {
+                schedule,
+                ..phases.clone()
+            };
+            phases.scheduler_rate()
+        };
+        assert_eq!(rate_of(phases.schedule), Some(rate));
+        assert_eq!(rate_of(Duration::from_millis(2)), Some(PodsPerSecond(500)));
+        assert_eq!(rate_of(Duration::MAX), Some(PodsPerSecond(1)));
+        assert_eq!(rate_of(Duration::ZERO), None);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //!
 //! # Guarantees
 //! Without a blocker every component is legal next to all versions its API
-//! servers have on this hop, and no node waits for ever for a slot of its pool
+//! servers have on this hop, or no worse than it is today and legal at its end,
+//! which a warning tells; and no node waits for ever for a slot of its pool
 //! as long as nothing more goes out of service.
 //!
 //! # Caveats

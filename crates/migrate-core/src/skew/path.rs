@@ -55,7 +55,10 @@ pub struct PathStop {
 ///
 /// **Workers**: brought along only when the next minor of the control plane
 /// would leave them behind the policy (n−3), and then all the way to the
-/// minor of the control plane; and at the end. These are the fewest stops.
+/// minor of the control plane; and at the end. These are the fewest stops. Workers
+/// that are newer than the control plane, which the policy never allows, stop
+/// nowhere for that: the control plane comes to them. Whether it comes far enough is
+/// for [`check_skew`](crate::preconditions::check_skew) to say.
 ///
 /// **Pre-releases**: as a target only for a control plane that runs a
 /// pre-release already; leaving a pre-release for a release is always allowed.
@@ -83,13 +86,20 @@ pub fn upgrade_path(
 ) -> Result<UpgradePath, PathError> {
     refuse_impossible(current_control_plane, workers_lowest, target)?;
     let workers = workers_lowest.map(Workers::unheld);
-    path_of(current_control_plane, workers.into_iter().collect(), target)
+    let newest = current_control_plane.minor_version();
+    let workers = workers.into_iter().collect();
+    path_of(current_control_plane, newest, workers, target)
 }
 
 /// The stops of a way that nothing forbids. All workers stop together, and go as far
 /// as they may: so none has to stop once more sooner than it must.
+///
+/// `current` is the oldest API server, `newest` the minor of the newest. A hop to where
+/// that one is already leaves nobody further behind than they are: who is behind it
+/// comes along with this hop, and could not stop before it, as there is no way back.
 pub(super) fn path_of(
     current: &KubeVersion,
+    newest: MinorVersion,
     mut workers: Vec<Workers<'_>>,
     target: &KubeVersion,
 ) -> Result<UpgradePath, PathError> {
@@ -102,10 +112,8 @@ pub(super) fn path_of(
             oldest: control_plane,
             newest: next,
         };
-        if workers
-            .iter()
-            .any(|workers| workers.broken_by(hop).is_some())
-        {
+        let is_left = |workers: &Workers<'_>| workers.left_behind_by(hop).is_some();
+        if next > newest && workers.iter().any(is_left) {
             let stop = match control_plane == from {
                 true => current.clone(),
                 // Which patch of it that was, nobody knows yet.
@@ -162,7 +170,7 @@ fn refuse_left_behind(
             pool: pool.to_owned(),
             own: Box::new(own.clone()),
             api_servers,
-            allowed: workers.broken_by(api_servers)?,
+            allowed: workers.left_behind_by(api_servers)?,
             stays,
         })
     };
@@ -191,12 +199,6 @@ pub(super) fn refuse_impossible(
         return Err(PathError::PreReleaseTarget {
             current: current.clone(),
             target: target.clone(),
-        });
-    }
-    if let Some(workers) = workers.filter(|w| w.minor_version() > current.minor_version()) {
-        return Err(PathError::WorkersAhead {
-            workers: workers.clone(),
-            control_plane: current.clone(),
         });
     }
     match current.minor_distance(target) {
@@ -297,6 +299,11 @@ mod tests {
             ),
             // A worker that is already behind the policy comes first.
             ("1.36.0", "1.29.0", "1.37", "1.36 -> 1.37", "1.36 1.37"),
+            // The control plane comes to workers that are ahead of it.
+            ("1.36.0", "1.37.0", "1.37.1", "1.36 -> 1.37", "1.37"),
+            ("1.36.0", "1.37.1", "1.37.1", "1.36 -> 1.37", ""),
+            ("1.36.0", "1.38.1", "1.37.1", "1.36 -> 1.37", ""),
+            ("1.36.0", "1.38.0", "1.38.1", "1.36 -> 1.37 -> 1.38", "1.38"),
             (
                 "1.37.0-rc.0",
                 "1.37.0-rc.0",
@@ -342,12 +349,6 @@ mod tests {
                 "1.37.1",
                 "1.38.0-rc.1",
                 ["v1.37.1", "v1.38.0-rc.1", "release"],
-            ),
-            (
-                "1.36.1",
-                "1.37.0",
-                "1.38.0",
-                ["v1.36.1", "v1.37.0", "to 1.37 first"],
             ),
             (
                 "1.36.1",

@@ -50,18 +50,6 @@ pub enum PathError {
         /// What was asked for.
         target: KubeVersion,
     },
-    /// A worker is of a newer minor than the control plane, which the version
-    /// skew policy never allows: the cluster is not in a state to start from.
-    #[error(
-        "every worker runs {workers} or newer but the control plane {control_plane}: \
-         bring the control plane to {} first", .workers.minor_version()
-    )]
-    WorkersAhead {
-        /// The oldest worker.
-        workers: KubeVersion,
-        /// What the control plane runs.
-        control_plane: KubeVersion,
-    },
     /// A pool that policy gives a target of its own is not there.
     #[error(
         "pools.target-of has pool {pool}, and the cluster has no nodes of it (it has {}): \

@@ -9,7 +9,9 @@ use crate::version::KubeVersion;
 use crate::{ClusterModel, Node};
 
 /// The stops from what `model` runs to `target`: those of
-/// [`upgrade_path`](super::upgrade_path) from its oldest API server and kubelet. Pools
+/// [`upgrade_path`](super::upgrade_path) from its oldest API server and kubelet. What is
+/// too old for the newest API server of a half upgraded control plane comes along with
+/// the hop that brings the others there. Pools
 /// with a [target of their own](PoolPolicy::target_of) go no further than that at any
 /// stop.
 ///
@@ -42,7 +44,7 @@ pub fn path_of_cluster(
         true => lowest.map(Workers::unheld).into_iter().collect(),
         false => by_pool(model, pools, target)?,
     };
-    path_of(oldest, workers, target)
+    path_of(oldest, newest.minor_version(), workers, target)
 }
 
 /// Kubelets that go the way together.
@@ -84,11 +86,11 @@ impl<'a> Workers<'a> {
         self.at.has_reached(self.goal(target))
     }
 
-    /// What API servers of these minors allow, unless that has them.
-    pub(super) fn broken_by(&self, api_servers: VersionRange) -> Option<VersionRange> {
+    /// What API servers of these minors allow, if they are older.
+    pub(super) fn left_behind_by(&self, api_servers: VersionRange) -> Option<VersionRange> {
         let ends = [api_servers.oldest, api_servers.newest];
         let allowed = allowed_range(Component::Kubelet, &ends.into_iter().collect::<Reachable>());
-        allowed.filter(|allowed| !allowed.contains(self.at.minor_version()))
+        allowed.filter(|allowed| self.at.minor_version() < allowed.oldest)
     }
 }
 
@@ -315,6 +317,27 @@ mod tests {
         );
     }
 
+    /// Its workers cannot stop at the minor that a part of the control plane has left.
+    #[test]
+    fn what_a_half_upgraded_control_plane_has_left_behind_comes_with_the_rest_of_it() {
+        for (members, worker, target, expected) in [
+            (&["1.36.3", "1.37.1"][..], "1.33.3", "1.37.1", "1.37+"),
+            (&["1.36.3", "1.37.1"], "1.34.3", "1.37.1", "1.37+"),
+            (
+                &["1.36.3", "1.37.1"],
+                "1.33.3",
+                "1.39.1",
+                "1.37+ 1.38 1.39+",
+            ),
+            // Nobody has gone there yet.
+            (&["1.36.3", "1.36.3"], "1.33.3", "1.37.1", "+1.36 1.37+"),
+        ] {
+            let model = cluster(members, &[("web", worker), ("web", "1.36.3")]);
+            let path = way(&model, &[], target).unwrap();
+            assert_eq!(stops(&path), expected, "{members:?}, {worker} to {target}");
+        }
+    }
+
     /// While members are of two minors, the newest of them counts.
     #[test]
     fn a_half_upgraded_control_plane_leaves_a_pool_behind_sooner() {
@@ -326,6 +349,7 @@ mod tests {
         assert!(!left(&["1.36.3"], "1.36.3"));
         assert!(left(&["1.36.3"], "1.37.1"));
         assert!(left(&["1.36.3", "1.37.1"], "1.37.1"));
+        assert!(left(&["1.36.3", "1.37.1"], "1.38.1"));
         // No hop is left, and it is behind for good.
         assert!(left(&["1.37.1"], "1.37.1"));
     }

@@ -1,13 +1,14 @@
 //! Lower bounds of a rollout, in time linear in what it has to do.
 //!
 //! Each bound is what the machine's own rules cost at least, in whatever order:
-//! see the functions. They leave out what the machine knows no rule for
-//! (the rate of the scheduler, but for a pace that policy names).
+//! see the functions; that of the scheduler, which no rule of the machine is about, is
+//! what the predicted drains cost that wait for it.
 
 mod budgets;
 mod capacity;
 mod pace;
 mod pool;
+mod scheduler;
 mod slots;
 mod windows;
 
@@ -22,6 +23,7 @@ pub(crate) use budgets::{BudgetLoad, Hold};
 pub(crate) use capacity::RoomLoad;
 pub(crate) use pace::PaceLoad;
 pub(crate) use pool::PoolSlots;
+pub(crate) use scheduler::SchedulerLoad;
 pub(crate) use slots::Lengths;
 use windows::stretched;
 
@@ -42,6 +44,7 @@ pub(crate) struct Work<'a> {
     pub(crate) rooms: &'a [RoomLoad],
     /// Where drains have a pace.
     pub(crate) pace: Option<PaceLoad>,
+    pub(crate) scheduler: SchedulerLoad,
     pub(crate) calendar: Calendar,
     pub(crate) start: Moment,
 }
@@ -103,6 +106,15 @@ impl Work<'_> {
                 nodes: room.nodes,
             };
             limits.push((kind, self.time(room.bound()), One::Node(at)));
+        }
+        // As with a pace, it goes on while windows are closed. Where nobody waits for it and
+        // something else limits more, it is no news.
+        let placed = self.scheduler.bound();
+        let placed = placed.map(|bound| self.before.saturating_add(bound));
+        let placed = placed.map(|bound| bound.saturating_add(self.after));
+        let is_best = |bound: &u64| limits.iter().all(|(_, time, _)| time < bound);
+        if let Some(time) = placed.filter(|it| self.scheduler.is_queued || is_best(it)) {
+            limits.push((BoundKind::Scheduler, time, One::Nothing));
         }
         let others = |one: One| {
             let others = limits.iter().filter(|(.., other)| *other != one);

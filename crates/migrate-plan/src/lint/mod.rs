@@ -72,7 +72,8 @@ mod codes {
 ///   their time (-018), where policy has these.
 /// - A version that a pool has of its own keeps the skew of kubelets, and takes none
 ///   of its nodes back (-019). Members go to their own minor or the next one, and no
-///   kubelet meets an API server that it may not meet (-020).
+///   kubelet meets an API server that it may not meet (-020). One that does so before the
+///   plan begins, and comes no further away from what it may be, is only told.
 /// - Whatever is in the plan has a time, unless a finding of the plan keeps it from
 ///   being carried out as it is (-021).
 /// - At every instant no more nodes of a pool are behind replacements than its surge

@@ -88,9 +88,13 @@ impl<'p> Targets<'p> {
 /// A kubelet is not newer than an API server, and at most three minors older, two
 /// before 1.25.
 pub(super) fn may_meet(kubelet: &KubeVersion, api_server: &KubeVersion) -> bool {
-    let most = if kubelet.minor() < 25 { 2 } else { 3 };
     let behind = kubelet.minor_distance(api_server);
-    behind.is_some_and(|behind| (0..=most).contains(&behind))
+    behind.is_some_and(|behind| (0..=most_behind(kubelet)).contains(&behind))
+}
+
+/// How many minors a kubelet may be behind an API server.
+pub(super) fn most_behind(kubelet: &KubeVersion) -> i64 {
+    if kubelet.minor() < 25 { 2 } else { 3 }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrate_core::{ClusterModel, ObjectName, Plan, Point, Policy};
+use migrate_core::{ClusterModel, ObjectName, Plan, Point, Policy, Severity};
 
 use super::timeline::{Span, Timeline};
 use super::{At, Report, codes, object};
@@ -27,12 +27,23 @@ pub(super) fn check(
         let opening = calendar.opening(begin);
         opening.is_some_and(|open| open.from == begin && start + span.end <= open.until)
     };
-    let mut check = |object: ObjectName, begin: Duration, needs: Duration| {
+    let mut check = |object: ObjectName, begin: Duration, needs: Duration, took: Duration| {
         let end = begin.saturating_add(needs);
         if !fits(Span { start: begin, end }) {
             let (from, to) = (At(begin), At(end));
             let evidence = format!("it needs a window from {from} to {to}, and there is none");
             report.broken(codes::WINDOW, object, evidence);
+        } else if end < begin.saturating_add(took) {
+            let end = begin.saturating_add(took);
+            if !fits(Span { start: begin, end }) {
+                let evidence = format!(
+                    "by its length it begins in time at {}, and is predicted to end at {}, after \
+                     its window",
+                    At(begin),
+                    At(end)
+                );
+                report.add(codes::WINDOW, Severity::Warning, object, evidence);
+            }
         }
     };
     let took = |span: Span| span.end.saturating_sub(span.start);
@@ -51,12 +62,21 @@ pub(super) fn check(
         };
         lengths = lengths.saturating_add(length);
         spans = spans.saturating_add(took(span));
-        check(object, span.start, lengths.max(spans));
+        let needs = lengths.max(spans);
+        check(object, span.start, needs, needs);
     }
     for slot in &timeline.slots {
         let object = ObjectName::cluster("Node", &slot.slot.node);
+        let length = slot.slot.length;
+        // It goes by its length alone, which knows nothing of other drains that the
+        // scheduler is busy with.
+        let needs = |took: Duration, length: Duration| match length.is_zero() {
+            true => took,
+            false => length,
+        };
         let Some(provision) = slot.provision else {
-            check(object, slot.all.start, took(slot.all).max(slot.slot.length));
+            let all = took(slot.all);
+            check(object, slot.all.start, needs(all, length), all);
             continue;
         };
         // Between the two its drain may have waited, for another window too.
@@ -64,17 +84,15 @@ pub(super) fn check(
             start: slot.drain.start,
             end: slot.all.end,
         };
-        let needs = took(provision).saturating_add(took(work));
-        check(object.clone(), provision.start, needs.max(slot.slot.length));
-        check(object, work.start, took(work));
+        let all = took(provision).saturating_add(took(work));
+        check(object.clone(), provision.start, needs(all, length), all);
+        let rest = needs(took(work), length.saturating_sub(took(provision)));
+        check(object, work.start, rest.min(took(work)), took(work));
     }
     for (task, span) in tasks().filter(|(task, _)| task.at != Point::BeforeControlPlane) {
         if let Some(span) = *span {
-            check(
-                object(&task.target),
-                span.start,
-                took(span).max(task.length),
-            );
+            let needs = took(span).max(task.length);
+            check(object(&task.target), span.start, needs, needs);
         }
     }
 }

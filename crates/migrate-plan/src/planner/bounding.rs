@@ -10,8 +10,9 @@ use rustc_hash::FxHashMap;
 use super::Job;
 use super::measured::millis;
 use super::room::Room;
+use super::scheduler::Scheduler;
 use super::simulate::Step;
-use crate::bounds::{BudgetLoad, Hold, Lengths, PaceLoad, PoolSlots, Work};
+use crate::bounds::{BudgetLoad, Hold, Lengths, PaceLoad, PoolSlots, SchedulerLoad, Work};
 use crate::intern::{Budget, Interned, Share};
 use crate::machine::time_of;
 
@@ -50,6 +51,7 @@ pub(super) fn bounds(
     policy: &Policy,
     start: Moment,
     room: Option<&Room<'_>>,
+    scheduler: Scheduler,
 ) -> Option<Bounds> {
     if steps.is_empty() {
         return None;
@@ -127,13 +129,13 @@ pub(super) fn bounds(
     let rooms = room.map_or_else(Vec::new, |room| room.loads(plan, jobs, &pools));
     let key = |id: usize| interned.budgets[id].source.key().to_string();
     let rate = policy.rollout.displaced_per_minute;
+    let drained = || {
+        let slots = pools.iter().flat_map(|pool| pool.slots);
+        slots.map(|slot| &jobs[*slot])
+    };
     let pace = (rate > 0).then(|| {
         let mut load = PaceLoad::default();
-        for job in pools
-            .iter()
-            .flat_map(|pool| pool.slots)
-            .map(|slot| &jobs[*slot])
-        {
+        for job in drained() {
             let pods = interned.loads[job.id as usize].pods;
             let from_drain = job
                 .times
@@ -143,8 +145,13 @@ pub(super) fn bounds(
         }
         load
     });
+    let mut placed = SchedulerLoad::new(scheduler.per_pod(), is_queued(plan, steps, jobs));
+    for job in drained() {
+        placed.add(job.pods, millis(job.times.after_drain()));
+    }
     let work = Work {
         pace,
+        scheduler: placed,
         before: begun.before,
         after: begun.after,
         pools: &pools,
@@ -154,6 +161,16 @@ pub(super) fn bounds(
         start,
     };
     Some(work.bounds(plan.makespan(), key, with_one_more))
+}
+
+/// Whether a drain lasted longer than alone, since the scheduler had pods of others.
+fn is_queued(plan: &Plan, steps: &[Step], jobs: &[Job<'_>]) -> bool {
+    let mut drains = steps.iter().filter(|step| step.phase == Phase::Drain);
+    drains.any(|step| {
+        let slot = (step.target as usize).checked_sub(plan.control_plane.len());
+        let job = slot.and_then(|slot| jobs.get(slot));
+        job.is_some_and(|job| step.end.since(step.begin) > job.times.of(Phase::Drain))
+    })
 }
 
 /// Lengths of workers by zone, where one zone is in work at a time.

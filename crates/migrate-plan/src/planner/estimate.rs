@@ -73,8 +73,8 @@ pub(super) fn estimate(
         .iter()
         .map(|job| u64::from(interned.loads[job.id as usize].pods))
         .sum();
-    if moved > 0 {
-        model = model.with_moves(Moves::new(moved, PhaseDurations::DEFAULT_SCHEDULER_RATE));
+    if let Some(rate) = durations.scheduler_rate().filter(|_| moved > 0) {
+        model = model.with_moves(Moves::new(moved, rate));
     }
     if let Some((per_node, rate)) = transfer {
         model = model.with_transfer(Transfer::new(nodes, per_node, rate));

@@ -15,6 +15,7 @@ mod rehearsal;
 mod renewed;
 mod replan;
 mod room;
+mod scheduler;
 mod simulate;
 mod surge;
 mod targets;
@@ -118,6 +119,8 @@ struct Job<'m> {
     node: &'m Node,
     pool: &'m str,
     times: Times,
+    /// That its drain displaces.
+    pods: u32,
     /// A budget, or two, will never let a pod of it go.
     impossible: bool,
     canary: bool,
@@ -275,7 +278,7 @@ impl<'a> Planner<'a> {
             member: member_times,
             tasks: &task_times,
         };
-        let lasts = predicted(&jobs, times);
+        let lasts = predicted(&jobs, times, self.scheduler());
         let steps = simulate(&mut machine, start, &interned, lasts, record);
         plan.schedule = schedule(&plan, start, &steps);
         plan.estimate = estimate::estimate(
@@ -296,6 +299,7 @@ impl<'a> Planner<'a> {
             self.policy,
             start,
             room.as_ref(),
+            self.scheduler(),
         );
         if let Some(room) = &room {
             found.extend(room.place(&mut plan, &jobs, &steps, self.destinations));
@@ -341,7 +345,8 @@ impl<'a> Planner<'a> {
             if self.is_to_change(node) {
                 let (durations, policy) = (&self.durations, self.policy);
                 let load = interned.loads[id as usize];
-                let load = (load.pods > renewed.pods(id)).then_some(load);
+                let pods = load.pods.saturating_sub(renewed.pods(id));
+                let load = (pods > 0).then_some(load);
                 let turns = turns[id as usize];
                 let times = Times::of_node(durations, policy, load, turns, node.role);
                 jobs.push(Job {
@@ -352,6 +357,7 @@ impl<'a> Planner<'a> {
                         true => times.replacing(durations),
                         false => times,
                     },
+                    pods,
                     impossible: impossible[id as usize],
                     canary: false,
                 });

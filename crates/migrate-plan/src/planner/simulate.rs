@@ -7,6 +7,7 @@ use std::time::Duration;
 use migrate_core::{Moment, Phase};
 
 use super::Job;
+use super::scheduler::Scheduler;
 use super::times::Times;
 use crate::intern::Interned;
 use crate::machine::{Emit, Ended, Machine};
@@ -44,11 +45,13 @@ pub(super) struct Alone<'t> {
     pub(super) tasks: &'t [Times],
 }
 
-/// What is predicted for each action.
+/// What is predicted for each action, of a run from its start on. Drains wait for
+/// `scheduler`, who has nothing to do yet.
 pub(super) fn predicted<'a>(
     jobs: &'a [Job<'_>],
     alone: Alone<'a>,
-) -> impl Fn(&Machine, u32, Phase) -> Lasts {
+    mut scheduler: Scheduler,
+) -> impl FnMut(&Machine, u32, Phase) -> Lasts {
     move |machine, target, phase| {
         let slot = machine.slot_of(target);
         let times = match (slot, machine.task_of(target)) {
@@ -59,6 +62,10 @@ pub(super) fn predicted<'a>(
         let is_behind = slot.is_some_and(|slot| machine.is_behind_replacement(slot));
         let length = match phase {
             Phase::Upgrade if !is_behind => times.whole_upgrade(),
+            Phase::Drain => {
+                let pods = slot.map_or(0, |slot| jobs[slot as usize].pods);
+                scheduler.drain(machine.now(), pods, times.of(phase))
+            }
             _ => times.of(phase),
         };
         Lasts { length, rank: 0 }
@@ -75,7 +82,7 @@ pub(crate) fn simulate(
     machine: &mut Machine,
     start: Moment,
     interned: &Interned<'_>,
-    lasts: impl Fn(&Machine, u32, Phase) -> Lasts,
+    lasts: impl FnMut(&Machine, u32, Phase) -> Lasts,
     mut record: impl FnMut(Moment, Fed),
 ) -> Vec<Step> {
     machine.advance(start);
@@ -103,7 +110,7 @@ pub(crate) fn play(
     machine: &mut Machine,
     start: Moment,
     running: &[Step],
-    lasts: impl Fn(&Machine, u32, Phase) -> Lasts,
+    mut lasts: impl FnMut(&Machine, u32, Phase) -> Lasts,
     mut record: impl FnMut(Moment, Fed),
 ) -> Vec<Step> {
     let mut steps = Vec::with_capacity(machine.targets() as usize * 3);

@@ -182,7 +182,8 @@ fn sum(parts: [Duration; 3]) -> Duration {
         .fold(Duration::ZERO, Duration::saturating_add)
 }
 
-fn whole_millis(duration: Duration) -> Duration {
+/// Rounded up, as moments are.
+pub(super) fn whole_millis(duration: Duration) -> Duration {
     let part = duration.subsec_nanos().div_ceil(1_000_000);
     let millis = duration.as_secs().saturating_mul(1000);
     Duration::from_millis(millis.saturating_add(part.into()))

@@ -210,12 +210,15 @@ fn every_test_that_the_docs_name_for_a_formula_is_there() {
         include_str!("../../src/bounds/budgets.rs"),
         include_str!("../../src/bounds/capacity.rs"),
         include_str!("../../src/bounds/pool.rs"),
+        include_str!("../../src/bounds/scheduler.rs"),
         include_str!("../../src/bounds/slots.rs"),
         include_str!("../../src/bounds/windows.rs"),
         include_str!("../../src/placement/tests.rs"),
+        include_str!("../../src/planner/scheduler.rs"),
         include_str!("../properties.rs"),
         include_str!("bounds.rs"),
         include_str!("placement.rs"),
+        include_str!("scheduler.rs"),
         include_str!("views/mod.rs"),
     ];
     let names: Vec<&str> = section.split('`').skip(1).step_by(2).collect();

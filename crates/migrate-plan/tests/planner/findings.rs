@@ -49,9 +49,9 @@ fn what_is_not_one_hop_is_refused_with_the_way() {
 }
 
 #[test]
-fn a_kubelet_ahead_of_an_api_server_is_found() {
+fn a_kubelet_ahead_of_all_that_is_to_come_is_a_blocker() {
     let model = small()
-        .node("general-1", |n| n.kubelet_version = version("1.37.0"))
+        .node("general-1", |n| n.kubelet_version = version("1.38.0"))
         .build();
     let finding = plan(&model).findings.swap_remove(0);
     assert_eq!(
@@ -59,7 +59,7 @@ fn a_kubelet_ahead_of_an_api_server_is_found() {
         ("KM-SKEW-001", Severity::Blocker)
     );
     assert!(
-        finding.evidence.contains("kubelet general-1 runs v1.37.0"),
+        finding.evidence.contains("kubelet general-1 runs v1.38.0"),
         "{finding}"
     );
 }

@@ -5,6 +5,7 @@
 mod bounds;
 mod documents;
 mod findings;
+mod half_upgraded;
 mod identity;
 mod journey;
 mod lint;
@@ -14,6 +15,7 @@ mod own_targets;
 mod placement;
 mod renewed;
 mod replan;
+mod scheduler;
 #[path = "../support/mod.rs"]
 mod support;
 mod surge;

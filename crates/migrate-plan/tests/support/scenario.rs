@@ -42,6 +42,8 @@ pub(crate) struct Scenario {
     pub(crate) runner: bool,
     /// Pods that may be displaced in a minute.
     pub(crate) pace: u32,
+    /// What the scheduler is predicted to take for each pod, in milliseconds, if it is slow.
+    pub(crate) per_pod: u64,
     pub(crate) skip: bool,
     /// Chances in per cent, per action or per event.
     pub(crate) retry: u64,

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
+use migrate_core::cost::PhaseDurations;
 use migrate_core::{
     ActionId, BudgetKey, BudgetLedger, ClusterModel, Moment, Outcome, Phase, Plan, PlannedAction,
     Policy, Target,
@@ -72,6 +73,11 @@ impl World {
         if scenario.runner {
             let place = random.below(model.nodes.len() as u64) as usize;
             planner = planner.with_runner_on(&model.nodes[place].name);
+        }
+        if scenario.per_pod > 0 {
+            let mut durations = PhaseDurations::default();
+            durations.schedule = Duration::from_millis(scenario.per_pod);
+            planner = planner.with_durations(durations);
         }
         if scenario.beliefs {
             planner = planner.with_beliefs(&Beliefs::default());
