@@ -43,6 +43,7 @@ pub use journey::Journey;
 use measured::Means;
 pub(crate) use measured::millis;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
+pub(crate) use rehearsal::LONGEST_ACTION;
 pub use rehearsal::{Difference, Timeline, rehearse};
 use replan::Places;
 pub use replan::{REORDER_GAIN, Replan};
