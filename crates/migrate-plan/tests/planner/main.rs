@@ -5,6 +5,7 @@
 mod bounds;
 mod documents;
 mod findings;
+mod formulas;
 mod identity;
 mod journey;
 mod lint;
