@@ -49,8 +49,8 @@ fn functions(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in source.lines() {
         if let Some(head) = line.strip_prefix("impl") {
-            let head = head.split_once('>').filter(|_| head.starts_with('<'));
-            let name = head.map_or(&line["impl".len()..], |(_, name)| name).trim();
+            let parameters = head.split_once('>').filter(|_| head.starts_with('<'));
+            let name = parameters.map_or(head, |(_, name)| name).trim();
             let end = name.find(['<', ' ']).unwrap_or(name.len());
             of = format!("{}::", &name[..end]);
         } else if line == "}" {
