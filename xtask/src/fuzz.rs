@@ -8,7 +8,7 @@ use crate::process::{cargo, output, run};
 
 const FOLDER: &str = "fuzz";
 const BUILT: &str = "target/fuzz";
-const TARGETS: [&str; 5] = ["pages", "records", "objects", "manifest", "plan"];
+const TARGETS: [&str; 6] = ["pages", "records", "objects", "manifest", "plan", "edited"];
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                         -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                         -Cllvm-args=-sanitizer-coverage-pc-table \

@@ -20,6 +20,9 @@ impl Moment {
     /// The Unix epoch.
     pub const EPOCH: Self = Self(0);
 
+    /// The last one of all.
+    pub const LAST: Self = Self(u64::MAX);
+
     /// A moment `millis` milliseconds after the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)

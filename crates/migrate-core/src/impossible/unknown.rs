@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::movers::Movers;
 use super::{codes, names, plural, sorted};
-use crate::{ClusterModel, Finding, Node, ObjectName, Pod, Policy, Severity, WorkloadId};
+use crate::selector::SelectorIndex;
+use crate::{
+    ClusterModel, DisruptionBudget, Finding, Node, ObjectName, Pod, Policy, Severity, WorkloadId,
+};
 
 /// What is assumed of controllers that are not known, one finding for each that
 /// has pods on the nodes that `drains` names and no PodDisruptionBudget: part of
@@ -41,9 +44,13 @@ fn of_counted(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) -> Vec
             by_owner.entry(id).or_insert(pod);
         }
     }
+    let mut guards = Guards {
+        model,
+        by_namespace: BTreeMap::new(),
+    };
     let unguarded = by_owner
         .into_iter()
-        .filter(|(_, pod)| !is_guarded(model, pod));
+        .filter(|(_, pod)| !guards.has_one_for(pod));
     unguarded
         .filter_map(|(id, _)| {
             let workload = model.workload(id)?;
@@ -74,15 +81,30 @@ fn of_counted(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) -> Vec
         .collect()
 }
 
-/// Whether a PodDisruptionBudget matches the pod.
-fn is_guarded(model: &ClusterModel, pod: &Pod) -> bool {
-    let namespace = &pod.id.namespace;
-    let first = model
-        .budgets
-        .partition_point(|one| one.namespace < *namespace);
-    let own = model.budgets.iter().skip(first);
-    own.take_while(|one| one.namespace == *namespace)
-        .any(|one| one.matches(pod))
+/// PodDisruptionBudgets by namespace, found by the labels that they demand.
+struct Guards<'a> {
+    model: &'a ClusterModel,
+    by_namespace: BTreeMap<&'a str, SelectorIndex<&'a DisruptionBudget>>,
+}
+
+impl<'a> Guards<'a> {
+    /// Whether one matches the pod.
+    fn has_one_for(&mut self, pod: &'a Pod) -> bool {
+        let namespace = pod.id.namespace.as_str();
+        let budgets = &self.model.budgets;
+        let index = self.by_namespace.entry(namespace).or_insert_with(|| {
+            let first = budgets.partition_point(|one| one.namespace.as_str() < namespace);
+            let own = budgets.iter().skip(first);
+            let mut index = SelectorIndex::default();
+            for budget in own.take_while(|one| one.namespace == namespace) {
+                if let Some(selector) = &budget.selector {
+                    index.insert(selector, budget);
+                }
+            }
+            index
+        });
+        index.candidates(&pod.labels).any(|one| one.matches(pod))
+    }
 }
 
 fn of_not_kept(movers: &Movers<'_>) -> Vec<Finding> {

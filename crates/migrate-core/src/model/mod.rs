@@ -23,6 +23,7 @@ pub use pod::{ControllerRef, DO_NOT_DISRUPT, Labels, Pod, PodId, PodPhase, STEP_
 pub use shared::Shared;
 pub use workload::{BudgetStatus, DisruptionBudget, UnhealthyPodPolicy, Workload, WorkloadId};
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -131,12 +132,34 @@ impl ClusterModel {
     pub fn sort(&mut self) {
         self.control_plane.sort_by(|a, b| a.name.cmp(&b.name));
         self.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        self.pods
-            .sort_by(|a, b| (&a.id.namespace, &a.id.name).cmp(&(&b.id.namespace, &b.id.name)));
+        self.pods.sort_by(|a, b| place_of(a).cmp(&place_of(b)));
         self.workloads.sort_by(|a, b| a.id.cmp(&b.id));
         self.budgets
             .sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         self.share();
+    }
+
+    /// Whether every list is in its documented order. Linear.
+    pub fn is_sorted(&self) -> bool {
+        self.control_plane.is_sorted_by(|a, b| a.name <= b.name)
+            && self.nodes.is_sorted_by(|a, b| a.name <= b.name)
+            && self.workloads.is_sorted_by(|a, b| a.id <= b.id)
+            && self
+                .budgets
+                .is_sorted_by(|a, b| (&a.namespace, &a.name) <= (&b.namespace, &b.name))
+            && self.pods.is_sorted_by(|a, b| place_of(a) <= place_of(b))
+    }
+
+    /// The model itself if it [is sorted](Self::is_sorted), else a copy that
+    /// [is](Self::sort): for who is handed one by others, and whose answer shall
+    /// not depend on the order in which they read the cluster.
+    pub fn sorted(&self) -> Cow<'_, Self> {
+        if self.is_sorted() {
+            return Cow::Borrowed(self);
+        }
+        let mut model = self.clone();
+        model.sort();
+        Cow::Owned(model)
     }
 
     fn share(&mut self) {
@@ -191,10 +214,48 @@ impl ClusterModel {
     }
 }
 
+/// By what pods are sorted.
+fn place_of(pod: &Pod) -> (&str, &str) {
+    (&pod.id.namespace, &pod.id.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::KubeVersion;
+
+    #[test]
+    fn a_list_that_is_out_of_order_is_seen_and_a_copy_has_it_in_order() {
+        let version = || KubeVersion::new(1, 36, 3);
+        let mut sorted = ClusterModel::new(ClusterId::new("c"), Moment::from_millis(0));
+        sorted.control_plane = ["a", "b"]
+            .map(|name| ControlPlaneMember::new(name, version()))
+            .into();
+        sorted.nodes = ["a", "b"].map(|name| Node::new(name, version())).into();
+        sorted.pods = [("a", "z"), ("b", "a")]
+            .map(|(namespace, name)| Pod::new(PodId::new(namespace, name, name), "a"))
+            .into();
+        sorted.workloads = ["a", "b"]
+            .map(|name| Workload::new(WorkloadId::new("Deployment", "a", name), 2))
+            .into();
+        sorted.budgets = ["a", "b"]
+            .map(|name| DisruptionBudget::new("a", name, crate::LabelSelector::new()))
+            .into();
+        assert!(matches!(sorted.sorted(), Cow::Borrowed(_)));
+        let turns: [fn(&mut ClusterModel); 5] = [
+            |model| model.control_plane.reverse(),
+            |model| model.nodes.reverse(),
+            |model| model.pods.reverse(),
+            |model| model.workloads.reverse(),
+            |model| model.budgets.reverse(),
+        ];
+        for turn in turns {
+            let mut turned = sorted.clone();
+            turn(&mut turned);
+            assert!(!turned.is_sorted());
+            assert_eq!(*turned.sorted(), sorted);
+        }
+    }
 
     #[test]
     fn a_worker_has_no_part_of_the_control_plane() {

@@ -14,9 +14,9 @@ use crate::Moment;
 const MINUTE: u64 = 60_000;
 const DAY: u64 = 24 * 60 * MINUTE;
 /// How far is looked ahead. What stays open for longer is open for good.
-const HORIZON: Duration = Duration::from_millis(366 * DAY);
+pub(super) const HORIZON: Duration = Duration::from_millis(366 * DAY);
 /// Later than anything.
-const FOR_EVER: Moment = Moment::from_millis(u64::MAX);
+const FOR_EVER: Moment = Moment::LAST;
 
 /// A day of the week.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -140,7 +140,8 @@ impl Calendar {
         None
     }
 
-    /// The longest opening of the year after `at`.
+    /// The longest opening of the year after `at`. Looks at all of it: who asks again as
+    /// time goes on has [`LongestAhead`](super::LongestAhead).
     pub fn longest_after(&self, at: Moment) -> Option<Opening> {
         let mut longest: Option<Opening> = None;
         let mut from = at;

@@ -4,6 +4,7 @@
 //! key may be left out; unknown keys are refused. Durations are whole seconds.
 
 mod addon;
+mod ahead;
 mod calendar;
 mod canary_change;
 mod canary_pod;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{IntOrPercent, Workload};
 pub use addon::Addon;
+pub use ahead::LongestAhead;
 pub use calendar::{Calendar, Opening, Period, Weekday};
 pub use canary_change::CanaryChange;
 pub use canary_pod::CanaryPod;

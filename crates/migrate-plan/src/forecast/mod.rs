@@ -23,7 +23,7 @@ pub(crate) use zones::zones;
 
 use crate::intern::Interned;
 use crate::machine::{Machine, Mode, State};
-use crate::planner::{Lasts, Step, play, simulate, target_of};
+use crate::planner::{LONGEST_ACTION, Lasts, Step, play, simulate, target_of};
 use crate::rollout::checked_spec;
 use crate::{Error, Rollout, TargetKind};
 use levels::{Drawn, Levels, Seen};
@@ -111,6 +111,7 @@ impl<'a> Forecaster<'a> {
         for action in &plan.schedule {
             if let Some(&id) = ids.get(&action.target.to_string()) {
                 let length = action.end.saturating_sub(action.start);
+                let length = length.min(LONGEST_ACTION);
                 expected[place(count, id, action.phase)] = length;
             }
         }

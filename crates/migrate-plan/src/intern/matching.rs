@@ -142,9 +142,7 @@ impl<'m, 'p> Matcher<'m, 'p> {
     fn is_like(&self, last: &Last<'m>, pod: &Pod) -> bool {
         let has_values = || {
             let guards = self.namespaces[last.at as usize].guards.as_ref();
-            let asked = guards.map_or(&[][..], |guards| &guards.asked);
-            let mut asked = asked.iter();
-            asked.all(|key| pod.labels.get(*key) == last.labels.get(*key))
+            guards.is_none_or(|guards| guards.tells_alike(&pod.labels, last.labels))
         };
         last.namespace == pod.id.namespace
             && last.owner == pod.workload.as_ref()

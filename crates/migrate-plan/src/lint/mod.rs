@@ -88,6 +88,7 @@ mod codes {
 /// pods, and in actions but for sorting them.
 #[must_use]
 pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> {
+    let model = &*model.sorted();
     let mut report = Report::default();
     structure::check(plan, model, policy, &mut report);
     skew::check(plan, model, &mut report);

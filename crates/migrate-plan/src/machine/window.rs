@@ -6,29 +6,35 @@
 
 use std::time::Duration;
 
+use migrate_core::policy::LongestAhead;
 use migrate_core::{Moment, Phase};
 
 use super::{ABORTED, Machine, Mode, State};
 
 /// Where the rollout stands in its calendar.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Window {
+    /// When this was found out.
+    since: Moment,
     /// Something may begin before this.
     open_until: Moment,
     /// When the next one opens, if one does.
     opens_at: Option<Moment>,
     /// The member or task whose turn it is did not fit, and will into another.
     member_waits: bool,
-    /// The longest there is in the coming year.
-    longest: Duration,
+    /// The longest there was in the year after `since`, once somebody has asked.
+    longest: Option<Duration>,
+    ahead: LongestAhead,
 }
 
 impl Window {
     pub(super) const UNSEEN: Self = Self {
+        since: Moment::EPOCH,
         open_until: Moment::EPOCH,
         opens_at: None,
         member_waits: false,
-        longest: Duration::ZERO,
+        longest: None,
+        ahead: LongestAhead::new(),
     };
 }
 
@@ -38,21 +44,19 @@ impl Machine {
     pub(super) fn open_window(&mut self) {
         self.hold_standstill();
         let calendar = &self.layout.calendar;
-        let opening = calendar.opening(self.now);
-        let longest = calendar.longest_after(self.now);
-        let longest = longest.map_or(Duration::ZERO, |opening| opening.length());
-        self.window = match opening {
-            Some(opening) if opening.from <= self.now => Window {
-                open_until: opening.until,
-                opens_at: calendar.opening(opening.until).map(|next| next.from),
-                member_waits: false,
-                longest,
-            },
-            opening => Window {
-                opens_at: opening.map(|opening| opening.from),
-                longest,
-                ..Window::UNSEEN
-            },
+        let (open_until, opens_at) = match calendar.opening(self.now) {
+            Some(opening) if opening.from <= self.now => {
+                let next = calendar.opening(opening.until);
+                (opening.until, next.map(|next| next.from))
+            }
+            opening => (Moment::EPOCH, opening.map(|opening| opening.from)),
+        };
+        self.window = Window {
+            since: self.now,
+            open_until,
+            opens_at,
+            ahead: std::mem::take(&mut self.window.ahead),
+            ..Window::UNSEEN
         };
         for pool in &mut self.pools {
             self.links.append(&mut pool.ready, &mut pool.later);
@@ -106,15 +110,26 @@ impl Machine {
     /// in time.
     pub(super) fn fits_alone(&mut self, length: Duration) -> bool {
         let fits = self.fits(length);
-        self.window.member_waits = !fits && length <= self.window.longest;
+        self.window.member_waits = !fits && length <= self.longest_window();
         fits
+    }
+
+    /// How long the longest opening was in the year after this one had come.
+    fn longest_window(&mut self) -> Duration {
+        let Window {
+            since,
+            longest,
+            ahead,
+            ..
+        } = &mut self.window;
+        *longest.get_or_insert_with(|| ahead.after(&self.layout.calendar, *since))
     }
 
     /// Lays `slot`, which must be in no queue, aside until the next opening, or
     /// for good if none will do.
     pub(super) fn lay_aside(&mut self, slot: u32) {
         let target = self.layout.members + slot;
-        if self.length_of(slot) > self.window.longest {
+        if self.length_of(slot) > self.longest_window() {
             self.set(target, State::TooLong);
             return;
         }

@@ -68,7 +68,10 @@ pub(super) fn believe(found: &[Finding], interned: &mut Interned<'_>) {
             .iter()
             .filter(|finding| finding.severity == Severity::Blocker)
     };
-    let objects: BTreeSet<&ObjectName> = blockers().map(|finding| &finding.object).collect();
+    // That two guard one pod says nothing of either, and which of the two is named only
+    // their names decide.
+    let objects = blockers().filter(|finding| finding.code != codes::TWO_BUDGETS);
+    let objects: BTreeSet<&ObjectName> = objects.map(|finding| &finding.object).collect();
     let nothing_assumed = blockers().any(|finding| finding.code == codes::ASSUMED_NEVER);
     for budget in interned
         .budgets

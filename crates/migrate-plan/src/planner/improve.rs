@@ -33,6 +33,7 @@ impl<'a> Planner<'a> {
     /// - Control-plane nodes and the runner's node stay where they are, and no node
     ///   becomes a canary that is worse off than the one that policy would choose.
     /// - Costs `rounds` runs of the machine at most.
+    /// - Where the order of an earlier plan is [kept](Self::replan), none is tried.
     ///
     /// None by default.
     #[must_use]
@@ -70,7 +71,8 @@ impl<'a> Planner<'a> {
         let first = first.unwrap_or(jobs.len());
         let workers = jobs[first..].iter().take_while(|job| !is_fixed(job));
         let workers = workers.count();
-        if self.improvement == 0 || workers < 2 {
+        // Whose order is to be kept, nobody looks for a better one.
+        if self.improvement == 0 || workers < 2 || self.order_of.is_some() {
             return Ok(());
         }
         let mut search = Search::new(self, jobs, interned, pools)?;

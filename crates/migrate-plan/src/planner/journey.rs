@@ -47,9 +47,9 @@ impl Planner<'_> {
     /// As [`plan`](Self::plan), but for [`Error::SeveralHops`].
     pub fn journey(&self) -> Result<Journey, Error> {
         self.model.ensure_known()?;
-        let path = path_of_cluster(self.model, &self.policy.pools, &self.target)?;
+        let mut model = self.model.sorted().into_owned();
+        let path = path_of_cluster(&model, &self.policy.pools, &self.target)?;
         let mut plans: Vec<Plan> = Vec::with_capacity(path.stops.len());
-        let mut model = self.model.clone();
         for stop in &path.stops {
             let members = model.control_plane.iter().map(|member| &member.version);
             let target = if stop.minor == self.target.minor_version() {

@@ -17,6 +17,7 @@ mod replan;
 mod room;
 mod scheduler;
 mod simulate;
+mod sorted;
 mod surge;
 mod targets;
 mod times;
@@ -43,6 +44,7 @@ pub use journey::Journey;
 use measured::Means;
 pub(crate) use measured::millis;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
+pub(crate) use rehearsal::LONGEST_ACTION;
 pub use rehearsal::{Difference, Timeline, rehearse};
 use replan::Places;
 pub use replan::{REORDER_GAIN, Replan};
@@ -69,9 +71,8 @@ const NUMBER: usize = 6;
 /// - Time: linear in pods and labels, near linear in nodes and in the budgets
 ///   they touch, and in the pods of namespaces where something may keep a drain
 ///   from ending.
-///
-/// # Assumptions
-/// The model is sorted, as observing a cluster leaves it.
+/// - The order of the model's lists does not matter. One that is not sorted, as
+///   observing a cluster leaves it, costs a copy and its sorting besides.
 #[derive(Clone, Debug)]
 pub struct Planner<'a> {
     model: &'a ClusterModel,
@@ -231,7 +232,7 @@ impl<'a> Planner<'a> {
     /// pool whose own target cannot be kept to, and for a model without a control plane; [`Error::SeveralHops`], with the way, for one
     /// that is more than one hop ahead; [`Error::NoWayBack`].
     pub fn plan(&self) -> Result<Plan, Error> {
-        self.run(|_, _| {}).map(|run| run.plan)
+        self.in_order(|planner| Ok(planner.run(|_, _| {})?.plan))
     }
 
     fn run(&self, record: impl FnMut(Moment, Fed)) -> Result<Run<'a>, Error> {

@@ -56,6 +56,10 @@ impl Planner<'_> {
     /// [`Error::OtherCluster`] for a plan of another cluster; else as
     /// [`plan`](Self::plan).
     pub fn replan(&self, earlier: &Plan) -> Result<Replan, Error> {
+        self.in_order(|planner| planner.replanned(earlier))
+    }
+
+    fn replanned(&self, earlier: &Plan) -> Result<Replan, Error> {
         if earlier.cluster != self.model.cluster {
             return Err(Error::OtherCluster {
                 plan: earlier.id.clone(),
@@ -76,7 +80,7 @@ impl Planner<'_> {
             planner.order_of = None;
             if planner.time_of_own_order(&interned, &plan.pools)? < wanted {
                 return Ok(Replan {
-                    plan: planner.plan()?,
+                    plan: planner.run(|_, _| {})?.plan,
                     keeps_order: false,
                     kept,
                 });

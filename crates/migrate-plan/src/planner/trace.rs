@@ -26,6 +26,10 @@ impl Planner<'_> {
     /// # Errors
     /// As [`plan`](Self::plan).
     pub fn trace(&self) -> Result<Trace, Error> {
+        self.in_order(|planner| planner.traced())
+    }
+
+    fn traced(&self) -> Result<Trace, Error> {
         let mut fed = Vec::new();
         let Run {
             plan,

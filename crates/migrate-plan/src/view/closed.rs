@@ -5,8 +5,12 @@ use std::time::Duration;
 use migrate_core::Moment;
 use migrate_core::policy::Calendar;
 
+/// How many times are told: more than one a day for ten years.
+const MOST: usize = 4096;
+
 /// From `start` for as long as `length`: when `calendar` is closed, as times from
-/// `start`.
+/// `start`. The first [`MOST`] of them: a plan that somebody has edited may last for
+/// ever.
 pub(super) fn closed(
     calendar: &Calendar,
     start: Moment,
@@ -18,7 +22,7 @@ pub(super) fn closed(
     }
     let last = start + length;
     let mut at = start;
-    while at < last {
+    while at < last && closed.len() < MOST {
         let opening = calendar.opening(at);
         let opens = opening.map_or(last, |opening| opening.from.min(last));
         if opens > at {

@@ -198,34 +198,3 @@ fn an_order_edited_by_hand_is_run_as_it_is() {
     };
     assert!(begins("general-4") < begins("general-2"));
 }
-
-#[test]
-fn every_test_that_the_docs_name_for_a_formula_is_there() {
-    let docs = include_str!("../../../../docs/planner.md");
-    let (_, section) = docs
-        .split_once("### Which tests hold which formula")
-        .unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
-    let sources = [
-        include_str!("../../src/bounds/budgets.rs"),
-        include_str!("../../src/bounds/capacity.rs"),
-        include_str!("../../src/bounds/pool.rs"),
-        include_str!("../../src/bounds/scheduler.rs"),
-        include_str!("../../src/bounds/slots.rs"),
-        include_str!("../../src/bounds/windows.rs"),
-        include_str!("../../src/placement/tests.rs"),
-        include_str!("../../src/planner/scheduler.rs"),
-        include_str!("../properties.rs"),
-        include_str!("bounds.rs"),
-        include_str!("placement.rs"),
-        include_str!("scheduler.rs"),
-        include_str!("views/mod.rs"),
-    ];
-    let names: Vec<&str> = section.split('`').skip(1).step_by(2).collect();
-    assert!(names.len() >= 15, "{names:?}");
-    for name in names {
-        let head = format!("fn {name}(");
-        let is_there = sources.iter().any(|source| source.contains(&head));
-        assert!(is_there, "docs/planner.md names {name}");
-    }
-}

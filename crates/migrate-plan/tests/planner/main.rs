@@ -5,6 +5,7 @@
 mod bounds;
 mod documents;
 mod findings;
+mod formulas;
 mod half_upgraded;
 mod identity;
 mod journey;

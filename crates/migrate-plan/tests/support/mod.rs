@@ -2,8 +2,11 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod broken_off;
+pub(crate) mod furnished;
 pub(crate) mod judge;
-mod scenario;
+pub(crate) mod scenario;
+pub(crate) mod strategy;
 pub(crate) mod world;
 
 use migrate_core::{
@@ -157,6 +160,12 @@ impl Random {
 
     pub(crate) fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, all: &mut [T]) {
+        for at in (1..all.len()).rev() {
+            all.swap(at, self.below(at as u64 + 1) as usize);
+        }
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use migrate_core::cost::PhaseDurations;
 use migrate_core::policy::ZonePolicy;
 use migrate_core::{ClusterModel, IntOrPercent, OnDeadline, Policy, ZONE_LABEL};
 
-use super::{Cluster, Random, addons, version};
+use migrate_plan::{Beliefs, Planner};
+
+use super::{Cluster, NEW, Random, addons, version};
 
 /// What kind of cluster and what kind of day.
 #[derive(Clone, Debug)]
@@ -64,8 +67,33 @@ pub(crate) struct Scenario {
     pub(crate) punctual: bool,
 }
 
+/// Plans as worlds of `scenario` do.
+pub(crate) fn planner<'a>(
+    scenario: &Scenario,
+    model: &'a ClusterModel,
+    policy: &'a Policy,
+    runner: Option<&'a str>,
+) -> Planner<'a> {
+    let rounds = (scenario.seed % 3) as u32 * 8;
+    let mut planner = Planner::new(model, policy, version(NEW))
+        .with_improvement(rounds)
+        .with_replacements();
+    if let Some(runner) = runner {
+        planner = planner.with_runner_on(runner);
+    }
+    if scenario.per_pod > 0 {
+        let mut durations = PhaseDurations::default();
+        durations.schedule = Duration::from_millis(scenario.per_pod);
+        planner = planner.with_durations(durations);
+    }
+    if scenario.beliefs {
+        planner = planner.with_beliefs(&Beliefs::default());
+    }
+    planner
+}
+
 /// The cluster, and the policy that goes with it.
-pub(super) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel, Policy) {
+pub(crate) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel, Policy) {
     let mut cluster = Cluster::new();
     for member in 0..scenario.members {
         cluster = cluster.member(&format!("member-{member}"));

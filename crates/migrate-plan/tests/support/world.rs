@@ -5,19 +5,17 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use migrate_core::cost::PhaseDurations;
 use migrate_core::{
     ActionId, BudgetKey, BudgetLedger, ClusterModel, Moment, Outcome, Phase, Plan, PlannedAction,
     Policy, Target,
 };
 use migrate_plan::{
-    ActionResult, Beliefs, Command, Input, Measured, Planner, Recorded, Rollout, TargetState,
-    Timeline,
+    ActionResult, Command, Input, Measured, Recorded, Rollout, TargetState, Timeline,
 };
 
 pub(crate) use super::scenario::Scenario;
-use super::scenario::cluster;
-use super::{NEW, OLD, Random, linted, version};
+use super::scenario::{cluster, planner};
+use super::{OLD, Random, linted, version};
 
 /// What happened, in order.
 #[derive(Clone, Debug)]
@@ -66,23 +64,23 @@ impl World {
     pub(crate) fn new(scenario: Scenario) -> Self {
         let mut random = Random(scenario.seed);
         let (model, policy) = cluster(&scenario, &mut random);
-        let rounds = (scenario.seed % 3) as u32 * 8;
-        let mut planner = Planner::new(&model, &policy, version(NEW))
-            .with_improvement(rounds)
-            .with_replacements();
-        if scenario.runner {
-            let place = random.below(model.nodes.len() as u64) as usize;
-            planner = planner.with_runner_on(&model.nodes[place].name);
-        }
-        if scenario.per_pod > 0 {
-            let mut durations = PhaseDurations::default();
-            durations.schedule = Duration::from_millis(scenario.per_pod);
-            planner = planner.with_durations(durations);
-        }
-        if scenario.beliefs {
-            planner = planner.with_beliefs(&Beliefs::default());
-        }
-        let plan = linted(planner.plan().unwrap(), &model, &policy);
+        let place = scenario
+            .runner
+            .then(|| random.below(model.nodes.len() as u64) as usize);
+        let runner = place.map(|place| model.nodes[place].name.as_str());
+        let plan = planner(&scenario, &model, &policy, runner).plan().unwrap();
+        Self::of(scenario, model, policy, plan, random)
+    }
+
+    /// A world in which `plan`, which the linter finds nothing in, is to be carried out.
+    pub(crate) fn of(
+        scenario: Scenario,
+        model: ClusterModel,
+        policy: Policy,
+        plan: Plan,
+        random: Random,
+    ) -> Self {
+        let plan = linted(plan, &model, &policy);
         let rollout = Rollout::new(&plan, &model, &policy).unwrap();
         let ledger = BudgetLedger::from_model(&model, policy.assumed_budgets.clone());
         let mut touches: BTreeMap<String, BTreeMap<BudgetKey, u32>> = model
@@ -91,11 +89,16 @@ impl World {
             .map(|node| (node.name.clone(), BTreeMap::new()))
             .collect();
         for pod in &model.pods {
-            let of_node = touches.entry(pod.node.clone().unwrap()).or_default();
+            let Some(node) = pod.node.clone() else {
+                continue;
+            };
+            let of_node = touches.entry(node).or_default();
             for key in ledger.budgets_of(&pod.id.uid) {
                 *of_node.entry(key.clone()).or_default() += 1;
             }
         }
+        // Names that an earlier run of the same cluster has not given.
+        let given = 1_000 * u64::from(plan.revision - 1);
         Self {
             capacities: ledger
                 .accounts()
@@ -112,8 +115,8 @@ impl World {
             random,
             events: BinaryHeap::new(),
             sequence: 0,
-            replaced: 0,
-            machines: 0,
+            replaced: given,
+            machines: given,
             restarts: 0,
             noise_left: 40,
             draining: BTreeSet::new(),
@@ -266,6 +269,10 @@ impl World {
             self.tell(input);
         }
         if let Target::Node { node, .. } = &target {
+            if phase == Phase::Verify && !failed && self.was_cordoned(node) {
+                // Its cordon is lifted.
+                self.at(0, Event::Node(node.clone(), true, false));
+            }
             if failed {
                 // Its cordon is lifted some time later, or stays for a while.
                 self.draining.remove(node);
@@ -276,6 +283,11 @@ impl World {
                 self.show_budgets(node.clone());
             }
         }
+    }
+
+    fn was_cordoned(&self, node: &str) -> bool {
+        let node = self.model.node(node);
+        node.is_some_and(|node| node.unschedulable)
     }
 
     /// A node of the same pool, perhaps `node` itself.

@@ -18,6 +18,10 @@ use crate::intern::Interned;
 use crate::machine::Machine;
 use crate::rollout::checked_spec;
 
+/// What an action of a document is taken to last at most. Plans and measurements are read
+/// from files, and with windows each one that passes meanwhile is looked at.
+pub(crate) const LONGEST_ACTION: Duration = Duration::from_secs(366 * 86_400);
+
 /// What was begun, and when: by a rehearsal or by a run.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -53,7 +57,8 @@ impl Timeline {
 ///
 /// An action lasts as long as it did in the run that was measured; one that was
 /// not measured as long as its kind did in the mean, and else as the plan
-/// predicts. Of those that end at one moment, the order of `measured` is kept.
+/// predicts, a year at most. Of those that end at one moment, the order of `measured` is
+/// kept.
 ///
 /// # Guarantees
 /// - **Replay law of the planner**: for a run without failures, pauses, and budgets
@@ -91,14 +96,16 @@ pub fn rehearse(
     let lasts = |_: &Machine, target: u32, phase: Phase| {
         let target = target_of(plan, target);
         let of = (&target, phase);
-        exact.get(&of).copied().unwrap_or_else(|| {
+        let lasts = exact.get(&of).copied().unwrap_or_else(|| {
             let mean = TargetKind::of(&target).and_then(|kind| means.mean(&kind, phase));
             let length = mean.or_else(|| predicted.get(&of).copied());
             Lasts {
                 length: length.unwrap_or_default(),
                 rank: usize::MAX,
             }
-        })
+        });
+        let length = lasts.length.min(LONGEST_ACTION);
+        Lasts { length, ..lasts }
     };
     let start = measured.started_at.unwrap_or(model.taken_at);
     let steps = simulate(&mut machine, start, &interned, lasts, |_, _| {});

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use migrate_core::policy::{CONTROL_PLANE_POOL, Calendar};
+use migrate_core::policy::{CONTROL_PLANE_POOL, Calendar, LongestAhead};
 use migrate_core::{ClusterModel, Moment, Phase, Plan, PlannedTask, Point, Policy, Target};
 
 use super::super::rows::{Row, rows};
@@ -16,6 +16,7 @@ struct Laid<'w> {
     waves: Vec<Wave>,
     at: Duration,
     calendar: Calendar,
+    ahead: LongestAhead,
     start: Moment,
     world: &'w World<'w>,
     /// Pods that may be displaced in a minute, 0 for any number.
@@ -32,6 +33,7 @@ pub(super) fn cut(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Waves {
         waves: Vec::new(),
         at: Duration::ZERO,
         calendar: policy.rollout.calendar(),
+        ahead: LongestAhead::new(),
         start: model.taken_at,
         world: &world,
         rate: policy.rollout.displaced_per_minute,
@@ -190,13 +192,18 @@ impl Laid<'_> {
     }
 
     /// How many of `rows`, at least one, fit into the longest window to come.
-    fn fitting(&self, rows: &[&Row<'_>]) -> usize {
+    fn fitting(&mut self, rows: &[&Row<'_>]) -> usize {
         if self.rate == 0 {
             return rows.len();
         }
         let from = self.start + self.earliest(rows);
-        let longest = self.calendar.longest_after(from);
-        let longest = longest.map_or(Duration::MAX, |opening| opening.length());
+        let longest = self.ahead.after(&self.calendar, from);
+        // Where there is none, they begin at once.
+        let longest = if longest.is_zero() {
+            Duration::MAX
+        } else {
+            longest
+        };
         let offsets = self.offsets(rows);
         let ends = rows.iter().zip(&offsets);
         let fits =
@@ -237,9 +244,12 @@ impl Laid<'_> {
     }
 
     /// The first time from `earliest` on with `length` left of its window; at once if
-    /// none ever has.
-    fn opening(&self, earliest: Duration, length: Duration) -> Duration {
+    /// none of the coming year has.
+    fn opening(&mut self, earliest: Duration, length: Duration) -> Duration {
         let mut at = self.start + earliest;
+        if self.ahead.after(&self.calendar, at) < length {
+            return earliest;
+        }
         while let Some(opening) = self.calendar.opening(at) {
             if opening.length() >= length {
                 return opening.from.since(self.start);

@@ -1,0 +1,199 @@
+//! Which pools pods are tied to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use migrate_core::model::{Admitting, NodeSelectorTerm, Placement, Toleration};
+use migrate_core::{ClusterModel, Disposition, Policy, disposition};
+
+use super::{Amounts, Pool, Share, add, amounts, take};
+
+/// At most so many sets of pools are looked at: those that most pods are tied to.
+const SETS: usize = 256;
+
+/// The sets of pools that pods may not leave, and what those ask for.
+pub(super) struct Tied<'m> {
+    /// By name.
+    numbers: BTreeMap<&'m str, usize>,
+    sets: BTreeMap<Set, Own<'m>>,
+}
+
+/// Pools, a bit for each.
+#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+struct Set(Vec<u64>);
+
+/// What the pods ask for that are tied to just these pools.
+#[derive(Debug, Default)]
+struct Own<'m> {
+    pods: u64,
+    asked: Amounts<'m>,
+}
+
+/// All of a placement that says on which nodes a pod may be, whatever runs there: of
+/// workloads that keep away from their own pods, each has another placement, and most
+/// have this alike.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+struct Where<'m> {
+    node_selector: &'m BTreeMap<String, String>,
+    node_affinity: &'m [NodeSelectorTerm],
+    volume_affinity: &'m [Vec<NodeSelectorTerm>],
+    tolerations: &'m [Toleration],
+}
+
+impl<'m> Where<'m> {
+    fn of(placement: &'m Placement) -> Self {
+        Self {
+            node_selector: &placement.node_selector,
+            node_affinity: &placement.node_affinity,
+            volume_affinity: &placement.volume_affinity,
+            tolerations: &placement.tolerations,
+        }
+    }
+}
+
+impl<'m> Tied<'m> {
+    /// Of the pods on nodes that offer something. What pods ask for that do not leave
+    /// their nodes is taken off what these offer.
+    pub(super) fn new(
+        model: &'m ClusterModel,
+        policy: &'m Policy,
+        offers: &mut BTreeMap<&'m str, Amounts<'m>>,
+    ) -> Self {
+        let names = model.nodes.iter().map(|node| policy.pools.pool_of(node));
+        let names: BTreeSet<&str> = names.collect();
+        let mut tied = Self {
+            numbers: names.into_iter().zip(0..).collect(),
+            sets: BTreeMap::new(),
+        };
+        let mut admitting = Admitting::among(&model.nodes);
+        let mut known: BTreeMap<Where<'_>, (Set, Vec<&str>)> = BTreeMap::new();
+        for pod in model.pods.iter().filter(|pod| !pod.is_finished()) {
+            let Some(node) = pod.node.as_deref() else {
+                continue;
+            };
+            let Some(offer) = offers.get_mut(node) else {
+                continue;
+            };
+            let asked = amounts(&pod.requests, pod.requests.pods.max(1));
+            let place = known.entry(Where::of(&pod.placement));
+            let (pools, hosts) = place.or_insert_with(|| {
+                let nodes = admitting.nodes(&pod.placement);
+                let mut pools = Set::default();
+                for node in &nodes {
+                    pools.insert(tied.numbers[policy.pools.pool_of(node)]);
+                }
+                let first_two = nodes.iter().take(2).map(|node| node.name.as_str());
+                (pools, first_two.collect())
+            });
+            match disposition(pod, &policy.consent, None) {
+                // It ends, and needs no room any more.
+                Disposition::Wait(_) => {}
+                Disposition::Leave(_) => take(offer, &asked),
+                _ => {
+                    let leaves = hosts.iter().any(|host| *host != node);
+                    match pod.controller.is_some() && leaves {
+                        true => {
+                            let own = match tied.sets.get_mut(pools) {
+                                Some(own) => own,
+                                None => tied.sets.entry(pools.clone()).or_default(),
+                            };
+                            own.pods += 1;
+                            add(&mut own.asked, &asked);
+                        }
+                        false => take(offer, &asked),
+                    }
+                }
+            }
+        }
+        tied
+    }
+
+    /// All pools, by number.
+    pub(super) fn pools(&self) -> Vec<Pool<'m>> {
+        let named = self.numbers.keys().map(|name| Pool {
+            name,
+            ..Pool::default()
+        });
+        named.collect()
+    }
+
+    pub(super) fn known_number(&self, pool: &str) -> Option<usize> {
+        self.numbers.get(pool).copied()
+    }
+
+    /// The number of a pool that a node is of.
+    pub(super) fn number(&self, pool: &str) -> usize {
+        self.numbers[pool]
+    }
+
+    /// The sets, each with what is asked for there: what is tied to fewer pools is tied
+    /// to more of them, too.
+    pub(super) fn shares(&self) -> Vec<Share<'m>> {
+        let mut looked_at: Vec<_> = self.sets.iter().collect();
+        if looked_at.len() > SETS {
+            looked_at.sort_by_key(|(set, own)| (std::cmp::Reverse(own.pods), *set));
+            looked_at.truncate(SETS);
+        }
+        let shares = looked_at.into_iter().map(|(set, _)| {
+            let mut share = Share {
+                pools: set.numbers().collect(),
+                ..Share::default()
+            };
+            let within = self.sets.iter().filter(|(other, _)| other.is_within(set));
+            for (_, own) in within {
+                add(&mut share.asked, &own.asked);
+            }
+            share
+        });
+        shares.collect()
+    }
+}
+
+impl Set {
+    fn insert(&mut self, pool: usize) {
+        let word = pool / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (pool % 64);
+    }
+
+    /// In order.
+    fn numbers(&self) -> impl Iterator<Item = usize> {
+        let words = self.0.iter().zip((0..).step_by(64));
+        words.flat_map(|(word, from)| {
+            let bits = (0..64).filter(move |bit| word >> bit & 1 == 1);
+            bits.map(move |bit| from + bit)
+        })
+    }
+
+    fn is_within(&self, others: &Self) -> bool {
+        let others = others.0.iter().copied().chain(std::iter::repeat(0));
+        self.0
+            .iter()
+            .zip(others)
+            .all(|(own, other)| own & !other == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn sets_are_those_of_their_numbers(
+            a in prop::collection::btree_set(0..200usize, 0..9),
+            b in prop::collection::btree_set(0..200usize, 0..9),
+        ) {
+            let [of_a, of_b] = [&a, &b].map(|numbers| {
+                let mut set = Set::default();
+                numbers.iter().for_each(|number| set.insert(*number));
+                set
+            });
+            prop_assert!(of_a.numbers().eq(a.iter().copied()));
+            prop_assert_eq!(of_a.is_within(&of_b), a.is_subset(&b));
+        }
+    }
+}
