@@ -136,6 +136,10 @@ impl ProvenBackup {
     }
 
     /// What is made of a snapshot in `folder` while it, or the file it becomes, is there.
+    #[cfg_attr(
+        not(feature = "seal"),
+        expect(unused_variables, reason = "nothing is made beside it then")
+    )]
     fn copies(&self, folder: &Path) -> Vec<FurtherCopy> {
         let copy = |folder: &Path| FurtherCopy {
             folder: folder.to_owned(),
