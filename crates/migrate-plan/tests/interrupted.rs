@@ -4,11 +4,12 @@
 
 mod support;
 
+use migrate_core::PlannedSlot;
 use migrate_core::policy::CONTROL_PLANE_POOL;
-use migrate_core::{Phase, PlannedSlot};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use support::broken_off::BrokenOff;
+use support::has_all;
 use support::judge::Judge;
 use support::scenario::Scenario;
 use support::strategy::{cases, good, scenario};
@@ -73,9 +74,7 @@ proptest! {
             let places: Vec<usize> = slots.filter_map(place).collect();
             prop_assert!(places.is_sorted(), "{places:?}");
         }
-        let is_last = |phase| matches!(phase, Phase::Verify | Phase::BackUp);
-        let verified = plan.schedule.iter().filter(|a| is_last(a.phase)).count();
-        let has_all = verified == plan.targets().count();
+        let has_all = has_all(&plan);
         prop_assert!(has_all || plan.findings.iter().any(|f| f.blocks()));
         rest.run();
         Judge::watch(&rest);

@@ -112,9 +112,6 @@ impl Default for PhaseDurations {
 }
 
 impl PhaseDurations {
-    /// What the scheduler does at the default of [`schedule`](Self::schedule).
-    pub const DEFAULT_SCHEDULER_RATE: PodsPerSecond = PodsPerSecond(160);
-
     /// What the scheduler does at this [`schedule`](Self::schedule), in whole pods per
     /// second and at least one; `None` where that takes no time, so that nothing limits it.
     pub fn scheduler_rate(&self) -> Option<PodsPerSecond> {
@@ -213,7 +210,7 @@ mod tests {
             phases.node(phases.drain(grace), false),
             Duration::from_secs(1 + 15 + 120 + 90 + 30 + 60)
         );
-        let rate = PhaseDurations::DEFAULT_SCHEDULER_RATE;
+        let rate = PodsPerSecond(160);
         assert_eq!(phases.schedule * rate.0, Duration::from_secs(1));
         let rate_of = |schedule: Duration| {
             let phases = PhaseDurations {

@@ -15,8 +15,6 @@ const MINUTE: u64 = 60_000;
 const DAY: u64 = 24 * 60 * MINUTE;
 /// How far is looked ahead. What stays open for longer is open for good.
 pub(super) const HORIZON: Duration = Duration::from_millis(366 * DAY);
-/// Later than anything.
-const FOR_EVER: Moment = Moment::LAST;
 
 /// A day of the week.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -127,11 +125,11 @@ impl Calendar {
                 continue;
             }
             let open = match self.windows.is_empty() {
-                true => FOR_EVER,
+                true => Moment::LAST,
                 false => until(&self.windows, from),
             };
             if open > from {
-                let dark = next(&self.blackouts, from).unwrap_or(FOR_EVER);
+                let dark = next(&self.blackouts, from).unwrap_or(Moment::LAST);
                 let until = open.min(dark);
                 return Some(Opening { from, until });
             }
@@ -166,7 +164,7 @@ fn until(periods: &[Period], at: Moment) -> Moment {
             None => return end,
         }
     }
-    FOR_EVER
+    Moment::LAST
 }
 
 /// When the first of `periods` begins after `at`.
@@ -351,10 +349,10 @@ mod tests {
     fn it_may_be_always_open_or_never_again() {
         assert!(Calendar::default().is_always_open());
         let always = Calendar::default().opening(Moment::EPOCH).unwrap();
-        assert_eq!(always.until, FOR_EVER);
+        assert_eq!(always.until, Moment::LAST);
         let all_day = period(r#"{"from": "00:00", "to": "24:00"}"#);
         let joined = Calendar::new(vec![all_day], Vec::new());
-        assert_eq!(joined.opening(Moment::EPOCH).unwrap().until, FOR_EVER);
+        assert_eq!(joined.opening(Moment::EPOCH).unwrap().until, Moment::LAST);
         let past = period(r#"{"from": "2026-01-01T00:00Z", "to": "2026-01-02T00:00Z"}"#);
         let over = Calendar::new(vec![past], Vec::new());
         assert_eq!(over.opening(at("2026-01-02T00:00Z")), None);

@@ -22,28 +22,22 @@ pub(super) fn check(
         return;
     }
     let start = model.taken_at;
-    let fits = |span: Span| {
-        let begin = start + span.start;
-        let opening = calendar.opening(begin);
-        opening.is_some_and(|open| open.from == begin && start + span.end <= open.until)
-    };
     let mut check = |object: ObjectName, begin: Duration, needs: Duration, took: Duration| {
-        let end = begin.saturating_add(needs);
-        if !fits(Span { start: begin, end }) {
-            let (from, to) = (At(begin), At(end));
-            let evidence = format!("it needs a window from {from} to {to}, and there is none");
+        let from = start + begin;
+        let opening = calendar.opening(from).filter(|open| open.from == from);
+        let fits = |end: Duration| opening.is_some_and(|open| start + end <= open.until);
+        let [needed, taken] = [needs, took].map(|length| begin.saturating_add(length));
+        let (begins, needed_to, ends) = (At(begin), At(needed), At(taken));
+        if !fits(needed) {
+            let evidence =
+                format!("it needs a window from {begins} to {needed_to}, and there is none");
             report.broken(codes::WINDOW, object, evidence);
-        } else if end < begin.saturating_add(took) {
-            let end = begin.saturating_add(took);
-            if !fits(Span { start: begin, end }) {
-                let evidence = format!(
-                    "by its length it begins in time at {}, and is predicted to end at {}, after \
-                     its window",
-                    At(begin),
-                    At(end)
-                );
-                report.add(codes::WINDOW, Severity::Warning, object, evidence);
-            }
+        } else if !fits(taken) {
+            let evidence = format!(
+                "by its length it begins in time at {begins}, and is predicted to end at {ends}, \
+                 after its window"
+            );
+            report.add(codes::WINDOW, Severity::Warning, object, evidence);
         }
     };
     let took = |span: Span| span.end.saturating_sub(span.start);

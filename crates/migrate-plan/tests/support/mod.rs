@@ -11,8 +11,8 @@ pub(crate) mod world;
 
 use migrate_core::{
     Addon, ClusterId, ClusterModel, ControlPlaneMember, ControllerRef, DisruptionBudget,
-    IntOrPercent, KubeVersion, LabelSelector, Moment, Node, Plan, Pod, PodId, Point, Policy, Role,
-    Severity, Workload, WorkloadId,
+    IntOrPercent, KubeVersion, LabelSelector, Moment, Node, Phase, Plan, Pod, PodId, Point, Policy,
+    Role, Severity, Workload, WorkloadId,
 };
 
 pub(crate) const OLD: &str = "v1.36.3";
@@ -139,6 +139,13 @@ pub(crate) fn linted(plan: Plan, model: &ClusterModel, policy: &Policy) -> Plan 
     found.retain(|f| f.severity == Severity::Blocker || !is_told(&f.code));
     assert_eq!(found, [], "{plan:#?}");
     plan
+}
+
+/// Whether the schedule brings all that is in the plan to its end.
+pub(crate) fn has_all(plan: &Plan) -> bool {
+    let is_last = |phase| matches!(phase, Phase::Verify | Phase::BackUp);
+    let verified = plan.schedule.iter().filter(|a| is_last(a.phase)).count();
+    verified == plan.targets().count()
 }
 
 /// Splitmix: enough for tests, the same everywhere.

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use migrate_core::model::Resources;
-use migrate_core::{ClusterModel, ObjectName, Plan, Policy};
+use migrate_core::{ClusterModel, Node, ObjectName, Plan, Policy};
 
 use super::timeline::Timeline;
 use super::{At, Report, codes};
@@ -59,12 +59,10 @@ pub(super) fn check(
         return;
     }
     let drained: BTreeSet<&str> = plan.slots.iter().map(|slot| slot.node.as_str()).collect();
-    let takes = |name: &str| {
-        let node = model.node(name);
-        node.is_some_and(|node| node.ready && (!node.unschedulable || drained.contains(name)))
-    };
+    let takes =
+        |node: &&Node| node.ready && (!node.unschedulable || drained.contains(node.name.as_str()));
     let mut offers: BTreeMap<&str, Amounts<'_>> = BTreeMap::new();
-    for node in model.nodes.iter().filter(|node| takes(&node.name)) {
+    for node in model.nodes.iter().filter(takes) {
         let offered = amounts(&node.allocatable, node.allocatable.pods);
         offers.insert(&node.name, offered);
     }
