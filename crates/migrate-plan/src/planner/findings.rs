@@ -18,6 +18,8 @@ use crate::intern::{BudgetSource, Interned};
 const ASSUMED: &str = "KM-BUDGET-002";
 /// A window that is never long enough.
 const WINDOW: &str = "KM-WINDOW-001";
+/// Pools that policy gives a target and that have no node any more.
+const GONE: &str = "KM-POLICY-002";
 /// Who holds the virtual address of the control plane.
 const ADDRESS: &str = "KM-LB-005";
 /// How many names a list shows.
@@ -187,6 +189,24 @@ pub(super) fn of_assumed(interned: &Interned<'_>, jobs: &[Job<'_>]) -> Option<Fi
                 listed(&assumed, NAMES_SHOWN),
             ),
             "give them budgets of their own, or change assumed-budgets in the policy",
+        )
+    })
+}
+
+/// Pools with a target of their own that have no node any more.
+pub(super) fn of_gone(pools: &[&str]) -> Option<Finding> {
+    (!pools.is_empty()).then(|| {
+        Finding::new(
+            GONE,
+            Severity::Warning,
+            ObjectName::cluster("Policy", "pools.target-of"),
+            format!(
+                "pools with a target of their own had nodes when this upgrade was planned first, and have none \
+                 now: {}",
+                listed(pools, NAMES_SHOWN)
+            ),
+            "nothing, if they were scaled to none; if their nodes are there under another pool, \
+             put the label back: as things are they go with that pool",
         )
     })
 }

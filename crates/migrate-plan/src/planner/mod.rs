@@ -229,18 +229,20 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// [`Error::Document`] for a model that a newer release took;
     /// [`Error::NoPath`] for a target that cannot be reached, as a downgrade, for a
-    /// pool whose own target cannot be kept to, and for a model without a control plane; [`Error::SeveralHops`], with the way, for one
-    /// that is more than one hop ahead; [`Error::NoWayBack`].
+    /// pool whose own target cannot be kept to, and for a model without a control plane;
+    /// [`Error::SeveralHops`], with the way, for one that is more than one hop ahead;
+    /// [`Error::NoWayBack`].
     pub fn plan(&self) -> Result<Plan, Error> {
         self.in_order(|planner| Ok(planner.run(|_, _| {})?.plan))
     }
 
     fn run(&self, record: impl FnMut(Moment, Fed)) -> Result<Run<'a>, Error> {
         self.model.ensure_known()?;
+        let gone = path::gone_pools(self.model, self.policy, self.parent);
         match self.way_back {
             Some(node) => path::check_way_back(self.model, node, &self.target)?,
             None if self.is_on_the_way => {}
-            None => path::check(self.model, self.policy, &self.target)?,
+            None => path::check(self.model, self.policy, &gone, &self.target)?,
         }
         let is_way_back = self.way_back.is_some();
         let mut found =
@@ -254,6 +256,7 @@ impl<'a> Planner<'a> {
             drains,
         ));
         found.extend(check_unknown(self.model, self.policy, drains));
+        found.extend(findings::of_gone(&gone));
         // As the model has it, before anything is believed.
         let hash = match &self.model_hash {
             Some(hash) => hash.clone(),

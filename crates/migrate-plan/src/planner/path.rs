@@ -1,18 +1,26 @@
 //! Whether the target can be reached in one hop.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use migrate_core::preconditions::check_kubelet;
 use migrate_core::skew::{PathError, path_of_cluster};
-use migrate_core::{ClusterModel, KubeVersion, Policy};
+use migrate_core::{ClusterModel, KubeVersion, Plan, Policy, PoolPolicy, content_hash};
 
 use crate::Error;
 
-/// Refuses what is not one hop.
+/// Refuses what is not one hop, without asking of pools that are `gone`.
 pub(super) fn check(
     model: &ClusterModel,
     policy: &Policy,
+    gone: &[&str],
     target: &KubeVersion,
 ) -> Result<(), Error> {
-    let path = path_of_cluster(model, &policy.pools, target)?;
+    let mut pools = Cow::Borrowed(&policy.pools);
+    for pool in gone {
+        pools.to_mut().target_of.remove(*pool);
+    }
+    let path = path_of_cluster(model, &pools, target)?;
     let last = target.minor_version();
     if let Some(first) = path.stops.first().filter(|stop| stop.minor != last) {
         return Err(Error::SeveralHops {
@@ -21,6 +29,37 @@ pub(super) fn check(
         });
     }
     Ok(())
+}
+
+/// Pools with a target of their own whose last node went after `parent` was planned, as
+/// where a pool is scaled to none in mid-run. That policy was accepted for `parent` tells
+/// them from names that are wrong; one whose nodes are there under another pool is not
+/// gone, and these are not to go further than they were held to.
+pub(super) fn gone_pools<'p>(
+    model: &ClusterModel,
+    policy: &'p Policy,
+    parent: Option<&Plan>,
+) -> Vec<&'p str> {
+    let PoolPolicy { target_of, .. } = &policy.pools;
+    let Some(parent) = parent.filter(|_| !target_of.is_empty()) else {
+        return Vec::new();
+    };
+    let there: BTreeSet<&str> = model
+        .nodes
+        .iter()
+        .map(|it| policy.pools.pool_of(it))
+        .collect();
+    let names = target_of.keys().map(String::as_str);
+    let mut gone: Vec<&str> = names.filter(|pool| !there.contains(pool)).collect();
+    if gone.is_empty() || parent.policy_hash != content_hash(policy) {
+        return Vec::new();
+    }
+    for slot in &parent.slots {
+        if model.node(&slot.node).is_some() {
+            gone.retain(|pool| *pool != slot.pool);
+        }
+    }
+    gone
 }
 
 /// Refuses what is no way back of a node.

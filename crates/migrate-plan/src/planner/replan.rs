@@ -45,6 +45,8 @@ impl Planner<'_> {
     /// - Only what must come first or last moves: control-plane nodes, canaries (the
     ///   earlier one of a pool stays if it is still to be done and can begin), the
     ///   runner's node.
+    /// - A pool with a target of its own whose last node went meanwhile is left out, and a
+    ///   finding says so (`KM-POLICY-002`), if policy is the one of `earlier`.
     /// - Another order takes the place of all that only if it makes the rollout
     ///   shorter by more than [`with_reorder_gain`](Self::with_reorder_gain) says. It
     ///   is not even tried where the [bounds](Plan::bounds) tell that none can.

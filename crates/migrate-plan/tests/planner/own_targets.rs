@@ -85,6 +85,49 @@ fn nodes_that_are_where_their_pool_goes_are_skipped() {
 }
 
 #[test]
+fn a_pool_whose_last_node_went_is_left_out_of_what_is_planned_anew() {
+    let policy = own(&[("batch", PATCH)]);
+    let first = planned(&small().build(), &policy);
+    let without = |kept: &dyn Fn(&mut Node) -> bool| {
+        let mut model = small().build();
+        model.nodes.retain_mut(kept);
+        model
+    };
+    let is_batch = |node: &Node| node.name.starts_with("batch");
+    let model = without(&|node| !is_batch(node));
+    let replan = |model: &ClusterModel, policy: &Policy, earlier: &Plan| {
+        let planner = Planner::new(model, policy, version(NEW));
+        let plan = planner.replan(earlier).map(|replan| replan.plan);
+        plan.map(|plan| linted(plan, model, policy))
+    };
+    let is_told = |plan: &Plan| plan.findings.iter().any(|it| it.code == "KM-POLICY-002");
+    let second = replan(&model, &policy, &first).unwrap();
+    assert!(is_told(&second) && !is_told(&first));
+    // The plan before does not have the pool either, and policy is the same.
+    let third = replan(&model, &policy, &second).unwrap();
+    assert!(is_told(&third));
+    // The controls: nobody has accepted this policy; nodes that have another label now.
+    let unknown = |result: Result<Plan, Error>| {
+        let error = result.unwrap_err();
+        let Error::NoPath(PathError::UnknownPool { pool, .. }) = &error else {
+            panic!("{error}");
+        };
+        pool.clone()
+    };
+    assert_eq!(
+        unknown(replan(&model, &own(&[("bach", PATCH)]), &first)),
+        "bach"
+    );
+    let relabelled = without(&|node| {
+        if is_batch(node) {
+            node.labels.clear();
+        }
+        true
+    });
+    assert_eq!(unknown(replan(&relabelled, &policy, &first)), "batch");
+}
+
+#[test]
 fn an_own_target_that_is_the_clusters_changes_no_node() {
     let model = small().build();
     let same = planned(&model, &own(&[("general", NEW)]));
