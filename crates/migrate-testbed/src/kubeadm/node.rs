@@ -51,6 +51,10 @@ pub(super) struct Shared<'a> {
     pub(super) folder: &'a Path,
     pub(super) rootfs: &'a Path,
     pub(super) nodes: u8,
+    /// What each gets of a processor at most, in thousandths.
+    pub(super) millicpus: Option<u32>,
+    /// Whether etcd has a disk of memory.
+    pub(super) etcd_in_memory: bool,
 }
 
 impl Shared<'_> {
@@ -79,7 +83,7 @@ impl Node {
         let state = shared.folder.join("nodes").join(&name);
         let creating = || format!("creating {name}");
         fs::create_dir_all(&state).map_err(Error::io(creating()))?;
-        let groups = shared.machine.create(&name)?;
+        let groups = shared.machine.create(&name, shared.millicpus)?;
         let script = state.join("init.sh");
         fs::write(&script, INIT).map_err(Error::io(creating()))?;
         let environment = vec![
@@ -93,6 +97,7 @@ impl Node {
             ("SHARED", shared.folder.join("shared").display().to_string()),
             ("VOLUMES", shared.folder.join(VOLUMES).display().to_string()),
             ("CGROUP_CONTROLLERS", shared.machine.controllers()),
+            ("ETCD_IN_MEMORY", shared.etcd_in_memory.to_string()),
         ];
         Ok(Self {
             script: script.display().to_string(),

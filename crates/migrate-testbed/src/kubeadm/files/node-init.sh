@@ -1,7 +1,7 @@
 # The start of a node, inside its own namespaces, before systemd takes over as
 # pid 1. The environment says which node: NODE, NAME, ADDRESS, PEERS (lines of
 # "address name pod-subnet"), STATE (its folder), ROOTFS, SHARED (read-only for
-# every node: images, packages), VOLUMES (every node may write there).
+# every node: images, packages), VOLUMES (every node may write there), ETCD_IN_MEMORY.
 set -euo pipefail
 root=$STATE/root
 mount --make-rprivate /
@@ -19,6 +19,10 @@ mount --bind "$SHARED" "$root/srv/testbed"
 mount -o remount,bind,ro "$root/srv/testbed"
 mkdir -p "$root/srv/volumes"
 mount --bind "$VOLUMES" "$root/srv/volumes"
+if [ "$ETCD_IN_MEMORY" = true ]; then
+    mkdir -p "$root/var/lib/etcd"
+    mount -t tmpfs -o mode=700 etcd "$root/var/lib/etcd"
+fi
 
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
