@@ -32,7 +32,6 @@ pub struct KubeadmClusterBuilder {
     also: Vec<u32>,
     programs: Vec<(String, PathBuf, Vec<PathBuf>)>,
     shell: bool,
-    millicpus: Option<u32>,
     etcd_in_memory: bool,
     report: Arc<Report>,
 }
@@ -46,7 +45,6 @@ impl Default for KubeadmClusterBuilder {
             also: Vec::new(),
             programs: Vec::new(),
             shell: false,
-            millicpus: None,
             etcd_in_memory: false,
             report: Arc::new(|progress| eprintln!("testbed: {progress}")),
         }
@@ -106,14 +104,6 @@ impl KubeadmClusterBuilder {
         self
     }
 
-    /// No node gets more than so many thousandths of a processor. Nodes of a real cluster
-    /// share none: without this, what starts on one keeps all others waiting where this
-    /// machine has fewer processors than the cluster has nodes.
-    pub fn millicpus_per_node(mut self, millicpus: u32) -> Self {
-        self.millicpus = Some(millicpus.max(100));
-        self
-    }
-
     /// etcd writes to memory: its members have disks of their own in a real cluster, and
     /// here packages and images of all nodes go to the one that they share. A node that is
     /// powered off loses what its etcd has.
@@ -150,7 +140,6 @@ impl KubeadmClusterBuilder {
             folder: run_dir.path(),
             rootfs: &prepared.rootfs,
             nodes: count,
-            millicpus: self.millicpus,
             etcd_in_memory: self.etcd_in_memory,
         };
         let nodes = (1..=count)

@@ -27,10 +27,6 @@ const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// enters a node from outside goes into this group below the node's.
 const ENTRANCE: &str = "testbed";
 
-/// Microseconds within which a node gets its share of the processors: short, so that one
-/// that has had it is kept waiting for less than anybody notices.
-const CPU_PERIOD: u32 = 20_000;
-
 /// The control groups of this machine as far as nodes need them.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
@@ -121,12 +117,10 @@ impl Machine {
         }
     }
 
-    /// Makes the groups of a node, which gets no more than so many thousandths of a
-    /// processor.
-    pub(super) fn create(&self, node: &str, millicpus: Option<u32>) -> Result<Groups, Error> {
+    /// Makes the groups of a node.
+    pub(super) fn create(&self, node: &str) -> Result<Groups, Error> {
         let name = format!("{MARK}{}-{node}", self.owner);
         let mut folders = Vec::new();
-        let mut limit = None;
         for (controller, parent) in self.parents() {
             let folder = parent.join(&name);
             let making = || format!("making the control group {}", folder.display());
@@ -139,19 +133,10 @@ impl Machine {
                 fs::write(folder.join("cgroup.clone_children"), "1")
                     .map_err(Error::io(making()))?;
             }
-            if ["", "cpu"].contains(&controller) {
-                limit = millicpus.map(|millicpus| (folder.clone(), millicpus));
-            }
             folders.push(folder);
         }
         let unified = matches!(self.layout, Layout::V2 { .. });
-        let groups = Groups {
-            folders,
-            unified,
-            limit,
-        };
-        groups.limit()?;
-        Ok(groups)
+        Ok(Groups { folders, unified })
     }
 
     fn parents(&self) -> Vec<(&'static str, PathBuf)> {
@@ -238,8 +223,6 @@ fn passes_on(root: &Path, own: &Path) -> Option<PathBuf> {
 pub(super) struct Groups {
     folders: Vec<PathBuf>,
     unified: bool,
-    /// The group that has the processors, and how much of one its node gets.
-    limit: Option<(PathBuf, u32)>,
 }
 
 impl Groups {
@@ -254,28 +237,6 @@ impl Groups {
                 "making the control group {}",
                 entrance.display()
             )))?;
-            self.limit()?;
-        }
-        Ok(())
-    }
-
-    /// Gives the node what it may have of the processors.
-    fn limit(&self) -> Result<(), Error> {
-        let Some((folder, millicpus)) = &self.limit else {
-            return Ok(());
-        };
-        let quota = CPU_PERIOD * millicpus / 1000;
-        let files = match self.unified {
-            true => vec![("cpu.max", format!("{quota} {CPU_PERIOD}"))],
-            false => vec![
-                ("cpu.cfs_period_us", CPU_PERIOD.to_string()),
-                ("cpu.cfs_quota_us", quota.to_string()),
-            ],
-        };
-        for (file, text) in files {
-            let path = folder.join(file);
-            let writing = format!("writing {}", path.display());
-            fs::write(path, text).map_err(Error::io(writing))?;
         }
         Ok(())
     }
@@ -432,7 +393,6 @@ mod tests {
         let groups = |unified| Groups {
             folders: vec!["/nowhere/node1".into()],
             unified,
-            limit: None,
         };
         let begun = "echo 0 > '/nowhere/node1/cgroup.procs' && exec \"$@\"";
         assert_eq!(groups(true).begin(), begun);
@@ -442,33 +402,6 @@ mod tests {
         );
         assert_eq!(groups(false).begin(), begun);
         assert_eq!(groups(false).enter(), begun);
-    }
-
-    #[test]
-    fn a_node_gets_its_share_of_a_processor() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        let groups = |unified, millicpus: Option<u32>| Groups {
-            folders: Vec::new(),
-            unified,
-            limit: millicpus.map(|millicpus| (path.to_owned(), millicpus)),
-        };
-        let read = |file: &str| fs::read_to_string(path.join(file)).unwrap();
-        groups(true, None).limit().unwrap();
-        assert_eq!(fs::read_dir(path).unwrap().count(), 0);
-        groups(true, Some(750)).limit().unwrap();
-        assert_eq!(read("cpu.max"), "15000 20000");
-        groups(false, Some(1500)).limit().unwrap();
-        let v1 = [read("cpu.cfs_quota_us"), read("cpu.cfs_period_us")];
-        assert_eq!(v1, ["30000", "20000"]);
-        assert!(
-            Groups {
-                limit: Some((path.join("gone"), 500)),
-                ..groups(true, None)
-            }
-            .limit()
-            .is_err()
-        );
     }
 
     #[test]

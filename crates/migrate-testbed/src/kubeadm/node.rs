@@ -51,8 +51,6 @@ pub(super) struct Shared<'a> {
     pub(super) folder: &'a Path,
     pub(super) rootfs: &'a Path,
     pub(super) nodes: u8,
-    /// What each gets of a processor at most, in thousandths.
-    pub(super) millicpus: Option<u32>,
     /// Whether etcd has a disk of memory.
     pub(super) etcd_in_memory: bool,
 }
@@ -83,7 +81,7 @@ impl Node {
         let state = shared.folder.join("nodes").join(&name);
         let creating = || format!("creating {name}");
         fs::create_dir_all(&state).map_err(Error::io(creating()))?;
-        let groups = shared.machine.create(&name, shared.millicpus)?;
+        let groups = shared.machine.create(&name)?;
         let script = state.join("init.sh");
         fs::write(&script, INIT).map_err(Error::io(creating()))?;
         let environment = vec![
