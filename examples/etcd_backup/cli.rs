@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use migrate_core::Moment;
 use migrate_etcd::{
-    FolderNode, KeyRing, LiveKeys, Lock, Manifest, Member, NodeFiles, PublicKey, Restore, Restored,
-    Retention, Seal, SigningKey, Store, Tls,
+    ApiServer, FolderNode, KeyRing, LiveKeys, Lock, Manifest, Member, NodeFiles, PublicKey,
+    Restore, Restored, Retention, Seal, SigningKey, Store, Tls,
 };
 
 use crate::trust::{Known, Signed, public_keys};
@@ -91,6 +91,9 @@ pub(crate) enum Command {
         file: PathBuf,
         /// Data folder; it has to be empty.
         data_dir: PathBuf,
+        /// The log's own folder, if etcd is started with --wal-dir; it has to be empty.
+        #[arg(long)]
+        wal_dir: Option<PathBuf>,
         /// This member.
         #[arg(long, default_value = "default")]
         name: String,
@@ -196,6 +199,16 @@ pub(crate) struct Backup {
     /// Restores it on trial and starts this etcd on it.
     #[arg(long)]
     pub(crate) trial_etcd: Option<PathBuf>,
+    /// Starts this kube-apiserver on that etcd, without any network, and lists all that it
+    /// serves.
+    #[arg(long, requires_all = ["trial_etcd", "trial_kubectl"])]
+    trial_api_server: Option<PathBuf>,
+    /// The kubectl that asks it.
+    #[arg(long)]
+    trial_kubectl: Option<PathBuf>,
+    /// The encryption configuration, where objects are encrypted at rest.
+    #[arg(long, requires = "trial_api_server")]
+    trial_encryption_config: Option<PathBuf>,
     /// What it is put into: a folder, or s3://BUCKET/PREFIX.
     #[arg(long)]
     store: Option<String>,
@@ -215,6 +228,19 @@ impl Backup {
         Ok(Some(match self.locks.compress {
             true => seal.compressed(),
             false => seal,
+        }))
+    }
+
+    /// The API server of the trial.
+    pub(crate) fn api_server(&self) -> Outcome<Option<ApiServer>> {
+        let programs = (&self.trial_api_server, &self.trial_kubectl);
+        let (Some(server), Some(kubectl)) = programs else {
+            return Ok(None);
+        };
+        let server = ApiServer::new(std::path::absolute(server)?, std::path::absolute(kubectl)?);
+        Ok(Some(match &self.trial_encryption_config {
+            Some(file) => server.with_encryption_config(std::path::absolute(file)?),
+            None => server,
         }))
     }
 

@@ -178,6 +178,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         Command::Restore {
             file,
             data_dir,
+            wal_dir,
             name,
             initial_cluster,
             token,
@@ -189,6 +190,9 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             let members = Membership::parse(&initial_cluster, &token)?;
             let (sha256, taken) = known.check(&file)?;
             let mut restore = Restore::new(file, data_dir, members, name, etcd.parse()?);
+            if let Some(wal_dir) = wal_dir {
+                restore = restore.with_wal_dir(wal_dir);
+            }
             if let Some(sha256) = sha256 {
                 restore = restore.with_sha256(sha256);
             }
@@ -300,6 +304,9 @@ async fn backup(options: Backup, cancel: &Cancellation) -> Outcome {
     if let Some(etcd) = &options.trial_etcd {
         // There by then: the snapshot is in it.
         step = step.with_trial(&options.folder, Some(etcd.clone()));
+    }
+    if let Some(server) = options.api_server()? {
+        step = step.with_trial_api_server(server);
     }
     step = match (options.seal()?, options.nodes()?) {
         (Some(seal), Some((nodes, live))) => step.as_set(seal, nodes, live),

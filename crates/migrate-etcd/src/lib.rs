@@ -77,12 +77,16 @@
 
 mod bolt;
 mod compare;
+#[cfg(feature = "client")]
+mod defragmentation;
 mod error;
 #[cfg(feature = "client")]
 mod find;
 mod folders;
 mod gate;
 mod hash;
+#[cfg(feature = "client")]
+mod http1;
 mod inspect;
 mod leftover;
 mod manifest;
@@ -166,7 +170,7 @@ pub use snapshot::SnapshotBackup;
 #[cfg(feature = "store")]
 pub use store::{Catalogue, Pruned, Refused, Store};
 #[cfg(feature = "client")]
-pub use trial::{RestoreLevel, TestRestore, TestRestored};
+pub use trial::{ApiServer, RestoreLevel, TestRestore, TestRestored};
 
 #[doc(no_inline)]
 pub use migrate_core::steps::BackupProof;

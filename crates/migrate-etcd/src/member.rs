@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
+use tonic::transport::Endpoint;
 
 use crate::Error;
 use crate::standing::Standing;
@@ -130,7 +131,7 @@ impl Member {
     }
 
     /// The URL to connect to.
-    fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         match self.via {
             Some(address) => format!("{}://{address}", self.scheme_and_host().0),
             None => self.endpoint.clone(),
@@ -160,20 +161,36 @@ impl Member {
 
     #[cfg(feature = "tls")]
     fn tls_options(&self, options: ConnectOptions) -> Result<ConnectOptions, Error> {
-        use etcd_client::{Certificate, Identity, TlsOptions};
-        Ok(match &self.tls {
-            Some(tls) => {
-                let identity = Identity::from_pem(&tls.certificate, &tls.key);
-                let with = TlsOptions::new()
-                    .ca_certificate(Certificate::from_pem(&tls.ca))
-                    .identity(identity);
-                options.with_tls(match self.via {
-                    Some(_) => with.domain_name(self.scheme_and_host().1),
-                    None => with,
-                })
-            }
+        Ok(match self.tls_config() {
+            Some(tls) => options.with_tls(tls),
             None => options,
         })
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls_config(&self) -> Option<etcd_client::TlsOptions> {
+        use etcd_client::{Certificate, Identity, TlsOptions};
+        let tls = self.tls.as_ref()?;
+        let identity = Identity::from_pem(&tls.certificate, &tls.key);
+        let with = TlsOptions::new()
+            .ca_certificate(Certificate::from_pem(&tls.ca))
+            .identity(identity);
+        Some(match self.via {
+            Some(_) => with.domain_name(self.scheme_and_host().1),
+            None => with,
+        })
+    }
+
+    /// `endpoint` with the member's TLS, if it has any.
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_own_tls(&self, endpoint: Endpoint) -> Option<Endpoint> {
+        endpoint.tls_config(self.tls_config()?).ok()
+    }
+
+    /// None: a build without TLS asks nobody over it.
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn with_own_tls(&self, _: Endpoint) -> Option<Endpoint> {
+        None
     }
 
     #[cfg(not(feature = "tls"))]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{SnapshotResponse, SnapshotStreaming};
-use futures::future::join_all;
+use etcd_client::{Client, SnapshotResponse, SnapshotStreaming};
+use futures::future::{Either, join_all, select};
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
 use migrate_core::{
     BackUpData, Cancellation, EventKind, Finding, ObjectName, Severity, Step, StepContext,
@@ -13,6 +13,7 @@ use migrate_core::{
 };
 use tokio::time::Instant;
 
+use crate::defragmentation::Metrics;
 use crate::part_file::PartFile;
 use crate::provider::forced;
 use crate::room::{self, FurtherCopy};
@@ -28,6 +29,9 @@ pub(crate) const BEHIND: Duration = Duration::from_millis(100);
 /// under way, the member cannot use room again that its database gives up.
 const LEAST_RATE: u64 = 1 << 20;
 
+/// How often a snapshot is begun, if each time a defragmentation comes between.
+const ATTEMPTS: u32 = 3;
+
 /// Saves a snapshot of one etcd member into a folder.
 #[derive(Clone, Debug)]
 pub struct SnapshotBackup {
@@ -35,6 +39,7 @@ pub struct SnapshotBackup {
     folder: PathBuf,
     stall: Duration,
     least_rate: u64,
+    patience: Duration,
     copies: Vec<FurtherCopy>,
     is_forced: bool,
 }
@@ -47,6 +52,7 @@ impl SnapshotBackup {
             folder: folder.into(),
             stall: Duration::from_secs(30),
             least_rate: LEAST_RATE,
+            patience: Duration::from_secs(300),
             copies: Vec::new(),
             is_forced: false,
         }
@@ -67,6 +73,14 @@ impl SnapshotBackup {
     #[must_use]
     pub fn with_least_rate(mut self, bytes_per_second: u64) -> Self {
         self.least_rate = bytes_per_second.max(1);
+        self
+    }
+
+    /// Waits as long as this (default 5 min) for the end of a defragmentation of the
+    /// member, before each attempt ([`Error::Defragmenting`]).
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -114,6 +128,12 @@ impl SnapshotBackup {
     /// The member says how large its database is: where the folder has not got room for
     /// that and a margin, it is not asked for a snapshot ([`Error::NoRoom`]).
     ///
+    /// A defragmentation is waited for, and where one begins meanwhile, which holds up all
+    /// writes until the snapshot ends, the snapshot is given up for it and begun anew, three
+    /// times at most; `progress` begins anew as well. Members say so from etcd 3.5 on, among
+    /// the metrics at the address of their clients; one that has them elsewhere is saved
+    /// without.
+    ///
     /// A cancellation is heeded until the snapshot is whole and on disk: what
     /// then is left is to give it its name.
     ///
@@ -141,36 +161,84 @@ impl SnapshotBackup {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let work = std::pin::pin!(self.stream(others, name, progress));
+        let work = std::pin::pin!(self.between_defragmentations(others, name, progress));
         let cancelled = std::pin::pin!(cancel.cancelled());
-        match futures::future::select(work, cancelled).await {
-            futures::future::Either::Left((result, _)) => result,
-            futures::future::Either::Right(_) => Err(Error::Cancelled),
+        match select(work, cancelled).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(Error::Cancelled),
         }
     }
 
-    async fn stream(
+    async fn between_defragmentations(
         &self,
         others: &[Member],
         name: &str,
         mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Received, Error> {
-        let endpoint = &self.member.endpoint;
-        let broken = |reason| {
-            Err(Error::Truncated {
-                endpoint: endpoint.clone(),
-                reason,
-            })
-        };
+        for _ in 0..ATTEMPTS {
+            if let Some(received) = self.attempt(others, name, &mut progress).await? {
+                return Ok(received);
+            }
+        }
+        Err(self.defragmenting())
+    }
+
+    /// None: a defragmentation has begun meanwhile.
+    async fn attempt(
+        &self,
+        others: &[Member],
+        name: &str,
+        progress: &mut (impl FnMut(u64, u64) + Send),
+    ) -> Result<Option<Received>, Error> {
         // Before anything is asked of the member: a name that is taken or a
         // folder that cannot be written costs it nothing.
         let mut file = PartFile::create(&self.folder, name).await?;
         let others = self.standings(others).await;
         let mut client = self.member.connect(self.stall).await?;
+        let metrics = Metrics::of(&self.member);
+        let is_known = self.wait_for_defragmentation(&metrics).await?;
         let (newest, standing) = self.refuse_unfit(&mut client, &others).await?;
         let _locked = self.begin(standing).await?;
-        let mut stream = self.within(0, client.snapshot()).await?;
 
+        let check = {
+            let stream = std::pin::pin!(self.stream(&mut client, &mut file, progress));
+            let begins = async {
+                match is_known {
+                    true => metrics.begins().await,
+                    false => std::future::pending().await,
+                }
+            };
+            match select(stream, std::pin::pin!(begins)).await {
+                Either::Left((check, _)) => check?,
+                Either::Right(((), _)) => return Ok(None),
+            }
+        };
+        let bytes = check.bytes();
+        match check.finish() {
+            Checked::Intact(sha256) => {
+                file.settle().await?;
+                Ok(Some(Received {
+                    file,
+                    bytes,
+                    sha256,
+                    newest,
+                }))
+            }
+            Checked::Mismatch => Err(Error::ChecksumMismatch {
+                endpoint: self.member.endpoint.clone(),
+            }),
+            Checked::TooShort => self.broken(format!("{bytes} bytes are no database")),
+        }
+    }
+
+    /// Receives all that it announces.
+    async fn stream(
+        &self,
+        client: &mut Client,
+        file: &mut PartFile,
+        progress: &mut (impl FnMut(u64, u64) + Send),
+    ) -> Result<TrailerCheck, Error> {
+        let mut stream = self.within(0, client.snapshot()).await?;
         let begun = Instant::now();
         let mut check = TrailerCheck::default();
         let mut wanted = None;
@@ -182,7 +250,7 @@ impl SnapshotBackup {
             });
             check.update(blob.blob());
             if check.bytes() > wanted {
-                return broken(format!("more came than the {wanted} bytes it announced"));
+                return self.broken(format!("more came than the {wanted} bytes it announced"));
             }
             file.write_within(blob.blob(), self.stall).await?;
             self.refuse_slow(check.bytes(), begun.elapsed())?;
@@ -191,27 +259,37 @@ impl SnapshotBackup {
 
         let bytes = check.bytes();
         match wanted {
-            None => return broken("it was empty".to_owned()),
+            None => self.broken("it was empty".to_owned()),
             Some(wanted) if bytes != wanted => {
-                return broken(format!("{bytes} bytes came instead of {wanted}"));
+                self.broken(format!("{bytes} bytes came instead of {wanted}"))
             }
-            Some(_) => {}
+            Some(_) => Ok(check),
         }
-        match check.finish() {
-            Checked::Intact(sha256) => {
-                file.settle().await?;
-                Ok(Received {
-                    file,
-                    bytes,
-                    sha256,
-                    newest,
-                })
-            }
-            Checked::Mismatch => Err(Error::ChecksumMismatch {
-                endpoint: endpoint.clone(),
-            }),
-            Checked::TooShort => broken(format!("{bytes} bytes are no database")),
+    }
+
+    fn broken<T>(&self, reason: String) -> Result<T, Error> {
+        Err(Error::Truncated {
+            endpoint: self.member.endpoint.clone(),
+            reason,
+        })
+    }
+
+    fn defragmenting(&self) -> Error {
+        Error::Defragmenting {
+            endpoint: self.member.endpoint.clone(),
         }
+    }
+
+    /// Whether the member says when it is being defragmented; if it is, until it is not.
+    async fn wait_for_defragmentation(&self, metrics: &Metrics) -> Result<bool, Error> {
+        let Some(is_active) = metrics.say().await else {
+            return Ok(false);
+        };
+        if is_active {
+            let end = tokio::time::timeout(self.patience, metrics.ends()).await;
+            end.map_err(|_| self.defragmenting())?;
+        }
+        Ok(true)
     }
 
     /// A member that sends a little now and then, or a disk that takes as little, stalls
@@ -261,7 +339,7 @@ impl SnapshotBackup {
     /// is then.
     async fn refuse_unfit(
         &self,
-        client: &mut etcd_client::Client,
+        client: &mut Client,
         others: &[(String, Standing)],
     ) -> Result<(Newest, Standing), Error> {
         let endpoint = &self.member.endpoint;

@@ -9,6 +9,7 @@ mod server;
 use std::path::Path;
 use std::time::Duration;
 
+use etcd_client::Client;
 use folder::names;
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
@@ -180,6 +181,69 @@ async fn a_member_that_is_killed_or_stands_still_leaves_nothing() {
     let error = world.save(endpoint, kill).await.unwrap_err();
     assert!(matches!(error, Error::Interrupted { .. }), "{error:?}");
     assert_eq!(world.backups(), [""; 0]);
+}
+
+/// Held by a reader of its database, as `etcdctl snapshot save` whose disk is full is.
+#[tokio::test]
+async fn real_etcd_3_6_is_not_saved_while_it_is_defragmented() {
+    not_saved_while_defragmented(V36).await;
+}
+
+#[tokio::test]
+async fn real_etcd_3_7_is_not_saved_while_it_is_defragmented() {
+    not_saved_while_defragmented(V37).await;
+}
+
+async fn not_saved_while_defragmented(version: &'static str) {
+    let Some(etcd) = etcd(version) else { return };
+    let mut world = World::new(&etcd).await;
+    let endpoint = world.server.endpoint();
+    let client = world.server.client().await;
+    let mut reader = client.clone();
+    let mut reading = reader.snapshot().await.unwrap();
+    reading.message().await.unwrap();
+    let defragment = |mut client: Client| async move { client.defragment().await };
+    let held = tokio::spawn(defragment(client.clone()));
+
+    let folder = world.folder.path().join("backups");
+    let backup = SnapshotBackup::new(Member::new(&endpoint), &folder).with_stall(STALL);
+    let cancel = Cancellation::new();
+    // It may not have begun at the first time.
+    let told = async {
+        loop {
+            let impatient = backup.clone().with_patience(Duration::from_millis(100));
+            match impatient.save("b.db", &cancel, |_, _| {}).await {
+                Err(Error::Defragmenting { .. }) => return,
+                other => std::fs::remove_file(other.unwrap().path).unwrap(),
+            }
+        }
+    };
+    let told = tokio::time::timeout(STALL, told).await;
+    told.expect("it does not say that it is defragmented");
+    assert_eq!(world.backups(), [""; 0]);
+    drop(reading);
+    held.await.unwrap().unwrap();
+    world.assert_well().await;
+
+    // One that begins meanwhile is not kept waiting: the way of the snapshot hangs, which
+    // would be waited for.
+    let frozen = proxy(world.server.port(), Way::Frozen).await;
+    let patient = SnapshotBackup::new(Member::new(frozen), &folder).with_stall(STALL);
+    let (told, mut done) = tokio::sync::mpsc::unbounded_channel();
+    let mut begun = false;
+    let saving = patient.save("b.db", &cancel, |_, _| {
+        if !std::mem::replace(&mut begun, true) {
+            let (told, client) = (told.clone(), client.clone());
+            tokio::spawn(async move { told.send(defragment(client).await.is_ok()) });
+        }
+    });
+    tokio::select! {
+        // Before the way is given up, which takes as long again.
+        is_done = done.recv() => assert_eq!(is_done, Some(true)),
+        saved = saving => panic!("{saved:?}"),
+    }
+    assert_eq!(world.backups(), [""; 0]);
+    world.assert_well().await;
 }
 
 /// Users of etcd: who may not is told so, and a backup has them all.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use futures::FutureExt;
 use migrate_core::Cancellation;
 use migrate_etcd::{
@@ -150,6 +151,52 @@ async fn a_member_out_of_reach_is_asked_through_its_node_under_its_own_name() {
         .through(move |_, _| futures::future::ready(Ok(Way::new(address, ()))).boxed());
     let error = misled.find().await.unwrap_err().to_string();
     assert!(error.contains("etcd-2.invalid"), "{error}");
+}
+
+/// Asked for over the connection of gRPC, by the name of the member's certificate.
+#[tokio::test]
+async fn a_defragmentation_is_seen_over_tls_too() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    certificates(&at("pki"));
+    let (server, address, own) = start(&etcd, folder.path(), &at("pki"));
+    let members = KubeadmMembers::new(vec![node(&at("root"), &at("pki"), &own)])
+        .through(move |_, _| futures::future::ready(Ok(Way::new(address, ()))).boxed());
+    let found = ready(&members, &server).await;
+    let pem = |name: &str| fs::read_to_string(at("pki").join(name)).unwrap();
+    let tls = TlsOptions::new()
+        .ca_certificate(Certificate::from_pem(pem("ca.crt")))
+        .identity(Identity::from_pem(pem("client.crt"), pem("client.key")))
+        .domain_name(HOST);
+    let options = ConnectOptions::new().with_tls(tls);
+    let mut client = Client::connect([format!("https://{address}")], Some(options))
+        .await
+        .unwrap();
+    for i in 0..24 {
+        let value = vec![b'v'; 1 << 20];
+        client.put(format!("key-{i}"), value, None).await.unwrap();
+    }
+    let mut reader = client.clone();
+    let mut reading = reader.snapshot().await.unwrap();
+    reading.message().await.unwrap();
+    let held = tokio::spawn(async move { client.defragment().await });
+    let backup = SnapshotBackup::new(found.source.clone(), at("backups"));
+    let cancel = Cancellation::new();
+    let told = async {
+        loop {
+            let impatient = backup.clone().with_patience(Duration::from_millis(100));
+            match impatient.save("a.db", &cancel, |_, _| {}).await {
+                Err(Error::Defragmenting { endpoint }) => return endpoint,
+                other => fs::remove_file(other.unwrap().path).unwrap(),
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+    assert_eq!(told.expect("it does not say that it is defragmented"), own);
+    drop(reading);
+    held.await.unwrap().unwrap();
+    backup.save("a.db", &cancel, |_, _| {}).await.unwrap();
 }
 
 /// What a node calls itself is not this machine, which may have an etcd there too. And

@@ -185,6 +185,30 @@ async fn one_member_on_3_4_and_3_5_has_every_key_and_goes_on_beyond_what_clients
     one_member(V35).await;
 }
 
+#[tokio::test]
+async fn a_log_of_its_own_is_where_etcd_looks_for_it_and_an_old_one_is_refused() {
+    let Some(etcd) = etcd(V36) else { return };
+    let source = Source::of(&etcd).await;
+    let [client, peer] = ports();
+    let (data_dir, wal_dir) = (source.to("a"), source.to("a-wal"));
+    fs::create_dir(&wal_dir).unwrap();
+    fs::write(wal_dir.join("0.wal"), "of an older server").unwrap();
+    let restore = source.restore(&format!("a={}", url(peer)), "a", V36);
+    let restore = restore.with_wal_dir(&wal_dir);
+    let error = run(restore.clone()).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::NotEmpty { path } if *path == wal_dir),
+        "{error}"
+    );
+    assert!(!data_dir.exists());
+    fs::remove_file(wal_dir.join("0.wal")).unwrap();
+    run(restore).await.unwrap();
+    let more = ["--wal-dir", wal_dir.to_str().unwrap()];
+    let mut server = Server::start(&etcd, &data_dir, "a", [client, peer], &more);
+    assert_complete(&mut server.client().await).await;
+    assert!(!data_dir.join("member/wal").exists());
+}
+
 /// Three members of their own make one cluster, and a fourth gets everything.
 async fn three_members(version: &'static str) {
     let Some(etcd) = etcd(version) else { return };

@@ -87,6 +87,15 @@ pub enum Error {
     /// The file is not sound.
     #[error(transparent)]
     Damaged(#[from] ReadError),
+    /// A defragmentation keeps the member's writes waiting, and a snapshot would keep that.
+    #[error(
+        "{endpoint}: is being defragmented, and no snapshot is taken meanwhile: all writes of it \
+         would wait; wait for its end, or ask another member"
+    )]
+    Defragmenting {
+        /// Member.
+        endpoint: String,
+    },
     /// What was restored on trial is not what the snapshot holds.
     #[error(
         "{}: its {what} is {snapshot}, but {restored} after it was restored; do not rely on this \
@@ -466,7 +475,7 @@ pub enum Error {
     },
     /// The server of a trial does not do.
     #[error(
-        "{}: {reason}; restore the snapshot into an empty folder and start this etcd on it by hand \
+        "{}: {reason}; restore the snapshot into an empty folder and start this server on it by hand \
          to see what it logs", path.display()
     )]
     TrialServer {

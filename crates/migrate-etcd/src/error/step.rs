@@ -38,6 +38,7 @@ impl Error {
             Self::Behind { endpoint, .. }
             | Self::ChecksumMismatch { endpoint }
             | Self::Compacted { endpoint, .. }
+            | Self::Defragmenting { endpoint }
             | Self::Interrupted { endpoint, .. }
             | Self::InvalidEndpoint { endpoint, .. }
             | Self::MemberUnfit { endpoint, .. }
@@ -97,6 +98,7 @@ impl From<Error> for StepError {
             | Error::Busy { .. }
             | Error::ChecksumMismatch { .. }
             | Error::Compacted { .. }
+            | Error::Defragmenting { .. }
             | Error::Interrupted { .. }
             | Error::NoMember { .. }
             | Error::TooFewMembers { .. }

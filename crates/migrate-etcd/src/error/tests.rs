@@ -21,6 +21,7 @@ fn cure(error: &Error) -> &'static str {
         Error::ChecksumMismatch { .. } => "take another one",
         Error::Compacted { .. } => "take another snapshot",
         Error::Damaged(_) => "take another backup",
+        Error::Defragmenting { .. } => "wait for its end",
         Error::Differs { .. } => "from another member",
         Error::DiskFull { .. } => "free some",
         Error::DiskStalled { .. } => "choose a folder on another one",
@@ -60,7 +61,7 @@ fn cure(error: &Error) -> &'static str {
         Error::TlsNotBuilt { .. } => "enable the feature `tls`",
         Error::TooNew { .. } => "restore an older backup",
         Error::TooSlow { .. } => "allow a lower rate",
-        Error::TrialServer { .. } => "start this etcd on it by hand",
+        Error::TrialServer { .. } => "start this server on it by hand",
         Error::Unreachable { .. } => "see that the member runs there",
         Error::Untrusted { .. } => "unless you know why",
     }
@@ -91,6 +92,9 @@ fn one_of_each() -> Vec<Error> {
             revision: 7,
         },
         Error::Damaged(ReadError::NoMeta { path: path.clone() }),
+        Error::Defragmenting {
+            endpoint: endpoint.clone(),
+        },
         Error::NotComparable {
             path: path.clone(),
             reason: "is older".to_owned(),

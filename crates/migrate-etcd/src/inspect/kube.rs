@@ -47,6 +47,12 @@ const BUILT_IN: [&str; 18] = [
     "storagemigration.k8s.io",
 ];
 
+/// Whether objects of `group` are those of the API server itself.
+#[cfg(feature = "client")]
+pub(crate) fn is_built_in(group: &str) -> bool {
+    BUILT_IN.contains(&group)
+}
+
 /// Resources that have another name in keys.
 const RENAMED: [(&str, &str); 3] = [
     ("nodes", "minions"),

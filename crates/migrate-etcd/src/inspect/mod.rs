@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kube::View;
+#[cfg(feature = "client")]
+pub(crate) use kube::is_built_in;
 pub use kube::object_key;
 use kv::{KeyValue, Revision};
 use migrate_core::hex;

@@ -15,12 +15,12 @@ use super::findings::{
 use crate::hash::Compared;
 use crate::room::FurtherCopy;
 use crate::snapshot::{Received, progress};
+use crate::{
+    ApiServer, Error, FindMembers, Inspection, Manifest, Member, RestoreLevel, SigningKey,
+    SnapshotBackup, TestRestore,
+};
 #[cfg(feature = "seal")]
 use crate::{BackupSet, LiveKeys, NodeFiles, Seal};
-use crate::{
-    Error, FindMembers, Inspection, Manifest, Member, RestoreLevel, SigningKey, SnapshotBackup,
-    TestRestore,
-};
 
 /// Bytes that a server on trial takes for its log at once, whatever is in it: two
 /// segments (etcd's `wal.SegmentSizeBytes`).
@@ -52,6 +52,7 @@ const LOGS: u64 = 2 * (64 << 20);
 pub struct ProvenBackup {
     source: Source,
     trial: Option<(PathBuf, Option<PathBuf>)>,
+    api_server: Option<ApiServer>,
     signing: Option<Arc<SigningKey>>,
     #[cfg(feature = "seal")]
     seal: Option<Seal>,
@@ -80,6 +81,7 @@ impl ProvenBackup {
         Self {
             source,
             trial: None,
+            api_server: None,
             signing: None,
             #[cfg(feature = "seal")]
             seal: None,
@@ -97,6 +99,14 @@ impl ProvenBackup {
     #[must_use]
     pub fn with_trial(mut self, scratch: impl Into<PathBuf>, etcd: Option<PathBuf>) -> Self {
         self.trial = Some((scratch.into(), etcd));
+        self
+    }
+
+    /// Starts this API server on the etcd of the trial; see
+    /// [`TestRestore::with_api_server`].
+    #[must_use]
+    pub fn with_trial_api_server(mut self, server: ApiServer) -> Self {
+        self.api_server = Some(server);
         self
     }
 
@@ -172,6 +182,9 @@ impl ProvenBackup {
         let mut trial = TestRestore::new(&snapshot.path, scratch).with_sha256(&snapshot.sha256);
         if let Some(etcd) = etcd {
             trial = trial.with_etcd(etcd);
+        }
+        if let Some(server) = &self.api_server {
+            trial = trial.with_api_server(server.clone());
         }
         Ok(Some(trial.run(&cx.cancel).await?.level))
     }

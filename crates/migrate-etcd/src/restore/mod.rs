@@ -66,6 +66,7 @@ const MARGIN: u64 = 10;
 pub struct Restore {
     snapshot: PathBuf,
     data_dir: PathBuf,
+    wal_dir: Option<PathBuf>,
     membership: Membership,
     member: String,
     target: EtcdVersion,
@@ -151,6 +152,7 @@ impl Restore {
         Self {
             snapshot: snapshot.into(),
             data_dir: data_dir.into(),
+            wal_dir: None,
             membership,
             member: member.into(),
             target,
@@ -162,6 +164,14 @@ impl Restore {
             is_copy: false,
             beside: Vec::new(),
         }
+    }
+
+    /// Puts the log into a folder of its own, which is empty or not there: what etcd has
+    /// `--wal-dir` for. It may be right within the data folder, or on another disk.
+    #[must_use]
+    pub fn with_wal_dir(mut self, wal_dir: impl Into<PathBuf>) -> Self {
+        self.wal_dir = Some(wal_dir.into());
+        self
     }
 
     /// Raises the revision to `revision` at least: one that the old cluster has
@@ -247,7 +257,7 @@ impl Restore {
         let restored = Restored { sha256, ..restored };
         let all: Vec<_> = self.beside.iter().chain([&restored]).cloned().collect();
         Restored::refuse_mixed(&all)?;
-        dir.commit()?;
+        dir.commit(wal::FILE)?;
         Ok(restored)
     }
 
@@ -262,13 +272,13 @@ impl Restore {
         let voters = self.membership.voters().map_err(json)?;
         let cluster_id = self.membership.cluster_id();
 
-        let dir = DataDir::begin(&self.data_dir)?;
+        let dir = DataDir::begin(&self.data_dir, self.wal_dir.as_deref())?;
         let (db, path) = dir.create("snap", "db")?;
         let bytes = database::write(&source, &facts, &voters, raised_to, (db, &path), from)?;
         let (name, snapshot) = v2::snapshot_file(&self.membership, &voters);
         dir.write("snap", &name, &snapshot, snapshot.len() as u64)?;
         let log = wal::first_log(member_id, cluster_id, &voters);
-        dir.write("wal", wal::FILE, &log, wal::SEGMENT.max(log.len() as u64))?;
+        dir.write_log(wal::FILE, &log, wal::SEGMENT.max(log.len() as u64))?;
         let restored = Restored {
             member: self.member.clone(),
             member_id,

@@ -1,5 +1,6 @@
 //! Restores a backup on trial: only what was restored once is a backup.
 
+mod api;
 mod content;
 mod server;
 
@@ -12,9 +13,11 @@ use migrate_core::Cancellation;
 
 use crate::Error;
 use crate::bolt::Database;
+use crate::inspect::inspect;
 use crate::restore::{EtcdVersion, Membership, Restore, Restored, private_folder};
+pub use api::ApiServer;
 use content::Content;
-use server::Server;
+use server::{Seen, Server};
 
 /// Its only member, whose peer address nobody listens at.
 const MEMBER: &str = "trial";
@@ -32,14 +35,27 @@ pub enum RestoreLevel {
         /// The server's version.
         version: String,
     },
+    /// An API server started on that one, and serves as many objects of each resource as the
+    /// snapshot has: read, decrypted and converted, each of them.
+    Served {
+        /// The version of etcd.
+        version: String,
+        /// That of the API server.
+        api_server: String,
+    },
 }
 
-/// As a [manifest](crate::Manifest::trial) has it: `reRead`, `bootedWithHash 3.6.16`.
+/// As a [manifest](crate::Manifest::trial) has it: `reRead`, `bootedWithHash 3.6.16`,
+/// `served 3.6.16 v1.37.2`.
 impl fmt::Display for RestoreLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ReRead => f.write_str("reRead"),
             Self::BootedWithHash { version } => write!(f, "bootedWithHash {version}"),
+            Self::Served {
+                version,
+                api_server,
+            } => write!(f, "served {version} {api_server}"),
         }
     }
 }
@@ -59,6 +75,8 @@ pub struct TestRestored {
     pub keys: u64,
     /// The server's HashKV at that revision, if one was started: the snapshot's.
     pub hash: Option<u32>,
+    /// Objects that an API server serves, if one was started; its own are among them.
+    pub served: Option<u64>,
 }
 
 /// A test-restore.
@@ -82,6 +100,7 @@ pub struct TestRestore {
     snapshot: PathBuf,
     folder: PathBuf,
     etcd: Option<PathBuf>,
+    api_server: Option<ApiServer>,
     sha256: Option<String>,
     patience: Duration,
 }
@@ -94,6 +113,7 @@ impl TestRestore {
             snapshot: snapshot.into(),
             folder: folder.into(),
             etcd: None,
+            api_server: None,
             sha256: None,
             patience: Duration::from_secs(120),
         }
@@ -104,6 +124,21 @@ impl TestRestore {
     #[must_use]
     pub fn with_etcd(mut self, program: impl Into<PathBuf>) -> Self {
         self.etcd = Some(program.into());
+        self
+    }
+
+    /// Starts this API server on that etcd, for reading alone, and lists every object of
+    /// every resource. It has no network but its own, which leads nowhere, admits by no
+    /// webhook, and no controller manager or scheduler is ever started: a live copy of a
+    /// cluster would delete disks and load balancers of the real one.
+    ///
+    /// A snapshot has fewer of no resource than are served, but for what API servers add and
+    /// remove themselves (leases, events, APIServices, addresses of Services). What they do
+    /// not serve, as custom resources that only a webhook converts, or APIs that are
+    /// off ([`ApiServer::with_flag`]), is an error. Without an etcd nothing is started.
+    #[must_use]
+    pub fn with_api_server(mut self, server: ApiServer) -> Self {
+        self.api_server = Some(server);
         self
     }
 
@@ -154,15 +189,54 @@ impl TestRestore {
             revision: restored.snapshot_revision,
             keys,
             hash: None,
+            served: None,
         };
         let (Some(etcd), Some(version)) = (&self.etcd, version) else {
             return Ok(found);
         };
         let mut server = Server::start(etcd, &scratch.path, self.patience)?;
-        let seen = server.look(found.revision).await;
+        let looked = self.look(&mut server, &scratch, version, &mut found).await;
         // Before its folder goes.
         server.stop().await;
-        let seen = seen?;
+        looked.map(|()| found)
+    }
+
+    /// What the servers have, into `found`.
+    async fn look(
+        &self,
+        server: &mut Server,
+        scratch: &Scratch,
+        version: String,
+        found: &mut TestRestored,
+    ) -> Result<(), Error> {
+        let seen = server.look(found.revision).await?;
+        self.refuse_other(&seen, found).await?;
+        found.hash = Some(seen.hash);
+        let Some(api) = &self.api_server else {
+            found.level = RestoreLevel::BootedWithHash { version };
+            return Ok(());
+        };
+        let api_server = api.version(self.patience).await?;
+        let snapshot = self.snapshot.clone();
+        let inspection = off_the_runtime(&self.snapshot, move || Ok(inspect(&snapshot)?));
+        let held = inspection.await?.kubernetes;
+        api.refuse_without_keys(&held.encrypted)?;
+        let served = api.look(
+            &self.snapshot,
+            &scratch.path,
+            &held.resources,
+            self.patience,
+        );
+        found.served = Some(served.await?);
+        found.level = RestoreLevel::Served {
+            version,
+            api_server,
+        };
+        Ok(())
+    }
+
+    /// Refuses a server that does not have what the snapshot has.
+    async fn refuse_other(&self, seen: &Seen, found: &TestRestored) -> Result<(), Error> {
         let (revision, compacted) = (found.revision, seen.compact_revision);
         // What was proven equal to live members is the snapshot, at another compaction.
         let snapshot = self.snapshot.clone();
@@ -177,14 +251,12 @@ impl TestRestore {
                 revision.cast_unsigned(),
                 seen.revision.cast_unsigned(),
             ),
-            ("number of keys", keys, seen.keys),
+            ("number of keys", found.keys, seen.keys),
             ("hash", hash.into(), seen.hash.into()),
         ] {
             content::refuse_other(&self.snapshot, what, before, after)?;
         }
-        found.hash = Some(seen.hash);
-        found.level = RestoreLevel::BootedWithHash { version };
-        Ok(found)
+        Ok(())
     }
 
     async fn restore(

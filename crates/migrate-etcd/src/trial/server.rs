@@ -14,7 +14,7 @@ use crate::Error;
 pub(super) const DATA: &str = "data";
 
 /// The clients' socket. etcd makes a file of what looks like a host and a port.
-const CLIENTS: &str = "c:1";
+pub(super) const CLIENTS: &str = "c:1";
 const PEERS: &str = "p:1";
 
 /// Time between two tries to reach it.

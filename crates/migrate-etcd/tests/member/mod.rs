@@ -1,5 +1,5 @@
-//! An etcd member that does as it is told: the gRPC over HTTP/2 of the three
-//! calls that a backup makes.
+//! An etcd member that does as it is told: the gRPC over HTTP/2 of the
+//! calls that a backup makes, and its metrics over HTTP/1.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
@@ -14,7 +14,8 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 /// What a member does while it sends a snapshot, one after the other. After
@@ -56,6 +57,9 @@ pub(crate) struct Answers {
     pub(crate) snapshot: Vec<Act>,
     /// One for each call, the last one again and again.
     pub(crate) hashes: Vec<HashAnswer>,
+    /// Whether it is being defragmented: one for each time that it is asked, the last one
+    /// again and again. Empty: it does not say.
+    pub(crate) defragments: Vec<bool>,
 }
 
 /// What a member says of the hash of its keys.
@@ -83,6 +87,7 @@ impl Answers {
             expired: 0,
             snapshot,
             hashes: Vec::new(),
+            defragments: Vec::new(),
         }
     }
 }
@@ -101,6 +106,7 @@ struct State {
     asked: AtomicUsize,
     snapshots: AtomicUsize,
     hashed: AtomicUsize,
+    looked: AtomicUsize,
     cut: Notify,
     given_up: Notify,
 }
@@ -117,6 +123,7 @@ impl FakeMember {
             asked: AtomicUsize::new(0),
             snapshots: AtomicUsize::new(0),
             hashed: AtomicUsize::new(0),
+            looked: AtomicUsize::new(0),
             cut: Notify::new(),
             given_up: Notify::new(),
         });
@@ -124,7 +131,7 @@ impl FakeMember {
         Self { endpoint, state }
     }
 
-    /// Connections taken so far.
+    /// Connections of gRPC taken so far.
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }
@@ -144,6 +151,11 @@ impl FakeMember {
         self.state.hashed.load(Ordering::SeqCst)
     }
 
+    /// How often it has said whether it is being defragmented.
+    pub(crate) fn looked(&self) -> usize {
+        self.state.looked.load(Ordering::SeqCst)
+    }
+
     /// Cuts the connection, as a member that is killed does.
     pub(crate) fn cut(&self) {
         self.state.cut.notify_one();
@@ -160,9 +172,13 @@ impl FakeMember {
 
 async fn serve(listener: TcpListener, state: Arc<State>) {
     while let Ok((socket, _)) = listener.accept().await {
-        state.connections.fetch_add(1, Ordering::SeqCst);
         let state = Arc::clone(&state);
         tokio::spawn(async move {
+            let mut first = [0];
+            if socket.peek(&mut first).await.is_ok() && first == *b"G" {
+                return metrics(socket, &state).await;
+            }
+            state.connections.fetch_add(1, Ordering::SeqCst);
             let answering = Arc::clone(&state);
             let service = hyper::service::service_fn(move |request| {
                 std::future::ready(Ok::<_, Infallible>(answer(&request, &answering)))
@@ -175,6 +191,20 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
             }
         });
     }
+}
+
+/// Answers a GET, whatever of.
+async fn metrics(mut socket: TcpStream, state: &State) {
+    let mut request = [0; 1024];
+    let _ = socket.read(&mut request).await;
+    let call = state.looked.fetch_add(1, Ordering::SeqCst);
+    let said = &state.answers.defragments;
+    let metric = match said.get(call).or_else(|| said.last()) {
+        Some(is_active) => format!("etcd_disk_defrag_inflight {}\n", u8::from(*is_active)),
+        None => String::new(),
+    };
+    let answer = format!("HTTP/1.0 200 OK\r\n\r\n{metric}");
+    let _ = socket.write_all(answer.as_bytes()).await;
 }
 
 type Frames = BoxStream<'static, Result<Frame<Bytes>, Infallible>>;

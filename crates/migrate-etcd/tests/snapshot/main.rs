@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod asked;
+mod defragmented;
 #[path = "../folder/mod.rs"]
 mod folder;
 #[path = "../member/mod.rs"]
