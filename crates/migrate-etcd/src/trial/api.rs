@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::server::CLIENTS;
+use super::server::{self, CLIENTS};
 use crate::inspect::{Encrypted, ResourceUse, is_built_in};
 use crate::{Error, http1};
 
@@ -111,17 +111,7 @@ impl ApiServer {
 
     /// The version that it says it has.
     pub(super) async fn version(&self, patience: Duration) -> Result<String, Error> {
-        let asked = Command::new(&self.program)
-            .arg("--version")
-            .env_clear()
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = match tokio::time::timeout(patience, asked).await {
-            Ok(output) => output.map_err(|error| self.failed(&error.to_string()))?,
-            Err(_) => return Err(self.failed("does not say its version")),
-        };
-        let text = String::from_utf8_lossy(&output.stdout);
+        let text = server::says(&self.program, patience).await?;
         let version = text.trim().strip_prefix("Kubernetes ");
         let version = version.map(str::to_owned);
         version.ok_or_else(|| self.failed("does not say its version, so it is no kube-apiserver"))

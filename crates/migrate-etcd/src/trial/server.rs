@@ -20,19 +20,24 @@ const PEERS: &str = "p:1";
 /// Time between two tries to reach it.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The version that a program says it has.
-pub(super) async fn version(etcd: &Path, patience: Duration) -> Result<String, Error> {
-    let asked = Command::new(etcd)
+/// What a program says of its version.
+pub(super) async fn says(program: &Path, patience: Duration) -> Result<String, Error> {
+    let asked = Command::new(program)
         .arg("--version")
         .env_clear()
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
     let output = match tokio::time::timeout(patience, asked).await {
-        Ok(output) => output.map_err(|error| failed(etcd, &error.to_string()))?,
-        Err(_) => return Err(failed(etcd, "does not say its version")),
+        Ok(output) => output.map_err(|error| failed(program, &error.to_string()))?,
+        Err(_) => return Err(failed(program, "does not say its version")),
     };
-    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The version that an etcd says it has.
+pub(super) async fn version(etcd: &Path, patience: Duration) -> Result<String, Error> {
+    let text = says(etcd, patience).await?;
     let version = text
         .lines()
         .find_map(|line| line.strip_prefix("etcd Version: "));
