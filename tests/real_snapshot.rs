@@ -24,7 +24,7 @@ use migrate_sim::{Budget, Pool, Scenario, SimCluster, Snapshot, Why, Workload};
 use migrate_testbed::{ControlPlane, skip_or_fail};
 use serde_json::{Value, json};
 
-use real::cluster::{self, ORIGIN, key, kubectl, list};
+use real::cluster::{self, ORIGIN, apply, key, kubectl, list};
 use real::figure;
 use real::kinds::of_every_kind;
 
@@ -51,7 +51,7 @@ async fn is_what_the_api_shows(minor: u32) {
     let scenario = scenario();
     cluster::load(&plane, &scenario).await;
     let folder = tempfile::tempdir().unwrap();
-    apply(&plane, folder.path(), &of_every_kind()).await;
+    apply(&plane, &of_every_kind()).await;
 
     // Controllers look at what is new, so that a snapshot may be too old at once.
     let found: Mutex<Option<_>> = Mutex::default();
@@ -197,17 +197,6 @@ fn member_of(path: &Path) -> (String, String) {
         panic!("{:?}", found.members);
     };
     (member.name.clone(), member.peer_urls[0].clone())
-}
-
-async fn apply(plane: &ControlPlane, folder: &Path, objects: &[Value]) {
-    let file = folder.join("objects.json");
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    std::fs::write(&file, list.to_string()).unwrap();
-    kubectl(
-        plane,
-        &["apply", "--server-side", "-f", file.to_str().unwrap()],
-    )
-    .await;
 }
 
 async fn saved(plane: &ControlPlane, folder: &Path) -> PathBuf {

@@ -20,7 +20,7 @@ use migrate_etcd::{
 use migrate_testbed::{Binaries, ControlPlane, skip_or_fail};
 use serde_json::json;
 
-use real::cluster::kubectl;
+use real::cluster::apply;
 use real::figure;
 use real::kinds::of_every_kind;
 
@@ -105,15 +105,6 @@ fn networks_of(folder: &Path, program: &str) -> Vec<PathBuf> {
     let ours = ours.filter(|(name, _)| name == program);
     ours.filter_map(|(_, place)| std::fs::read_link(place.join("ns/net")).ok())
         .collect()
-}
-
-async fn apply(plane: &ControlPlane, objects: &[serde_json::Value]) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("objects.json");
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    std::fs::write(&file, list.to_string()).unwrap();
-    let file = file.to_str().unwrap();
-    kubectl(plane, &["apply", "--server-side", "-f", file]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

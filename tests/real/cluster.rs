@@ -199,6 +199,16 @@ pub(crate) async fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> String 
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Makes `objects`, in their order, by the server's own apply.
+pub(crate) async fn apply(plane: &ControlPlane, objects: &[Value]) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("objects.json");
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    std::fs::write(&file, list.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    kubectl(plane, &["apply", "--server-side", "-f", file]).await;
+}
+
 /// A user with the rights that the project ships, except those that `spoil`
 /// takes out of the rules.
 pub(crate) async fn shipped_rights(

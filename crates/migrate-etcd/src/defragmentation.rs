@@ -47,21 +47,14 @@ pub(crate) enum Metrics {
 
 impl Metrics {
     pub(crate) fn of(member: &Member) -> Self {
-        let target = member.target();
-        match target.split_once("://") {
-            Some(("https", _)) => {
-                let endpoint = Endpoint::from_shared(target).ok();
-                let endpoint = endpoint.and_then(|endpoint| member.with_own_tls(endpoint));
-                endpoint.map_or(Self::Nowhere, |endpoint| Self::Tls(endpoint.connect_lazy()))
-            }
-            parts => {
-                let authority = parts.map_or(&*target, |(_, rest)| rest);
-                let authority = authority.split('/').next().unwrap_or(authority);
-                Self::Clear {
-                    authority: authority.to_owned(),
-                }
-            }
+        if !member.is_https() {
+            return Self::Clear {
+                authority: member.reached_at(),
+            };
         }
+        let endpoint = Endpoint::from_shared(member.target()).ok();
+        let endpoint = endpoint.and_then(|endpoint| member.with_own_tls(endpoint));
+        endpoint.map_or(Self::Nowhere, |endpoint| Self::Tls(endpoint.connect_lazy()))
     }
 
     /// Whether the member is being defragmented. `None`: it does not say, as etcd 3.4, or
@@ -78,10 +71,14 @@ impl Metrics {
         is_active(&text)
     }
 
-    /// Ends once the member is being defragmented. Never, where it does not say.
+    /// Ends once the member, which was not a moment ago, is being defragmented. Never,
+    /// where it does not say.
     pub(crate) async fn begins(&self) {
-        while self.say().await != Some(true) {
+        loop {
             tokio::time::sleep(PERIOD).await;
+            if self.say().await == Some(true) {
+                return;
+            }
         }
     }
 

@@ -87,7 +87,6 @@ impl Member {
     }
 
     /// Whether it is asked over TLS.
-    #[cfg(feature = "seal")]
     pub(crate) fn is_https(&self) -> bool {
         self.scheme_and_host().0 == "https"
     }
@@ -128,6 +127,14 @@ impl Member {
             })
         })?;
         Ok(Standing::of(&status))
+    }
+
+    /// Host and port to connect to.
+    pub(crate) fn reached_at(&self) -> String {
+        match self.via {
+            Some(address) => address.to_string(),
+            None => self.scheme_and_authority().1.to_owned(),
+        }
     }
 
     /// The URL to connect to.

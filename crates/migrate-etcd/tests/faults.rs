@@ -9,12 +9,11 @@ mod server;
 use std::path::Path;
 use std::time::Duration;
 
-use etcd_client::Client;
 use folder::names;
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 use migrate_etcd::{Error, EtcdVersion, Member, Membership, Restore, SnapshotBackup, prove};
-use server::{Server, V36, V37, etcd, ports, url};
+use server::{Server, V36, V37, etcd, ports, told_of_a_held_defragmentation, url};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -199,30 +198,11 @@ async fn not_saved_while_defragmented(version: &'static str) {
     let mut world = World::new(&etcd).await;
     let endpoint = world.server.endpoint();
     let client = world.server.client().await;
-    let mut reader = client.clone();
-    let mut reading = reader.snapshot().await.unwrap();
-    reading.message().await.unwrap();
-    let defragment = |mut client: Client| async move { client.defragment().await };
-    let held = tokio::spawn(defragment(client.clone()));
-
     let folder = world.folder.path().join("backups");
     let backup = SnapshotBackup::new(Member::new(&endpoint), &folder).with_stall(STALL);
-    let cancel = Cancellation::new();
-    // It may not have begun at the first time.
-    let told = async {
-        loop {
-            let impatient = backup.clone().with_patience(Duration::from_millis(100));
-            match impatient.save("b.db", &cancel, |_, _| {}).await {
-                Err(Error::Defragmenting { .. }) => return,
-                other => std::fs::remove_file(other.unwrap().path).unwrap(),
-            }
-        }
-    };
-    let told = tokio::time::timeout(STALL, told).await;
-    told.expect("it does not say that it is defragmented");
+    let told = told_of_a_held_defragmentation(&client, &backup, "b.db").await;
+    assert_eq!(told, endpoint);
     assert_eq!(world.backups(), [""; 0]);
-    drop(reading);
-    held.await.unwrap().unwrap();
     world.assert_well().await;
 
     // One that begins meanwhile is not kept waiting: the way of the snapshot hangs, which
@@ -230,11 +210,12 @@ async fn not_saved_while_defragmented(version: &'static str) {
     let frozen = proxy(world.server.port(), Way::Frozen).await;
     let patient = SnapshotBackup::new(Member::new(frozen), &folder).with_stall(STALL);
     let (told, mut done) = tokio::sync::mpsc::unbounded_channel();
+    let cancel = Cancellation::new();
     let mut begun = false;
     let saving = patient.save("b.db", &cancel, |_, _| {
         if !std::mem::replace(&mut begun, true) {
-            let (told, client) = (told.clone(), client.clone());
-            tokio::spawn(async move { told.send(defragment(client).await.is_ok()) });
+            let (told, mut client) = (told.clone(), client.clone());
+            tokio::spawn(async move { told.send(client.defragment().await.is_ok()) });
         }
     });
     tokio::select! {

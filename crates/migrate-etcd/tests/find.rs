@@ -17,7 +17,7 @@ use migrate_etcd::{
     Error, FindMembers, FolderNode, KubeadmMembers, Member, NodeFiles, SnapshotBackup, Tls, Way,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use server::{Server, V36, etcd, ports, url};
+use server::{Server, V36, etcd, ports, told_of_a_held_defragmentation, url};
 
 /// Nobody resolves it, so that nobody reaches a member by its own URL.
 const HOST: &str = "etcd-1.invalid";
@@ -177,25 +177,10 @@ async fn a_defragmentation_is_seen_over_tls_too() {
         let value = vec![b'v'; 1 << 20];
         client.put(format!("key-{i}"), value, None).await.unwrap();
     }
-    let mut reader = client.clone();
-    let mut reading = reader.snapshot().await.unwrap();
-    reading.message().await.unwrap();
-    let held = tokio::spawn(async move { client.defragment().await });
     let backup = SnapshotBackup::new(found.source.clone(), at("backups"));
+    let told = told_of_a_held_defragmentation(&client, &backup, "a.db").await;
+    assert_eq!(told, own);
     let cancel = Cancellation::new();
-    let told = async {
-        loop {
-            let impatient = backup.clone().with_patience(Duration::from_millis(100));
-            match impatient.save("a.db", &cancel, |_, _| {}).await {
-                Err(Error::Defragmenting { endpoint }) => return endpoint,
-                other => fs::remove_file(other.unwrap().path).unwrap(),
-            }
-        }
-    };
-    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
-    assert_eq!(told.expect("it does not say that it is defragmented"), own);
-    drop(reading);
-    held.await.unwrap().unwrap();
     backup.save("a.db", &cancel, |_, _| {}).await.unwrap();
 }
 

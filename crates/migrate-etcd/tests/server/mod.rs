@@ -13,7 +13,7 @@ use std::time::Duration;
 use etcd_client::Client;
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
-use migrate_etcd::{Member, SnapshotBackup};
+use migrate_etcd::{Error, Member, SnapshotBackup};
 use migrate_testbed::{Binaries, skip_or_fail};
 
 /// The releases that the tests run: of each minor version the newest there is. Those
@@ -162,6 +162,36 @@ impl Server {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// Has the member that `client` asks defragmented, holds that up as a reader of its database,
+/// and saves by `backup` as `name` until that is told; of which member. Nothing of it goes on.
+pub(crate) async fn told_of_a_held_defragmentation(
+    client: &Client,
+    backup: &SnapshotBackup,
+    name: &str,
+) -> String {
+    let (mut reader, mut writer) = (client.clone(), client.clone());
+    let mut reading = reader.snapshot().await.unwrap();
+    reading.message().await.unwrap();
+    let held = tokio::spawn(async move { writer.defragment().await });
+    let (impatient, cancel) = (
+        backup.clone().with_patience(Duration::from_millis(100)),
+        Cancellation::new(),
+    );
+    // It may not have begun at the first time.
+    let told = async {
+        loop {
+            match impatient.save(name, &cancel, |_, _| {}).await {
+                Err(Error::Defragmenting { endpoint }) => return endpoint,
+                other => std::fs::remove_file(other.unwrap().path).unwrap(),
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+    drop(reading);
+    held.await.unwrap().unwrap();
+    told.expect("it does not say that it is defragmented")
 }
 
 impl Drop for Server {
