@@ -32,9 +32,11 @@ fn plan_of(scenario: &Scenario, model: &ClusterModel, policy: &Policy) -> Plan {
     looked_at(scenario, plan, model, policy)
 }
 
-/// The plan, in which the linter finds nothing but too little room where that is scarce.
+/// The plan, in which the linter finds nothing but too little room where that is scarce, or
+/// where the plan itself tells of it.
 fn looked_at(scenario: &Scenario, plan: Plan, model: &ClusterModel, policy: &Policy) -> Plan {
-    if !is_tight(scenario) {
+    let mut told = plan.findings.iter();
+    if !is_tight(scenario) && !told.any(|finding| finding.code == "KM-CAPACITY-002") {
         return linted(plan, model, policy);
     }
     let found = lint(&plan, model, policy);
@@ -163,7 +165,9 @@ proptest! {
     }
 
     /// Names in any order give other plans of the same bounds. The scheduler's is left out:
-    /// it is listed where drains of the schedule wait for it, and schedules differ.
+    /// it is listed where drains of the schedule wait for it, and schedules differ. So are
+    /// clusters with a pool that nodes which are away keep from beginning, which is a
+    /// blocker: what of it has a time all the same, depends on which node is its canary.
     #[test]
     fn no_bound_depends_on_names(scenario in scenario(), seed in any::<u64>()) {
         let (model, policy) = furnished(&scenario);
@@ -174,7 +178,9 @@ proptest! {
         let of = |model, runner| {
             let plan = planner(&scenario, model, &policy, runner).plan().unwrap();
             let plan = looked_at(&scenario, plan, model, &policy);
-            plan.bounds.map(|bounds| {
+            let mut found = plan.findings.iter();
+            let is_kept = found.any(|finding| finding.code == "KM-NODE-003");
+            plan.bounds.filter(|_| !is_kept).map(|bounds| {
                 let limits = bounds.limits.iter();
                 let limits = limits.filter(|limit| limit.kind != BoundKind::Scheduler);
                 let times = limits.map(|limit| limit.time);

@@ -6,6 +6,7 @@
 
 mod amounts;
 mod cells;
+mod classes;
 mod home;
 mod names;
 mod pods;

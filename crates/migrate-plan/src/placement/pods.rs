@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use migrate_core::model::{NodeSelectorTerm, Resources, Toleration};
+use migrate_core::model::Resources;
 use migrate_core::{ClusterModel, Node, ObjectName, Placement, Pod, WorkloadId};
 use rustc_hash::FxHashMap;
 
 use super::NONE;
 use super::amounts::{Amounts, Dimensions};
 use super::cells::Cells;
+use super::classes::{Classes, as_written};
 use super::rules::Rules;
 use crate::intern::{Fate, Visited};
 
@@ -21,8 +22,7 @@ pub(crate) struct PodTable<'m> {
     kind_of: FxHashMap<Kind, u32>,
     shapes: Vec<&'m Resources>,
     shape_of: FxHashMap<ShapeKey<'m>, u32>,
-    pub(super) classes: Vec<&'m Placement>,
-    class_of: BTreeMap<ClassKey<'m>, u32>,
+    classes: Classes<'m>,
     pub(super) workloads: Vec<&'m WorkloadId>,
     /// By place in the model: the number of each workload that has a pod, or [`NONE`].
     numbers: Vec<u32>,
@@ -62,22 +62,6 @@ pub(super) struct Kind {
 /// CPU, memory, pods, extended resources.
 type ShapeKey<'m> = (u64, u64, u64, &'m BTreeMap<String, u64>);
 
-type ClassKey<'m> = (
-    &'m BTreeMap<String, String>,
-    &'m [NodeSelectorTerm],
-    &'m [Vec<NodeSelectorTerm>],
-    &'m [Toleration],
-);
-
-fn class_key(placement: &Placement) -> ClassKey<'_> {
-    (
-        &placement.node_selector,
-        &placement.node_affinity,
-        &placement.volume_affinity,
-        &placement.tolerations,
-    )
-}
-
 /// The table, completed: with what nodes offer and which of them are alike.
 #[derive(Debug)]
 pub(crate) struct Landscape<'m> {
@@ -105,8 +89,7 @@ impl<'m> PodTable<'m> {
             kind_of: FxHashMap::default(),
             shapes: Vec::new(),
             shape_of: FxHashMap::default(),
-            classes: Vec::new(),
-            class_of: BTreeMap::new(),
+            classes: Classes::default(),
             workloads: Vec::new(),
             numbers: vec![NONE; model.workloads.len()],
             workload_of: FxHashMap::default(),
@@ -199,16 +182,11 @@ impl<'m> PodTable<'m> {
     fn class(&mut self, placement: &'m Placement) -> u32 {
         if let Some((last, movable)) = self.last.as_ref()
             && (std::ptr::eq(&*last.placement, placement)
-                || class_key(&last.placement) == class_key(placement))
+                || as_written(&last.placement) == as_written(placement))
         {
             return self.kinds[movable.kind as usize].class;
         }
-        let next = count(self.classes.len());
-        let id = *self.class_of.entry(class_key(placement)).or_insert(next);
-        if id == next {
-            self.classes.push(placement);
-        }
-        id
+        self.classes.number(placement)
     }
 
     /// The number of the workload `id`, whose place in the model is `owner`: they are
@@ -267,7 +245,7 @@ impl<'m> PodTable<'m> {
                 false => usable.take(*node, taken.row(at)),
             }
         }
-        let cells = Cells::new(model, &self.classes, pool);
+        let cells = Cells::new(model, self.classes.all(), pool);
         let rules = Rules::new(model, &mut self, &cells);
         let mut land = Landscape {
             table: self,
@@ -302,7 +280,8 @@ fn is_like(a: &Pod, b: &Pod) -> bool {
     a.workload == b.workload
         && a.controller.is_none() == b.controller.is_none()
         && a.requests == b.requests
-        && (a.placement.is_same(&b.placement) || class_key(&a.placement) == class_key(&b.placement))
+        && (a.placement.is_same(&b.placement)
+            || as_written(&a.placement) == as_written(&b.placement))
 }
 
 pub(super) fn named(workload: &WorkloadId) -> ObjectName {

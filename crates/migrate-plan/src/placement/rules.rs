@@ -324,6 +324,9 @@ impl<'m> Reader<'m, '_> {
         if set == RuleSet::default() {
             return NONE;
         }
+        // Their order has no meaning.
+        set.avoids.sort_unstable();
+        set.spreads.sort_unstable();
         let next = count(self.rules.sets.len());
         let id = *self.sets.entry(set.clone()).or_insert(next);
         if id == next {

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use super::simulate::{Alone, Step, predicted, simulate};
 use super::targets::schedule;
 use super::times::Times;
-use super::{Job, Planner, bounding};
+use super::{Job, Outlook, Planner, bounding};
 use crate::Error;
 use crate::intern::Interned;
 use crate::machine::{Machine, SlotSpec, Spec};
@@ -193,20 +193,21 @@ impl<'s> Search<'s> {
     }
 }
 
+type Class = (Outlook, bool);
+
 /// How good a canary a node is, apart from how soon it tells.
-fn class(job: &Job<'_>) -> (bool, bool) {
-    let cannot_go = job.impossible || !job.node.ready;
-    (cannot_go, !job.node.unschedulable)
+fn class(job: &Job<'_>) -> Class {
+    (job.outlook, !job.node.unschedulable)
 }
 
 /// The class of the canary of each pool that has one.
-fn canaries<'m>(jobs: &[Job<'m>]) -> BTreeMap<&'m str, (bool, bool)> {
+fn canaries<'m>(jobs: &[Job<'m>]) -> BTreeMap<&'m str, Class> {
     let canaries = jobs.iter().filter(|job| job.canary);
     canaries.map(|job| (job.pool, class(job))).collect()
 }
 
 /// The first of its class is the canary of its pool.
-fn name_canaries(jobs: &mut [Job<'_>], classes: &BTreeMap<&str, (bool, bool)>) {
+fn name_canaries(jobs: &mut [Job<'_>], classes: &BTreeMap<&str, Class>) {
     let mut wanted = classes.clone();
     for job in jobs {
         job.canary = wanted.get(job.pool) == Some(&class(job));

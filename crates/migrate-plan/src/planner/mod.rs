@@ -122,9 +122,19 @@ struct Job<'m> {
     times: Times,
     /// That its drain displaces.
     pods: u32,
-    /// A budget, or two, will never let a pod of it go.
-    impossible: bool,
+    outlook: Outlook,
     canary: bool,
+}
+
+/// Whether a node can be drained, the best first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Outlook {
+    Goes,
+    /// Two budgets guard a pod of it: it is planned as if one of them were gone.
+    GoesIfCured,
+    /// A budget never lets a pod of it go, or it is not Ready: it has no time in the
+    /// schedule.
+    Stays,
 }
 
 impl<'a> Planner<'a> {
@@ -327,20 +337,22 @@ impl<'a> Planner<'a> {
     /// The nodes that are not at the target, in priority order.
     fn jobs(&self, interned: &Interned<'a>) -> Vec<Job<'a>> {
         let renewed = self.renewed();
-        let mut impossible = vec![false; self.model.nodes.len()];
+        let mut outlooks = vec![Outlook::Goes; self.model.nodes.len()];
+        for &node in &interned.doubly_guarded {
+            outlooks[node as usize] = Outlook::GoesIfCured;
+        }
         // By node: how often pods of a budget have to wait for others of it.
         let mut turns = vec![1u32; self.model.nodes.len()];
         for (budget, shares) in interned.shares() {
             for &Share { node, pods } in shares {
-                impossible[node as usize] |= budget.steady == 0;
+                if budget.steady == 0 {
+                    outlooks[node as usize] = Outlook::Stays;
+                }
                 if pods > budget.steady.max(1) && !renewed.covers(budget, node) {
                     let turns = &mut turns[node as usize];
                     *turns = pods.div_ceil(budget.steady.max(1)).max(*turns);
                 }
             }
-        }
-        for &node in &interned.doubly_guarded {
-            impossible[node as usize] = true;
         }
         let pools = self.pools(interned);
         let surges: Vec<bool> = pools.iter().map(|pool| pool.surge > 0).collect();
@@ -362,7 +374,10 @@ impl<'a> Planner<'a> {
                         false => times,
                     },
                     pods,
-                    impossible: impossible[id as usize],
+                    outlook: match node.ready {
+                        true => outlooks[id as usize],
+                        false => Outlook::Stays,
+                    },
                     canary: false,
                 });
             }

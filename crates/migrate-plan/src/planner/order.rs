@@ -95,11 +95,10 @@ pub(super) fn budget_work(jobs: &[Job<'_>], interned: &Interned<'_>) -> Vec<Dura
 fn name_canaries(jobs: &mut [Job<'_>], runner_on: Option<&str>, earlier: Option<&Places>) {
     let mut best: BTreeMap<&str, usize> = BTreeMap::new();
     let rank = |job: &Job<'_>| {
-        let cannot_go = job.impossible || !job.node.ready;
         let is_own = runner_on == Some(job.node.name.as_str());
         (
             is_own,
-            cannot_go,
+            job.outlook,
             earlier.is_none_or(|places| !places.was_canary(job)),
             !job.node.unschedulable,
             job.times.total(),

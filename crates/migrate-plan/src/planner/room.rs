@@ -35,8 +35,8 @@ pub(super) struct Room<'p> {
     /// By node: the pool that it is drained beside others of; [`u32::MAX`] of those
     /// that are not drained, or one by one.
     pools: Vec<u32>,
-    /// By pool of the plan: nodes that are away and stay so, and those that are
-    /// cordoned until they are done.
+    /// By pool of the plan: nodes that are away and stay so, and how many of those that
+    /// are cordoned until they are done, and go first, may have to be away at once.
     lost: Vec<u32>,
     cordoned: Vec<u32>,
     pub(super) model: &'p ClusterModel,
@@ -81,6 +81,12 @@ impl Planner<'_> {
             if !node.ready || node.unschedulable {
                 let away = if takes(id) { &mut cordoned } else { &mut lost };
                 away[pool(id) as usize] += 1;
+            }
+            // The runner's own goes last: another has to go beside it.
+            let is_own = self.runner_on == Some(node.name.as_str());
+            if is_own && node.unschedulable && takes(id) {
+                let at_once = &mut cordoned[pool(id) as usize];
+                *at_once = 2.max(*at_once);
             }
         }
         Some(Room {

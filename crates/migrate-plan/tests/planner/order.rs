@@ -1,9 +1,10 @@
 //! What a plan has first, and how long it takes.
 
+use migrate_core::model::Resources;
 use migrate_core::{Phase, Plan, PlannedAction, Policy, Target};
 use migrate_plan::{PlanTable, Planner, replay};
 
-use crate::support::{Cluster, NEW, OLD, linted, version};
+use crate::support::{Cluster, NEW, OLD, has_all, linted, version};
 use crate::{drains, plan, small};
 
 #[test]
@@ -166,6 +167,54 @@ fn the_node_of_the_runner_is_the_last_of_all_workers_and_no_canary() {
     let lonely = Cluster::new().member("m").pool("general", 1).build();
     let planner = Planner::new(&lonely, &policy, version(NEW)).with_runner_on("general-1");
     assert!(planner.plan().unwrap().slots[0].canary, "it has no other");
+}
+
+#[test]
+fn a_cordoned_node_of_the_runner_leaves_its_pool_a_place_for_the_others() {
+    // There is room for none to be away, and its node is, until all others are done.
+    let names = ["general-1", "general-2", "general-3"];
+    let model = Cluster::new()
+        .member("m")
+        .pool("general", 3)
+        .deployment("web", &names)
+        .node("general-1", |node| node.unschedulable = true)
+        .change(|model| {
+            for node in &mut model.nodes {
+                node.allocatable = Resources::new(4_000, 16 << 30, 110);
+            }
+            for pod in &mut model.pods {
+                pod.requests = Resources::new(3_000, 1 << 30, 1);
+            }
+        })
+        .build();
+    let mut policy = Policy::default();
+    policy.pools.max_unavailable = "3".parse().unwrap();
+    let planner = Planner::new(&model, &policy, version(NEW)).with_runner_on("general-1");
+    let plan = planner.plan().unwrap();
+    assert_eq!(plan.pools[0].width, 2, "{plan:#?}");
+    assert!(has_all(&plan), "{plan:#?}");
+    assert_eq!(plan.slots.last().unwrap().node, "general-1");
+}
+
+#[test]
+fn a_node_that_is_not_ready_is_no_canary_beside_one_whose_budgets_may_be_mended() {
+    let model = Cluster::new()
+        .member("m")
+        .pool("general", 2)
+        .deployment("web", &["general-1", "general-2"])
+        .budget("web", 1)
+        .node("general-1", |node| node.ready = false)
+        .change(|model| {
+            let mut second = model.budgets[0].clone();
+            second.name = "second".into();
+            model.budgets.push(second);
+        })
+        .build();
+    let (policy, target) = (Policy::default(), version(NEW));
+    let plan = Planner::new(&model, &policy, target).plan().unwrap();
+    let canaries = plan.slots.iter().filter(|slot| slot.canary);
+    let canaries: Vec<&str> = canaries.map(|slot| slot.node.as_str()).collect();
+    assert_eq!(canaries, ["general-2"]);
 }
 
 #[test]
