@@ -333,12 +333,8 @@ pub(crate) fn not_opened(error: Error) -> Failure {
     }
 }
 
-/// How the upgrade of each target can be taken back, as far as driver and policy say,
-/// for people: JSON has the plan alone.
+/// How the upgrade of each target can be taken back, as far as driver and policy say.
 fn undo(cli: &Cli, plan: &Plan, model: &ClusterModel, policy: &Policy) -> BTreeMap<Target, String> {
-    if cli.json && cli.html.is_none() {
-        return BTreeMap::new();
-    }
     let addon = |name: &String| {
         let mut addons = policy.addons.iter();
         addons.find(|addon| addon.name == *name)

@@ -29,6 +29,10 @@ pub(crate) fn plan(
 ) -> Result<(), Failure> {
     if cli.json {
         json("plan", plan)?;
+        if !undo.is_empty() {
+            let by_name = undo.iter().map(|(target, undo)| (target.to_string(), undo));
+            json("undo", &by_name.collect::<BTreeMap<_, _>>())?;
+        }
         return match forecast {
             Some(forecast) => json("forecast", &forecast),
             None => Ok(()),

@@ -277,6 +277,26 @@ async fn a_check_asks_every_node_and_the_balancer_and_leaves_nothing_behind() {
     assert!(said.contains("KM-KUBEADM-009"), "{said}");
 }
 
+/// Also for programs, which have no table.
+#[tokio::test]
+async fn a_plan_says_how_each_target_is_taken_back() {
+    let rig = Rig::start().await;
+    let output = rig.program(&["plan", "--json"]).wait_with_output().await;
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let documents = said.lines().map(|line| serde_json::from_str(line).unwrap());
+    let documents: Vec<serde_json::Value> = documents.collect();
+    let of = |name: &str| documents.iter().find_map(|document| document.get(name));
+    let (plan, undo) = (of("plan").unwrap(), of("undo").unwrap());
+    let undo = undo.as_object().unwrap();
+    let ways = |kind: &str| undo.keys().filter(|name| name.contains(kind)).count();
+    assert_eq!(ways("node "), plan["slots"].as_array().unwrap().len());
+    assert_eq!(ways("control plane"), 1, "{undo:?}");
+    let no_return = undo.values().filter_map(|way| way.as_str());
+    let mut no_return = no_return.filter(|way| way.starts_with("POINT OF NO RETURN"));
+    assert!(no_return.next().is_some(), "{undo:?}");
+}
+
 /// The kill switch: nobody but who pulled it touches nodes or load balancer.
 #[tokio::test]
 async fn while_the_anchor_is_paused_nodes_are_looked_at_only() {

@@ -3,6 +3,7 @@
 use migrate_core::{Action, ActionStatus, Outcome, Target};
 
 use super::{Installed, release};
+use crate::unit::{bounded, redacted};
 
 /// The exit codes of our steps (`common.sh`); others are what a command of
 /// theirs ended with.
@@ -130,17 +131,19 @@ fn complaint(log: &str) -> String {
         .next_back()
         .map_or_else(
             || format!("no error of its own{}", tail(log)),
-            |(_, error)| error.to_owned(),
+            |(_, error)| redacted(error),
         )
 }
 
-/// The end of a log, to be appended.
+/// The end of a log, to be appended: reports are sent round, so without what looks like a
+/// secret, as what is told of a step while it runs.
 fn tail(log: &str) -> String {
     let is_told = |line: &&str| {
         let is_progress = PROGRESS.iter().any(|start| line.starts_with(start));
         !is_progress && !line.trim().is_empty()
     };
-    let lines: Vec<&str> = log.lines().filter(is_told).collect();
+    let told: Vec<&str> = log.lines().filter(is_told).collect();
+    let lines = bounded(&told.join("\n"));
     let from = lines.len().saturating_sub(QUOTED_LINES);
     match lines.get(from..) {
         Some([]) | None => String::new(),

@@ -34,7 +34,7 @@ use std::time::Duration;
 use migrate_core::{ActionId, Fence, content_hash};
 
 use crate::{Error, NodeShell, Script, ScriptOutput};
-pub(crate) use news::{Heard, News};
+pub(crate) use news::{Heard, News, bounded, redacted};
 
 /// Shell functions for files under the state folder; steps use them too.
 pub(crate) const FILES: &str = include_str!("files.sh");

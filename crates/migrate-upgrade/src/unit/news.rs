@@ -66,7 +66,7 @@ impl News {
 }
 
 /// The newest lines, and how many came before them.
-fn bounded(text: &str) -> Vec<String> {
+pub(crate) fn bounded(text: &str) -> Vec<String> {
     let mut hides = false;
     let mut lines = Vec::new();
     for line in text.lines() {
@@ -104,7 +104,7 @@ fn told(line: &str) -> String {
 }
 
 /// The line without what looks like a secret: too much rather than too little.
-fn redacted(line: &str) -> String {
+pub(crate) fn redacted(line: &str) -> String {
     let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',');
     let (mut told, mut after) = (String::new(), line);
     for piece in line.split_inclusive(is_end) {

@@ -13,6 +13,13 @@ mark_out() {
     put "$state/out-of-balancer" "$epoch $run"
 }
 
+# move_lead STATE RUN EPOCH PATIENCE ROOT MEMBER-ID: hands the lead of etcd to another
+# member. Exit codes: those of lock_node.
+move_lead() {
+    lock_node "${@:1:4}"
+    etcd_move_leader "${@:5}"
+}
+
 # forget_out STATE RUN EPOCH PATIENCE: removes the mark: forgotten, gone (there
 # was none), or newer (that of a newer holder, which is never touched) and whose.
 # Exit codes: those of lock_node.

@@ -7,7 +7,7 @@ use migrate_core::{ActionStatus, Fence, Finding, ObjectName, Severity};
 use super::etcd::{self, State, Verdict};
 use super::{COMMON, FILES, Kubeadm};
 use crate::unit::{FENCE, unreadable};
-use crate::{Error, Script, ScriptOutput, Standing};
+use crate::{ApiServerBackend, Error, Script, Standing};
 
 pub(super) const MEMBER: &str = include_str!("member.sh");
 /// How often leadership is moved before that counts as failed: an election may
@@ -63,37 +63,31 @@ impl Kubeadm {
                 }
                 Verdict::MoveLeader { to } => {
                     moves += 1;
-                    self.move_leader(node, &to).await?;
+                    self.move_leader(node, fence, &to).await?;
                 }
             }
         }
     }
 
     async fn etcd_state(&self, node: &str) -> Result<State, Error> {
-        let output = self.etcd_script(node, "etcd_state", None).await?;
+        let text = format!("{COMMON}\n{}\netcd_state \"$@\"\n", etcd::script());
+        let script = Script::new(text).arg(&self.layout.root);
+        let output = self.shell.run(node, &script, self.options.answer).await?;
         match output.code {
             0 => Ok(State::read(&output.stdout)),
             _ => Err(etcd::silent(output.stderr.trim()).on(node)),
         }
     }
 
-    async fn move_leader(&self, node: &str, to: &str) -> Result<(), Error> {
-        let output = self.etcd_script(node, "etcd_move_leader", Some(to)).await?;
+    /// Under the node's lock and epoch: the member that a superseded holder would hand the
+    /// lead to may be the one that its successor is about to touch.
+    async fn move_leader(&self, node: &str, fence: &Fence, to: &str) -> Result<(), Error> {
+        let script = member_script("move_lead").arg(&self.layout.root).arg(to);
+        let output = self.steps.fenced(node, fence, &script).await?;
         match output.code {
             0 => Ok(()),
             _ => Err(etcd::still_leads(output.stderr.trim()).on(node)),
         }
-    }
-
-    async fn etcd_script(
-        &self,
-        node: &str,
-        function: &str,
-        member: Option<&str>,
-    ) -> Result<ScriptOutput, Error> {
-        let text = format!("{COMMON}\n{}\n{function} \"$@\"\n", etcd::script());
-        let script = Script::new(text).arg(&self.layout.root).args(member);
-        self.shell.run(node, &script, self.options.answer).await
     }
 
     /// Takes the API server of a node out of its load balancer, if one is
@@ -120,12 +114,36 @@ impl Kubeadm {
     /// and the start of our step. Ours may have been the later word of the two to
     /// the load balancer: where nobody remembers it as out, it goes in again.
     pub(super) async fn give_way(&self, node: &str, fence: &Fence) -> Result<(), Error> {
-        let Some(balancer) = &self.balancer else {
-            return Ok(());
-        };
-        match self.forget_out(node, fence).await? {
-            Mark::Gone => balancer.restore(node).await,
-            Mark::Forgotten | Mark::Newer(_) => Ok(()),
+        match &self.balancer {
+            Some(balancer) => self.follow(balancer.as_ref(), node, fence, true).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Our word to the load balancer, that the API server is out or not (`is_out`), may
+    /// have come after that of a newer holder. It is taken back until it is what the node
+    /// remembers after it was said.
+    async fn follow(
+        &self,
+        balancer: &dyn ApiServerBackend,
+        node: &str,
+        fence: &Fence,
+        mut is_out: bool,
+    ) -> Result<(), Error> {
+        loop {
+            let shall_be_out = match self.forget_out(node, fence).await? {
+                Mark::Newer(_) => true,
+                Mark::Gone => false,
+                Mark::Forgotten => return Ok(()),
+            };
+            if is_out == shall_be_out {
+                return Ok(());
+            }
+            match shall_be_out {
+                true => balancer.quiesce(node).await.map(drop)?,
+                false => balancer.restore(node).await?,
+            }
+            is_out = shall_be_out;
         }
     }
 
@@ -205,7 +223,19 @@ impl Kubeadm {
         let outside = outside.ok_or_else(|| unreadable(node, UNKNOWN, &output))?;
         if matches!(outside, Outside::Serving) {
             balancer.restore(node).await?;
-            self.forget_own(node, fence).await?;
+            let restored = self.forget_own(node, fence).await;
+            if let Err(Error::StaleEpoch { node, epoch, held }) = restored {
+                let followed = self.follow(balancer.as_ref(), &node, fence, false).await;
+                return Err(Error::StaleEpoch {
+                    held: match followed {
+                        Ok(()) | Err(Error::StaleEpoch { .. }) => held,
+                        Err(error) => format!("{held}, and we have put it in again: {error};"),
+                    },
+                    node,
+                    epoch,
+                });
+            }
+            restored?;
         }
         Ok(outside)
     }
@@ -241,8 +271,10 @@ impl Kubeadm {
 
 /// A script that calls `function` of ours by [`fenced`](crate::unit::Steps::fenced).
 fn member_script(function: &str) -> Script {
-    let text = format!("{COMMON}\n{FILES}\n{FENCE}\n{MEMBER}\n{function} \"$@\"\n");
-    Script::new(text)
+    let etcd = etcd::script();
+    Script::new(format!(
+        "{COMMON}\n{FILES}\n{FENCE}\n{etcd}\n{MEMBER}\n{function} \"$@\"\n"
+    ))
 }
 
 #[cfg(test)]

@@ -256,6 +256,9 @@ async fn the_mark_of_a_successor_is_never_touched() {
     let error = cp.driver.probe(&cx(), &member()).await.unwrap_err();
     assert_eq!(error.kind, StepErrorKind::Conflict, "{error}");
     assert_eq!(cp.read("state/out-of-balancer"), SUCCESSOR);
+    // Its word was the last of the two, and is taken back.
+    assert_eq!(balancer.calls(), "quiesce restore quiesce");
+    assert!(*balancer.is_out.lock().unwrap());
 }
 
 #[tokio::test]
@@ -323,6 +326,13 @@ async fn etcd_leads_elsewhere_before_a_member_is_touched() {
         asked.contains("--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt"),
         "{asked}"
     );
+
+    // Nobody who was superseded hands it on.
+    let cp = etcd(&said(1, 1, &[50, 50, 60]));
+    cp.write("state/fence", "9 newer\n");
+    let error = cp.driver.begin(&cx(), &member()).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Conflict, "{error}");
+    assert_eq!(cp.read("etcd-moves"), "");
 
     // It will not go.
     let cp = etcd(&said(1, 1, &[50, 50, 60]));

@@ -38,6 +38,11 @@ async fn what_a_step_prints_is_told_once_and_without_secrets() {
     assert_eq!(count("abcdef"), 0, "{lines:?}");
     assert!(cp.log().contains("abcdef.0123456789abcdef"));
 
+    // Nor does the reason of its failure have any.
+    let (_, reason) = cp.failure(&member()).await;
+    assert!(reason.contains("--token [redacted]"), "{reason}");
+    assert!(!reason.contains("abcdef"), "{reason}");
+
     // The next attempt has a log of its own.
     cp.write("kubeadm-fails", "[upgrade] began again\n");
     let lines = told(&cp, &member()).await;
