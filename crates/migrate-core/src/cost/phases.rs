@@ -70,6 +70,10 @@ pub struct PhaseDurations {
     /// [policy](crate::Policy::canary_change) has one. Default 6 s: no look takes less
     /// than 5 s, and on real nodes one took 5.4 s.
     pub change: Duration,
+    /// Trying a node out by a pod before it is given back; counts only where a
+    /// [policy](crate::Policy::canary_pod) has one. Default 3 s: on real nodes, with the
+    /// image there, 2 to 3 s.
+    pub trial: Duration,
     /// Checking a node, or the whole cluster at the end. Default 60 s, two
     /// looks half a minute apart.
     pub verify: Duration,
@@ -103,6 +107,7 @@ impl Default for PhaseDurations {
             static_pods: Duration::ZERO,
             settle_again: Duration::ZERO,
             change: Duration::from_secs(6),
+            trial: Duration::from_secs(3),
             verify: Duration::from_secs(60),
             soak: Duration::ZERO,
             addon: Duration::from_secs(60),

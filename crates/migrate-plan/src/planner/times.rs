@@ -82,7 +82,8 @@ impl Times {
         };
         let ready = durations.node_ready.saturating_add(static_pods);
         let upgrade = [durations.upgrade_node, durations.boot, ready];
-        let verify = [durations.verify, settle, durations.soak];
+        let look = durations.verify.saturating_add(trial(durations, policy));
+        let verify = [look, settle, durations.soak];
         Self {
             provision: Duration::ZERO,
             drain: whole_millis(durations.cordon.saturating_add(moving)),
@@ -163,6 +164,14 @@ impl Times {
 fn change(durations: &PhaseDurations, policy: &Policy) -> Duration {
     match policy.canary_change {
         Some(_) => durations.change,
+        None => Duration::ZERO,
+    }
+}
+
+/// A trial of a node, where the policy has that.
+fn trial(durations: &PhaseDurations, policy: &Policy) -> Duration {
+    match policy.canary_pod {
+        Some(_) => durations.trial,
         None => Duration::ZERO,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrate_core::{CanaryChange, DocumentError, Phase, Plan, Policy, Target};
+use migrate_core::{CanaryChange, CanaryPod, DocumentError, Phase, Plan, Policy, Target};
 use migrate_plan::{Difference, Measured, Planner, TargetKind, Timeline, rehearse};
 
 use crate::support::{Cluster, NEW, version};
@@ -122,7 +122,7 @@ fn a_plan_rehearses_its_own_schedule_and_each_difference_is_named() {
 }
 
 #[test]
-fn a_look_at_the_canary_change_is_predicted_where_the_policy_has_one() {
+fn canary_change_and_canary_pod_are_predicted_where_the_policy_has_them() {
     let model = cluster().pool("control-plane", 1).build();
     let verify = |policy: &Policy| {
         let plan = Planner::new(&model, policy, version(NEW)).plan().unwrap();
@@ -133,4 +133,6 @@ fn a_look_at_the_canary_change_is_predicted_where_the_policy_has_one() {
     assert_eq!(without, [secs(60); 3]);
     policy.canary_change = Some(CanaryChange::default());
     assert_eq!(verify(&policy), [secs(66), secs(66), secs(60)]);
+    policy.canary_pod = Some(CanaryPod::new("busybox"));
+    assert_eq!(verify(&policy), [secs(66), secs(69), secs(63)]);
 }
