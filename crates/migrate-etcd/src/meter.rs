@@ -87,7 +87,10 @@ mod tests {
             meter.sample()
         };
         let sample = |bytes, millis| {
-            Some(TransferSample::new(Bytes(bytes), Duration::from_millis(millis)))
+            Some(TransferSample::new(
+                Bytes(bytes),
+                Duration::from_millis(millis),
+            ))
         };
         // The member thought for five seconds.
         assert_eq!(hear(5_000, 1_000), None);

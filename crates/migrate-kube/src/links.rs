@@ -7,9 +7,9 @@ use kube::Client;
 use migrate_core::Clock;
 use migrate_core::cost::{Bytes, TransferSample};
 
+use crate::Error;
 use crate::client::{Selection, list, server_version};
 use crate::resources::Event;
-use crate::Error;
 
 /// The reason that kubelets give for it.
 const PULLED: &str = "Pulled";
@@ -152,7 +152,10 @@ mod tests {
         let waited = of(&waited).unwrap();
         assert_eq!(waited.sample.took, Duration::from_secs(2));
         // Of a kubelet before 1.30, of an image that was there, of nothing.
-        assert_eq!(of("Successfully pulled image \"a\" in 2s (2s including waiting)"), None);
+        assert_eq!(
+            of("Successfully pulled image \"a\" in 2s (2s including waiting)"),
+            None
+        );
         let there = "Container image \"a\" already present on machine";
         assert_eq!(of(there), None);
         for size in ["0", "-1", "many", "99999999999999999999"] {
@@ -167,7 +170,10 @@ mod tests {
         let items: Vec<Event> = [1u64, 4, 10]
             .map(|mb| {
                 let took = format!("{}ms", 200 + 50 * mb);
-                event(&told(&format!("web-{mb}"), &took, &format!("{}", mb * 1_000_000)), Some("a"))
+                event(
+                    &told(&format!("web-{mb}"), &took, &format!("{}", mb * 1_000_000)),
+                    Some("a"),
+                )
             })
             .into();
         let api = Scripted::new(move |_| {

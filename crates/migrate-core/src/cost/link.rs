@@ -65,7 +65,9 @@ pub enum FitError {
         at: usize,
     },
     /// Fewer samples than a link is known by.
-    #[error("{found} transfers were measured, and {needed} are needed; measure more, or give a throughput")]
+    #[error(
+        "{found} transfers were measured, and {needed} are needed; measure more, or give a throughput"
+    )]
     TooFew {
         /// How many there are.
         found: usize,
@@ -166,7 +168,10 @@ impl Link {
         let (seconds_a_byte, latency) = match (slope, latency) {
             (Some(slope), Some(latency)) if latency >= 0.0 => (slope, latency),
             // No line that begins above zero: one through it.
-            _ => (median(points.iter().map(|(x, y)| y / x)).unwrap_or(f64::MAX), 0.0),
+            _ => (
+                median(points.iter().map(|(x, y)| y / x)).unwrap_or(f64::MAX),
+                0.0,
+            ),
         };
         // A cast saturates.
         let throughput = (1.0 / seconds_a_byte).round().max(1.0) as u64;

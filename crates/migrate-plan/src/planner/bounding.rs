@@ -154,7 +154,10 @@ pub(super) fn bounds(
     }
     let mut links: Vec<LinkLoad> = links.iter().cloned().map(LinkLoad::new).collect();
     for job in drained() {
-        let (head, rest) = (millis(job.times.before_fetch()), millis(job.times.after_fetch()));
+        let (head, rest) = (
+            millis(job.times.before_fetch()),
+            millis(job.times.after_fetch()),
+        );
         links.iter_mut().for_each(|link| link.add(head, rest));
     }
     let work = Work {

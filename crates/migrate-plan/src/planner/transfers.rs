@@ -182,7 +182,10 @@ mod tests {
         assert_eq!(transfers.fetch(Moment::EPOCH, MILLIS(0)), MILLIS(20_000));
         assert_eq!(alone(&links), MILLIS(10_000));
         // Without links nothing is longer.
-        assert_eq!(Transfers::new(&[]).fetch(Moment::EPOCH, MILLIS(7)), MILLIS(7));
+        assert_eq!(
+            Transfers::new(&[]).fetch(Moment::EPOCH, MILLIS(7)),
+            MILLIS(7)
+        );
         assert_eq!(alone(&[]), Duration::ZERO);
     }
 

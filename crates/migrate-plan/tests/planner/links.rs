@@ -52,7 +52,8 @@ fn nothing() -> PhaseDurations {
 
 fn bandwidth(plan: &Plan) -> Option<Duration> {
     let mut limits = plan.bounds.iter().flat_map(|bounds| &bounds.limits);
-    let is_link = |kind: &BoundKind| matches!(kind, BoundKind::Bandwidth { link } if link == "registry");
+    let is_link =
+        |kind: &BoundKind| matches!(kind, BoundKind::Bandwidth { link } if link == "registry");
     let bound = limits.find(|limit| is_link(&limit.kind));
     bound.map(|bound| bound.time)
 }
@@ -79,12 +80,20 @@ fn nodes_at_once_end_when_the_link_has_carried_what_they_fetch() {
     let law = SECONDS(1 + 1440 + 240 + 60);
     assert_eq!((bandwidth(&plan), plan.makespan()), (Some(law), law));
     let bounds = plan.bounds.as_ref().unwrap();
-    let kind = BoundKind::Bandwidth { link: "registry".into() };
-    assert_eq!((bounds.best().map(|it| &it.kind), bounds.gap_permille), (Some(&kind), 0));
+    let kind = BoundKind::Bandwidth {
+        link: "registry".into(),
+    };
+    assert_eq!(
+        (bounds.best().map(|it| &it.kind), bounds.gap_permille),
+        (Some(&kind), 0)
+    );
     let relief = bounds.relief.as_ref().unwrap();
     assert_eq!((&relief.of, relief.saves), (&kind, SECONDS(720)));
     let table = PlanTable::new(&plan).to_string();
-    assert!(table.contains("the bottleneck is: what nodes fetch over link registry"), "{table}");
+    assert!(
+        table.contains("the bottleneck is: what nodes fetch over link registry"),
+        "{table}"
+    );
     let saves = "twice the throughput of link registry would lower that by 0:12:00 or more";
     assert!(table.contains(saves), "{table}");
     // What the estimate has of it is in the schedule.
@@ -99,13 +108,21 @@ fn twice_the_throughput_is_a_what_if() {
     let planner = Planner::new(&model, &policy, version(NEW)).with_link(link);
     let faster = |name: &str, throughput: u64| {
         let throughput = BytesPerSecond(throughput);
-        planner.what_if(&Change::Link { name: name.to_owned(), throughput })
+        planner.what_if(&Change::Link {
+            name: name.to_owned(),
+            throughput,
+        })
     };
     let what_if = faster("registry", 20).unwrap();
     assert_eq!(what_if.before - what_if.after, SECONDS(720));
-    assert!(matches!(faster("mirror", 20), Err(Error::NoSuchThing { .. })));
+    assert!(matches!(
+        faster("mirror", 20),
+        Err(Error::NoSuchThing { .. })
+    ));
     assert!(matches!(faster("registry", 0), Err(Error::Estimate(_))));
-    let none = planner.clone().with_link(Link::new("registry", BytesPerSecond(0)));
+    let none = planner
+        .clone()
+        .with_link(Link::new("registry", BytesPerSecond(0)));
     assert!(matches!(none.plan(), Err(Error::Estimate(_))));
 }
 
@@ -116,14 +133,20 @@ fn a_link_over_which_nothing_comes_changes_no_time() {
     let planner = Planner::new(&model, &policy, version(NEW));
     let none = planner.plan().unwrap();
     let json = plan_to_json(&none).unwrap();
-    assert!(!json.contains("andwidth") && !json.contains("link"), "{json}");
+    assert!(
+        !json.contains("andwidth") && !json.contains("link"),
+        "{json}"
+    );
     let idle = planner.clone().with_link(link(0, 1)).plan().unwrap();
     assert_eq!(none.schedule, idle.schedule);
     assert_eq!(none.id, idle.id);
     // In whichever order links are told, the plan is the same; one of the same name replaces.
     let second = || Link::new("packages", BytesPerSecond(9)).with_per_node(Bytes(100));
     let both = planner.clone().with_link(second()).with_link(link(30, 1));
-    let turned = planner.with_link(link(99, 1)).with_link(second()).with_link(link(30, 1));
+    let turned = planner
+        .with_link(link(99, 1))
+        .with_link(second())
+        .with_link(link(30, 1));
     assert_eq!(both.plan().unwrap(), turned.plan().unwrap());
 }
 
@@ -132,13 +155,18 @@ fn a_link_over_which_nothing_comes_changes_no_time() {
 fn measured_upgrades_have_their_transfers_in_them() {
     let (model, policy) = nodes(4, 2);
     let upgrade_of = |mean: u64| {
-        let kind = TargetKind::Nodes { pool: "general".into() };
+        let kind = TargetKind::Nodes {
+            pool: "general".into(),
+        };
         let measured = Measured::default().with_phase(kind, Phase::Upgrade, 1, SECONDS(mean));
         let planner = Planner::new(&model, &policy, version(NEW)).with_measured(&measured);
         let plan = planner.with_link(link(1200, 10)).plan().unwrap();
         let plan = linted(plan, &model, &policy);
         let upgrades = plan.schedule.iter().filter(|it| it.phase == Phase::Upgrade);
-        upgrades.map(|it| (it.end - it.start).as_secs()).take(2).collect::<Vec<_>>()
+        upgrades
+            .map(|it| (it.end - it.start).as_secs())
+            .take(2)
+            .collect::<Vec<_>>()
     };
     assert_eq!(upgrade_of(500), [500, 620]);
     assert_eq!(upgrade_of(90), [120, 240]);
@@ -151,10 +179,16 @@ fn a_replacement_fetches_while_it_is_made() {
     let surge = "2".parse().unwrap();
     policy.pools.max_surge_of.insert("general".into(), surge);
     let planner = Planner::new(&model, &policy, version(NEW)).with_replacements();
-    let plan = linted(planner.with_link(link(1200, 10)).plan().unwrap(), &model, &policy);
+    let plan = linted(
+        planner.with_link(link(1200, 10)).plan().unwrap(),
+        &model,
+        &policy,
+    );
     let lengths = |phase| {
         let actions = plan.schedule.iter().filter(|it| it.phase == phase);
-        actions.map(|it| (it.end - it.start).as_secs()).collect::<Vec<_>>()
+        actions
+            .map(|it| (it.end - it.start).as_secs())
+            .collect::<Vec<_>>()
     };
     assert_eq!(lengths(Phase::Provision), [270, 390, 270]);
     assert_eq!(lengths(Phase::Upgrade), [60, 60, 60]);
@@ -177,7 +211,10 @@ fn what_waits_for_the_link_may_be_late_for_its_window() {
         of_window.map(|it| it.severity).collect::<Vec<_>>()
     };
     let found = late(10);
-    assert!(!found.is_empty() && found.iter().all(|it| *it == Severity::Warning), "{found:?}");
+    assert!(
+        !found.is_empty() && found.iter().all(|it| *it == Severity::Warning),
+        "{found:?}"
+    );
     assert_eq!(late(59), []);
 }
 
