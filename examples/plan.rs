@@ -3,21 +3,24 @@
 //!
 //! `cargo run --example plan` plans for an embedded cluster; with `--kubeconfig`
 //! for a real one, which is only read; with `--model` for one from a file that
-//! `--dump` wrote, or that follows the schema of `migrate_core::ClusterModel`.
+//! `--dump` wrote, or that follows the schema of `migrate_core::ClusterModel`. With
+//! `--throughput`, or `--measure-links`, nodes fetch over a link that they share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube_migrate::policy_from_toml;
-use migrate_core::cost::{BoundKind, Draws, PhaseDurations};
+use migrate_core::cost::{
+    BoundKind, Bytes, BytesPerSecond, Draws, Link, PhaseDurations, TransferSample,
+};
 use migrate_core::{
     BudgetKey, Clock, ClusterModel, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
 };
-use migrate_kube::{TokioClock, observe};
+use migrate_kube::{TokioClock, image_pulls, observe, pulled_per_node, round_trip};
 use migrate_plan::{
     Beliefs, BudgetTable, Change, DiffTable, Forecaster, History, PlanDiff, PlanMermaid, PlanPage,
     PlanTable, PlanTimeline, Planner, Quantiles, Waves, WhatIf, budget_uses, lint, plan_from_json,
@@ -28,6 +31,12 @@ use serde_json::json;
 
 /// Longer tables are cut.
 const ROWS: usize = 40;
+/// What the link is called.
+const LINK: &str = "registry";
+/// What a node fetches, if nobody knows: what the program takes as well.
+const PER_NODE: Bytes = Bytes(1_500_000_000);
+/// How often the API is asked for its round trip.
+const ROUND_TRIPS: u32 = 10;
 /// Those of the program, so that both forecast the same.
 const DRAWS: Draws = Draws::new(1);
 
@@ -55,6 +64,18 @@ struct Cli {
     /// (`--history`); windows, too, go by that.
     #[arg(long, value_name = "FILE.jsonl")]
     history: Option<PathBuf>,
+    /// Measure the link to the registry by what kubelets have told of their pulls, and the
+    /// way to the API; needs docs/rbac-links.yaml.
+    #[arg(long, requires = "kubeconfig")]
+    measure_links: bool,
+    /// What the link to the registry carries for all nodes together, instead of what was
+    /// measured.
+    #[arg(long, value_name = "BYTES_PER_S")]
+    throughput: Option<u64>,
+    /// What each node fetches over it: what nodes have pulled (`--measure-links`), else as
+    /// much as the program takes (1.5 GB).
+    #[arg(long, value_name = "BYTES")]
+    bytes_per_node: Option<u64>,
     /// Write the cluster that was observed to this file, for `--model`.
     #[arg(long, value_name = "FILE.json")]
     dump: Option<PathBuf>,
@@ -111,6 +132,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if history.is_some() {
         planner = planner.with_beliefs(&beliefs);
     }
+    let link = link(&cli).await?;
+    if let Some(link) = &link {
+        planner = planner.with_link(link.clone());
+    }
     let begun = tokio::time::Instant::now();
     let plan = planner.plan()?;
     let took = begun.elapsed();
@@ -122,7 +147,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let found = lint(&plan, &model, &policy);
     let mut what_ifs = Vec::new();
     if !cli.json || cli.html.is_some() {
-        for (words, change) in changes(&plan) {
+        for (words, change) in changes(&plan, link.as_ref()) {
             what_ifs.push((words, planner.what_if(&change)?));
         }
     }
@@ -146,7 +171,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     if cli.json {
-        println!("{:#}", figures(&plan, forecast, took));
+        let mut figures = figures(&plan, forecast, took);
+        if let Some(link) = &link {
+            let faster = planner.what_if(&twice_as_fast(link))?.after;
+            figures["link"] = of_link(&plan, link, faster);
+        }
+        println!("{figures:#}");
         return Ok(());
     }
     let table = PlanTable::new(&plan).with_forecast(forecast);
@@ -155,6 +185,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let runs: BTreeSet<&str> = history.lines.iter().map(|line| line.run.as_str()).collect();
         let (actions, runs) = (history.lines.len(), runs.len());
         println!("the forecast goes by {actions} actions of {runs} earlier runs\n");
+    }
+    if let Some(link) = &link {
+        let Link {
+            name,
+            throughput,
+            latency,
+            per_node,
+            ..
+        } = link;
+        println!("each node fetches {per_node} over link {name}: {throughput} after {latency:?}\n");
     }
     for finding in found {
         println!("{finding}");
@@ -199,10 +239,7 @@ async fn model(cli: &Cli) -> Result<ClusterModel, Box<dyn Error>> {
         return Ok(model);
     }
     if let Some(path) = &cli.kubeconfig {
-        let kubeconfig = Kubeconfig::read_from(path)?;
-        let options = KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-        let client = kube::Client::try_from(config)?;
+        let client = client(path).await?;
         return Ok(observe(&client, TokioClock::system().now()).await?);
     }
     // The embedded cluster lives in virtual time; planning is measured in real time.
@@ -212,6 +249,66 @@ async fn model(cli: &Cli) -> Result<ClusterModel, Box<dyn Error>> {
     let model = observe(&cluster.client(), now).await?;
     tokio::time::resume();
     Ok(model)
+}
+
+async fn client(kubeconfig: &Path) -> Result<kube::Client, Box<dyn Error>> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// The link that nodes fetch over, as it was measured or as somebody says; none if
+/// neither is asked for.
+async fn link(cli: &Cli) -> Result<Option<Link>, Box<dyn Error>> {
+    let told = cli
+        .throughput
+        .map(|told| Link::new(LINK, BytesPerSecond(told)));
+    let (link, per_node) = match &cli.kubeconfig {
+        Some(path) if cli.measure_links => {
+            let client = client(path).await?;
+            let way = round_trip(&client, &TokioClock::system(), ROUND_TRIPS).await?;
+            let pulls = image_pulls(&client).await?;
+            let samples: Vec<TransferSample> = pulls.iter().map(|pull| pull.sample).collect();
+            let count = samples.len();
+            eprintln!("measured {count} pulls of images; the API answers after {way:?}");
+            let link = match told {
+                Some(told) => told,
+                None => {
+                    Link::fit(LINK, &samples).map_err(|error| format!("{error} (--throughput)"))?
+                }
+            };
+            (link, pulled_per_node(&pulls))
+        }
+        _ => match told {
+            Some(told) => (told, None),
+            None => return Ok(None),
+        },
+    };
+    let per_node = cli.bytes_per_node.map(Bytes).or(per_node);
+    Ok(Some(link.with_per_node(per_node.unwrap_or(PER_NODE))))
+}
+
+/// What the plan has of the link; `faster` is what it would take with twice the throughput.
+fn of_link(plan: &Plan, link: &Link, faster: Duration) -> serde_json::Value {
+    let limits = plan.bounds.iter().flat_map(|bounds| &bounds.limits);
+    let is_it = |kind: &BoundKind| matches!(kind, BoundKind::Bandwidth { link: name } if *name == link.name);
+    let mut bounds = limits.filter(|limit| is_it(&limit.kind));
+    json!({
+        "name": link.name,
+        "bytes_per_second": link.throughput,
+        "latency_seconds": link.latency.as_secs_f64(),
+        "bytes_per_node": link.per_node,
+        "lower_bound_seconds": bounds.next().map(|bound| bound.time.as_secs_f64()),
+        "twice_as_fast_seconds": faster.as_secs_f64(),
+    })
+}
+
+fn twice_as_fast(link: &Link) -> Change {
+    Change::Link {
+        name: link.name.clone(),
+        throughput: BytesPerSecond(link.throughput.0.saturating_mul(2)),
+    }
 }
 
 fn next_minor(model: &ClusterModel) -> Result<KubeVersion, Box<dyn Error>> {
@@ -245,7 +342,7 @@ fn figures(plan: &Plan, forecast: Option<Quantiles>, took: Duration) -> serde_js
 }
 
 /// What may help with the bottleneck.
-fn changes(plan: &Plan) -> Vec<(String, Change)> {
+fn changes(plan: &Plan, link: Option<&Link>) -> Vec<(String, Change)> {
     let Some(bounds) = &plan.bounds else {
         return Vec::new();
     };
@@ -283,6 +380,13 @@ fn changes(plan: &Plan) -> Vec<(String, Change)> {
             let budget = BudgetKey::real(namespace, name);
             let words = format!("{budget} had one more replica");
             vec![(words, Change::Replicas { budget, more: 1 })]
+        }
+        Some(BoundKind::Bandwidth { link: name }) => {
+            let links = link.into_iter().filter(|link| link.name == *name);
+            let words = format!("link {name} carried twice as much");
+            links
+                .map(|link| (words.clone(), twice_as_fast(link)))
+                .collect()
         }
         _ => Vec::new(),
     }

@@ -92,6 +92,7 @@ mod leftover;
 mod manifest;
 #[cfg(feature = "client")]
 mod member;
+mod meter;
 mod new_snapshot;
 #[cfg(feature = "objects")]
 mod objects;
@@ -143,6 +144,7 @@ pub use inspect::{
 pub use manifest::{ComparedMember, Manifest, PublicKey, SigningKey};
 #[cfg(feature = "client")]
 pub use member::{Member, Tls};
+pub use meter::Meter;
 pub use new_snapshot::NewSnapshot;
 #[cfg(feature = "objects")]
 pub use objects::{Content, StoredObject, objects};

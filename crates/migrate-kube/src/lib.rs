@@ -9,6 +9,7 @@
 //!   they are and what was before, and never lift another's.
 //! * [`observe`](observe()): the cluster as a [`ClusterModel`](migrate_core::ClusterModel);
 //!   [`list`], [`get`] and [`watch`](watch()): the parts it is made of.
+//! * [`image_pulls`] and [`round_trip`]: what the links of the cluster have shown.
 //! * [`Retries`]: reads that are tried again, each by itself.
 //! * [`resources`]: slim types with only the fields that are read.
 //! * [`anchor`]: which run is under way, who holds it, and the switch that pauses
@@ -53,6 +54,7 @@ mod error;
 mod evict;
 mod guard;
 mod keys;
+mod links;
 mod observe;
 mod patch;
 mod retry;
@@ -76,6 +78,7 @@ pub use error::Error;
 pub use evict::{EvictOptions, EvictionAnswer, evict};
 pub use guard::{DryRunGuard, DryRunGuardLayer, Refused, read_only};
 pub use keys::{ClusterKeys, cluster_keys};
+pub use links::{ImagePull, image_pulls, pulled_per_node, round_trip};
 pub use observe::{Lists, control_plane, observe, observe_retried};
 pub use retry::Retries;
 pub use watch::{WatchEvent, Watchable, watch};

@@ -21,13 +21,13 @@ use support::{NEW, has_all};
 
 /// With nothing that is late for its window, which waves ask room for and a rollout does not.
 fn on_time(scenario: Scenario) -> Scenario {
-    let per_pod = if scenario.windows {
-        0
-    } else {
-        scenario.per_pod
+    let (per_pod, fetches) = match scenario.windows {
+        true => (0, 0),
+        false => (scenario.per_pod, scenario.fetches),
     };
     Scenario {
         per_pod,
+        fetches,
         ..scenario
     }
 }

@@ -79,10 +79,16 @@ pub enum BoundKind {
     },
     /// How fast the scheduler places displaced pods.
     Scheduler,
+    /// How fast data come over a link that all nodes share: T = N · D / S.
+    Bandwidth {
+        /// Name of the [`Link`](super::Link).
+        link: String,
+    },
 }
 
 /// What one more of the bottleneck saves: one node of the pool away at once, or
-/// one pod of the budget (one replica, where `minAvailable` is a number).
+/// one pod of the budget (one replica, where `minAvailable` is a number); of a link
+/// what twice its throughput saves.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
@@ -172,6 +178,7 @@ impl fmt::Display for BoundKind {
             }
             Self::Zones { pool } => write!(f, "zones of pool {pool}, one at a time"),
             Self::Scheduler => f.write_str("pods that the scheduler places one by one"),
+            Self::Bandwidth { link } => write!(f, "what nodes fetch over link {link}"),
         }
     }
 }

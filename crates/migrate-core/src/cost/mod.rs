@@ -21,7 +21,8 @@
 //! come before the workers. The limits inside
 //! `max` work in parallel, so the largest decides; [`Estimate`] names it, since
 //! that is the one worth changing. A model in which only the transfer is set
-//! gives T = N · D / S to the nanosecond.
+//! gives T = N · D / S to the nanosecond. A [`Link`] that was measured ([`Link::fit`])
+//! gives *D* and *S* a place in the schedule of a plan.
 //!
 //! The result is a lower bound in spirit: no schedule beats any of the limits,
 //! real ones come close. [`PhaseDurations`] holds the durations to begin with
@@ -31,6 +32,7 @@
 //! not fit saturates at [`Duration::MAX`].
 
 mod bounds;
+mod link;
 mod phases;
 mod terms;
 mod uncertainty;
@@ -43,6 +45,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::bounds::{Bound, BoundKind, Bounds, Relief, UsefulWidth};
+pub use self::link::{FitError, Link, TransferSample};
 pub use self::phases::PhaseDurations;
 pub use self::terms::{BudgetLoad, Moves, PoolLoad, Transfer, transfer_time};
 pub use self::uncertainty::{Belief, Draws, Sample, Tail, Tells};

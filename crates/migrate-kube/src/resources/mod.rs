@@ -16,6 +16,7 @@ mod tests;
 
 mod budget;
 mod cluster;
+mod event;
 mod meta;
 mod node;
 mod placement;
@@ -27,6 +28,7 @@ mod workload;
 
 pub use budget::{BudgetSpec, BudgetStatus, PodDisruptionBudget};
 pub use cluster::{Lease, LeaseSpec, Namespace, NamespaceStatus};
+pub use event::{Event, EventSource};
 pub use meta::{annotation, controller_of, deletion_of, has_seen};
 pub use node::{AttachedVolume, CONTROL_PLANE_LABEL, Node, NodeInfo, NodeSpec, NodeStatus, Taint};
 pub use placement::{

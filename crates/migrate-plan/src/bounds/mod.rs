@@ -1,11 +1,12 @@
 //! Lower bounds of a rollout, in time linear in what it has to do.
 //!
 //! Each bound is what the machine's own rules cost at least, in whatever order:
-//! see the functions; that of the scheduler, which no rule of the machine is about, is
-//! what the predicted drains cost that wait for it.
+//! see the functions; those of the scheduler and of links, which no rule of the machine is
+//! about, are what the predicted drains and upgrades cost that wait for them.
 
 mod budgets;
 mod capacity;
+mod links;
 mod pace;
 mod pool;
 mod scheduler;
@@ -21,6 +22,7 @@ use migrate_core::policy::Calendar;
 
 pub(crate) use budgets::{BudgetLoad, Hold};
 pub(crate) use capacity::RoomLoad;
+pub(crate) use links::LinkLoad;
 pub(crate) use pace::PaceLoad;
 pub(crate) use pool::PoolSlots;
 pub(crate) use scheduler::SchedulerLoad;
@@ -45,6 +47,7 @@ pub(crate) struct Work<'a> {
     /// Where drains have a pace.
     pub(crate) pace: Option<PaceLoad>,
     pub(crate) scheduler: SchedulerLoad,
+    pub(crate) links: Vec<LinkLoad>,
     pub(crate) calendar: Calendar,
     pub(crate) start: Moment,
 }
@@ -59,6 +62,8 @@ enum One {
     Pod(usize),
     /// Of the nodes of this room.
     Node(usize),
+    /// As much throughput of this link.
+    Link(usize),
 }
 
 impl Work<'_> {
@@ -116,6 +121,12 @@ impl Work<'_> {
         if let Some(time) = placed.filter(|it| self.scheduler.is_queued || is_best(it)) {
             limits.push((BoundKind::Scheduler, time, One::Nothing));
         }
+        for (at, link) in self.links.iter().enumerate() {
+            if let Some(time) = self.fetched(link) {
+                let link = link.name().to_owned();
+                limits.push((BoundKind::Bandwidth { link }, time, One::Link(at)));
+            }
+        }
         let others = |one: One| {
             let others = limits.iter().filter(|(.., other)| *other != one);
             others.map(|(_, time, _)| *time).max().unwrap_or(0)
@@ -138,12 +149,13 @@ impl Work<'_> {
                     if pool.is_narrowed {
                         return None;
                     }
-                    pool.bound(pool.left().saturating_add(1)).0
+                    self.time(pool.bound(pool.left().saturating_add(1)).0)
                 }
-                One::Pod(id) => with_one_more(id).bound(),
-                One::Node(at) => self.rooms[at].with_one_more().bound(),
+                One::Pod(id) => self.time(with_one_more(id).bound()),
+                One::Node(at) => self.time(self.rooms[at].with_one_more().bound()),
+                One::Link(at) => self.fetched(&self.links[at].clone().twice_as_fast())?,
             };
-            let then = others(*more).max(self.time(then));
+            let then = others(*more).max(then);
             let saves = Duration::from_millis(time.checked_sub(then)?);
             (!saves.is_zero()).then(|| Relief::new(kind.clone(), saves))
         });
@@ -161,6 +173,13 @@ impl Work<'_> {
         first(self.budgets.clone(), BUDGETS_NAMED, |a, b| {
             b.0.cmp(&a.0).then(a.1.cmp(&b.1))
         })
+    }
+
+    /// When all has come over `link`, and what follows is done. As with a pace, it goes on
+    /// while windows are closed.
+    fn fetched(&self, link: &LinkLoad) -> Option<u64> {
+        let time = self.before.saturating_add(link.bound()?);
+        Some(time.saturating_add(self.after))
     }
 
     /// With what goes one by one before and after, and the times between windows

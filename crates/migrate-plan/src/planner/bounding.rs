@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use migrate_core::cost::Bounds;
+use migrate_core::cost::{Bounds, Link};
 use migrate_core::policy::{CONTROL_PLANE_POOL, ZonePolicy};
 use migrate_core::{ClusterModel, Moment, Phase, Plan, Point, Policy};
 use rustc_hash::FxHashMap;
@@ -12,7 +12,9 @@ use super::measured::millis;
 use super::room::Room;
 use super::scheduler::Scheduler;
 use super::simulate::Step;
-use crate::bounds::{BudgetLoad, Hold, Lengths, PaceLoad, PoolSlots, SchedulerLoad, Work};
+use crate::bounds::{
+    BudgetLoad, Hold, Lengths, LinkLoad, PaceLoad, PoolSlots, SchedulerLoad, Work,
+};
 use crate::intern::{Budget, Interned, Share};
 use crate::machine::time_of;
 
@@ -52,6 +54,7 @@ pub(super) fn bounds(
     start: Moment,
     room: Option<&Room<'_>>,
     scheduler: Scheduler,
+    links: &[Link],
 ) -> Option<Bounds> {
     if steps.is_empty() {
         return None;
@@ -149,9 +152,18 @@ pub(super) fn bounds(
     for job in drained() {
         placed.add(job.pods, millis(job.times.after_drain()));
     }
+    let mut links: Vec<LinkLoad> = links.iter().cloned().map(LinkLoad::new).collect();
+    for job in drained() {
+        let (head, rest) = (
+            millis(job.times.before_fetch()),
+            millis(job.times.after_fetch()),
+        );
+        links.iter_mut().for_each(|link| link.add(head, rest));
+    }
     let work = Work {
         pace,
         scheduler: placed,
+        links,
         before: begun.before,
         after: begun.after,
         pools: &pools,
@@ -207,7 +219,7 @@ fn begun(
         nodes: vec![false; model.nodes.len()],
     };
     for step in steps {
-        let length = millis(step.end.since(step.begin));
+        let mut length = millis(step.end.since(step.begin));
         let slot = (step.target as usize).checked_sub(plan.control_plane.len());
         let Some((slot, job)) = slot.and_then(|slot| Some((slot, jobs.get(slot)?))) else {
             let task = slot.and_then(|slot| plan.tasks.get(slot.checked_sub(jobs.len())?));
@@ -217,6 +229,13 @@ fn begun(
             }
             continue;
         };
+        // What goes one by one waits for nobody's transfer but for parts of a millisecond,
+        // and these depend on the order.
+        length = length.min(match step.phase {
+            Phase::Provision => millis(job.times.of(step.phase)),
+            Phase::Upgrade => millis(job.times.whole_upgrade()),
+            _ => length,
+        });
         if step.phase == Phase::Verify {
             begun.nodes[job.id as usize] = true;
         }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use migrate_core::Plan;
 use migrate_core::cost::{
-    BudgetLoad, Bytes, BytesPerSecond, CostModel, Estimate, Moves, PhaseDurations, PoolLoad,
-    Transfer,
+    BudgetLoad, CostModel, Estimate, Moves, PhaseDurations, PoolLoad, Transfer,
 };
 use migrate_core::policy::CONTROL_PLANE_POOL;
 
@@ -29,13 +28,12 @@ pub(super) fn estimate(
     nodes_first: bool,
     alone: Alone<'_>,
     durations: &PhaseDurations,
-    transfer: Option<(Bytes, BytesPerSecond)>,
+    transfer: Option<Transfer>,
 ) -> Result<Estimate, Error> {
     let is_first = |job: &&Job<'_>| nodes_first && job.pool == CONTROL_PLANE_POOL;
     let mut one_by_one = vec![alone.member.total(); plan.control_plane.len()];
     one_by_one.extend(alone.tasks.iter().map(Times::total));
     one_by_one.extend(jobs.iter().filter(is_first).map(|job| job.times.total()));
-    let nodes = jobs.len() as u64;
     let jobs: Vec<Job<'_>> = jobs.iter().filter(|job| !is_first(job)).copied().collect();
     let jobs = jobs.as_slice();
     let mut model = CostModel::default()
@@ -76,8 +74,8 @@ pub(super) fn estimate(
     if let Some(rate) = durations.scheduler_rate().filter(|_| moved > 0) {
         model = model.with_moves(Moves::new(moved, rate));
     }
-    if let Some((per_node, rate)) = transfer {
-        model = model.with_transfer(Transfer::new(nodes, per_node, rate));
+    if let Some(transfer) = transfer {
+        model = model.with_transfer(transfer);
     }
     if !plan.is_empty() {
         // One more look at the whole cluster.

@@ -161,7 +161,8 @@ impl<'s> Search<'s> {
             tasks: &self.tasks,
         };
         let start = self.start();
-        let lasts = predicted(jobs, times, self.planner.scheduler());
+        let waits = (self.planner.scheduler(), self.planner.transfers());
+        let lasts = predicted(jobs, times, waits.0, waits.1);
         let steps = simulate(&mut machine, start, self.interned, lasts, |_, _| {});
         let last = steps.iter().max_by_key(|step| step.end);
         let of_last = last.and_then(|step| machine.slot_of(step.target));
@@ -180,9 +181,9 @@ impl<'s> Search<'s> {
         let start = self.start();
         // The bound of room costs more than it tells here: widths keep to it.
         let (interned, room) = (self.interned, None);
-        let scheduler = self.planner.scheduler();
+        let (scheduler, links) = (self.planner.scheduler(), &self.planner.links);
         let bounds = bounding::bounds(
-            &plan, steps, jobs, interned, model, policy, start, room, scheduler,
+            &plan, steps, jobs, interned, model, policy, start, room, scheduler, links,
         );
         let best = bounds.as_ref().and_then(|bounds| bounds.best());
         best.map_or(Duration::ZERO, |best| best.time)

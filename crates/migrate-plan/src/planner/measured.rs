@@ -200,6 +200,17 @@ impl Measured {
 pub(super) struct Means(BTreeMap<(TargetKind, Phase), Duration>);
 
 impl Planner<'_> {
+    /// Predicts with what was measured before, in the place of the durations of
+    /// the same phases: the mean of a pool, or of all workers for a pool that was
+    /// never measured; what was never measured at all keeps its duration. Drains
+    /// are stretched so that their mean is what was measured; how they differ
+    /// within a pool is still told by the pods of each node.
+    #[must_use]
+    pub fn with_measured(mut self, measured: &Measured) -> Self {
+        self.measured = Some(Means::of(measured));
+        self
+    }
+
     pub(super) fn member_times(&self) -> Times {
         let times = Times::of_member(&self.durations, self.policy);
         self.as_measured(times, &TargetKind::Members)

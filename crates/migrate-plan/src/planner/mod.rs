@@ -22,12 +22,13 @@ mod surge;
 mod targets;
 mod times;
 mod trace;
+mod transfers;
 mod what_if;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, PhaseDurations};
+use migrate_core::cost::{Bytes, BytesPerSecond, CostModel, Link, PhaseDurations};
 use migrate_core::impossible::check_unknown;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
@@ -82,6 +83,8 @@ pub struct Planner<'a> {
     measured: Option<Means>,
     beliefs: Option<Beliefs>,
     transfer: Option<(Bytes, BytesPerSecond)>,
+    /// That nodes fetch over, by name.
+    links: Vec<Link>,
     model_hash: Option<String>,
     parent: Option<&'a Plan>,
     /// Other orders to be tried.
@@ -148,6 +151,7 @@ impl<'a> Planner<'a> {
             measured: None,
             beliefs: None,
             transfer: None,
+            links: Vec::new(),
             model_hash: None,
             parent: None,
             improvement: 0,
@@ -199,26 +203,6 @@ impl<'a> Planner<'a> {
         self
     }
 
-    /// Predicts with what was measured before, in the place of the durations of
-    /// the same phases: the mean of a pool, or of all workers for a pool that was
-    /// never measured; what was never measured at all keeps its duration. Drains
-    /// are stretched so that their mean is what was measured; how they differ
-    /// within a pool is still told by the pods of each node.
-    #[must_use]
-    pub fn with_measured(mut self, measured: &Measured) -> Self {
-        self.measured = Some(Means::of(measured));
-        self
-    }
-
-    /// Counts the data that has to be moved: T = N · D / S with `per_node`
-    /// bytes for each node to be upgraded, over links that together carry
-    /// `rate`.
-    #[must_use]
-    pub fn with_transfer(mut self, per_node: Bytes, rate: BytesPerSecond) -> Self {
-        self.transfer = Some((per_node, rate));
-        self
-    }
-
     /// Names the model in another way than by the hash of all that a rollout decides
     /// from, as by the hash of a document it was read from.
     #[must_use]
@@ -241,13 +225,17 @@ impl<'a> Planner<'a> {
     /// [`Error::NoPath`] for a target that cannot be reached, as a downgrade, for a
     /// pool whose own target cannot be kept to, and for a model without a control plane;
     /// [`Error::SeveralHops`], with the way, for one that is more than one hop ahead;
-    /// [`Error::NoWayBack`].
+    /// [`Error::NoWayBack`]; [`Error::Estimate`] for a link without throughput.
     pub fn plan(&self) -> Result<Plan, Error> {
         self.in_order(|planner| Ok(planner.run(|_, _| {})?.plan))
     }
 
     fn run(&self, record: impl FnMut(Moment, Fed)) -> Result<Run<'a>, Error> {
         self.model.ensure_known()?;
+        // None whose transfers would never end.
+        for link in &self.links {
+            link.time(0)?;
+        }
         let gone = path::gone_pools(self.model, self.policy, self.parent);
         match self.way_back {
             Some(node) => path::check_way_back(self.model, node, &self.target)?,
@@ -292,7 +280,7 @@ impl<'a> Planner<'a> {
             member: member_times,
             tasks: &task_times,
         };
-        let lasts = predicted(&jobs, times, self.scheduler());
+        let lasts = predicted(&jobs, times, self.scheduler(), self.transfers());
         let steps = simulate(&mut machine, start, &interned, lasts, record);
         plan.schedule = schedule(&plan, start, &steps);
         plan.estimate = estimate::estimate(
@@ -302,7 +290,7 @@ impl<'a> Planner<'a> {
             self.policy.rollout.control_plane_nodes_first,
             times,
             &self.durations,
-            self.transfer,
+            self.longest_transfer(jobs.len() as u64)?,
         )?;
         plan.bounds = bounding::bounds(
             &plan,
@@ -314,6 +302,7 @@ impl<'a> Planner<'a> {
             start,
             room.as_ref(),
             self.scheduler(),
+            &self.links,
         );
         if let Some(room) = &room {
             found.extend(room.place(&mut plan, &jobs, &steps, self.destinations));
@@ -356,6 +345,7 @@ impl<'a> Planner<'a> {
         }
         let pools = self.pools(interned);
         let surges: Vec<bool> = pools.iter().map(|pool| pool.surge > 0).collect();
+        let fetch = transfers::alone(&self.links);
         let mut jobs = Vec::new();
         for (id, node) in (0..).zip(&self.model.nodes) {
             if self.is_to_change(node) {
@@ -372,7 +362,8 @@ impl<'a> Planner<'a> {
                     times: match surges[interned.pools.id_of(id) as usize] {
                         true => times.replacing(durations),
                         false => times,
-                    },
+                    }
+                    .fetching(fetch),
                     pods,
                     outlook: match node.ready {
                         true => outlooks[id as usize],

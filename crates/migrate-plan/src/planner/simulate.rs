@@ -9,6 +9,7 @@ use migrate_core::{Moment, Phase};
 use super::Job;
 use super::scheduler::Scheduler;
 use super::times::Times;
+use super::transfers::Transfers;
 use crate::intern::Interned;
 use crate::machine::{Emit, Ended, Machine};
 
@@ -46,11 +47,12 @@ pub(super) struct Alone<'t> {
 }
 
 /// What is predicted for each action, of a run from its start on. Drains wait for
-/// `scheduler`, who has nothing to do yet.
+/// `scheduler`, who has nothing to do yet, and what nodes fetch for what others do.
 pub(super) fn predicted<'a>(
     jobs: &'a [Job<'_>],
     alone: Alone<'a>,
     mut scheduler: Scheduler,
+    mut transfers: Transfers<'a>,
 ) -> impl FnMut(&Machine, u32, Phase) -> Lasts {
     move |machine, target, phase| {
         let slot = machine.slot_of(target);
@@ -67,6 +69,13 @@ pub(super) fn predicted<'a>(
                 scheduler.drain(machine.now(), pods, times.of(phase))
             }
             _ => times.of(phase),
+        };
+        // One behind a replacement has fetched before.
+        let fetches = slot.is_some() && (phase != Phase::Upgrade || !is_behind);
+        let besides = times.besides_fetching(phase, length);
+        let length = match besides.filter(|_| fetches) {
+            Some(besides) => transfers.fetch(machine.now(), besides),
+            None => length,
         };
         Lasts { length, rank: 0 }
     }

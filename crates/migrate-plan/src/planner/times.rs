@@ -21,6 +21,11 @@ pub(super) struct Times {
     /// How long the longest of its pods keeps its budget, from eviction to the
     /// replacement being ready.
     pub(super) hold: Duration,
+    /// A machine comes in its place.
+    is_replaced: bool,
+    /// What it fetches over links if it waits for nobody, rounded down: a part of what makes
+    /// its machine, or else of its upgrade.
+    fetch: Duration,
 }
 
 impl Times {
@@ -33,6 +38,8 @@ impl Times {
             verify: whole_millis(durations.verify.saturating_add(settle)),
             confirm: Duration::ZERO,
             hold: Duration::ZERO,
+            is_replaced: false,
+            fetch: Duration::ZERO,
         }
     }
 
@@ -48,6 +55,8 @@ impl Times {
             verify: whole_millis(verify),
             confirm: Duration::ZERO,
             hold: Duration::ZERO,
+            is_replaced: false,
+            fetch: Duration::ZERO,
         }
     }
 
@@ -91,6 +100,8 @@ impl Times {
             verify: whole_millis(sum(verify)),
             confirm: whole_millis(durations.verify),
             hold,
+            is_replaced: false,
+            fetch: Duration::ZERO,
         }
     }
 
@@ -100,20 +111,49 @@ impl Times {
         let provision = durations.provision.saturating_add(durations.node_ready);
         self.provision = whole_millis(provision);
         self.upgrade = whole_millis(durations.remove);
+        self.is_replaced = true;
         self
+    }
+
+    /// The same of a node that fetches for so long over links, as a part of what it is
+    /// predicted to take from then on.
+    pub(super) fn fetching(mut self, fetch: Duration) -> Self {
+        self.fetch = fetch;
+        let fetching = match self.is_replaced {
+            true => &mut self.provision,
+            false => &mut self.upgrade,
+        };
+        *fetching = fetching.saturating_add(fetch);
+        self
+    }
+
+    /// Whether it fetches in `phase`, which takes so long: then what that takes besides.
+    pub(super) fn besides_fetching(&self, phase: Phase, length: Duration) -> Option<Duration> {
+        let fetches = match phase {
+            Phase::Provision => self.is_replaced,
+            Phase::Upgrade => true,
+            _ => false,
+        };
+        fetches.then(|| length.saturating_sub(self.fetch))
     }
 
     /// With what was measured in the place of what is predicted, but for the
     /// drain of a node, which depends on its pods. What was measured of machines that
-    /// were changed in place says nothing of those that are replaced.
+    /// were changed in place says nothing of those that are replaced. It has in it what was
+    /// fetched meanwhile, and is no shorter than that.
     pub(super) fn measured(mut self, mean: impl Fn(Phase) -> Option<Duration>) -> Self {
         let provision = mean(Phase::Provision);
         if self.provision.is_zero() || provision.is_some() {
             let upgrade = mean(Phase::Upgrade).or_else(|| mean(Phase::BackUp));
-            self.upgrade = upgrade.unwrap_or(self.upgrade);
+            let least = match self.is_replaced {
+                true => Duration::ZERO,
+                false => self.fetch,
+            };
+            self.upgrade = upgrade.unwrap_or(self.upgrade).max(least);
         }
         if !self.provision.is_zero() {
-            self.provision = provision.unwrap_or(self.provision);
+            let least = self.fetch;
+            self.provision = provision.unwrap_or(self.provision).max(least);
         }
         self.verify = mean(Phase::Verify).unwrap_or(self.verify);
         self.confirm = mean(Phase::Confirm).unwrap_or(self.confirm);
@@ -146,6 +186,22 @@ impl Times {
     /// What follows its drain, and is not shorter behind a replacement.
     pub(super) fn after_drain(&self) -> Duration {
         self.upgrade.saturating_add(self.verify)
+    }
+
+    /// What it has before it when it asks for what it fetches: nothing where a machine may be made first.
+    pub(super) fn before_fetch(&self) -> Duration {
+        match self.is_replaced {
+            true => Duration::ZERO,
+            false => self.drain,
+        }
+    }
+
+    /// What follows what it fetches, whichever way it goes.
+    pub(super) fn after_fetch(&self) -> Duration {
+        match self.is_replaced {
+            true => self.after_drain(),
+            false => self.after_drain().saturating_sub(self.fetch),
+        }
     }
 
     /// The phases that follow each other without a break: all but that of a canary alone.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use migrate_core::cost::{BytesPerSecond, Link};
 use migrate_core::{BudgetKey, BudgetKind, ClusterModel, IntOrPercent, Plan, Policy, WorkloadId};
 
 use super::Planner;
@@ -25,6 +26,13 @@ pub enum Change {
         budget: BudgetKey,
         /// How many more.
         more: u32,
+    },
+    /// A link that the planner [has](Planner::with_link) carries more, or less.
+    Link {
+        /// Its name.
+        name: String,
+        /// What it carries then.
+        throughput: BytesPerSecond,
     },
     /// Another policy.
     Policy(Box<Policy>),
@@ -50,7 +58,7 @@ impl Planner<'_> {
     /// copy of the model where that changes.
     ///
     /// # Errors
-    /// [`Error::NoSuchThing`] for a pool or a budget that is not there; else as
+    /// [`Error::NoSuchThing`] for a pool, a budget or a link that is not there; else as
     /// [`plan`](Self::plan), for the cluster as it is or changed.
     pub fn what_if(&self, change: &Change) -> Result<WhatIf, Error> {
         let before = self.plan()?.makespan();
@@ -69,6 +77,13 @@ impl Planner<'_> {
                 let mut model = self.model.clone();
                 add_replicas(&mut model, budget, *more)?;
                 self.under(&model, self.policy)
+            }
+            Change::Link { name, throughput } => {
+                let is_it = |link: &&Link| link.name == *name;
+                let link = self.links.iter().find(is_it);
+                let link = link.ok_or_else(|| no_such(format!("link {name}")))?;
+                let link = link.clone().with_throughput(*throughput);
+                self.clone().with_link(link).plan()
             }
             Change::Policy(policy) => self.under(self.model, policy),
             Change::Model(model) => self.under(model, self.policy),

@@ -14,6 +14,7 @@ pub(super) fn relief(relief: &Relief) -> String {
         BoundKind::Capacity { .. } => {
             "one more node like the largest of these, at the target already,".to_owned()
         }
+        BoundKind::Bandwidth { link } => format!("twice the throughput of link {link}"),
         of => format!("one pod more that {of} lets go at once"),
     };
     format!("{what} would lower that by {} or more", clock(relief.saves))

@@ -9,6 +9,7 @@ mod formulas;
 mod half_upgraded;
 mod identity;
 mod journey;
+mod links;
 mod lint;
 mod measured;
 mod order;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrate_core::cost::PhaseDurations;
+use migrate_core::cost::{Bytes, BytesPerSecond, Link, PhaseDurations};
 use migrate_core::policy::ZonePolicy;
 use migrate_core::{ClusterModel, IntOrPercent, OnDeadline, Policy, ZONE_LABEL};
 
@@ -47,6 +47,9 @@ pub(crate) struct Scenario {
     pub(crate) pace: u32,
     /// What the scheduler is predicted to take for each pod, in milliseconds, if it is slow.
     pub(crate) per_pod: u64,
+    /// What each node fetches over a link, in bytes of which it carries 7 a second; in some
+    /// worlds half as much over a second one, which is half as fast and has latency.
+    pub(crate) fetches: u64,
     pub(crate) skip: bool,
     /// Chances in per cent, per action or per event.
     pub(crate) retry: u64,
@@ -86,10 +89,28 @@ pub(crate) fn planner<'a>(
         durations.schedule = Duration::from_millis(scenario.per_pod);
         planner = planner.with_durations(durations);
     }
+    for link in links(scenario) {
+        planner = planner.with_link(link);
+    }
     if scenario.beliefs {
         planner = planner.with_beliefs(&Beliefs::default());
     }
     planner
+}
+
+/// What nodes of `scenario` fetch over.
+fn links(scenario: &Scenario) -> Vec<Link> {
+    if scenario.fetches == 0 {
+        return Vec::new();
+    }
+    let link = |name: &str, throughput: u64, bytes: u64| {
+        Link::new(name, BytesPerSecond(throughput)).with_per_node(Bytes(bytes))
+    };
+    let second = link("packages", 3, scenario.fetches / 2);
+    let second = second.with_latency(Duration::from_micros(20_700));
+    let mut links = vec![link("registry", 7, scenario.fetches), second];
+    links.truncate(1 + scenario.seed as usize % 2);
+    links
 }
 
 /// The cluster, and the policy that goes with it.

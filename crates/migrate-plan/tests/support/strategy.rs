@@ -36,6 +36,7 @@ pub(crate) fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec![0u64, 0, 500, 20_000]),
         // A patch that it goes to, or what it runs already.
         prop::sample::select(vec![None, None, Some("v1.36.5"), Some(OLD)]),
+        prop::sample::select(vec![0u64, 0, 1, 400, 9_000]),
     );
     (shape, day, gates, any::<[bool; 9]>(), abort, rules).prop_map(
         |(
@@ -44,7 +45,7 @@ pub(crate) fn scenario() -> impl Strategy<Value = Scenario> {
             (soak, max_failed),
             flags,
             abort,
-            (ramp, one_zone, reserve, pace, per_pod, own_target),
+            (ramp, one_zone, reserve, pace, per_pod, own_target, fetches),
         )| {
             Scenario {
                 seed,
@@ -65,6 +66,7 @@ pub(crate) fn scenario() -> impl Strategy<Value = Scenario> {
                 surge: 0,
                 pace,
                 per_pod,
+                fetches,
                 own_target,
                 runner: flags[7],
                 skip: flags[1],

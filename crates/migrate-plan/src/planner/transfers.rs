@@ -1,0 +1,243 @@
+//! What nodes fetch over links that they share.
+//!
+//! As with the [scheduler](super::scheduler), no rule of the machine is about it, and no run
+//! ever waits for it: what it makes longer are the upgrades that are predicted. A link
+//! carries one transfer after the other, each at its full throughput, in the order in which
+//! they are asked for.
+
+use std::time::Duration;
+
+use migrate_core::Moment;
+use migrate_core::cost::{Bytes, BytesPerSecond, CostError, Link, Transfer};
+
+use super::Planner;
+use super::measured::millis;
+use super::times::whole_millis;
+
+/// Moments are whole milliseconds.
+const MILLI: Duration = Duration::from_millis(1);
+
+impl Planner<'_> {
+    /// Counts the data that has to be moved in the estimate: T = N · D / S with
+    /// `per_node` bytes for each node to be upgraded, over links that together carry
+    /// `rate`. The schedule knows nothing of it: for that, see
+    /// [`with_link`](Self::with_link).
+    #[must_use]
+    pub fn with_transfer(mut self, per_node: Bytes, rate: BytesPerSecond) -> Self {
+        self.transfer = Some((per_node, rate));
+        self
+    }
+
+    /// Has each node that is upgraded fetch what [`Link::per_node`] says over `link`: its
+    /// upgrade, or the provision of the machine that comes in its place, is longer by that
+    /// and by what nodes before it still fetch. A node fetches over all links at once; a
+    /// link of a name that is there already takes its place. Members take nothing over it:
+    /// what they fetch is a part of
+    /// [`control_plane_member`](migrate_core::cost::PhaseDurations::control_plane_member).
+    ///
+    /// # Guarantees
+    /// - Where nodes go one by one and nothing but their transfer takes time, the plan takes
+    ///   N · D / S, to the millisecond.
+    /// - A bound of its own: [`BoundKind::Bandwidth`](migrate_core::cost::BoundKind::Bandwidth).
+    /// - What was [measured](Self::with_measured) of upgrades has their transfers in it: then
+    ///   only waiting is added.
+    /// - With [windows](migrate_core::RolloutPolicy::windows), what a node fetches is a part
+    ///   of what has to be left of one, and what it waits for others is not.
+    ///
+    /// A throughput of zero is refused by [`plan`](Self::plan).
+    #[must_use]
+    pub fn with_link(mut self, link: Link) -> Self {
+        self.links.retain(|known| known.name != link.name);
+        self.links.push(link);
+        // In whichever order they were told, plans are the same.
+        self.links.sort_by(|a, b| a.name.cmp(&b.name));
+        self
+    }
+
+    /// All links before anything is asked for.
+    pub(super) fn transfers(&self) -> Transfers<'_> {
+        Transfers::new(&self.links)
+    }
+
+    /// That of all links which takes longest for `nodes` nodes, or what was given for the
+    /// estimate alone, if that does.
+    pub(super) fn longest_transfer(&self, nodes: u64) -> Result<Option<Transfer>, CostError> {
+        let given = self.transfer.iter();
+        let given = given.map(|&(per_node, rate)| Transfer::new(nodes, per_node, rate));
+        let links = self.links.iter();
+        let links = links.map(|link| Transfer::new(nodes, link.per_node, link.throughput));
+        let mut longest: Option<(Duration, Transfer)> = None;
+        for transfer in given.chain(links) {
+            let time = transfer.time()?;
+            if longest.is_none_or(|(other, _)| other < time) {
+                longest = Some((time, transfer));
+            }
+        }
+        Ok(longest.map(|(_, transfer)| transfer))
+    }
+}
+
+/// What a node that waits for nobody fetches for, over all `links` at once. In whole
+/// milliseconds, rounded **down**: a transfer that follows another goes on in the middle of
+/// one, and no more than this is certain.
+pub(super) fn alone(links: &[Link]) -> Duration {
+    let each = links.iter().map(|link| busy(link, 1));
+    let longest = each.max().unwrap_or_default();
+    Duration::from_millis(millis(longest))
+}
+
+/// From asking for the first of so many transfers to the end of the last, if they follow
+/// each other without a break. Never for a link without throughput, which is
+/// refused before.
+fn busy(link: &Link, transfers: u64) -> Duration {
+    let data = link.time(transfers).unwrap_or(Duration::MAX);
+    link.latency.saturating_add(data)
+}
+
+/// The queues of all links.
+#[derive(Clone, Debug)]
+pub(super) struct Transfers<'l>(Vec<Queue<'l>>);
+
+/// Of one link: a row of transfers that follow each other without a break.
+#[derive(Clone, Copy, Debug)]
+struct Queue<'l> {
+    link: &'l Link,
+    /// When the first of them was asked for.
+    since: Moment,
+    count: u64,
+}
+
+impl<'l> Transfers<'l> {
+    pub(super) fn new(links: &'l [Link]) -> Self {
+        let queues = links.iter().map(|link| Queue {
+            link,
+            since: Moment::EPOCH,
+            count: 0,
+        });
+        Self(queues.collect())
+    }
+
+    /// How long an action lasts that begins at `now`, fetches what a node does, and
+    /// then takes `rest`. In whole milliseconds, rounded up.
+    pub(super) fn fetch(&mut self, now: Moment, rest: Duration) -> Duration {
+        let there = self.0.iter_mut().map(|queue| queue.fetch(now));
+        let there = there.max().unwrap_or_default();
+        whole_millis(there).saturating_add(rest)
+    }
+}
+
+impl Queue<'_> {
+    /// From `now`, when a transfer is asked for, to its end.
+    fn fetch(&mut self, now: Moment) -> Duration {
+        // What is asked for within a millisecond of the end of the one before follows that
+        // without a break: it waited for a moment, and moments are no finer. So parts of
+        // milliseconds never add up.
+        let data = busy(self.link, self.count).saturating_sub(self.link.latency);
+        if self.count == 0 || now.since(self.since) >= data.saturating_add(MILLI) {
+            (self.since, self.count) = (now, 0);
+        }
+        self.count = self.count.saturating_add(1);
+        busy(self.link, self.count).saturating_sub(now.since(self.since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use migrate_core::cost::transfer_time;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MILLIS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn link(per_node: u64, throughput: u64, latency: u64) -> Link {
+        let link = Link::new("registry", BytesPerSecond(throughput));
+        link.with_per_node(Bytes(per_node))
+            .with_latency(MILLIS(latency))
+    }
+
+    #[test]
+    fn one_transfer_follows_the_other() {
+        // 10 s each, which begin 2 s after they were asked for.
+        let links = [link(100, 10, 2000)];
+        let mut transfers = Transfers::new(&links);
+        let mut fetch = |at: u64, rest: u64| {
+            let took = transfers.fetch(Moment::from_millis(at), MILLIS(rest));
+            took.as_millis()
+        };
+        assert_eq!(fetch(0, 0), 12_000);
+        assert_eq!(fetch(0, 500), 22_500);
+        // Its latency is over when the link is free for it.
+        assert_eq!(fetch(5000, 0), 27_000);
+        // It was idle for a while.
+        assert_eq!(fetch(60_000, 0), 12_000);
+        assert_eq!(alone(&links), MILLIS(12_000));
+    }
+
+    #[test]
+    fn a_node_fetches_over_all_links_at_once() {
+        let links = [link(100, 10, 0), link(100, 100, 3000)];
+        let mut transfers = Transfers::new(&links);
+        assert_eq!(transfers.fetch(Moment::EPOCH, MILLIS(7)), MILLIS(10_007));
+        assert_eq!(transfers.fetch(Moment::EPOCH, MILLIS(0)), MILLIS(20_000));
+        assert_eq!(alone(&links), MILLIS(10_000));
+        // Without links nothing is longer.
+        assert_eq!(
+            Transfers::new(&[]).fetch(Moment::EPOCH, MILLIS(7)),
+            MILLIS(7)
+        );
+        assert_eq!(alone(&[]), Duration::ZERO);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Asked for as soon as the one before is there, transfers take N · D / S to the
+        /// millisecond, whatever parts of one each of them takes.
+        #[test]
+        fn transfers_in_a_row_take_the_law_to_the_millisecond(
+            nodes in 1..200u64, per_node in 0..1u64 << 40, throughput in 1..1u64 << 34,
+        ) {
+            let links = [link(per_node, throughput, 0)];
+            let mut transfers = Transfers::new(&links);
+            let mut now = Moment::from_millis(7);
+            for _ in 0..nodes {
+                now = now + transfers.fetch(now, Duration::ZERO);
+            }
+            let law = transfer_time(nodes, Bytes(per_node), BytesPerSecond(throughput)).unwrap();
+            prop_assert_eq!(now.since(Moment::from_millis(7)), whole_millis(law));
+        }
+
+        /// Within any time no more comes than the throughput allows, and nothing later than
+        /// that makes necessary; none is shorter than it is alone.
+        #[test]
+        fn a_transfer_ends_when_all_up_to_its_own_may_have_come(
+            waits in prop::collection::vec(0..5_000u64, 1..30),
+            per_node in 0..10_000u64,
+            throughput in 1..10_000u64,
+            latency in 0..3_000u64,
+        ) {
+            let links = [link(per_node, throughput, latency)];
+            let mut transfers = Transfers::new(&links);
+            let one = transfer_time(1, Bytes(per_node), BytesPerSecond(throughput)).unwrap();
+            let (mut at, mut begun) = (0, Vec::new());
+            for wait in waits {
+                at += wait;
+                let took = transfers.fetch(Moment::from_millis(at), Duration::ZERO);
+                begun.push(at);
+                prop_assert!(took >= alone(&links), "{took:?}");
+                // From any transfer on, all that were asked for since have to come.
+                let row = |from: usize| {
+                    let count = u32::try_from(begun.len() - from).unwrap();
+                    MILLIS(begun[from] + latency) + one * count
+                };
+                let end = (0..begun.len()).map(row).max().unwrap_or_default();
+                let ended = MILLIS(at) + took;
+                // Parts of milliseconds, and what N · D / S is finer than N times D / S.
+                let slack = Duration::from_millis(1) + Duration::from_nanos(30);
+                prop_assert!(ended + slack >= end, "{ended:?} {end:?}");
+                prop_assert!(ended < end + slack, "{ended:?} {end:?}");
+            }
+        }
+    }
+}
