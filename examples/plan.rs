@@ -117,8 +117,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(path) = &cli.dump {
         std::fs::write(path, serde_json::to_string_pretty(&model)?)?;
     }
-    let target = match cli.to {
-        Some(target) => target,
+    let target = match &cli.to {
+        Some(target) => target.clone(),
         None => next_minor(&model)?,
     };
     let beliefs = history
