@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use migrate_core::cost::{
-    BoundKind, Bytes, BytesPerSecond, Draws, Link, PhaseDurations, TermKind, transfer_time,
+    BoundKind, Bytes, BytesPerSecond, Link, PhaseDurations, TermKind, transfer_time,
 };
 use migrate_core::{ClusterModel, Phase, Plan, Policy, Severity};
-use migrate_plan::{
-    Beliefs, Change, Error, Forecaster, Measured, PlanTable, Planner, TargetKind, Timeline, lint,
-    plan_to_json, rehearse, replay,
-};
+use migrate_plan::{Change, Error, Measured, PlanTable, Planner, TargetKind, lint, plan_to_json};
 use proptest::prelude::*;
 
 use crate::support::{Cluster, NEW, linted, version};
-use crate::took;
+use crate::{holds_together, took};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
@@ -273,22 +270,7 @@ proptest! {
                 prop_assert!(least < *end + Duration::from_millis(1), "{:?}", upgrades);
             }
         }
-        for limit in &plan.bounds.as_ref().unwrap().limits {
-            prop_assert!(limit.time <= plan.makespan(), "{:?}", limit);
-        }
-        // The replay laws: from inputs, and from what each action took.
-        let commands = replay(&plan, &model, &policy, &trace.inputs).unwrap();
-        prop_assert_eq!(commands, trace.commands);
-        let mut ended: Vec<_> = plan.schedule.iter().collect();
-        ended.sort_by_key(|action| action.end);
-        let ended = ended.iter().map(|it| (it.target.clone(), it.phase, it.end - it.start));
-        let measured = Measured::of_run(model.taken_at, ended);
-        let rehearsal = rehearse(&model, &policy, &plan, &measured).unwrap();
-        let run = Timeline::new(plan.schedule.clone());
-        prop_assert_eq!(rehearsal.differences(&run, Duration::ZERO), []);
-        let certain = Forecaster::new(&model, &policy, &plan, &Beliefs::certain()).unwrap();
-        let forecast = certain.before_start(&Draws::new(1), 2).makespan;
-        prop_assert_eq!(forecast.p95, plan.makespan());
+        holds_together(&trace, &model, &policy)?;
     }
 
     /// More throughput never makes the bound longer, and what it saves of that is no promise

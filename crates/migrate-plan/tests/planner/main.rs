@@ -25,11 +25,13 @@ mod views;
 
 use std::time::Duration;
 
-use migrate_core::{Phase, Plan, Policy};
-use migrate_plan::Planner;
+use migrate_core::cost::Draws;
+use migrate_core::{ClusterModel, Phase, Plan, Policy};
+use migrate_plan::{Beliefs, Forecaster, Measured, Planner, Timeline, Trace, rehearse, replay};
+use proptest::prelude::*;
 use support::{Cluster, NEW, version};
 
-fn plan(model: &migrate_core::ClusterModel) -> Plan {
+fn plan(model: &ClusterModel) -> Plan {
     let policy = Policy::default();
     let planner = Planner::new(model, &policy, version(NEW));
     support::linted(planner.plan().unwrap(), model, &policy)
@@ -63,4 +65,31 @@ fn took(plan: &Plan, node: &str, phase: Phase) -> Duration {
     let action = actions.find(|it| it.target.name() == node && it.phase == phase);
     let action = action.unwrap();
     action.end - action.start
+}
+
+/// No bound is beyond the plan, the replay laws hold (from inputs, and from what each action
+/// took), and a forecast of which all is certain says what the plan does.
+fn holds_together(
+    trace: &Trace,
+    model: &ClusterModel,
+    policy: &Policy,
+) -> Result<(), TestCaseError> {
+    let plan = &trace.plan;
+    for limit in &plan.bounds.as_ref().unwrap().limits {
+        prop_assert!(limit.time <= plan.makespan(), "{:?}", limit);
+    }
+    let commands = replay(plan, model, policy, &trace.inputs).unwrap();
+    prop_assert_eq!(&commands, &trace.commands);
+    let mut ended: Vec<_> = plan.schedule.iter().collect();
+    ended.sort_by_key(|action| action.end);
+    let ended = ended.iter();
+    let ended = ended.map(|it| (it.target.clone(), it.phase, it.end - it.start));
+    let measured = Measured::of_run(model.taken_at, ended);
+    let rehearsal = rehearse(model, policy, plan, &measured).unwrap();
+    let run = Timeline::new(plan.schedule.clone());
+    prop_assert_eq!(rehearsal.differences(&run, Duration::ZERO), []);
+    let certain = Forecaster::new(model, policy, plan, &Beliefs::certain()).unwrap();
+    let forecast = certain.before_start(&Draws::new(1), 2).makespan;
+    prop_assert_eq!(forecast.p95, plan.makespan());
+    Ok(())
 }
