@@ -59,13 +59,18 @@ impl Planner<'_> {
         Transfers::new(&self.links)
     }
 
-    /// That of all links which takes longest for `nodes` nodes, or what was given for the
-    /// estimate alone, if that does.
-    pub(super) fn longest_transfer(&self, nodes: u64) -> Result<Option<Transfer>, CostError> {
+    /// That of all links which takes longest for the nodes that go `beside` each other, since
+    /// what the others fetch is a part of what they take one by one; or what was given for the
+    /// estimate alone, of all `nodes`, if that does.
+    pub(super) fn longest_transfer(
+        &self,
+        nodes: u64,
+        beside: u64,
+    ) -> Result<Option<Transfer>, CostError> {
         let given = self.transfer.iter();
         let given = given.map(|&(per_node, rate)| Transfer::new(nodes, per_node, rate));
         let links = self.links.iter();
-        let links = links.map(|link| Transfer::new(nodes, link.per_node, link.throughput));
+        let links = links.map(|link| Transfer::new(beside, link.per_node, link.throughput));
         let mut longest: Option<(Duration, Transfer)> = None;
         for transfer in given.chain(links) {
             let time = transfer.time()?;
