@@ -83,7 +83,7 @@ pub struct Planner<'a> {
     measured: Option<Means>,
     beliefs: Option<Beliefs>,
     transfer: Option<(Bytes, BytesPerSecond)>,
-    /// That nodes fetch over, by name.
+    /// That nodes fetch over; their order does not matter.
     links: Vec<Link>,
     model_hash: Option<String>,
     parent: Option<&'a Plan>,

@@ -49,8 +49,6 @@ impl Planner<'_> {
     pub fn with_link(mut self, link: Link) -> Self {
         self.links.retain(|known| known.name != link.name);
         self.links.push(link);
-        // In whichever order they were told, plans are the same.
-        self.links.sort_by(|a, b| a.name.cmp(&b.name));
         self
     }
 
