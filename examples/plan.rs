@@ -114,6 +114,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let history = history(&cli)?;
     let model = model(&cli).await?;
+    let link = link(&cli).await?;
     if let Some(path) = &cli.dump {
         std::fs::write(path, serde_json::to_string_pretty(&model)?)?;
     }
@@ -132,7 +133,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if history.is_some() {
         planner = planner.with_beliefs(&beliefs);
     }
-    let link = link(&cli).await?;
     if let Some(link) = &link {
         planner = planner.with_link(link.clone());
     }

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use migrate_core::Plan;
-use migrate_core::cost::{
-    BudgetLoad, CostModel, Estimate, Moves, PhaseDurations, PoolLoad, Transfer,
-};
+use migrate_core::cost::{BudgetLoad, CostModel, Estimate, Moves, PoolLoad};
 use migrate_core::policy::CONTROL_PLANE_POOL;
 
 use super::simulate::Alone;
 use super::times::Times;
-use super::{Job, order};
+use super::{Job, Planner, order};
 use crate::Error;
 use crate::bounds::first;
 use crate::intern::Interned;
@@ -19,21 +17,22 @@ use crate::intern::Interned;
 /// How many of the busiest budgets are named.
 const BUDGETS_NAMED: usize = 3;
 
-/// With `nodes_first`, control-plane nodes go one by one before all others. So
+/// Where policy says so, control-plane nodes go one by one before all others. So
 /// do tasks, wherever they are.
 pub(super) fn estimate(
     plan: &Plan,
     interned: &Interned<'_>,
     jobs: &[Job<'_>],
-    nodes_first: bool,
     alone: Alone<'_>,
-    durations: &PhaseDurations,
-    transfer: Option<Transfer>,
+    planner: &Planner<'_>,
 ) -> Result<Estimate, Error> {
+    let (durations, rollout) = (&planner.durations, &planner.policy.rollout);
+    let nodes_first = rollout.control_plane_nodes_first;
     let is_first = |job: &&Job<'_>| nodes_first && job.pool == CONTROL_PLANE_POOL;
     let mut one_by_one = vec![alone.member.total(); plan.control_plane.len()];
     one_by_one.extend(alone.tasks.iter().map(Times::total));
     one_by_one.extend(jobs.iter().filter(is_first).map(|job| job.times.total()));
+    let nodes = jobs.len() as u64;
     let jobs: Vec<Job<'_>> = jobs.iter().filter(|job| !is_first(job)).copied().collect();
     let jobs = jobs.as_slice();
     let mut model = CostModel::default()
@@ -74,7 +73,7 @@ pub(super) fn estimate(
     if let Some(rate) = durations.scheduler_rate().filter(|_| moved > 0) {
         model = model.with_moves(Moves::new(moved, rate));
     }
-    if let Some(transfer) = transfer {
+    if let Some(transfer) = planner.longest_transfer(nodes, jobs.len() as u64)? {
         model = model.with_transfer(transfer);
     }
     if !plan.is_empty() {

@@ -83,7 +83,7 @@ pub struct Planner<'a> {
     measured: Option<Means>,
     beliefs: Option<Beliefs>,
     transfer: Option<(Bytes, BytesPerSecond)>,
-    /// That nodes fetch over, by name.
+    /// That nodes fetch over; their order does not matter.
     links: Vec<Link>,
     model_hash: Option<String>,
     parent: Option<&'a Plan>,
@@ -283,15 +283,7 @@ impl<'a> Planner<'a> {
         let lasts = predicted(&jobs, times, self.scheduler(), self.transfers());
         let steps = simulate(&mut machine, start, &interned, lasts, record);
         plan.schedule = schedule(&plan, start, &steps);
-        plan.estimate = estimate::estimate(
-            &plan,
-            &interned,
-            &jobs,
-            self.policy.rollout.control_plane_nodes_first,
-            times,
-            &self.durations,
-            self.longest_transfer(jobs.len() as u64)?,
-        )?;
+        plan.estimate = estimate::estimate(&plan, &interned, &jobs, times, self)?;
         plan.bounds = bounding::bounds(
             &plan,
             &steps,

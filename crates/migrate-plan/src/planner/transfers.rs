@@ -49,8 +49,6 @@ impl Planner<'_> {
     pub fn with_link(mut self, link: Link) -> Self {
         self.links.retain(|known| known.name != link.name);
         self.links.push(link);
-        // In whichever order they were told, plans are the same.
-        self.links.sort_by(|a, b| a.name.cmp(&b.name));
         self
     }
 
@@ -59,13 +57,18 @@ impl Planner<'_> {
         Transfers::new(&self.links)
     }
 
-    /// That of all links which takes longest for `nodes` nodes, or what was given for the
-    /// estimate alone, if that does.
-    pub(super) fn longest_transfer(&self, nodes: u64) -> Result<Option<Transfer>, CostError> {
+    /// That of all links which takes longest for the nodes that go `beside` each other, since
+    /// what the others fetch is a part of what they take one by one; or what was given for the
+    /// estimate alone, of all `nodes`, if that does.
+    pub(super) fn longest_transfer(
+        &self,
+        nodes: u64,
+        beside: u64,
+    ) -> Result<Option<Transfer>, CostError> {
         let given = self.transfer.iter();
         let given = given.map(|&(per_node, rate)| Transfer::new(nodes, per_node, rate));
         let links = self.links.iter();
-        let links = links.map(|link| Transfer::new(nodes, link.per_node, link.throughput));
+        let links = links.map(|link| Transfer::new(beside, link.per_node, link.throughput));
         let mut longest: Option<(Duration, Transfer)> = None;
         for transfer in given.chain(links) {
             let time = transfer.time()?;

@@ -147,6 +147,18 @@ fn a_link_over_which_nothing_comes_changes_no_time() {
     assert_eq!(both.plan().unwrap(), turned.plan().unwrap());
 }
 
+/// What nodes fetch that go one by one is counted there, and not once more.
+#[test]
+fn the_estimate_counts_each_transfer_once() {
+    let cluster = Cluster::new().member("m").pool("control-plane", 3);
+    let done = |model: &mut ClusterModel| model.control_plane[0].version = version(NEW);
+    let (model, policy) = (cluster.pool("general", 4).change(done).build(), wide().1);
+    let planner = Planner::new(&model, &policy, version(NEW)).with_durations(nothing());
+    let plan = planner.with_link(link(1200, 10)).plan().unwrap();
+    assert_eq!(plan.makespan(), SECONDS(7 * 120));
+    assert_eq!(plan.estimate.total, SECONDS(7 * 120));
+}
+
 /// What was measured has the transfer in it: it is not counted twice.
 #[test]
 fn measured_upgrades_have_their_transfers_in_them() {
