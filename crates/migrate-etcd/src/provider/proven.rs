@@ -43,8 +43,9 @@ const LOGS: u64 = 2 * (64 << 20);
 /// snapshot, and beside it, one after the other, the trial, what is encrypted, and the copy
 /// in a store that is a folder.
 ///
-/// What is of another cluster is an error ([`Error::OtherCluster`]), and is removed: the
-/// snapshot says whose it is, unless its namespaces are encrypted.
+/// What is of another cluster is an error ([`Error::OtherCluster`], [`Error::OtherKeys`]), and
+/// never has the name of a backup: the snapshot says whose it is, unless its namespaces are
+/// encrypted, and so do the keys of the nodes.
 ///
 /// # Errors
 /// What fails, fails the step; files that were finished before stay. A backup
@@ -209,13 +210,9 @@ impl ProvenBackup {
             }
             Some(live) => {
                 let nodes = self.nodes.iter().cloned();
-                let set = nodes.fold(BackupSet::new(plain), BackupSet::with_node);
+                let set = BackupSet::new(plain).with_live_keys(live.clone());
+                let set = nodes.fold(set, BackupSet::with_node);
                 let (artifact, record) = set.write(&folder, name, seal, &cx.cancel).await?;
-                if let Err(error) = record.refuse_other_keys(live) {
-                    // Nobody shall take it for a set that restores the cluster.
-                    let _ = std::fs::remove_file(&artifact.path);
-                    return Err(error);
-                }
                 let findings = lacking(&record, &artifact.path.display().to_string());
                 let mut finished = Finished::of(artifact);
                 finished.findings = findings;
