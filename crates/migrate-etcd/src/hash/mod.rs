@@ -56,7 +56,8 @@ impl Database {
         Ok(hash)
     }
 
-    fn key_bucket(&self) -> Result<Option<Bucket>, ReadError> {
+    /// The bucket of all revisions, if it is there.
+    pub(crate) fn key_bucket(&self) -> Result<Option<Bucket>, ReadError> {
         let mut buckets = self.buckets()?.into_iter();
         Ok(buckets.find(|bucket| bucket.name() == KEY))
     }
