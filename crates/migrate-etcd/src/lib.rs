@@ -153,8 +153,8 @@ pub use provider::ProvenBackup;
 pub use provider::StoredBackup;
 #[cfg(any(feature = "client", feature = "store"))]
 pub use provider::{
-    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED,
-    BACKUP_PLAIN, BACKUP_UNSIGNED,
+    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_FULL, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY,
+    BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED,
 };
 pub use restore::{EtcdVersion, Membership, Restore, Restored};
 pub use retention::Retention;

@@ -10,7 +10,7 @@ use migrate_core::{BackUpData, ClusterId, Finding, StepContext, StepError, StepI
 #[cfg(feature = "seal")]
 use super::findings::lacking;
 use super::findings::{
-    compared_with, forced, needs_key, not_compared, plain, unsigned, without_keys,
+    compared_with, forced, full, needs_key, not_compared, plain, unsigned, without_keys,
 };
 use crate::hash::Compared;
 use crate::room::FurtherCopy;
@@ -37,7 +37,7 @@ const LOGS: u64 = 2 * (64 << 20);
 /// the blocker `KM-BACKUP-001` for either. Which members those are is in report and
 /// manifest. What was forced ([`SnapshotBackup::forced`]) is unproven always, with the
 /// blocker `KM-BACKUP-010`. What is proven and not [signed](Self::signed) has the blocker
-/// `KM-BACKUP-011`.
+/// `KM-BACKUP-011`. That the database is full, or nearly so, is the finding `KM-BACKUP-012`.
 ///
 /// It is not begun where a disk has not got room for all of it ([`Error::NoRoom`]): the
 /// snapshot, and beside it, one after the other, the trial, what is encrypted, and the copy
@@ -311,6 +311,7 @@ impl BackUpData for ProvenBackup {
         let copies = self.copies(self.source.folder());
         let saved = self.source.save_compared(&file, copies, cx).await?;
         let (snapshot, compared, is_forced) = (saved.snapshot, saved.proof, saved.is_forced);
+        let member = snapshot.member.clone();
         let inspection = &compared.inspection;
         refuse_other_cluster(inspection, snapshot.path(), cluster)?;
         let trial = self.tried(cx, &snapshot.unnamed()).await?;
@@ -338,6 +339,8 @@ impl BackUpData for ProvenBackup {
             findings.push(unsigned(&shown, proof));
         }
         findings.extend(is_forced.then(|| forced(&shown)));
+        let fullness = member.fullness();
+        findings.extend(fullness.map(|fullness| full(&shown, fullness)));
         findings.push(compared_with(&compared, &shown));
         if !keys_match {
             findings.push(without_keys(&shown));
@@ -356,6 +359,9 @@ impl BackUpData for ProvenBackup {
         if let Some(signing) = &self.signing {
             let manifest = hashed(&artifact, taken.into(), proof).await?;
             let mut manifest = manifest.describing(input, inspection).compared(&compared);
+            if !member.version.is_empty() {
+                manifest.etcd = Some(member.version);
+            }
             manifest.encryption_keys = keys;
             manifest.trial = trial.map(|level| level.to_string());
             manifest.locked_for = locked_for;
