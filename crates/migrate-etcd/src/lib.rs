@@ -132,7 +132,7 @@ pub use error::Error;
 #[cfg(all(feature = "client", feature = "seal"))]
 pub use find::KubeadmMembers;
 #[cfg(feature = "client")]
-pub use find::{FindMembers, FoundMembers, Way};
+pub use find::{FindMembers, FoundMembers, NamedMembers, Way};
 pub use gate::Gate;
 #[cfg(feature = "client")]
 pub use hash::{Proof, Proven, prove};
