@@ -55,7 +55,10 @@ fn missing(reason: &str) -> Error {
 /// Downloads the package and unpacks it into `folder`, where nobody else does.
 fn unpack(folder: &Path) -> Result<(), Error> {
     let mut apt = Command::new("apt-get");
-    run("apt-get download", apt.args(["download", PACKAGE]).current_dir(folder))?;
+    run(
+        "apt-get download",
+        apt.args(["download", PACKAGE]).current_dir(folder),
+    )?;
     let reading = || Error::io(format!("reading {}", folder.display()));
     for entry in fs::read_dir(folder).map_err(reading())? {
         let path = entry.map_err(reading())?.path();
