@@ -121,6 +121,7 @@ mod store;
 #[cfg(test)]
 #[path = "../tests/folder/mod.rs"]
 mod folder;
+mod table;
 mod trailer;
 #[cfg(feature = "client")]
 mod trial;

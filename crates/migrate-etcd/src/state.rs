@@ -1,12 +1,12 @@
 //! A file as the keys that exist in it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::ReadError;
 use crate::bolt::Database;
 use crate::inspect::kv::{KeyValue, Revision};
 use crate::inspect::{ShortKey, record, short};
+use crate::table::Table;
 
 /// A key that exists.
 pub(crate) struct Alive {
@@ -17,7 +17,7 @@ pub(crate) struct Alive {
 /// A file, and which keys exist in it.
 pub(crate) struct State {
     database: Database,
-    pub(crate) keys: BTreeMap<ShortKey, Alive>,
+    pub(crate) keys: Table<Alive>,
     pub(crate) revision: i64,
     pub(crate) cluster: Option<String>,
 }
@@ -32,7 +32,7 @@ impl State {
     /// what its writer meant.
     pub(crate) fn of_database(database: Database) -> Result<Self, ReadError> {
         let found = database.inspect()?;
-        let mut keys = BTreeMap::new();
+        let mut keys = Table::default();
         each_record(&database, |at, kv| {
             if at.is_tombstone {
                 keys.remove(&short(kv.key));
