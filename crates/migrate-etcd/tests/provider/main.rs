@@ -2,7 +2,10 @@
 //! restored, and nothing of what is in it anywhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+#[path = "../folder/mod.rs"]
 mod folder;
+mod full;
+#[path = "../server/mod.rs"]
 mod server;
 
 use std::fs;
@@ -11,7 +14,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use etcd_client::{AlarmAction, AlarmOptions, AlarmType};
 use folder::names;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport};
 use migrate_core::{
@@ -19,12 +21,12 @@ use migrate_core::{
     KubeVersion, Moment, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_FULL, BACKUP_NOT_COMPARED, BACKUP_PLAIN,
-    BACKUP_UNSIGNED, BackupSet, EtcdVersion, FindMembers, FolderNode, KeyRing, KubeadmMembers,
-    LiveKeys, Lock, Manifest, Member, Membership, NodeFiles, ProvenBackup, Restore, Seal,
-    SigningKey, SnapshotBackup, Store, StoredBackup,
+    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED, BackupSet,
+    EtcdVersion, FindMembers, FolderNode, KeyRing, KubeadmMembers, LiveKeys, Lock, Manifest,
+    Member, Membership, NodeFiles, ProvenBackup, Restore, Seal, SigningKey, SnapshotBackup, Store,
+    StoredBackup,
 };
-use server::{Server, V36, etcd, ports, url};
+use server::{Server, V36, etcd};
 
 const MARKERS: [&str; 3] = [
     "planted-key-5d0c",
@@ -32,7 +34,7 @@ const MARKERS: [&str; 3] = [
     "planted-file-c3a9",
 ];
 
-const CA: &str = include_str!("../src/set/testdata/ca.crt");
+const CA: &str = include_str!("../../src/set/testdata/ca.crt");
 const KID: &str = "GOAGGdsohpRJUKNLd0KEkvRVKwgmADw5MjpmqreYoWw";
 
 fn environment(millis: u64) -> (StepContext, StepInput) {
@@ -234,60 +236,6 @@ async fn without_keys_it_is_unproven_and_with_those_of_another_cluster_it_fails(
     let error = step.run(&cx, &input).await.unwrap_err();
     assert!(error.to_string().contains("ca.crt"), "{error}");
     assert_eq!(names(&at("backups")), before);
-}
-
-/// Its data have to be kept all the more; and nobody shall begin an upgrade that etcd refuses.
-#[tokio::test]
-async fn a_database_that_is_full_is_backed_up_and_told() {
-    let Some(etcd) = etcd(V36) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    let [client, peer] = ports();
-    let cluster = format!("old={}", url(peer));
-    let quota = ["--quota-backend-bytes", "400000"];
-    let more = [&["--initial-cluster", &cluster][..], &quota].concat();
-    let mut server = Server::start(&etcd, &at("old"), "old", [client, peer], &more);
-    let mut client = server.client().await;
-    let member = Member::new(server.endpoint());
-    let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
-    let run = async |millis: u64| {
-        let snapshots = SnapshotBackup::new(member.clone(), at("backups"));
-        let step = ProvenBackup::new(snapshots, vec![member.clone()]).signed(Arc::clone(&signing));
-        let (cx, input) = environment(millis);
-        let report = step.run(&cx, &input).await.unwrap();
-        let manifest = Manifest::open(&report.artifacts[0].path, &[signing.public()]).unwrap();
-        // Of the program; its cluster is at 3.6.0.
-        assert_eq!(manifest.etcd.as_deref(), Some(V36));
-        report
-            .findings
-            .into_iter()
-            .find(|it| it.code == BACKUP_FULL)
-    };
-    assert_eq!(run(1).await, None);
-    // It looks at its size only now and then.
-    let mut refused = None;
-    for _ in 0..1000 {
-        refused = client.put("k", vec![7; 40_000], None).await.err();
-        if refused.is_some() {
-            break;
-        }
-    }
-    assert!(refused.unwrap().to_string().contains("space exceeded"));
-    let full = run(2).await.expect("it is told");
-    assert!(
-        full.blocks() && full.evidence.contains("NOSPACE"),
-        "{full:?}"
-    );
-    let id = client.status().await.unwrap().header().unwrap().member_id();
-    let mut of = AlarmOptions::new();
-    of.with_member(id);
-    let disarm = client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of));
-    disarm.await.unwrap();
-    let nearly = run(3).await.expect("it is told");
-    assert!(
-        !nearly.blocks() && nearly.evidence.contains("400000"),
-        "{nearly:?}"
-    );
 }
 
 /// Whoever is killed while a backup is proven, tried or encrypted leaves no file that looks
