@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use migrate_core::Moment;
 use migrate_etcd::{
-    ApiServer, FolderNode, KeyRing, LiveKeys, Lock, Manifest, Member, NodeFiles, PublicKey,
-    Restore, Restored, Retention, Seal, SigningKey, Store, Tls,
+    ApiServer, FindMembers, FolderNode, FoundMembers, KeyRing, LiveKeys, Lock, Manifest, Member,
+    NamedMembers, NodeFiles, PublicKey, Restore, Restored, Retention, Seal, SigningKey, Store, Tls,
 };
 
 use crate::trust::{Known, Signed, public_keys};
@@ -38,14 +38,14 @@ pub(crate) enum Command {
         #[arg(long)]
         without_trailer: bool,
     },
-    /// Takes a snapshot of the first endpoint, and proves it equal to all.
+    /// Takes a snapshot of the endpoint that is best asked, and proves it equal to all.
     Save {
         /// Where to; nothing is overwritten.
         file: PathBuf,
         #[command(flatten)]
         members: Members,
-        /// Takes it even if the member knows no leader, where quorum is lost: it is never
-        /// proven then. Name the member with the highest revision.
+        /// Takes it even if none of the members knows a leader, where quorum is lost, of the one
+        /// that has got furthest: it is never proven then.
         #[arg(long)]
         force: bool,
     },
@@ -180,8 +180,8 @@ pub(crate) struct Backup {
     pub(crate) members: Members,
     #[command(flatten)]
     locks: Locks,
-    /// Takes it even if the first member knows no leader, where quorum is lost: it is never
-    /// proven then.
+    /// Takes it even if none of the members knows a leader, where quorum is lost, of the one
+    /// that has got furthest: it is never proven then.
     #[arg(long)]
     pub(crate) force: bool,
     /// Seed that manifests are signed with, see keygen.
@@ -196,7 +196,7 @@ pub(crate) struct Backup {
     /// `kubectl get --raw /openid/v1/jwks`.
     #[arg(long, requires = "nodes")]
     live_jwks: Option<PathBuf>,
-    /// Restores it on trial and starts this etcd on it.
+    /// Starts this etcd on what is restored on trial, which else is read again only.
     #[arg(long)]
     pub(crate) trial_etcd: Option<PathBuf>,
     /// Starts this kube-apiserver on that etcd, without any network, and lists all that it
@@ -447,7 +447,8 @@ impl Keep {
 
 #[derive(Args)]
 pub(crate) struct Members {
-    /// Client URL of a member; again for each further one.
+    /// Client URL of a member; again for each further one. The snapshot is of one that has
+    /// caught up, and of none that leads where another one serves.
     #[arg(long = "endpoint", required = true)]
     endpoints: Vec<String>,
     /// CA of the members.
@@ -497,10 +498,14 @@ impl Members {
         Ok(self.endpoints.iter().map(member).collect())
     }
 
-    /// The first one, which the snapshot is taken of, and all of them.
-    pub(crate) fn first_and_all(&self) -> Outcome<(Member, Vec<Member>)> {
-        let all = self.list()?;
-        Ok((all.first().ok_or("name a member")?.clone(), all))
+    /// All of them, and which the snapshot is taken of.
+    pub(crate) async fn found(&self, is_forced: bool) -> Outcome<FoundMembers> {
+        let named = NamedMembers::new(self.list()?);
+        let named = match is_forced {
+            true => named.forced(),
+            false => named,
+        };
+        Ok(named.find().await?)
     }
 
     pub(crate) fn stall(&self) -> Duration {

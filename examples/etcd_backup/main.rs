@@ -95,11 +95,12 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             let folder = file.parent().filter(|folder| *folder != Path::new(""));
             let name = file.file_name().and_then(|name| name.to_str());
             let name = name.ok_or("name the file that the snapshot becomes")?;
-            let (first, all) = members.first_and_all()?;
-            let backup = SnapshotBackup::new(first, folder.unwrap_or_else(|| Path::new(".")))
-                .with_stall(members.stall());
+            let found = members.found(force).await?;
+            println!("member     {}", found.source.endpoint);
+            let folder = folder.unwrap_or_else(|| Path::new("."));
+            let backup = SnapshotBackup::new(found.source, folder).with_stall(members.stall());
             let bar = show::bytes("saving");
-            if force {
+            if found.is_forced {
                 let saved = backup.forced().save(name, cancel, show::moves(&bar)).await;
                 bar.finish_and_clear();
                 let artifact = saved?;
@@ -114,7 +115,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 return Ok(());
             }
             let moving = bar.clone();
-            let save = backup.save_proven(name, &all, cancel, |done, of| {
+            let save = backup.save_proven(name, &found.members, cancel, |done, of| {
                 show::moves(&moving)(done, of);
                 if done == of {
                     moving.set_message("proving");
@@ -293,18 +294,19 @@ async fn keygen(folder: &Path) -> Outcome {
 }
 
 async fn backup(options: Backup, cancel: &Cancellation) -> Outcome {
-    let (first, all) = options.members.first_and_all()?;
-    let snapshots = SnapshotBackup::new(first, &options.folder).with_stall(options.members.stall());
-    let snapshots = match options.force {
+    let found = options.members.found(options.force).await?;
+    println!("member     {}", found.source.endpoint);
+    let snapshots = SnapshotBackup::new(found.source, &options.folder);
+    let snapshots = snapshots.with_stall(options.members.stall());
+    let snapshots = match found.is_forced {
         true => snapshots.forced(),
         false => snapshots,
     };
     let signing = options.signing()?;
-    let mut step = ProvenBackup::new(snapshots, all).signed(Arc::clone(&signing));
-    if let Some(etcd) = &options.trial_etcd {
-        // There by then: the snapshot is in it.
-        step = step.with_trial(&options.folder, Some(etcd.clone()));
-    }
+    let mut step = ProvenBackup::new(snapshots, found.members).signed(Arc::clone(&signing));
+    // The folder is there by then: the snapshot is in it. Without an etcd what was restored is
+    // read again.
+    step = step.with_trial(&options.folder, options.trial_etcd.clone());
     if let Some(server) = options.api_server()? {
         step = step.with_trial_api_server(server);
     }

@@ -43,7 +43,8 @@ fuzz_target!(|input: &[u8]| {
         field(5, &value),
     ];
     let revision = [&2i64.to_be_bytes()[..], b"_", &[0; 8]].concat();
-    let buckets: [(&str, Entries); 1] = [("key", vec![(revision, record.concat())])];
+    let keys: Entries = vec![(revision, record.concat())];
+    let buckets = [("key", keys), ("meta", Vec::new())];
     let Ok(database) = Database::from_bytes(stamp(file(2, &buckets), 2)) else {
         panic!("a sound file is no database");
     };

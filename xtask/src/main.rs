@@ -5,6 +5,7 @@ mod builds;
 mod deny;
 mod fuzz;
 mod process;
+mod s3;
 mod schema;
 mod test;
 mod testbed;
@@ -28,7 +29,8 @@ enum Task {
     Boundaries,
     /// Check licences and sources of dependencies (installs cargo-deny if needed).
     Deny,
-    /// The slow rest, run by hand: long simulations, large benches, other versions.
+    /// The slow rest, run by hand: long simulations, large benches, other versions, a
+    /// server that speaks S3, each fuzz target for a moment.
     Extended,
     /// Fuzz what reads files of others; needs a C++ compiler.
     Fuzz {
@@ -38,6 +40,8 @@ enum Task {
         #[arg(long, default_value_t = 600)]
         seconds: u64,
     },
+    /// Start a server that speaks S3, a Python package, and run the tests that want one.
+    S3,
     /// Write the table anew by which objects in snapshots are read, from the sources of
     /// the newest Kubernetes that the tests use.
     Schema,
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Task::Deny => deny::check(),
         Task::Extended => test::extended(),
         Task::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
+        Task::S3 => s3::test(),
         Task::Schema => schema::write(),
         Task::Test => test::test(),
         Task::Testbed { extended } => testbed::build_all(extended),

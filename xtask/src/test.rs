@@ -3,7 +3,10 @@
 use std::thread;
 
 use crate::process::{cargo, run};
-use crate::{builds, testbed};
+use crate::{builds, fuzz, s3, testbed};
+
+/// Seconds that each fuzz target runs: that it builds, and has no fault that any input finds.
+const FUZZ: u64 = 20;
 
 /// The upgrade of a kubeadm cluster under requests. Alone, after all others: what runs
 /// beside it is what it measures.
@@ -29,8 +32,8 @@ pub(crate) fn test() -> Result<(), String> {
     rest.and(lane)
 }
 
-/// What is too slow for every change: the further builds, the ignored tests, with the programs of every release the testbed knows, and
-/// the benches at their full size. A test that fails keeps nothing else from running.
+/// What is too slow for every change: the further builds, the ignored tests, with the programs of every release the testbed knows, those
+/// that want a server that speaks S3, each fuzz target for a moment, and the benches at their full size. A test that fails keeps nothing else from running.
 pub(crate) fn extended() -> Result<(), String> {
     builds::check()?;
     testbed::build_or_skip(true)?;
@@ -47,8 +50,10 @@ pub(crate) fn extended() -> Result<(), String> {
         "--test-threads=1",
     ]);
     let tested = run(&mut test);
+    let stored = s3::test();
+    let fuzzed = fuzz::fuzz(None, FUZZ);
     let mut bench = cargo();
     bench.args(["bench", "--workspace"]);
     let measured = run(&mut bench);
-    tested.and(measured)
+    tested.and(stored).and(fuzzed).and(measured)
 }

@@ -21,6 +21,8 @@ pub(crate) fn build_or_skip(extended: bool) -> Result<(), String> {
 fn build(extended: bool) -> Result<(), Error> {
     if extended {
         ensure(Release::EXTENDED)?;
+        let etcd = Binaries::find_or_unpack_etcd_3_4(&|progress| println!("{progress}"))?;
+        println!("etcd 3.4: {}", etcd.display());
     }
     ensure(Release::TESTED)?;
     nodes()

@@ -28,6 +28,7 @@ pub struct Gate {
     cluster: String,
     within: Duration,
     kubernetes: Option<String>,
+    etcd: Option<String>,
     proof: BackupProof,
     needs_keys: bool,
     needs_signature: bool,
@@ -41,6 +42,7 @@ impl Gate {
             cluster: cluster.into(),
             within,
             kubernetes: None,
+            etcd: None,
             proof: BackupProof::Proven,
             needs_keys: true,
             needs_signature: true,
@@ -52,6 +54,14 @@ impl Gate {
     #[must_use]
     pub fn with_kubernetes(mut self, version: impl Into<String>) -> Self {
         self.kubernetes = Some(version.into());
+        self
+    }
+
+    /// Of an etcd of the same minor version as this, such as the one that is to be started on
+    /// it, as its manifest has it: data of a newer one are refused by an older program.
+    #[must_use]
+    pub fn with_etcd(mut self, version: impl Into<String>) -> Self {
+        self.etcd = Some(version.into());
         self
     }
 
@@ -112,11 +122,15 @@ impl Gate {
         let ahead: Duration = (-age).try_into().unwrap_or(Duration::ZERO);
         let kubernetes = backup.kubernetes.as_deref().unwrap_or("none");
         let wanted = self.kubernetes.as_deref().unwrap_or(kubernetes);
+        let etcd = backup.etcd.as_deref().unwrap_or("none");
+        let wanted_etcd = self.etcd.as_deref().unwrap_or(etcd);
         if backup.cluster.as_deref() != Some(self.cluster.as_str()) {
             let whose = backup.cluster.as_deref().unwrap_or("none");
             Some(format!("is of cluster {whose}"))
         } else if plain(kubernetes) != plain(wanted) {
             Some(format!("is of Kubernetes {kubernetes}, not {wanted}"))
+        } else if minor(etcd) != minor(wanted_etcd) {
+            Some(format!("is of etcd {etcd}, not {wanted_etcd}"))
         } else if ahead > SKEW {
             Some("is from the future: see to the clocks".to_owned())
         } else if old > self.within {
@@ -139,6 +153,12 @@ fn plain(version: &str) -> &str {
     version.strip_prefix('v').unwrap_or(version)
 }
 
+/// `3.6` of `v3.6.16`: a data folder is of a minor version.
+fn minor(version: &str) -> (&str, Option<&str>) {
+    let mut parts = plain(version).split('.');
+    (parts.next().unwrap_or_default(), parts.next())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -155,6 +175,7 @@ mod tests {
         let mut manifest = Manifest::of(&path, taken, BackupProof::Proven).unwrap();
         manifest.cluster = Some("c".to_owned());
         manifest.kubernetes = Some("1.36.2".to_owned());
+        manifest.etcd = Some("3.6.16".to_owned());
         manifest.keys_match = true;
         let key = SigningKey::from_seed(&[1; 32]).unwrap();
         manifest.signer = Some(key.public());
@@ -165,17 +186,20 @@ mod tests {
     fn each_condition_by_itself_keeps_the_gate_shut() {
         let folder = tempfile::tempdir().unwrap();
         let good = manifest(folder.path());
-        let gate = Gate::new("c", Duration::from_secs(15 * 60)).with_kubernetes("v1.36.2");
+        let gate = Gate::new("c", Duration::from_secs(15 * 60));
+        let gate = gate.with_kubernetes("v1.36.2").with_etcd("v3.6.8");
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let now = at("2026-11-29T02:15:00Z");
         assert_eq!(gate.check(std::slice::from_ref(&good), now).unwrap(), &good);
 
-        let changes: [(&str, Change); 7] = [
+        let changes: [(&str, Change); 9] = [
             ("signed by nobody", |m| m.signer = None),
             ("of cluster d", |m| m.cluster = Some("d".to_owned())),
             ("of cluster none", |m| m.cluster = None),
             ("1.35.0", |m| m.kubernetes = Some("1.35.0".to_owned())),
             ("none", |m| m.kubernetes = None),
+            ("of etcd 3.7.0", |m| m.etcd = Some("3.7.0".to_owned())),
+            ("of etcd none", |m| m.etcd = None),
             ("not proven", |m| m.proof = BackupProof::Unproven),
             ("keys", |m| m.keys_match = false),
         ];

@@ -122,6 +122,7 @@ mod store;
 #[cfg(test)]
 #[path = "../tests/folder/mod.rs"]
 mod folder;
+mod table;
 mod trailer;
 #[cfg(feature = "client")]
 mod trial;
@@ -133,7 +134,7 @@ pub use error::Error;
 #[cfg(all(feature = "client", feature = "seal"))]
 pub use find::KubeadmMembers;
 #[cfg(feature = "client")]
-pub use find::{FindMembers, FoundMembers, Way};
+pub use find::{FindMembers, FoundMembers, NamedMembers, Way};
 pub use gate::Gate;
 #[cfg(feature = "client")]
 pub use hash::{Proof, Proven, prove};
@@ -155,8 +156,8 @@ pub use provider::ProvenBackup;
 pub use provider::StoredBackup;
 #[cfg(any(feature = "client", feature = "store"))]
 pub use provider::{
-    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED,
-    BACKUP_PLAIN, BACKUP_UNSIGNED,
+    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_FULL, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY,
+    BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED,
 };
 pub use restore::{EtcdVersion, Membership, Restore, Restored};
 pub use retention::Retention;

@@ -198,7 +198,7 @@ impl SnapshotBackup {
         let metrics = Metrics::of(&self.member);
         let is_known = self.wait_for_defragmentation(&metrics).await?;
         let (newest, standing) = self.refuse_unfit(&mut client, &others).await?;
-        let _locked = self.begin(standing).await?;
+        let _locked = self.begin(&standing).await?;
 
         let check = {
             let stream = std::pin::pin!(self.stream(&mut client, &mut file, progress));
@@ -222,6 +222,7 @@ impl SnapshotBackup {
                     bytes,
                     sha256,
                     newest,
+                    member: standing,
                 }))
             }
             Checked::Mismatch => Err(Error::ChecksumMismatch {
@@ -318,14 +319,15 @@ impl SnapshotBackup {
 
     /// What has to be before the member has any work of it: nobody else saves it, and
     /// there is room.
-    async fn begin(&self, member: Standing) -> Result<SaveLock, Error> {
+    async fn begin(&self, member: &Standing) -> Result<SaveLock, Error> {
+        let (cluster, id, size) = (member.cluster, member.id, member.size);
         let (folder, copies) = (self.folder.clone(), self.copies.clone());
         let endpoint = self.member.endpoint.clone();
         let asking = move || {
-            let lock = SaveLock::take(member.cluster, member.id, &folder);
+            let lock = SaveLock::take(cluster, id, &folder);
             let lock = lock.map_err(|holder| Error::AlreadySaving { endpoint, holder })?;
-            if member.size > 0 {
-                room::refuse_too_little(member.size, &folder, &copies)?;
+            if size > 0 {
+                room::refuse_too_little(size, &folder, &copies)?;
             }
             Ok(lock)
         };
@@ -413,6 +415,8 @@ pub(crate) struct Received {
     sha256: String,
     /// What it has to reach.
     pub(crate) newest: Newest,
+    /// What the member that it is of said right before.
+    pub(crate) member: Standing,
 }
 
 impl Received {

@@ -4,6 +4,9 @@ use etcd_client::StatusResponse;
 
 use crate::Error;
 
+/// Per cent of its quota beyond which a database is nearly full.
+const NEARLY: u128 = 90;
+
 /// What a member says of itself.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Standing {
@@ -17,7 +20,11 @@ pub(crate) struct Standing {
     pub(crate) revision: i64,
     /// Bytes of its database; 0 where it does not say.
     pub(crate) size: u64,
-    #[cfg(feature = "seal")]
+    /// Bytes that its database may have; 0 where it does not say, as before etcd 3.6, or
+    /// where there is no limit.
+    pub(crate) quota: u64,
+    /// Of its program, e.g. `3.6.16`; empty where it does not say.
+    pub(crate) version: String,
     pub(crate) applied: u64,
     /// Alarms among them, those of the whole cluster: etcd's `maintenance.go` lists
     /// all that are raised, and each by its member.
@@ -34,10 +41,24 @@ impl Standing {
             is_learner: status.is_learner(),
             revision: header.map_or(0, |header| header.revision()),
             size: status.db_size().try_into().unwrap_or(0),
-            #[cfg(feature = "seal")]
+            quota: status.db_size_quota().try_into().unwrap_or(0),
+            version: status.version().to_owned(),
             applied: status.raft_applied_index(),
             errors: status.errors().to_vec(),
         }
+    }
+
+    /// Whether the database takes, or may soon take, no writes. It speaks against no snapshot.
+    pub(crate) fn fullness(&self) -> Option<Fullness> {
+        if self.errors.iter().any(|error| error.contains("NOSPACE")) {
+            return Some(Fullness::NoSpace);
+        }
+        let used = u128::from(self.size) * 100;
+        let is_nearly = self.quota > 0 && used > u128::from(self.quota) * NEARLY;
+        is_nearly.then_some(Fullness::Nearly {
+            size: self.size,
+            quota: self.quota,
+        })
     }
 
     /// Why a snapshot of it may be old or wrong, and what to do. It serves them all
@@ -62,6 +83,15 @@ impl Standing {
             alarm.trim_end()
         ))
     }
+}
+
+/// How full a database is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fullness {
+    /// A member has raised the alarm `NOSPACE`: the cluster refuses writes.
+    NoSpace,
+    /// More than [`NEARLY`] per cent of what it may have, in bytes.
+    Nearly { size: u64, quota: u64 },
 }
 
 /// What a snapshot has to reach, and who has it already.
@@ -128,6 +158,28 @@ mod tests {
         let newest = Newest::of(&members, 1);
         assert_eq!((newest.revision, newest.endpoint.as_str()), (9, "b"));
         assert_eq!(Newest::of(&members, 3), Newest::default());
+    }
+
+    #[test]
+    fn a_database_is_full_by_its_quota_or_the_alarm() {
+        let of = |size: u64, quota: u64, error: &str| {
+            let standing = Standing {
+                size,
+                quota,
+                errors: vec![error.to_owned()],
+                ..Standing::default()
+            };
+            standing.fullness()
+        };
+        let nearly = |size, quota| Some(Fullness::Nearly { size, quota });
+        assert_eq!(of(90, 100, ""), None);
+        assert_eq!(of(91, 100, ""), nearly(91, 100));
+        assert_eq!(of(u64::MAX, u64::MAX, ""), nearly(u64::MAX, u64::MAX));
+        // It does not say what it may have.
+        assert_eq!(of(91, 0, ""), None);
+        let raised = of(1, 100, "memberID:7 alarm:NOSPACE ");
+        assert_eq!(raised, Some(Fullness::NoSpace));
+        assert_eq!(of(1, 100, "memberID:7 alarm:CORRUPT "), None);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! A file as the keys that exist in it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::ReadError;
 use crate::bolt::Database;
-use crate::inspect::kube::{is_identity, uid};
-use crate::inspect::kv::{COMPACTIONS, KeyValue, Revision};
-use crate::inspect::{KEY, ShortKey, record, short};
+use crate::inspect::kv::{KeyValue, Revision};
+use crate::inspect::{ShortKey, record, short};
+use crate::table::Table;
 
 /// A key that exists.
 pub(crate) struct Alive {
@@ -18,7 +17,7 @@ pub(crate) struct Alive {
 /// A file, and which keys exist in it.
 pub(crate) struct State {
     database: Database,
-    pub(crate) keys: BTreeMap<ShortKey, Alive>,
+    pub(crate) keys: Table<Alive>,
     pub(crate) revision: i64,
     pub(crate) cluster: Option<String>,
 }
@@ -29,25 +28,12 @@ impl State {
         Self::of_database(Database::open(path)?)
     }
 
-    /// Checks all of the file.
+    /// Checks all of the file, as [`Database::inspect`] does: what of it is read below is then
+    /// what its writer meant.
     pub(crate) fn of_database(database: Database) -> Result<Self, ReadError> {
-        database.check_trailer()?;
-        let mut keys = BTreeMap::new();
-        let (mut revision, mut cluster) = (1, None);
-        database.check(&mut |bucket, entry| {
-            if bucket.name() == b"meta" && COMPACTIONS.contains(&entry.key) {
-                // What was deleted last may be gone: then this is where the store is.
-                let compacted = Revision::parse(entry.value);
-                revision = compacted.map_or(revision, |at| revision.max(at.main));
-            }
-            if bucket.name() != KEY {
-                return Ok(());
-            }
-            let (at, kv) = record(entry)?;
-            revision = revision.max(at.main);
-            if is_identity(kv.key) {
-                cluster = uid(kv.value);
-            }
+        let found = database.inspect()?;
+        let mut keys = Table::default();
+        each_record(&database, |at, kv| {
             if at.is_tombstone {
                 keys.remove(&short(kv.key));
             } else if !kv.key.is_empty() {
@@ -57,13 +43,12 @@ impl State {
                 };
                 keys.insert(short(kv.key), alive);
             }
-            Ok(())
         })?;
         Ok(Self {
             database,
             keys,
-            revision,
-            cluster,
+            revision: found.revision,
+            cluster: found.kubernetes.cluster,
         })
     }
 
@@ -72,18 +57,27 @@ impl State {
         &self,
         mut visit: impl FnMut(&ShortKey, &Alive, &KeyValue<'_>),
     ) -> Result<(), ReadError> {
-        let buckets = self.database.buckets()?;
-        let Some(bucket) = buckets.iter().find(|bucket| bucket.name() == KEY) else {
-            return Ok(());
-        };
-        self.database.each(bucket, &mut |entry| {
-            let (at, kv) = record(entry)?;
+        each_record(&self.database, |at, kv| {
             let key = short(kv.key);
             let alive = self.keys.get(&key);
             if let Some(alive) = alive.filter(|alive| alive.changed == at.main) {
-                visit(&key, alive, &kv);
+                visit(&key, alive, kv);
             }
-            Ok(())
         })
     }
+}
+
+/// Hands every record of every key to `visit`, in the order of the revisions.
+fn each_record(
+    database: &Database,
+    mut visit: impl FnMut(Revision, &KeyValue<'_>),
+) -> Result<(), ReadError> {
+    let Some(bucket) = database.key_bucket()? else {
+        return Ok(());
+    };
+    database.each(&bucket, &mut |entry| {
+        let (at, kv) = record(entry)?;
+        visit(at, &kv);
+        Ok(())
+    })
 }

@@ -11,10 +11,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bolt::build::{Free, snapshot};
-use migrate_etcd::inspect;
+use migrate_etcd::{compare, inspect};
 
 /// Names the folder of the files that the process of its own reads.
 const FOLDER: &str = "KUBE_MIGRATE_TEST_FOLDER";
+/// Who reads them.
+const READERS: &[&str] = &[
+    "inspection",
+    "comparison",
+    #[cfg(feature = "objects")]
+    "objects",
+];
 /// KiB of addresses.
 const ADDRESSES: u64 = 1 << 20;
 
@@ -117,7 +124,10 @@ fn no_file_fills_the_memory() {
         "slashes: sound",
         "json: sound",
     ] {
-        assert!(said.contains(told), "{told}: {said}");
+        for reader in READERS {
+            let told = format!("{reader} of {told}");
+            assert!(said.contains(&told), "{told}: {said}");
+        }
     }
 }
 
@@ -128,15 +138,25 @@ fn a_reader_with_little_memory() {
         return;
     };
     for name in ["long", "deep", "slashes", "json"] {
-        let told = match inspect(&PathBuf::from(&folder).join(name)) {
-            Ok(_) => "sound".to_owned(),
-            Err(error) => {
-                let text = error.to_string();
-                let words = ["17179869184 pages", "more pages"];
-                let known = words.into_iter().find(|words| text.contains(words));
-                format!("damaged, {}", known.unwrap_or(&text))
-            }
-        };
-        println!("{name}: {told}");
+        let path = PathBuf::from(&folder).join(name);
+        for reader in READERS {
+            let read = match *reader {
+                "inspection" => inspect(&path).map(drop).map_err(|it| it.to_string()),
+                #[cfg(feature = "objects")]
+                "objects" => migrate_etcd::objects(&path, drop)
+                    .map(drop)
+                    .map_err(|it| it.to_string()),
+                _ => compare(&path, &path).map(drop).map_err(|it| it.to_string()),
+            };
+            let told = read.map_or_else(
+                |text| {
+                    let words = ["17179869184 pages", "more pages"];
+                    let known = words.into_iter().find(|words| text.contains(words));
+                    format!("damaged, {}", known.unwrap_or(&text))
+                },
+                |()| "sound".to_owned(),
+            );
+            println!("{reader} of {name}: {told}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A bucket of a real server that speaks S3: `KUBE_MIGRATE_S3` is its address, with
-//! the bucket `backups` made, and `versions` with versions on, as `moto_server` is started by `pip install moto[server]`.
+//! the bucket `backups` made, and `versions` with versions on. `cargo xtask s3` starts one: moto,
+//! a Python package (`xtask/src/s3.py`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::fs;

@@ -29,10 +29,9 @@ pub(crate) struct Keeping {
 
 impl Keeping {
     /// `step`, tried in `folder`, signed and stored, as far as that was asked for.
-    pub(crate) fn finish(&self, mut step: ProvenBackup, folder: &Path) -> ProvenBackup {
-        if let Some(etcd) = &self.trial_etcd {
-            step = step.with_trial(folder, Some(etcd.clone()));
-        }
+    pub(crate) fn finish(&self, step: ProvenBackup, folder: &Path) -> ProvenBackup {
+        // Without an etcd what was restored is read again.
+        let step = step.with_trial(folder, self.trial_etcd.clone());
         match (&self.signing, &self.store) {
             (Some(key), Some(store)) => step.stored(store.clone(), Arc::clone(key)),
             (Some(key), None) => step.signed(Arc::clone(key)),

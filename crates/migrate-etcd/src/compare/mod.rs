@@ -120,7 +120,7 @@ pub enum Effect {
 /// is the same one if etcd has created its key at the same revision, so that this also
 /// holds for what is encrypted; of such objects no effect but that of a pod, a volume or
 /// a node can be told, and no place. Static pods belong to their kubelets, and pods that have ended
-/// run nowhere: neither has an effect. Memory is some 60 bytes for each key of
+/// run nowhere: neither has an effect. Memory is some 36 bytes for each key of
 /// either file, beside what is told.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::inspect::kube::{BINARY, ObjectKey, part, parts};
+use crate::inspect::kube::{BINARY, LARGEST, ObjectKey, part, parts};
 use crate::inspect::kv::KeyValue;
 
 /// The annotation of the pods that kubelets make of manifests.
@@ -92,7 +92,7 @@ enum Stored<'a> {
     /// The message of its kind.
     Binary(&'a [u8]),
     Json(Value),
-    /// Encrypted, or no object.
+    /// Encrypted, no object, or too large.
     Unread,
 }
 
@@ -101,6 +101,7 @@ impl<'a> Stored<'a> {
         match value.strip_prefix(BINARY) {
             // `Unknown.raw`
             Some(unknown) => part(unknown, 2).map_or(Self::Unread, Self::Binary),
+            None if value.len() > LARGEST => Self::Unread,
             None => serde_json::from_slice(value).map_or(Self::Unread, Self::Json),
         }
     }

@@ -48,7 +48,11 @@ impl History {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        snapshot(4096, Free::Unlisted, &[("key", self.entries.clone())])
+        snapshot(4096, Free::Unlisted, &self.buckets())
+    }
+
+    fn buckets(&self) -> [(&'static str, Entries); 2] {
+        [("key", self.entries.clone()), ("meta", Vec::new())]
     }
 }
 
@@ -171,7 +175,7 @@ fn the_same_state_has_no_difference_and_a_data_folder_counts() {
     history
         .entries
         .push((Revision::key(1_000_000_002, 0), Vec::new()));
-    let raised = database(4096, Free::Unlisted, &[("key", history.entries.clone())]);
+    let raised = database(4096, Free::Unlisted, &history.buckets());
     let found = compared(&backup, &raised).unwrap();
     assert_eq!(found.later_revision, 1_000_000_002);
     assert!(found.objects.is_empty() && found.resources.is_empty());
@@ -200,4 +204,10 @@ fn files_that_are_no_earlier_and_later_state_are_refused() {
     damaged[5000] ^= 1;
     let damaged = refused(&backup, &damaged);
     assert!(damaged.contains("SHA-256"), "{damaged}");
+    // What only an inspection looks at counts as well: a lease that is none.
+    let mut buckets = history.buckets().to_vec();
+    buckets.push(("lease", vec![(b"x".to_vec(), Vec::new())]));
+    let lease = snapshot(4096, Free::Unlisted, &buckets);
+    let lease = refused(&backup, &lease);
+    assert!(lease.contains("lease"), "{lease}");
 }

@@ -256,7 +256,7 @@ pub enum Error {
         listed(reasons)
     )]
     NoMember {
-        /// Control-plane nodes by which they were looked for.
+        /// Control-plane nodes by which they were looked for, or the endpoints that were named.
         nodes: String,
         /// Why not, of each.
         reasons: Vec<String>,

@@ -8,16 +8,12 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, join_all};
 use migrate_core::{ObjectName, StepError, StepErrorKind};
 
-use super::choose::{choose, furthest};
-use super::{FindMembers, FoundMembers, Way};
+use super::found::{Answer, found};
+use super::{ANSWER, FindMembers, FoundMembers, Way};
 use crate::set::named::{MANIFESTS, flags, tidy};
-use crate::standing::Standing;
 use crate::{Error, Member, NodeFiles, Tls};
 
-/// How long a member may take to say how it is; after as long it is asked over the
-/// other way.
-const ANSWER: Duration = Duration::from_secs(5);
-/// The same over a way through a node.
+/// As [`ANSWER`], over a way through a node.
 const ANSWER_THROUGH: Duration = Duration::from_secs(20);
 /// Manifests, certificates and keys are some KiB.
 const LARGEST: u64 = 1 << 20;
@@ -122,7 +118,7 @@ impl KubeadmMembers {
     }
 
     /// How a member is, and the way by which it could be asked.
-    async fn ask(&self, candidate: &Candidate) -> Result<(Member, Standing, Option<Way>), String> {
+    async fn ask(&self, candidate: &Candidate) -> Answer {
         let Candidate { node, member } = candidate;
         let directly = match self.is_of_its_node(member) {
             true => format!("{} is an address of {node}", member.endpoint),
@@ -153,55 +149,15 @@ impl FindMembers for KubeadmMembers {
     async fn find(&self) -> Result<FoundMembers, Error> {
         let candidates = self.candidates().await?;
         let asked = join_all(candidates.iter().map(|candidate| self.ask(candidate))).await;
-        let mut members = Vec::new();
-        let mut answered = Vec::new();
-        let mut standings = Vec::new();
-        let mut ways = Vec::new();
-        let mut reasons = Vec::new();
-        for (candidate, result) in candidates.into_iter().zip(asked) {
-            match result {
-                // The same by two URLs is one that the snapshot is compared with.
-                Ok((_, standing, _)) if is_known(&standings, &standing) => {}
-                Ok((member, standing, way)) => {
-                    standings.push((member.endpoint.clone(), standing));
-                    answered.push(member.clone());
-                    members.push(member);
-                    ways.extend(way);
-                }
-                Err(reason) => {
-                    members.push(candidate.member);
-                    reasons.push(reason);
-                }
+        let members = candidates.into_iter().map(|candidate| candidate.member);
+        found(members.zip(asked), self.is_forced).map_err(|reasons| {
+            let nodes: Vec<&str> = self.nodes.iter().map(|node| node.node()).collect();
+            Error::NoMember {
+                nodes: nodes.join(", "),
+                reasons,
             }
-        }
-        let source = choose(&standings).map(|at| (at, false)).or_else(|unfit| {
-            let forced = furthest(&standings).filter(|_| self.is_forced);
-            forced.map(|at| (at, true)).ok_or(unfit)
-        });
-        source
-            .map(|(at, is_forced)| FoundMembers {
-                source: answered.swap_remove(at),
-                members,
-                ways,
-                is_forced,
-            })
-            .map_err(|unfit| {
-                reasons.extend(unfit);
-                let nodes: Vec<&str> = self.nodes.iter().map(|node| node.node()).collect();
-                Error::NoMember {
-                    nodes: nodes.join(", "),
-                    reasons,
-                }
-            })
+        })
     }
-}
-
-/// Whether that member has answered already.
-fn is_known(answered: &[(String, Standing)], standing: &Standing) -> bool {
-    let whose = |standing: &Standing| (standing.cluster, standing.id);
-    answered
-        .iter()
-        .any(|(_, known)| whose(known) == whose(standing))
 }
 
 /// What the API server of `node` is told of etcd.

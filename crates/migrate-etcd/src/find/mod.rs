@@ -1,19 +1,26 @@
 //! Finding the members of etcd when a backup begins, and the one to take it of.
 
-#[cfg(feature = "seal")]
 mod choose;
+mod found;
 #[cfg(feature = "seal")]
 mod kubeadm;
+mod named;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 #[cfg(feature = "seal")]
 pub use kubeadm::KubeadmMembers;
+pub use named::NamedMembers;
 
 use crate::{Error, Member};
+
+/// How long a member may take to say how it is; after as long it is away, or asked over
+/// another way.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Finds the members of etcd. It is asked anew for each backup: the one after the
 /// control plane meets renewed certificates and other leaders.

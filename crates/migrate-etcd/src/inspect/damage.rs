@@ -25,7 +25,7 @@ fn keys() -> Entries {
 }
 
 fn damages(free: Free) -> Damages {
-    Damages::of(snapshot(4096, free, &etcd(keys())), 499)
+    Damages::of(snapshot(4096, free, &etcd(keys())))
 }
 
 fn at_random(times: u64) {

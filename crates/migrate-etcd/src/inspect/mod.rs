@@ -11,7 +11,6 @@ mod damage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use kube::View;
@@ -27,6 +26,7 @@ use sha2::{Digest, Sha256};
 use tally::{Tally, Use};
 
 use crate::bolt::{Database, Entry, Fault, ReadError};
+use crate::table::Table;
 
 /// The bucket of all revisions of all keys.
 pub(crate) const KEY: &[u8] = b"key";
@@ -71,7 +71,7 @@ impl Database {
     /// every record, and that the buckets `key` and `meta` are there, and tells what is
     /// in it.
     ///
-    /// Memory is some 30 bytes for each key that exists, beside what
+    /// Memory is some 22 bytes for each key that exists, beside what
     /// [`Database`] needs.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ struct Alive {
 /// What the revisions so far add up to.
 #[derive(Default)]
 struct Store {
-    alive: BTreeMap<ShortKey, Alive>,
+    alive: Table<Alive>,
     folders: Tally<String>,
     kube: View,
     last: i64,

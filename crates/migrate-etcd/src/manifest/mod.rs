@@ -61,7 +61,8 @@ pub struct Manifest {
     /// The store's last revision.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<i64>,
-    /// Version of etcd.
+    /// Version of the etcd that it is of; where that was not asked, as of a snapshot that was
+    /// there already, that of its cluster, whose patch level is always 0.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub etcd: Option<String>,
     /// Version of the data, from etcd 3.6 on.

@@ -277,7 +277,8 @@ fn each_key_that_exists_is_told_once_with_its_last_value() {
         tombstone(6, 0, "/registry/pods/a/p"),
         put_bytes(7, 0, "compact_rev_key", b"3", 7, 1),
     ];
-    std::fs::write(&path, snapshot(4096, Free::Unlisted, &[("key", keys)])).unwrap();
+    let mut buckets = vec![("key", keys), ("meta", Vec::new())];
+    std::fs::write(&path, snapshot(4096, Free::Unlisted, &buckets)).unwrap();
     let mut found = Vec::new();
     let revision = objects(&path, |object| found.push(object)).unwrap();
     assert_eq!(revision, 7);
@@ -307,4 +308,17 @@ fn each_key_that_exists_is_told_once_with_its_last_value() {
     assert_eq!(object(namespace.clone()).0["metadata"]["name"], "shop");
     assert_eq!(object(widget.clone()).0["size"], 2);
     assert!(*other == Content::NoObject);
+    // Nothing is told of a file that an inspection refuses, be it for a lease that is none.
+    buckets.push(("lease", vec![(b"x".to_vec(), Vec::new())]));
+    std::fs::write(&path, snapshot(4096, Free::Unlisted, &buckets)).unwrap();
+    let error = objects(&path, |object| panic!("{object:?}")).unwrap_err();
+    assert!(error.to_string().contains("lease"), "{error}");
+}
+
+#[test]
+fn what_is_larger_than_etcd_takes_is_not_decoded() {
+    let json = |length: usize| format!(r#"{{"kind":"Widget","a":"{}"}}"#, "v".repeat(length));
+    let is_read = |length| Content::of(json(length).as_bytes()) != Content::Unreadable;
+    assert!(is_read(LARGEST - 100));
+    assert!(!is_read(LARGEST));
 }

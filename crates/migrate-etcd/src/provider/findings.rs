@@ -8,6 +8,8 @@ use migrate_core::{Finding, ObjectName, Severity};
 use crate::Proof;
 #[cfg(all(feature = "client", feature = "seal"))]
 use crate::SetRecord;
+#[cfg(feature = "client")]
+use crate::standing::Fullness;
 
 /// Code of the finding that a backup is not encrypted.
 pub const BACKUP_PLAIN: &str = "KM-BACKUP-003";
@@ -23,6 +25,8 @@ pub const BACKUP_COMPARED: &str = "KM-BACKUP-009";
 pub const BACKUP_FORCED: &str = "KM-BACKUP-010";
 /// Code of the finding that nobody has signed a backup.
 pub const BACKUP_UNSIGNED: &str = "KM-BACKUP-011";
+/// Code of the finding that the database of etcd is full, or nearly so.
+pub const BACKUP_FULL: &str = "KM-BACKUP-012";
 
 fn finding(
     code: &str,
@@ -103,6 +107,35 @@ pub(super) fn unsigned(file: &str, proof: BackupProof) -> Finding {
          for the same keys, and no restore would tell",
         "give the key that signs its manifest (`etcd_backup keygen` makes one), or waive \
          KM-BACKUP-011",
+    )
+}
+
+/// That the database that the backup `file` is of is full, or nearly so. An upgrade writes all
+/// the while.
+#[cfg(feature = "client")]
+pub(super) fn full(file: &str, fullness: Fullness) -> Finding {
+    let (severity, evidence) = match fullness {
+        Fullness::NoSpace => (
+            Severity::Blocker,
+            "the etcd that it is of has the alarm NOSPACE: it refuses every write, those of an \
+             upgrade too"
+                .to_owned(),
+        ),
+        Fullness::Nearly { size, quota } => (
+            Severity::Warning,
+            format!(
+                "the database that it is of has {size} of the {quota} bytes that it may have, and \
+                 refuses every write once it has them"
+            ),
+        ),
+    };
+    finding(
+        BACKUP_FULL,
+        severity,
+        file,
+        evidence,
+        "defragment one member after the other (`etcdctl defrag`), or raise \
+         --quota-backend-bytes; then `etcdctl alarm disarm` where the alarm is raised",
     )
 }
 

@@ -10,8 +10,8 @@ mod stored;
 #[cfg(feature = "client")]
 pub(crate) use findings::forced;
 pub use findings::{
-    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED,
-    BACKUP_PLAIN, BACKUP_UNSIGNED,
+    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_FULL, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY,
+    BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED,
 };
 #[cfg(feature = "client")]
 pub use proven::ProvenBackup;

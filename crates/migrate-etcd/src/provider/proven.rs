@@ -10,7 +10,7 @@ use migrate_core::{BackUpData, ClusterId, Finding, StepContext, StepError, StepI
 #[cfg(feature = "seal")]
 use super::findings::lacking;
 use super::findings::{
-    compared_with, forced, needs_key, not_compared, plain, unsigned, without_keys,
+    compared_with, forced, full, needs_key, not_compared, plain, unsigned, without_keys,
 };
 use crate::hash::Compared;
 use crate::room::FurtherCopy;
@@ -37,14 +37,15 @@ const LOGS: u64 = 2 * (64 << 20);
 /// the blocker `KM-BACKUP-001` for either. Which members those are is in report and
 /// manifest. What was forced ([`SnapshotBackup::forced`]) is unproven always, with the
 /// blocker `KM-BACKUP-010`. What is proven and not [signed](Self::signed) has the blocker
-/// `KM-BACKUP-011`.
+/// `KM-BACKUP-011`. That the database is full, or nearly so, is the finding `KM-BACKUP-012`.
 ///
 /// It is not begun where a disk has not got room for all of it ([`Error::NoRoom`]): the
 /// snapshot, and beside it, one after the other, the trial, what is encrypted, and the copy
 /// in a store that is a folder.
 ///
-/// What is of another cluster is an error ([`Error::OtherCluster`]), and is removed: the
-/// snapshot says whose it is, unless its namespaces are encrypted.
+/// What is of another cluster is an error ([`Error::OtherCluster`], [`Error::OtherKeys`]), and
+/// never has the name of a backup: the snapshot says whose it is, unless its namespaces are
+/// encrypted, and so do the keys of the nodes.
 ///
 /// # Errors
 /// What fails, fails the step; files that were finished before stay. A backup
@@ -209,13 +210,9 @@ impl ProvenBackup {
             }
             Some(live) => {
                 let nodes = self.nodes.iter().cloned();
-                let set = nodes.fold(BackupSet::new(plain), BackupSet::with_node);
+                let set = BackupSet::new(plain).with_live_keys(live.clone());
+                let set = nodes.fold(set, BackupSet::with_node);
                 let (artifact, record) = set.write(&folder, name, seal, &cx.cancel).await?;
-                if let Err(error) = record.refuse_other_keys(live) {
-                    // Nobody shall take it for a set that restores the cluster.
-                    let _ = std::fs::remove_file(&artifact.path);
-                    return Err(error);
-                }
                 let findings = lacking(&record, &artifact.path.display().to_string());
                 let mut finished = Finished::of(artifact);
                 finished.findings = findings;
@@ -314,6 +311,7 @@ impl BackUpData for ProvenBackup {
         let copies = self.copies(self.source.folder());
         let saved = self.source.save_compared(&file, copies, cx).await?;
         let (snapshot, compared, is_forced) = (saved.snapshot, saved.proof, saved.is_forced);
+        let member = snapshot.member.clone();
         let inspection = &compared.inspection;
         refuse_other_cluster(inspection, snapshot.path(), cluster)?;
         let trial = self.tried(cx, &snapshot.unnamed()).await?;
@@ -341,6 +339,8 @@ impl BackUpData for ProvenBackup {
             findings.push(unsigned(&shown, proof));
         }
         findings.extend(is_forced.then(|| forced(&shown)));
+        let fullness = member.fullness();
+        findings.extend(fullness.map(|fullness| full(&shown, fullness)));
         findings.push(compared_with(&compared, &shown));
         if !keys_match {
             findings.push(without_keys(&shown));
@@ -359,6 +359,9 @@ impl BackUpData for ProvenBackup {
         if let Some(signing) = &self.signing {
             let manifest = hashed(&artifact, taken.into(), proof).await?;
             let mut manifest = manifest.describing(input, inspection).compared(&compared);
+            if !member.version.is_empty() {
+                manifest.etcd = Some(member.version);
+            }
             manifest.encryption_keys = keys;
             manifest.trial = trial.map(|level| level.to_string());
             manifest.locked_for = locked_for;

@@ -105,6 +105,7 @@ impl SetRecord {
 pub struct BackupSet {
     snapshot: BackupArtifact,
     nodes: Vec<Arc<dyn NodeFiles>>,
+    live: Option<LiveKeys>,
 }
 
 impl BackupSet {
@@ -113,7 +114,16 @@ impl BackupSet {
         Self {
             snapshot,
             nodes: Vec::new(),
+            live: None,
         }
+    }
+
+    /// Has to have the keys that a live cluster uses, as
+    /// [`SetRecord::refuse_other_keys`] says: nobody shall find a set that restores none.
+    #[must_use]
+    pub fn with_live_keys(mut self, live: LiveKeys) -> Self {
+        self.live = Some(live);
+        self
     }
 
     /// Takes the files of a control-plane node, too.
@@ -130,7 +140,8 @@ impl BackupSet {
     /// # Errors
     /// [`Error::Node`] for a node that cannot be read or whose name is none or
     /// there twice, [`Error::Changed`] if the snapshot is not the one that was
-    /// saved, and as [`Seal::file`]. Nothing is left in `folder`.
+    /// saved, and as [`Seal::file`]. Nothing is left in `folder`. [`Error::OtherKeys`] where it
+    /// has not got those of [`with_live_keys`](Self::with_live_keys): nothing was written then.
     pub async fn write(
         &self,
         folder: &Path,
@@ -158,6 +169,10 @@ impl BackupSet {
             },
             nodes: nodes.values().map(|node| node.record.clone()).collect(),
         };
+        // Before there is a file of any name: a kill between the two would leave one.
+        if let Some(live) = &self.live {
+            record.refuse_other_keys(live)?;
+        }
         let files = nodes
             .into_iter()
             .map(|(name, node)| (name, node.files))

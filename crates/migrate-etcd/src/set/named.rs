@@ -17,9 +17,22 @@ pub(crate) const MANIFESTS: &str = "/etc/kubernetes/manifests/";
 /// The flag whose file names files in turn.
 const ADMISSION: &str = "admission-control-config-file";
 
-/// Ends of flags that name a file to read. Logs are named by others
+/// Ends of flags that name a file to read: `--etcd-cafile` and its like have no dash before
+/// `file`, `--kubelet-certificate-authority` names what it is. Logs are named by others
 /// (`--audit-log-path`), and can be larger than the database.
-const READ: [&str; 4] = ["-certificate", "-config", "-file", "-key"];
+const READ: [&str; 8] = [
+    "-authority",
+    "-cafile",
+    "-certfile",
+    "-certificate",
+    "-config",
+    "-file",
+    "-key",
+    "-keyfile",
+];
+
+/// The flag of a scheduler, whole.
+const CONFIG: &str = "config";
 
 /// Whether a file below [`KUBERNETES`] belongs into a set. What kubeadm has put
 /// aside does not: it may be a whole database.
@@ -51,12 +64,8 @@ pub(super) fn by_flags(manifest: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let mut files = BTreeSet::new();
     let mut admission = BTreeSet::new();
     for (flag, value) in flags(manifest) {
-        let Some(path) = READ
-            .iter()
-            .any(|end| flag.ends_with(end))
-            .then(|| tidy(value))
-            .flatten()
-        else {
+        let is_read = flag == CONFIG || READ.iter().any(|end| flag.ends_with(end));
+        let Some(path) = is_read.then(|| tidy(value)).flatten() else {
             continue;
         };
         if flag == ADMISSION {
@@ -129,12 +138,24 @@ mod tests {
       - --oidc-ca-file=/etc/../etc/shadow
       - --etcd-servers=https://127.0.0.1:2379
       - --tls-private-key-file=relative
+      - --etcd-cafile=/etc/etcd/ca.crt
+      - --etcd-certfile=/etc/etcd/client.crt
+      - --etcd-keyfile=/etc/etcd/client.key
+      - --kubelet-certificate-authority=/etc/kubelet/ca.crt
+      - --config=/etc/scheduler.yaml
+      - --reconfig=/etc/none
+      - --cert-dir=/etc/none
 ";
         let (files, admission) = by_flags(manifest);
         let expected = [
             "/etc/adm/config.yaml",
+            "/etc/etcd/ca.crt",
+            "/etc/etcd/client.crt",
+            "/etc/etcd/client.key",
+            "/etc/kubelet/ca.crt",
             "/etc/kubernetes/audit/policy.yaml",
             "/etc/kubernetes/enc.yaml",
+            "/etc/scheduler.yaml",
         ];
         assert_eq!(files, expected.map(str::to_owned).into());
         assert_eq!(admission, ["/etc/adm/config.yaml".to_owned()].into());

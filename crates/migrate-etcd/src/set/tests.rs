@@ -306,13 +306,21 @@ async fn keys_of_another_cluster_or_without_their_halves_are_refused() {
         LiveKeys::parse(ca, &format!(r#"{{"keys":[{{"kid":"{kid}"}}]}}"#)).unwrap()
     };
     let world = world();
-    let (artifact, record) = world.write(set(&world)).await.unwrap();
+    let (_, record) = world.write(set(&world)).await.unwrap();
     let pretended = SA.replace("PUBLIC KEY", "CERTIFICATE");
     let kid = KID.replace('G', "H");
     for live in [other(&pretended, KID), other(CA, &kid)] {
         let error = record.refuse_other_keys(&live).unwrap_err();
         assert!(matches!(error, Error::OtherKeys { .. }), "{error}");
     }
+    // A set that is to have them is not begun without, so that no kill leaves one.
+    fs::remove_dir_all(world.folder.path().join("out")).unwrap();
+    let wrong = set(&world).with_live_keys(other(CA, &kid));
+    let error = world.write(wrong).await.unwrap_err();
+    assert!(matches!(error, Error::OtherKeys { .. }), "{error}");
+    assert!(!world.folder.path().join("out").exists());
+    let right = set(&world).with_live_keys(live());
+    let (artifact, _) = world.write(right).await.unwrap();
     // Private halves that are not there, or belong to others.
     for (file, text) in [("ca.key", "gone"), ("sa.key", CA_KEY), ("ca.key", SA_KEY)] {
         let world = self::world();

@@ -44,10 +44,6 @@ pub struct Store {
     /// It names a version of an object only where it keeps older ones.
     names_versions: bool,
     /// Where it is, if it is a folder.
-    #[cfg_attr(
-        not(feature = "client"),
-        expect(dead_code, reason = "it is who saves a snapshot that asks")
-    )]
     folder: Option<PathBuf>,
 }
 
@@ -88,6 +84,10 @@ impl Store {
 
     /// A folder, which is made for its owner only (0700) if it is missing. All is
     /// put on disk before it counts, the folder too. It had better be on another machine's disk.
+    ///
+    /// What is put into it is readable by its owner only (0600) from the beginning, also where
+    /// the folder was there and others may enter it. What a process that was killed has left
+    /// goes with the next backup, as [`PartFile`](crate::PartFile) says.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be made, [`Error::Store`] if not be used.

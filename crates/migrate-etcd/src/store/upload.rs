@@ -60,13 +60,18 @@ impl Store {
         }
         let signed_for = (manifest.bytes, manifest.sha256.clone());
         if !self.has(&location, &signed_for, cancel).await? {
-            match &self.parts {
-                Some(_) => {
-                    self.in_parts(backup, &manifest, &location, cancel, &mut progress)
+            let progress = &mut progress;
+            match (&self.folder, &self.parts) {
+                (Some(folder), _) => {
+                    self.in_file(folder, backup, &manifest, &location, cancel, progress)
                         .await?;
                 }
-                None => {
-                    self.at_once(backup, &manifest, &location, cancel, &mut progress)
+                (None, Some(_)) => {
+                    self.in_parts(backup, &manifest, &location, cancel, progress)
+                        .await?;
+                }
+                (None, None) => {
+                    self.at_once(backup, &manifest, &location, cancel, progress)
                         .await?;
                 }
             }
@@ -78,8 +83,7 @@ impl Store {
             }
         }
         progress(manifest.bytes, manifest.bytes);
-        let put = self.objects.put(&beside, text.into()).await;
-        put.map_err(self.failed(&beside))?;
+        self.put_text(&beside, text).await?;
         forget(backup)?;
         Ok(manifest)
     }
@@ -104,6 +108,57 @@ impl Store {
         Ok(there == *sha256)
     }
 
+    /// Puts a manifest.
+    async fn put_text(&self, location: &Location, text: Vec<u8>) -> Result<(), Error> {
+        let Some(folder) = &self.folder else {
+            let put = self.objects.put(location, text.into()).await;
+            return put.map(drop).map_err(self.failed(location));
+        };
+        let failed = |error| Error::store(&self.name(location), error);
+        let file = PartFile::replace(folder, location.as_ref()).await;
+        let mut file = file.map_err(failed)?;
+        file.write(&text).await.map_err(failed)?;
+        file.commit().await.map(drop).map_err(failed)
+    }
+
+    /// Into a folder, as a file that none but its owner may read at any time: clients of
+    /// object stores leave that to the process, and the copy of one that was killed to whoever
+    /// finds it.
+    async fn in_file(
+        &self,
+        folder: &Path,
+        backup: &Path,
+        manifest: &Manifest,
+        location: &Location,
+        cancel: &Cancellation,
+        progress: &mut (impl FnMut(u64, u64) + Send),
+    ) -> Result<(), Error> {
+        let failed = |error| Error::store(&self.name(location), error);
+        let file = PartFile::replace(folder, location.as_ref()).await;
+        let mut file = file.map_err(failed)?;
+        let mut done = 0;
+        while let Some(bytes) = self.next_part(backup, done, cancel).await? {
+            done += bytes.len() as u64;
+            file.write(&bytes).await.map_err(failed)?;
+            progress(done, manifest.bytes);
+        }
+        file.commit().await.map(drop).map_err(failed)
+    }
+
+    /// The bytes of the backup from `done`, a part of them; `None` at its end.
+    async fn next_part(
+        &self,
+        backup: &Path,
+        done: u64,
+        cancel: &Cancellation,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let bytes = read_part(backup, done, self.part).await?;
+        Ok((!bytes.is_empty()).then_some(bytes))
+    }
+
     async fn at_once(
         &self,
         backup: &Path,
@@ -120,14 +175,7 @@ impl Store {
             .map_err(&failed)?;
         let mut done = 0;
         let mut put = async || {
-            loop {
-                if cancel.is_cancelled() {
-                    return Err(Error::Cancelled);
-                }
-                let bytes = read_part(backup, done, self.part).await?;
-                if bytes.is_empty() {
-                    break;
-                }
+            while let Some(bytes) = self.next_part(backup, done, cancel).await? {
                 done += bytes.len() as u64;
                 upload.put_part(bytes.into()).await.map_err(&failed)?;
                 progress(done, manifest.bytes);

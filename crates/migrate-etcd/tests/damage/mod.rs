@@ -12,40 +12,87 @@ use sha2::{Digest, Sha256};
 use super::Database;
 use fields::{PAGE, fields};
 
+/// Keys and values in order.
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A file that is accepted.
-#[derive(Clone, Debug, Eq, PartialEq)]
 struct Seen {
+    database: Database,
     /// All that an inspection tells, but the trailer.
     told: String,
-    /// HashKV at the revision of the sound file.
-    hash: u32,
+    /// Where it is, as `prove` asks members for its hash.
+    revision: i64,
     /// Entries of bucket `key`.
-    keys: Vec<(Vec<u8>, Vec<u8>)>,
+    keys: Entries,
     /// Entries of all other buckets.
-    others: Vec<(Vec<u8>, Vec<u8>)>,
+    others: Entries,
 }
 
 /// What is known of a sound file; `None` for one that is refused. A snapshot
 /// without its trailer is none.
-fn look(bytes: Vec<u8>, revision: i64) -> Option<Seen> {
+fn look(bytes: Vec<u8>) -> Option<Seen> {
     let database = Database::from_bytes(bytes).ok()?;
     let mut told = database.inspect().ok()?;
     told.trailer.take()?;
-    let mut seen = Seen {
-        told: format!("{told:?}"),
-        hash: database.hash_kv(revision, -1).ok()?,
-        keys: Vec::new(),
-        others: Vec::new(),
-    };
+    let (mut keys, mut others) = (Vec::new(), Vec::new());
     let each = database.check(&mut |bucket, entry| {
         let pair = (entry.key.to_vec(), entry.value.to_vec());
         match bucket.name() {
-            b"key" => seen.keys.push(pair),
-            _ => seen.others.push(pair),
+            b"key" => keys.push(pair),
+            _ => others.push(pair),
         }
         Ok(())
     });
-    each.ok().map(|_| seen)
+    each.ok()?;
+    Some(Seen {
+        told: format!("{told:?}"),
+        revision: told.revision,
+        database,
+        keys,
+        others,
+    })
+}
+
+/// The revision of an entry of bucket `key`.
+fn revision_of(key: &[u8]) -> i64 {
+    key.first_chunk()
+        .map_or(0, |main| i64::from_be_bytes(*main))
+}
+
+/// The key that a record is of: its first field.
+fn name_of(value: &[u8]) -> &[u8] {
+    let Some(([0x0A], rest)) = value.split_first_chunk() else {
+        return &[];
+    };
+    let digits = rest.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+    let digit = |len: usize, byte: &u8| len << 7 | usize::from(byte & 0x7F);
+    let len = rest[..digits].iter().rev().fold(0, digit);
+    &rest[digits..][..len]
+}
+
+/// What the hash at `revision` is of, where a member is compacted at `compacted`; of no
+/// compaction all up to `revision`.
+fn hashed(keys: &Entries, revision: i64, compacted: i64) -> Vec<&(Vec<u8>, Vec<u8>)> {
+    let upto = keys.iter().filter(|(at, _)| revision_of(at) <= revision);
+    let all: Vec<_> = upto.collect();
+    if compacted < 1 {
+        return all;
+    }
+    let is_tombstone = |at: &[u8]| at.len() == 18;
+    let mut last = BTreeMap::new();
+    for (at, value) in &all {
+        match is_tombstone(at) {
+            true => last.remove(name_of(value)),
+            false => last.insert(name_of(value), at.clone()),
+        };
+    }
+    let is_hashed = |(at, value): &&(Vec<u8>, Vec<u8>)| {
+        let is_kept = last.is_empty() || last.get(name_of(value)) == Some(at);
+        let main = revision_of(at);
+        let is_there = main > compacted || is_kept;
+        is_there && !(main == compacted && is_tombstone(at))
+    };
+    all.into_iter().filter(is_hashed).collect()
 }
 
 /// Who has noticed how many damages of a kind.
@@ -56,14 +103,32 @@ pub(crate) struct Found {
     pub(crate) by_trailer: u64,
     /// With a trailer that is stamped anew: refused by the check of the file.
     pub(crate) by_inspection: u64,
-    /// Told otherwise: another count, revision, or a damaged meta page.
+    /// Told otherwise, another count or revision, and the hash that is compared with live
+    /// members differs as well where the keys do; or a damaged meta page.
     pub(crate) told: u64,
-    /// Only the hash that is compared with live members differs.
+    /// Only that hash differs.
     pub(crate) by_hash: u64,
+    /// An earlier state, its last revisions gone: members agree with it, and have more than
+    /// its revision, which is why `save_proven` refuses it.
+    pub(crate) earlier: u64,
     /// Entries of other buckets than `key` differ: not covered.
     pub(crate) not_covered: u64,
     /// All entries are as they were: free pages and room between entries.
     pub(crate) harmless: u64,
+}
+
+impl Found {
+    fn and(self, found: &Self) -> Self {
+        Self {
+            by_trailer: self.by_trailer + found.by_trailer,
+            by_inspection: self.by_inspection + found.by_inspection,
+            told: self.told + found.told,
+            by_hash: self.by_hash + found.by_hash,
+            earlier: self.earlier + found.earlier,
+            not_covered: self.not_covered + found.not_covered,
+            harmless: self.harmless + found.harmless,
+        }
+    }
 }
 
 /// Who has noticed what, by kind of damage.
@@ -71,21 +136,19 @@ pub(crate) struct Found {
 pub(crate) struct Tally(BTreeMap<&'static str, Found>);
 
 impl Tally {
+    fn add(&mut self, kind: &'static str, found: &Found) {
+        let sum = self.0.entry(kind).or_default();
+        *sum = sum.and(found);
+    }
+
     /// Of all kinds together.
     pub(crate) fn all(&self) -> Found {
-        let add = |sum: Found, found: &Found| Found {
-            by_trailer: sum.by_trailer + found.by_trailer,
-            by_inspection: sum.by_inspection + found.by_inspection,
-            told: sum.told + found.told,
-            by_hash: sum.by_hash + found.by_hash,
-            not_covered: sum.not_covered + found.not_covered,
-            harmless: sum.harmless + found.harmless,
-        };
+        let add = |sum: Found, found: &Found| sum.and(found);
         self.0.values().fold(Found::default(), add)
     }
 }
 
-/// A table as in docs/etcd.md.
+/// Rows of a table; the columns are those of [`Found`], in order.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.all();
@@ -96,12 +159,13 @@ impl fmt::Display for Tally {
                 by_inspection,
                 told,
                 by_hash,
+                earlier,
                 not_covered,
                 harmless,
             } = found;
             writeln!(
                 f,
-                "| {kind} | {by_trailer} | {by_inspection} | {told} | {by_hash} | {not_covered} | {harmless} |"
+                "| {kind} | {by_trailer} | {by_inspection} | {told} | {by_hash} | {earlier} | {not_covered} | {harmless} |"
             )?;
         }
         Ok(())
@@ -111,18 +175,19 @@ impl fmt::Display for Tally {
 /// A sound file that is damaged.
 pub(crate) struct Damages {
     whole: Vec<u8>,
-    revision: i64,
     sound: Seen,
+    /// What members may be compacted at by the time they are asked.
+    compacted: i64,
     tally: Tally,
 }
 
 impl Damages {
-    /// Of a sound snapshot whose last revision is `revision`.
-    pub(crate) fn of(whole: Vec<u8>, revision: i64) -> Self {
-        let sound = look(whole.clone(), revision).expect("the file is sound");
+    /// Of a sound snapshot that is not compacted.
+    pub(crate) fn of(whole: Vec<u8>) -> Self {
+        let sound = look(whole.clone()).expect("the file is sound");
         Self {
             whole,
-            revision,
+            compacted: sound.revision / 2,
             sound,
             tally: Tally::default(),
         }
@@ -131,8 +196,8 @@ impl Damages {
     /// Damages it `times` times at random places.
     ///
     /// # Panics
-    /// Where a damaged file is accepted whose keys are not those of the sound one,
-    /// one with its old trailer is accepted, or looking at it panics.
+    /// Where a damaged file is accepted whose keys are not those of the sound one and whose
+    /// hash is, one with its old trailer is accepted, or looking at it panics.
     pub(crate) fn at_random(mut self, times: u64, seed: u64) -> Tally {
         let mut random = Random(seed);
         for round in 0..times {
@@ -162,33 +227,56 @@ impl Damages {
             return;
         }
         let look = |bytes| {
-            let seen = catch_unwind(AssertUnwindSafe(|| look(bytes, self.revision)));
+            let seen = catch_unwind(AssertUnwindSafe(|| look(bytes)));
             seen.unwrap_or_else(|_| panic!("{what} panics"))
         };
-        assert_eq!(look(damaged.clone()), None, "{what}");
-        let found = self.tally.0.entry(kind).or_default();
-        found.by_trailer += 1;
+        assert!(look(damaged.clone()).is_none(), "{what}");
+        let mut found = Found {
+            by_trailer: 1,
+            ..Found::default()
+        };
         damaged.truncate(damaged.len() / 512 * 512);
         let hash = Sha256::digest(&damaged);
         damaged.extend_from_slice(hash.as_slice());
-        let Some(seen) = look(damaged) else {
-            found.by_inspection += 1;
-            return;
-        };
+        match look(damaged) {
+            None => found.by_inspection = 1,
+            Some(seen) => *self.noticed(&seen, what, &mut found) = 1,
+        }
+        self.tally.add(kind, &found);
+    }
+
+    /// Who notices a file that is accepted, its trailer stamped anew.
+    fn noticed<'a>(&self, seen: &Seen, what: &str, found: &'a mut Found) -> &'a mut u64 {
         let sound = &self.sound;
-        let count = if seen.told != sound.told {
-            &mut found.told
-        } else if seen.hash != sound.hash {
-            &mut found.by_hash
-        } else {
-            assert_eq!(seen.keys, sound.keys, "{what}");
-            if seen.others == sound.others {
-                &mut found.harmless
-            } else {
-                &mut found.not_covered
+        let is_told = seen.told != sound.told;
+        if seen.keys == sound.keys {
+            return match (is_told, seen.others == sound.others) {
+                (true, _) => &mut found.told,
+                (false, true) => &mut found.harmless,
+                (false, false) => &mut found.not_covered,
+            };
+        }
+        // As members are asked: at the revision of the file that there is.
+        let at = seen.revision;
+        let mut is_earlier = true;
+        for compacted in [-1, self.compacted] {
+            if at < compacted
+                || hashed(&seen.keys, at, compacted) == hashed(&sound.keys, at, compacted)
+            {
+                continue;
             }
-        };
-        *count += 1;
+            is_earlier = false;
+            let hash = |of: &Seen| of.database.hash_kv(at, compacted).unwrap();
+            assert_ne!(hash(seen), hash(sound), "{what}, compacted at {compacted}");
+        }
+        if is_earlier {
+            assert!(at < sound.revision, "{what}");
+            return &mut found.earlier;
+        }
+        match is_told {
+            true => &mut found.told,
+            false => &mut found.by_hash,
+        }
     }
 }
 

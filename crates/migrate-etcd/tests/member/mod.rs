@@ -50,6 +50,8 @@ pub(crate) struct Answers {
     pub(crate) size: u64,
     pub(crate) leader: u64,
     pub(crate) is_learner: bool,
+    /// Entries of the log that it has applied.
+    pub(crate) applied: u64,
     /// Code of gRPC for a user and password.
     pub(crate) authenticate: u16,
     /// Calls of its status that it refuses, as with a token that has expired.
@@ -83,6 +85,7 @@ impl Answers {
             size: 0,
             leader: 1,
             is_learner: false,
+            applied: 0,
             authenticate: 0,
             expired: 0,
             snapshot,
@@ -227,6 +230,7 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
             let mut status = header(answers, call);
             status.extend(number(3, answers.size));
             status.extend(number(4, answers.leader));
+            status.extend(number(7, answers.applied));
             status.extend(number(10, answers.is_learner.into()));
             one(status, 0)
         }

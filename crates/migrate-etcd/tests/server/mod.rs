@@ -18,7 +18,7 @@ use migrate_testbed::{Binaries, skip_or_fail};
 
 /// The releases that the tests run: of each minor version the newest there is. Those
 /// below 3.6 in the extended run only; 3.4 was never published as modules, so that its
-/// program, of a distribution, is named by `KUBE_MIGRATE_ETCD_3_4`.
+/// program is a distribution's.
 pub(crate) const V34: &str = "3.4.23";
 pub(crate) const V35: &str = "3.5.35";
 pub(crate) const V36: &str = "3.6.16";
@@ -26,14 +26,10 @@ pub(crate) const V37: &str = "3.7.0";
 
 /// The program, or `None` where a test may be skipped for want of it.
 pub(crate) fn etcd(version: &'static str) -> Option<PathBuf> {
-    if version == V34 {
-        let program = std::env::var_os("KUBE_MIGRATE_ETCD_3_4");
-        if program.is_none() {
-            eprintln!("skipped: KUBE_MIGRATE_ETCD_3_4 names no etcd 3.4");
-        }
-        return program.map(PathBuf::from);
-    }
-    skip_or_fail(Binaries::find_or_build_etcd(version, &|_| {}))
+    skip_or_fail(match version {
+        V34 => Binaries::find_or_unpack_etcd_3_4(&|_| {}),
+        version => Binaries::find_or_build_etcd(version, &|_| {}),
+    })
 }
 
 /// Ports that nobody has right now, and that were given to nobody here: who was given one

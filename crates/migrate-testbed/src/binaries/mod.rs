@@ -1,5 +1,6 @@
 //! Finding the programs of a control plane, or building them.
 
+mod debian;
 mod golang;
 mod node;
 mod source;

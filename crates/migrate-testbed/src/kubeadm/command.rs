@@ -6,7 +6,7 @@ use crate::Error;
 use crate::text::last_lines;
 
 /// Runs a command to its end; failure is an error with the end of what it said.
-pub(super) fn run(what: &str, command: &mut Command) -> Result<Output, Error> {
+pub(crate) fn run(what: &str, command: &mut Command) -> Result<Output, Error> {
     let output = command
         .stdin(Stdio::null())
         .output()

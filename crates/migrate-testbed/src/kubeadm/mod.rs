@@ -3,7 +3,7 @@
 mod access;
 mod balancer;
 mod builder;
-mod command;
+pub(crate) mod command;
 mod faults;
 mod images;
 mod machine;

@@ -1,5 +1,7 @@
 //! Stores: what is listed, resumed, fetched, and removed.
 
+#[cfg(unix)]
+mod folder;
 mod pruning;
 mod stores;
 

@@ -2,7 +2,10 @@
 //! restored, and nothing of what is in it anywhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+#[path = "../folder/mod.rs"]
 mod folder;
+mod full;
+#[path = "../server/mod.rs"]
 mod server;
 
 use std::fs;
@@ -31,7 +34,7 @@ const MARKERS: [&str; 3] = [
     "planted-file-c3a9",
 ];
 
-const CA: &str = include_str!("../src/set/testdata/ca.crt");
+const CA: &str = include_str!("../../src/set/testdata/ca.crt");
 const KID: &str = "GOAGGdsohpRJUKNLd0KEkvRVKwgmADw5MjpmqreYoWw";
 
 fn environment(millis: u64) -> (StepContext, StepInput) {
