@@ -82,12 +82,13 @@ impl Planner<'_> {
                 let away = if takes(id) { &mut cordoned } else { &mut lost };
                 away[pool(id) as usize] += 1;
             }
-            // The runner's own goes last: another has to go beside it.
-            let is_own = self.runner_on == Some(node.name.as_str());
-            if is_own && node.unschedulable && takes(id) {
-                let at_once = &mut cordoned[pool(id) as usize];
-                *at_once = 2.max(*at_once);
-            }
+        }
+        // The runner's own goes last: another has to go beside it.
+        let own = self.runner_on;
+        let own = own.and_then(|own| jobs.iter().find(|job| job.node.name == own));
+        if let Some(own) = own.filter(|own| own.node.unschedulable && takes(own.id)) {
+            let at_once = &mut cordoned[pool(own.id) as usize];
+            *at_once = 2.max(*at_once);
         }
         Some(Room {
             land,

@@ -1,9 +1,9 @@
 //! What a plan has first, and how long it takes.
 
-use migrate_core::model::Resources;
 use migrate_core::{Phase, Plan, PlannedAction, Policy, Target};
 use migrate_plan::{PlanTable, Planner, replay};
 
+use crate::placement::workers;
 use crate::support::{Cluster, NEW, OLD, has_all, linted, version};
 use crate::{drains, plan, small};
 
@@ -171,29 +171,25 @@ fn the_node_of_the_runner_is_the_last_of_all_workers_and_no_canary() {
 
 #[test]
 fn a_cordoned_node_of_the_runner_leaves_its_pool_a_place_for_the_others() {
-    // There is room for none to be away, and its node is, until all others are done.
-    let names = ["general-1", "general-2", "general-3"];
-    let model = Cluster::new()
-        .member("m")
-        .pool("general", 3)
-        .deployment("web", &names)
-        .node("general-1", |node| node.unschedulable = true)
-        .change(|model| {
-            for node in &mut model.nodes {
-                node.allocatable = Resources::new(4_000, 16 << 30, 110);
-            }
-            for pod in &mut model.pods {
-                pod.requests = Resources::new(3_000, 1 << 30, 1);
-            }
-        })
-        .build();
-    let mut policy = Policy::default();
-    policy.pools.max_unavailable = "3".parse().unwrap();
-    let planner = Planner::new(&model, &policy, version(NEW)).with_runner_on("general-1");
-    let plan = planner.plan().unwrap();
-    assert_eq!(plan.pools[0].width, 2, "{plan:#?}");
-    assert!(has_all(&plan), "{plan:#?}");
-    assert_eq!(plan.slots.last().unwrap().node, "general-1");
+    // There is room for none to be away, and its node is, until all others are done. One
+    // that is cordoned too goes first, whichever is before the other by name.
+    for (own, also) in [
+        ("general-1", None),
+        ("general-1", Some("general-2")),
+        ("general-2", Some("general-1")),
+    ] {
+        let mut model = workers(3, 3_000);
+        for node in &mut model.nodes {
+            node.unschedulable = node.name == own || also == Some(node.name.as_str());
+        }
+        let mut policy = Policy::default();
+        policy.pools.max_unavailable = "3".parse().unwrap();
+        let planner = Planner::new(&model, &policy, version(NEW)).with_runner_on(own);
+        let plan = planner.plan().unwrap();
+        assert_eq!(plan.pools[0].width, 2, "{plan:#?}");
+        assert!(has_all(&plan), "{plan:#?}");
+        assert_eq!(plan.slots.last().unwrap().node, own);
+    }
 }
 
 #[test]

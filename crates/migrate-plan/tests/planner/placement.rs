@@ -13,7 +13,7 @@ use crate::support::{Cluster, NEW, linted, version};
 
 /// One member, and `nodes` workers of four CPUs that each have a pod of `web`,
 /// which asks for `cpu` thousandths.
-fn workers(nodes: usize, cpu: u64) -> ClusterModel {
+pub(crate) fn workers(nodes: usize, cpu: u64) -> ClusterModel {
     let names: Vec<String> = (1..=nodes).map(|node| format!("general-{node}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     Cluster::new()
