@@ -1,10 +1,8 @@
 //! Bound of a link that nodes share.
 
-use std::time::Duration;
-
 use migrate_core::cost::{BytesPerSecond, Link};
 
-use crate::planner::millis;
+use crate::planner::{busy, millis};
 
 /// Sums over the nodes that go beside each other and fetch over one link.
 #[derive(Clone, Debug)]
@@ -42,7 +40,8 @@ impl LinkLoad {
     /// The same with twice the throughput.
     pub(crate) fn twice_as_fast(mut self) -> Self {
         let BytesPerSecond(throughput) = self.link.throughput;
-        self.link.throughput = BytesPerSecond(throughput.saturating_mul(2));
+        let twice = BytesPerSecond(throughput.saturating_mul(2));
+        self.link = self.link.with_throughput(twice);
         self
     }
 
@@ -56,8 +55,7 @@ impl LinkLoad {
     ///
     /// `None` where no node fetches anything.
     pub(crate) fn bound(&self) -> Option<u64> {
-        let data = self.link.time(self.nodes).unwrap_or(Duration::MAX);
-        let fetched = millis(self.link.latency.saturating_add(data));
+        let fetched = millis(busy(&self.link, self.nodes));
         let bound = self.head.saturating_add(fetched).saturating_add(self.rest);
         (self.nodes > 0).then_some(bound)
     }
@@ -65,6 +63,8 @@ impl LinkLoad {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use migrate_core::cost::Bytes;
 
     use super::*;

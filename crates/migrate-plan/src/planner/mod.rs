@@ -55,6 +55,7 @@ use targets::schedule;
 pub(crate) use targets::target_of;
 use times::Times;
 pub use trace::Trace;
+pub(crate) use transfers::busy;
 pub use what_if::{Change, WhatIf};
 
 /// What the number of a slot takes of its name: five digits and the stroke.

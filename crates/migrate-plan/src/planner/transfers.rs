@@ -92,9 +92,13 @@ pub(super) fn alone(links: &[Link]) -> Duration {
 /// From asking for the first of so many transfers to the end of the last, if they follow
 /// each other without a break. Never for a link without throughput, which is
 /// refused before.
-fn busy(link: &Link, transfers: u64) -> Duration {
-    let data = link.time(transfers).unwrap_or(Duration::MAX);
-    link.latency.saturating_add(data)
+pub(crate) fn busy(link: &Link, transfers: u64) -> Duration {
+    link.latency.saturating_add(data(link, transfers))
+}
+
+/// The same without latency.
+fn data(link: &Link, transfers: u64) -> Duration {
+    link.time(transfers).unwrap_or(Duration::MAX)
 }
 
 /// The queues of all links.
@@ -135,7 +139,7 @@ impl Queue<'_> {
         // What is asked for within a millisecond of the end of the one before follows that
         // without a break: it waited for a moment, and moments are no finer. So parts of
         // milliseconds never add up.
-        let data = busy(self.link, self.count).saturating_sub(self.link.latency);
+        let data = data(self.link, self.count);
         if self.count == 0 || now.since(self.since) >= data.saturating_add(MILLI) {
             (self.since, self.count) = (now, 0);
         }
