@@ -11,6 +11,7 @@
 //! it with nothing half-written under the name of a whole; a second one ends it at once.
 
 mod cli;
+mod flags;
 mod interrupt;
 mod show;
 #[cfg(test)]

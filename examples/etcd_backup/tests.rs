@@ -12,7 +12,8 @@ use migrate_etcd::{
     SigningKey,
 };
 
-use crate::cli::{Cli, Command, Outcome, Wanted};
+use crate::cli::{Cli, Command, Outcome};
+use crate::flags::Wanted;
 use crate::interrupt::unless_interrupted;
 use server::{Server, V36, etcd};
 

@@ -1,0 +1,252 @@
+//! Flags that several commands share, and what their files hold.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use migrate_core::Moment;
+use migrate_etcd::{
+    FoundMembers, KeyRing, Manifest, Member, NamedMembers, PublicKey, Restore, Restored, Retention,
+    Store, Tls,
+};
+
+use crate::cli::Outcome;
+use crate::trust::public_keys;
+
+#[derive(Args)]
+pub(crate) struct Opener {
+    /// Secret key, see keygen.
+    #[arg(
+        long,
+        conflicts_with = "open_passphrase_file",
+        required_unless_present = "open_passphrase_file"
+    )]
+    identity: Option<PathBuf>,
+    /// File with the passphrase.
+    #[arg(long = "passphrase-file", id = "open_passphrase_file")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl Opener {
+    pub(crate) fn keys(&self) -> Outcome<Arc<KeyRing>> {
+        Ok(Arc::new(match (&self.identity, &self.passphrase_file) {
+            (Some(file), _) => KeyRing::parse(&read(file)?)?,
+            (None, Some(file)) => KeyRing::with_passphrase(read(file)?.trim_end()),
+            (None, None) => return Err("give --identity or --passphrase-file".into()),
+        }))
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Place {
+    /// Folder, or s3://BUCKET/PREFIX (a build with --features s3; address and credentials by
+    /// AWS_…).
+    #[arg(long)]
+    store: String,
+    /// Public key that manifests have to be signed with; again for each.
+    #[arg(long = "trusted", required = true)]
+    trusted: Vec<String>,
+}
+
+impl Place {
+    /// The store that is there.
+    pub(crate) fn open(&self) -> Outcome<(Store, Vec<PublicKey>)> {
+        Ok((Store::open(&self.store)?, self.trusted()?))
+    }
+
+    /// The store, which is made if it is a folder that is missing.
+    pub(crate) fn open_or_create(&self) -> Outcome<(Store, Vec<PublicKey>)> {
+        Ok((Store::open_or_create(&self.store)?, self.trusted()?))
+    }
+
+    fn trusted(&self) -> Outcome<Vec<PublicKey>> {
+        Ok(public_keys(&self.trusted)?)
+    }
+}
+
+/// Which backup.
+#[derive(Args)]
+pub(crate) struct Wanted {
+    /// Of this cluster only.
+    #[arg(long)]
+    cluster: Option<String>,
+    /// Of this version of Kubernetes only, e.g. v1.36.3: the newest before an upgrade is
+    /// not the newest there is.
+    #[arg(long)]
+    kubernetes: Option<String>,
+    /// This one only, by its name in `list`: where the newest is sound and not the right one.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+impl Wanted {
+    pub(crate) fn is(&self, backup: &Manifest) -> bool {
+        let plain = |version: &Option<String>| {
+            let version = version.as_deref();
+            version.map(|it| it.trim_start_matches('v').to_owned())
+        };
+        (self.cluster.is_none() || self.cluster == backup.cluster)
+            && (self.kubernetes.is_none() || plain(&self.kubernetes) == plain(&backup.kubernetes))
+            && self.name.as_ref().is_none_or(|name| *name == backup.file)
+    }
+}
+
+/// What else decides how a member is restored.
+#[derive(Args)]
+pub(crate) struct Further {
+    /// Writes a second that the old cluster took: the revision is raised by ten times what
+    /// that is since the backup, where that is more than the default.
+    #[arg(long)]
+    writes_per_second: Option<u64>,
+    /// Hours since the backup; by itself what the manifest of --trusted says.
+    #[arg(long, requires = "writes_per_second")]
+    backup_age_hours: Option<u64>,
+    /// Writes what was restored into this file, for --beside.
+    #[arg(long)]
+    pub(crate) record: Option<PathBuf>,
+    /// What --record of another member of this cluster has written: refuses to restore one
+    /// of other data, of another cluster, or at another revision; again for each.
+    #[arg(long)]
+    beside: Vec<PathBuf>,
+}
+
+impl Further {
+    /// `restore` with these, of a backup that was `taken` then, as far as that is known.
+    pub(crate) fn apply(
+        &self,
+        mut restore: Restore,
+        taken: Option<Moment>,
+        now: Moment,
+    ) -> Outcome<Restore> {
+        if let Some(writes) = self.writes_per_second {
+            let said = self.backup_age_hours.map(|it| it.saturating_mul(3600));
+            let said = said.map(Duration::from_secs);
+            let age = said.or_else(|| taken.map(|taken| now.since(taken)));
+            let age = age.ok_or(
+                "--writes-per-second: say how old the backup is, by --backup-age-hours, or by \
+                 --trusted, whose manifest says it",
+            )?;
+            restore = restore.with_age(age, writes);
+        }
+        for path in &self.beside {
+            let other: Restored =
+                serde_json::from_str(&read(path)?).map_err(|error| named(path, error.into()))?;
+            restore = restore.beside(other);
+        }
+        Ok(restore)
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Keep {
+    /// Newest ones.
+    #[arg(long)]
+    last: Option<usize>,
+    /// The newest of each of so many hours.
+    #[arg(long)]
+    hourly: Option<usize>,
+    /// Of so many days.
+    #[arg(long)]
+    daily: Option<usize>,
+    /// Of so many weeks.
+    #[arg(long)]
+    weekly: Option<usize>,
+    /// Of so many months.
+    #[arg(long)]
+    monthly: Option<usize>,
+}
+
+impl Keep {
+    /// The default, with what was said otherwise.
+    pub(crate) fn retention(&self) -> Retention {
+        let mut retention = Retention::default();
+        for (field, said) in [
+            (&mut retention.last, self.last),
+            (&mut retention.hourly, self.hourly),
+            (&mut retention.daily, self.daily),
+            (&mut retention.weekly, self.weekly),
+            (&mut retention.monthly, self.monthly),
+        ] {
+            *field = said.unwrap_or(*field);
+        }
+        retention
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Members {
+    /// Client URL of a member; again for each further one. The snapshot is of one that has
+    /// caught up, and of none that leads where another one serves.
+    #[arg(long = "endpoint", required = true)]
+    endpoints: Vec<String>,
+    /// CA of the members.
+    #[arg(long, requires_all = ["cert", "key"])]
+    cacert: Option<PathBuf>,
+    /// Client certificate.
+    #[arg(long, requires = "cacert")]
+    cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "cacert")]
+    key: Option<PathBuf>,
+    /// User that has the root role; the password is read from a file.
+    #[arg(long, requires = "password_file")]
+    user: Option<String>,
+    /// File with the password.
+    #[arg(long, requires = "user")]
+    password_file: Option<PathBuf>,
+    /// Seconds without a byte or an answer after which a member is given up.
+    #[arg(long, default_value_t = 30)]
+    stall: u64,
+}
+
+impl Members {
+    pub(crate) fn list(&self) -> Outcome<Vec<Member>> {
+        let tls = match (&self.cacert, &self.cert, &self.key) {
+            (Some(ca), Some(certificate), Some(key)) => Some(Tls {
+                ca: read(ca)?,
+                certificate: read(certificate)?,
+                key: read(key)?,
+            }),
+            _ => None,
+        };
+        let user = match (&self.user, &self.password_file) {
+            (Some(user), Some(file)) => Some((user, read(file)?)),
+            _ => None,
+        };
+        let member = |endpoint: &String| {
+            let mut member = Member::new(endpoint);
+            if let Some(tls) = &tls {
+                member = member.with_tls(tls.clone());
+            }
+            if let Some((user, password)) = &user {
+                member = member.with_user(*user, password.trim_end());
+            }
+            member
+        };
+        Ok(self.endpoints.iter().map(member).collect())
+    }
+
+    /// All of them, and which the snapshot is taken of.
+    pub(crate) async fn found(&self, is_forced: bool) -> Outcome<FoundMembers> {
+        let named = NamedMembers::new(self.list()?);
+        let named = match is_forced {
+            true => named.forced(),
+            false => named,
+        };
+        Ok(named.find().await?)
+    }
+
+    pub(crate) fn stall(&self) -> Duration {
+        Duration::from_secs(self.stall)
+    }
+}
+
+pub(crate) fn read(path: &Path) -> Outcome<String> {
+    std::fs::read_to_string(path).map_err(|error| named(path, error))
+}
+
+pub(crate) fn named(path: &Path, error: std::io::Error) -> Box<dyn Error> {
+    format!("{}: {error}", path.display()).into()
+}
