@@ -86,15 +86,14 @@ pub enum Error {
         reason: String,
     },
     /// Programs are missing and cannot be built here.
-    #[error(
-        "no {programs} on this machine and {reason}: install Go 1.26 or newer, \
-         or point KUBEBUILDER_ASSETS at a folder that holds them"
-    )]
+    #[error("no {programs} on this machine and {reason}: {cure}")]
     NoPrograms {
         /// What is missing, with versions.
         programs: String,
         /// Why they cannot be built.
         reason: String,
+        /// What to do about it.
+        cure: &'static str,
     },
     /// Something that was waited for did not come true.
     #[error("waited {} s for {what}; last: {last}", within.as_secs_f32())]

@@ -12,6 +12,7 @@ const PACKAGE: &str = "etcd-server";
 const VERSION: &str = "3.4";
 /// Names the program where the distribution has no such package.
 const NAMED: &str = "KUBE_MIGRATE_ETCD_3_4";
+const CURE: &str = "name a program of that version in KUBE_MIGRATE_ETCD_3_4";
 
 impl Binaries {
     /// Finds etcd 3.4: the program that `KUBE_MIGRATE_ETCD_3_4` names, or that of Debian's
@@ -48,7 +49,8 @@ impl Binaries {
 fn missing(reason: &str) -> Error {
     Error::NoPrograms {
         programs: format!("etcd {VERSION}"),
-        reason: format!("{reason} ({NAMED} may name one)"),
+        reason: reason.to_owned(),
+        cure: CURE,
     }
 }
 

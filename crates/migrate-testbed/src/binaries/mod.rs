@@ -245,6 +245,8 @@ impl Search {
         let go = Go::check(&self.go).map_err(|reason| Error::NoPrograms {
             programs: what.clone(),
             reason,
+            cure: "install Go 1.26 or newer, or point KUBEBUILDER_ASSETS at a folder that holds \
+                   them",
         })?;
         let folder = self.cache.join(source.folder());
         let preparing = || format!("preparing {}", folder.display());
