@@ -12,6 +12,11 @@ const FUZZ: u64 = 20;
 /// beside it is what it measures.
 const LANE: &str = "lane::a_kubeadm_cluster_is_upgraded_and_nobody_notices";
 
+/// Releases of etcd beside the usual one, which tests that are of none in particular run with
+/// in the extended run, and those tests.
+const ETCD: [&str; 3] = ["3.4.23", "3.5.35", "3.7.0"];
+const ETCD_TESTS: [&str; 4] = ["proof", "find", "provider", "faults"];
+
 /// Sets up the real control plane while the tests compile, then runs them all.
 pub(crate) fn test() -> Result<(), String> {
     let binaries = thread::spawn(|| testbed::build_or_skip(false));
@@ -32,8 +37,10 @@ pub(crate) fn test() -> Result<(), String> {
     rest.and(lane)
 }
 
-/// What is too slow for every change: the further builds, the ignored tests, with the programs of every release the testbed knows, those
-/// that want a server that speaks S3, each fuzz target for a moment, and the benches at their full size. A test that fails keeps nothing else from running.
+/// What is too slow for every change: the further builds, the ignored tests, with the programs
+/// of every release the testbed knows, those of backups with each release of etcd, those that
+/// want a server that speaks S3, each fuzz target for a moment, and the benches at their full
+/// size. A test that fails keeps nothing else from running.
 pub(crate) fn extended() -> Result<(), String> {
     builds::check()?;
     testbed::build_or_skip(true)?;
@@ -50,10 +57,23 @@ pub(crate) fn extended() -> Result<(), String> {
         "--test-threads=1",
     ]);
     let tested = run(&mut test);
+    let others = ETCD.into_iter().map(with_etcd).fold(Ok(()), Result::and);
     let stored = s3::test();
     let fuzzed = fuzz::fuzz(None, FUZZ);
     let mut bench = cargo();
     bench.args(["bench", "--workspace"]);
     let measured = run(&mut bench);
-    tested.and(stored).and(fuzzed).and(measured)
+    tested.and(others).and(stored).and(fuzzed).and(measured)
+}
+
+/// The tests of backups with a release of etcd.
+fn with_etcd(version: &str) -> Result<(), String> {
+    println!("\nbackups of etcd {version}:");
+    let mut test = cargo();
+    test.args(["test", "-p", "migrate-etcd", "--all-features", "--release"]);
+    test.arg("--no-fail-fast");
+    for name in ETCD_TESTS {
+        test.args(["--test", name]);
+    }
+    run(test.env("KUBE_MIGRATE_TEST_ETCD", version))
 }

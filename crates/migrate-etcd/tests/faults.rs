@@ -13,7 +13,7 @@ use folder::names;
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 use migrate_etcd::{Error, EtcdVersion, Member, Membership, Restore, SnapshotBackup, prove};
-use server::{Server, V36, V37, etcd, ports, told_of_a_held_defragmentation, url};
+use server::{Server, V36, V37, etcd, ports, told_of_a_held_defragmentation, url, usual};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -140,7 +140,7 @@ impl World {
 
 #[tokio::test]
 async fn a_way_that_is_cut_or_hangs_leaves_nothing() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let mut world = World::new(&etcd).await;
     let port = world.server.port();
     let saved = world.save(proxy(port, Way::Cut).await, || {}).await;
@@ -230,7 +230,7 @@ async fn not_saved_while_defragmented(version: &'static str) {
 /// Users of etcd: who may not is told so, and a backup has them all.
 #[tokio::test]
 async fn only_root_saves_where_there_are_users_and_a_restore_has_them() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let mut server = Server::alone(&etcd, &at("data"));

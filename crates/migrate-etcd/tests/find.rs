@@ -17,7 +17,7 @@ use migrate_etcd::{
     Error, FindMembers, FolderNode, KubeadmMembers, Member, NodeFiles, SnapshotBackup, Tls, Way,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use server::{Server, V36, etcd, ports, told_of_a_held_defragmentation, url};
+use server::{Server, etcd, ports, told_of_a_held_defragmentation, url, usual};
 
 /// Nobody resolves it, so that nobody reaches a member by its own URL.
 const HOST: &str = "etcd-1.invalid";
@@ -112,7 +112,7 @@ async fn ready(members: &KubeadmMembers, server: &Server) -> migrate_etcd::Found
 
 #[tokio::test]
 async fn a_member_out_of_reach_is_asked_through_its_node_under_its_own_name() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     certificates(&at("pki"));
@@ -156,7 +156,7 @@ async fn a_member_out_of_reach_is_asked_through_its_node_under_its_own_name() {
 /// Asked for over the connection of gRPC, by the name of the member's certificate.
 #[tokio::test]
 async fn a_defragmentation_is_seen_over_tls_too() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     certificates(&at("pki"));
@@ -188,7 +188,7 @@ async fn a_defragmentation_is_seen_over_tls_too() {
 /// the same member by two ways is one.
 #[tokio::test]
 async fn an_address_of_the_node_itself_is_asked_through_the_node_and_a_member_counts_once() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::alone(&etcd, &folder.path().join("data"));
     server.client().await.put("a", "b", None).await.unwrap();
@@ -226,7 +226,7 @@ async fn a_node_that_kubeadm_has_not_made_is_named() {
 
 #[tokio::test]
 async fn a_member_that_is_named_by_hand_may_be_behind_a_way_too() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::alone(&etcd, &folder.path().join("data"));
     server.client().await.put("a", "b", None).await.unwrap();

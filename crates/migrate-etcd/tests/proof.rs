@@ -15,7 +15,7 @@ use folder::names;
 use member::{Act, Answers, FakeMember, HashAnswer};
 use migrate_core::Cancellation;
 use migrate_etcd::{Database, Error, Member, Proven, SnapshotBackup, inspect, prove};
-use server::{Server, V34, V35, V36, V37, etcd};
+use server::{Server, V34, V35, V36, V37, etcd, usual};
 use tempfile::TempDir;
 
 const STALL: Duration = Duration::from_secs(30);
@@ -156,7 +156,7 @@ async fn real_etcd_3_4_and_3_5_give_the_hash_of_the_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn real_etcd_members_prove_a_file_and_another_cluster_does_not() {
-    let Some(etcd) = etcd(V36) else {
+    let Some(etcd) = etcd(usual()) else {
         return;
     };
     let folder = TempDir::new().unwrap();
@@ -304,7 +304,7 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
 /// one by its name, and by nobody having locked it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_has_no_name_while_it_is_compared() {
-    let Some(etcd) = etcd(V36) else {
+    let Some(etcd) = etcd(usual()) else {
         return;
     };
     let folder = TempDir::new().unwrap();
@@ -334,7 +334,7 @@ async fn a_snapshot_has_no_name_while_it_is_compared() {
 /// had it as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_of_a_member_that_is_behind_is_waited_for_or_refused() {
-    let Some(etcd) = etcd(V36) else {
+    let Some(etcd) = etcd(usual()) else {
         return;
     };
     let folder = TempDir::new().unwrap();

@@ -26,7 +26,7 @@ use migrate_etcd::{
     Member, Membership, NodeFiles, ProvenBackup, Restore, Seal, SigningKey, SnapshotBackup, Store,
     StoredBackup,
 };
-use server::{Server, V36, etcd};
+use server::{Server, etcd, usual};
 
 const MARKERS: [&str; 3] = [
     "planted-key-5d0c",
@@ -104,7 +104,7 @@ fn assert_no_marker(text: &str) {
 
 #[tokio::test]
 async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let mut server = Server::alone(&etcd, &at("old"));
@@ -166,7 +166,8 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
         .await;
     let (path, manifest, _) = fetched.unwrap();
     assert_eq!(manifest.kubernetes.as_deref(), Some("v1.36.2"));
-    assert_eq!(manifest.trial.as_deref(), Some("bootedWithHash 3.6.16"));
+    let trial = format!("bootedWithHash {}", usual());
+    assert_eq!(manifest.trial.as_deref(), Some(trial.as_str()));
     assert_eq!(manifest.locked_for, [public]);
     assert_eq!(manifest.nodes.as_deref(), Some(&["cp-1".to_owned()][..]));
     assert_eq!((manifest.compared.len(), manifest.voters), (1, Some(1)));
@@ -205,7 +206,7 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
 
 #[tokio::test]
 async fn without_keys_it_is_unproven_and_with_those_of_another_cluster_it_fails() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
@@ -242,14 +243,15 @@ async fn without_keys_it_is_unproven_and_with_those_of_another_cluster_it_fails(
 /// like one: it has no name before it is kept.
 #[tokio::test]
 async fn a_plain_snapshot_has_no_name_before_it_is_kept() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
     let (backups, seen) = (at("backups"), at("seen"));
     let text = format!(
-        "#!/bin/sh\n[ $1 = --version ] && echo 'etcd Version: 3.6.16' && exit\n\
+        "#!/bin/sh\n[ $1 = --version ] && echo 'etcd Version: {}' && exit\n\
          ls {} > {}\nexit 7\n",
+        usual(),
         backups.display(),
         seen.display()
     );
@@ -288,7 +290,7 @@ async fn a_plain_snapshot_has_no_name_before_it_is_kept() {
 /// Two of three members are enough, and one is not, by however many names it goes.
 #[tokio::test]
 async fn a_backup_is_proven_by_two_members_and_not_by_one_that_is_named_twice() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let mut servers = Server::three(&etcd, folder.path());
@@ -349,7 +351,7 @@ async fn a_backup_is_proven_by_two_members_and_not_by_one_that_is_named_twice() 
 /// Who relies on what was proven has to know that it is that still.
 #[tokio::test]
 async fn a_set_that_nobody_has_signed_is_a_blocker_and_says_so() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;
     let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
@@ -389,7 +391,7 @@ async fn a_set_that_nobody_has_signed_is_a_blocker_and_says_so() {
 /// Whoever agrees with it: who forces a backup says that it may be old.
 #[tokio::test]
 async fn a_backup_that_was_forced_is_never_proven_and_says_so() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
@@ -453,7 +455,7 @@ async fn a_backup_that_was_forced_is_never_proven_and_says_so() {
 
 #[tokio::test]
 async fn what_is_in_the_etcd_of_another_cluster_is_no_backup_of_this_one() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let backups = folder.path().join("backups");
     let mut server = Server::alone(&etcd, &folder.path().join("old"));
@@ -476,7 +478,7 @@ async fn what_is_in_the_etcd_of_another_cluster_is_no_backup_of_this_one() {
 /// The step fails, and what was made is not lost.
 #[tokio::test]
 async fn where_the_store_is_down_the_local_copy_stays_and_is_said_to_be_the_only_one() {
-    let Some(etcd) = etcd(V36) else { return };
+    let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let (_server, member, snapshots) = with_one_key(&etcd, folder.path()).await;

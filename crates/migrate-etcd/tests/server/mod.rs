@@ -24,6 +24,19 @@ pub(crate) const V35: &str = "3.5.35";
 pub(crate) const V36: &str = "3.6.16";
 pub(crate) const V37: &str = "3.7.0";
 
+/// Names the release of [`usual`].
+const USUAL: &str = "KUBE_MIGRATE_TEST_ETCD";
+
+/// The release of the tests that are of none in particular: 3.6, or the one of those
+/// above that the environment names. The extended run does so for each.
+pub(crate) fn usual() -> &'static str {
+    let Some(named) = std::env::var_os(USUAL) else {
+        return V36;
+    };
+    let known = [V34, V35, V36, V37].into_iter().find(|it| *it == named);
+    known.unwrap_or_else(|| panic!("{USUAL}: no release of these tests is called {named:?}"))
+}
+
 /// The program, or `None` where a test may be skipped for want of it.
 pub(crate) fn etcd(version: &'static str) -> Option<PathBuf> {
     skip_or_fail(match version {
