@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use migrate_core::Finding;
+use migrate_core::{Fence, Finding};
 
 use super::configured::checked_path;
 use super::examined::{Asks, Server, judge, one_each, read_checks, silent};
@@ -253,7 +253,7 @@ impl Haproxy {
 
 #[async_trait]
 impl ApiServerBackend for Haproxy {
-    async fn quiesce(&self, member: &str) -> Result<Standing, Error> {
+    async fn quiesce(&self, member: &str, _: &Fence) -> Result<Standing, Error> {
         let mut inside = Vec::new();
         // All are looked at before one is changed.
         for door in &self.doors {
@@ -286,7 +286,7 @@ impl ApiServerBackend for Haproxy {
         })
     }
 
-    async fn restore(&self, member: &str) -> Result<(), Error> {
+    async fn restore(&self, member: &str, _: &Fence) -> Result<(), Error> {
         let command = format!("set server {} state ready", self.server(member));
         let mut restored = Ok(());
         // One instance that cannot be reached keeps no other from it.

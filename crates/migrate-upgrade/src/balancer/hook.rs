@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use migrate_core::Fence;
 
 use super::{ApiServerBackend, Standing, refused};
 use crate::Error;
@@ -22,12 +23,15 @@ const QUIESCE: &str = "quiesce";
 /// | `KUBE_MIGRATE_PHASE` | `quiesce` or `restore` |
 /// | `KUBE_MIGRATE_TARGET` | `api-server` |
 /// | `KUBE_MIGRATE_NODE` | the member's name |
+/// | `KUBE_MIGRATE_RUN` | the run that asks |
+/// | `KUBE_MIGRATE_EPOCH` | the epoch of its holder; grows with each holder |
 ///
 /// Exit codes: 0 = it is out (or in again); of `quiesce` also 20 = somebody had
 /// taken it out before, so that it must not be put back; anything else = could
 /// not be done, what it printed says why. It has to return when no connection
 /// to the member is left, must refuse to take the last one out, and may be run
-/// again at any time.
+/// again at any time. It may remember the newest epoch of each member and refuse
+/// older ones, as nodes do.
 ///
 /// For a virtual address that moves between members (kube-vip, keepalived),
 /// `quiesce` makes the member give it up and returns when another one has it.
@@ -56,11 +60,13 @@ impl ApiServerHook {
         self
     }
 
-    async fn run(&self, phase: &str, member: &str) -> Result<Standing, Error> {
+    async fn run(&self, phase: &str, member: &str, fence: &Fence) -> Result<Standing, Error> {
         let environment = [
             ("KUBE_MIGRATE_PHASE", phase.to_owned()),
             ("KUBE_MIGRATE_TARGET", "api-server".to_owned()),
             ("KUBE_MIGRATE_NODE", member.to_owned()),
+            ("KUBE_MIGRATE_RUN", fence.run.clone()),
+            ("KUBE_MIGRATE_EPOCH", fence.epoch.to_string()),
         ];
         let mut child = Child::start(&self.program, environment, false)?;
         let exit = child.wait(self.timeout).await;
@@ -93,11 +99,11 @@ impl ApiServerHook {
 
 #[async_trait]
 impl ApiServerBackend for ApiServerHook {
-    async fn quiesce(&self, member: &str) -> Result<Standing, Error> {
-        self.run(QUIESCE, member).await
+    async fn quiesce(&self, member: &str, fence: &Fence) -> Result<Standing, Error> {
+        self.run(QUIESCE, member, fence).await
     }
 
-    async fn restore(&self, member: &str) -> Result<(), Error> {
-        self.run("restore", member).await.map(drop)
+    async fn restore(&self, member: &str, fence: &Fence) -> Result<(), Error> {
+        self.run("restore", member, fence).await.map(drop)
     }
 }

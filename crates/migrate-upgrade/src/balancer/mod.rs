@@ -7,7 +7,7 @@ mod haproxy;
 mod hook;
 
 use async_trait::async_trait;
-use migrate_core::Finding;
+use migrate_core::{Fence, Finding};
 
 use crate::Error;
 
@@ -29,16 +29,20 @@ pub use hook::ApiServerHook;
 ///   a client that had one opens another, to one of the others.
 /// * `quiesce` takes nobody out when no other API server would be left.
 ///
+/// Both are told the run and the epoch of the holder that asks: an implementation that
+/// remembers the newest one may refuse older ones (I7). None has to: a superseded holder
+/// takes its last word back by itself.
+///
 /// # Errors
 /// [`Error::LoadBalancer`]: it refused or could not be reached; some of its
 /// instances may have done as asked.
 #[async_trait]
 pub trait ApiServerBackend: Send + Sync {
     /// Takes the API server of `member`, a node's name, out.
-    async fn quiesce(&self, member: &str) -> Result<Standing, Error>;
+    async fn quiesce(&self, member: &str, fence: &Fence) -> Result<Standing, Error>;
 
     /// Puts the API server of `member` in.
-    async fn restore(&self, member: &str) -> Result<(), Error>;
+    async fn restore(&self, member: &str, fence: &Fence) -> Result<(), Error>;
 
     /// What is found before the start, of a control plane of `members`, that
     /// would keep `quiesce` from doing its work or make it worth less. Changes

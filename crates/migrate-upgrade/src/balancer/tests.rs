@@ -8,6 +8,10 @@ use tokio::net::UnixListener;
 use super::*;
 use crate::Local;
 
+fn fence() -> Fence {
+    Fence::new("run-1", 7)
+}
+
 /// An HAProxy with the servers cp-1 and cp-2, as far as the commands go. What
 /// it says is what HAProxy 2.6 says.
 struct Fake {
@@ -102,7 +106,10 @@ fn answer(command: &str, states: &mut [u32; 2], up: &[u32; 2]) -> String {
 async fn a_server_is_drained_taken_out_and_put_back() {
     let fake = Fake::start();
     let haproxy = fake.haproxy();
-    assert_eq!(haproxy.quiesce("cp-1").await.unwrap(), Standing::WasIn);
+    assert_eq!(
+        haproxy.quiesce("cp-1", &fence()).await.unwrap(),
+        Standing::WasIn
+    );
     assert_eq!(fake.states(), [MAINTENANCE, 0]);
     let told = fake.told.lock().unwrap().join("; ");
     assert_eq!(
@@ -111,9 +118,12 @@ async fn a_server_is_drained_taken_out_and_put_back() {
          shutdown sessions server api/cp-1"
     );
     // Again: it is out, whoever did that.
-    assert_eq!(haproxy.quiesce("cp-1").await.unwrap(), Standing::WasOut);
+    assert_eq!(
+        haproxy.quiesce("cp-1", &fence()).await.unwrap(),
+        Standing::WasOut
+    );
     for _ in 0..2 {
-        haproxy.restore("cp-1").await.unwrap();
+        haproxy.restore("cp-1", &fence()).await.unwrap();
         assert_eq!(fake.states(), [0, 0]);
     }
 }
@@ -124,14 +134,14 @@ async fn the_last_server_is_not_taken_out() {
     *fake.up.lock().unwrap() = [RUNNING, 0];
     let error = fake
         .haproxy()
-        .quiesce("cp-1")
+        .quiesce("cp-1", &fence())
         .await
         .unwrap_err()
         .to_string();
     assert!(error.contains("no other server"), "{error}");
     *fake.up.lock().unwrap() = [RUNNING; 2];
     *fake.states.lock().unwrap() = [0, MAINTENANCE];
-    assert!(fake.haproxy().quiesce("cp-1").await.is_err());
+    assert!(fake.haproxy().quiesce("cp-1", &fence()).await.is_err());
     assert_eq!(fake.states(), [0, MAINTENANCE]);
 }
 
@@ -179,7 +189,7 @@ async fn before_the_start_every_instance_is_looked_at_and_none_changed() {
         "{found:?}"
     );
     // What `examine` says is what `quiesce` then does.
-    assert!(fake.haproxy().quiesce("cp-1").await.is_err());
+    assert!(fake.haproxy().quiesce("cp-1", &fence()).await.is_err());
     let told = fake.told.lock().unwrap();
     assert!(
         told.iter().all(|command| command.starts_with("show ")),
@@ -204,12 +214,15 @@ async fn an_instance_is_reached_over_tcp() {
     });
     let haproxy = Haproxy::new("api").with_drain_time(Duration::ZERO);
     let haproxy = haproxy.with_tcp(&address);
-    assert_eq!(haproxy.quiesce("cp-2").await.unwrap(), Standing::WasIn);
+    assert_eq!(
+        haproxy.quiesce("cp-2", &fence()).await.unwrap(),
+        Standing::WasIn
+    );
     assert_eq!(*states.lock().unwrap(), [0, MAINTENANCE]);
-    haproxy.restore("cp-2").await.unwrap();
+    haproxy.restore("cp-2", &fence()).await.unwrap();
     assert_eq!(*states.lock().unwrap(), [0, 0]);
     let nobody = Haproxy::new("api").with_tcp("127.0.0.1:1");
-    let error = nobody.restore("cp-2").await.unwrap_err();
+    let error = nobody.restore("cp-2", &fence()).await.unwrap_err();
     assert!(matches!(error, Error::LoadBalancer { .. }), "{error}");
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
 }
@@ -219,9 +232,12 @@ async fn several_instances_are_all_asked_before_one_is_changed() {
     let (one, other) = (Fake::start(), Fake::start());
     let both = one.haproxy().with_socket(other.socket());
     let wrong = one.haproxy().with_socket("/does/not/exist");
-    assert!(wrong.quiesce("cp-1").await.is_err());
+    assert!(wrong.quiesce("cp-1", &fence()).await.is_err());
     assert_eq!(one.states(), [0, 0]);
-    assert_eq!(both.quiesce("cp-2").await.unwrap(), Standing::WasIn);
+    assert_eq!(
+        both.quiesce("cp-2", &fence()).await.unwrap(),
+        Standing::WasIn
+    );
     assert_eq!(
         (one.states(), other.states()),
         ([0, MAINTENANCE], [0, MAINTENANCE])
@@ -230,7 +246,7 @@ async fn several_instances_are_all_asked_before_one_is_changed() {
     let wrong = Haproxy::new("api")
         .with_socket("/does/not/exist")
         .with_socket(one.socket());
-    assert!(wrong.restore("cp-2").await.is_err());
+    assert!(wrong.restore("cp-2", &fence()).await.is_err());
     assert_eq!(one.states(), [0, 0]);
 }
 
@@ -254,12 +270,16 @@ async fn wrong_names_are_refused_with_the_right_ones() {
         ),
     ];
     for (haproxy, says) in cases {
-        let error = haproxy.quiesce("cp-1").await.unwrap_err().to_string();
+        let error = haproxy
+            .quiesce("cp-1", &fence())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(says), "{error}");
     }
     let error = fake
         .haproxy()
-        .restore("cp-3")
+        .restore("cp-3", &fence())
         .await
         .unwrap_err()
         .to_string();
@@ -283,14 +303,14 @@ async fn a_socket_of_another_machine_is_reached_through_its_shell() {
     );
     let shell = Local::new("lb-1").with_path(format!("{path}:/usr/bin:/bin"));
     let haproxy = Haproxy::new("api").with_host(Arc::new(shell), "lb-1", "/run/o'brien sock");
-    haproxy.restore("cp-1").await.unwrap();
+    haproxy.restore("cp-1", &fence()).await.unwrap();
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
     assert_eq!(read("told"), "set server api/cp-1 state ready\n");
     assert_eq!(read("args"), "-t 5 - UNIX-CONNECT:/run/o'brien sock\n");
     std::fs::remove_file(folder.path().join("socat")).unwrap();
     let bare = Local::new("lb-1").with_path(format!("{path}:/nowhere"));
     let bare = Haproxy::new("api").with_host(Arc::new(bare), "lb-1", "/run/sock");
-    assert!(bare.restore("cp-1").await.is_err());
+    assert!(bare.restore("cp-1", &fence()).await.is_err());
 }
 
 #[tokio::test]
@@ -335,19 +355,36 @@ async fn a_program_of_the_operators_does_it_too() {
         ),
     );
     let hook = ApiServerHook::new(&path).unwrap();
-    assert_eq!(hook.quiesce("cp-1").await.unwrap(), Standing::WasIn);
-    hook.restore("cp-1").await.unwrap();
+    assert_eq!(
+        hook.quiesce("cp-1", &fence()).await.unwrap(),
+        Standing::WasIn
+    );
+    hook.restore("cp-1", &fence()).await.unwrap();
     let ran = std::fs::read_to_string(folder.path().join("ran")).unwrap();
     let of = |phase: &str| {
-        format!("KUBE_MIGRATE_NODE=cp-1 KUBE_MIGRATE_PHASE={phase} KUBE_MIGRATE_TARGET=api-server ")
+        format!(
+            "KUBE_MIGRATE_EPOCH=7 KUBE_MIGRATE_NODE=cp-1 KUBE_MIGRATE_PHASE={phase} \
+             KUBE_MIGRATE_RUN=run-1 KUBE_MIGRATE_TARGET=api-server "
+        )
     };
     assert_eq!(ran, of("quiesce") + &of("restore"));
     std::fs::write(folder.path().join("code"), "20").unwrap();
-    assert_eq!(hook.quiesce("cp-1").await.unwrap(), Standing::WasOut);
-    let error = hook.restore("cp-1").await.unwrap_err().to_string();
+    assert_eq!(
+        hook.quiesce("cp-1", &fence()).await.unwrap(),
+        Standing::WasOut
+    );
+    let error = hook
+        .restore("cp-1", &fence())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("exited with 20: not today"), "{error}");
     std::fs::write(folder.path().join("code"), "3").unwrap();
-    let error = hook.quiesce("cp-1").await.unwrap_err().to_string();
+    let error = hook
+        .quiesce("cp-1", &fence())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("exited with 3: not today"), "{error}");
     let missing = ApiServerHook::new("/does/not/exist");
     assert!(matches!(missing, Err(Error::BadHook { .. })));

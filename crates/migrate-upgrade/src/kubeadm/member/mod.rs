@@ -103,7 +103,7 @@ impl Kubeadm {
             return Err(unreadable(node, UNKNOWN, &output));
         }
         let is_new = output.stdout.trim() == "now";
-        let standing = balancer.quiesce(node).await?;
+        let standing = balancer.quiesce(node, fence).await?;
         if is_new && standing == Standing::WasOut {
             self.forget_own(node, fence).await?;
         }
@@ -140,8 +140,8 @@ impl Kubeadm {
                 return Ok(());
             }
             match shall_be_out {
-                true => balancer.quiesce(node).await.map(drop)?,
-                false => balancer.restore(node).await?,
+                true => balancer.quiesce(node, fence).await.map(drop)?,
+                false => balancer.restore(node, fence).await?,
             }
             is_out = shall_be_out;
         }
@@ -222,7 +222,7 @@ impl Kubeadm {
         };
         let outside = outside.ok_or_else(|| unreadable(node, UNKNOWN, &output))?;
         if matches!(outside, Outside::Serving) {
-            balancer.restore(node).await?;
+            balancer.restore(node, fence).await?;
             let restored = self.forget_own(node, fence).await;
             if let Err(Error::StaleEpoch { node, epoch, held }) = restored {
                 let followed = self.follow(balancer.as_ref(), &node, fence, false).await;

@@ -40,7 +40,7 @@ impl Balancer {
 
 #[async_trait]
 impl ApiServerBackend for Balancer {
-    async fn quiesce(&self, member: &str) -> Result<Standing, Error> {
+    async fn quiesce(&self, member: &str, _: &Fence) -> Result<Standing, Error> {
         assert_eq!(member, CP);
         self.calls.lock().unwrap().push("quiesce".to_owned());
         if self.refuses {
@@ -57,7 +57,7 @@ impl ApiServerBackend for Balancer {
         })
     }
 
-    async fn restore(&self, member: &str) -> Result<(), Error> {
+    async fn restore(&self, member: &str, _: &Fence) -> Result<(), Error> {
         assert_eq!(member, CP);
         self.calls.lock().unwrap().push("restore".to_owned());
         self.let_happen();
