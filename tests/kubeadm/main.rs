@@ -15,7 +15,8 @@
 //!   in `fenced.rs` it is stopped, and wakes when another one is at work; in `plain.rs`
 //!   nodes have no packages and the policy has windows, a soak, addons and a respread
 //!   (`gates.rs`), and in the end what kubeadm put aside is removed (`cleaned.rs`); in
-//!   `rolled_back.rs` kubeadm itself goes back.
+//!   `rolled_back.rs` kubeadm itself goes back; in `external.rs` etcd and CoreDNS are not
+//!   kubeadm's.
 //! * `inside.rs` is the program in a pod of the cluster that it upgrades.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
@@ -34,6 +35,7 @@ mod change;
 mod cleaned;
 mod controls;
 mod drill;
+mod external;
 mod fenced;
 mod gates;
 mod ha;

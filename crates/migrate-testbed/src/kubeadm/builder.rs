@@ -33,6 +33,7 @@ pub struct KubeadmClusterBuilder {
     programs: Vec<(String, PathBuf, Vec<PathBuf>)>,
     shell: bool,
     etcd_in_memory: bool,
+    external_etcd: bool,
     report: Arc<Report>,
 }
 
@@ -46,6 +47,7 @@ impl Default for KubeadmClusterBuilder {
             programs: Vec::new(),
             shell: false,
             etcd_in_memory: false,
+            external_etcd: false,
             report: Arc::new(|progress| eprintln!("testbed: {progress}")),
         }
     }
@@ -112,6 +114,13 @@ impl KubeadmClusterBuilder {
         self
     }
 
+    /// Control planes use one etcd that is not kubeadm's: a unit `etcd` of the first node, of
+    /// the version that kubeadm would take, with certificates of its own below `/etc/etcd/pki`.
+    pub fn external_etcd(mut self) -> Self {
+        self.external_etcd = true;
+        self
+    }
+
     /// Who is told about builds and steps; by default standard error.
     pub fn on_progress(mut self, report: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
         self.report = Arc::new(report);
@@ -160,6 +169,7 @@ impl KubeadmClusterBuilder {
             nodes: &nodes,
             release: prepared.release,
             endpoint,
+            external_etcd: self.external_etcd,
             systemd_driver: prepared.machine.uses_systemd_driver(),
             run_dir: run_dir.path(),
             report: &*self.report,
@@ -238,6 +248,12 @@ impl KubeadmClusterBuilder {
     fn share(&self, prepared: &Prepared, run_dir: &RunDir) -> Result<(), Error> {
         let shared = run_dir.path().join("shared");
         packages::write(&prepared.binaries, &shared.join("packages"))?;
+        if self.external_etcd
+            && let Some(programs) = prepared.binaries.first()
+        {
+            let target = shared.join("etcd");
+            fs::copy(&programs.etcd, target).map_err(Error::io("sharing etcd"))?;
+        }
         for (index, images) in prepared.images.iter().enumerate() {
             let age = if index == 0 { "now" } else { "later" };
             for (role, archives) in [

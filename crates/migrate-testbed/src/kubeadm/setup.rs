@@ -21,6 +21,7 @@ use crate::{Error, Progress, eventually};
 
 const CONTAINERD: &str = include_str!("files/containerd.toml");
 const CNI: &str = include_str!("files/cni.conflist");
+const EXTERNAL_ETCD: &str = include_str!("files/external-etcd.sh");
 const INIT: &str = include_str!("files/kubeadm-init.yaml");
 const JOIN: &str = include_str!("files/kubeadm-join.yaml");
 
@@ -40,6 +41,7 @@ pub(super) struct Setup<'a> {
     pub(super) release: Release,
     /// Where the API is reached by all.
     pub(super) endpoint: Ipv4Addr,
+    pub(super) external_etcd: bool,
     pub(super) systemd_driver: bool,
     pub(super) run_dir: &'a Path,
     pub(super) report: &'a (dyn Fn(&Progress) + Send + Sync),
@@ -50,11 +52,19 @@ impl Setup<'_> {
     pub(super) async fn make_cluster(&self) -> Result<String, Error> {
         self.say("installing packages and images on the nodes");
         try_join_all(self.nodes.iter().map(|node| self.install(node))).await?;
-        self.say("kubeadm init");
         let (first, others) = self.nodes.split_first().ok_or_else(|| Error::Io {
             what: "a cluster of no nodes".to_owned(),
             source: std::io::ErrorKind::InvalidInput.into(),
         })?;
+        if self.external_etcd {
+            self.say("an etcd of its own");
+            let address = first.address().to_string();
+            let words = ["bash", "-euo", "pipefail", "-c", EXTERNAL_ETCD, "etcd"];
+            let version = format!("v{}", self.release.kubernetes);
+            let arguments: [&str; 2] = [&address, &version];
+            first.run(&[&words[..], &arguments].concat()).await?;
+        }
+        self.say("kubeadm init");
         self.write(
             first,
             "/etc/kubernetes/testbed.yaml",
@@ -145,6 +155,17 @@ impl Setup<'_> {
         } else {
             "# a worker".to_owned()
         };
+        let etcd = if self.external_etcd {
+            format!(
+                "etcd: {{external: {{endpoints: [\"https://{}:2379\"], \
+                 caFile: /etc/etcd/pki/etcd/ca.crt, \
+                 certFile: /etc/etcd/pki/apiserver-etcd-client.crt, \
+                 keyFile: /etc/etcd/pki/apiserver-etcd-client.key}}}}",
+                node.address()
+            )
+        } else {
+            "# etcd is kubeadm's own".to_owned()
+        };
         [
             ("@REPOSITORY@", REPOSITORY),
             ("@PAUSE@", pause),
@@ -163,6 +184,7 @@ impl Setup<'_> {
             ("@VERSION@", self.release.kubernetes),
             ("@ENDPOINT@", &format!("{}:6443", self.endpoint)),
             ("@CONTROL_PLANE@", &control_plane),
+            ("@ETCD@", &etcd),
         ]
         .into_iter()
         .fold(template.to_owned(), |text, (name, value)| {
