@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use migrate_core::Moment;
 use migrate_etcd::{
-    FoundMembers, KeyRing, Manifest, Member, NamedMembers, PublicKey, Restore, Restored, Retention,
-    Store, Tls,
+    FindMembers, FoundMembers, KeyRing, Manifest, Member, NamedMembers, PublicKey, Restore,
+    Restored, Retention, Store, Tls,
 };
 
 use crate::cli::Outcome;
