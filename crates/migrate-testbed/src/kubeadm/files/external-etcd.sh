@@ -1,10 +1,9 @@
 # An etcd on this node that kubeadm does not know to be here: a unit of systemd.
 # Arguments: the node's ADDRESS, a VERSION of Kubernetes, which kubeadm looks up if it is not told.
 pki=/etc/etcd/pki
+# The address of the default route, which kubeadm takes by itself, is the node's.
 for certificate in etcd-ca etcd-server apiserver-etcd-client; do
-    options=(--cert-dir "$pki" --kubernetes-version "$2")
-    [ "$certificate" != etcd-server ] || options+=(--apiserver-advertise-address "$1")
-    kubeadm init phase certs "$certificate" "${options[@]}"
+    kubeadm init phase certs "$certificate" --cert-dir "$pki" --kubernetes-version "$2"
 done
 install -m 755 /srv/testbed/etcd /usr/local/bin/etcd
 cat > /etc/systemd/system/etcd.service <<EOF
