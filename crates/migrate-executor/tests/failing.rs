@@ -212,6 +212,22 @@ async fn a_further_attempt_that_may_not_begin_yet_is_asked_for_until_the_deadlin
     assert_eq!(begun, 1);
 }
 
+/// The limit of a step on its node counts from its beginning there: one that was put off
+/// shall not go on after it was given up.
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_that_was_put_off_has_its_whole_time_once_it_has_begun() {
+    let mut case = Case::new();
+    // It begins shortly before that, and takes 20 s.
+    case.policy.deadlines.upgrade = secs(150);
+    {
+        let faults = &mut case.world.lock().faults;
+        faults.fails.insert("red-1".to_owned(), (1, true));
+        faults.put_off.insert("red-1".to_owned(), 10);
+    }
+    let report = case.run().await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_upgrade_that_never_ends_is_given_up_and_looked_at_before_it_is_begun_again() {
     let mut case = Case::new();

@@ -21,6 +21,10 @@ struct Upgrade {
     action: Action,
     next: Next,
     deadline: Moment,
+    /// How long it may take once its driver has begun it.
+    within: Duration,
+    /// Its driver has taken it on, for this runner.
+    has_begun: bool,
     entry: Entry,
     /// Begun by this runner, as far as it knows.
     tried: bool,
@@ -57,7 +61,7 @@ enum Next {
 }
 
 impl Upgrades {
-    /// Takes `action` on, for `within` at the longest.
+    /// Takes `action` on: it has `within` to begin, and the same again to be done.
     pub(super) fn add(&mut self, action: Action, now: Moment, within: Duration, entry: Entry) {
         let next = if entry == Entry::New {
             Next::Begin(now)
@@ -67,6 +71,8 @@ impl Upgrades {
         let upgrade = Upgrade {
             next,
             deadline: now + within,
+            within,
+            has_begun: false,
             entry,
             tried: false,
             before: None,
@@ -176,6 +182,12 @@ impl Upgrades {
         match result {
             Ok(()) => {
                 upgrade.last = "begun".to_owned();
+                // The driver counts its own limit from here: a start that was put off for
+                // minutes would else outlive what is waited for, out of anybody's sight.
+                if !upgrade.has_begun {
+                    upgrade.has_begun = true;
+                    upgrade.deadline = now + upgrade.within;
+                }
                 upgrade.before = None;
                 upgrade.next = Next::Probe(now + pace.probe);
                 None
