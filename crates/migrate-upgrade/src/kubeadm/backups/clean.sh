@@ -13,8 +13,9 @@ clean() {
         for record in "$state/$run"/*/backups; do
             [ -e "$record" ] || continue
             age=$(($(date +%s) - $(stat --format=%Y "$record")))
-            # Only names of this form: nothing else can be meant.
+            # Only names of this form: nothing else can be meant, least of all no name.
             while read -r name; do
+                if ! is_dated "$name"; then continue; fi
                 # No pipe: `grep -q` leaves it at once, whose writer then fails.
                 there=$(backups_in "$tmp")
                 if ! grep -Fxq -- "$name" <<< "$there"; then continue; fi

@@ -10,7 +10,7 @@ note_backups() {
 record_backups() {
     local come
     come=$(backups_in "$1/tmp" | grep -Fxvf "$KUBE_MIGRATE_ACTION/backups-before" || true)
-    put "$KUBE_MIGRATE_ACTION/backups" "$come"
+    [ -z "$come" ] || put "$KUBE_MIGRATE_ACTION/backups" "$come"
 }
 
 # backups_in FOLDER: the folders that have their time in their name.
@@ -18,6 +18,10 @@ backups_in() {
     local path
     for path in "$1"/kubeadm-*; do
         path=${path##*/}
-        if [[ $path =~ ^kubeadm-[a-z-]+-[0-9]{4}(-[0-9]{2}){5}$ ]]; then echo "$path"; fi
+        if is_dated "$path"; then echo "$path"; fi
     done
+}
+
+is_dated() {
+    [[ $1 =~ ^kubeadm-[a-z-]+-[0-9]{4}(-[0-9]{2}){5}$ ]]
 }

@@ -109,16 +109,43 @@ async fn what_a_failed_step_has_put_aside_stays() {
 async fn names_that_are_none_of_kubeadm_s_lead_nowhere() {
     let cp = upgraded().await;
     upgrade_again(&cp);
+    std::fs::write(record_of(&cp), "../manifests\n..\n/\n\nkubeadm-*\n*\n").unwrap();
+    assert_eq!(clean(&cp, RUN, 3).await, Cleaned::default());
+    assert_eq!(left(&cp), 6);
+    assert!(cp.path("root/etc/kubernetes/manifests").exists());
+}
+
+/// An action may have put nothing aside, and who cleans by hand may have left nothing that
+/// has its time in its name.
+#[tokio::test]
+async fn no_name_is_not_the_name_of_their_folder() {
+    let cp = upgraded().await;
+    let record = record_of(&cp);
+    assert_eq!(cp.upgrade(&node()).await, DONE, "{}", cp.log());
+    assert_eq!(
+        record_of(&cp),
+        record,
+        "the second one has put nothing aside"
+    );
+    for entry in std::fs::read_dir(cp.path(TMP)).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.ends_with("kubeadm-upgraded-manifests123") {
+            std::fs::remove_dir_all(path).unwrap();
+        }
+    }
+    std::fs::write(&record, "\n").unwrap();
+    assert_eq!(clean(&cp, RUN, 3).await, Cleaned::default());
+    assert_eq!(left(&cp), 1);
+}
+
+/// The only record of what an action has put aside.
+fn record_of(cp: &Node) -> String {
     let record = std::process::Command::new("bash")
         .args(["-c", "ls \"$1\"/*/*/backups", "-"])
         .arg(cp.path("state"))
         .output()
         .unwrap();
-    let record = String::from_utf8(record.stdout).unwrap();
-    std::fs::write(record.trim(), "../manifests\n..\n/\n\nkubeadm-*\n*\n").unwrap();
-    assert_eq!(clean(&cp, RUN, 3).await, Cleaned::default());
-    assert_eq!(left(&cp), 6);
-    assert!(cp.path("root/etc/kubernetes/manifests").exists());
+    String::from_utf8(record.stdout).unwrap().trim().to_owned()
 }
 
 #[tokio::test]
