@@ -83,10 +83,17 @@ async fn aborted_and_troubled_it_arrives() {
     if is_chosen("reboot") {
         troubles::rebooted(&mut rig).await;
     }
+    if is_chosen("unpack") {
+        // A reboot ends that.
+        if is_chosen("slow") {
+            troubles::was_slow(&rig, is_chosen("reboot")).await;
+        }
+        troubles::unpack_cut_off(&mut rig).await;
+    }
     rig.arrives().await;
     figure("trials.troubled", began.elapsed().as_secs_f64(), "s");
     is_at_the_target(&rig.cluster).await;
-    if is_chosen("slow") {
+    if is_chosen("slow") && !is_chosen("unpack") {
         troubles::was_slow(&rig, is_chosen("reboot")).await;
     }
     if is_chosen("edit") {

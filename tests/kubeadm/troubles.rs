@@ -32,6 +32,8 @@ const PARCEL_TAKES: Duration = Duration::from_millis(3_900);
 /// How long the runner does not reach the node.
 const CUT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(180);
+/// dpkg is at the programs of the kubelet's package.
+const UNPACKING: &str = "[ -e /usr/bin/kubelet.dpkg-new ]";
 /// What is said of a step whose node has lost its power.
 const REBOOTED: &str = "was rebooted while the step ran";
 /// What comes from outside the cluster's nodes, as the runner's packets do.
@@ -418,6 +420,19 @@ pub(crate) async fn rebooted(rig: &mut Rig) {
     let told = Sign::Journal(has_told_of_a_reboot);
     rig.comes_to("word of the reboot", told).await;
     println!("rebooted: {:#?}", rig.failures());
+}
+
+/// The second worker loses its power while dpkg unpacks its kubelet: from then on dpkg has
+/// half of a package, under the old version, which no `--configure` finishes.
+pub(crate) async fn unpack_cut_off(rig: &mut Rig) {
+    let place = Place::Worker(1);
+    rig.goes().await;
+    let sign = Sign::Step(place, UNPACKING);
+    rig.comes_to("the unpack of a worker's kubelet", sign).await;
+    let node = rig.node(place).unwrap();
+    node.reboot().await.unwrap();
+    let state = "dpkg-query -W -f '${db:Status-Status}' kubelet | grep -x half-installed";
+    node.script(state).await.unwrap();
 }
 
 /// The run under way ends without success and says these words.

@@ -22,6 +22,11 @@ installed_version() {
     sed -n '1s/^\(Kubernetes \|Client Version: \)\{0,1\}v\([0-9][^ ]*\)$/\2/p' <<< "$said"
 }
 
+# A program is here or is not.
+is_present() {
+    [ -n "$(installed_version "$1")" ]
+}
+
 # The one question that the steps have for dpkg, where there may be none.
 dpkg() {
     [ "$1 $3" = '--compare-versions gt' ] && [ "$2" != "$4" ] \

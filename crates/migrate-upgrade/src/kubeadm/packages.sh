@@ -82,15 +82,28 @@ resolve() {
 }
 
 installed_version() {
-    local line
-    line=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$1" 2> /dev/null || true)
-    if [[ $line == 'installed '* ]]; then echo "${line#installed }"; fi
+    local state
+    state=$(package_state "$1")
+    if [[ $state == 'installed '* ]]; then echo "${state#installed }"; fi
 }
 
-# unmanaged PACKAGE: where a program of that name lies; false if the package is
-# installed, or there is none.
+# package_state PACKAGE: a word and its version, as dpkg has it.
+package_state() {
+    dpkg-query -W -f '${db:Status-Status} ${Version}' "$1" 2> /dev/null || true
+}
+
+# is_present PACKAGE: whether dpkg knows of its programs, also of those that an unpack
+# which was cut off has left (half-installed): it has them by another version's name.
+is_present() {
+    case $(package_state "$1") in
+        '' | 'not-installed '* | 'config-files '*) return 1 ;;
+    esac
+}
+
+# unmanaged PACKAGE: where a program of that name lies; false if it is a package's, or
+# there is none.
 unmanaged() {
-    [ -z "$(installed_version "$1")" ] && command -v "$1"
+    ! is_present "$1" && command -v "$1"
 }
 
 # short_of_room ROOT: where programs and packages are written, and the room is less
@@ -211,11 +224,11 @@ hold_again() {
     done < "$KUBE_MIGRATE_ACTION/held"
 }
 
-# present PACKAGE...: those of them that are installed.
+# present PACKAGE...: those of them that are here.
 present() {
     local package
     for package in "$@"; do
-        if [ -n "$(installed_version "$package")" ]; then echo "$package"; fi
+        if is_present "$package"; then echo "$package"; fi
     done
 }
 

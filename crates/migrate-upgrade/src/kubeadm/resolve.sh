@@ -5,7 +5,7 @@ resolve_all() {
     update_lists
     for package in "$@"; do
         # It is left out where it is not installed.
-        if [ "$package" = kubectl ] && [ -z "$(installed_version kubectl)" ]; then continue; fi
+        if [ "$package" = kubectl ] && ! is_present kubectl; then continue; fi
         if place=$(unmanaged "$package"); then
             echo "unmanaged $package $place"
             continue

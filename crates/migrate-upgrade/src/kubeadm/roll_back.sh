@@ -13,6 +13,8 @@ roll_back() {
     # On a node with a control plane kubeadm belongs to that, which stays.
     if [ ! -s "$root/etc/kubernetes/manifests/kube-apiserver.yaml" ]; then names+=(kubeadm); fi
     update_lists
+    # Nothing of what is unpacked counts as here yet, and apt fetches nothing beside it.
+    finish_interrupted ''
     for package in $(present "${names[@]}"); do
         version=$(saved_version "$saved" "$package")
         # It came with the upgrade.

@@ -18,8 +18,9 @@ save_node() {
     (
         umask 077
         mkdir "$saved.new"
-        for package in $(present kubeadm kubelet kubectl); do
-            echo "$package $(installed_version "$package")"
+        for package in kubeadm kubelet kubectl; do
+            version=$(installed_version "$package")
+            [ -z "$version" ] || echo "$package $version"
         done > "$saved.new/packages"
         for file in config.yaml kubeadm-flags.env; do
             if [ -e "$1/$file" ]; then cp "$1/$file" "$saved.new/"; fi

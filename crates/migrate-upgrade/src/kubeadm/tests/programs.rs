@@ -42,7 +42,7 @@ const PROGRAMS: &[(&str, &str)] = &[
                         exit 100
                     fi
                     if [ "$downloads" ]; then
-                        if [ -e "$w/repository-is-away" ]; then exit 100; fi
+                        if [ -e "$w/repository-is-away" ] || [ -e "$w/unfinished" ]; then exit 100; fi
                     elif [ "$simulate" ]; then
                         echo "Inst ${spec%%=*} [old] (${spec#*=} x)"
                     elif [ -e "$w/apt-fails" ]; then
@@ -50,6 +50,7 @@ const PROGRAMS: &[(&str, &str)] = &[
                         exit 100
                     else
                         echo "${spec#*=}" > "$w/installed/${spec%%=*}"
+                        rm -f "$w/cut-off-${spec%%=*}"
                         # As dpkg may: the hold is gone.
                         sed -i "/^${spec%%=*}$/d" "$w/held"
                     fi
@@ -114,7 +115,10 @@ const PROGRAMS: &[(&str, &str)] = &[
         esac
         package=${*: -1}
         [ -e "$w/installed/$package" ] || exit 1
-        printf 'installed %s' "$(< "$w/installed/$package")""#,
+        state=installed
+        if grep -q "U  $package" "$w/unfinished" 2> /dev/null; then state=unpacked; fi
+        if [ -e "$w/cut-off-$package" ]; then state=half-installed; fi
+        printf '%s %s' "$state" "$(< "$w/installed/$package")""#,
     ),
     (
         "kubeadm",

@@ -20,6 +20,21 @@ async fn somebody_else_at_work_with_packages_is_waited_for() {
     assert!(!worker.log().contains("apt-get update failed"));
 }
 
+/// dpkg has it under the old version while it unpacks the new one, and finishes nothing of
+/// that by `--configure`.
+#[tokio::test]
+async fn a_package_whose_unpack_was_cut_off_is_installed() {
+    let worker = Node::new(false);
+    worker.write("cluster-version", "v1.37.2");
+    worker.write("cut-off-kubelet", "");
+    worker.write("cut-off-kubectl", "");
+    assert_eq!(worker.upgrade(&node()).await, DONE, "{}", worker.log());
+    for name in ["kubelet", "kubectl"] {
+        assert!(!worker.path(&format!("cut-off-{name}")).exists());
+        assert_eq!(worker.read(&format!("installed/{name}")), "1.37.2-2.1\n");
+    }
+}
+
 /// What is held here is held by this test; the five minutes pass with each sleep.
 #[test]
 fn who_holds_a_lock_too_long_is_named_without_its_options() {

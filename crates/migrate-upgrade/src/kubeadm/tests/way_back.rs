@@ -54,6 +54,18 @@ async fn of_a_control_plane_node_it_is_saved_before_its_member_changes() {
     assert_eq!(cp.read(config), "healthzPort: 0\n");
 }
 
+/// apt fetches nothing beside them, and a kubelet that is only unpacked is the new one.
+#[tokio::test]
+async fn packages_that_were_left_half_done_are_finished_before_it() {
+    let worker = Node::new(false);
+    worker.write("cluster-version", "v1.37.2");
+    assert_eq!(worker.upgrade(&node()).await, DONE, "{}", worker.log());
+    worker.write("available", "1.36.3-1.1\n1.37.2-2.1\n");
+    worker.write("unfinished", "iU  kubelet\n");
+    assert_eq!(worker.upgrade(&node_back()).await, DONE, "{}", worker.log());
+    assert_eq!(worker.read("installed/kubelet"), "1.36.3-1.1\n");
+}
+
 /// The member was upgraded in a run that then ended; its node is in the next one.
 #[tokio::test]
 async fn what_a_run_before_has_saved_counts_until_the_kubelet_is_changed() {
