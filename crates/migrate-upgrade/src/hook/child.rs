@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::Error;
+use crate::unit::bounded;
 
 /// How much of a program's output is kept for the reason of a failure.
 const TAIL: u64 = 2048;
@@ -104,7 +105,8 @@ impl Child {
         }
     }
 
-    /// What it printed last, as `: …`, empty when it printed nothing.
+    /// What it printed last, as `: …`, empty when it printed nothing: without what looks
+    /// like a secret, for reasons are sent round.
     fn tail(&mut self) -> String {
         let mut read = || -> std::io::Result<Vec<u8>> {
             let length = self.output.seek(SeekFrom::End(0))?;
@@ -116,7 +118,7 @@ impl Child {
         };
         let bytes = read().unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
-        match text.trim() {
+        match bounded(&text).join("\n").trim() {
             "" => String::new(),
             text => format!(": {text}"),
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Error;
+use crate::unit::redacted;
 
 /// Replaces functions of `packages.sh`, which comes before it.
 pub(super) const BINARIES: &str = include_str!("binaries.sh");
@@ -36,8 +37,8 @@ impl FromStr for Binaries {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::BadBinaries`]: neither `https` nor an absolute path, or a
-    /// placeholder is missing.
+    /// [`Error::BadBinaries`]: neither `https` nor an absolute path, a placeholder is
+    /// missing, or a login is in it: nodes log what their scripts are told.
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = |reason: &str| Error::BadBinaries {
             given: text.to_owned(),
@@ -48,6 +49,17 @@ impl FromStr for Binaries {
         }
         if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(bad("has a space in it"));
+        }
+        let host = text.strip_prefix("https://").unwrap_or_default();
+        if host
+            .split('/')
+            .next()
+            .is_some_and(|host| host.contains('@'))
+        {
+            return Err(Error::BadBinaries {
+                given: redacted(text),
+                reason: "has a login in it, which every node would log".to_owned(),
+            });
         }
         match ["{name}", "{version}"]
             .iter()
@@ -83,11 +95,13 @@ mod tests {
             ("/srv/{name}", "{version} stands"),
             ("/srv/{version}", "{name} stands"),
             ("/srv/{version}/{name} x", "space"),
+            ("https://me:hunter2@x/{version}/{name}", "has a login in it"),
             ("", "neither"),
         ] {
             let error = bad.parse::<Binaries>().unwrap_err();
             assert!(matches!(error, Error::BadBinaries { .. }));
             assert!(error.to_string().contains(says), "{error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 }

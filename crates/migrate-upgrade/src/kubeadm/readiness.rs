@@ -6,6 +6,7 @@ use futures::StreamExt;
 use migrate_core::{Clock, Finding, KubeVersion, Moment, ObjectName, Severity};
 
 use super::{BINARIES, COMMON, FILES, Kubeadm, PACKAGES, release};
+use crate::unit::redacted;
 use crate::{Error, Script};
 
 const RESOLVE: &str = include_str!("resolve.sh");
@@ -95,7 +96,10 @@ impl Kubeadm {
                 UNFIT,
                 Severity::Blocker,
                 ObjectName::cluster("Node", node),
-                format!("{name} of {target} cannot be used: {}", reason.join(" ")),
+                format!(
+                    "{name} of {target} cannot be used: {}",
+                    redacted(&reason.join(" "))
+                ),
                 "put the program there with its checksum beside it, both whole",
             )),
             ["managed", name, owner @ ..] => {
