@@ -185,6 +185,17 @@ fn of_path(
     Some(Finding::new(code, severity, object, evidence, READYZ))
 }
 
+/// What stands behind a program of the operator's is not looked at.
+pub(super) fn behind(program: &str) -> Finding {
+    Finding::new(
+        PATH,
+        Severity::Info,
+        ObjectName::cluster("LoadBalancer", program),
+        "how it checks API servers is not known: a program takes them out of it",
+        READYZ,
+    )
+}
+
 /// One finding for each code and object: what several instances, or several rules,
 /// have to say of one follows each other in the first one's place.
 pub(super) fn one_each(found: Vec<Finding>) -> Vec<Finding> {

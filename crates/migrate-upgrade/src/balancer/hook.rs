@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use migrate_core::Fence;
+use migrate_core::{Fence, Finding};
 
+use super::examined::behind;
 use super::{ApiServerBackend, Standing, refused};
 use crate::Error;
 use crate::hook::{Child, Exit, executable};
@@ -101,6 +102,10 @@ impl ApiServerHook {
 impl ApiServerBackend for ApiServerHook {
     async fn quiesce(&self, member: &str, fence: &Fence) -> Result<Standing, Error> {
         self.run(QUIESCE, member, fence).await
+    }
+
+    async fn examine(&self, _: &[String]) -> Vec<Finding> {
+        vec![behind(&self.program.display().to_string())]
     }
 
     async fn restore(&self, member: &str, fence: &Fence) -> Result<(), Error> {

@@ -386,6 +386,8 @@ async fn a_program_of_the_operators_does_it_too() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("exited with 3: not today"), "{error}");
+    let found = hook.examine(&["cp-1".to_owned()]).await;
+    assert_eq!(found[0].code, "KM-LB-007");
     let missing = ApiServerHook::new("/does/not/exist");
     assert!(matches!(missing, Err(Error::BadHook { .. })));
 }

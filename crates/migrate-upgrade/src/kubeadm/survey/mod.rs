@@ -183,8 +183,8 @@ impl Kubeadm {
     }
 
     /// What [`ApiServerBackend::examine`](crate::ApiServerBackend::examine) says of
-    /// the load balancer, if one is known and a control-plane node is still to be
-    /// changed. Changes nothing.
+    /// the load balancer, while a control-plane node is still to be changed; of several
+    /// members without one that is known, that (KM-LB-008). Changes nothing.
     pub async fn examine_balancer(&self, input: &StepInput) -> Vec<Finding> {
         let is_to_change =
             |node: &Node| node.role == Role::ControlPlane && input.is_to_change(node);
@@ -194,9 +194,30 @@ impl Kubeadm {
                 let members: Vec<String> = members.map(|member| member.name.clone()).collect();
                 balancer.examine(&members).await
             }
+            None if input.model.control_plane.len() > 1
+                && input.model.nodes.iter().any(is_to_change) =>
+            {
+                vec![nothing_takes_them_out(input.model.control_plane.len())]
+            }
             _ => Vec::new(),
         }
     }
+}
+
+/// Several API servers, and no balancer is known from which to take them.
+fn nothing_takes_them_out(members: usize) -> Finding {
+    Finding::new(
+        "KM-LB-008",
+        Severity::Warning,
+        ObjectName::cluster("ControlPlane", "API servers"),
+        format!(
+            "nothing takes the {members} API servers out of their load balancer before they are \
+             changed, and nobody has looked how it checks them: each answers 500 on an open port \
+             while its etcd is swapped"
+        ),
+        "name the load balancer (an `ApiServerBackend`; `--haproxy-…` or `--api-server-hook`), or \
+         see that its checks ask /readyz over TLS, every second or two",
+    )
 }
 
 /// Surveys the nodes that are not at the target yet, and all control-plane

@@ -211,6 +211,29 @@ async fn a_survey_that_was_cancelled_says_so_even_if_it_had_nothing_to_do() {
     assert!(error.message.starts_with(says), "{error}");
 }
 
+#[tokio::test]
+async fn api_servers_that_nothing_takes_out_of_a_balancer_are_told_while_they_change() {
+    let version = |text: &str| text.parse::<KubeVersion>().unwrap();
+    let found = async |members: usize, is: &str| {
+        let driver = Kubeadm::new(std::sync::Arc::new(crate::Local::new("cp-1")));
+        let mut model = ClusterModel::new(ClusterId::new("uid"), Moment::EPOCH);
+        for number in 1..=members {
+            let name = format!("cp-{number}");
+            let mut node = Node::new(&name, version(is));
+            node.role = Role::ControlPlane;
+            model.nodes.push(node);
+            let member = migrate_core::ControlPlaneMember::new(name, version(is));
+            model.control_plane.push(member);
+        }
+        let input = StepInput::new(model.into(), std::sync::Arc::default(), version("v1.37.2"));
+        let found = driver.examine_balancer(&input).await;
+        found.into_iter().map(|it| it.code).collect::<Vec<_>>()
+    };
+    assert_eq!(found(3, "v1.36.3").await, ["KM-LB-008"]);
+    assert_eq!(found(3, "v1.37.2").await, [""; 0]);
+    assert_eq!(found(1, "v1.36.3").await, [""; 0]);
+}
+
 #[test]
 fn an_own_target_of_another_minor_is_refused_unless_its_pool_is_there() {
     let version = |text: &str| text.parse::<KubeVersion>().unwrap();
