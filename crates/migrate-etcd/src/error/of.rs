@@ -11,6 +11,14 @@ use super::Error;
 #[cfg(feature = "client")]
 const REFUSALS: [i32; 4] = [3, 7, 9, 16];
 
+/// Up to 3.5 a snapshot is refused without a code: what is behind this is of its
+/// `auth` package.
+#[cfg(feature = "client")]
+fn is_refusal(status: &tonic::Status) -> bool {
+    let is_bare = status.code() == tonic::Code::Unknown && status.message().starts_with("auth: ");
+    is_bare || REFUSALS.contains(&(status.code() as i32))
+}
+
 /// Further words on what was found, if anything was.
 pub(super) fn listed(reasons: &[String]) -> String {
     match reasons.is_empty() {
@@ -46,12 +54,10 @@ impl Error {
         use etcd_client::Error as Cause;
         let endpoint = endpoint.to_owned();
         match source {
-            Cause::GRpcStatus(status) if REFUSALS.contains(&(status.code() as i32)) => {
-                Self::PermissionDenied {
-                    endpoint,
-                    reason: status.message().to_owned(),
-                }
-            }
+            Cause::GRpcStatus(status) if is_refusal(&status) => Self::PermissionDenied {
+                endpoint,
+                reason: status.message().to_owned(),
+            },
             Cause::InvalidArgs(_) | Cause::InvalidUri(_) => Self::InvalidEndpoint {
                 endpoint,
                 reason: source.to_string(),
