@@ -35,6 +35,7 @@ impl Access {
         network: &Network,
         endpoint: Ipv4Addr,
         admin: &str,
+        external_etcd: bool,
         folder: &Path,
     ) -> Result<Self, Error> {
         let mut ways_in = Vec::new();
@@ -56,7 +57,14 @@ impl Access {
             let file = folder.join(format!("admin-{}.conf", node.name()));
             private_file(&file, &with_server(admin, &open(node.address())?))?;
             members.insert(node.name().to_owned(), client(&file).await?);
-            etcd.push(etcd_access(node, folder).await?);
+        }
+        // One that is not kubeadm's is the first node's alone.
+        let (with_etcd, pki) = match external_etcd {
+            true => (1, "/etc/etcd/pki/etcd"),
+            false => (members.len(), "/etc/kubernetes/pki/etcd"),
+        };
+        for node in nodes.iter().take(with_etcd) {
+            etcd.push(etcd_access(node, pki, folder).await?);
         }
         Ok(Self {
             client: client(&kubeconfig).await?,
@@ -86,12 +94,12 @@ fn with_server(text: &str, server: &str) -> String {
     lines.collect()
 }
 
-/// A kubeconfig whose server is the etcd of a node.
-async fn etcd_access(node: &Node, folder: &Path) -> Result<PathBuf, Error> {
+/// A kubeconfig whose server is the etcd of a node, with its certificates in `pki`.
+async fn etcd_access(node: &Node, pki: &str, folder: &Path) -> Result<PathBuf, Error> {
     let folder = folder.join("etcd").join(node.name());
     fs::create_dir_all(&folder).map_err(Error::io("making a folder for etcd's keys"))?;
     for name in ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"] {
-        let file = format!("/etc/kubernetes/pki/etcd/{name}");
+        let file = format!("{pki}/{name}");
         let text = node.run(&["cat", &file]).await?.stdout;
         private_file(&folder.join(name), &String::from_utf8_lossy(&text))?;
     }

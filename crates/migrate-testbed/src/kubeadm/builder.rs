@@ -175,7 +175,9 @@ impl KubeadmClusterBuilder {
             report: &*self.report,
         };
         let admin = setup.make_cluster().await?;
-        let mut access = Access::open(&nodes, &network, endpoint, &admin, run_dir.path()).await?;
+        let (folder, external) = (run_dir.path(), self.external_etcd);
+        let access = Access::open(&nodes, &network, endpoint, &admin, external, folder);
+        let mut access = access.await?;
         let ssh = nodes
             .iter()
             .map(|node| network.forward(SocketAddrV4::new(node.address(), 22)))

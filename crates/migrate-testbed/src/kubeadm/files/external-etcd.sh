@@ -2,7 +2,7 @@
 # Arguments: the node's ADDRESS, a VERSION of Kubernetes, which kubeadm looks up if it is not told.
 pki=/etc/etcd/pki
 # The address of the default route, which kubeadm takes by itself, is the node's.
-for certificate in etcd-ca etcd-server apiserver-etcd-client; do
+for certificate in etcd-ca etcd-server etcd-healthcheck-client apiserver-etcd-client; do
     kubeadm init phase certs "$certificate" --cert-dir "$pki" --kubernetes-version "$2"
 done
 install -m 755 /srv/testbed/etcd /usr/local/bin/etcd
