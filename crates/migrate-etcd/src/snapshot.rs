@@ -13,6 +13,7 @@ use migrate_core::{
 };
 use tokio::time::Instant;
 
+use crate::cancelled::unless_cancelled;
 use crate::defragmentation::Metrics;
 use crate::part_file::PartFile;
 use crate::provider::forced;
@@ -158,15 +159,8 @@ impl SnapshotBackup {
         cancel: &Cancellation,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Received, Error> {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let work = std::pin::pin!(self.between_defragmentations(others, name, progress));
-        let cancelled = std::pin::pin!(cancel.cancelled());
-        match select(work, cancelled).await {
-            Either::Left((result, _)) => result,
-            Either::Right(_) => Err(Error::Cancelled),
-        }
+        let work = self.between_defragmentations(others, name, progress);
+        unless_cancelled(cancel, work).await
     }
 
     async fn between_defragmentations(

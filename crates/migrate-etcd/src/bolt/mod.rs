@@ -21,6 +21,7 @@ mod tests;
 use std::fs::File;
 use std::path::Path;
 
+use migrate_core::Cancellation;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -175,6 +176,12 @@ impl Database {
             return Err(database.file.damaged(0, 0, fault));
         }
         Ok(database)
+    }
+
+    /// Reads nothing more, and fails, when `cancel` says so.
+    pub(crate) fn until(mut self, cancel: &Cancellation) -> Self {
+        self.file.cancel = cancel.clone();
+        self
     }
 
     /// Bytes of a page.

@@ -187,3 +187,22 @@ fn a_file_is_only_read() {
     let folder = Database::open(folder.path());
     assert!(matches!(folder, Err(ReadError::File { .. })));
 }
+
+#[test]
+fn nothing_more_is_read_once_it_is_cancelled() {
+    let cancel = Cancellation::new();
+    let whole = snapshot(512, Free::Unlisted, &sample());
+    let database = Database::from_bytes(whole).unwrap().until(&cancel);
+    let buckets = database.buckets().unwrap();
+    let mut keys = buckets.iter().filter(|bucket| bucket.name() == b"key");
+    let mut visited = 0;
+    let stopped = database.each(keys.next().unwrap(), &mut |_| {
+        visited += 1;
+        cancel.cancel();
+        Ok(())
+    });
+    // The rest of the page of 700 entries' tree that it is at.
+    assert!(visited < 10, "{visited}");
+    assert!(matches!(stopped, Err(ReadError::File { .. })));
+    assert!(database.check_trailer().is_err() && database.buckets().is_err());
+}
