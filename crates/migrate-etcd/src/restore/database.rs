@@ -77,9 +77,11 @@ impl Facts {
 /// Keys of a bucket, and their values.
 pub(crate) type Elements = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What is put in the place of a bucket's elements, or among them.
+/// What is put in the place of a bucket's elements, or among them, by the bucket's name.
+pub(super) type Changes = BTreeMap<&'static str, Change>;
+
 #[derive(Default)]
-struct Changes {
+pub(super) struct Change {
     /// Nothing of what was there is kept.
     emptied: bool,
     puts: Elements,
@@ -89,15 +91,13 @@ struct Changes {
 pub(super) fn write(
     source: &Database,
     facts: &Facts,
-    voters: &[Voter],
-    raised_to: Option<i64>,
+    mut changes: Changes,
     out: (File, &Path),
     from: &Path,
 ) -> Result<u64, Error> {
     let failed = |error| Error::file(out.1, error);
     let out_file = BufWriter::with_capacity(CHUNK, out.0);
     let mut tree = Tree::new(out_file, source.page_size() as usize).map_err(failed)?;
-    let mut changes = changes(voters, raised_to);
     // Buckets that the snapshot has not got come in their places by name.
     let mut names: BTreeMap<&[u8], Option<&Bucket>> =
         changes.keys().map(|name| (name.as_bytes(), None)).collect();
@@ -108,7 +108,7 @@ pub(super) fn write(
         let change = std::str::from_utf8(name)
             .ok()
             .and_then(|name| changes.remove(name));
-        let Changes { emptied, mut puts } = change.unwrap_or_default();
+        let Change { emptied, mut puts } = change.unwrap_or_default();
         let mut written = tree.bucket(name, bucket.map_or(0, Bucket::sequence));
         if let Some(bucket) = bucket.filter(|_| !emptied) {
             source.try_each(bucket, &mut |entry| {
@@ -161,7 +161,8 @@ pub(crate) fn log_state(voters: &[Voter]) -> Elements {
     ])
 }
 
-fn changes(voters: &[Voter], raised_to: Option<i64>) -> BTreeMap<&'static str, Changes> {
+/// What makes the database that of a new cluster of `voters`.
+pub(super) fn changes(voters: &[Voter], raised_to: Option<i64>) -> Changes {
     let mut meta = log_state(voters);
     let mut keys = BTreeMap::new();
     if let Some(revision) = raised_to {
@@ -173,20 +174,32 @@ fn changes(voters: &[Voter], raised_to: Option<i64>) -> BTreeMap<&'static str, C
         // revision is told so instead of waiting for ever.
         meta.insert(b"scheduledCompactRev".to_vec(), revision);
     }
-    let emptied = |puts| Changes {
+    let emptied = |puts| Change {
         emptied: true,
         puts,
     };
-    let among = |puts| Changes {
-        emptied: false,
-        puts,
-    };
     BTreeMap::from([
-        ("key", among(keys)),
+        ("key", Change::among(keys)),
         ("members", emptied(members(voters))),
         ("members_removed", emptied(BTreeMap::new())),
-        ("meta", among(meta)),
+        ("meta", Change::among(meta)),
     ])
+}
+
+/// What makes a server ask nobody for a user: what etcd itself writes when authentication
+/// is put off.
+pub(super) fn without_users() -> Changes {
+    let off = Elements::from([(b"authEnabled".to_vec(), vec![0])]);
+    BTreeMap::from([("auth", Change::among(off))])
+}
+
+impl Change {
+    fn among(puts: Elements) -> Self {
+        Self {
+            emptied: false,
+            puts,
+        }
+    }
 }
 
 /// A server reads all of these when it starts, and ends if it cannot.

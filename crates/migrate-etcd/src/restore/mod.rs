@@ -73,6 +73,7 @@ pub struct Restore {
     revision: Revision,
     sha256: Option<String>,
     is_copy: bool,
+    asks_for_users: bool,
     beside: Vec<Restored>,
     cancel: Cancellation,
 }
@@ -163,6 +164,7 @@ impl Restore {
             },
             sha256: None,
             is_copy: false,
+            asks_for_users: true,
             beside: Vec::new(),
             cancel: Cancellation::new(),
         }
@@ -244,6 +246,14 @@ impl Restore {
         self
     }
 
+    /// Where the snapshot's members ask for users and passwords, a server on this asks for
+    /// none: for data that nobody reaches. Users and roles stay.
+    #[cfg(feature = "client")]
+    pub(crate) fn without_users(mut self) -> Self {
+        self.asks_for_users = false;
+        self
+    }
+
     /// Restores.
     ///
     /// # Errors
@@ -294,7 +304,11 @@ impl Restore {
 
         let dir = DataDir::begin(&self.data_dir, self.wal_dir.as_deref())?;
         let (db, path) = dir.create("snap", "db")?;
-        let bytes = database::write(&source, &facts, &voters, raised_to, (db, &path), from)?;
+        let mut changes = database::changes(&voters, raised_to);
+        if !self.asks_for_users {
+            changes.extend(database::without_users());
+        }
+        let bytes = database::write(&source, &facts, changes, (db, &path), from)?;
         let (name, snapshot) = v2::snapshot_file(&self.membership, &voters);
         dir.write("snap", &name, &snapshot, snapshot.len() as u64)?;
         let log = wal::first_log(member_id, cluster_id, &voters);
