@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::EtcdVersion;
 use crate::bolt::tree::Tree;
-use crate::bolt::{Bucket, Database};
+use crate::bolt::{Bucket, Database, Fault};
 use crate::inspect::KEY;
 use crate::inspect::kv::{COMPACTIONS, Revision};
 use crate::protobuf::is_well_formed;
@@ -28,42 +28,39 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Reads what decides whether and how it can be restored.
-    pub(super) fn of(source: &Database, path: &Path) -> Result<Self, Error> {
+    pub(super) fn of(source: &Database) -> Result<Self, ReadError> {
         let buckets = source.buckets()?;
-        let damaged = |what: &'static str| damaged(path, what);
         let Some(keys) = buckets.iter().find(|bucket| bucket.name() == KEY) else {
-            return Err(damaged("it has no bucket `key`, so it is none of etcd's"));
+            return Err(source.no_etcd("it has no bucket `key`, so it is none of etcd's"));
         };
-        let mut revision = match source.last_key(keys)? {
-            Some(key) => {
-                let last = Revision::parse(&key);
-                last.map_err(|_| damaged("its last revision is none"))?.main
-            }
-            // A store begins at revision 1 without an entry.
-            None => 1,
-        };
+        let last = source.last(keys, |entry| {
+            Revision::parse(entry.key).map_err(|what| wrong(KEY, what))
+        })?;
+        // A store begins at revision 1 without an entry.
+        let mut revision = last.map_or(1, |last| last.main);
         let mut version = None;
         let own = buckets
             .iter()
             .filter(|bucket| [&b"meta"[..], b"cluster"].contains(&bucket.name()));
         for bucket in own {
-            source.try_each(bucket, &mut |entry| {
+            source.each(bucket, &mut |entry| {
+                let wrong = |what| wrong(bucket.name(), what);
                 match entry.key {
                     b"storageVersion" | b"clusterVersion" => {
                         let text = String::from_utf8_lossy(entry.value);
                         let parsed: Option<EtcdVersion> = text.parse().ok();
-                        let parsed = parsed.ok_or_else(|| damaged("a version is none"))?;
+                        let parsed = parsed.ok_or_else(|| wrong("a version is none"))?;
                         version = version.take().max(Some((parsed, text.into_owned())));
                     }
                     // What was deleted last may be gone: then this is where the store is.
                     key if COMPACTIONS.contains(&key) => {
                         let at = Revision::parse(entry.value);
-                        let at = at.map_err(|_| damaged("its last compaction is none"))?;
+                        let at = at.map_err(|_| wrong("the last compaction is none"))?;
                         revision = revision.max(at.main);
                     }
                     _ => {}
                 }
-                Ok::<(), Error>(())
+                Ok(())
             })?;
         }
         Ok(Self {
@@ -93,7 +90,6 @@ pub(super) fn write(
     facts: &Facts,
     mut changes: Changes,
     out: (File, &Path),
-    from: &Path,
 ) -> Result<u64, Error> {
     let failed = |error| Error::file(out.1, error);
     let out_file = BufWriter::with_capacity(CHUNK, out.0);
@@ -114,7 +110,8 @@ pub(super) fn write(
             source.try_each(bucket, &mut |entry| {
                 let (key, value) = (entry.key, entry.value);
                 if name == KEY {
-                    check_revision(key, value).map_err(|what| damaged(from, what))?;
+                    let checked = check_revision(key, value);
+                    checked.map_err(|what| source.damaged_at(entry, wrong(KEY, what)))?;
                 }
                 while let Some(first) = puts
                     .first_entry()
@@ -205,18 +202,73 @@ impl Change {
 /// A server reads all of these when it starts, and ends if it cannot.
 fn check_revision(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
     if Revision::parse(key).is_err() {
-        return Err("a key of bucket `key` is no revision");
+        return Err("a key is no revision");
     }
     if !is_well_formed(value) {
-        return Err("a value of bucket `key` is no protobuf");
+        return Err("a value is no protobuf");
     }
     Ok(())
 }
 
-/// Of what is no more than an entry of its page.
-fn damaged(path: &Path, what: &'static str) -> Error {
-    Error::Damaged(ReadError::Entries {
-        path: path.to_owned(),
+fn wrong(bucket: &[u8], what: &'static str) -> Fault {
+    Fault::Entry {
+        bucket: String::from_utf8_lossy(bucket).into_owned(),
         what,
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bolt::build::{Entries, Free, snapshot};
+    use crate::inspect::kv::samples::put;
+    use crate::{Membership, Restore};
+
+    #[test]
+    fn what_is_damaged_is_told_with_its_page_and_offset() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let sound = || put(9, 0, "a", "1", 9, 1);
+        let pair = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+        let key = |main| Revision::key(main, 0);
+        let meta = |entry| ("meta", vec![entry]);
+        let keys = |entries: Entries| ("key", entries);
+        let cases = [
+            (keys(vec![pair(&key(2), &[0x0A, 0x7F]), sound()]), key(2), "a value is no protobuf"),
+            (keys(vec![pair(b"\0", b""), sound()]), b"\0".to_vec(), "a key is no revision"),
+            (keys(vec![pair(b"last", b"")]), b"last".to_vec(), "a key is no revision"),
+            (meta(pair(b"storageVersion", b"x")), b"storageVersion".to_vec(), "a version is none"),
+            (
+                meta(pair(b"finishedCompactRev", b"x")),
+                b"finishedCompactRev".to_vec(),
+                "the last compaction is none",
+            ),
+        ];
+        for ((bucket, entries), wanted, expected) in cases {
+            let mut buckets = vec![(bucket, entries)];
+            if bucket != "key" {
+                buckets.push(("key", vec![sound()]));
+            }
+            let whole = snapshot(4096, Free::Unlisted, &buckets);
+            std::fs::write(at("a.db"), &whole).unwrap();
+            let members = Membership::parse("a=http://127.0.0.1:2380", "t").unwrap();
+            let target = EtcdVersion::new(3, 6);
+            let restore = Restore::new(at("a.db"), at("data"), members, "a", target);
+            let error = restore.run().unwrap_err();
+            let Error::Damaged(ReadError::Damaged {
+                page,
+                offset,
+                fault: Fault::Entry { bucket: of, what },
+                ..
+            }) = &error
+            else {
+                panic!("{error}");
+            };
+            assert_eq!((of.as_str(), *what), (bucket, expected));
+            let there = usize::try_from(*offset).unwrap();
+            assert!(whole[there..].starts_with(&wanted), "{error}");
+            assert_eq!(*page, offset / 4096);
+            assert!(!at("data").exists());
+        }
+    }
 }

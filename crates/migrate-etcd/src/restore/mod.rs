@@ -295,7 +295,7 @@ impl Restore {
     fn write(&self, file: File, member_id: u64) -> Result<(DataDir, Restored), Error> {
         let from = self.snapshot.as_path();
         let source = Database::of_file(file, from)?.until(&self.cancel);
-        let facts = Facts::of(&source, from)?;
+        let facts = Facts::of(&source)?;
         self.refuse_too_new(&facts)?;
         let raised_to = self.raised(facts.revision)?;
         let json = |error: serde_json::Error| Error::file(&self.data_dir, error.into());
@@ -308,7 +308,7 @@ impl Restore {
         if !self.asks_for_users {
             changes.extend(database::without_users());
         }
-        let bytes = database::write(&source, &facts, changes, (db, &path), from)?;
+        let bytes = database::write(&source, &facts, changes, (db, &path))?;
         let (name, snapshot) = v2::snapshot_file(&self.membership, &voters);
         dir.write("snap", &name, &snapshot, snapshot.len() as u64)?;
         let log = wal::first_log(member_id, cluster_id, &voters);
