@@ -290,7 +290,8 @@ impl SnapshotBackup {
     /// A member that sends a little now and then, or a disk that takes as little, stalls
     /// nobody and is never done.
     fn refuse_slow(&self, bytes: u64, took: Duration) -> Result<(), Error> {
-        match took > self.stall + Duration::from_secs(bytes / self.least_rate) {
+        let patience = Duration::from_secs(bytes / self.least_rate);
+        match took > self.stall.saturating_add(patience) {
             false => Ok(()),
             true => Err(Error::TooSlow {
                 endpoint: self.member.endpoint.clone(),
