@@ -456,7 +456,11 @@ impl BackUpData for SnapshotBackup {
         );
         let forced = self.is_forced.then(|| forced(&finding.object.name));
         let report = BackupReport::new(BackupProof::Unproven, vec![artifact]);
-        let mut report = report.of(cluster.clone(), taken).with_finding(finding);
+        let kubernetes = input.model.oldest_api_server().cloned();
+        let report = report
+            .of(cluster.clone(), taken)
+            .with_kubernetes(kubernetes);
+        let mut report = report.with_finding(finding);
         report.findings.extend(forced);
         Ok(report)
     }

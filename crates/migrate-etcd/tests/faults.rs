@@ -13,7 +13,8 @@ use folder::names;
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 use migrate_etcd::{
-    Error, EtcdVersion, Member, Membership, Restore, RestoreLevel, SnapshotBackup, TestRestore, prove,
+    Error, EtcdVersion, Member, Membership, Restore, RestoreLevel, SnapshotBackup, TestRestore,
+    prove,
 };
 use server::{Server, V36, V37, etcd, ports, told_of_a_held_defragmentation, url, usual};
 use tempfile::TempDir;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Entry, Fault};
 use super::file::{u16_at, u32_at, u64_at};
+use super::{Entry, Fault};
 
 /// Length of a page's header, and of an entry in its table.
 pub(crate) const HEADER: usize = 16;

@@ -134,10 +134,8 @@ impl Content {
         match serde_json::from_slice::<Value>(value) {
             Ok(object) if object["kind"].is_string() => {
                 let unknown = Vec::new();
-                definition::renewed(object).map_or(Self::Unreadable, |object| Self::Object {
-                    object,
-                    unknown,
-                })
+                definition::renewed(object)
+                    .map_or(Self::Unreadable, |object| Self::Object { object, unknown })
             }
             _ => Self::Unreadable,
         }

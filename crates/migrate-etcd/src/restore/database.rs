@@ -234,10 +234,26 @@ mod tests {
         let meta = |entry| ("meta", vec![entry]);
         let keys = |entries: Entries| ("key", entries);
         let cases = [
-            (keys(vec![pair(&key(2), &[0x0A, 0x7F]), sound()]), key(2), "a value is no protobuf"),
-            (keys(vec![pair(b"\0", b""), sound()]), b"\0".to_vec(), "a key is no revision"),
-            (keys(vec![pair(b"last", b"")]), b"last".to_vec(), "a key is no revision"),
-            (meta(pair(b"storageVersion", b"x")), b"storageVersion".to_vec(), "a version is none"),
+            (
+                keys(vec![pair(&key(2), &[0x0A, 0x7F]), sound()]),
+                key(2),
+                "a value is no protobuf",
+            ),
+            (
+                keys(vec![pair(b"\0", b""), sound()]),
+                b"\0".to_vec(),
+                "a key is no revision",
+            ),
+            (
+                keys(vec![pair(b"last", b"")]),
+                b"last".to_vec(),
+                "a key is no revision",
+            ),
+            (
+                meta(pair(b"storageVersion", b"x")),
+                b"storageVersion".to_vec(),
+                "a version is none",
+            ),
             (
                 meta(pair(b"finishedCompactRev", b"x")),
                 b"finishedCompactRev".to_vec(),

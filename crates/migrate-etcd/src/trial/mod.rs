@@ -254,7 +254,9 @@ impl TestRestore {
     ) -> Result<(), Error> {
         let (revision, compacted) = (found.revision, seen.compact_revision);
         // What was proven equal to live members is the snapshot, at another compaction.
-        let hash = self.of_snapshot(cancel, move |database| database.hash_kv(revision, compacted));
+        let hash = self.of_snapshot(cancel, move |database| {
+            database.hash_kv(revision, compacted)
+        });
         let hash = hash.await?;
         for (what, before, after) in [
             // No server counts back: revisions are never negative.
