@@ -76,6 +76,8 @@
 //!   without the feature is refused, never contacted in the clear.
 
 mod bolt;
+#[cfg(feature = "client")]
+mod cancelled;
 mod compare;
 #[cfg(feature = "client")]
 mod defragmentation;

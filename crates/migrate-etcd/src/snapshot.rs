@@ -13,6 +13,7 @@ use migrate_core::{
 };
 use tokio::time::Instant;
 
+use crate::cancelled::unless_cancelled;
 use crate::defragmentation::Metrics;
 use crate::part_file::PartFile;
 use crate::provider::forced;
@@ -158,15 +159,8 @@ impl SnapshotBackup {
         cancel: &Cancellation,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Received, Error> {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let work = std::pin::pin!(self.between_defragmentations(others, name, progress));
-        let cancelled = std::pin::pin!(cancel.cancelled());
-        match select(work, cancelled).await {
-            Either::Left((result, _)) => result,
-            Either::Right(_) => Err(Error::Cancelled),
-        }
+        let work = self.between_defragmentations(others, name, progress);
+        unless_cancelled(cancel, work).await
     }
 
     async fn between_defragmentations(
@@ -296,7 +290,8 @@ impl SnapshotBackup {
     /// A member that sends a little now and then, or a disk that takes as little, stalls
     /// nobody and is never done.
     fn refuse_slow(&self, bytes: u64, took: Duration) -> Result<(), Error> {
-        match took > self.stall + Duration::from_secs(bytes / self.least_rate) {
+        let patience = Duration::from_secs(bytes / self.least_rate);
+        match took > self.stall.saturating_add(patience) {
             false => Ok(()),
             true => Err(Error::TooSlow {
                 endpoint: self.member.endpoint.clone(),
@@ -461,7 +456,11 @@ impl BackUpData for SnapshotBackup {
         );
         let forced = self.is_forced.then(|| forced(&finding.object.name));
         let report = BackupReport::new(BackupProof::Unproven, vec![artifact]);
-        let mut report = report.of(cluster.clone(), taken).with_finding(finding);
+        let kubernetes = input.model.oldest_api_server().cloned();
+        let report = report
+            .of(cluster.clone(), taken)
+            .with_kubernetes(kubernetes);
+        let mut report = report.with_finding(finding);
         report.findings.extend(forced);
         Ok(report)
     }

@@ -93,6 +93,35 @@ fn one(path: &Path, key: &[u8], value: &[u8]) {
     fs::write(path, snapshot(4096, Free::Unlisted, &buckets)).unwrap();
 }
 
+const DEFINITION: &[u8] = b"/registry/apiextensions.k8s.io/customresourcedefinitions/a";
+
+/// A definition of more than a mebibyte, as its validation, which half a million versions share.
+fn shared() -> Vec<u8> {
+    let mut value = br#"{"apiVersion":"apiextensions.k8s.io/v1beta1","kind":"A","spec":{"#.to_vec();
+    value.extend(br#""validation":""#);
+    value.extend([b'v'; 1 << 20]);
+    value.extend(br#"","versions":["#);
+    value.extend(b"{},".repeat(1 << 19));
+    value.extend(b"{}]}}");
+    value
+}
+
+/// Schemas one within the other, of which each takes three bytes.
+fn messages() -> Vec<u8> {
+    let field = |tag: &[u8], content: &[u8]| [tag, &varint(content.len()), content].concat();
+    let all_of: &[u8] = &[0xCA, 1];
+    let chain = (0..40).fold(Vec::new(), |inner, _| field(all_of, &inner));
+    let schema = field(&[0x0A], &field(all_of, &chain).repeat(34_000));
+    let version = field(&[0x22], &schema);
+    let definition = field(&[0x12], &field(&[0x3A], &version));
+    let meta = [
+        field(&[0x0A], b"apiextensions.k8s.io/v1"),
+        field(&[0x12], b"CustomResourceDefinition"),
+    ];
+    let unknown = [field(&[0x0A], &meta.concat()), field(&[0x12], &definition)];
+    [b"k8s\0".to_vec(), unknown.concat()].concat()
+}
+
 #[test]
 fn no_file_fills_the_memory() {
     let folder = tempfile::tempdir().unwrap();
@@ -106,6 +135,12 @@ fn no_file_fills_the_memory() {
     json.extend(b"0,".repeat(25 << 20));
     json.extend(b"0]");
     one(&at("json"), b"/registry/namespaces/kube-system", &json);
+    let mut maps = vec![b'['];
+    maps.extend(br#"{"":0},"#.repeat(2 << 20));
+    maps.extend(b"0]");
+    one(&at("maps"), b"/registry/pods/a/b", &maps);
+    one(&at("shared"), DEFINITION, &shared());
+    one(&at("messages"), DEFINITION, &messages());
     let script = format!("ulimit -v {ADDRESSES} && exec \"$0\" \"$@\"");
     let output = Command::new("sh")
         .args(["-c", &script])
@@ -123,6 +158,9 @@ fn no_file_fills_the_memory() {
         "deep: damaged, more pages",
         "slashes: sound",
         "json: sound",
+        "maps: sound",
+        "shared: sound",
+        "messages: sound",
     ] {
         for reader in READERS {
             let told = format!("{reader} of {told}");
@@ -137,7 +175,9 @@ fn a_reader_with_little_memory() {
     let Some(folder) = std::env::var_os(FOLDER) else {
         return;
     };
-    for name in ["long", "deep", "slashes", "json"] {
+    for name in [
+        "long", "deep", "slashes", "json", "maps", "shared", "messages",
+    ] {
         let path = PathBuf::from(&folder).join(name);
         for reader in READERS {
             let read = match *reader {

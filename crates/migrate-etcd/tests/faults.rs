@@ -12,7 +12,10 @@ use std::time::Duration;
 use folder::names;
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
-use migrate_etcd::{Error, EtcdVersion, Member, Membership, Restore, SnapshotBackup, prove};
+use migrate_etcd::{
+    Error, EtcdVersion, Member, Membership, Restore, RestoreLevel, SnapshotBackup, TestRestore,
+    prove,
+};
 use server::{Server, V36, V37, etcd, ports, told_of_a_held_defragmentation, url, usual};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -267,6 +270,14 @@ async fn only_root_saves_where_there_are_users_and_a_restore_has_them() {
     assert!(
         auth.enabled && (auth.users, auth.roles) == (2, 2),
         "{auth:?}"
+    );
+
+    // Nobody has to give the trial a password: nobody but it reaches its server.
+    let trial = TestRestore::new(&proven.artifact.path, folder.path()).with_etcd(&etcd);
+    let tried = trial.run(&Cancellation::new()).await.unwrap();
+    assert!(
+        matches!(tried.level, RestoreLevel::BootedWithHash { .. }) && tried.keys == 1,
+        "{tried:?}"
     );
 
     let [client, peer] = ports();

@@ -319,7 +319,8 @@ async fn a_snapshot_has_no_name_while_it_is_compared() {
     let backups = folder.path().join("backups");
     let backup = SnapshotBackup::new(ours, &backups);
     let members = [Member::new(other.endpoint.clone())];
-    let saving = std::pin::pin!(save_proven(&backup, "a.db", &members));
+    let cancel = Cancellation::new();
+    let saving = std::pin::pin!(backup.save_proven("a.db", &members, &cancel, |_, _| {}));
     let asked = std::pin::pin!(async {
         while other.hashed() == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -327,7 +328,14 @@ async fn a_snapshot_has_no_name_while_it_is_compared() {
         assert_eq!(names(&backups), ["a.db.kube-migrate.part"]);
     });
     let first = futures::future::select(saving, asked).await;
-    assert!(matches!(first, futures::future::Either::Right(_)));
+    let futures::future::Either::Right(((), saving)) = first else {
+        panic!("it was compared with whom nothing is known of");
+    };
+    // Members that do not answer are not waited for by who wants no backup any more.
+    cancel.cancel();
+    let saved = saving.await;
+    assert!(matches!(saved, Err(Error::Cancelled)), "{saved:?}");
+    assert_eq!(names(&backups), [""; 0]);
 }
 
 /// A follower that was cut off serves what it had, and others agree with that: they

@@ -11,7 +11,7 @@ use common::case::{Case, step_until};
 use common::law::assert_replay_law;
 use common::secs;
 use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport, back_up_fn};
-use migrate_core::{Cancellation, ClusterId, Moment};
+use migrate_core::{Cancellation, ClusterId, KubeVersion, Moment, StepInput};
 use migrate_executor::{Executor, Record, Report, RunOutcome, StopCause};
 
 /// Backups of `whose`, proven so far and so many seconds old, negative for those of
@@ -255,4 +255,59 @@ async fn the_backup_after_the_control_plane_is_of_the_new_version() {
     let is_new = |versions: &Vec<String>| versions.iter().all(|version| *version == to);
     assert_eq!(seen.len(), 2, "{seen:?}");
     assert!(!is_new(&seen[0]) && is_new(&seen[1]), "{seen:?}");
+}
+
+/// What the provider of `case` says that each of its backups is of.
+fn of_kubernetes(
+    case: &mut Case,
+    says: impl Fn(&StepInput) -> Option<KubeVersion> + Send + Sync + 'static,
+) {
+    case.migration.back_up = Arc::new(back_up_fn(move |_, input| {
+        let artifact = BackupArtifact::new("/backup/a.db", 1024, "00ff");
+        let report = BackupReport::new(BackupProof::Proven, vec![artifact]);
+        let report = report.with_kubernetes(says(input));
+        Box::pin(async move { Ok(report) })
+    }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_another_version_keeps_a_run_from_beginning_unless_waived() {
+    let code = "KM-BACKUP-013";
+    let old = || Some(KubeVersion::new(1, 1, 0));
+    let mut case = Case::new();
+    of_kubernetes(&mut case, move |_| old());
+    assert_eq!(blockers(&case.run().await), [code]);
+    assert_eq!(case.effects(), [""; 0], "nothing was changed");
+
+    let mut case = Case::new();
+    of_kubernetes(&mut case, move |_| old());
+    case.policy.waive.insert(code.to_owned());
+    let report = case.run().await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|it| it.code == code && it.waived)
+    );
+
+    // The control: of what it was told.
+    let mut case = Case::new();
+    of_kubernetes(&mut case, |input| input.model.oldest_api_server().cloned());
+    assert_eq!(case.run().await.outcome, RunOutcome::Done);
+}
+
+/// One that somebody made before is asked for once more.
+#[tokio::test(start_paused = true)]
+async fn one_of_the_version_before_is_none_after_the_control_plane() {
+    let mut case = Case::new();
+    let first = case.world.model().oldest_api_server().cloned();
+    assert_ne!(first.as_ref(), Some(&case.world.lock().to));
+    of_kubernetes(&mut case, move |_| first.clone());
+    let report = case.run().await;
+    assert!(
+        matches!(report.outcome, RunOutcome::Stopped { .. }),
+        "{report}"
+    );
+    assert!(report.to_string().contains("KM-BACKUP-013"), "{report}");
 }

@@ -28,7 +28,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DocumentError, Moment};
+use crate::{DocumentError, KubeVersion, Moment};
 
 /// Version of the JSON form of [`ClusterModel`]. A reader refuses a newer one:
 /// [`ClusterModel::from_json`] does, and so do planner and rollout when they are
@@ -104,6 +104,12 @@ impl ClusterModel {
             workloads: Vec::new(),
             budgets: Vec::new(),
         }
+    }
+
+    /// The oldest version that an API server has; none where no member is known.
+    pub fn oldest_api_server(&self) -> Option<&KubeVersion> {
+        let members = self.control_plane.iter();
+        members.map(|member| &member.version).min()
     }
 
     /// Reads the JSON form back, which `serde_json` writes, in any order: the model is
@@ -222,7 +228,6 @@ fn place_of(pod: &Pod) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::KubeVersion;
 
     #[test]
     fn a_list_that_is_out_of_order_is_seen_and_a_copy_has_it_in_order() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterId, Finding, Moment};
+use crate::{ClusterId, Finding, KubeVersion, Moment};
 
 /// Code of the finding that a backup is not proven.
 pub const BACKUP_UNPROVEN: &str = "KM-BACKUP-001";
@@ -15,6 +15,8 @@ pub const BACKUP_AGAIN_FAILED: &str = "KM-BACKUP-002";
 pub const BACKUP_OLD: &str = "KM-BACKUP-007";
 /// Code of the finding that a backup is of another cluster.
 pub const BACKUP_FOREIGN: &str = "KM-BACKUP-008";
+/// Code of the finding that a backup is of another version of Kubernetes.
+pub const BACKUP_OTHER_VERSION: &str = "KM-BACKUP-013";
 
 /// How far a backup has been proven.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -73,6 +75,10 @@ pub struct BackupReport {
     /// The cluster it is of, if the provider knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterId>,
+    /// The version of the oldest API server when it was taken, if the provider knows: one
+    /// of another version need not know all that is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubeVersion>,
 }
 
 impl BackupReport {
@@ -84,6 +90,7 @@ impl BackupReport {
             findings: Vec::new(),
             taken: None,
             cluster: None,
+            kubernetes: None,
         }
     }
 
@@ -94,9 +101,33 @@ impl BackupReport {
         self
     }
 
+    /// Says of which version of Kubernetes it is, if that is known.
+    pub fn with_kubernetes(mut self, version: Option<KubeVersion>) -> Self {
+        self.kubernetes = version;
+        self
+    }
+
     /// Adds a finding.
     pub fn with_finding(mut self, finding: Finding) -> Self {
         self.findings.push(finding);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_says_no_version_is_read_as_before() {
+        let old = r#"{"proof":"proven","artifacts":[],"findings":[],"cluster":"c"}"#;
+        let read: BackupReport = serde_json::from_str(old).unwrap();
+        assert_eq!(read.kubernetes, None);
+        assert_eq!(serde_json::to_string(&read).unwrap(), old);
+        let version = KubeVersion::new(1, 36, 2);
+        let new = read.with_kubernetes(Some(version));
+        let text = serde_json::to_string(&new).unwrap();
+        assert!(text.contains(r#""kubernetes":"v1.36.2""#), "{text}");
+        assert_eq!(serde_json::from_str::<BackupReport>(&text).unwrap(), new);
     }
 }

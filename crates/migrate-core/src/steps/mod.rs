@@ -36,8 +36,8 @@ mod verify;
 
 pub use addon::{AddonFn, UpgradeAddons, addon_fn};
 pub use backup::{
-    BACKUP_AGAIN_FAILED, BACKUP_FOREIGN, BACKUP_OLD, BACKUP_UNPROVEN, BackupArtifact, BackupProof,
-    BackupReport,
+    BACKUP_AGAIN_FAILED, BACKUP_FOREIGN, BACKUP_OLD, BACKUP_OTHER_VERSION, BACKUP_UNPROVEN,
+    BackupArtifact, BackupProof, BackupReport,
 };
 pub use change::{ReachFrom, SeeChange};
 pub use closure::{back_up_fn, migrate_fn, prepare_fn};

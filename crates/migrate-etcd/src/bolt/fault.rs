@@ -42,8 +42,7 @@ pub enum ReadError {
     Entries {
         /// File.
         path: PathBuf,
-        /// What is wrong: a bucket that is missing, or else an entry of which
-        /// [`inspect`](crate::inspect) says where it is.
+        /// What is wrong: a bucket that is missing.
         what: &'static str,
     },
     /// A page or an entry is damaged.

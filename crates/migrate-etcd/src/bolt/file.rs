@@ -5,7 +5,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use migrate_core::Cancellation;
+
 use super::{Fault, ReadError};
+use crate::read;
 
 /// Bytes that are read by their offset.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(super) struct Named {
     pub(super) path: PathBuf,
     /// All of them, the trailer included.
     pub(super) len: u64,
+    /// Nothing more is read when it says so.
+    pub(super) cancel: Cancellation,
 }
 
 impl Named {
@@ -34,7 +39,13 @@ impl Named {
             Err(source) => return Err(ReadError::File { path, source }),
         };
         let bytes = Bytes::File(file);
-        Ok(Self { bytes, path, len })
+        let cancel = Cancellation::new();
+        Ok(Self {
+            bytes,
+            path,
+            len,
+            cancel,
+        })
     }
 
     pub(super) fn of_memory(bytes: Vec<u8>) -> Self {
@@ -42,20 +53,21 @@ impl Named {
             len: bytes.len() as u64,
             bytes: Bytes::Memory(bytes),
             path: PathBuf::from("(memory)"),
+            cancel: Cancellation::new(),
         }
     }
 
     /// Fills `into` from `offset`; the caller has compared with the length, so
     /// that an end before it is a file that has become shorter meanwhile.
     pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let read = match &self.bytes {
+        let read = read::refuse_cancelled(&self.cancel).and_then(|()| match &self.bytes {
             Bytes::File(file) => file.read_exact_at(into, offset),
             Bytes::Memory(bytes) => usize::try_from(offset)
                 .ok()
                 .and_then(|from| bytes.get(from..from.checked_add(into.len())?))
                 .map(|bytes| into.copy_from_slice(bytes))
                 .ok_or_else(|| io::ErrorKind::UnexpectedEof.into()),
-        };
+        });
         read.map_err(|source| ReadError::File {
             path: self.path.clone(),
             source,

@@ -21,6 +21,7 @@ mod tests;
 use std::fs::File;
 use std::path::Path;
 
+use migrate_core::Cancellation;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -177,6 +178,12 @@ impl Database {
         Ok(database)
     }
 
+    /// Reads nothing more, and fails, when `cancel` says so.
+    pub(crate) fn until(mut self, cancel: &Cancellation) -> Self {
+        self.file.cancel = cancel.clone();
+        self
+    }
+
     /// Bytes of a page.
     pub fn page_size(&self) -> u32 {
         self.meta.page_size
@@ -276,13 +283,19 @@ impl Database {
         }
     }
 
-    fn damaged_at(&self, entry: &Entry<'_>, fault: Fault) -> ReadError {
+    pub(crate) fn damaged_at(&self, entry: &Entry<'_>, fault: Fault) -> ReadError {
         self.file.damaged(entry.page, entry.offset, fault)
     }
 
-    /// The last key of a bucket, without a visit of the others.
-    pub(crate) fn last_key(&self, bucket: &Bucket) -> Result<Option<Vec<u8>>, ReadError> {
-        self.last_key_of(&bucket.root)
+    /// What `see` says of the last entry of a bucket, without a visit of the others.
+    pub(crate) fn last<T>(
+        &self,
+        bucket: &Bucket,
+        see: impl FnOnce(&Entry<'_>) -> Result<T, Fault>,
+    ) -> Result<Option<T>, ReadError> {
+        self.last_of(&bucket.root, |entry| {
+            see(entry).map_err(|fault| self.damaged_at(entry, fault))
+        })
     }
 
     /// Visits the entries of a bucket in the order of their keys.

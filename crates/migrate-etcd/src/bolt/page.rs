@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Fault;
 use super::file::{u16_at, u32_at, u64_at};
+use super::{Entry, Fault};
 
 /// Length of a page's header, and of an entry in its table.
 pub(crate) const HEADER: usize = 16;
@@ -144,5 +144,15 @@ impl Page {
 
     pub(super) fn value(&self, element: &Element) -> &[u8] {
         self.bytes.get(element.value.clone()).unwrap_or_default()
+    }
+
+    /// An entry of a leaf.
+    pub(super) fn entry(&self, element: &Element) -> Entry<'_> {
+        Entry {
+            page: self.id,
+            offset: self.offset + element.key.start as u64,
+            key: self.key(element),
+            value: self.value(element),
+        }
     }
 }

@@ -187,3 +187,63 @@ fn a_file_is_only_read() {
     let folder = Database::open(folder.path());
     assert!(matches!(folder, Err(ReadError::File { .. })));
 }
+
+#[test]
+fn nothing_more_is_read_once_it_is_cancelled() {
+    let cancel = Cancellation::new();
+    let whole = snapshot(512, Free::Unlisted, &sample());
+    let database = Database::from_bytes(whole).unwrap().until(&cancel);
+    let buckets = database.buckets().unwrap();
+    let mut keys = buckets.iter().filter(|bucket| bucket.name() == b"key");
+    let mut visited = 0;
+    let stopped = database.each(keys.next().unwrap(), &mut |_| {
+        visited += 1;
+        cancel.cancel();
+        Ok(())
+    });
+    // The rest of the page of 700 entries' tree that it is at.
+    assert!(visited < 10, "{visited}");
+    assert!(matches!(stopped, Err(ReadError::File { .. })));
+    assert!(database.check_trailer().is_err() && database.buckets().is_err());
+}
+
+/// Branches of one child each, one below the other.
+#[test]
+fn a_tree_that_is_too_deep_is_told_with_its_page_and_offset() {
+    let mut bytes = snapshot(512, Free::Unlisted, &sample());
+    let database = Database::from_bytes(bytes.clone()).unwrap();
+    let mut buckets = database.buckets().unwrap().into_iter();
+    let bucket = buckets.find(|bucket| bucket.name() == b"key").unwrap();
+    let Root::Page(mut id) = bucket.root else {
+        panic!("700 entries lie in the page above");
+    };
+    // Those that were its leaves.
+    for child in 4..60u64 {
+        let mut page = id.to_le_bytes().to_vec();
+        for half in [page::BRANCH, 1, 0, 0] {
+            page.extend(half.to_le_bytes());
+        }
+        page.extend(16u32.to_le_bytes());
+        page.extend(1u32.to_le_bytes());
+        page.extend(child.to_le_bytes());
+        page.push(b'k');
+        let at = id as usize * 512;
+        bytes[at..at + page.len()].copy_from_slice(&page);
+        id = child;
+    }
+    let database = Database::from_bytes(stamped(bytes)).unwrap();
+    let walked = database.each(&bucket, &mut |_| Ok(()));
+    let last = database.last(&bucket, |_| Ok(()));
+    for error in [walked.unwrap_err(), last.unwrap_err()] {
+        let ReadError::Damaged {
+            page,
+            offset,
+            fault: Fault::TooDeep,
+            ..
+        } = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((page, offset), (43, 43 * 512));
+    }
+}

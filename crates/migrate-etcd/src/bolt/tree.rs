@@ -374,7 +374,7 @@ mod tests {
                 entries.push((entry.key.to_vec(), entry.value.to_vec()));
                 Ok(())
             })?;
-            let last = database.last_key(&bucket)?;
+            let last = database.last(&bucket, |entry| Ok(entry.key.to_vec()))?;
             assert_eq!(last.as_ref(), entries.last().map(|(key, _)| key));
             let name = String::from_utf8_lossy(bucket.name()).into_owned();
             all.push((name, bucket.sequence(), entries));

@@ -88,13 +88,7 @@ impl Database {
                 return Err(at_page(Fault::KeyOrder(index)).into());
             }
             if page.is_leaf {
-                let entry = Entry {
-                    page: page.id,
-                    offset: page.offset + element.key.start as u64,
-                    key,
-                    value: page.value(&element),
-                };
-                visit(element.is_bucket, &entry)?;
+                visit(element.is_bucket, &page.entry(&element))?;
                 continue;
             }
             let below = if index + 1 < page.count {
@@ -123,8 +117,12 @@ impl Database {
         Ok(())
     }
 
-    /// The last key of a tree. Reads one page of each level.
-    pub(super) fn last_key_of(&self, root: &Root) -> Result<Option<Vec<u8>>, ReadError> {
+    /// Shows the last entry of a tree, if it has one. Reads one page of each level.
+    pub(super) fn last_of<T>(
+        &self,
+        root: &Root,
+        see: impl FnOnce(&Entry<'_>) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
         let mut seen = Seen::new(self.meta.pages);
         let mut page = self.root_page(root, &mut seen)?;
         for _ in 0..DEEPEST {
@@ -134,7 +132,7 @@ impl Database {
             let at_page = |fault| self.file.damaged(page.id, page.offset, fault);
             let element = page.element(last).map_err(at_page)?;
             if page.is_leaf {
-                return Ok(Some(page.key(&element).to_vec()));
+                return see(&page.entry(&element)).map(Some);
             }
             page = self.page(element.child, &mut seen)?;
         }
@@ -149,7 +147,8 @@ impl Database {
     }
 
     fn too_deep(&self, page: u64) -> ReadError {
-        self.file.damaged(page, 0, Fault::TooDeep)
+        let offset = page.saturating_mul(self.meta.page_size.into());
+        self.file.damaged(page, offset, Fault::TooDeep)
     }
 
     /// Page `id` of a tree, with those that belong to it.

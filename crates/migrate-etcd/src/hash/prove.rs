@@ -8,6 +8,7 @@ use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 
 use crate::bolt::Database;
+use crate::cancelled::unless_cancelled;
 use crate::snapshot::{BEHIND, Received};
 use crate::{Error, Inspection, Member, MemberRecord, ReadError, SnapshotBackup};
 
@@ -93,16 +94,30 @@ pub struct Proven {
 /// [`Error::Damaged`] for a file that is not sound, [`Error::NotEqual`],
 /// [`Error::Compacted`], and [`Error::TooFewMembers`].
 pub async fn prove(path: &Path, members: &[Member], stall: Duration) -> Result<Proof, Error> {
-    let proof = compared(path, members, stall).await?;
+    let proof = compared(path, members, stall, &Cancellation::new()).await?;
     match proof.is_enough() {
         true => Ok(proof),
         false => Err(proof.too_few(path)),
     }
 }
 
-/// As [`prove`], with however many members there are.
-async fn compared(path: &Path, members: &[Member], stall: Duration) -> Result<Proof, Error> {
-    let inspection = read(path, |database| database.inspect()).await?;
+/// As [`prove`], with however many members there are, and until `cancel` says so.
+async fn compared(
+    path: &Path,
+    members: &[Member],
+    stall: Duration,
+    cancel: &Cancellation,
+) -> Result<Proof, Error> {
+    unless_cancelled(cancel, compare(path, members, stall, cancel)).await
+}
+
+async fn compare(
+    path: &Path,
+    members: &[Member],
+    stall: Duration,
+    cancel: &Cancellation,
+) -> Result<Proof, Error> {
+    let inspection = read(path, cancel, |database| database.inspect()).await?;
     let revision = inspection.revision;
     let mut asked = Vec::new();
     let mut silent = Vec::new();
@@ -119,7 +134,10 @@ async fn compared(path: &Path, members: &[Member], stall: Duration) -> Result<Pr
         let compacted = answer.compact_revision;
         let hash = match known.get(&compacted) {
             Some(hash) => *hash,
-            None => read(path, move |database| database.hash_kv(revision, compacted)).await?,
+            None => {
+                let hash = move |database: &Database| database.hash_kv(revision, compacted);
+                read(path, cancel, hash).await?
+            }
         };
         known.insert(compacted, hash);
         if hash != answer.hash {
@@ -170,8 +188,8 @@ impl SnapshotBackup {
     /// # Errors
     /// Those of [`SnapshotBackup::save`] and of [`prove`], [`Error::Behind`], and
     /// [`Error::MemberUnfit`] for one that is forced, which proves nothing; every
-    /// one leaves no file of the name. A cancellation is heeded as in `save`, and before
-    /// the proof.
+    /// one leaves no file of the name. A cancellation is heeded as in `save`, and until the
+    /// end of the proof.
     pub async fn save_proven(
         &self,
         name: &str,
@@ -212,10 +230,8 @@ impl SnapshotBackup {
             snapshots += 1;
             let received = self.receive(members, name, cancel, &mut progress);
             let snapshot = received.await?;
-            if cancel.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            match compared(&snapshot.unnamed().path, members, self.stall()).await {
+            let path = snapshot.unnamed().path;
+            match compared(&path, members, self.stall(), cancel).await {
                 Ok(proof) if proof.compared.is_empty() && !self.is_forced() => {
                     return Err(proof.too_few(snapshot.path()));
                 }
@@ -304,13 +320,15 @@ fn says(error: &etcd_client::Error, words: &str) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains(words))
 }
 
-/// Reads the file where it does not hold up the runtime.
+/// Reads the file where it does not hold up the runtime; no further than to its next page
+/// once `cancel` says so.
 async fn read<T: Send + 'static>(
     path: &Path,
+    cancel: &Cancellation,
     work: impl FnOnce(&Database) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Error> {
-    let open = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || work(&Database::open(&open)?));
+    let (open, cancel) = (path.to_owned(), cancel.clone());
+    let reading = tokio::task::spawn_blocking(move || work(&Database::open(&open)?.until(&cancel)));
     match reading.await {
         Ok(result) => Ok(result?),
         // The runtime is shutting down.

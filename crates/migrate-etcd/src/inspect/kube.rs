@@ -11,9 +11,10 @@ const ROOTS: [&str; 2] = ["/registry/", "/kubernetes.io/"];
 /// The object whose uid is what a cluster is known by.
 const IDENTITY: &str = "namespaces/kube-system";
 
-/// Largest value that is decoded, ten times what etcd takes by itself (`--max-request-bytes`):
-/// each of its bytes may become a part of something.
-pub(crate) const LARGEST: usize = 16 << 20;
+/// Largest value that is decoded. etcd takes none of more than 1.5 MiB unless it is told
+/// otherwise (`--max-request-bytes`), and each byte may become a part of something that takes
+/// a hundred times as much: `{"":0}` in a list does.
+pub(crate) const LARGEST: usize = 4 << 20;
 
 /// Values that are no JSON begin with this, and a message follows.
 pub(crate) const BINARY: &[u8] = b"k8s\0";

@@ -159,8 +159,7 @@ impl Manifest {
         self.revision = Some(inspection.revision);
         self.etcd.clone_from(&inspection.cluster_version);
         self.storage.clone_from(&inspection.storage_version);
-        let members = input.model.control_plane.iter();
-        let oldest = members.map(|member| &member.version).min();
+        let oldest = input.model.oldest_api_server();
         self.kubernetes = oldest.map(|version| version.to_string());
         self
     }

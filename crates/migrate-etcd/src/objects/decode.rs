@@ -12,15 +12,17 @@ use crate::protobuf::{Field, fields};
 /// of custom resources as deep as their authors like.
 const DEPTH: u32 = 100;
 
+/// Messages of an object at the most. The smallest take three bytes, and 800 of memory:
+/// the largest objects of a cluster have some ten thousand.
+const MESSAGES: u32 = 1 << 18;
+
 /// Unknown fields that are told of an object.
 const UNKNOWN: usize = 100;
 
 /// The object that `bytes` are as a `message`, and which fields of it are not known;
 /// `None` for what is malformed.
 pub(super) fn object(message: &Message, bytes: &[u8]) -> Option<(Map<String, Value>, Vec<String>)> {
-    let mut decoder = Decoder {
-        unknown: Vec::new(),
-    };
+    let mut decoder = Decoder::default();
     let mut object = Map::new();
     decoder.fields_of(message, bytes, &mut object, 0)?;
     Some((object, decoder.unknown))
@@ -29,13 +31,13 @@ pub(super) fn object(message: &Message, bytes: &[u8]) -> Option<(Map<String, Val
 /// Whether the JSON of a message is not that of its fields.
 #[cfg(test)]
 pub(super) fn is_own(name: &str) -> bool {
-    let mut decoder = Decoder {
-        unknown: Vec::new(),
-    };
+    let mut decoder = Decoder::default();
     decoder.own(name, &[], 0).is_some()
 }
 
+#[derive(Default)]
 struct Decoder {
+    messages: u32,
     unknown: Vec<String>,
 }
 
@@ -47,7 +49,8 @@ impl Decoder {
         object: &mut Map<String, Value>,
         depth: u32,
     ) -> Option<()> {
-        if depth > DEPTH {
+        self.messages += 1;
+        if depth > DEPTH || self.messages > MESSAGES {
             return None;
         }
         for field in fields(bytes) {

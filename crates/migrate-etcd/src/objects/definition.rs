@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::inspect::kube::LARGEST;
+
 const KEPT: &str = "apiextensions.k8s.io/v1beta1";
 const SERVED: &str = "apiextensions.k8s.io/v1";
 
@@ -14,18 +16,20 @@ const SHARED: [(&str, &str); 4] = [
     ("validation", "schema"),
 ];
 
-/// The object as it is served; what is no definition in the old form stays as it is.
-pub(super) fn renewed(mut object: Value) -> Value {
+/// The object as it is served; what is no definition in the old form stays as it is. `None`
+/// where it would be larger than any that somebody can have sent: so many versions, each with
+/// all that they share.
+pub(super) fn renewed(mut object: Value) -> Option<Value> {
     if object["apiVersion"] == KEPT
         && let Some(spec) = object["spec"].as_object_mut()
     {
-        renew(spec);
+        renew(spec)?;
         object["apiVersion"] = json!(SERVED);
     }
-    object
+    Some(object)
 }
 
-fn renew(spec: &mut Map<String, Value>) {
+fn renew(spec: &mut Map<String, Value>) -> Option<()> {
     let first = spec.remove("version");
     let shared = SHARED.map(|(once, each)| (each, spec.remove(once)));
     let versions = spec.entry("versions").or_insert_with(|| json!([]));
@@ -33,6 +37,18 @@ fn renew(spec: &mut Map<String, Value>) {
         && versions.is_empty()
     {
         versions.push(json!({"name": name, "served": true, "storage": true}));
+    }
+    let mut bytes = 0;
+    for (name, value) in &shared {
+        if let Some(value) = value {
+            let versions = versions.as_array().into_iter().flatten();
+            let versions = versions.filter_map(Value::as_object);
+            let takers = versions.filter(|version| !version.contains_key(*name));
+            bytes += value.to_string().len().saturating_mul(takers.count());
+            if bytes > LARGEST {
+                return None;
+            }
+        }
     }
     for version in versions.as_array_mut().into_iter().flatten() {
         let Some(version) = version.as_object_mut() else {
@@ -60,6 +76,7 @@ fn renew(spec: &mut Map<String, Value>) {
             conversion.insert("webhook".to_owned(), webhook);
         }
     }
+    Some(())
 }
 
 fn rename(object: &mut Value, old: &str, new: &str) {
@@ -115,12 +132,25 @@ mod tests {
                 },
             },
         });
-        assert_eq!(renewed(old), new);
-        assert_eq!(renewed(new.clone()), new);
+        assert_eq!(renewed(old).as_ref(), Some(&new));
+        assert_eq!(renewed(new.clone()), Some(new));
         let oldest = json!({"apiVersion": KEPT, "spec": {"version": "v1"}});
         let version = json!([{"name": "v1", "served": true, "storage": true}]);
-        assert_eq!(renewed(oldest)["spec"]["versions"], version);
+        assert_eq!(renewed(oldest).unwrap()["spec"]["versions"], version);
         let none = json!({"apiVersion": KEPT, "spec": 7});
-        assert_eq!(renewed(none.clone()), none);
+        assert_eq!(renewed(none.clone()), Some(none));
+    }
+
+    #[test]
+    fn what_versions_share_is_not_multiplied_without_end() {
+        let sharing = |versions: usize, own: Value| {
+            json!({"apiVersion": KEPT, "spec": {
+                "validation": "v".repeat(LARGEST / 10), "versions": vec![own; versions],
+            }})
+        };
+        assert!(renewed(sharing(9, json!({}))).is_some());
+        assert!(renewed(sharing(10, json!({}))).is_none());
+        // They have their own.
+        assert!(renewed(sharing(1000, json!({"schema": {}}))).is_some());
     }
 }

@@ -68,7 +68,8 @@ pub enum Content {
         kind: String,
     },
     /// It is no JSON and no protobuf: CBOR, which API servers may use for custom
-    /// resources, or malformed; or it is larger than 16 MiB, of which etcd takes none.
+    /// resources, or malformed; or it is, or would become, larger than 4 MiB: etcd takes none of
+    /// more than 1.5 MiB unless it is told otherwise.
     Unreadable,
     /// The key is none of an object: bookkeeping of API servers, or of somebody else.
     NoObject,
@@ -131,10 +132,11 @@ impl Content {
             return Self::Unreadable;
         }
         match serde_json::from_slice::<Value>(value) {
-            Ok(object) if object["kind"].is_string() => Self::Object {
-                object: definition::renewed(object),
-                unknown: Vec::new(),
-            },
+            Ok(object) if object["kind"].is_string() => {
+                let unknown = Vec::new();
+                definition::renewed(object)
+                    .map_or(Self::Unreadable, |object| Self::Object { object, unknown })
+            }
             _ => Self::Unreadable,
         }
     }

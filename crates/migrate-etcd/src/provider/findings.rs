@@ -179,7 +179,7 @@ pub(super) fn lacking(record: &SetRecord, file: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for node in &record.nodes {
         let lists = [
-            (&node.missing, "not there"),
+            (&node.missing, "not there, or a link to a folder"),
             (&node.too_large, "larger than 1 MiB"),
         ];
         for (paths, why) in lists {

@@ -383,7 +383,9 @@ impl BackUpData for ProvenBackup {
                     .await?;
             }
         }
-        let mut report = BackupReport::new(proof, vec![artifact]).of(cluster.clone(), taken);
+        let mut report = BackupReport::new(proof, vec![artifact])
+            .of(cluster.clone(), taken)
+            .with_kubernetes(input.model.oldest_api_server().cloned());
         report.findings = findings;
         Ok(report)
     }

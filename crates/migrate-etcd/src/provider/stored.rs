@@ -53,12 +53,7 @@ impl BackUpData for StoredBackup {
             gate = gate.without_keys();
         }
         // The oldest: objects of a newer one are unknown to it.
-        let versions = input
-            .model
-            .control_plane
-            .iter()
-            .map(|member| &member.version);
-        if let Some(version) = versions.min() {
+        if let Some(version) = input.model.oldest_api_server() {
             gate = gate.with_kubernetes(version.to_string());
         }
         let catalogue = self.store.list(&self.trusted).await?;
@@ -66,7 +61,8 @@ impl BackUpData for StoredBackup {
         let path = self.store.path(&backup.file);
         let artifact = BackupArtifact::new(path, backup.bytes, backup.sha256.clone());
         let report = BackupReport::new(backup.proof, vec![artifact])
-            .of(input.model.cluster.clone(), backup.taken.into());
+            .of(input.model.cluster.clone(), backup.taken.into())
+            .with_kubernetes(backup.kubernetes.as_deref().and_then(|it| it.parse().ok()));
         let keys = backup.encryption_keys.iter();
         Ok(keys.fold(report, |report, key| {
             report.with_finding(needs_key(&backup.file, key))

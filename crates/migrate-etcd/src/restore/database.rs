@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::EtcdVersion;
 use crate::bolt::tree::Tree;
-use crate::bolt::{Bucket, Database};
+use crate::bolt::{Bucket, Database, Fault};
 use crate::inspect::KEY;
 use crate::inspect::kv::{COMPACTIONS, Revision};
 use crate::protobuf::is_well_formed;
@@ -28,42 +28,39 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Reads what decides whether and how it can be restored.
-    pub(super) fn of(source: &Database, path: &Path) -> Result<Self, Error> {
+    pub(super) fn of(source: &Database) -> Result<Self, ReadError> {
         let buckets = source.buckets()?;
-        let damaged = |what: &'static str| damaged(path, what);
         let Some(keys) = buckets.iter().find(|bucket| bucket.name() == KEY) else {
-            return Err(damaged("it has no bucket `key`, so it is none of etcd's"));
+            return Err(source.no_etcd("it has no bucket `key`, so it is none of etcd's"));
         };
-        let mut revision = match source.last_key(keys)? {
-            Some(key) => {
-                let last = Revision::parse(&key);
-                last.map_err(|_| damaged("its last revision is none"))?.main
-            }
-            // A store begins at revision 1 without an entry.
-            None => 1,
-        };
+        let last = source.last(keys, |entry| {
+            Revision::parse(entry.key).map_err(|what| wrong(KEY, what))
+        })?;
+        // A store begins at revision 1 without an entry.
+        let mut revision = last.map_or(1, |last| last.main);
         let mut version = None;
         let own = buckets
             .iter()
             .filter(|bucket| [&b"meta"[..], b"cluster"].contains(&bucket.name()));
         for bucket in own {
-            source.try_each(bucket, &mut |entry| {
+            source.each(bucket, &mut |entry| {
+                let wrong = |what| wrong(bucket.name(), what);
                 match entry.key {
                     b"storageVersion" | b"clusterVersion" => {
                         let text = String::from_utf8_lossy(entry.value);
                         let parsed: Option<EtcdVersion> = text.parse().ok();
-                        let parsed = parsed.ok_or_else(|| damaged("a version is none"))?;
+                        let parsed = parsed.ok_or_else(|| wrong("a version is none"))?;
                         version = version.take().max(Some((parsed, text.into_owned())));
                     }
                     // What was deleted last may be gone: then this is where the store is.
                     key if COMPACTIONS.contains(&key) => {
                         let at = Revision::parse(entry.value);
-                        let at = at.map_err(|_| damaged("its last compaction is none"))?;
+                        let at = at.map_err(|_| wrong("the last compaction is none"))?;
                         revision = revision.max(at.main);
                     }
                     _ => {}
                 }
-                Ok::<(), Error>(())
+                Ok(())
             })?;
         }
         Ok(Self {
@@ -77,9 +74,11 @@ impl Facts {
 /// Keys of a bucket, and their values.
 pub(crate) type Elements = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What is put in the place of a bucket's elements, or among them.
+/// What is put in the place of a bucket's elements, or among them, by the bucket's name.
+pub(super) type Changes = BTreeMap<&'static str, Change>;
+
 #[derive(Default)]
-struct Changes {
+pub(super) struct Change {
     /// Nothing of what was there is kept.
     emptied: bool,
     puts: Elements,
@@ -89,15 +88,12 @@ struct Changes {
 pub(super) fn write(
     source: &Database,
     facts: &Facts,
-    voters: &[Voter],
-    raised_to: Option<i64>,
+    mut changes: Changes,
     out: (File, &Path),
-    from: &Path,
 ) -> Result<u64, Error> {
     let failed = |error| Error::file(out.1, error);
     let out_file = BufWriter::with_capacity(CHUNK, out.0);
     let mut tree = Tree::new(out_file, source.page_size() as usize).map_err(failed)?;
-    let mut changes = changes(voters, raised_to);
     // Buckets that the snapshot has not got come in their places by name.
     let mut names: BTreeMap<&[u8], Option<&Bucket>> =
         changes.keys().map(|name| (name.as_bytes(), None)).collect();
@@ -108,13 +104,14 @@ pub(super) fn write(
         let change = std::str::from_utf8(name)
             .ok()
             .and_then(|name| changes.remove(name));
-        let Changes { emptied, mut puts } = change.unwrap_or_default();
+        let Change { emptied, mut puts } = change.unwrap_or_default();
         let mut written = tree.bucket(name, bucket.map_or(0, Bucket::sequence));
         if let Some(bucket) = bucket.filter(|_| !emptied) {
             source.try_each(bucket, &mut |entry| {
                 let (key, value) = (entry.key, entry.value);
                 if name == KEY {
-                    check_revision(key, value).map_err(|what| damaged(from, what))?;
+                    let checked = check_revision(key, value);
+                    checked.map_err(|what| source.damaged_at(entry, wrong(KEY, what)))?;
                 }
                 while let Some(first) = puts
                     .first_entry()
@@ -161,7 +158,8 @@ pub(crate) fn log_state(voters: &[Voter]) -> Elements {
     ])
 }
 
-fn changes(voters: &[Voter], raised_to: Option<i64>) -> BTreeMap<&'static str, Changes> {
+/// What makes the database that of a new cluster of `voters`.
+pub(super) fn changes(voters: &[Voter], raised_to: Option<i64>) -> Changes {
     let mut meta = log_state(voters);
     let mut keys = BTreeMap::new();
     if let Some(revision) = raised_to {
@@ -173,37 +171,120 @@ fn changes(voters: &[Voter], raised_to: Option<i64>) -> BTreeMap<&'static str, C
         // revision is told so instead of waiting for ever.
         meta.insert(b"scheduledCompactRev".to_vec(), revision);
     }
-    let emptied = |puts| Changes {
+    let emptied = |puts| Change {
         emptied: true,
         puts,
     };
-    let among = |puts| Changes {
-        emptied: false,
-        puts,
-    };
     BTreeMap::from([
-        ("key", among(keys)),
+        ("key", Change::among(keys)),
         ("members", emptied(members(voters))),
         ("members_removed", emptied(BTreeMap::new())),
-        ("meta", among(meta)),
+        ("meta", Change::among(meta)),
     ])
+}
+
+/// What makes a server ask nobody for a user: what etcd itself writes when authentication
+/// is put off.
+pub(super) fn without_users() -> Changes {
+    let off = Elements::from([(b"authEnabled".to_vec(), vec![0])]);
+    BTreeMap::from([("auth", Change::among(off))])
+}
+
+impl Change {
+    fn among(puts: Elements) -> Self {
+        Self {
+            emptied: false,
+            puts,
+        }
+    }
 }
 
 /// A server reads all of these when it starts, and ends if it cannot.
 fn check_revision(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
     if Revision::parse(key).is_err() {
-        return Err("a key of bucket `key` is no revision");
+        return Err("a key is no revision");
     }
     if !is_well_formed(value) {
-        return Err("a value of bucket `key` is no protobuf");
+        return Err("a value is no protobuf");
     }
     Ok(())
 }
 
-/// Of what is no more than an entry of its page.
-fn damaged(path: &Path, what: &'static str) -> Error {
-    Error::Damaged(ReadError::Entries {
-        path: path.to_owned(),
+fn wrong(bucket: &[u8], what: &'static str) -> Fault {
+    Fault::Entry {
+        bucket: String::from_utf8_lossy(bucket).into_owned(),
         what,
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bolt::build::{Entries, Free, snapshot};
+    use crate::inspect::kv::samples::put;
+    use crate::{Membership, Restore};
+
+    #[test]
+    fn what_is_damaged_is_told_with_its_page_and_offset() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let sound = || put(9, 0, "a", "1", 9, 1);
+        let pair = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+        let key = |main| Revision::key(main, 0);
+        let meta = |entry| ("meta", vec![entry]);
+        let keys = |entries: Entries| ("key", entries);
+        let cases = [
+            (
+                keys(vec![pair(&key(2), &[0x0A, 0x7F]), sound()]),
+                key(2),
+                "a value is no protobuf",
+            ),
+            (
+                keys(vec![pair(b"\0", b""), sound()]),
+                b"\0".to_vec(),
+                "a key is no revision",
+            ),
+            (
+                keys(vec![pair(b"last", b"")]),
+                b"last".to_vec(),
+                "a key is no revision",
+            ),
+            (
+                meta(pair(b"storageVersion", b"x")),
+                b"storageVersion".to_vec(),
+                "a version is none",
+            ),
+            (
+                meta(pair(b"finishedCompactRev", b"x")),
+                b"finishedCompactRev".to_vec(),
+                "the last compaction is none",
+            ),
+        ];
+        for ((bucket, entries), wanted, expected) in cases {
+            let mut buckets = vec![(bucket, entries)];
+            if bucket != "key" {
+                buckets.push(("key", vec![sound()]));
+            }
+            let whole = snapshot(4096, Free::Unlisted, &buckets);
+            std::fs::write(at("a.db"), &whole).unwrap();
+            let members = Membership::parse("a=http://127.0.0.1:2380", "t").unwrap();
+            let target = EtcdVersion::new(3, 6);
+            let restore = Restore::new(at("a.db"), at("data"), members, "a", target);
+            let error = restore.run().unwrap_err();
+            let Error::Damaged(ReadError::Damaged {
+                page,
+                offset,
+                fault: Fault::Entry { bucket: of, what },
+                ..
+            }) = &error
+            else {
+                panic!("{error}");
+            };
+            assert_eq!((of.as_str(), *what), (bucket, expected));
+            let there = usize::try_from(*offset).unwrap();
+            assert!(whole[there..].starts_with(&wanted), "{error}");
+            assert_eq!(*page, offset / 4096);
+            assert!(!at("data").exists());
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use migrate_core::hex;
+use migrate_core::{Cancellation, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -73,7 +73,9 @@ pub struct Restore {
     revision: Revision,
     sha256: Option<String>,
     is_copy: bool,
+    asks_for_users: bool,
     beside: Vec<Restored>,
+    cancel: Cancellation,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -162,7 +164,9 @@ impl Restore {
             },
             sha256: None,
             is_copy: false,
+            asks_for_users: true,
             beside: Vec::new(),
+            cancel: Cancellation::new(),
         }
     }
 
@@ -234,11 +238,34 @@ impl Restore {
         self
     }
 
+    /// Stops when `cancel` says so, which is looked at between pages of the snapshot, until
+    /// all is written: folders are as they were by then.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: &Cancellation) -> Self {
+        self.cancel = cancel.clone();
+        self
+    }
+
+    /// Where the snapshot's members ask for users and passwords, a server on this asks for
+    /// none: for data that nobody reaches. Users and roles stay.
+    #[cfg(feature = "client")]
+    pub(crate) fn without_users(mut self) -> Self {
+        self.asks_for_users = false;
+        self
+    }
+
     /// Restores.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn run(&self) -> Result<Restored, Error> {
+        match self.restored() {
+            Err(_) if self.cancel.is_cancelled() => Err(Error::Cancelled),
+            restored => restored,
+        }
+    }
+
+    fn restored(&self) -> Result<Restored, Error> {
         let from = self.snapshot.as_path();
         let member_id = self.membership.refuse_without(&self.member)?;
         let failed = |error| Error::file(from, error);
@@ -257,6 +284,9 @@ impl Restore {
         let restored = Restored { sha256, ..restored };
         let all: Vec<_> = self.beside.iter().chain([&restored]).cloned().collect();
         Restored::refuse_mixed(&all)?;
+        if self.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         dir.commit(wal::FILE)?;
         Ok(restored)
     }
@@ -264,8 +294,8 @@ impl Restore {
     /// Writes everything, under a name that does not count yet. The hash is left out.
     fn write(&self, file: File, member_id: u64) -> Result<(DataDir, Restored), Error> {
         let from = self.snapshot.as_path();
-        let source = Database::of_file(file, from)?;
-        let facts = Facts::of(&source, from)?;
+        let source = Database::of_file(file, from)?.until(&self.cancel);
+        let facts = Facts::of(&source)?;
         self.refuse_too_new(&facts)?;
         let raised_to = self.raised(facts.revision)?;
         let json = |error: serde_json::Error| Error::file(&self.data_dir, error.into());
@@ -274,7 +304,11 @@ impl Restore {
 
         let dir = DataDir::begin(&self.data_dir, self.wal_dir.as_deref())?;
         let (db, path) = dir.create("snap", "db")?;
-        let bytes = database::write(&source, &facts, &voters, raised_to, (db, &path), from)?;
+        let mut changes = database::changes(&voters, raised_to);
+        if !self.asks_for_users {
+            changes.extend(database::without_users());
+        }
+        let bytes = database::write(&source, &facts, changes, (db, &path))?;
         let (name, snapshot) = v2::snapshot_file(&self.membership, &voters);
         dir.write("snap", &name, &snapshot, snapshot.len() as u64)?;
         let log = wal::first_log(member_id, cluster_id, &voters);
@@ -298,7 +332,8 @@ impl Restore {
         let metadata = file.metadata().map_err(failed)?;
         let sha256 = if self.is_copy {
             let mut hash = Sha256::new();
-            read::in_chunks(file, |bytes| hash.update(bytes)).map_err(failed)?;
+            let read = read::in_chunks_until(&self.cancel, file, |bytes| hash.update(bytes));
+            read.map_err(failed)?;
             hex(hash.finalize())
         } else {
             if metadata.len() % 512 != TRAILER as u64 {
@@ -307,7 +342,8 @@ impl Restore {
                 });
             }
             let mut check = TrailerCheck::default();
-            read::in_chunks(file, |bytes| check.update(bytes)).map_err(failed)?;
+            let read = read::in_chunks_until(&self.cancel, file, |bytes| check.update(bytes));
+            read.map_err(failed)?;
             match check.finish() {
                 Checked::Intact(sha256) => sha256,
                 Checked::Mismatch => {
@@ -397,6 +433,26 @@ mod tests {
         assert_eq!(raised(aged(1).keeping_revision()), None);
         let endless = restore.with_age(Duration::MAX, u64::MAX).raised(5);
         assert!(matches!(endless, Err(Error::RevisionTooHigh { .. })));
+    }
+
+    #[test]
+    fn a_restore_that_is_cancelled_leaves_nothing() {
+        use crate::bolt::build::{Free, snapshot};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let whole = snapshot(4096, Free::Unlisted, &[("key", Vec::new())]);
+        std::fs::write(at("a.db"), whole).unwrap();
+        let members = Membership::parse("a=http://127.0.0.1:2380", "t").unwrap();
+        let target = EtcdVersion::new(3, 6);
+        let restore = Restore::new(at("a.db"), at("data"), members, "a", target);
+        let cancel = Cancellation::new();
+        let restore = restore.with_cancel(&cancel);
+        cancel.cancel();
+        assert!(matches!(restore.run(), Err(Error::Cancelled)));
+        // As where all of it is read when it comes.
+        let hash = restore.check_hash(&mut File::open(at("a.db")).unwrap());
+        assert!(matches!(hash, Err(Error::File { .. })), "{hash:?}");
+        assert!(!at("data").exists());
     }
 
     /// SHA-256 of the records that `etcdutl snapshot restore` 3.6.16 wrote for

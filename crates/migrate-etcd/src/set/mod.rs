@@ -62,7 +62,7 @@ pub struct NodeRecord {
     /// Its files, by their paths; in the archive below `nodes/NAME`.
     pub files: Vec<FileRecord>,
     /// Files that a flag or a configuration names, or every node should have, and
-    /// that are not there.
+    /// that are not there; and folders of Kubernetes that are links, which are not followed.
     pub missing: Vec<String>,
     /// Files that were not taken, because they are larger than 1 MiB.
     pub too_large: Vec<String>,

@@ -43,9 +43,11 @@ pub(super) fn is_wanted(path: &str) -> bool {
     else {
         return false;
     };
+    let is_folder = |name| ["manifests", "patches", "pki"].contains(&name);
     match below.split_once('/') {
-        Some((folder, _)) => ["manifests", "patches", "pki"].contains(&folder),
-        None => below.ends_with(".conf"),
+        Some((folder, _)) => is_folder(folder),
+        // It may be listed itself: as a link, which is not followed.
+        None => below.ends_with(".conf") || is_folder(below),
     }
 }
 

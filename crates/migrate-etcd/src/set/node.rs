@@ -18,7 +18,9 @@ pub trait NodeFiles: Send + Sync {
     /// The node's name.
     fn node(&self) -> &str;
 
-    /// All files below `folder`, with their paths, sorted; none if it is not there.
+    /// All files below `folder`, with their paths, sorted; none if it is not there. A link to a
+    /// folder, which could lead in a circle, is not followed but listed, as if it were a file:
+    /// there is nothing to [`read`](Self::read) of it.
     ///
     /// # Errors
     /// The node is out of reach, or the folder cannot be read.
@@ -138,8 +140,12 @@ fn walk(here: &Path, name: &str, found: &mut Vec<String>) -> io::Result<()> {
         match entry.file_type()? {
             kind if kind.is_dir() => walk(&entry.path(), &name, found)?,
             kind if kind.is_file() => found.push(name),
-            // A link to a folder could lead in a circle.
-            kind if kind.is_symlink() && entry.path().is_file() => found.push(name),
+            kind if kind.is_symlink() => {
+                let to = fs::metadata(entry.path());
+                if to.is_ok_and(|to| to.is_file() || to.is_dir()) {
+                    found.push(name);
+                }
+            }
             _ => {}
         }
     }
@@ -151,11 +157,11 @@ fn read(root: &Path, here: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         real => real?,
     };
-    if !real.starts_with(root.canonicalize()?) {
-        return Err(io::Error::other("it leads out of the node's file system"));
-    }
     if !real.is_file() {
         return Ok(None);
+    }
+    if !real.starts_with(root.canonicalize()?) {
+        return Err(io::Error::other("it leads out of the node's file system"));
     }
     let mut bytes = Vec::new();
     File::open(real)?.take(limit).read_to_end(&mut bytes)?;
@@ -207,9 +213,10 @@ mod tests {
         std::os::unix::fs::symlink("ca.crt", pki.join("link.crt")).unwrap();
         std::os::unix::fs::symlink(folder.path().join("secret"), pki.join("out.crt")).unwrap();
         std::os::unix::fs::symlink("..", pki.join("circle")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), pki.join("folder")).unwrap();
         let node = FolderNode::new("cp-1", folder.path().join("root"));
         let listed = node.list("/etc/kubernetes").await.unwrap();
-        let names = ["ca.crt", "link.crt", "out.crt"];
+        let names = ["ca.crt", "circle", "folder", "link.crt", "out.crt"];
         assert_eq!(
             listed,
             names.map(|name| format!("/etc/kubernetes/pki/{name}"))
@@ -220,7 +227,9 @@ mod tests {
             async move { node.read(&path, 4).await }
         };
         assert_eq!(read("link.crt").await.unwrap().unwrap(), b"a ce");
-        assert_eq!(read("gone").await.unwrap(), None);
+        for none in ["gone", "circle", "folder"] {
+            assert_eq!(read(none).await.unwrap(), None);
+        }
         let error = read("out.crt").await.unwrap_err().to_string();
         assert!(
             error.contains("out.crt") && !error.contains("outside"),

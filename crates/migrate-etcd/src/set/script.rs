@@ -15,9 +15,10 @@ use super::node::PACKAGES;
 /// output that ways to nodes keep.
 const CHUNK: u64 = 512 << 10;
 
-/// Files below `$1`, and links to files.
-const LIST: &str =
-    r#"if [ -d "$1" ]; then find "$1" -type f -print -o -type l -xtype f -print; fi"#;
+/// Files below `$1`, which may be a link itself, and links to files and folders.
+const LIST: &str = r#"if [ -d "$1" ]; then
+    find -H "$1" -type f -print -o -type l \( -xtype f -o -xtype d \) -print
+fi"#;
 
 /// Tells that `$1` is a file, then `$3` bytes of it from `$2` on.
 const READ: &str = r#"if [ -f "$1" ]; then
@@ -150,11 +151,17 @@ mod tests {
         fs::write(root.join("large"), &large).unwrap();
         std::os::unix::fs::symlink("large", root.join("link")).unwrap();
         std::os::unix::fs::symlink("gone", root.join("broken")).unwrap();
+        std::os::unix::fs::symlink("deep", root.join("link to a folder")).unwrap();
         let (scripts, folders) = (here(), FolderNode::new("cp-1", "/"));
         let path = root.to_str().unwrap();
         let listed = scripts.list(path).await.unwrap();
-        assert_eq!(listed.len(), 4, "{listed:?}");
+        assert_eq!(listed.len(), 5, "{listed:?}");
         assert_eq!(listed, folders.list(path).await.unwrap());
+        // The folder itself may be one.
+        let link = format!("{path}/link to a folder");
+        let below = scripts.list(&link).await.unwrap();
+        assert_eq!(below.len(), 1, "{below:?}");
+        assert_eq!(below, folders.list(&link).await.unwrap());
         for name in listed.iter().map(String::as_str).chain(["/nowhere", "/"]) {
             for limit in [3, CHUNK, CHUNK + 1, 2 << 20] {
                 let read = scripts.read(name, limit).await.unwrap();

@@ -365,3 +365,23 @@ async fn a_snapshot_that_is_another_by_now_and_names_of_no_node_are_refused() {
     let left = fs::read_dir(world.folder.path().join("out"));
     assert_eq!(left.map_or(0, Iterator::count), 0);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_is_a_link_is_told_and_not_followed() {
+    use std::os::unix::fs::symlink;
+    let world = world();
+    let root = world.folder.path().join("root");
+    fs::create_dir(root.join("aside")).unwrap();
+    fs::write(root.join("aside/ca.crt"), MARKER).unwrap();
+    symlink("../../../aside", root.join("etc/kubernetes/pki/other")).unwrap();
+    symlink("../../aside", root.join("etc/kubernetes/patches")).unwrap();
+    let set = BackupSet::new(world.snapshot.clone()).with_node(world.node("cp-1"));
+    let (_, record) = world.write(set).await.unwrap();
+    let missing = &record.nodes[0].missing;
+    for link in ["/etc/kubernetes/patches", "/etc/kubernetes/pki/other"] {
+        assert!(missing.iter().any(|path| path == link), "{missing:?}");
+    }
+    let files = &record.nodes[0].files;
+    assert!(!files.iter().any(|file| file.path.contains("other")));
+}

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use migrate_core::hex;
+use migrate_core::{Cancellation, hex};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -19,6 +19,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::server::{self, CLIENTS};
+use crate::cancelled::unless_cancelled;
 use crate::inspect::{Encrypted, ResourceUse, is_built_in};
 use crate::{Error, http1};
 
@@ -141,10 +142,12 @@ impl ApiServer {
         folder: &Path,
         wanted: &[ResourceUse],
         patience: Duration,
+        cancel: &Cancellation,
     ) -> Result<u64, Error> {
         let mut running = self.start(folder)?;
         let looked = self.serves(&mut running, snapshot, folder, wanted, patience);
-        let looked = looked.await;
+        // It has to be gone before the folder goes.
+        let looked = unless_cancelled(cancel, looked).await;
         // It is killed when it is dropped all the same.
         let _ = running.kill().await;
         looked

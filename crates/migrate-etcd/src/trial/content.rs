@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use migrate_core::Cancellation;
+
 use crate::Error;
 use crate::bolt::{Database, ReadError};
 use crate::inspect::{KEY, record, short};
@@ -19,8 +21,8 @@ pub(super) struct Content {
 impl Content {
     /// What is in the file at `path` up to `revision`. Memory: 12 bytes for each key and
     /// what a set needs beside.
-    pub(super) fn of(path: &Path, revision: i64) -> Result<Self, ReadError> {
-        let database = Database::open(path)?;
+    pub(super) fn of(path: &Path, revision: i64, cancel: &Cancellation) -> Result<Self, ReadError> {
+        let database = Database::open(path)?.until(cancel);
         Ok(Self {
             keys: alive(&database)?,
             hash: database.hash_kv(revision, -1)?,
@@ -28,9 +30,14 @@ impl Content {
     }
 
     /// The content of `restored`, which has to be that of `snapshot`.
-    pub(super) fn of_both(snapshot: &Path, restored: &Path, revision: i64) -> Result<Self, Error> {
-        let before = Self::of(snapshot, revision)?;
-        let after = Self::of(restored, revision)?;
+    pub(super) fn of_both(
+        snapshot: &Path,
+        restored: &Path,
+        revision: i64,
+        cancel: &Cancellation,
+    ) -> Result<Self, Error> {
+        let before = Self::of(snapshot, revision, cancel)?;
+        let after = Self::of(restored, revision, cancel)?;
         let pairs = [
             ("number of keys", before.keys, after.keys),
             ("hash", before.hash.into(), after.hash.into()),
@@ -98,8 +105,12 @@ mod tests {
         };
         let whole = || history("2", put(4, 0, "a", "3", 2, 2));
         let ours = write("ours", whole());
-        let content = Content::of_both(&ours, &write("same", whole()), 4).unwrap();
+        let both = |theirs: &Path| Content::of_both(&ours, theirs, 4, &Cancellation::new());
+        let content = both(&write("same", whole())).unwrap();
         assert_eq!(content.keys, 2);
+        let cancel = Cancellation::new();
+        cancel.cancel();
+        assert!(Content::of_both(&ours, &ours, 4, &cancel).is_err());
         for (name, entries, expected) in [
             (
                 "deleted",
@@ -111,7 +122,7 @@ mod tests {
             ("older", whole()[1..].to_vec(), "hash"),
         ] {
             let theirs = write(name, entries);
-            let error = Content::of_both(&ours, &theirs, 4).unwrap_err();
+            let error = both(&theirs).unwrap_err();
             assert!(
                 matches!(&error, Error::Differs { what, .. } if what == expected),
                 "{name}: {error}"

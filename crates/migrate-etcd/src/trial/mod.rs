@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use migrate_core::Cancellation;
 
-use crate::Error;
 use crate::bolt::Database;
-use crate::inspect::inspect;
+use crate::cancelled::unless_cancelled;
 use crate::restore::{EtcdVersion, Membership, Restore, Restored, private_folder};
+use crate::{Error, ReadError};
 pub use api::ApiServer;
 use content::Content;
 use server::{Seen, Server};
@@ -89,12 +89,15 @@ pub struct TestRestored {
 ///   client but this one can reach the Secrets in it.
 /// * A server that does not get ready, or that disagrees, is an error: it never
 ///   lowers the level. The level is lower only if no etcd was given.
-/// * Dropped or cancelled, the server is killed.
+/// * Cancelled, it reads no further than to the next page, and returns when servers and
+///   folder are gone. Dropped, the servers are killed; the folder of a restore that is
+///   under way goes when that has ended.
 ///
 /// The hash leaves nothing out but leases, users and members, which are in no hash of
 /// etcd (see [`Database::hash_kv`]). The revision is left as it is, so that hashes can be
-/// compared: that it is raised is no part of the trial. Where etcd asks for users
-/// (authentication on), its keys cannot be counted, which is an error as well.
+/// compared: that it is raised is no part of the trial. Nor are users: where the snapshot's
+/// members ask for them (authentication on), a server on trial asks for none, for nobody here
+/// has their passwords.
 #[derive(Clone, Debug)]
 pub struct TestRestore {
     snapshot: PathBuf,
@@ -161,17 +164,19 @@ impl TestRestore {
     /// # Errors
     /// See [`Error`].
     pub async fn run(&self, cancel: &Cancellation) -> Result<TestRestored, Error> {
-        let work = std::pin::pin!(self.work());
-        let cancelled = std::pin::pin!(cancel.cancelled());
-        match futures::future::select(work, cancelled).await {
-            futures::future::Either::Left((result, _)) => result,
-            futures::future::Either::Right(_) => Err(Error::Cancelled),
+        match self.work(cancel).await {
+            // What it kept from being read is no damage.
+            Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
+            result => result,
         }
     }
 
-    async fn work(&self) -> Result<TestRestored, Error> {
+    async fn work(&self, cancel: &Cancellation) -> Result<TestRestored, Error> {
         let version = match &self.etcd {
-            Some(etcd) => Some(server::version(etcd, self.patience).await?),
+            Some(etcd) => {
+                let version = server::version(etcd, self.patience);
+                Some(unless_cancelled(cancel, version).await?)
+            }
             None => None,
         };
         let target = match &version {
@@ -181,8 +186,11 @@ impl TestRestore {
             // Nobody starts on it.
             None => EtcdVersion::new(u16::MAX, 0),
         };
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         let scratch = Scratch::begin(&self.folder)?;
-        let (scratch, restored, keys) = self.restore(scratch, target).await?;
+        let (scratch, restored, keys) = self.restore(scratch, target, cancel).await?;
         let mut found = TestRestored {
             level: RestoreLevel::ReRead,
             sha256: restored.sha256,
@@ -195,7 +203,8 @@ impl TestRestore {
             return Ok(found);
         };
         let mut server = Server::start(etcd, &scratch.path, self.patience)?;
-        let looked = self.look(&mut server, &scratch, version, &mut found).await;
+        let looked = self.look(&mut server, &scratch, version, &mut found, cancel);
+        let looked = looked.await;
         // Before its folder goes.
         server.stop().await;
         looked.map(|()| found)
@@ -208,17 +217,17 @@ impl TestRestore {
         scratch: &Scratch,
         version: String,
         found: &mut TestRestored,
+        cancel: &Cancellation,
     ) -> Result<(), Error> {
-        let seen = server.look(found.revision).await?;
-        self.refuse_other(&seen, found).await?;
+        let seen = unless_cancelled(cancel, server.look(found.revision)).await?;
+        self.refuse_other(&seen, found, cancel).await?;
         found.hash = Some(seen.hash);
         let Some(api) = &self.api_server else {
             found.level = RestoreLevel::BootedWithHash { version };
             return Ok(());
         };
-        let api_server = api.version(self.patience).await?;
-        let snapshot = self.snapshot.clone();
-        let inspection = off_the_runtime(&self.snapshot, move || Ok(inspect(&snapshot)?));
+        let api_server = unless_cancelled(cancel, api.version(self.patience)).await?;
+        let inspection = self.of_snapshot(cancel, |database| database.inspect());
         let held = inspection.await?.kubernetes;
         api.refuse_without_keys(&held.encrypted)?;
         let served = api.look(
@@ -226,6 +235,7 @@ impl TestRestore {
             &scratch.path,
             &held.resources,
             self.patience,
+            cancel,
         );
         found.served = Some(served.await?);
         found.level = RestoreLevel::Served {
@@ -236,12 +246,16 @@ impl TestRestore {
     }
 
     /// Refuses a server that does not have what the snapshot has.
-    async fn refuse_other(&self, seen: &Seen, found: &TestRestored) -> Result<(), Error> {
+    async fn refuse_other(
+        &self,
+        seen: &Seen,
+        found: &TestRestored,
+        cancel: &Cancellation,
+    ) -> Result<(), Error> {
         let (revision, compacted) = (found.revision, seen.compact_revision);
         // What was proven equal to live members is the snapshot, at another compaction.
-        let snapshot = self.snapshot.clone();
-        let hash = off_the_runtime(&self.snapshot, move || {
-            Ok(Database::open(&snapshot)?.hash_kv(revision, compacted)?)
+        let hash = self.of_snapshot(cancel, move |database| {
+            database.hash_kv(revision, compacted)
         });
         let hash = hash.await?;
         for (what, before, after) in [
@@ -259,25 +273,42 @@ impl TestRestore {
         Ok(())
     }
 
+    /// What the snapshot says, read where it does not hold up the runtime.
+    async fn of_snapshot<T: Send + 'static>(
+        &self,
+        cancel: &Cancellation,
+        work: impl FnOnce(&Database) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (path, cancel) = (self.snapshot.clone(), cancel.clone());
+        let work = move || Ok(work(&Database::open(&path)?.until(&cancel))?);
+        off_the_runtime(&self.snapshot, work).await
+    }
+
+    /// Not given up before the thread that restores has: until then it writes into the
+    /// folder, and nobody else would remove that where the process ends right after.
     async fn restore(
         &self,
         scratch: Scratch,
         target: EtcdVersion,
+        cancel: &Cancellation,
     ) -> Result<(Scratch, Restored, u64), Error> {
         let members = Membership::parse(&format!("{MEMBER}=http://127.0.0.1:1"), MEMBER)?;
         let data = scratch.path.join(server::DATA);
-        let mut restore =
-            Restore::new(&self.snapshot, &data, members, MEMBER, target).keeping_revision();
+        let restore = Restore::new(&self.snapshot, &data, members, MEMBER, target);
+        let restore = restore.keeping_revision().without_users();
+        let mut restore = restore.with_cancel(cancel);
         if let Some(sha256) = &self.sha256 {
             restore = restore.with_sha256(sha256);
         }
         let snapshot = self.snapshot.clone();
         let folder = scratch.path.clone();
+        let cancel = cancel.clone();
         // The scratch folder goes along: it may not be removed while this runs.
         let work = move || {
             let restored = restore.run()?;
             let again = data.join("member/snap/db");
-            let content = Content::of_both(&snapshot, &again, restored.snapshot_revision)?;
+            let revision = restored.snapshot_revision;
+            let content = Content::of_both(&snapshot, &again, revision, &cancel)?;
             Ok((scratch, restored, content.keys))
         };
         off_the_runtime(&folder, work).await
@@ -338,5 +369,51 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::bolt::build::{Free, snapshot};
+    use crate::inspect::kv::samples::put;
+
+    /// A program that was told to stop ends right after, and what threads would still do
+    /// is not done.
+    #[test]
+    fn the_folder_is_gone_before_it_is_said_that_it_was_cancelled() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("etcd.db");
+        let keys = vec![put(2, 0, "a", "1", 2, 1)];
+        fs::write(&path, snapshot(4096, Free::Unlisted, &[("key", keys)])).unwrap();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).build().unwrap();
+        // The only thread: who restores waits for it.
+        let (free, busy) = mpsc::channel::<()>();
+        runtime.spawn_blocking(move || busy.recv());
+        let cancel = Cancellation::new();
+        let trial = TestRestore::new(&path, folder.path());
+        let scratch = folder.path().join("trial.kube-migrate");
+        runtime.block_on(async {
+            let mut running = std::pin::pin!(trial.run(&cancel));
+            assert!(running.as_mut().now_or_never().is_none());
+            assert!(scratch.exists());
+            cancel.cancel();
+            if let Some(ended) = running.as_mut().now_or_never() {
+                panic!("{ended:?}, and its folder is there: {}", scratch.exists());
+            }
+            free.send(()).unwrap();
+            let ended = running.await;
+            assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
+            assert!(!scratch.exists());
+            // Nor is it made by one that was cancelled before.
+            let ended = trial.run(&cancel).await;
+            assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
+            assert!(!scratch.exists());
+        });
     }
 }

@@ -276,6 +276,14 @@ async fn a_flood_of_empty_messages_is_given_up() {
 }
 
 #[tokio::test]
+async fn who_waits_for_ever_gets_a_snapshot() {
+    let bench = Bench::sending(sent(&database())).await;
+    let backup = bench.backup().with_stall(Duration::MAX).with_least_rate(1);
+    let saved = backup.save("a.db", &Cancellation::new(), |_, _| {}).await;
+    assert!(saved.is_ok(), "{saved:?}");
+}
+
+#[tokio::test]
 async fn a_cancelled_backup_leaves_nothing_and_frees_the_member() {
     // In the middle, and when only the end of the stream is still to come.
     for acts in [first_and(Act::Stall), sent(&database())] {

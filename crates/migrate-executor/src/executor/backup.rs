@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use migrate_core::steps::{
-    BACKUP_AGAIN_FAILED, BACKUP_FOREIGN, BACKUP_OLD, BACKUP_UNPROVEN, BackupProof, BackupReport,
+    BACKUP_AGAIN_FAILED, BACKUP_FOREIGN, BACKUP_OLD, BACKUP_OTHER_VERSION, BACKUP_UNPROVEN,
+    BackupProof, BackupReport,
 };
 use migrate_core::{
-    ActionId, ClusterId, Finding, Moment, ObjectName, Outcome, Severity, StepError, StepErrorKind,
+    ActionId, ClusterId, ClusterModel, Finding, Moment, ObjectName, Outcome, Severity, StepError,
+    StepErrorKind,
 };
 use migrate_plan::ActionResult;
 
@@ -49,7 +51,7 @@ impl Executor {
             return;
         }
         if let Some(report) = self.unless_failed(RunStep::BackUp, result) {
-            let report = self.judged(report);
+            let report = self.judged(report, &self.shop.input.model);
             self.step_ended(StepResult::BackedUp { report });
         }
     }
@@ -62,7 +64,7 @@ impl Executor {
         result: Result<BackupReport, StepError>,
     ) {
         let (report, retryable) = match result {
-            Ok(report) => (self.judged(report), false),
+            Ok(report) => (self.judged(report, &self.shop.changed().model), false),
             // Not the backup failed, but this runner was asked to leave off.
             Err(error)
                 if error.kind == StepErrorKind::Cancelled && self.shop.cx.cancel.is_cancelled() =>
@@ -98,9 +100,9 @@ impl Executor {
         self.action_ended(id, Some(result));
     }
 
-    /// A report with what is to be said about its level of proof, its age and whose
-    /// it is.
-    fn judged(&self, mut report: BackupReport) -> BackupReport {
+    /// A report of a backup of `model` with what is to be said about its level of proof, its
+    /// age, its version and whose it is.
+    fn judged(&self, mut report: BackupReport, model: &ClusterModel) -> BackupReport {
         let is_named = report
             .findings
             .iter()
@@ -110,6 +112,7 @@ impl Executor {
         }
         let found = [
             foreign(&report, &self.state.cluster),
+            of_another_version(&report, model),
             old(&report, self.now(), self.state.policy.backup.max_age),
         ];
         report.findings.extend(found.into_iter().flatten());
@@ -138,6 +141,21 @@ fn foreign(report: &BackupReport, cluster: &ClusterId) -> Option<Finding> {
         format!("the backup is of cluster {whose}, and this is {cluster}"),
         "name the etcd, or the store, of this cluster",
     ))
+}
+
+/// That it is of another version than the oldest API server, which would not know all that
+/// is in it, or be told of what it has long changed.
+fn of_another_version(report: &BackupReport, model: &ClusterModel) -> Option<Finding> {
+    let (of, is) = (report.kubernetes.as_ref()?, model.oldest_api_server()?);
+    (of != is).then(|| {
+        Finding::new(
+            BACKUP_OTHER_VERSION,
+            Severity::Blocker,
+            object(report),
+            format!("the backup is of Kubernetes {of}, and the oldest API server is {is}"),
+            "take a backup of the cluster as it is now",
+        )
+    })
 }
 
 /// That it was taken longer than `most` before `now`, or after it.

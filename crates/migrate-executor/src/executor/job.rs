@@ -114,7 +114,7 @@ impl Workshop {
     }
 
     /// What steps are told once every member of the control plane is at the target.
-    fn changed(&self) -> StepInput {
+    pub(super) fn changed(&self) -> StepInput {
         let mut input = self.input.clone();
         let mut model = ClusterModel::clone(&input.model);
         for member in &mut model.control_plane {
