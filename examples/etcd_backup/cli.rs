@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use migrate_etcd::{ApiServer, FolderNode, LiveKeys, Lock, NodeFiles, Seal, SigningKey, Store};
 
-use crate::flags::{Further, Keep, Members, Opener, Place, Wanted, named, read};
+use crate::flags::{Further, Keep, Members, Opener, Pace, Place, Wanted, named, read};
 use crate::trust::{Known, Signed};
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -40,6 +40,8 @@ pub(crate) enum Command {
         file: PathBuf,
         #[command(flatten)]
         members: Members,
+        #[command(flatten)]
+        pace: Pace,
         /// Takes it even if none of the members knows a leader, where quorum is lost, of the one
         /// that has got furthest: it is never proven then.
         #[arg(long)]
@@ -104,6 +106,11 @@ pub(crate) enum Command {
         etcd: String,
         #[command(flatten)]
         known: Known,
+        /// The file is a copy of `member/snap/db` of a data folder, made while no etcd had it
+        /// open: it has no SHA-256 at its end, so that only its form is checked. How it is
+        /// known has to be said all the same.
+        #[arg(long)]
+        from_copy: bool,
         /// Raises the revision to this one at least. Needed where a backup was restored
         /// before: clients have seen more of that cluster than the backup has.
         #[arg(long)]
@@ -174,6 +181,8 @@ pub(crate) struct Backup {
     pub(crate) kubernetes: Option<String>,
     #[command(flatten)]
     pub(crate) members: Members,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
     #[command(flatten)]
     locks: Locks,
     /// Takes it even if none of the members knows a leader, where quorum is lost, of the one

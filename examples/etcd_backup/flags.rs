@@ -177,18 +177,22 @@ impl Keep {
 
 #[derive(Args)]
 pub(crate) struct Members {
-    /// Client URL of a member; again for each further one. The snapshot is of one that has
-    /// caught up, and of none that leads where another one serves.
+    /// Client URL of a member; again for each further one. The other voters of its cluster are
+    /// asked where it says that they are. The snapshot is of one that has caught up, and of
+    /// none that leads where another one serves.
     #[arg(long = "endpoint", required = true)]
     endpoints: Vec<String>,
+    /// Asks no member that is not named.
+    #[arg(long)]
+    only_named: bool,
     /// CA of the members.
-    #[arg(long, requires_all = ["cert", "key"])]
+    #[arg(long)]
     cacert: Option<PathBuf>,
-    /// Client certificate.
-    #[arg(long, requires = "cacert")]
+    /// Client certificate, where they ask for one.
+    #[arg(long, requires_all = ["cacert", "key"])]
     cert: Option<PathBuf>,
     /// Its key.
-    #[arg(long, requires = "cacert")]
+    #[arg(long, requires_all = ["cacert", "cert"])]
     key: Option<PathBuf>,
     /// User that has the root role; the password is read from a file.
     #[arg(long, requires = "password_file")]
@@ -203,14 +207,11 @@ pub(crate) struct Members {
 
 impl Members {
     pub(crate) fn list(&self) -> Outcome<Vec<Member>> {
-        let tls = match (&self.cacert, &self.cert, &self.key) {
-            (Some(ca), Some(certificate), Some(key)) => Some(Tls {
-                ca: read(ca)?,
-                certificate: read(certificate)?,
-                key: read(key)?,
-            }),
-            _ => None,
-        };
+        let mut tls = self.cacert.as_deref().map(read).transpose()?.map(Tls::new);
+        if let (Some(certificate), Some(key)) = (&self.cert, &self.key) {
+            let (certificate, key) = (read(certificate)?, read(key)?);
+            tls = tls.map(|tls| tls.with_identity(certificate, key));
+        }
         let user = match (&self.user, &self.password_file) {
             (Some(user), Some(file)) => Some((user, read(file)?)),
             _ => None,
@@ -228,9 +229,22 @@ impl Members {
         Ok(self.endpoints.iter().map(member).collect())
     }
 
+    fn named(&self) -> Outcome<NamedMembers> {
+        let named = NamedMembers::new(self.list()?);
+        Ok(match self.only_named {
+            true => named.only_named(),
+            false => named,
+        })
+    }
+
+    /// All of them, whoever of them answers.
+    pub(crate) async fn all(&self) -> Outcome<Vec<Member>> {
+        Ok(self.named()?.all().await)
+    }
+
     /// All of them, and which the snapshot is taken of.
     pub(crate) async fn found(&self, is_forced: bool) -> Outcome<FoundMembers> {
-        let named = NamedMembers::new(self.list()?);
+        let named = self.named()?;
         let named = match is_forced {
             true => named.forced(),
             false => named,
@@ -240,6 +254,23 @@ impl Members {
 
     pub(crate) fn stall(&self) -> Duration {
         Duration::from_secs(self.stall)
+    }
+}
+
+/// How slow a snapshot may come.
+#[derive(Args)]
+pub(crate) struct Pace {
+    /// KiB a second that have to come on average, or else the snapshot is given up: the
+    /// member's database cannot use room again meanwhile. Less for a slow link.
+    #[arg(long, value_name = "KIB", default_value_t = 1024)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    least_rate: u64,
+}
+
+impl Pace {
+    /// Bytes a second.
+    pub(crate) fn least_rate(&self) -> u64 {
+        self.least_rate << 10
     }
 }
 

@@ -1,7 +1,10 @@
 //! What the flags mean, and which files are taken.
 
+mod copies;
+mod members;
 #[path = "../../crates/migrate-etcd/tests/server/mod.rs"]
 mod server;
+mod shown;
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +18,6 @@ use migrate_etcd::{
 use crate::cli::{Cli, Command, Outcome};
 use crate::flags::Wanted;
 use crate::interrupt::unless_interrupted;
-use server::{Server, V36, etcd};
 
 /// What `fetch` with these flags looks for.
 fn wanted(flags: &[&str]) -> Wanted {
@@ -331,37 +333,4 @@ fn what_only_reads_ends_at_once() {
     }
     assert!(listens("fetch f --store s --trusted k"));
     assert!(listens("save f --endpoint e"));
-}
-
-/// Also where there is no etcd to start on it, and the first endpoint does not answer.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_is_restored_on_trial_and_is_of_a_member_that_answers() {
-    let Some(etcd) = etcd(V36) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("seed"), [7; 32]).unwrap();
-    let mut server = Server::alone(&etcd, &at("data"));
-    server.client().await.put("a", "b", None).await.unwrap();
-    let line = format!(
-        "backup {} --cluster c --sign {} --endpoint http://127.0.0.1:1 --endpoint {}",
-        at("backups").display(),
-        at("seed").display(),
-        server.endpoint()
-    );
-    run(&line).await.unwrap();
-    let mut files = std::fs::read_dir(at("backups")).unwrap();
-    let backup = files.find_map(|entry| {
-        let path = entry.unwrap().path();
-        (path.extension()? == "db").then_some(path)
-    });
-    let signer = SigningKey::from_seed(&[7; 32]).unwrap().public();
-    let manifest = Manifest::open(&backup.unwrap(), &[signer]).unwrap();
-    assert_eq!(manifest.trial.as_deref(), Some("reRead"));
-    assert_eq!(manifest.compared.len(), 1);
-    drop(server);
-    let error = run(&line).await.unwrap_err().to_string();
-    assert!(
-        error.contains("127.0.0.1:1: ") && error.contains("no etcd member"),
-        "{error}"
-    );
 }

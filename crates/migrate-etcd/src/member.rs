@@ -17,7 +17,7 @@ use crate::standing::Standing;
 pub struct Member {
     /// Client URL, e.g. `https://10.0.0.1:2379`.
     pub endpoint: String,
-    /// Client certificate and CA.
+    /// CA, and client certificate where it asks for one.
     pub tls: Option<Tls>,
     /// User and password, where authentication is on.
     pub user: Option<(String, String)>,
@@ -25,15 +25,40 @@ pub struct Member {
     pub via: Option<SocketAddr>,
 }
 
+/// A member as another one of its cluster has it.
+pub(crate) struct Listed {
+    pub(crate) id: u64,
+    /// Where it serves clients; none if it has never started.
+    pub(crate) urls: Vec<String>,
+    pub(crate) is_learner: bool,
+}
+
 /// PEM texts for TLS towards a member.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Tls {
-    /// CA certificates.
+    /// CA certificates, one of which has signed the member's.
     pub ca: String,
-    /// Client certificate.
-    pub certificate: String,
-    /// Client key.
-    pub key: String,
+    /// Client certificate and its key. Only a member that verifies clients by certificates
+    /// (`--client-cert-auth`) asks for one.
+    pub identity: Option<(String, String)>,
+}
+
+impl Tls {
+    /// TLS by these CA certificates, without a client certificate.
+    pub fn new(ca: impl Into<String>) -> Self {
+        Self {
+            ca: ca.into(),
+            identity: None,
+        }
+    }
+
+    /// Shows this client certificate.
+    #[must_use]
+    pub fn with_identity(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
+        self.identity = Some((certificate.into(), key.into()));
+        self
+    }
 }
 
 impl Member {
@@ -47,7 +72,7 @@ impl Member {
         }
     }
 
-    /// Uses TLS with a client certificate.
+    /// Uses TLS.
     #[must_use]
     pub fn with_tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
@@ -113,20 +138,64 @@ impl Member {
 
     /// How it is, answered within `timeout`.
     pub(crate) async fn standing(&self, timeout: Duration) -> Result<Standing, Error> {
+        let status = self.answer(timeout, async |client| client.status().await);
+        Ok(Standing::of(&status.await?))
+    }
+
+    /// The members of its cluster as it knows them, answered within `timeout`, also where
+    /// there is no quorum.
+    pub(crate) async fn listed(&self, timeout: Duration) -> Result<Vec<Listed>, Error> {
+        let list = self.answer(timeout, async |client| client.member_list().await);
+        let list = list.await?;
+        let listed = list.members().iter().map(|member| Listed {
+            id: member.id(),
+            urls: member.client_urls().to_vec(),
+            is_learner: member.is_learner(),
+        });
+        Ok(listed.collect())
+    }
+
+    /// What it says to `ask`, within `timeout`.
+    async fn answer<T>(
+        &self,
+        timeout: Duration,
+        ask: impl AsyncFnOnce(&mut Client) -> Result<T, etcd_client::Error>,
+    ) -> Result<T, Error> {
         let asking = async {
             let mut client = self.connect(timeout).await?;
-            let status = client.status().await;
-            status.map_err(|error| Error::etcd(&self.endpoint, 0, error))
+            let answer = ask(&mut client).await;
+            answer.map_err(|error| Error::etcd(&self.endpoint, 0, error))
         };
         let answer = tokio::time::timeout(timeout, asking).await;
-        let status = answer.unwrap_or_else(|_| {
+        answer.unwrap_or_else(|_| {
             Err(Error::Stalled {
                 endpoint: self.endpoint.clone(),
                 bytes: 0,
                 stall: timeout,
             })
-        })?;
-        Ok(Standing::of(&status))
+        })
+    }
+
+    /// Another one of its cluster, at `url`: the same certificates and the same user.
+    pub(crate) fn beside(&self, url: &str) -> Self {
+        Self {
+            endpoint: url.to_owned(),
+            via: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether `url` is asked as this one is: no password goes in the clear because of what a
+    /// member says, and no certificate where none is looked at.
+    pub(crate) fn goes_with(&self, url: &str) -> bool {
+        let is_https = self.is_https() || self.tls.is_some();
+        url.starts_with(if is_https { "https://" } else { "http://" })
+    }
+
+    /// Whether that is its URL.
+    pub(crate) fn is_at(&self, url: &str) -> bool {
+        let plain = |url: &str| url.trim_end_matches('/').to_owned();
+        plain(&self.endpoint) == plain(url)
     }
 
     /// Host and port to connect to.
@@ -178,10 +247,10 @@ impl Member {
     fn tls_config(&self) -> Option<etcd_client::TlsOptions> {
         use etcd_client::{Certificate, Identity, TlsOptions};
         let tls = self.tls.as_ref()?;
-        let identity = Identity::from_pem(&tls.certificate, &tls.key);
-        let with = TlsOptions::new()
-            .ca_certificate(Certificate::from_pem(&tls.ca))
-            .identity(identity);
+        let mut with = TlsOptions::new().ca_certificate(Certificate::from_pem(&tls.ca));
+        if let Some((certificate, key)) = &tls.identity {
+            with = with.identity(Identity::from_pem(certificate, key));
+        }
         Some(match self.via {
             Some(_) => with.domain_name(self.scheme_and_host().1),
             None => with,
@@ -225,7 +294,9 @@ impl fmt::Debug for Member {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("identity", &self.identity.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -264,11 +335,7 @@ mod tests {
     #[test]
     fn debug_texts_show_no_secret() {
         let secret = || "s3cret".to_owned();
-        let tls = Tls {
-            ca: secret(),
-            certificate: secret(),
-            key: secret(),
-        };
+        let tls = Tls::new(secret()).with_identity(secret(), secret());
         let member = Member::new("https://a:1")
             .with_tls(tls.clone())
             .with_user("root", secret());
