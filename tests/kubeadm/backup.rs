@@ -57,6 +57,7 @@ impl Backups {
                 signing: Some(Arc::clone(&self.signing)),
                 store: Some(self.store.clone()),
                 trial_etcd: None,
+                least_rate: None,
             },
         })
     }

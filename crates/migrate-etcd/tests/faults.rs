@@ -13,8 +13,7 @@ use folder::names;
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 use migrate_etcd::{
-    Error, EtcdVersion, Member, Membership, Restore, RestoreLevel, SnapshotBackup, TestRestore,
-    prove,
+    Error, Member, Membership, Restore, RestoreLevel, SnapshotBackup, TestRestore, prove,
 };
 use server::{Server, V36, V37, etcd, ports, told_of_a_held_defragmentation, url, usual};
 use tempfile::TempDir;
@@ -282,7 +281,7 @@ async fn only_root_saves_where_there_are_users_and_a_restore_has_them() {
 
     let [client, peer] = ports();
     let members = Membership::parse(&format!("new={}", url(peer)), "after").unwrap();
-    let target = EtcdVersion::new(3, 6);
+    let target = usual().parse().unwrap();
     let restore = Restore::new(&proven.artifact.path, at("new"), members, "new", target);
     restore.run().unwrap();
     let restored = Server::start(&etcd, &at("new"), "new", [client, peer], &[]);

@@ -22,9 +22,8 @@ use migrate_core::{
 };
 use migrate_etcd::{
     BACKUP_COMPARED, BACKUP_FORCED, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED, BackupSet,
-    EtcdVersion, FindMembers, FolderNode, KeyRing, KubeadmMembers, LiveKeys, Lock, Manifest,
-    Member, Membership, NodeFiles, ProvenBackup, Restore, Seal, SigningKey, SnapshotBackup, Store,
-    StoredBackup,
+    FindMembers, FolderNode, KeyRing, KubeadmMembers, LiveKeys, Lock, Manifest, Member, Membership,
+    NodeFiles, ProvenBackup, Restore, Seal, SigningKey, SnapshotBackup, Store, StoredBackup,
 };
 use server::{Server, etcd, usual};
 
@@ -183,7 +182,7 @@ async fn a_backup_is_proven_tried_stored_found_again_and_restored() {
         at("new"),
         membership,
         "new",
-        EtcdVersion::new(3, 6),
+        usual().parse().unwrap(),
     );
     let restored = restore.with_sha256(&record.snapshot.sha256).run().unwrap();
     assert_eq!(Some(restored.snapshot_revision), manifest.revision);
