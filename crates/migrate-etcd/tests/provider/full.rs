@@ -51,11 +51,9 @@ async fn a_database_that_is_full_is_backed_up_and_told() {
     );
     // A snapshot and no more tells it too.
     let (cx, input) = environment(4);
-    let report = SnapshotBackup::new(member.clone(), at("backups")).run(&cx, &input);
-    assert_eq!(
-        is_full(report.await.unwrap()).map(|it| it.blocks()),
-        Some(true)
-    );
+    let snapshots = SnapshotBackup::new(member.clone(), at("backups"));
+    let report = snapshots.run(&cx, &input).await.unwrap();
+    assert_eq!(is_full(report).map(|it| it.blocks()), Some(true));
     let id = client.status().await.unwrap().header().unwrap().member_id();
     let mut of = AlarmOptions::new();
     of.with_member(id);
