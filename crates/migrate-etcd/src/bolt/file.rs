@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use migrate_core::Cancellation;
 
+use super::heard::Heard;
 use super::{Fault, ReadError};
 use crate::read;
 
@@ -26,6 +27,7 @@ pub(super) struct Named {
     pub(super) len: u64,
     /// Nothing more is read when it says so.
     pub(super) cancel: Cancellation,
+    pub(super) heard: Option<Heard>,
 }
 
 impl Named {
@@ -45,6 +47,7 @@ impl Named {
             path,
             len,
             cancel,
+            heard: None,
         })
     }
 
@@ -54,6 +57,7 @@ impl Named {
             bytes: Bytes::Memory(bytes),
             path: PathBuf::from("(memory)"),
             cancel: Cancellation::new(),
+            heard: None,
         }
     }
 
@@ -71,7 +75,11 @@ impl Named {
         read.map_err(|source| ReadError::File {
             path: self.path.clone(),
             source,
-        })
+        })?;
+        if let Some(heard) = &self.heard {
+            heard.add(into.len() as u64);
+        }
+        Ok(())
     }
 
     pub(super) fn damaged(&self, page: u64, offset: u64, fault: Fault) -> ReadError {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 
-use crate::bolt::Database;
+use crate::bolt::{Database, Told};
 use crate::cancelled::unless_cancelled;
+use crate::inspect::inspect_told;
 use crate::snapshot::{BEHIND, Received};
 use crate::{Error, Inspection, Member, MemberRecord, ReadError, SnapshotBackup};
 
@@ -94,7 +95,30 @@ pub struct Proven {
 /// [`Error::Damaged`] for a file that is not sound, [`Error::NotEqual`],
 /// [`Error::Compacted`], and [`Error::TooFewMembers`].
 pub async fn prove(path: &Path, members: &[Member], stall: Duration) -> Result<Proof, Error> {
-    let proof = compared(path, members, stall, &Cancellation::new()).await?;
+    proven(path, members, stall, None).await
+}
+
+/// As [`prove`]; `progress` hears bytes read and bytes in all, as with
+/// [`inspect_with`](crate::inspect_with), before the members are asked.
+///
+/// # Errors
+/// As [`prove`].
+pub async fn prove_with(
+    path: &Path,
+    members: &[Member],
+    stall: Duration,
+    progress: impl Fn(u64, u64) + Send + Sync + 'static,
+) -> Result<Proof, Error> {
+    proven(path, members, stall, Some(Told::new(progress))).await
+}
+
+async fn proven(
+    path: &Path,
+    members: &[Member],
+    stall: Duration,
+    told: Option<Told>,
+) -> Result<Proof, Error> {
+    let proof = compared(path, members, stall, &Cancellation::new(), told).await?;
     match proof.is_enough() {
         true => Ok(proof),
         false => Err(proof.too_few(path)),
@@ -107,8 +131,9 @@ async fn compared(
     members: &[Member],
     stall: Duration,
     cancel: &Cancellation,
+    told: Option<Told>,
 ) -> Result<Proof, Error> {
-    unless_cancelled(cancel, compare(path, members, stall, cancel)).await
+    unless_cancelled(cancel, compare(path, members, stall, cancel, told)).await
 }
 
 async fn compare(
@@ -116,8 +141,9 @@ async fn compare(
     members: &[Member],
     stall: Duration,
     cancel: &Cancellation,
+    told: Option<Told>,
 ) -> Result<Proof, Error> {
-    let inspection = read(path, cancel, |database| database.inspect()).await?;
+    let inspection = read(path, cancel, |database| inspect_told(database, told)).await?;
     let revision = inspection.revision;
     let mut asked = Vec::new();
     let mut silent = Vec::new();
@@ -135,7 +161,7 @@ async fn compare(
         let hash = match known.get(&compacted) {
             Some(hash) => *hash,
             None => {
-                let hash = move |database: &Database| database.hash_kv(revision, compacted);
+                let hash = move |database: Database| database.hash_kv(revision, compacted);
                 read(path, cancel, hash).await?
             }
         };
@@ -205,7 +231,13 @@ impl SnapshotBackup {
                     .to_owned(),
             });
         }
-        let saved = self.save_compared(name, members, cancel, progress).await?;
+        let mut progress = progress;
+        let told = |phase: Phase, done: u64, of: u64| {
+            if phase == Phase::Saves {
+                progress(done, of);
+            }
+        };
+        let saved = self.save_compared(name, members, cancel, told).await?;
         if !saved.proof.is_enough() {
             return Err(saved.proof.too_few(saved.snapshot.path()));
         }
@@ -223,15 +255,17 @@ impl SnapshotBackup {
         name: &str,
         members: &[Member],
         cancel: &Cancellation,
-        mut progress: impl FnMut(u64, u64) + Send,
+        mut told: impl FnMut(Phase, u64, u64) + Send,
     ) -> Result<Compared, Error> {
         let mut snapshots = 0;
         loop {
             snapshots += 1;
-            let received = self.receive(members, name, cancel, &mut progress);
+            let saves = |done, of| told(Phase::Saves, done, of);
+            let received = self.receive(members, name, cancel, saves);
             let snapshot = received.await?;
-            let path = snapshot.unnamed().path;
-            match compared(&path, members, self.stall(), cancel).await {
+            let unnamed = snapshot.unnamed();
+            told(Phase::Proves, 0, unnamed.bytes);
+            match compared(&unnamed.path, members, self.stall(), cancel, None).await {
                 Ok(proof) if proof.compared.is_empty() && !self.is_forced() => {
                     return Err(proof.too_few(snapshot.path()));
                 }
@@ -240,6 +274,7 @@ impl SnapshotBackup {
                     return Err(newest.than(self.endpoint(), proof.inspection.revision));
                 }
                 Ok(proof) => {
+                    told(Phase::Proves, unnamed.bytes, unnamed.bytes);
                     return Ok(Compared {
                         snapshot,
                         proof,
@@ -252,6 +287,13 @@ impl SnapshotBackup {
             }
         }
     }
+}
+
+/// What is done to a snapshot, one after the other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    Saves,
+    Proves,
 }
 
 /// A snapshot that was compared with members, and gets its name only when it is kept.
@@ -325,10 +367,10 @@ fn says(error: &etcd_client::Error, words: &str) -> bool {
 async fn read<T: Send + 'static>(
     path: &Path,
     cancel: &Cancellation,
-    work: impl FnOnce(&Database) -> Result<T, ReadError> + Send + 'static,
+    work: impl FnOnce(Database) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Error> {
     let (open, cancel) = (path.to_owned(), cancel.clone());
-    let reading = tokio::task::spawn_blocking(move || work(&Database::open(&open)?.until(&cancel)));
+    let reading = tokio::task::spawn_blocking(move || work(Database::open(&open)?.until(&cancel)));
     match reading.await {
         Ok(result) => Ok(result?),
         // The runtime is shutting down.

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 pub use membership::Membership;
 pub use version::EtcdVersion;
 
-use crate::bolt::Database;
+use crate::bolt::{Database, Told};
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
 use crate::{Error, ReadError, read, wal};
 use data_dir::DataDir;
@@ -76,6 +76,7 @@ pub struct Restore {
     asks_for_users: bool,
     beside: Vec<Restored>,
     cancel: Cancellation,
+    told: Option<Told>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -167,6 +168,7 @@ impl Restore {
             asks_for_users: true,
             beside: Vec::new(),
             cancel: Cancellation::new(),
+            told: None,
         }
     }
 
@@ -255,6 +257,15 @@ impl Restore {
         self
     }
 
+    /// Tells `progress` how many bytes of the snapshot were written anew, and how many there
+    /// are, about each MiB and when all is on disk. Of what is free in it nothing is written,
+    /// so that the last step may be a large one.
+    #[must_use]
+    pub fn with_progress(mut self, progress: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
+        self.told = Some(Told::new(progress));
+        self
+    }
+
     /// Restores.
     ///
     /// # Errors
@@ -281,7 +292,7 @@ impl Restore {
         });
         // First of all it has to be the right file; nothing counts until the commit.
         let sha256 = sha256?;
-        let (dir, restored) = written?;
+        let (dir, restored, bytes) = written?;
         let restored = Restored { sha256, ..restored };
         let all: Vec<_> = self.beside.iter().chain([&restored]).cloned().collect();
         Restored::refuse_mixed(&all)?;
@@ -289,13 +300,21 @@ impl Restore {
             return Err(Error::Cancelled);
         }
         dir.commit(wal::FILE)?;
+        if let Some(told) = &self.told {
+            told.end(bytes);
+        }
         Ok(restored)
     }
 
-    /// Writes everything, under a name that does not count yet. The hash is left out.
-    fn write(&self, file: File, member_id: u64) -> Result<(DataDir, Restored), Error> {
+    /// Writes everything, under a name that does not count yet; and how many bytes of the
+    /// snapshot that was. The hash is left out.
+    fn write(&self, file: File, member_id: u64) -> Result<(DataDir, Restored, u64), Error> {
         let from = self.snapshot.as_path();
-        let source = Database::of_file(file, from)?.until(&self.cancel);
+        let mut source = Database::of_file(file, from)?.until(&self.cancel);
+        if let Some(told) = &self.told {
+            let of = source.data_len();
+            source = source.telling(told.clone(), of);
+        }
         let facts = Facts::of(&source)?;
         self.refuse_too_new(&facts)?;
         let raised_to = self.raised(facts.revision)?;
@@ -323,7 +342,7 @@ impl Restore {
             sha256: String::new(),
             bytes,
         };
-        Ok((dir, restored))
+        Ok((dir, restored, source.data_len()))
     }
 
     /// The hash of the whole file, which it has to hold to.
