@@ -15,7 +15,7 @@ const THEIRS: &str = r#"
     sha256sum /usr/local/bin/etcd /etc/systemd/system/etcd.service
     find /etc/etcd -type f -exec sha256sum {} + | sort
     k get deployment coredns -o jsonpath='{.metadata.uid} {.metadata.generation} {.spec}{"\n"}'
-    k get configmap coredns service/kube-dns -o jsonpath='{.items[*].metadata.resourceVersion}{"\n"}'
+    k get configmap/coredns service/kube-dns -o jsonpath='{.items[*].metadata.resourceVersion}{"\n"}'
     k get configmap kubeadm-config -o jsonpath='{.data.ClusterConfiguration}' | grep -A 6 '^etcd:'
     ls /etc/kubernetes/manifests /var/lib/etcd /etc/kubernetes/pki
 "#;
