@@ -113,9 +113,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 let path = artifact.path;
                 let found = tokio::task::spawn_blocking(move || inspect(&path)).await?;
                 print!("{}", show::inspection(&found?));
-                say(format!(
-                    "UNPROVEN   it was FORCED: it may be old, and nobody was compared with it"
-                ));
+                say("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it");
                 print!("{}", show::plain());
                 return Ok(());
             }

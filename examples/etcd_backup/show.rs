@@ -117,10 +117,10 @@ pub(crate) fn comparison(found: &Comparison) -> Lines {
 /// What `save` leaves is a plain snapshot, always.
 pub(crate) fn plain() -> Lines {
     let mut out = Lines::default();
-    out.add(format!(
+    out.add(
         "PLAIN      it is NOT ENCRYPTED: who reads it has every Secret of the cluster; `backup` \
-         encrypts"
-    ));
+         encrypts",
+    );
     out
 }
 
@@ -130,9 +130,7 @@ pub(crate) fn proof(proof: &Proof) -> Lines {
     for (_, why) in &proof.silent {
         out.add(format!("silent     {why}"));
     }
-    out.add(format!(
-        "           keys and values; leases, users and members rest on the trailer"
-    ));
+    out.add("           keys and values; leases, users and members rest on the trailer");
     out
 }
 
@@ -151,7 +149,7 @@ pub(crate) fn catalogue(catalogue: &Catalogue) -> Lines {
         ));
     }
     if catalogue.backups.is_empty() {
-        out.add(format!("no backup"));
+        out.add("no backup");
     }
     out
 }
