@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use migrate_core::Moment;
 use migrate_etcd::{
-    FoundMembers, KeyRing, Manifest, Member, NamedMembers, PublicKey, Restore, Restored, Retention,
-    Store, Tls,
+    FindMembers, FoundMembers, KeyRing, Manifest, Member, NamedMembers, PublicKey, Restore,
+    Restored, Retention, Store, Tls,
 };
 
 use crate::cli::Outcome;
@@ -182,13 +182,13 @@ pub(crate) struct Members {
     #[arg(long = "endpoint", required = true)]
     endpoints: Vec<String>,
     /// CA of the members.
-    #[arg(long, requires_all = ["cert", "key"])]
+    #[arg(long)]
     cacert: Option<PathBuf>,
-    /// Client certificate.
-    #[arg(long, requires = "cacert")]
+    /// Client certificate, where they ask for one.
+    #[arg(long, requires_all = ["cacert", "key"])]
     cert: Option<PathBuf>,
     /// Its key.
-    #[arg(long, requires = "cacert")]
+    #[arg(long, requires_all = ["cacert", "cert"])]
     key: Option<PathBuf>,
     /// User that has the root role; the password is read from a file.
     #[arg(long, requires = "password_file")]
@@ -203,14 +203,11 @@ pub(crate) struct Members {
 
 impl Members {
     pub(crate) fn list(&self) -> Outcome<Vec<Member>> {
-        let tls = match (&self.cacert, &self.cert, &self.key) {
-            (Some(ca), Some(certificate), Some(key)) => Some(Tls {
-                ca: read(ca)?,
-                certificate: read(certificate)?,
-                key: read(key)?,
-            }),
-            _ => None,
-        };
+        let mut tls = self.cacert.as_deref().map(read).transpose()?.map(Tls::new);
+        if let (Some(certificate), Some(key)) = (&self.cert, &self.key) {
+            let (certificate, key) = (read(certificate)?, read(key)?);
+            tls = tls.map(|tls| tls.with_identity(certificate, key));
+        }
         let user = match (&self.user, &self.password_file) {
             (Some(user), Some(file)) => Some((user, read(file)?)),
             _ => None,

@@ -101,6 +101,26 @@ impl Desk {
     }
 }
 
+#[test]
+fn a_ca_goes_without_a_client_certificate_and_that_not_without_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca"), "PEM").unwrap();
+    let parsed = |more: &str| {
+        let words = format!("etcd_backup save f --endpoint https://e:2379{more}");
+        Cli::try_parse_from(words.split(' '))
+    };
+    let alone = parsed(&format!(" --cacert {}", folder.path().join("ca").display()));
+    let Command::Save { members, .. } = alone.unwrap().command else {
+        unreachable!("it is a save");
+    };
+    let tls = members.list().unwrap().remove(0).tls.unwrap();
+    assert_eq!((tls.ca.as_str(), tls.identity), ("PEM", None));
+    assert!(parsed(" --cacert a --cert b --key c").is_ok());
+    for half in [" --cacert a --cert b", " --cacert a --key c", " --cert b --key c"] {
+        assert!(parsed(half).is_err(), "{half}");
+    }
+}
+
 /// Anybody can encrypt for a public key: that a file can be opened says nothing.
 #[tokio::test]
 async fn a_backup_that_was_exchanged_is_not_opened() {

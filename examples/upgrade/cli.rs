@@ -116,7 +116,7 @@ pub(crate) struct Cli {
     /// CA of etcd, PEM.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) etcd_ca: Option<PathBuf>,
-    /// Client certificate for etcd, PEM.
+    /// Client certificate for etcd, where it asks for one, PEM.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) etcd_cert: Option<PathBuf>,
     /// Client key for etcd, PEM.

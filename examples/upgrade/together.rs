@@ -25,9 +25,9 @@ const NEEDS: [(&str, &[&str]); 20] = [
     ("haproxy-backend", &["kubeadm"]),
     ("haproxy-config", &["kubeadm", "haproxy-backend"]),
     ("api-server-hook", &["kubeadm"]),
-    ("etcd-ca", &["etcd", "etcd-cert", "etcd-key"]),
-    ("etcd-cert", &["etcd-ca"]),
-    ("etcd-key", &["etcd-ca"]),
+    ("etcd-ca", &["etcd"]),
+    ("etcd-cert", &["etcd-ca", "etcd-key"]),
+    ("etcd-key", &["etcd-ca", "etcd-cert"]),
     ("backup-recipient", &["backup-sign"]),
     ("backup-passphrase-file", &["backup-sign"]),
     ("backup-trusted", &["backup-store"]),
@@ -135,6 +135,22 @@ mod tests {
         assert_eq!(kinds(&["--node-hook", "a", "check", "--kubeadm"]), conflict);
         // A default is nobody's word.
         assert_eq!(kinds(&["check"]), Ok(()));
+    }
+
+    #[test]
+    fn a_ca_of_etcd_goes_without_a_client_certificate_and_that_not_without_its_key() {
+        let kinds = |words: &str| {
+            let words: Vec<_> = words.split(' ').collect();
+            read(&words).map(drop).map_err(|error| error.kind())
+        };
+        let missing = Err(ErrorKind::MissingRequiredArgument);
+        assert_eq!(kinds("check --etcd e --etcd-ca a"), Ok(()));
+        assert_eq!(
+            kinds("check --etcd e --etcd-ca a --etcd-cert b --etcd-key c"),
+            Ok(())
+        );
+        assert_eq!(kinds("check --etcd e --etcd-ca a --etcd-cert b"), missing);
+        assert_eq!(kinds("check --etcd e --etcd-cert b --etcd-key c"), missing);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::standing::Standing;
 pub struct Member {
     /// Client URL, e.g. `https://10.0.0.1:2379`.
     pub endpoint: String,
-    /// Client certificate and CA.
+    /// CA, and client certificate where it asks for one.
     pub tls: Option<Tls>,
     /// User and password, where authentication is on.
     pub user: Option<(String, String)>,
@@ -27,13 +27,30 @@ pub struct Member {
 
 /// PEM texts for TLS towards a member.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Tls {
-    /// CA certificates.
+    /// CA certificates, one of which has signed the member's.
     pub ca: String,
-    /// Client certificate.
-    pub certificate: String,
-    /// Client key.
-    pub key: String,
+    /// Client certificate and its key. Only a member that verifies clients by certificates
+    /// (`--client-cert-auth`) asks for one.
+    pub identity: Option<(String, String)>,
+}
+
+impl Tls {
+    /// TLS by these CA certificates, without a client certificate.
+    pub fn new(ca: impl Into<String>) -> Self {
+        Self {
+            ca: ca.into(),
+            identity: None,
+        }
+    }
+
+    /// Shows this client certificate.
+    #[must_use]
+    pub fn with_identity(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
+        self.identity = Some((certificate.into(), key.into()));
+        self
+    }
 }
 
 impl Member {
@@ -47,7 +64,7 @@ impl Member {
         }
     }
 
-    /// Uses TLS with a client certificate.
+    /// Uses TLS.
     #[must_use]
     pub fn with_tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
@@ -178,10 +195,10 @@ impl Member {
     fn tls_config(&self) -> Option<etcd_client::TlsOptions> {
         use etcd_client::{Certificate, Identity, TlsOptions};
         let tls = self.tls.as_ref()?;
-        let identity = Identity::from_pem(&tls.certificate, &tls.key);
-        let with = TlsOptions::new()
-            .ca_certificate(Certificate::from_pem(&tls.ca))
-            .identity(identity);
+        let mut with = TlsOptions::new().ca_certificate(Certificate::from_pem(&tls.ca));
+        if let Some((certificate, key)) = &tls.identity {
+            with = with.identity(Identity::from_pem(certificate, key));
+        }
         Some(match self.via {
             Some(_) => with.domain_name(self.scheme_and_host().1),
             None => with,
@@ -225,7 +242,9 @@ impl fmt::Debug for Member {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("identity", &self.identity.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -264,11 +283,7 @@ mod tests {
     #[test]
     fn debug_texts_show_no_secret() {
         let secret = || "s3cret".to_owned();
-        let tls = Tls {
-            ca: secret(),
-            certificate: secret(),
-            key: secret(),
-        };
+        let tls = Tls::new(secret()).with_identity(secret(), secret());
         let member = Member::new("https://a:1")
             .with_tls(tls.clone())
             .with_user("root", secret());

@@ -2,6 +2,7 @@
 //! server's certificate, and through a node where this machine does not reach them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod pki;
 mod server;
 
 use std::fs;
@@ -16,30 +17,12 @@ use migrate_core::Cancellation;
 use migrate_etcd::{
     Error, FindMembers, FolderNode, KubeadmMembers, Member, NodeFiles, SnapshotBackup, Tls, Way,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use pki::certificates;
 use server::{Server, etcd, ports, told_of_a_held_defragmentation, url, usual};
 
 /// Nobody resolves it, so that nobody reaches a member by its own URL.
 const HOST: &str = "etcd-1.invalid";
 const SECRET: &str = "PRIVATE KEY";
-
-/// A CA, and certificates for `HOST` and for a client.
-fn certificates(folder: &Path) {
-    fs::create_dir_all(folder).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = params.self_signed(&key).unwrap();
-    fs::write(folder.join("ca.crt"), ca.pem()).unwrap();
-    let issuer = Issuer::new(params, key);
-    for name in ["server", "client"] {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![HOST.to_owned()]).unwrap();
-        let signed = params.signed_by(&key, &issuer).unwrap();
-        fs::write(folder.join(format!("{name}.crt")), signed.pem()).unwrap();
-        fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-}
 
 /// A node as kubeadm makes it, whose etcd calls itself `url`.
 fn node(root: &Path, pki: &Path, url: &str) -> Arc<dyn NodeFiles> {
@@ -115,7 +98,7 @@ async fn a_member_out_of_reach_is_asked_through_its_node_under_its_own_name() {
     let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    certificates(&at("pki"));
+    certificates(&at("pki"), HOST);
     let (server, address, own) = start(&etcd, folder.path(), &at("pki"));
     let asked: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
     let asking = Arc::clone(&asked);
@@ -159,7 +142,7 @@ async fn a_defragmentation_is_seen_over_tls_too() {
     let Some(etcd) = etcd(usual()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    certificates(&at("pki"));
+    certificates(&at("pki"), HOST);
     let (server, address, own) = start(&etcd, folder.path(), &at("pki"));
     let members = KubeadmMembers::new(vec![node(&at("root"), &at("pki"), &own)])
         .through(move |_, _| futures::future::ready(Ok(Way::new(address, ()))).boxed());
@@ -237,10 +220,6 @@ async fn a_member_that_is_named_by_hand_may_be_behind_a_way_too() {
     let (members, cancel) = ([member], Cancellation::new());
     let proven = backup.save_proven("a.db", &members, &cancel, |_, _| {});
     assert!(proven.await.unwrap().proof.inspection.revision > 1);
-    let tls = Tls {
-        ca: String::new(),
-        certificate: String::new(),
-        key: SECRET.to_owned(),
-    };
+    let tls = Tls::new("").with_identity("", SECRET);
     assert!(!format!("{:?}", Member::new("https://a").with_tls(tls)).contains(SECRET));
 }

@@ -121,14 +121,14 @@ fn store(flags: &BackupFlags) -> Result<Option<Store>, Failure> {
 
 fn member(cli: &Cli, endpoint: &str) -> Result<Member, Failure> {
     let member = Member::new(endpoint);
-    Ok(match (&cli.etcd_ca, &cli.etcd_cert, &cli.etcd_key) {
-        (Some(ca), Some(cert), Some(key)) => member.with_tls(Tls {
-            ca: text(ca)?,
-            certificate: text(cert)?,
-            key: text(key)?,
-        }),
-        _ => member,
-    })
+    let Some(ca) = &cli.etcd_ca else {
+        return Ok(member);
+    };
+    let tls = Tls::new(text(ca)?);
+    Ok(member.with_tls(match (&cli.etcd_cert, &cli.etcd_key) {
+        (Some(cert), Some(key)) => tls.with_identity(text(cert)?, text(key)?),
+        _ => tls,
+    }))
 }
 
 /// Who can open it, if anybody was named.
@@ -176,5 +176,32 @@ impl BackUpData for NoBackup {
              a proven backup",
         );
         Ok(BackupReport::new(BackupProof::None, Vec::new()).with_finding(finding))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_of_etcd_is_used_with_a_client_certificate_and_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            path.display().to_string()
+        };
+        let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
+        let tls = |more: &[&str]| {
+            let words = ["upgrade", "check", "--etcd", "https://e:2379"];
+            let cli = Cli::read([&words, more].concat()).unwrap();
+            member(&cli, "https://e:2379").unwrap().tls
+        };
+        assert!(tls(&[]).is_none());
+        let alone = tls(&["--etcd-ca", &ca]).unwrap();
+        assert_eq!((alone.ca.as_str(), alone.identity), ("ca", None));
+        let with = ["--etcd-ca", &ca, "--etcd-cert", &cert, "--etcd-key", &key];
+        let identity = ("cert".to_owned(), "key".to_owned());
+        assert_eq!(tls(&with).unwrap().identity, Some(identity));
     }
 }

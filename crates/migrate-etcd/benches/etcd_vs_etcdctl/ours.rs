@@ -23,11 +23,8 @@ pub(crate) fn run(what: &str, paths: &[PathBuf]) {
 
 fn save(file: &Path, endpoint: &str, tls: &Path) {
     let read = |name| fs::read_to_string(tls.join(name)).unwrap();
-    let member = Member::new(endpoint).with_tls(Tls {
-        ca: read("ca.crt"),
-        certificate: read("client.crt"),
-        key: read("client.key"),
-    });
+    let tls = Tls::new(read("ca.crt")).with_identity(read("client.crt"), read("client.key"));
+    let member = Member::new(endpoint).with_tls(tls);
     let backup = SnapshotBackup::new(member, file.parent().unwrap());
     let name = file.file_name().unwrap().to_str().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -23,8 +23,8 @@ type Open =
 
 /// Finds members by what is on the control-plane nodes: the URL that the static pod
 /// `etcd` of each names for its clients, or the servers that `kube-apiserver` is told
-/// (an etcd elsewhere); and the client certificate of that `kube-apiserver`, whose key
-/// is held in memory and written nowhere.
+/// (an etcd elsewhere); and the CA, and the client certificate if there is one, of that
+/// `kube-apiserver`, whose key is held in memory and written nowhere.
 ///
 /// Each member is asked by its own URL, and where this machine does not reach it, through
 /// its node, by the way that [`through`](Self::through) gives. Its certificate has to
@@ -169,12 +169,17 @@ async fn client(node: &dyn NodeFiles) -> Result<Client, Error> {
     let servers = told.get("etcd-servers").unwrap_or(&"").split(',');
     let files = ["etcd-cafile", "etcd-certfile", "etcd-keyfile"].map(|flag| told.get(flag));
     let tls = match files {
-        [Some(ca), Some(certificate), Some(key)] => Some(Tls {
-            ca: named(node, ca).await?,
-            certificate: named(node, certificate).await?,
-            key: named(node, key).await?,
-        }),
-        _ => None,
+        [Some(ca), certificate, key] => {
+            let tls = Tls::new(named(node, ca).await?);
+            Some(match (certificate, key) {
+                (Some(certificate), Some(key)) => {
+                    tls.with_identity(named(node, certificate).await?, named(node, key).await?)
+                }
+                // An etcd that asks nobody for a certificate.
+                _ => tls,
+            })
+        }
+        [None, ..] => None,
     };
     Ok(Client {
         servers: servers.map(str::to_owned).collect(),

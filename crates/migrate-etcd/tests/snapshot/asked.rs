@@ -106,11 +106,7 @@ async fn a_token_that_has_expired_is_asked_for_once_more() {
 #[tokio::test]
 async fn a_member_with_tls_material_is_never_asked_in_the_clear() {
     let bench = Bench::sending(sent(&database())).await;
-    let tls = migrate_etcd::Tls {
-        ca: String::new(),
-        certificate: String::new(),
-        key: String::new(),
-    };
+    let tls = migrate_etcd::Tls::new("").with_identity("", "");
     let member = Member::new(&bench.member.endpoint).with_tls(tls);
     let backup = SnapshotBackup::new(member, bench.folder.path());
     let saved = backup.save("a.db", &Cancellation::new(), |_, _| {}).await;
