@@ -177,10 +177,14 @@ impl Keep {
 
 #[derive(Args)]
 pub(crate) struct Members {
-    /// Client URL of a member; again for each further one. The snapshot is of one that has
-    /// caught up, and of none that leads where another one serves.
+    /// Client URL of a member; again for each further one. The other voters of its cluster are
+    /// asked where it says that they are. The snapshot is of one that has caught up, and of
+    /// none that leads where another one serves.
     #[arg(long = "endpoint", required = true)]
     endpoints: Vec<String>,
+    /// Asks no member that is not named.
+    #[arg(long)]
+    only_named: bool,
     /// CA of the members.
     #[arg(long)]
     cacert: Option<PathBuf>,
@@ -225,9 +229,22 @@ impl Members {
         Ok(self.endpoints.iter().map(member).collect())
     }
 
+    fn named(&self) -> Outcome<NamedMembers> {
+        let named = NamedMembers::new(self.list()?);
+        Ok(match self.only_named {
+            true => named.only_named(),
+            false => named,
+        })
+    }
+
+    /// All of them, whoever of them answers.
+    pub(crate) async fn all(&self) -> Outcome<Vec<Member>> {
+        Ok(self.named()?.all().await)
+    }
+
     /// All of them, and which the snapshot is taken of.
     pub(crate) async fn found(&self, is_forced: bool) -> Outcome<FoundMembers> {
-        let named = NamedMembers::new(self.list()?);
+        let named = self.named()?;
         let named = match is_forced {
             true => named.forced(),
             false => named,

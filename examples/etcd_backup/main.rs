@@ -131,7 +131,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         }
         Command::Prove { file, members } => {
             let bar = show::spinner("checking every page, and comparing");
-            let proof = prove(&file, &members.list()?, members.stall()).await;
+            let proof = prove(&file, &members.all().await?, members.stall()).await;
             bar.finish_and_clear();
             let proof = proof?;
             show::inspection(&proof.inspection);

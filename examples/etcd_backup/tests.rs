@@ -1,5 +1,6 @@
 //! What the flags mean, and which files are taken.
 
+mod members;
 #[path = "../../crates/migrate-etcd/tests/server/mod.rs"]
 mod server;
 
@@ -15,7 +16,6 @@ use migrate_etcd::{
 use crate::cli::{Cli, Command, Outcome};
 use crate::flags::Wanted;
 use crate::interrupt::unless_interrupted;
-use server::{Server, V36, etcd};
 
 /// What `fetch` with these flags looks for.
 fn wanted(flags: &[&str]) -> Wanted {
@@ -98,26 +98,6 @@ impl Desk {
         snapshot.put("key", value, 2);
         let file = PartFile::replace(self.folder.path(), name).await.unwrap();
         snapshot.write(file).await.unwrap().path
-    }
-}
-
-#[test]
-fn a_ca_goes_without_a_client_certificate_and_that_not_without_its_key() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("ca"), "PEM").unwrap();
-    let parsed = |more: &str| {
-        let words = format!("etcd_backup save f --endpoint https://e:2379{more}");
-        Cli::try_parse_from(words.split(' '))
-    };
-    let alone = parsed(&format!(" --cacert {}", folder.path().join("ca").display()));
-    let Command::Save { members, .. } = alone.unwrap().command else {
-        unreachable!("it is a save");
-    };
-    let tls = members.list().unwrap().remove(0).tls.unwrap();
-    assert_eq!((tls.ca.as_str(), tls.identity), ("PEM", None));
-    assert!(parsed(" --cacert a --cert b --key c").is_ok());
-    for half in [" --cacert a --cert b", " --cacert a --key c", " --cert b --key c"] {
-        assert!(parsed(half).is_err(), "{half}");
     }
 }
 
@@ -351,37 +331,4 @@ fn what_only_reads_ends_at_once() {
     }
     assert!(listens("fetch f --store s --trusted k"));
     assert!(listens("save f --endpoint e"));
-}
-
-/// Also where there is no etcd to start on it, and the first endpoint does not answer.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_is_restored_on_trial_and_is_of_a_member_that_answers() {
-    let Some(etcd) = etcd(V36) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("seed"), [7; 32]).unwrap();
-    let mut server = Server::alone(&etcd, &at("data"));
-    server.client().await.put("a", "b", None).await.unwrap();
-    let line = format!(
-        "backup {} --cluster c --sign {} --endpoint http://127.0.0.1:1 --endpoint {}",
-        at("backups").display(),
-        at("seed").display(),
-        server.endpoint()
-    );
-    run(&line).await.unwrap();
-    let mut files = std::fs::read_dir(at("backups")).unwrap();
-    let backup = files.find_map(|entry| {
-        let path = entry.unwrap().path();
-        (path.extension()? == "db").then_some(path)
-    });
-    let signer = SigningKey::from_seed(&[7; 32]).unwrap().public();
-    let manifest = Manifest::open(&backup.unwrap(), &[signer]).unwrap();
-    assert_eq!(manifest.trial.as_deref(), Some("reRead"));
-    assert_eq!(manifest.compared.len(), 1);
-    drop(server);
-    let error = run(&line).await.unwrap_err().to_string();
-    assert!(
-        error.contains("127.0.0.1:1: ") && error.contains("no etcd member"),
-        "{error}"
-    );
 }

@@ -25,6 +25,14 @@ pub struct Member {
     pub via: Option<SocketAddr>,
 }
 
+/// A member as another one of its cluster has it.
+pub(crate) struct Listed {
+    pub(crate) id: u64,
+    /// Where it serves clients; none if it has never started.
+    pub(crate) urls: Vec<String>,
+    pub(crate) is_learner: bool,
+}
+
 /// PEM texts for TLS towards a member.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -130,20 +138,64 @@ impl Member {
 
     /// How it is, answered within `timeout`.
     pub(crate) async fn standing(&self, timeout: Duration) -> Result<Standing, Error> {
+        let status = self.answer(timeout, async |client| client.status().await);
+        Ok(Standing::of(&status.await?))
+    }
+
+    /// The members of its cluster as it knows them, answered within `timeout`, also where
+    /// there is no quorum.
+    pub(crate) async fn listed(&self, timeout: Duration) -> Result<Vec<Listed>, Error> {
+        let list = self.answer(timeout, async |client| client.member_list().await);
+        let list = list.await?;
+        let listed = list.members().iter().map(|member| Listed {
+            id: member.id(),
+            urls: member.client_urls().to_vec(),
+            is_learner: member.is_learner(),
+        });
+        Ok(listed.collect())
+    }
+
+    /// What it says to `ask`, within `timeout`.
+    async fn answer<T>(
+        &self,
+        timeout: Duration,
+        ask: impl AsyncFnOnce(&mut Client) -> Result<T, etcd_client::Error>,
+    ) -> Result<T, Error> {
         let asking = async {
             let mut client = self.connect(timeout).await?;
-            let status = client.status().await;
-            status.map_err(|error| Error::etcd(&self.endpoint, 0, error))
+            let answer = ask(&mut client).await;
+            answer.map_err(|error| Error::etcd(&self.endpoint, 0, error))
         };
         let answer = tokio::time::timeout(timeout, asking).await;
-        let status = answer.unwrap_or_else(|_| {
+        answer.unwrap_or_else(|_| {
             Err(Error::Stalled {
                 endpoint: self.endpoint.clone(),
                 bytes: 0,
                 stall: timeout,
             })
-        })?;
-        Ok(Standing::of(&status))
+        })
+    }
+
+    /// Another one of its cluster, at `url`: the same certificates and the same user.
+    pub(crate) fn beside(&self, url: &str) -> Self {
+        Self {
+            endpoint: url.to_owned(),
+            via: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether `url` is asked as this one is: no password goes in the clear because of what a
+    /// member says, and no certificate where none is looked at.
+    pub(crate) fn goes_with(&self, url: &str) -> bool {
+        let is_https = self.is_https() || self.tls.is_some();
+        url.starts_with(if is_https { "https://" } else { "http://" })
+    }
+
+    /// Whether that is its URL.
+    pub(crate) fn is_at(&self, url: &str) -> bool {
+        let plain = |url: &str| url.trim_end_matches('/').to_owned();
+        plain(&self.endpoint) == plain(url)
     }
 
     /// Host and port to connect to.

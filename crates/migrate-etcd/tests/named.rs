@@ -1,4 +1,5 @@
-//! Which of the members that somebody has named a snapshot is taken of.
+//! Which of the members that somebody has named, and of those that they tell of, a snapshot
+//! is taken of.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod member;
@@ -22,6 +23,10 @@ fn of(members: &[&FakeMember]) -> Vec<Member> {
     members.iter().map(member).collect()
 }
 
+fn endpoints(of: &[Member]) -> Vec<String> {
+    of.iter().map(|it| it.endpoint.clone()).collect()
+}
+
 /// A member that nobody reaches: its port is given back at once.
 fn away() -> Member {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -42,10 +47,6 @@ async fn the_first_that_was_named_is_taken_only_if_it_is_the_best() {
     // There is quorum, so that there is nothing to force.
     assert!(!found.is_forced);
     // It is compared with all, those too that did not answer.
-    let endpoints = |of: &[Member]| {
-        let endpoints = of.iter().map(|it| it.endpoint.clone());
-        endpoints.collect::<Vec<_>>()
-    };
     assert_eq!(endpoints(&found.members), endpoints(&members));
 
     // Who leads is asked where no other serves.
@@ -71,4 +72,56 @@ async fn without_quorum_the_furthest_is_taken_by_force_alone() {
     let found = named.forced().find().await.unwrap();
     assert_eq!(found.source.endpoint, second.endpoint);
     assert!(found.is_forced);
+}
+
+#[tokio::test]
+async fn voters_that_nobody_has_named_are_found_from_one_that_was() {
+    let follower = start(2, 1, |_| {}).await;
+    let learner = start(3, 1, |it| it.is_learner = true).await;
+    // Behind a URL of a member there may be anybody, such as another etcd of this machine.
+    let stranger = start(5, 5, |it| it.cluster = 8).await;
+    let gone = away();
+    let named_and_gone = away();
+    let leader = start(1, 1, |it| {
+        it.members = vec![
+            (1, "http://etcd-1.invalid:2379".to_owned(), false),
+            (2, follower.endpoint.clone(), false),
+            (3, learner.endpoint.clone(), true),
+            (4, gone.endpoint.clone(), false),
+            (5, stranger.endpoint.clone(), false),
+            (6, "https://127.0.0.1:1".to_owned(), false),
+            (7, format!("{}/", named_and_gone.endpoint), false),
+        ];
+    })
+    .await;
+    let member = Member::new(&leader.endpoint).with_user("root", "s3cret");
+    let named = NamedMembers::new(vec![named_and_gone.clone(), member.clone()]);
+    let found = named.find().await.unwrap();
+    assert_eq!(found.source.endpoint, follower.endpoint);
+    // Who is away is told with the others, when it is compared.
+    let all = [&named_and_gone, &member, &Member::new(&follower.endpoint), &gone];
+    let all = endpoints(&all.map(Clone::clone));
+    assert_eq!(endpoints(&found.members), all);
+    assert_eq!(endpoints(&named.all().await), all);
+    assert_eq!(follower.authenticated(), 2);
+    assert_eq!(learner.connections(), 0);
+
+    let only = named.only_named();
+    let found = only.find().await.unwrap();
+    assert_eq!(found.source.endpoint, leader.endpoint);
+    assert_eq!(endpoints(&found.members), all[..2]);
+    assert_eq!(endpoints(&only.all().await), all[..2]);
+    assert_eq!(follower.authenticated(), 2);
+}
+
+/// Whoever is named twice, or by another URL than its own, is one.
+#[tokio::test]
+async fn a_member_that_does_not_tell_of_others_does_for_itself() {
+    let silent = start(1, 1, |_| {}).await;
+    let found = NamedMembers::new(of(&[&silent])).find().await.unwrap();
+    assert_eq!(endpoints(&found.members), [silent.endpoint.as_str()]);
+    let other = start(2, 1, |it| it.members = vec![(1, silent.endpoint.clone(), false)]).await;
+    let members = of(&[&silent, &other]);
+    let found = NamedMembers::new(members.clone()).find().await.unwrap();
+    assert_eq!(endpoints(&found.members), endpoints(&members));
 }

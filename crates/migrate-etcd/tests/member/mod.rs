@@ -52,6 +52,8 @@ pub(crate) struct Answers {
     pub(crate) is_learner: bool,
     /// Entries of the log that it has applied.
     pub(crate) applied: u64,
+    /// Members of its cluster, by id, URL, and whether it is a learner. Empty: it does not say.
+    pub(crate) members: Vec<(u64, String, bool)>,
     /// Code of gRPC for a user and password.
     pub(crate) authenticate: u16,
     /// Calls of its status that it refuses, as with a token that has expired.
@@ -86,6 +88,7 @@ impl Answers {
             leader: 1,
             is_learner: false,
             applied: 0,
+            members: Vec::new(),
             authenticate: 0,
             expired: 0,
             snapshot,
@@ -233,6 +236,17 @@ fn answer(request: &Request<Incoming>, state: &Arc<State>) -> Response<StreamBod
             status.extend(number(7, answers.applied));
             status.extend(number(10, answers.is_learner.into()));
             one(status, 0)
+        }
+        "/etcdserverpb.Cluster/MemberList" if answers.members.is_empty() => one(Vec::new(), 12),
+        "/etcdserverpb.Cluster/MemberList" => {
+            let mut list = header(answers, usize::MAX);
+            for (id, url, is_learner) in &answers.members {
+                let mut member = number(1, *id);
+                member.extend(bytes(4, url.as_bytes()));
+                member.extend(number(5, (*is_learner).into()));
+                list.extend(bytes(2, &member));
+            }
+            one(list, 0)
         }
         "/etcdserverpb.Maintenance/Snapshot" => {
             state.snapshots.fetch_add(1, Ordering::SeqCst);

@@ -1,0 +1,87 @@
+//! How members are reached, and which are asked.
+
+use clap::Parser;
+use migrate_etcd::{Manifest, SigningKey};
+
+use super::run;
+use super::server::{Server, V36, etcd};
+use crate::cli::{Cli, Command};
+
+#[test]
+fn a_ca_goes_without_a_client_certificate_and_that_not_without_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca"), "PEM").unwrap();
+    let parsed = |more: &str| {
+        let words = format!("etcd_backup save f --endpoint https://e:2379{more}");
+        Cli::try_parse_from(words.split(' '))
+    };
+    let alone = parsed(&format!(" --cacert {}", folder.path().join("ca").display()));
+    let Command::Save { members, .. } = alone.unwrap().command else {
+        unreachable!("it is a save");
+    };
+    let tls = members.list().unwrap().remove(0).tls.unwrap();
+    assert_eq!((tls.ca.as_str(), tls.identity), ("PEM", None));
+    assert!(parsed(" --cacert a --cert b --key c").is_ok());
+    for half in [" --cacert a --cert b", " --cacert a --key c", " --cert b --key c"] {
+        assert!(parsed(half).is_err(), "{half}");
+    }
+}
+
+/// One is enough to find the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_endpoint_of_three_is_enough_unless_only_what_is_named_is_asked() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let mut servers = Server::three(&etcd, folder.path());
+    for server in &mut servers {
+        server.client().await.put("a", "b", None).await.unwrap();
+    }
+    let one = servers[0].endpoint();
+    let save = |file: &str| format!("save {} --endpoint {one}", at(file));
+    let error = run(&format!("{} --only-named", save("a.db"))).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("with 1 of the 3 voting members"), "{error}");
+    run(&save("a.db")).await.unwrap();
+    let prove = format!("prove {} --endpoint {one}", at("a.db"));
+    let error = run(&format!("{prove} --only-named")).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("with 1 of the 3 voting members"), "{error}");
+    run(&prove).await.unwrap();
+    // One that is away is in nobody's way, and told.
+    drop(servers.pop());
+    run(&save("b.db")).await.unwrap();
+}
+
+/// Also where there is no etcd to start on it, and the first endpoint does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_restored_on_trial_and_is_of_a_member_that_answers() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("seed"), [7; 32]).unwrap();
+    let mut server = Server::alone(&etcd, &at("data"));
+    server.client().await.put("a", "b", None).await.unwrap();
+    let line = format!(
+        "backup {} --cluster c --sign {} --endpoint http://127.0.0.1:1 --endpoint {}",
+        at("backups").display(),
+        at("seed").display(),
+        server.endpoint()
+    );
+    run(&line).await.unwrap();
+    let mut files = std::fs::read_dir(at("backups")).unwrap();
+    let backup = files.find_map(|entry| {
+        let path = entry.unwrap().path();
+        (path.extension()? == "db").then_some(path)
+    });
+    let signer = SigningKey::from_seed(&[7; 32]).unwrap().public();
+    let manifest = Manifest::open(&backup.unwrap(), &[signer]).unwrap();
+    assert_eq!(manifest.trial.as_deref(), Some("reRead"));
+    assert_eq!(manifest.compared.len(), 1);
+    drop(server);
+    let error = run(&line).await.unwrap_err().to_string();
+    assert!(
+        error.contains("127.0.0.1:1: ") && error.contains("no etcd member"),
+        "{error}"
+    );
+}
