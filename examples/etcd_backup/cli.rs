@@ -104,6 +104,11 @@ pub(crate) enum Command {
         etcd: String,
         #[command(flatten)]
         known: Known,
+        /// The file is a copy of `member/snap/db` of a data folder, made while no etcd had it
+        /// open: it has no SHA-256 at its end, so that only its form is checked. How it is
+        /// known has to be said all the same.
+        #[arg(long)]
+        from_copy: bool,
         /// Raises the revision to this one at least. Needed where a backup was restored
         /// before: clients have seen more of that cluster than the backup has.
         #[arg(long)]

@@ -186,6 +186,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             token,
             etcd,
             known,
+            from_copy,
             revision_at_least,
             further,
         } => {
@@ -197,6 +198,9 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             }
             if let Some(sha256) = sha256 {
                 restore = restore.with_sha256(sha256);
+            }
+            if from_copy {
+                restore = restore.from_copy();
             }
             if let Some(revision) = revision_at_least {
                 restore = restore.with_revision_at_least(revision);

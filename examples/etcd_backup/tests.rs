@@ -1,5 +1,6 @@
 //! What the flags mean, and which files are taken.
 
+mod copies;
 mod members;
 #[path = "../../crates/migrate-etcd/tests/server/mod.rs"]
 mod server;

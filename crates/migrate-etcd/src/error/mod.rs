@@ -275,7 +275,7 @@ pub enum Error {
     /// The snapshot has no checksum at its end.
     #[error(
         "{}: has no SHA-256 at its end, so it is no snapshot, or cut off; restore a whole one, or \
-         say that a copy of a data folder's db is meant", path.display()
+         say that a copy of a data folder's db is meant (from_copy, --from-copy)", path.display()
     )]
     NoTrailer {
         /// Snapshot.

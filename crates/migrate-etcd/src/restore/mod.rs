@@ -226,8 +226,9 @@ impl Restore {
         self
     }
 
-    /// Takes a copy of a data folder's `member/snap/db`, which has no hash of its
-    /// own: only that the file is well formed is known then.
+    /// Takes a copy of a data folder's `member/snap/db` too, which has no hash of its
+    /// own: only that the file is well formed is known then. A file that has one is held to
+    /// it all the same.
     #[must_use]
     pub fn from_copy(mut self) -> Self {
         self.is_copy = true;
@@ -296,12 +297,13 @@ impl Restore {
         let path = self.snapshot.as_path();
         let failed = |error| Error::file(path, error);
         let metadata = file.metadata().map_err(failed)?;
-        let sha256 = if self.is_copy {
+        let has_trailer = metadata.len() % 512 == TRAILER as u64;
+        let sha256 = if self.is_copy && !has_trailer {
             let mut hash = Sha256::new();
             read::in_chunks(file, |bytes| hash.update(bytes)).map_err(failed)?;
             hex(hash.finalize())
         } else {
-            if metadata.len() % 512 != TRAILER as u64 {
+            if !has_trailer {
                 return Err(Error::NoTrailer {
                     path: path.to_owned(),
                 });
