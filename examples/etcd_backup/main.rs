@@ -113,6 +113,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 println!(
                     "UNPROVEN   it was FORCED: it may be old, and nobody was compared with it"
                 );
+                show::plain();
                 return Ok(());
             }
             let moving = bar.clone();
@@ -128,6 +129,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             println!("sha256     {}", proven.artifact.sha256);
             show::inspection(&proven.proof.inspection);
             show::proof(&proven.proof);
+            show::plain();
         }
         Command::Prove { file, members } => {
             let bar = show::spinner("checking every page, and comparing");

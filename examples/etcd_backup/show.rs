@@ -121,6 +121,14 @@ pub(crate) fn comparison(found: &Comparison) {
     }
 }
 
+/// What `save` leaves is a plain snapshot, always.
+pub(crate) fn plain() {
+    println!(
+        "PLAIN      it is NOT ENCRYPTED: who reads it has every Secret of the cluster; `backup` \
+         encrypts"
+    );
+}
+
 pub(crate) fn proof(proof: &Proof) {
     println!("equal to   {}", proof.members.join(", "));
     for (_, why) in &proof.silent {

@@ -3,19 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use etcd_client::{Client, SnapshotResponse, SnapshotStreaming};
 use futures::future::{Either, join_all, select};
-use migrate_core::steps::{BACKUP_UNPROVEN, BackupArtifact, BackupProof, BackupReport};
-use migrate_core::{
-    BackUpData, Cancellation, EventKind, Finding, ObjectName, Severity, Step, StepContext,
-    StepError, StepInput,
-};
+use migrate_core::Cancellation;
+use migrate_core::steps::BackupArtifact;
 use tokio::time::Instant;
 
 use crate::defragmentation::Metrics;
 use crate::part_file::PartFile;
-use crate::provider::forced;
 use crate::room::{self, FurtherCopy};
 use crate::save_lock::SaveLock;
 use crate::standing::{Newest, Standing};
@@ -440,45 +435,5 @@ impl Received {
     #[cfg(feature = "seal")]
     pub(crate) fn discard(self) -> Result<(), Error> {
         self.file.discard()
-    }
-}
-
-#[async_trait]
-impl BackUpData for SnapshotBackup {
-    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
-        // The run is part of the name: a resumed run saves anew rather than
-        // trust what it cannot vouch for, and nothing is overwritten.
-        let (cluster, taken) = (&input.model.cluster, cx.clock.now());
-        let name = format!("etcd-{cluster}-{}-{}.db", cx.fence.run, taken.as_millis());
-        let artifact = self.save(&name, &cx.cancel, progress(cx)).await?;
-        let finding = Finding::new(
-            BACKUP_UNPROVEN,
-            Severity::Blocker,
-            ObjectName::cluster("File", artifact.path.display().to_string()),
-            "the snapshot is complete and its checksum holds, but nobody has compared it with the \
-             live members or restored it, and certificates and keys are not part of it",
-            "waive KM-BACKUP-001 if you have proven a backup by other means",
-        );
-        let forced = self.is_forced.then(|| forced(&finding.object.name));
-        let report = BackupReport::new(BackupProof::Unproven, vec![artifact]);
-        let mut report = report.of(cluster.clone(), taken).with_finding(finding);
-        report.findings.extend(forced);
-        Ok(report)
-    }
-}
-
-/// Tells of each 8 MiB.
-pub(crate) fn progress(cx: &StepContext) -> impl FnMut(u64, u64) + Send {
-    let mut told = 0;
-    move |done, of| {
-        if done == of || done.saturating_sub(told) >= 8 << 20 || done < told {
-            told = done;
-            cx.emit(EventKind::Progress {
-                step: Step::BackUp,
-                done,
-                of: Some(of),
-                unit: "bytes".to_owned(),
-            });
-        }
     }
 }

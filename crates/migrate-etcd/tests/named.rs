@@ -99,7 +99,12 @@ async fn voters_that_nobody_has_named_are_found_from_one_that_was() {
     let found = named.find().await.unwrap();
     assert_eq!(found.source.endpoint, follower.endpoint);
     // Who is away is told with the others, when it is compared.
-    let all = [&named_and_gone, &member, &Member::new(&follower.endpoint), &gone];
+    let all = [
+        &named_and_gone,
+        &member,
+        &Member::new(&follower.endpoint),
+        &gone,
+    ];
     let all = endpoints(&all.map(Clone::clone));
     assert_eq!(endpoints(&found.members), all);
     assert_eq!(endpoints(&named.all().await), all);
@@ -120,7 +125,10 @@ async fn a_member_that_does_not_tell_of_others_does_for_itself() {
     let silent = start(1, 1, |_| {}).await;
     let found = NamedMembers::new(of(&[&silent])).find().await.unwrap();
     assert_eq!(endpoints(&found.members), [silent.endpoint.as_str()]);
-    let other = start(2, 1, |it| it.members = vec![(1, silent.endpoint.clone(), false)]).await;
+    let other = start(2, 1, |it| {
+        it.members = vec![(1, silent.endpoint.clone(), false)]
+    })
+    .await;
     let members = of(&[&silent, &other]);
     let found = NamedMembers::new(members.clone()).find().await.unwrap();
     assert_eq!(endpoints(&found.members), endpoints(&members));

@@ -57,8 +57,16 @@ fn start<const N: usize>(etcd: &Path, folder: &Path, more: &[&str]) -> Vec<(Serv
             ["--key-file", &file("server.key")],
             ["--trusted-ca-file", &file("ca.crt")],
         ];
-        let flags: Vec<_> = tls.as_flattened().iter().copied().chain(more.iter().copied()).collect();
-        (Server::start(etcd, &data, &name, [*client, *peer], &flags), own)
+        let flags: Vec<_> = tls
+            .as_flattened()
+            .iter()
+            .copied()
+            .chain(more.iter().copied())
+            .collect();
+        (
+            Server::start(etcd, &data, &name, [*client, *peer], &flags),
+            own,
+        )
     });
     members.collect()
 }
@@ -95,7 +103,12 @@ async fn users(client: &mut Client) {
     client.auth_enable().await.unwrap();
 }
 
-async fn save(member: Member, members: &[Member], folder: &Path, name: &str) -> Result<usize, Error> {
+async fn save(
+    member: Member,
+    members: &[Member],
+    folder: &Path,
+    name: &str,
+) -> Result<usize, Error> {
     let backup = SnapshotBackup::new(member, folder);
     let cancel = Cancellation::new();
     let saved = backup.save_proven(name, members, &cancel, |_, _| {});
@@ -116,15 +129,26 @@ async fn a_member_that_asks_for_a_password_alone_is_saved_without_a_client_certi
     let tls = TlsOptions::new().ca_certificate(Certificate::from_pem(pem(&at("pki"), "ca.crt")));
     users(&mut client(own, tls, None).await).await;
 
-    let error = save(member.clone(), &[], &at("backups"), "a.db").await.unwrap_err();
+    let error = save(member.clone(), &[], &at("backups"), "a.db")
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
     let root = member.with_user("root", PASSWORD);
     let members = [root.clone()];
-    assert_eq!(save(root, &members, &at("backups"), "a.db").await.unwrap(), 1);
+    assert_eq!(
+        save(root, &members, &at("backups"), "a.db").await.unwrap(),
+        1
+    );
 
     certificates(&at("other"), HOST);
     let stranger = Member::new(own).with_tls(trusting(&at("other")));
-    let error = save(stranger.with_user("root", PASSWORD), &[], &at("backups"), "b.db").await;
+    let error = save(
+        stranger.with_user("root", PASSWORD),
+        &[],
+        &at("backups"),
+        "b.db",
+    )
+    .await;
     assert!(matches!(error, Err(Error::Unreachable { .. })), "{error:?}");
 }
 
@@ -141,7 +165,10 @@ async fn a_member_that_asks_for_a_certificate_is_saved_with_one_alone() {
     let with = Member::new(own).with_tls(trusting(&at("pki")).with_identity(certificate, key));
     ready(std::slice::from_ref(&with), server).await;
     let members = [with.clone()];
-    assert_eq!(save(with, &members, &at("backups"), "a.db").await.unwrap(), 1);
+    assert_eq!(
+        save(with, &members, &at("backups"), "a.db").await.unwrap(),
+        1
+    );
     let error = save(without, &[], &at("backups"), "b.db").await;
     assert!(matches!(error, Err(Error::Unreachable { .. })), "{error:?}");
 }
@@ -158,9 +185,8 @@ async fn an_etcd_elsewhere_of_which_only_the_ca_is_known_is_asked_over_tls() {
     let manifests = at("root/etc/kubernetes/manifests");
     fs::create_dir_all(&manifests).unwrap();
     fs::copy(at("pki/ca.crt"), at("root/etc/kubernetes/etcd-ca.crt")).unwrap();
-    let told = format!(
-        "    - --etcd-cafile=/etc/kubernetes/etcd-ca.crt\n    - --etcd-servers={own}\n"
-    );
+    let told =
+        format!("    - --etcd-cafile=/etc/kubernetes/etcd-ca.crt\n    - --etcd-servers={own}\n");
     fs::write(manifests.join("kube-apiserver.yaml"), told).unwrap();
     ready(&[Member::new(own).with_tls(trusting(&at("pki")))], server).await;
     let node: Arc<dyn NodeFiles> = Arc::new(FolderNode::new("cp-1", at("root")));
@@ -234,7 +260,9 @@ async fn three_members_over_tls_are_saved_and_proven_though_tokens_expire() {
     })
     .await;
     let source = log_in(source).via(address);
-    let compared = save(source, &members, &at("backups"), "a.db").await.unwrap();
+    let compared = save(source, &members, &at("backups"), "a.db")
+        .await
+        .unwrap();
     assert_eq!(compared, 3);
     assert_eq!(expired.load(Ordering::SeqCst), 1);
 }

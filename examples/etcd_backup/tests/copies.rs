@@ -25,7 +25,10 @@ async fn a_copy_of_a_database_is_restored_if_that_is_what_is_said_to_be_meant() 
     let error = restore("copy.db", " --unsigned").await.unwrap_err();
     assert!(error.contains("--from-copy"), "{error}");
     let error = restore("copy.db", " --from-copy").await.unwrap_err();
-    assert!(error.contains("nothing says that it is the right one"), "{error}");
+    assert!(
+        error.contains("nothing says that it is the right one"),
+        "{error}"
+    );
     restore("copy.db", " --from-copy --unsigned").await.unwrap();
     assert!(desk.at("data/member/snap/db").exists());
 
@@ -34,11 +37,15 @@ async fn a_copy_of_a_database_is_restored_if_that_is_what_is_said_to_be_meant() 
     assert!(error.contains("exchanged"), "{error}");
     desk.sign(&copy).await;
     let trusted = format!(" --trusted {}", desk.signing.public());
-    restore("copy.db", &format!(" --from-copy{trusted}")).await.unwrap();
+    restore("copy.db", &format!(" --from-copy{trusted}"))
+        .await
+        .unwrap();
 
     // A snapshot is held to its hash, whatever is said.
     bytes.extend([0; 32]);
     std::fs::write(&snapshot, &bytes).unwrap();
-    let error = restore("a.db", " --from-copy --unsigned").await.unwrap_err();
+    let error = restore("a.db", " --from-copy --unsigned")
+        .await
+        .unwrap_err();
     assert!(error.contains("do not match the SHA-256"), "{error}");
 }

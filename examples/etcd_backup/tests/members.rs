@@ -22,7 +22,11 @@ fn a_ca_goes_without_a_client_certificate_and_that_not_without_its_key() {
     let tls = members.list().unwrap().remove(0).tls.unwrap();
     assert_eq!((tls.ca.as_str(), tls.identity), ("PEM", None));
     assert!(parsed(" --cacert a --cert b --key c").is_ok());
-    for half in [" --cacert a --cert b", " --cacert a --key c", " --cert b --key c"] {
+    for half in [
+        " --cacert a --cert b",
+        " --cacert a --key c",
+        " --cert b --key c",
+    ] {
         assert!(parsed(half).is_err(), "{half}");
     }
 }

@@ -104,16 +104,18 @@ async fn others(named: &[(Member, Answer)]) -> Vec<(Member, Answer)> {
             let is_away = |url: &String| named.iter().any(|(it, _)| it.is_at(url));
             has_answered || one.urls.iter().any(is_away)
         };
-        let new = listed.iter().filter(|one| !one.is_learner && !is_named(one));
+        let new = listed
+            .iter()
+            .filter(|one| !one.is_learner && !is_named(one));
         let asked = new.filter_map(|one| {
             let url = one.urls.iter().find(|url| member.goes_with(url))?;
             Some((one.id, member.beside(url)))
         });
         let asked = asked.map(async |(id, other)| {
             let answer = ask(&other).await;
-            let is_meant = answer
-                .as_ref()
-                .map_or(true, |(_, it, _)| (it.cluster, it.id) == (standing.cluster, id));
+            let is_meant = answer.as_ref().map_or(true, |(_, it, _)| {
+                (it.cluster, it.id) == (standing.cluster, id)
+            });
             is_meant.then_some((other, answer))
         });
         return join_all(asked).await.into_iter().flatten().collect();

@@ -51,6 +51,19 @@ pub(super) fn plain(file: &str) -> Finding {
     )
 }
 
+/// That nobody has looked at it.
+#[cfg(feature = "client")]
+pub(super) fn nobody_compared(file: &str) -> Finding {
+    finding(
+        BACKUP_UNPROVEN,
+        Severity::Blocker,
+        file,
+        "the snapshot is complete and its checksum holds, but nobody has compared it with the live \
+         members or restored it, and certificates and keys are not part of it",
+        "waive KM-BACKUP-001 if you have proven a backup by other means",
+    )
+}
+
 /// That it has not got the keys of the cluster.
 #[cfg(feature = "client")]
 pub(super) fn without_keys(file: &str) -> Finding {
@@ -79,7 +92,7 @@ pub(super) fn not_compared(file: &str, member: &str, why: &str) -> Finding {
 
 /// That the backup `file` was forced.
 #[cfg(feature = "client")]
-pub(crate) fn forced(file: &str) -> Finding {
+pub(super) fn forced(file: &str) -> Finding {
     finding(
         BACKUP_FORCED,
         Severity::Blocker,

@@ -3,12 +3,12 @@
 
 mod findings;
 #[cfg(feature = "client")]
+mod plain;
+#[cfg(feature = "client")]
 mod proven;
 #[cfg(feature = "store")]
 mod stored;
 
-#[cfg(feature = "client")]
-pub(crate) use findings::forced;
 pub use findings::{
     BACKUP_COMPARED, BACKUP_FORCED, BACKUP_FULL, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY,
     BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED,

@@ -12,9 +12,10 @@ use super::findings::lacking;
 use super::findings::{
     compared_with, forced, full, needs_key, not_compared, plain, unsigned, without_keys,
 };
+use super::plain::progress;
 use crate::hash::Compared;
 use crate::room::FurtherCopy;
-use crate::snapshot::{Received, progress};
+use crate::snapshot::Received;
 use crate::{
     ApiServer, Error, FindMembers, Inspection, Manifest, Member, RestoreLevel, SigningKey,
     SnapshotBackup, TestRestore,

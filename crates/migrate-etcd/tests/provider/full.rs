@@ -20,6 +20,10 @@ async fn a_database_that_is_full_is_backed_up_and_told() {
     let mut client = server.client().await;
     let member = Member::new(server.endpoint());
     let signing = Arc::new(SigningKey::from_seed(&[3; 32]).unwrap());
+    let is_full = |report: BackupReport| {
+        let findings = report.findings;
+        findings.into_iter().find(|it| it.code == BACKUP_FULL)
+    };
     let run = async |millis: u64| {
         let snapshots = SnapshotBackup::new(member.clone(), at("backups"));
         let step = ProvenBackup::new(snapshots, vec![member.clone()]).signed(Arc::clone(&signing));
@@ -28,10 +32,7 @@ async fn a_database_that_is_full_is_backed_up_and_told() {
         let manifest = Manifest::open(&report.artifacts[0].path, &[signing.public()]).unwrap();
         // Of the program; its cluster's has no patch.
         assert_eq!(manifest.etcd.as_deref(), Some(usual()));
-        report
-            .findings
-            .into_iter()
-            .find(|it| it.code == BACKUP_FULL)
+        is_full(report)
     };
     assert_eq!(run(1).await, None);
     // It looks at its size only now and then.
@@ -48,6 +49,11 @@ async fn a_database_that_is_full_is_backed_up_and_told() {
         full.blocks() && full.evidence.contains("NOSPACE"),
         "{full:?}"
     );
+    // A snapshot and no more tells it too.
+    let (cx, input) = environment(4);
+    let snapshots = SnapshotBackup::new(member.clone(), at("backups"));
+    let report = snapshots.run(&cx, &input).await.unwrap();
+    assert_eq!(is_full(report).map(|it| it.blocks()), Some(true));
     let id = client.status().await.unwrap().header().unwrap().member_id();
     let mut of = AlarmOptions::new();
     of.with_member(id);

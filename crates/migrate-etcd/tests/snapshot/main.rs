@@ -18,7 +18,7 @@ use migrate_core::{
     BackUpData, Cancellation, ClusterId, ClusterModel, Event, EventKind, Fence, KubeVersion,
     Moment, Policy, StepContext, StepErrorKind, StepInput, hex,
 };
-use migrate_etcd::{Error, Member, SnapshotBackup};
+use migrate_etcd::{BACKUP_PLAIN, Error, Member, SnapshotBackup};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -390,6 +390,12 @@ async fn as_a_step_it_reports_what_it_made_and_how_far_that_is_proven() {
     let report = bench.backup().run(&cx, &input).await.unwrap();
     assert_eq!(report.proof, BackupProof::Unproven);
     assert_eq!(report.findings[0].code, "KM-BACKUP-001");
+    let plain = report.findings.iter().find(|it| it.code == BACKUP_PLAIN);
+    assert!(
+        plain.is_some_and(|it| !it.blocks()),
+        "{:?}",
+        report.findings
+    );
     assert_eq!(bench.names(), ["etcd-c-run-1-0.db"]);
     assert_eq!(report.artifacts[0].bytes, stream.len() as u64);
     let heard = std::mem::take(&mut *heard.lock().unwrap());

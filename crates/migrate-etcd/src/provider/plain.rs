@@ -1,0 +1,44 @@
+//! A backup that is a snapshot, and no more.
+
+use async_trait::async_trait;
+use migrate_core::steps::{BackupProof, BackupReport};
+use migrate_core::{BackUpData, EventKind, Step, StepContext, StepError, StepInput};
+
+use super::findings::{forced, full, nobody_compared, plain};
+use crate::SnapshotBackup;
+
+#[async_trait]
+impl BackUpData for SnapshotBackup {
+    async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
+        // The run is part of the name: a resumed run saves anew rather than
+        // trust what it cannot vouch for, and nothing is overwritten.
+        let (cluster, taken) = (&input.model.cluster, cx.clock.now());
+        let name = format!("etcd-{cluster}-{}-{}.db", cx.fence.run, taken.as_millis());
+        let received = self.receive(&[], &name, &cx.cancel, progress(cx)).await?;
+        let fullness = received.member.fullness();
+        let artifact = received.commit().await?;
+        let shown = artifact.path.display().to_string();
+        let mut findings = vec![nobody_compared(&shown), plain(&shown)];
+        findings.extend(fullness.map(|fullness| full(&shown, fullness)));
+        findings.extend(self.is_forced().then(|| forced(&shown)));
+        let mut report = BackupReport::new(BackupProof::Unproven, vec![artifact]);
+        report.findings = findings;
+        Ok(report.of(cluster.clone(), taken))
+    }
+}
+
+/// Tells of each 8 MiB.
+pub(super) fn progress(cx: &StepContext) -> impl FnMut(u64, u64) + Send {
+    let mut told = 0;
+    move |done, of| {
+        if done == of || done.saturating_sub(told) >= 8 << 20 || done < told {
+            told = done;
+            cx.emit(EventKind::Progress {
+                step: Step::BackUp,
+                done,
+                of: Some(of),
+                unit: "bytes".to_owned(),
+            });
+        }
+    }
+}
