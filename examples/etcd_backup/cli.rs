@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use migrate_etcd::{ApiServer, FolderNode, LiveKeys, Lock, NodeFiles, Seal, SigningKey, Store};
 
-use crate::flags::{Further, Keep, Members, Opener, Place, Wanted, named, read};
+use crate::flags::{Further, Keep, Members, Opener, Pace, Place, Wanted, named, read};
 use crate::trust::{Known, Signed};
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -40,6 +40,8 @@ pub(crate) enum Command {
         file: PathBuf,
         #[command(flatten)]
         members: Members,
+        #[command(flatten)]
+        pace: Pace,
         /// Takes it even if none of the members knows a leader, where quorum is lost, of the one
         /// that has got furthest: it is never proven then.
         #[arg(long)]
@@ -179,6 +181,8 @@ pub(crate) struct Backup {
     pub(crate) kubernetes: Option<String>,
     #[command(flatten)]
     pub(crate) members: Members,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
     #[command(flatten)]
     locks: Locks,
     /// Takes it even if none of the members knows a leader, where quorum is lost, of the one

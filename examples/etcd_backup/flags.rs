@@ -257,6 +257,23 @@ impl Members {
     }
 }
 
+/// How slow a snapshot may come.
+#[derive(Args)]
+pub(crate) struct Pace {
+    /// KiB a second that have to come on average, or else the snapshot is given up: the
+    /// member's database cannot use room again meanwhile. Less for a slow link.
+    #[arg(long, value_name = "KIB", default_value_t = 1024)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    least_rate: u64,
+}
+
+impl Pace {
+    /// Bytes a second.
+    pub(crate) fn least_rate(&self) -> u64 {
+        self.least_rate << 10
+    }
+}
+
 pub(crate) fn read(path: &Path) -> Outcome<String> {
     std::fs::read_to_string(path).map_err(|error| named(path, error))
 }

@@ -91,6 +91,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         Command::Save {
             file,
             members,
+            pace,
             force,
         } => {
             let folder = file.parent().filter(|folder| *folder != Path::new(""));
@@ -99,7 +100,9 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             let found = members.found(force).await?;
             println!("member     {}", found.source.endpoint);
             let folder = folder.unwrap_or_else(|| Path::new("."));
-            let backup = SnapshotBackup::new(found.source, folder).with_stall(members.stall());
+            let backup = SnapshotBackup::new(found.source, folder)
+                .with_stall(members.stall())
+                .with_least_rate(pace.least_rate());
             let bar = show::bytes("saving");
             if found.is_forced {
                 let saved = backup.forced().save(name, cancel, show::moves(&bar)).await;
@@ -304,7 +307,9 @@ async fn backup(options: Backup, cancel: &Cancellation) -> Outcome {
     let found = options.members.found(options.force).await?;
     println!("member     {}", found.source.endpoint);
     let snapshots = SnapshotBackup::new(found.source, &options.folder);
-    let snapshots = snapshots.with_stall(options.members.stall());
+    let snapshots = snapshots
+        .with_stall(options.members.stall())
+        .with_least_rate(options.pace.least_rate());
     let snapshots = match found.is_forced {
         true => snapshots.forced(),
         false => snapshots,

@@ -55,6 +55,7 @@ const EXCLUDES: [(&str, &[&str]); 6] = [
             "backup-passphrase-file",
             "backup-sign",
             "backup-trial-etcd",
+            "backup-least-rate",
         ],
     ),
     (
@@ -67,6 +68,7 @@ const EXCLUDES: [(&str, &[&str]); 6] = [
             "backup-store",
             "backup-trusted",
             "backup-trial-etcd",
+            "backup-least-rate",
         ],
     ),
 ];

@@ -89,6 +89,8 @@ mod hash;
 mod http1;
 mod inspect;
 mod leftover;
+#[cfg(feature = "client")]
+mod limits;
 mod manifest;
 #[cfg(feature = "client")]
 mod member;

@@ -10,6 +10,7 @@ use migrate_core::steps::BackupArtifact;
 use tokio::time::Instant;
 
 use crate::defragmentation::Metrics;
+use crate::limits::Limits;
 use crate::part_file::PartFile;
 use crate::room::{self, FurtherCopy};
 use crate::save_lock::SaveLock;
@@ -20,10 +21,6 @@ use crate::{Error, Member};
 /// How often a member that is behind is asked again.
 pub(crate) const BEHIND: Duration = Duration::from_millis(100);
 
-/// Bytes a second that have to come on average, unless said otherwise: while a snapshot is
-/// under way, the member cannot use room again that its database gives up.
-const LEAST_RATE: u64 = 1 << 20;
-
 /// How often a snapshot is begun, if each time a defragmentation comes between.
 const ATTEMPTS: u32 = 3;
 
@@ -32,9 +29,7 @@ const ATTEMPTS: u32 = 3;
 pub struct SnapshotBackup {
     member: Member,
     folder: PathBuf,
-    stall: Duration,
-    least_rate: u64,
-    patience: Duration,
+    limits: Limits,
     copies: Vec<FurtherCopy>,
     is_forced: bool,
 }
@@ -45,9 +40,7 @@ impl SnapshotBackup {
         Self {
             member,
             folder: folder.into(),
-            stall: Duration::from_secs(30),
-            least_rate: LEAST_RATE,
-            patience: Duration::from_secs(300),
+            limits: Limits::default(),
             copies: Vec::new(),
             is_forced: false,
         }
@@ -57,7 +50,7 @@ impl SnapshotBackup {
     /// none for as long.
     #[must_use]
     pub fn with_stall(mut self, stall: Duration) -> Self {
-        self.stall = stall;
+        self.limits.stall = stall;
         self
     }
 
@@ -67,7 +60,7 @@ impl SnapshotBackup {
     /// own size, at most, while it is saved.
     #[must_use]
     pub fn with_least_rate(mut self, bytes_per_second: u64) -> Self {
-        self.least_rate = bytes_per_second.max(1);
+        self.limits.least_rate = bytes_per_second;
         self
     }
 
@@ -75,7 +68,7 @@ impl SnapshotBackup {
     /// member, before each attempt ([`Error::Defragmenting`]).
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.limits.patience = patience;
         self
     }
 
@@ -90,6 +83,10 @@ impl SnapshotBackup {
     pub fn forced(mut self) -> Self {
         self.is_forced = true;
         self
+    }
+
+    pub(crate) fn limits(&mut self) -> &mut Limits {
+        &mut self.limits
     }
 
     pub(crate) fn is_forced(&self) -> bool {
@@ -107,7 +104,7 @@ impl SnapshotBackup {
     }
 
     pub(crate) fn stall(&self) -> Duration {
-        self.stall
+        self.limits.stall
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -189,7 +186,7 @@ impl SnapshotBackup {
         // folder that cannot be written costs it nothing.
         let mut file = PartFile::create(&self.folder, name).await?;
         let others = self.standings(others).await;
-        let mut client = self.member.connect(self.stall).await?;
+        let mut client = self.member.connect(self.limits.stall).await?;
         let metrics = Metrics::of(&self.member);
         let is_known = self.wait_for_defragmentation(&metrics).await?;
         let (newest, standing) = self.refuse_unfit(&mut client, &others).await?;
@@ -248,7 +245,7 @@ impl SnapshotBackup {
             if check.bytes() > wanted {
                 return self.broken(format!("more came than the {wanted} bytes it announced"));
             }
-            file.write_within(blob.blob(), self.stall).await?;
+            file.write_within(blob.blob(), self.limits.stall).await?;
             self.refuse_slow(check.bytes(), begun.elapsed())?;
             progress(check.bytes(), wanted);
         }
@@ -282,7 +279,7 @@ impl SnapshotBackup {
             return Ok(false);
         };
         if is_active {
-            let end = tokio::time::timeout(self.patience, metrics.ends()).await;
+            let end = tokio::time::timeout(self.limits.patience, metrics.ends()).await;
             end.map_err(|_| self.defragmenting())?;
         }
         Ok(true)
@@ -291,20 +288,22 @@ impl SnapshotBackup {
     /// A member that sends a little now and then, or a disk that takes as little, stalls
     /// nobody and is never done.
     fn refuse_slow(&self, bytes: u64, took: Duration) -> Result<(), Error> {
-        match took > self.stall + Duration::from_secs(bytes / self.least_rate) {
+        match took > self.limits.of(bytes) {
             false => Ok(()),
             true => Err(Error::TooSlow {
                 endpoint: self.member.endpoint.clone(),
                 bytes,
                 took,
-                least_rate: self.least_rate,
+                least_rate: self.limits.least_rate,
             }),
         }
     }
 
     /// How `members` are, those that answer.
     async fn standings(&self, members: &[Member]) -> Vec<(String, Standing)> {
-        let asked = members.iter().map(|member| member.standing(self.stall));
+        let asked = members
+            .iter()
+            .map(|member| member.standing(self.limits.stall));
         let asked = join_all(asked).await;
         let named = members.iter().zip(asked);
         named
@@ -357,7 +356,7 @@ impl SnapshotBackup {
             if standing.revision >= newest.revision {
                 return Ok((newest, standing));
             }
-            if begun.elapsed() >= self.stall {
+            if begun.elapsed() >= self.limits.stall {
                 return Err(newest.than(endpoint, standing.revision));
             }
             tokio::time::sleep(BEHIND).await;
@@ -389,12 +388,12 @@ impl SnapshotBackup {
         bytes: u64,
         work: impl Future<Output = Result<T, etcd_client::Error>>,
     ) -> Result<T, Error> {
-        match tokio::time::timeout(self.stall, work).await {
+        match tokio::time::timeout(self.limits.stall, work).await {
             Ok(result) => result.map_err(|error| Error::etcd(&self.member.endpoint, bytes, error)),
             Err(_) => Err(Error::Stalled {
                 endpoint: self.member.endpoint.clone(),
                 bytes,
-                stall: self.stall,
+                stall: self.limits.stall,
             }),
         }
     }

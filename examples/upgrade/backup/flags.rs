@@ -39,6 +39,11 @@ pub(crate) struct BackupFlags {
     #[arg(long = "backup-trial-etcd", id = "backup_trial_etcd", global = true)]
     #[arg(value_name = "PROGRAM")]
     pub(crate) trial_etcd: Option<PathBuf>,
+    /// KiB a second that a snapshot has to come with on average, or else it is given up: the
+    /// member's database cannot use room again meanwhile. 1024 if not said; less for a slow link.
+    #[arg(long = "backup-least-rate", id = "backup_least_rate", global = true)]
+    #[arg(value_name = "KIB", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    pub(crate) least_rate: Option<u64>,
     /// Makes no backup: one that this public key has signed has to be in the store,
     /// proven and younger than the policy's backup.max-age; again for each key.
     #[arg(long = "backup-trusted", id = "backup_trusted", global = true)]
@@ -56,6 +61,7 @@ impl BackupFlags {
         let keys = [&self.recipients, &self.trusted];
         self.no_backup
             || self.store.is_some()
+            || self.least_rate.is_some()
             || files.into_iter().any(Option::is_some)
             || keys.into_iter().any(|keys| !keys.is_empty())
     }

@@ -25,13 +25,20 @@ pub(crate) struct Keeping {
     pub(crate) signing: Option<Arc<SigningKey>>,
     pub(crate) store: Option<Store>,
     pub(crate) trial_etcd: Option<PathBuf>,
+    /// Bytes a second that a snapshot has to come with, if not the usual.
+    pub(crate) least_rate: Option<u64>,
 }
 
 impl Keeping {
-    /// `step`, tried in `folder`, signed and stored, as far as that was asked for.
+    /// `step`, as slow as it may be, tried in `folder`, signed and stored, as far as that was
+    /// asked for.
     pub(crate) fn finish(&self, step: ProvenBackup, folder: &Path) -> ProvenBackup {
         // Without an etcd what was restored is read again.
         let step = step.with_trial(folder, self.trial_etcd.clone());
+        let step = match self.least_rate {
+            Some(rate) => step.with_least_rate(rate),
+            None => step,
+        };
         match (&self.signing, &self.store) {
             (Some(key), Some(store)) => step.stored(store.clone(), Arc::clone(key)),
             (Some(key), None) => step.signed(Arc::clone(key)),

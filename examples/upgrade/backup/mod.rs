@@ -43,6 +43,7 @@ impl Chosen {
             signing: flags.sign.as_deref().map(signing).transpose()?,
             store: store(flags)?,
             trial_etcd: flags.trial_etcd.clone(),
+            least_rate: flags.least_rate.map(|kib| kib << 10),
         };
         if keeping.store.is_some() && keeping.signing.is_none() && flags.trusted.is_empty() {
             return Err(Failure::plain(

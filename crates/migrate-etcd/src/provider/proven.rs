@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
@@ -14,6 +15,7 @@ use super::findings::{
 };
 use super::plain::progress;
 use crate::hash::Compared;
+use crate::limits::Limits;
 use crate::room::FurtherCopy;
 use crate::snapshot::Received;
 use crate::{
@@ -76,7 +78,28 @@ impl ProvenBackup {
     /// Asks `members` at the beginning of each backup who they are and which of them it
     /// is to be taken of, and saves it in `folder`.
     pub fn finding(members: Arc<dyn FindMembers>, folder: impl Into<PathBuf>) -> Self {
-        Self::of(Source::Found(members, folder.into()))
+        Self::of(Source::Found(members, folder.into(), Limits::default()))
+    }
+
+    /// See [`SnapshotBackup::with_stall`].
+    #[must_use]
+    pub fn with_stall(mut self, stall: Duration) -> Self {
+        self.source.limits().stall = stall;
+        self
+    }
+
+    /// See [`SnapshotBackup::with_least_rate`].
+    #[must_use]
+    pub fn with_least_rate(mut self, bytes_per_second: u64) -> Self {
+        self.source.limits().least_rate = bytes_per_second;
+        self
+    }
+
+    /// See [`SnapshotBackup::with_patience`].
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.source.limits().patience = patience;
+        self
     }
 
     fn of(source: Source) -> Self {
@@ -241,15 +264,22 @@ impl ProvenBackup {
 /// Where the snapshot comes from.
 enum Source {
     Named(Box<SnapshotBackup>, Vec<Member>),
-    Found(Arc<dyn FindMembers>, PathBuf),
+    Found(Arc<dyn FindMembers>, PathBuf, Limits),
 }
 
 impl Source {
+    fn limits(&mut self) -> &mut Limits {
+        match self {
+            Self::Named(backup, _) => backup.limits(),
+            Self::Found(_, _, limits) => limits,
+        }
+    }
+
     /// Where the snapshot goes.
     fn folder(&self) -> &Path {
         match self {
             Self::Named(backup, _) => backup.folder(),
-            Self::Found(_, folder) => folder,
+            Self::Found(_, folder, _) => folder,
         }
     }
 
@@ -265,10 +295,11 @@ impl Source {
                 let backup = backup.as_ref().clone().with_copies(copies);
                 backup.save_compared(file, members, &cx.cancel, told).await
             }
-            Self::Found(finder, folder) => {
+            Self::Found(finder, folder, limits) => {
                 // The ways to them are open while `found` lives.
                 let found = finder.find().await?;
-                let backup = SnapshotBackup::new(found.source.clone(), folder);
+                let mut backup = SnapshotBackup::new(found.source.clone(), folder);
+                *backup.limits() = *limits;
                 let backup = backup.with_copies(copies);
                 let backup = match found.is_forced {
                     true => backup.forced(),

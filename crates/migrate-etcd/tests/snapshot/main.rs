@@ -7,6 +7,7 @@ mod defragmented;
 mod folder;
 #[path = "../member/mod.rs"]
 mod member;
+mod slow;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,6 +54,15 @@ fn first_and(act: Act) -> Vec<Act> {
     acts.truncate(1);
     acts.push(act);
     acts
+}
+
+/// What a step is run with.
+fn environment() -> (StepContext, StepInput) {
+    let cx = StepContext::new(Arc::new(|| Moment::EPOCH), Fence::new("run-1", 1));
+    let model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
+    let target = KubeVersion::new(1, 37, 0);
+    let input = StepInput::new(Arc::new(model), Arc::new(Policy::default()), target);
+    (cx, input)
 }
 
 /// A member and a folder to back it up into.
@@ -228,40 +238,6 @@ async fn a_member_that_does_not_get_on_is_given_up_at_the_limit() {
     }
 }
 
-/// It always sends long before the limit, and would take hours for a database of some
-/// size. The clock is the real one: it would jump ahead of what is under way.
-#[tokio::test]
-async fn a_member_that_sends_too_slowly_is_given_up_unless_that_is_allowed() {
-    let (stall, pause) = (Duration::from_secs(1), Duration::from_millis(50));
-    let stream = database();
-    let (data, trailer) = stream.split_at(stream.len() - 32);
-    let mut remaining = data.len();
-    let mut acts = Vec::new();
-    for piece in data.chunks(1 << 10).chain([trailer]) {
-        remaining = remaining.saturating_sub(piece.len());
-        let blob = piece.to_vec();
-        let remaining = remaining as u64;
-        acts.extend([Act::Send { blob, remaining }, Act::Wait(pause)]);
-    }
-    for least_rate in [None, Some(1)] {
-        let bench = Bench::sending(acts.clone()).await;
-        let backup = bench.backup().with_stall(stall);
-        let backup = match least_rate {
-            Some(rate) => backup.with_least_rate(rate),
-            None => backup,
-        };
-        let saved = backup.save("a.db", &Cancellation::new(), |_, _| {}).await;
-        if least_rate.is_some() {
-            assert_eq!(saved.unwrap().bytes, stream.len() as u64);
-            continue;
-        }
-        let is_slow = matches!(&saved, Err(Error::TooSlow { bytes, took, .. }) if *took > stall && *bytes > 0);
-        assert!(is_slow, "{saved:?}");
-        assert!(bench.names().is_empty());
-        bench.member.stream_has_ended().await;
-    }
-}
-
 /// etcd does this when it cannot read its database. Nothing here ever waits,
 /// so the clock has to be the real one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -382,11 +358,8 @@ async fn as_a_step_it_reports_what_it_made_and_how_far_that_is_proven() {
         let heard = Arc::clone(&heard);
         move |event: &Event| heard.lock().unwrap().push(event.clone())
     };
-    let cx = StepContext::new(Arc::new(|| Moment::EPOCH), Fence::new("run-1", 1))
-        .with_events(Arc::new(events));
-    let model = ClusterModel::new(ClusterId::new("c"), Moment::EPOCH);
-    let target = KubeVersion::new(1, 37, 0);
-    let input = StepInput::new(Arc::new(model), Arc::new(Policy::default()), target);
+    let (cx, input) = environment();
+    let cx = cx.with_events(Arc::new(events));
     let report = bench.backup().run(&cx, &input).await.unwrap();
     assert_eq!(report.proof, BackupProof::Unproven);
     assert_eq!(report.findings[0].code, "KM-BACKUP-001");
