@@ -10,9 +10,11 @@
 //! It ends with 0 if all is well, and with 1 and what is wrong otherwise. Ctrl-C ends
 //! it with nothing half-written under the name of a whole; a second one ends it at once.
 
+mod bars;
 mod cli;
 mod flags;
 mod interrupt;
+mod lines;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use cli::{Backup, Cli, Command, Outcome};
+use lines::{Lines, say, shown};
 use migrate_core::{
     BackUpData, Cancellation, Clock, ClusterId, ClusterModel, ControlPlaneMember, Event, EventKind,
     Fence, Policy, StepContext, StepInput,
@@ -56,7 +59,7 @@ fn main() -> ExitCode {
     match done {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
-            eprintln!("{error}");
+            eprintln!("{}", shown(&error.to_string()));
             ExitCode::FAILURE
         }
         None => {
@@ -73,15 +76,11 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             json,
             without_trailer,
         } => {
-            let bar = show::spinner("checking every page");
+            let bar = bars::spinner("checking every page");
             let found = tokio::task::spawn_blocking(move || inspect(&file)).await?;
             bar.finish_and_clear();
+            print!("{}", show::inspected(&found, json)?);
             let found = found?;
-            if json {
-                println!("{}", serde_json::to_string_pretty(&found)?);
-            } else {
-                show::inspection(&found);
-            }
             if found.trailer.is_none() && !without_trailer {
                 return Err("there is no SHA-256 at its end: a snapshot has lost it; \
                             for a file of a data folder say --without-trailer"
@@ -98,63 +97,61 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             let name = file.file_name().and_then(|name| name.to_str());
             let name = name.ok_or("name the file that the snapshot becomes")?;
             let found = members.found(force).await?;
-            println!("member     {}", found.source.endpoint);
+            say(format!("member     {}", found.source.endpoint));
             let folder = folder.unwrap_or_else(|| Path::new("."));
             let backup = SnapshotBackup::new(found.source, folder)
                 .with_stall(members.stall())
                 .with_least_rate(pace.least_rate());
-            let bar = show::bytes("saving");
+            let bar = bars::bytes("saving");
             if found.is_forced {
-                let saved = backup.forced().save(name, cancel, show::moves(&bar)).await;
+                let saved = backup.forced().save(name, cancel, bars::moves(&bar)).await;
                 bar.finish_and_clear();
                 let artifact = saved?;
-                println!("{}", artifact.path.display());
-                println!("sha256     {}", artifact.sha256);
+                say(format!("{}", artifact.path.display()));
+                say(format!("sha256     {}", artifact.sha256));
                 let path = artifact.path;
                 let found = tokio::task::spawn_blocking(move || inspect(&path)).await?;
-                show::inspection(&found?);
-                println!(
-                    "UNPROVEN   it was FORCED: it may be old, and nobody was compared with it"
-                );
-                show::plain();
+                print!("{}", show::inspection(&found?));
+                say("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it");
+                print!("{}", show::plain());
                 return Ok(());
             }
             let moving = bar.clone();
             let save = backup.save_proven(name, &found.members, cancel, |done, of| {
-                show::moves(&moving)(done, of);
+                bars::moves(&moving)(done, of);
                 if done == of {
                     moving.set_message("proving");
                 }
             });
             let proven = save.await?;
             bar.finish_and_clear();
-            println!("{}", proven.artifact.path.display());
-            println!("sha256     {}", proven.artifact.sha256);
-            show::inspection(&proven.proof.inspection);
-            show::proof(&proven.proof);
-            show::plain();
+            say(format!("{}", proven.artifact.path.display()));
+            say(format!("sha256     {}", proven.artifact.sha256));
+            print!("{}", show::inspection(&proven.proof.inspection));
+            print!("{}", show::proof(&proven.proof));
+            print!("{}", show::plain());
         }
         Command::Prove { file, members } => {
-            let bar = show::spinner("checking every page, and comparing");
+            let bar = bars::spinner("checking every page, and comparing");
             let proof = prove(&file, &members.all().await?, members.stall()).await;
             bar.finish_and_clear();
             let proof = proof?;
-            show::inspection(&proof.inspection);
-            show::proof(&proof);
+            print!("{}", show::inspection(&proof.inspection));
+            print!("{}", show::proof(&proof));
         }
         Command::Compare {
             backup,
             later,
             json,
         } => {
-            let bar = show::spinner("comparing");
+            let bar = bars::spinner("comparing");
             let found = tokio::task::spawn_blocking(move || compare(&backup, &later)).await?;
             bar.finish_and_clear();
             let found = found?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&found)?);
+                print!("{}", Lines::json(&found)?);
             } else {
-                show::comparison(&found);
+                print!("{}", show::comparison(&found));
             }
         }
         Command::Keygen { folder } => keygen(&folder).await?,
@@ -165,21 +162,21 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             opener,
             signed,
         } => {
-            let bar = show::spinner("opening");
+            let bar = bars::spinner("opening");
             if let Some(manifest) = signed.check(&file).await? {
-                bar.suspend(|| show::manifest(&manifest));
+                bar.suspend(|| print!("{}", show::manifest(&manifest)));
             }
             let name = file.file_name().map(|name| name.to_string_lossy());
             let is_set = name.is_some_and(|name| name.contains(".tar"));
             if is_set {
                 let record = BackupSet::unpack(&file, opener.keys()?, &folder, cancel).await?;
                 bar.finish_and_clear();
-                show::set(&record);
-                println!("{}", folder.join("snapshot.db").display());
+                print!("{}", show::set(&record));
+                say(format!("{}", folder.join("snapshot.db").display()));
             } else {
                 let path = opener.keys()?.unseal(&file, &folder, cancel).await?;
                 bar.finish_and_clear();
-                println!("{}", path.display());
+                say(format!("{}", path.display()));
             }
         }
         Command::Restore {
@@ -216,37 +213,40 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 Some(path) => Some(new_file(path).await?),
                 None => None,
             };
-            let bar = show::spinner("restoring");
+            let bar = bars::spinner("restoring");
             let restored = tokio::task::spawn_blocking(move || restore.run()).await?;
             bar.finish_and_clear();
             let restored = restored?;
-            println!(
+            say(format!(
                 "member {} {:x} of cluster {:x}",
                 restored.member, restored.member_id, restored.cluster_id
-            );
-            println!(
+            ));
+            say(format!(
                 "revision {} became {}",
                 restored.snapshot_revision, restored.revision
-            );
-            println!(
+            ));
+            say(format!(
                 "other members: restore them with --sha256 {}",
                 restored.sha256
-            );
+            ));
             if let Some(mut file) = record {
                 file.write(&serde_json::to_vec_pretty(&restored)?).await?;
-                println!("and with --beside {}", file.commit().await?.display());
+                say(format!(
+                    "and with --beside {}",
+                    file.commit().await?.display()
+                ));
             }
         }
         Command::Put { file, place } => {
             let (store, trusted) = place.open_or_create()?;
-            let bar = show::bytes("putting");
-            let put = store.put(&file, &trusted, cancel, show::moves(&bar)).await;
+            let bar = bars::bytes("putting");
+            let put = store.put(&file, &trusted, cancel, bars::moves(&bar)).await;
             bar.finish_and_clear();
-            show::manifest(&put?);
+            print!("{}", show::manifest(&put?));
         }
         Command::List { place } => {
             let (store, trusted) = place.open()?;
-            show::catalogue(&store.list(&trusted).await?);
+            print!("{}", show::catalogue(&store.list(&trusted).await?));
         }
         Command::Fetch {
             folder,
@@ -254,23 +254,26 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             place,
         } => {
             let (store, trusted) = place.open()?;
-            let bar = show::bytes("fetching");
+            let bar = bars::bytes("fetching");
             let is_wanted = |backup: &Manifest| wanted.is(backup);
-            let moving = show::moves(&bar);
+            let moving = bars::moves(&bar);
             let fetched = store
                 .fetch_newest(&trusted, is_wanted, &folder, cancel, moving)
                 .await;
             bar.finish_and_clear();
             let (path, manifest, passed_over) = fetched?;
             for error in passed_over {
-                println!("PASSED OVER {error}");
+                say(format!("PASSED OVER {error}"));
             }
-            show::manifest(&manifest);
-            println!("{}", path.display());
+            print!("{}", show::manifest(&manifest));
+            say(format!("{}", path.display()));
         }
         Command::Prune { place, keep } => {
             let (store, trusted) = place.open()?;
-            show::pruned(&store.prune(&trusted, &keep.retention()).await?);
+            print!(
+                "{}",
+                show::pruned(&store.prune(&trusted, &keep.retention()).await?)
+            );
         }
     }
     Ok(())
@@ -296,16 +299,16 @@ async fn keygen(folder: &Path) -> Outcome {
     ] {
         let mut file = PartFile::create(folder, name).await?;
         file.write(bytes).await?;
-        println!("{}", file.commit().await?.display());
+        say(format!("{}", file.commit().await?.display()));
     }
-    println!("--recipient {public}");
-    println!("--trusted {}", signing.public());
+    say(format!("--recipient {public}"));
+    say(format!("--trusted {}", signing.public()));
     Ok(())
 }
 
 async fn backup(options: Backup, cancel: &Cancellation) -> Outcome {
     let found = options.members.found(options.force).await?;
-    println!("member     {}", found.source.endpoint);
+    say(format!("member     {}", found.source.endpoint));
     let snapshots = SnapshotBackup::new(found.source, &options.folder);
     let snapshots = snapshots
         .with_stall(options.members.stall())
@@ -341,25 +344,28 @@ async fn backup(options: Backup, cancel: &Cancellation) -> Outcome {
     }
     let target = options.kubernetes.as_deref().unwrap_or("v1.0.0").parse()?;
     let input = StepInput::new(Arc::new(model), Arc::new(Policy::default()), target);
-    let bar = show::bytes("backing up");
+    let bar = bars::bytes("backing up");
     let moving = bar.clone();
     let mut cx = StepContext::new(Arc::new(clock), Fence::without_lease("byhand"));
     cx.cancel = cancel.clone();
     let cx = cx.with_events(Arc::new(move |event: &Event| {
         if let EventKind::Progress { done, of, .. } = &event.kind {
-            show::moves(&moving)(*done, of.unwrap_or(*done));
+            bars::moves(&moving)(*done, of.unwrap_or(*done));
         }
     }));
     let report = step.run(&cx, &input).await;
     bar.finish_and_clear();
     let report = report?;
     for artifact in &report.artifacts {
-        println!("{}", artifact.path.display());
-        println!("sha256     {}", artifact.sha256);
+        say(format!("{}", artifact.path.display()));
+        say(format!("sha256     {}", artifact.sha256));
     }
-    println!("proof      {:?}", report.proof);
+    say(format!("proof      {:?}", report.proof));
     for finding in &report.findings {
-        println!("{}  {}; {}", finding.code, finding.evidence, finding.cure);
+        say(format!(
+            "{}  {}; {}",
+            finding.code, finding.evidence, finding.cure
+        ));
     }
     Ok(())
 }

@@ -1,94 +1,86 @@
-//! What is shown of files, proofs, manifests and stores.
+//! What is shown of files, proofs, manifests and stores. Much of it is what a file or a store
+//! says of itself, whoever has written that.
 
-use std::time::Duration;
+use migrate_etcd::{
+    Catalogue, Comparison, Effect, Inspection, Manifest, Proof, Pruned, ReadError, SetRecord,
+};
 
-use indicatif::{ProgressBar, ProgressStyle};
-use migrate_etcd::{Catalogue, Comparison, Effect, Inspection, Manifest, Proof, Pruned, SetRecord};
+use crate::lines::Lines;
 
-/// Something goes on, nobody knows for how long.
-pub(crate) fn spinner(message: &'static str) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(message);
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
-}
-
-/// Bytes of some.
-pub(crate) fn bytes(message: &'static str) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{msg} {bar:40} {bytes}/{total_bytes} {bytes_per_sec}");
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::no_length().with_style(style);
-    bar.set_message(message);
-    bar
-}
-
-/// Moves `bar` on.
-pub(crate) fn moves(bar: &ProgressBar) -> impl FnMut(u64, u64) + Send + use<> {
-    let bar = bar.clone();
-    move |done, of| {
-        bar.set_length(of);
-        bar.set_position(done);
-    }
-}
-
-pub(crate) fn inspection(found: &Inspection) {
+pub(crate) fn inspection(found: &Inspection) -> Lines {
+    let mut out = Lines::default();
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
-    println!("bytes      {} in pages of {}", found.bytes, found.page_size);
-    println!("trailer    {}", or_none(&found.trailer));
+    out.add(format!(
+        "bytes      {} in pages of {}",
+        found.bytes, found.page_size
+    ));
+    out.add(format!("trailer    {}", or_none(&found.trailer)));
     if let Some(page) = found.structure.damaged_meta {
-        println!("damaged    meta page {page}: the other one was used");
+        out.add(format!(
+            "damaged    meta page {page}: the other one was used"
+        ));
     }
-    println!(
+    out.add(format!(
         "revision   {}, compacted at {}",
         found.revision,
         found.compact_revision()
-    );
+    ));
     let keys = found.keys;
-    println!(
+    out.add(format!(
         "keys       {} ({} bytes), {} revisions",
         keys.alive, keys.alive_bytes, keys.revisions
-    );
-    println!("storage    {}", or_none(&found.storage_version));
-    println!("cluster    {}", or_none(&found.cluster_version));
+    ));
+    out.add(format!("storage    {}", or_none(&found.storage_version)));
+    out.add(format!("cluster    {}", or_none(&found.cluster_version)));
     for member in &found.members {
-        println!(
+        out.add(format!(
             "member     {} {} {}",
             member.id,
             member.name,
             member.peer_urls.join(",")
-        );
+        ));
     }
     if let Some(cluster) = &found.kubernetes.cluster {
-        println!("cluster    {cluster}");
+        out.add(format!("cluster    {cluster}"));
     }
-    println!("leases     {}, alarms {}", found.leases, found.alarms);
-    println!(
+    for bucket in &found.unknown_buckets {
+        out.add(format!(
+            "bucket     {bucket}: no etcd that is known here has it"
+        ));
+    }
+    out.add(format!(
+        "leases     {}, alarms {}",
+        found.leases, found.alarms
+    ));
+    out.add(format!(
         "auth       {}",
         if found.auth.enabled { "on" } else { "off" }
-    );
+    ));
     for folder in &found.folders {
-        println!(
+        out.add(format!(
             "folder     {} {} keys, {} bytes",
             folder.folder, folder.keys, folder.bytes
-        );
+        ));
     }
     for used in &found.kubernetes.resources {
-        println!("objects    {} {}", used.resource, used.objects);
+        out.add(format!("objects    {} {}", used.resource, used.objects));
     }
     for used in &found.kubernetes.encrypted {
-        println!(
+        out.add(format!(
             "encrypted  {} {}: you need the key {} of {} {} to read them",
             used.resource, used.objects, used.key, used.provider, used.version
-        );
+        ));
     }
+    out
 }
 
 /// What has an effect outside of etcd one by one, all else by numbers.
-pub(crate) fn comparison(found: &Comparison) {
-    println!(
+pub(crate) fn comparison(found: &Comparison) -> Lines {
+    let mut out = Lines::default();
+    out.add(format!(
         "revision   {} of the backup, {} later",
         found.backup_revision, found.later_revision
-    );
+    ));
     for object in &found.objects {
         let Some(effect) = object.effect else {
             continue;
@@ -106,54 +98,64 @@ pub(crate) fn comparison(found: &Comparison) {
         };
         let namespace = object.namespace.as_deref().map(|it| format!("{it}/"));
         let place = object.place.as_ref().map(|it| format!(" ({it})"));
-        println!(
+        out.add(format!(
             "{what}: {}{}{}",
             namespace.unwrap_or_default(),
             object.name,
             place.unwrap_or_default()
-        );
+        ));
     }
     for row in &found.resources {
-        println!(
+        out.add(format!(
             "lost       {}: {} created, {} deleted, {} changed since",
             row.resource, row.created, row.deleted, row.changed
-        );
+        ));
     }
+    out
 }
 
 /// What `save` leaves is a plain snapshot, always.
-pub(crate) fn plain() {
-    println!(
+pub(crate) fn plain() -> Lines {
+    let mut out = Lines::default();
+    out.add(
         "PLAIN      it is NOT ENCRYPTED: who reads it has every Secret of the cluster; `backup` \
-         encrypts"
+         encrypts",
     );
+    out
 }
 
-pub(crate) fn proof(proof: &Proof) {
-    println!("equal to   {}", proof.members.join(", "));
+pub(crate) fn proof(proof: &Proof) -> Lines {
+    let mut out = Lines::default();
+    out.add(format!("equal to   {}", proof.members.join(", ")));
     for (_, why) in &proof.silent {
-        println!("silent     {why}");
+        out.add(format!("silent     {why}"));
     }
-    println!("           keys and values; leases, users and members rest on the trailer");
+    out.add("           keys and values; leases, users and members rest on the trailer");
+    out
 }
 
 /// One line for each backup, then what does not count.
-pub(crate) fn catalogue(catalogue: &Catalogue) {
+pub(crate) fn catalogue(catalogue: &Catalogue) -> Lines {
+    let mut out = Lines::default();
     for backup in &catalogue.backups {
-        manifest(backup);
+        out.append(manifest(backup));
     }
     for refused in &catalogue.refused {
-        println!("REFUSED    {}: {}", refused.name, refused.reason);
+        out.add(format!("REFUSED    {}: {}", refused.name, refused.reason));
     }
     for name in &catalogue.unfinished {
-        println!("UNFINISHED {name}: no manifest says that it is a backup");
+        out.add(format!(
+            "UNFINISHED {name}: no manifest says that it is a backup"
+        ));
     }
     if catalogue.backups.is_empty() {
-        println!("no backup");
+        out.add("no backup");
     }
+    out
 }
 
-pub(crate) fn manifest(backup: &Manifest) {
+pub(crate) fn manifest(backup: &Manifest) -> Lines {
+    let mut out = Lines::default();
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let keys = match backup.keys_match {
         true => ", with the cluster's keys",
@@ -167,7 +169,7 @@ pub(crate) fn manifest(backup: &Manifest) {
         true => ", FORCED without quorum",
         false => "",
     };
-    println!(
+    out.add(format!(
         "{}  {:?}  {}  kubernetes {} etcd {} revision {}  {} bytes{keys}{open}{forced}",
         backup.taken,
         backup.proof,
@@ -178,42 +180,65 @@ pub(crate) fn manifest(backup: &Manifest) {
             .revision
             .map_or_else(|| "-".to_owned(), |revision| revision.to_string()),
         backup.bytes,
-    );
+    ));
     for key in &backup.encryption_keys {
-        println!("           needs the encryption key {key}");
+        out.add(format!("           needs the encryption key {key}"));
     }
+    out
 }
 
-pub(crate) fn pruned(pruned: &Pruned) {
+pub(crate) fn pruned(pruned: &Pruned) -> Lines {
+    let mut out = Lines::default();
     for backup in &pruned.removed {
-        println!("removed    {}", backup.file);
+        out.add(format!("removed    {}", backup.file));
     }
     for file in &pruned.still_stored {
-        println!(
+        out.add(format!(
             "STILL KEPT {file}: the store keeps versions, and the bytes of this one until a rule of \
              its own ends them"
-        );
+        ));
     }
     for (backup, error) in &pruned.failed {
-        println!("NOT GONE   {}: {error}", backup.file);
+        out.add(format!("NOT GONE   {}: {error}", backup.file));
     }
     for backup in &pruned.kept {
-        println!(
+        out.add(format!(
             "kept       {} {} {:?}",
             backup.file, backup.taken, backup.proof
-        );
+        ));
     }
+    out
 }
 
-pub(crate) fn set(record: &SetRecord) {
-    println!("snapshot   {} bytes", record.snapshot.bytes);
+pub(crate) fn set(record: &SetRecord) -> Lines {
+    let mut out = Lines::default();
+    out.add(format!("snapshot   {} bytes", record.snapshot.bytes));
     for node in &record.nodes {
-        println!("node       {}: {} files", node.name, node.files.len());
+        out.add(format!(
+            "node       {}: {} files",
+            node.name,
+            node.files.len()
+        ));
         for (name, version) in &node.packages {
-            println!("           {name} {version}");
+            out.add(format!("           {name} {version}"));
         }
         for path in node.missing.iter().chain(&node.too_large) {
-            println!("           without {path}");
+            out.add(format!("           without {path}"));
         }
+    }
+    out
+}
+
+/// What an inspection has found, or as JSON what is wrong; where that is not JSON it is the
+/// error that the program ends with.
+pub(crate) fn inspected(
+    found: &Result<Inspection, ReadError>,
+    json: bool,
+) -> Result<Lines, serde_json::Error> {
+    match (found, json) {
+        (Ok(found), true) => Lines::json(found),
+        (Ok(found), false) => Ok(inspection(found)),
+        (Err(error), true) => Lines::json(&serde_json::json!({ "error": error })),
+        (Err(_), false) => Ok(Lines::default()),
     }
 }

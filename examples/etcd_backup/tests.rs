@@ -4,6 +4,7 @@ mod copies;
 mod members;
 #[path = "../../crates/migrate-etcd/tests/server/mod.rs"]
 mod server;
+mod shown;
 
 use std::path::{Path, PathBuf};
 

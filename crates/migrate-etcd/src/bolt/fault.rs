@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Serialize, Serializer};
+
 /// Why a snapshot or a database file is not sound.
 ///
 /// No text holds a key or a value of the database: a place is told by its page
@@ -75,6 +77,47 @@ impl ReadError {
             | Self::Damaged { path, .. } => path,
         }
     }
+}
+
+/// As a program reads it: `kind` and `file`, for damage `page`, `offset` and `fault`, and the
+/// text of it all as `message`.
+impl Serialize for ReadError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (kind, place) = match self {
+            Self::File { .. } => ("file", None),
+            Self::NoMeta { .. } => ("noMeta", None),
+            Self::Checksum { .. } => ("checksum", None),
+            Self::Entries { .. } => ("entries", None),
+            Self::Damaged {
+                page,
+                offset,
+                fault,
+                ..
+            } => ("damaged", Some((page, offset, fault))),
+        };
+        let told = Told {
+            kind,
+            file: self.path().display().to_string(),
+            page: place.map(|(page, ..)| *page),
+            offset: place.map(|(_, offset, _)| *offset),
+            fault: place.map(|(.., fault)| fault.to_string()),
+            message: self.to_string(),
+        };
+        told.serialize(serializer)
+    }
+}
+
+#[derive(Serialize)]
+struct Told {
+    kind: &'static str,
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+    message: String,
 }
 
 /// What is wrong with a page or an entry.
