@@ -13,8 +13,19 @@ pub(crate) fn spinner(message: &'static str) -> ProgressBar {
 
 /// Bytes of some.
 pub(crate) fn bytes(message: &'static str) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{msg} {bar:40} {bytes}/{total_bytes} {bytes_per_sec}");
+    bar(
+        message,
+        "{msg} {bar:40} {bytes}/{total_bytes} {bytes_per_sec}",
+    )
+}
+
+/// Things of some.
+pub(crate) fn counted(message: &'static str) -> ProgressBar {
+    bar(message, "{msg} {bar:40} {pos}/{len}")
+}
+
+fn bar(message: &'static str, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template);
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::no_length().with_style(style);
     bar.set_message(message);
@@ -22,7 +33,7 @@ pub(crate) fn bytes(message: &'static str) -> ProgressBar {
 }
 
 /// Moves `bar` on.
-pub(crate) fn moves(bar: &ProgressBar) -> impl FnMut(u64, u64) + Send + use<> {
+pub(crate) fn moves(bar: &ProgressBar) -> impl Fn(u64, u64) + Send + Sync + use<> {
     let bar = bar.clone();
     move |done, of| {
         bar.set_length(of);

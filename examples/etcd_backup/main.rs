@@ -34,7 +34,7 @@ use migrate_core::{
 };
 use migrate_etcd::{
     BackupSet, KeyRing, Manifest, Membership, PartFile, ProvenBackup, Restore, SigningKey,
-    SnapshotBackup, compare, inspect, prove,
+    SnapshotBackup, compare, inspect, inspect_with, prove_with,
 };
 use migrate_kube::TokioClock;
 
@@ -76,8 +76,9 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             json,
             without_trailer,
         } => {
-            let bar = bars::spinner("checking every page");
-            let found = tokio::task::spawn_blocking(move || inspect(&file)).await?;
+            let bar = bars::bytes("checking every page");
+            let moving = bars::moves(&bar);
+            let found = tokio::task::spawn_blocking(move || inspect_with(&file, moving)).await?;
             bar.finish_and_clear();
             print!("{}", show::inspected(&found, json)?);
             let found = found?;
@@ -132,8 +133,10 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             print!("{}", show::plain());
         }
         Command::Prove { file, members } => {
-            let bar = bars::spinner("checking every page, and comparing");
-            let proof = prove(&file, &members.all().await?, members.stall()).await;
+            let members_of_it = members.all().await?;
+            let bar = bars::bytes("checking every page, and comparing");
+            let moving = bars::moves(&bar);
+            let proof = prove_with(&file, &members_of_it, members.stall(), moving).await;
             bar.finish_and_clear();
             let proof = proof?;
             print!("{}", show::inspection(&proof.inspection));
@@ -213,7 +216,8 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 Some(path) => Some(new_file(path).await?),
                 None => None,
             };
-            let bar = bars::spinner("restoring");
+            let bar = bars::bytes("restoring");
+            let restore = restore.with_progress(bars::moves(&bar));
             let restored = tokio::task::spawn_blocking(move || restore.run()).await?;
             bar.finish_and_clear();
             let restored = restored?;
@@ -246,7 +250,10 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         }
         Command::List { place } => {
             let (store, trusted) = place.open()?;
-            print!("{}", show::catalogue(&store.list(&trusted).await?));
+            let bar = bars::counted("reading manifests");
+            let listed = store.list_with(&trusted, bars::moves(&bar)).await;
+            bar.finish_and_clear();
+            print!("{}", show::catalogue(&listed?));
         }
         Command::Fetch {
             folder,
@@ -270,10 +277,11 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         }
         Command::Prune { place, keep } => {
             let (store, trusted) = place.open()?;
-            print!(
-                "{}",
-                show::pruned(&store.prune(&trusted, &keep.retention()).await?)
-            );
+            let bar = bars::counted("pruning");
+            let (kept, moving) = (keep.retention(), bars::moves(&bar));
+            let pruned = store.prune_with(&trusted, &kept, moving).await;
+            bar.finish_and_clear();
+            print!("{}", show::pruned(&pruned?));
         }
     }
     Ok(())
@@ -349,7 +357,8 @@ async fn backup(options: Backup, cancel: &Cancellation) -> Outcome {
     let mut cx = StepContext::new(Arc::new(clock), Fence::without_lease("byhand"));
     cx.cancel = cancel.clone();
     let cx = cx.with_events(Arc::new(move |event: &Event| {
-        if let EventKind::Progress { done, of, .. } = &event.kind {
+        if let EventKind::Progress { done, of, unit, .. } = &event.kind {
+            moving.set_message(format!("backing up: {unit}"));
             bars::moves(&moving)(*done, of.unwrap_or(*done));
         }
     }));

@@ -139,10 +139,10 @@ pub use find::KubeadmMembers;
 pub use find::{FindMembers, FoundMembers, NamedMembers, Way};
 pub use gate::Gate;
 #[cfg(feature = "client")]
-pub use hash::{Proof, Proven, prove};
+pub use hash::{Proof, Proven, prove, prove_with};
 pub use inspect::{
     Auth, Compaction, Encrypted, FolderUse, Inspection, Keys, Kubernetes, MemberRecord,
-    ResourceUse, inspect, object_key,
+    ResourceUse, inspect, inspect_with, object_key,
 };
 pub use manifest::{ComparedMember, Manifest, PublicKey, SigningKey};
 #[cfg(feature = "client")]

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use super::heard::Heard;
 use super::{Fault, ReadError};
 
 /// Bytes that are read by their offset.
@@ -21,6 +22,7 @@ pub(super) struct Named {
     pub(super) path: PathBuf,
     /// All of them, the trailer included.
     pub(super) len: u64,
+    pub(super) heard: Option<Heard>,
 }
 
 impl Named {
@@ -34,7 +36,12 @@ impl Named {
             Err(source) => return Err(ReadError::File { path, source }),
         };
         let bytes = Bytes::File(file);
-        Ok(Self { bytes, path, len })
+        Ok(Self {
+            bytes,
+            path,
+            len,
+            heard: None,
+        })
     }
 
     pub(super) fn of_memory(bytes: Vec<u8>) -> Self {
@@ -42,6 +49,7 @@ impl Named {
             len: bytes.len() as u64,
             bytes: Bytes::Memory(bytes),
             path: PathBuf::from("(memory)"),
+            heard: None,
         }
     }
 
@@ -59,7 +67,11 @@ impl Named {
         read.map_err(|source| ReadError::File {
             path: self.path.clone(),
             source,
-        })
+        })?;
+        if let Some(heard) = &self.heard {
+            heard.add(into.len() as u64);
+        }
+        Ok(())
     }
 
     pub(super) fn damaged(&self, page: u64, offset: u64, fault: Fault) -> ReadError {

@@ -10,6 +10,7 @@ pub(crate) mod build;
 mod fault;
 mod file;
 mod freelist;
+mod heard;
 pub(crate) mod meta;
 pub(crate) mod page;
 pub(crate) mod tree;
@@ -26,6 +27,8 @@ use sha2::{Digest, Sha256};
 
 pub use fault::{Fault, ReadError};
 use file::{Named, u64_at};
+use heard::Heard;
+pub(crate) use heard::Told;
 use meta::Meta;
 use page::Page;
 use walk::Seen;
@@ -177,6 +180,19 @@ impl Database {
         Ok(database)
     }
 
+    /// Tells `told` of each MiB that is read, of `of` bytes.
+    pub(crate) fn telling(mut self, told: Told, of: u64) -> Self {
+        self.file.heard = Some(Heard::new(told, of));
+        self
+    }
+
+    /// That all is done of what [`telling`](Self::telling) has told.
+    pub(crate) fn tell_end(&self) {
+        if let Some(heard) = &self.file.heard {
+            heard.told.end(heard.of);
+        }
+    }
+
     /// Bytes of a page.
     pub fn page_size(&self) -> u32 {
         self.meta.page_size
@@ -197,7 +213,7 @@ impl Database {
         self.file.len % SECTOR == TRAILER
     }
 
-    fn data_len(&self) -> u64 {
+    pub(crate) fn data_len(&self) -> u64 {
         if self.has_trailer() {
             self.file.len - TRAILER
         } else {

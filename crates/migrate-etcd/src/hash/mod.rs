@@ -7,9 +7,9 @@ mod prove;
 mod tests;
 
 #[cfg(feature = "client")]
-pub(crate) use prove::Compared;
+pub(crate) use prove::{Compared, Phase};
 #[cfg(feature = "client")]
-pub use prove::{Proof, Proven, prove};
+pub use prove::{Proof, Proven, prove, prove_with};
 
 use crate::bolt::{Bucket, Database, ReadError};
 use crate::inspect::{KEY, record, short};

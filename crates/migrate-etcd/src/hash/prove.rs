@@ -7,7 +7,8 @@ use std::time::Duration;
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 
-use crate::bolt::Database;
+use crate::bolt::{Database, Told};
+use crate::inspect::inspect_told;
 use crate::snapshot::{BEHIND, Received};
 use crate::{Error, Inspection, Member, MemberRecord, ReadError, SnapshotBackup};
 
@@ -93,7 +94,30 @@ pub struct Proven {
 /// [`Error::Damaged`] for a file that is not sound, [`Error::NotEqual`],
 /// [`Error::Compacted`], and [`Error::TooFewMembers`].
 pub async fn prove(path: &Path, members: &[Member], stall: Duration) -> Result<Proof, Error> {
-    let proof = compared(path, members, stall).await?;
+    proven(path, members, stall, None).await
+}
+
+/// As [`prove`]; `progress` hears bytes read and bytes in all, as with
+/// [`inspect_with`](crate::inspect_with), before the members are asked.
+///
+/// # Errors
+/// As [`prove`].
+pub async fn prove_with(
+    path: &Path,
+    members: &[Member],
+    stall: Duration,
+    progress: impl Fn(u64, u64) + Send + Sync + 'static,
+) -> Result<Proof, Error> {
+    proven(path, members, stall, Some(Told::new(progress))).await
+}
+
+async fn proven(
+    path: &Path,
+    members: &[Member],
+    stall: Duration,
+    told: Option<Told>,
+) -> Result<Proof, Error> {
+    let proof = compared(path, members, stall, told).await?;
     match proof.is_enough() {
         true => Ok(proof),
         false => Err(proof.too_few(path)),
@@ -101,8 +125,13 @@ pub async fn prove(path: &Path, members: &[Member], stall: Duration) -> Result<P
 }
 
 /// As [`prove`], with however many members there are.
-async fn compared(path: &Path, members: &[Member], stall: Duration) -> Result<Proof, Error> {
-    let inspection = read(path, |database| database.inspect()).await?;
+async fn compared(
+    path: &Path,
+    members: &[Member],
+    stall: Duration,
+    told: Option<Told>,
+) -> Result<Proof, Error> {
+    let inspection = read(path, |path| inspect_told(path, told)).await?;
     let revision = inspection.revision;
     let mut asked = Vec::new();
     let mut silent = Vec::new();
@@ -119,7 +148,10 @@ async fn compared(path: &Path, members: &[Member], stall: Duration) -> Result<Pr
         let compacted = answer.compact_revision;
         let hash = match known.get(&compacted) {
             Some(hash) => *hash,
-            None => read(path, move |database| database.hash_kv(revision, compacted)).await?,
+            None => {
+                let hash = move |path: &Path| Database::open(path)?.hash_kv(revision, compacted);
+                read(path, hash).await?
+            }
         };
         known.insert(compacted, hash);
         if hash != answer.hash {
@@ -187,7 +219,13 @@ impl SnapshotBackup {
                     .to_owned(),
             });
         }
-        let saved = self.save_compared(name, members, cancel, progress).await?;
+        let mut progress = progress;
+        let told = |phase: Phase, done: u64, of: u64| {
+            if phase == Phase::Saves {
+                progress(done, of);
+            }
+        };
+        let saved = self.save_compared(name, members, cancel, told).await?;
         if !saved.proof.is_enough() {
             return Err(saved.proof.too_few(saved.snapshot.path()));
         }
@@ -205,17 +243,19 @@ impl SnapshotBackup {
         name: &str,
         members: &[Member],
         cancel: &Cancellation,
-        mut progress: impl FnMut(u64, u64) + Send,
+        mut told: impl FnMut(Phase, u64, u64) + Send,
     ) -> Result<Compared, Error> {
         let mut snapshots = 0;
         loop {
             snapshots += 1;
-            let received = self.receive(members, name, cancel, &mut progress);
-            let snapshot = received.await?;
+            let saves = |done, of| told(Phase::Saves, done, of);
+            let snapshot = self.receive(members, name, cancel, saves).await?;
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            match compared(&snapshot.unnamed().path, members, self.stall()).await {
+            let unnamed = snapshot.unnamed();
+            told(Phase::Proves, 0, unnamed.bytes);
+            match compared(&unnamed.path, members, self.stall(), None).await {
                 Ok(proof) if proof.compared.is_empty() && !self.is_forced() => {
                     return Err(proof.too_few(snapshot.path()));
                 }
@@ -224,6 +264,7 @@ impl SnapshotBackup {
                     return Err(newest.than(self.endpoint(), proof.inspection.revision));
                 }
                 Ok(proof) => {
+                    told(Phase::Proves, unnamed.bytes, unnamed.bytes);
                     return Ok(Compared {
                         snapshot,
                         proof,
@@ -236,6 +277,13 @@ impl SnapshotBackup {
             }
         }
     }
+}
+
+/// What is done to a snapshot, one after the other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    Saves,
+    Proves,
 }
 
 /// A snapshot that was compared with members, and gets its name only when it is kept.
@@ -307,10 +355,10 @@ fn says(error: &etcd_client::Error, words: &str) -> bool {
 /// Reads the file where it does not hold up the runtime.
 async fn read<T: Send + 'static>(
     path: &Path,
-    work: impl FnOnce(&Database) -> Result<T, ReadError> + Send + 'static,
+    work: impl FnOnce(&Path) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Error> {
-    let open = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || work(&Database::open(&open)?));
+    let path = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || work(&path));
     match reading.await {
         Ok(result) => Ok(result?),
         // The runtime is shutting down.

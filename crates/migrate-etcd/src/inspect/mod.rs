@@ -25,7 +25,7 @@ pub use report::{
 use sha2::{Digest, Sha256};
 use tally::{Tally, Use};
 
-use crate::bolt::{Database, Entry, Fault, ReadError};
+use crate::bolt::{Database, Entry, Fault, ReadError, Told};
 use crate::table::Table;
 
 /// The bucket of all revisions of all keys.
@@ -64,6 +64,36 @@ pub(crate) fn record<'a>(entry: &Entry<'a>) -> Result<(Revision, KeyValue<'a>), 
 /// [`ReadError`] at the first damage.
 pub fn inspect(path: &Path) -> Result<Inspection, ReadError> {
     Database::open(path)?.inspect()
+}
+
+/// As [`inspect`]; `progress` hears bytes read and bytes in all, about each MiB and at the
+/// end. A file with a trailer is read twice, and so has twice its bytes; what is free in it is
+/// read once only, so that the last step may be a large one.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_with(
+    path: &Path,
+    progress: impl Fn(u64, u64) + Send + Sync + 'static,
+) -> Result<Inspection, ReadError> {
+    inspect_told(path, Some(Told::new(progress)))
+}
+
+/// As [`inspect`], told to who wants to hear it.
+pub(crate) fn inspect_told(path: &Path, told: Option<Told>) -> Result<Inspection, ReadError> {
+    let database = Database::open(path)?;
+    let Some(told) = told else {
+        return database.inspect();
+    };
+    let trailer = match database.has_trailer() {
+        true => database.file_len(),
+        false => 0,
+    };
+    let of = database.data_len() + trailer;
+    let database = database.telling(told, of);
+    let found = database.inspect()?;
+    database.tell_end();
+    Ok(found)
 }
 
 impl Database {

@@ -6,6 +6,8 @@ mod findings;
 mod plain;
 #[cfg(feature = "client")]
 mod proven;
+#[cfg(feature = "client")]
+mod source;
 #[cfg(feature = "store")]
 mod stored;
 

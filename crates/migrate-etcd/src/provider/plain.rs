@@ -7,6 +7,9 @@ use migrate_core::{BackUpData, EventKind, Step, StepContext, StepError, StepInpu
 use super::findings::{forced, full, nobody_compared, plain};
 use crate::SnapshotBackup;
 
+/// Unit of what has come of a snapshot.
+pub(super) const SAVED: &str = "bytes";
+
 #[async_trait]
 impl BackUpData for SnapshotBackup {
     async fn run(&self, cx: &StepContext, input: &StepInput) -> Result<BackupReport, StepError> {
@@ -14,7 +17,9 @@ impl BackUpData for SnapshotBackup {
         // trust what it cannot vouch for, and nothing is overwritten.
         let (cluster, taken) = (&input.model.cluster, cx.clock.now());
         let name = format!("etcd-{cluster}-{}-{}.db", cx.fence.run, taken.as_millis());
-        let received = self.receive(&[], &name, &cx.cancel, progress(cx)).await?;
+        let received = self
+            .receive(&[], &name, &cx.cancel, progress(cx, SAVED))
+            .await?;
         let fullness = received.member.fullness();
         let artifact = received.commit().await?;
         let shown = artifact.path.display().to_string();
@@ -28,17 +33,22 @@ impl BackUpData for SnapshotBackup {
 }
 
 /// Tells of each 8 MiB.
-pub(super) fn progress(cx: &StepContext) -> impl FnMut(u64, u64) + Send {
+pub(super) fn progress(cx: &StepContext, unit: &str) -> impl FnMut(u64, u64) + Send {
     let mut told = 0;
     move |done, of| {
         if done == of || done.saturating_sub(told) >= 8 << 20 || done < told {
             told = done;
-            cx.emit(EventKind::Progress {
-                step: Step::BackUp,
-                done,
-                of: Some(of),
-                unit: "bytes".to_owned(),
-            });
+            tell(cx, unit, done, of);
         }
     }
+}
+
+/// Tells how far the backup is with what `unit` says.
+pub(super) fn tell(cx: &StepContext, unit: &str, done: u64, of: u64) {
+    cx.emit(EventKind::Progress {
+        step: Step::BackUp,
+        done,
+        of: Some(of),
+        unit: unit.to_owned(),
+    });
 }

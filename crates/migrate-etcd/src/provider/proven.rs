@@ -13,8 +13,8 @@ use super::findings::lacking;
 use super::findings::{
     compared_with, forced, full, needs_key, not_compared, plain, unsigned, without_keys,
 };
-use super::plain::progress;
-use crate::hash::Compared;
+use super::plain::{progress, tell};
+use super::source::Source;
 use crate::limits::Limits;
 use crate::room::FurtherCopy;
 use crate::snapshot::Received;
@@ -28,6 +28,13 @@ use crate::{BackupSet, LiveKeys, NodeFiles, Seal};
 /// Bytes that a server on trial takes for its log at once, whatever is in it: two
 /// segments (etcd's `wal.SegmentSizeBytes`).
 const LOGS: u64 = 2 * (64 << 20);
+
+/// Units of what is told of what becomes of it.
+const TRIED: &str = "bytes restored on trial";
+#[cfg(feature = "seal")]
+const ENCRYPTED: &str = "bytes encrypted";
+#[cfg(feature = "store")]
+const STORED: &str = "bytes stored";
 
 /// Step 2: a snapshot that is proven equal to live members, restored on trial, made
 /// a set, encrypted, signed, and put into a store, as far as each is asked for.
@@ -49,6 +56,10 @@ const LOGS: u64 = 2 * (64 << 20);
 /// What is of another cluster is an error ([`Error::OtherCluster`], [`Error::OtherKeys`]), and
 /// never has the name of a backup: the snapshot says whose it is, unless its namespaces are
 /// encrypted, and so do the keys of the nodes.
+///
+/// How far it is is told by [`EventKind::Progress`](migrate_core::EventKind): bytes of the
+/// snapshot as they come, then each phase when it begins and when it ends, by a unit of its own
+/// (`bytes proven`, `bytes restored on trial`, `bytes encrypted`), and `bytes stored`.
 ///
 /// # Errors
 /// What fails, fails the step; files that were finished before stay. A backup
@@ -204,6 +215,7 @@ impl ProvenBackup {
         let Some((scratch, etcd)) = &self.trial else {
             return Ok(None);
         };
+        tell(cx, TRIED, 0, snapshot.bytes);
         let mut trial = TestRestore::new(&snapshot.path, scratch).with_sha256(&snapshot.sha256);
         if let Some(etcd) = etcd {
             trial = trial.with_etcd(etcd);
@@ -211,7 +223,9 @@ impl ProvenBackup {
         if let Some(server) = &self.api_server {
             trial = trial.with_api_server(server.clone());
         }
-        Ok(Some(trial.run(&cx.cancel).await?.level))
+        let level = trial.run(&cx.cancel).await?.level;
+        tell(cx, TRIED, snapshot.bytes, snapshot.bytes);
+        Ok(Some(level))
     }
 
     /// Makes it what is kept: encrypted, or a set.
@@ -226,6 +240,8 @@ impl ProvenBackup {
             return Ok(Finished::of(snapshot.commit().await?));
         };
         let plain = snapshot.unnamed();
+        let bytes = plain.bytes;
+        tell(cx, ENCRYPTED, 0, bytes);
         let (folder, file) = crate::seal::parted(snapshot.path())?;
         let mut finished = match &self.live {
             None => {
@@ -246,6 +262,7 @@ impl ProvenBackup {
         };
         finished.locked_for = seal.lock().names();
         snapshot.discard()?;
+        tell(cx, ENCRYPTED, bytes, bytes);
         Ok(finished)
     }
 
@@ -258,58 +275,6 @@ impl ProvenBackup {
         _: &str,
     ) -> Result<Finished, Error> {
         Ok(Finished::of(snapshot.commit().await?))
-    }
-}
-
-/// Where the snapshot comes from.
-enum Source {
-    Named(Box<SnapshotBackup>, Vec<Member>),
-    Found(Arc<dyn FindMembers>, PathBuf, Limits),
-}
-
-impl Source {
-    fn limits(&mut self) -> &mut Limits {
-        match self {
-            Self::Named(backup, _) => backup.limits(),
-            Self::Found(_, _, limits) => limits,
-        }
-    }
-
-    /// Where the snapshot goes.
-    fn folder(&self) -> &Path {
-        match self {
-            Self::Named(backup, _) => backup.folder(),
-            Self::Found(_, folder, _) => folder,
-        }
-    }
-
-    async fn save_compared(
-        &self,
-        file: &str,
-        copies: Vec<FurtherCopy>,
-        cx: &StepContext,
-    ) -> Result<Compared, Error> {
-        let told = progress(cx);
-        match self {
-            Self::Named(backup, members) => {
-                let backup = backup.as_ref().clone().with_copies(copies);
-                backup.save_compared(file, members, &cx.cancel, told).await
-            }
-            Self::Found(finder, folder, limits) => {
-                // The ways to them are open while `found` lives.
-                let found = finder.find().await?;
-                let mut backup = SnapshotBackup::new(found.source.clone(), folder);
-                *backup.limits() = *limits;
-                let backup = backup.with_copies(copies);
-                let backup = match found.is_forced {
-                    true => backup.forced(),
-                    false => backup,
-                };
-                backup
-                    .save_compared(file, &found.members, &cx.cancel, told)
-                    .await
-            }
-        }
     }
 }
 
@@ -409,7 +374,7 @@ impl BackUpData for ProvenBackup {
             #[cfg(feature = "store")]
             if let Some(store) = &self.store {
                 let trusted = [signing.public()];
-                let told = progress(cx);
+                let told = progress(cx, STORED);
                 store
                     .put(&artifact.path, &trusted, &cx.cancel, told)
                     .await?;

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 pub use membership::Membership;
 pub use version::EtcdVersion;
 
-use crate::bolt::Database;
+use crate::bolt::{Database, Told};
 use crate::trailer::{Checked, TRAILER, TrailerCheck};
 use crate::{Error, ReadError, read, wal};
 use data_dir::DataDir;
@@ -74,6 +74,7 @@ pub struct Restore {
     sha256: Option<String>,
     is_copy: bool,
     beside: Vec<Restored>,
+    told: Option<Told>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +164,7 @@ impl Restore {
             sha256: None,
             is_copy: false,
             beside: Vec::new(),
+            told: None,
         }
     }
 
@@ -235,6 +237,15 @@ impl Restore {
         self
     }
 
+    /// Tells `progress` how many bytes of the snapshot were written anew, and how many there
+    /// are, about each MiB and when all is on disk. Of what is free in it nothing is written,
+    /// so that the last step may be a large one.
+    #[must_use]
+    pub fn with_progress(mut self, progress: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
+        self.told = Some(Told::new(progress));
+        self
+    }
+
     /// Restores.
     ///
     /// # Errors
@@ -254,18 +265,26 @@ impl Restore {
         });
         // First of all it has to be the right file; nothing counts until the commit.
         let sha256 = sha256?;
-        let (dir, restored) = written?;
+        let (dir, restored, bytes) = written?;
         let restored = Restored { sha256, ..restored };
         let all: Vec<_> = self.beside.iter().chain([&restored]).cloned().collect();
         Restored::refuse_mixed(&all)?;
         dir.commit(wal::FILE)?;
+        if let Some(told) = &self.told {
+            told.end(bytes);
+        }
         Ok(restored)
     }
 
-    /// Writes everything, under a name that does not count yet. The hash is left out.
-    fn write(&self, file: File, member_id: u64) -> Result<(DataDir, Restored), Error> {
+    /// Writes everything, under a name that does not count yet; and how many bytes of the
+    /// snapshot that was. The hash is left out.
+    fn write(&self, file: File, member_id: u64) -> Result<(DataDir, Restored, u64), Error> {
         let from = self.snapshot.as_path();
-        let source = Database::of_file(file, from)?;
+        let mut source = Database::of_file(file, from)?;
+        if let Some(told) = &self.told {
+            let of = source.data_len();
+            source = source.telling(told.clone(), of);
+        }
         let facts = Facts::of(&source, from)?;
         self.refuse_too_new(&facts)?;
         let raised_to = self.raised(facts.revision)?;
@@ -289,7 +308,7 @@ impl Restore {
             sha256: String::new(),
             bytes,
         };
-        Ok((dir, restored))
+        Ok((dir, restored, source.data_len()))
     }
 
     /// The hash of the whole file, which it has to hold to.

@@ -45,6 +45,19 @@ impl Store {
     /// [`Error::Store`] if the store cannot be listed, or there are manifests and none
     /// can be read.
     pub async fn list(&self, trusted: &[PublicKey]) -> Result<Catalogue, Error> {
+        self.list_with(trusted, |_, _| {}).await
+    }
+
+    /// As [`list`](Self::list); `progress` hears how many of the manifests were read, and how
+    /// many there are.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub async fn list_with(
+        &self,
+        trusted: &[PublicKey],
+        mut progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Catalogue, Error> {
         let failed = self.failed(&self.prefix);
         let mut listed = self.objects.list(Some(&self.prefix));
         let mut objects = BTreeMap::new();
@@ -59,6 +72,10 @@ impl Store {
         }
         let mut catalogue = Catalogue::default();
         let (mut was_read, mut unreadable) = (false, None);
+        let manifests = objects
+            .keys()
+            .filter(|name| Manifest::file_of(name).is_some());
+        let (mut done, of) = (0, manifests.count() as u64);
         for name in objects.keys() {
             let Some(file) = Manifest::file_of(name) else {
                 if !objects.contains_key(&Manifest::name_of(name)) {
@@ -89,6 +106,8 @@ impl Store {
                     Err(reason)
                 }
             };
+            done += 1;
+            progress(done, of);
             match opened {
                 Ok(manifest) => catalogue.backups.push(manifest),
                 Err(reason) => catalogue.refused.push(Refused {

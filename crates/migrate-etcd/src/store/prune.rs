@@ -44,7 +44,22 @@ impl Store {
         trusted: &[PublicKey],
         retention: &Retention,
     ) -> Result<Pruned, Error> {
-        let catalogue = self.list(trusted).await?;
+        self.prune_with(trusted, retention, |_, _| {}).await
+    }
+
+    /// As [`prune`](Self::prune); `progress` hears how many of the manifests were read, and
+    /// then how many of the backups were kept or removed; and how many there are.
+    ///
+    /// # Errors
+    /// As [`prune`](Self::prune).
+    pub async fn prune_with(
+        &self,
+        trusted: &[PublicKey],
+        retention: &Retention,
+        mut progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Pruned, Error> {
+        let catalogue = self.list_with(trusted, &mut progress).await?;
+        let (mut done, of) = (0, catalogue.backups.len() as u64);
         let mut clusters: BTreeMap<Option<String>, Vec<Manifest>> = BTreeMap::new();
         for backup in catalogue.backups {
             let cluster = backup.cluster.clone();
@@ -69,6 +84,8 @@ impl Store {
                         Err(error) => pruned.failed.push((backup, error)),
                     }
                 }
+                done += 1;
+                progress(done, of);
             }
         }
         for left in catalogue.refused.iter().filter(|left| left.is_left) {

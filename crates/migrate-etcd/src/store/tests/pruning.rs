@@ -30,10 +30,13 @@ async fn pruning_keeps_what_is_to_be_kept_and_what_is_not_ours() {
     }
     let gone = Location::parse("clusters/c/2.db").unwrap();
     let second = memory.get(&gone).await.unwrap().bytes().await.unwrap();
-    let pruned = store
-        .prune(&world.trusted(), &Retention::least())
-        .await
-        .unwrap();
+    let mut told = Vec::new();
+    let progress = |done, of| told.push((done, of));
+    let (trusted, least) = (world.trusted(), Retention::least());
+    let pruned = store.prune_with(&trusted, &least, progress);
+    let pruned = pruned.await.unwrap();
+    // Each is read, and then each is kept or removed.
+    assert_eq!(told, [(1, 4), (2, 4), (3, 4), (4, 4)].repeat(2));
     let files = |list: &[Manifest]| {
         let names = list.iter().map(|backup| backup.file.clone());
         names.collect::<Vec<_>>()
