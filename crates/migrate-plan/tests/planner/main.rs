@@ -14,6 +14,7 @@ mod lint;
 mod measured;
 mod order;
 mod own_targets;
+mod pins;
 mod placement;
 mod renewed;
 mod replan;
