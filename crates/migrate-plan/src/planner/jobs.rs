@@ -29,8 +29,8 @@ pub(super) enum Outlook {
     Goes,
     /// Two budgets guard a pod of it: it is planned as if one of them were gone.
     GoesIfCured,
-    /// A budget never lets a pod of it go, or it is not Ready: it has no time in the
-    /// schedule.
+    /// A budget never lets a pod of it go, nobody has agreed to move one, or it is not
+    /// Ready: it has no time in the schedule.
     Stays,
 }
 
@@ -54,6 +54,9 @@ impl<'a> Planner<'a> {
                     *turns = pods.div_ceil(budget.steady.max(1)).max(*turns);
                 }
             }
+        }
+        for &node in &interned.asking {
+            outlooks[node as usize] = Outlook::Stays;
         }
         let pools = self.pools(interned);
         let surges: Vec<bool> = pools.iter().map(|pool| pool.surge > 0).collect();

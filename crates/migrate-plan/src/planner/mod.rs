@@ -240,6 +240,13 @@ impl<'a> Planner<'a> {
             None => interned.hash(self.model),
         };
         findings::believe(&found, &mut interned);
+        // Later, since these name workloads, and say nothing of their budgets.
+        found.extend(findings::of_consent(
+            self.model,
+            self.policy,
+            &interned,
+            drains,
+        ));
         let mut jobs = self.jobs(&interned);
         let mut pools = self.pools(&interned);
         found.extend(self.of_surge(&pools));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bounds;
+mod consent;
 mod documents;
 mod findings;
 mod formulas;
