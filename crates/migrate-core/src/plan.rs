@@ -139,7 +139,7 @@ impl Plan {
         })
     }
 
-    /// A plan whose order or canaries somebody has changed, as the next
+    /// A plan whose order, canaries or pins somebody has changed, as the next
     /// revision of the plan it was: with its id as parent, and an id of its own. Where
     /// nothing that a plan fixes was changed, it stays as it is.
     pub fn edited(mut self) -> Self {
@@ -343,6 +343,10 @@ pub struct PlannedSlot {
     /// control-plane nodes, and alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hosts_runner: bool,
+    /// It keeps its place: in plans that replace this one as many nodes of its pool go
+    /// before it as in this one, less those that are done or gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
     /// How long it is predicted to take, or P95 of what it takes if that is more and the
     /// planner was told what is believed of it, where the policy has windows or blackouts: it
     /// does not begin unless so much is left (milliseconds in JSON).
@@ -365,6 +369,7 @@ impl PlannedSlot {
             from,
             canary: false,
             hosts_runner: false,
+            pinned: false,
             length: Duration::ZERO,
         }
     }

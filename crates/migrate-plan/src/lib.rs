@@ -55,7 +55,7 @@ pub use error::Error;
 pub use forecast::{
     Beliefs, End, Forecast, Forecaster, HISTORY_SCHEMA, History, Lasted, Outlook, Quantiles,
 };
-pub use lint::lint;
+pub use lint::{lint, lint_revision};
 pub use machine::NODE_GONE;
 pub use planner::{
     Change, Difference, Journey, MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Planner,

@@ -102,6 +102,19 @@ pub fn check_budgets(
     sorted(budgets::check(model, policy, &movers, concerns))
 }
 
+/// What [`check_nodes`] finds of pods that a person has to agree to before they may be moved,
+/// whatever nodes could host them, and has not: blockers with the codes [`BARE`](codes::BARE),
+/// [`DO_NOT_DISRUPT`](codes::DO_NOT_DISRUPT) and [`EMPTY_DIR`](codes::EMPTY_DIR). A drain of such
+/// a node does not end. Linear in pods.
+pub fn check_consent(
+    model: &ClusterModel,
+    policy: &Policy,
+    drains: impl Fn(&Node) -> bool,
+) -> Vec<Finding> {
+    let movers = Movers::of(model, policy, drains, |_| true);
+    sorted(pods::check_consent(policy, &movers))
+}
+
 fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by(|a, b| (&a.code, &a.object).cmp(&(&b.code, &b.object)));
     findings

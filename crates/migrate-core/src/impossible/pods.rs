@@ -18,6 +18,16 @@ struct Mover<'a> {
     only_host: Option<String>,
 }
 
+impl<'a> Mover<'a> {
+    fn new(pod: &'a Pod, policy: &Policy, only_host: Option<String>) -> Self {
+        Self {
+            pod,
+            disposition: disposition(pod, &policy.consent, only_host.as_deref()),
+            only_host,
+        }
+    }
+}
+
 /// Why pods of one owner are reported together.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum Concern {
@@ -37,30 +47,41 @@ pub(super) fn check(model: &ClusterModel, policy: &Policy, movers: &Movers<'_>) 
         .map(|workload| (&workload.id, workload.replicas))
         .collect();
     let mut hosts = Hosts::of(model);
-    let mut groups: BTreeMap<(Concern, bool, ObjectName), Vec<Mover<'_>>> = BTreeMap::new();
-    for &pod in &movers.leaving {
-        let only_host = hosts.only_host(pod);
-        let mover = Mover {
-            pod,
-            disposition: disposition(pod, &policy.consent, only_host.as_deref()),
-            only_host,
-        };
+    let concerns = movers.leaving.iter().filter_map(|&pod| {
+        let mover = Mover::new(pod, policy, hosts.only_host(pod));
         let is_alone = pod
             .workload
             .as_deref()
             .is_some_and(|id| replicas.get(id) == Some(&1));
-        let Some((concern, is_agreed)) = concern(&mover, is_alone) else {
-            continue;
-        };
-        let key = (concern, is_agreed, owner_of(pod));
-        groups.entry(key).or_default().push(mover);
-    }
-    let mut findings: Vec<Finding> = groups
-        .into_iter()
-        .map(|((concern, is_agreed, owner), movers)| finding(concern, is_agreed, owner, &movers))
-        .collect();
+        let concern = concern(&mover, is_alone)?;
+        Some((concern, mover))
+    });
+    let mut findings = grouped(concerns);
     findings.extend(jobs(&movers.jobs));
     findings
+}
+
+/// Those of them that nobody has agreed to and that hold whoever else can host the pod.
+pub(super) fn check_consent(policy: &Policy, movers: &Movers<'_>) -> Vec<Finding> {
+    let concerns = movers.leaving.iter().filter_map(|&pod| {
+        let mover = Mover::new(pod, policy, None);
+        let concern = concern(&mover, false).filter(|(_, is_agreed)| !is_agreed)?;
+        Some((concern, mover))
+    });
+    grouped(concerns)
+}
+
+/// One finding for each owner and concern.
+fn grouped<'a>(concerns: impl Iterator<Item = ((Concern, bool), Mover<'a>)>) -> Vec<Finding> {
+    let mut groups: BTreeMap<(Concern, bool, ObjectName), Vec<Mover<'_>>> = BTreeMap::new();
+    for ((concern, is_agreed), mover) in concerns {
+        let key = (concern, is_agreed, owner_of(mover.pod));
+        groups.entry(key).or_default().push(mover);
+    }
+    let groups = groups.into_iter();
+    groups
+        .map(|((concern, is_agreed, owner), movers)| finding(concern, is_agreed, owner, &movers))
+        .collect()
 }
 
 /// What there is to say about a pod, and whether a person has agreed to it.

@@ -294,6 +294,9 @@ impl<'a> Forecaster<'a> {
                 machine.budget_seen(id, budget.steady);
             }
         }
+        for &node in &self.budgets.asking {
+            machine.consent_missing(node, true);
+        }
         while machine.pop().is_some() {}
         machine
     }

@@ -38,6 +38,9 @@ pub(crate) struct Interned<'m> {
     /// Nodes with pods that two or more real budgets guard: the API refuses to
     /// evict those for good.
     pub(crate) doubly_guarded: Vec<u32>,
+    /// Nodes with pods that a person would have to agree to move, and has not: their
+    /// drains do not end. In order, each once.
+    pub(crate) asking: Vec<u32>,
     /// Namespaces in which something may keep a drain from ending: a pod to be
     /// moved is not healthy or has two budgets, or a budget lets nothing go,
     /// now or ever.
@@ -110,8 +113,10 @@ impl<'m> BudgetSource<'m> {
 pub(crate) enum Fate {
     /// It ends by itself, and is waited for.
     Ends,
-    /// It is evicted, once whoever has to agree does.
+    /// It is evicted.
     Goes,
+    /// It is evicted once a person agrees.
+    Asks,
     /// It stays.
     Stays,
 }
@@ -121,8 +126,14 @@ impl Fate {
         match disposition(pod, &policy.consent, None) {
             Disposition::Leave(_) => Self::Stays,
             Disposition::Wait(_) => Self::Ends,
+            Disposition::NeedsConsent(_) => Self::Asks,
             _ => Self::Goes,
         }
+    }
+
+    /// Whether a drain moves it, agreed or not.
+    pub(crate) const fn leaves(self) -> bool {
+        matches!(self, Self::Goes | Self::Asks)
     }
 }
 
@@ -157,6 +168,7 @@ impl<'m> Interned<'m> {
         let mut matcher = Matcher::new(model, &policy.assumed_budgets);
         let mut loads = vec![NodeLoad::default(); model.nodes.len()];
         let mut doubly_guarded = Vec::new();
+        let mut asking = Vec::new();
         let mut troubled = BTreeSet::new();
         // Apart, since each is mostly in order then, and costs no sorting.
         let mut real = Pairs::with_capacity(model.pods.len());
@@ -209,8 +221,11 @@ impl<'m> Interned<'m> {
                 fate,
                 is_like_last: like.is_some(),
             });
-            if fate != Fate::Goes {
+            if !fate.leaves() {
                 continue;
+            }
+            if fate == Fate::Asks {
+                asking.push(node);
             }
             let load = &mut loads[node as usize];
             load.pods += 1;
@@ -237,6 +252,8 @@ impl<'m> Interned<'m> {
                 }
             }
         }
+        asking.sort_unstable();
+        asking.dedup();
         let budgets = matcher.finish();
         let touches = Touches::new(model.nodes.len(), budgets.len(), [real, assumed]);
         let blocking = budgets.iter().filter(|budget| budget.may_block);
@@ -247,6 +264,7 @@ impl<'m> Interned<'m> {
             loads,
             touches,
             doubly_guarded,
+            asking,
             troubled,
         }
     }

@@ -8,6 +8,7 @@ mod capacity;
 mod gates;
 mod order;
 mod pace;
+mod pins;
 mod skew;
 mod stages;
 mod structure;
@@ -47,6 +48,7 @@ mod codes {
     pub(super) const SKEW: &str = "KM-LINT-020";
     pub(super) const NO_TIME: &str = "KM-LINT-021";
     pub(super) const SURGE: &str = "KM-LINT-022";
+    pub(super) const PIN: &str = "KM-LINT-023";
 }
 
 /// Replays the schedule of `plan` against the cluster and the policy, and says
@@ -79,6 +81,8 @@ mod codes {
 /// - At every instant no more nodes of a pool are behind replacements than its surge
 ///   (-022); none of these is drained before its replacement is there (-005), and is away
 ///   or takes room from then on.
+/// - No node is pinned to a place that it cannot have: before the canary of its pool, behind
+///   the runner's node, or as either of these elsewhere than first or last (-023).
 ///
 /// Start times are predictions: what a run does is decided anew by the same
 /// rules. So a blocker here means that the plan is not what the rules would make
@@ -88,6 +92,26 @@ mod codes {
 /// pods, and in actions but for sorting them.
 #[must_use]
 pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> {
+    checked(plan, model, policy).finish(policy)
+}
+
+/// As [`lint`], for a plan that takes the place of `parent`, or is an edited copy of it. Also
+/// finds nodes that both have [pinned](migrate_core::PlannedSlot::pinned), and whose place is
+/// another: not as many nodes of their pool go before them as in `parent`, less those that
+/// `plan` does not have any more (KM-LINT-023).
+#[must_use]
+pub fn lint_revision(
+    plan: &Plan,
+    parent: &Plan,
+    model: &ClusterModel,
+    policy: &Policy,
+) -> Vec<Finding> {
+    let mut report = checked(plan, model, policy);
+    pins::since(plan, parent, &mut report);
+    report.finish(policy)
+}
+
+fn checked(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Report {
     let model = &*model.sorted();
     let mut report = Report::default();
     structure::check(plan, model, policy, &mut report);
@@ -101,7 +125,8 @@ pub fn lint(plan: &Plan, model: &ClusterModel, policy: &Policy) -> Vec<Finding> 
     budgets::check(model, policy, &timeline, &mut report);
     windows::check(plan, model, policy, &timeline, &mut report);
     capacity::check(plan, model, policy, &timeline, &mut report);
-    report.finish(policy)
+    pins::check(plan, &mut report);
+    report
 }
 
 /// What was found so far.

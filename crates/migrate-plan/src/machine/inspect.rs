@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use migrate_core::{Moment, Phase};
 
+use super::nodes::READY;
 use super::{Gate, Machine, Mode, State, next_phase};
 
 /// Why the next phase of a target has not begun, in ids.
@@ -22,6 +23,8 @@ pub(crate) enum Obstacle {
     Canary {
         slot: u32,
     },
+    /// Of somebody whose pods are on its node.
+    Consent,
     ControlPlane {
         member: u32,
     },
@@ -251,7 +254,11 @@ impl Machine {
             return self.permission().or(Some(Obstacle::Window { opens }));
         }
         if !self.is_ready(slot) {
-            return Some(Obstacle::NotReady);
+            let node = self.slot_nodes[slot as usize];
+            return Some(match self.nodes[node as usize].has(READY) {
+                true => Obstacle::Consent,
+                false => Obstacle::NotReady,
+            });
         }
         if self.is_elsewhere(slot) {
             let zone = pool.zone;

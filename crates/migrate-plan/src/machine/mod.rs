@@ -168,6 +168,8 @@ pub(crate) struct Machine {
     /// How often slots went the whole way again after their upgrade was begun.
     made_anew: BTreeMap<u32, u8>,
     nodes: Vec<Node>,
+    /// Nodes that do not begin: a person would have to agree to move pods of theirs.
+    asking: BTreeSet<u32>,
     slot_nodes: Vec<u32>,
     /// Further nodes that came in place of a slot's node, still to be verified.
     further: BTreeMap<u32, Vec<u32>>,
@@ -245,6 +247,7 @@ impl Machine {
             tried_before: BTreeSet::new(),
             made_anew: BTreeMap::new(),
             nodes: Vec::with_capacity(spec.node_pools.len()),
+            asking: BTreeSet::new(),
             slot_nodes: layout.slots.iter().map(|slot| slot.node).collect(),
             further: BTreeMap::new(),
             pools: vec![pool; layout.widths.len()],
@@ -426,8 +429,10 @@ impl Machine {
         self.pools[self.layout.pool_of(slot) as usize].gate == Gate::Canary(slot)
     }
 
+    /// Whether nothing of its own node keeps `slot` from beginning.
     fn is_ready(&self, slot: u32) -> bool {
-        self.nodes[self.slot_nodes[slot as usize] as usize].has(READY)
+        let node = self.slot_nodes[slot as usize];
+        self.nodes[node as usize].has(READY) && !self.asking.contains(&node)
     }
 }
 

@@ -85,9 +85,27 @@ impl Machine {
                 // Nothing is left to begin.
             } else if is_back {
                 self.readmit(slot);
-            } else if state == State::NotReady && ready {
+            } else if state == State::NotReady && self.is_ready(slot) {
                 self.enqueue(slot);
             }
+        }
+        self.dispatch();
+    }
+
+    /// Takes note of whether pods of a node may only be moved once a person has agreed.
+    pub(crate) fn consent_missing(&mut self, node: u32, missing: bool) {
+        match missing {
+            true => self.asking.insert(node),
+            false => self.asking.remove(&node),
+        };
+        let slot = self.nodes[node as usize].slot;
+        if slot == NONE || self.aborting {
+            return;
+        }
+        self.refresh_cordoned(slot);
+        let state = self.states[(self.layout.members + slot) as usize];
+        if state == State::NotReady && self.is_ready(slot) {
+            self.enqueue(slot);
         }
         self.dispatch();
     }
@@ -250,8 +268,9 @@ impl Machine {
         let state = self.states[(self.layout.members + slot) as usize];
         let pool = self.layout.pool_of(slot);
         let needs_no_room = node.is_away() || self.is_behind_replacement(slot);
+        let is_ready = self.is_ready(slot);
         let list = &mut self.pools[pool as usize].cordoned;
-        if state.is_candidate() && node.has(READY) && needs_no_room {
+        if state.is_candidate() && is_ready && needs_no_room {
             if list.insert(slot) {
                 self.mark_dirty(pool);
             }

@@ -11,7 +11,7 @@ pub(crate) enum State {
     Queued,
     /// Waits for one budget.
     Parked { lane: u32 },
-    /// Waits for its own node to be Ready.
+    /// Waits for its own node to be Ready, or for somebody to agree that its pods are moved.
     NotReady,
     /// Hosts the runner, and waits for all others of its group.
     HostsRunner,

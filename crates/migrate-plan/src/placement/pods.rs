@@ -110,7 +110,7 @@ impl<'m> PodTable<'m> {
             is_like_last,
         } = visited;
         let source = u32::try_from(source).unwrap_or(NONE);
-        let like = self.last.filter(|_| is_like_last && fate == Fate::Goes);
+        let like = self.last.filter(|_| is_like_last && fate.leaves());
         if let Some((_, like)) = like {
             self.pods.push(Movable {
                 node,
@@ -124,7 +124,7 @@ impl<'m> PodTable<'m> {
         if is_ruled && !is_like_last {
             self.ruled.insert(&pod.id.namespace);
         }
-        if fate != Fate::Goes {
+        if !fate.leaves() {
             let ends = fate == Fate::Ends;
             self.others.push((node, &pod.requests, ends));
             return;

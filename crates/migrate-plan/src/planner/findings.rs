@@ -41,8 +41,7 @@ pub(super) fn of_preconditions(
     found
 }
 
-/// What the budgets of the nodes to be drained say, by the checks of
-/// [`impossible`]; those about consent are left to the preflight.
+/// What the budgets of the nodes to be drained say, by the checks of [`impossible`].
 ///
 /// They cost more for each pod than the rest of a plan, so only namespaces are
 /// looked at in which something may keep a drain from ending: there is no
@@ -59,6 +58,25 @@ pub(super) fn of_budgets(
     }
     impossible::check_budgets(model, policy, drains, |namespace| {
         troubled.contains(namespace)
+    })
+}
+
+/// Pods that nobody has agreed to move, of the nodes to be drained. Which pods only their node
+/// can host takes a look at all placements, and is left to the preflight.
+pub(super) fn of_consent(
+    model: &ClusterModel,
+    policy: &Policy,
+    interned: &Interned<'_>,
+    drains: impl Fn(&Node) -> bool,
+) -> Vec<Finding> {
+    if interned.asking.is_empty() {
+        return Vec::new();
+    }
+    let asking = interned.asking.iter();
+    let asking = asking.map(|id| model.nodes[*id as usize].name.as_str());
+    let asking: BTreeSet<&str> = asking.collect();
+    impossible::check_consent(model, policy, |node| {
+        asking.contains(node.name.as_str()) && drains(node)
     })
 }
 

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use super::simulate::{Alone, Step, predicted, simulate};
 use super::targets::schedule;
 use super::times::Times;
-use super::{Job, Outlook, Planner, bounding};
+use super::{Job, Outlook, Planner, bounding, pins};
 use crate::Error;
 use crate::intern::Interned;
 use crate::machine::{Machine, SlotSpec, Spec};
@@ -30,7 +30,8 @@ impl<'a> Planner<'a> {
     ///
     /// # Guarantees
     /// - Never a longer rollout than without; with equal input, the same plan.
-    /// - Control-plane nodes and the runner's node stay where they are, and no node
+    /// - Control-plane nodes, the runner's node and those that are
+    ///   [pinned](migrate_core::PlannedSlot::pinned) stay where they are, and no node
     ///   becomes a canary that is worse off than the one that policy would choose.
     /// - Costs `rounds` runs of the machine at most.
     /// - Where the order of an earlier plan is [kept](Self::replan), none is tried.
@@ -96,6 +97,7 @@ impl<'a> Planner<'a> {
                 Some(to) => part[to..=from].rotate_right(1),
                 None => part[from..=from + random.below(workers - from)].rotate_left(1),
             }
+            pins::keep(part);
             name_canaries(part, &canaries);
             let (outcome, _) = search.run(&tried);
             if outcome.took <= best.took {

@@ -4,11 +4,13 @@ mod bounding;
 mod estimate;
 mod findings;
 mod improve;
+mod jobs;
 mod journey;
 mod lengths;
 mod measured;
 mod order;
 mod path;
+mod pins;
 mod placing;
 mod pools;
 mod rehearsal;
@@ -37,17 +39,17 @@ use migrate_core::{
     PlannedTask, Point, Policy, Target, WorkloadId, content_hash,
 };
 
-use crate::intern::{Interned, Share};
+use crate::intern::Interned;
 use crate::machine::{Machine, Spec};
 use crate::rollout::spec;
 use crate::{Beliefs, Error};
+use jobs::{Job, Outlook};
 pub use journey::Journey;
 use measured::Means;
 pub(crate) use measured::millis;
 pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, TargetKind};
 pub(crate) use rehearsal::LONGEST_ACTION;
 pub use rehearsal::{Difference, Timeline, rehearse};
-use replan::Places;
 pub use replan::{REORDER_GAIN, Replan};
 use simulate::predicted;
 pub(crate) use simulate::{Fed, Lasts, Step, play, simulate};
@@ -114,31 +116,6 @@ struct Run<'m> {
     steps: Vec<Step>,
     /// With what findings made believe.
     interned: Interned<'m>,
-}
-
-/// A node that is to be upgraded.
-#[derive(Clone, Copy, Debug)]
-struct Job<'m> {
-    /// Position in the model.
-    id: u32,
-    node: &'m Node,
-    pool: &'m str,
-    times: Times,
-    /// That its drain displaces.
-    pods: u32,
-    outlook: Outlook,
-    canary: bool,
-}
-
-/// Whether a node can be drained, the best first.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Outlook {
-    Goes,
-    /// Two budgets guard a pod of it: it is planned as if one of them were gone.
-    GoesIfCured,
-    /// A budget never lets a pod of it go, or it is not Ready: it has no time in the
-    /// schedule.
-    Stays,
 }
 
 impl<'a> Planner<'a> {
@@ -212,7 +189,8 @@ impl<'a> Planner<'a> {
         self
     }
 
-    /// Makes the next revision of `parent`.
+    /// Makes the next revision of `parent`: nodes that are [pinned](PlannedSlot::pinned)
+    /// there keep their places, and stay pinned.
     #[must_use]
     pub fn replacing(mut self, parent: &'a Plan) -> Self {
         self.parent = Some(parent);
@@ -262,6 +240,13 @@ impl<'a> Planner<'a> {
             None => interned.hash(self.model),
         };
         findings::believe(&found, &mut interned);
+        // Later, since these name workloads, and say nothing of their budgets.
+        found.extend(findings::of_consent(
+            self.model,
+            self.policy,
+            &interned,
+            drains,
+        ));
         let mut jobs = self.jobs(&interned);
         let mut pools = self.pools(&interned);
         found.extend(self.of_surge(&pools));
@@ -314,70 +299,6 @@ impl<'a> Planner<'a> {
             steps,
             interned,
         })
-    }
-
-    /// The nodes that are not at the target, in priority order.
-    fn jobs(&self, interned: &Interned<'a>) -> Vec<Job<'a>> {
-        let renewed = self.renewed();
-        let mut outlooks = vec![Outlook::Goes; self.model.nodes.len()];
-        for &node in &interned.doubly_guarded {
-            outlooks[node as usize] = Outlook::GoesIfCured;
-        }
-        // By node: how often pods of a budget have to wait for others of it.
-        let mut turns = vec![1u32; self.model.nodes.len()];
-        for (budget, shares) in interned.shares() {
-            for &Share { node, pods } in shares {
-                if budget.steady == 0 {
-                    outlooks[node as usize] = Outlook::Stays;
-                }
-                if pods > budget.steady.max(1) && !renewed.covers(budget, node) {
-                    let turns = &mut turns[node as usize];
-                    *turns = pods.div_ceil(budget.steady.max(1)).max(*turns);
-                }
-            }
-        }
-        let pools = self.pools(interned);
-        let surges: Vec<bool> = pools.iter().map(|pool| pool.surge > 0).collect();
-        let fetch = transfers::alone(&self.links);
-        let mut jobs = Vec::new();
-        for (id, node) in (0..).zip(&self.model.nodes) {
-            if self.is_to_change(node) {
-                let (durations, policy) = (&self.durations, self.policy);
-                let load = interned.loads[id as usize];
-                let pods = load.pods.saturating_sub(renewed.pods(id));
-                let load = (pods > 0).then_some(load);
-                let turns = turns[id as usize];
-                let times = Times::of_node(durations, policy, load, turns, node.role);
-                jobs.push(Job {
-                    id,
-                    node,
-                    pool: interned.pools.name_of(id),
-                    times: match surges[interned.pools.id_of(id) as usize] {
-                        true => times.replacing(durations),
-                        false => times,
-                    }
-                    .fetching(fetch),
-                    pods,
-                    outlook: match node.ready {
-                        true => outlooks[id as usize],
-                        false => Outlook::Stays,
-                    },
-                    canary: false,
-                });
-            }
-        }
-        if let Some(means) = &self.measured {
-            measured::apply(means, &mut jobs);
-        }
-        let earlier = self.order_of.map(|plan| Places::of(plan, self.model));
-        order::sort(
-            &mut jobs,
-            interned,
-            self.policy,
-            self.runner_on,
-            earlier.as_ref(),
-        );
-        jobs
     }
 
     /// `plan` in ids: what [`spec`] makes of it, without looking for names.
@@ -460,6 +381,7 @@ impl<'a> Planner<'a> {
                 let mut slot = PlannedSlot::new(name, job.pool, node, from.clone());
                 slot.canary = job.canary;
                 slot.hosts_runner = self.runner_on == Some(node.as_str());
+                slot.pinned = job.pinned.is_some();
                 slot
             })
             .collect();

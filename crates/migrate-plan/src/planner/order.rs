@@ -7,9 +7,9 @@ use std::time::Duration;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{Policy, Role};
 
-use super::Job;
 use super::measured::millis;
 use super::replan::{Places, keep_order};
+use super::{Job, pins};
 use crate::intern::Interned;
 
 /// Sorts into priority order and names the canaries.
@@ -18,7 +18,7 @@ use crate::intern::Interned;
 /// budget a node touches (all pods of it that have to move, times how long each
 /// holds it, over what it allows), then the longest node first, then by name. The
 /// node `runner_on` goes last, and is the canary only where it is alone. Those that
-/// are in an earlier plan stay in its order.
+/// are in an earlier plan stay in its order, and those that are pinned in their places.
 pub(super) fn sort(
     jobs: &mut Vec<Job<'_>>,
     interned: &Interned<'_>,
@@ -64,6 +64,11 @@ pub(super) fn sort(
     if let Some(places) = earlier {
         keep_order(jobs, places, group);
     }
+    if jobs.iter().any(|job| job.pinned.is_some()) {
+        pins::keep(jobs);
+        // What must come first or last does so, pinned or not.
+        jobs.sort_by_key(group);
+    }
 }
 
 /// Σ nᵢⱼ · hᵢ / aⱼ of every budget, from its [work](budget_work).
@@ -90,8 +95,9 @@ pub(super) fn budget_work(jobs: &[Job<'_>], interned: &Interned<'_>) -> Vec<Dura
     work.collect()
 }
 
-/// One worker of each pool: one that can go at all, best the one that was to, or one
-/// that is cordoned already and so takes nothing away, then the one that tells soonest.
+/// One worker of each pool: one that can go at all, best the one that is pinned to be the
+/// first, none that is pinned behind it, then the one that was to, or one that is cordoned
+/// already and so takes nothing away, then the one that tells soonest.
 fn name_canaries(jobs: &mut [Job<'_>], runner_on: Option<&str>, earlier: Option<&Places>) {
     let mut best: BTreeMap<&str, usize> = BTreeMap::new();
     let rank = |job: &Job<'_>| {
@@ -99,6 +105,11 @@ fn name_canaries(jobs: &mut [Job<'_>], runner_on: Option<&str>, earlier: Option<
         (
             is_own,
             job.outlook,
+            match job.pinned {
+                Some(0) => 0,
+                None => 1,
+                Some(_) => 2,
+            },
             earlier.is_none_or(|places| !places.was_canary(job)),
             !job.node.unschedulable,
             job.times.total(),

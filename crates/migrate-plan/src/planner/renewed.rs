@@ -50,7 +50,7 @@ impl Planner<'_> {
             let workload = workload.and_then(|id| self.renewed.get(id));
             let node = pod.node.as_deref().and_then(|name| ids.get(name));
             if let (Some(workload), Some(&node)) = (workload, node)
-                && Fate::of(pod, self.policy) == Fate::Goes
+                && Fate::of(pod, self.policy).leaves()
             {
                 let (_, nodes) = found.entry(workload).or_insert((pod, Vec::new()));
                 nodes.push(node);

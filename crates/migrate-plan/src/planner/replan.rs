@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use migrate_core::{ClusterModel, Plan};
 
-use super::{Job, Planner, Run};
+use super::{Job, Planner, Run, pins};
 use crate::Error;
 
 /// How much shorter, in per cent, a new order has to be to take the place of the
@@ -45,6 +45,10 @@ impl Planner<'_> {
     /// - Only what must come first or last moves: control-plane nodes, canaries (the
     ///   earlier one of a pool stays if it is still to be done and can begin), the
     ///   runner's node.
+    /// - A [pinned](migrate_core::PlannedSlot::pinned) node keeps its place and stays pinned,
+    ///   in another order too: as many nodes of its pool go before it as in `earlier`, less
+    ///   those that are done or gone. What is new goes behind it. Only what must come first
+    ///   or last is in its way; [`lint_revision`](crate::lint_revision) tells of that.
     /// - A pool with a target of its own whose last node went meanwhile is left out, and a
     ///   finding says so (`KM-POLICY-002`), if policy is the one of `earlier`.
     /// - Another order takes the place of all that only if it makes the rollout
@@ -144,5 +148,6 @@ pub(super) fn keep_order<G: Ord>(
         jobs.push(job);
     }
     jobs.extend(new.map(|(_, job)| job));
+    pins::let_new_wait(jobs, |job| place(job).is_none());
     jobs.sort_by_key(group);
 }

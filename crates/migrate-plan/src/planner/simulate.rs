@@ -26,6 +26,7 @@ pub(crate) struct Step {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fed {
     Budget { budget: u32, allowed: u32 },
+    ConsentMissing { node: u32 },
     Ended { target: u32, phase: Phase },
     Started,
     Uncordoned { target: u32 },
@@ -83,7 +84,8 @@ pub(super) fn predicted<'a>(
 
 /// Runs `machine` until nothing more happens, and gives what it began in order.
 ///
-/// Budgets are told to have recovered at the start. A node that was seen cordoned, or
+/// Budgets are told to have recovered at the start, and nodes with pods that nobody has agreed
+/// to move not to begin. A node that was seen cordoned, or
 /// not Ready, is taken to be well once it has been verified: whose cordon it
 /// was, nobody says. Where others could never begin without that,
 /// [`preconditions`](migrate_core::preconditions) have a blocker.
@@ -106,6 +108,12 @@ pub(crate) fn simulate(
                 },
             );
             machine.budget_seen(id, allowed);
+        }
+    }
+    for &node in &interned.asking {
+        if machine.slot_of_node(node).is_some() {
+            record(start, Fed::ConsentMissing { node });
+            machine.consent_missing(node, true);
         }
     }
     record(start, Fed::Started);

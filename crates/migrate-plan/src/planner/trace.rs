@@ -44,6 +44,10 @@ impl Planner<'_> {
                     key: interned.budgets[budget as usize].source.key(),
                     allowed,
                 },
+                Fed::ConsentMissing { node } => Input::ConsentMissing {
+                    node: self.model.nodes[node as usize].name.clone(),
+                    missing: true,
+                },
                 Fed::Ended { target, phase } => Input::ActionEnded {
                     id: id(target, phase),
                     result: ActionResult::Succeeded(Outcome::SameNode),

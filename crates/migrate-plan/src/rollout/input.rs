@@ -40,6 +40,15 @@ pub enum Input {
     },
     /// Nothing more may be begun. What is running may end.
     Cancelled,
+    /// Pods of a node may be moved only once a person has agreed, so that its drain would
+    /// not end: it does not begin until it is told that nothing is missing any more. What
+    /// has begun goes on.
+    ConsentMissing {
+        /// Its name.
+        node: String,
+        /// Whether it still is.
+        missing: bool,
+    },
     /// A node is gone. Unless its upgrade or verification runs, whose end counts
     /// first, it is left out, and goes the whole way from its drain should it come
     /// back.

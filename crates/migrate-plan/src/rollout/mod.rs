@@ -133,6 +133,11 @@ impl Rollout {
                 }
             }
             Input::Cancelled => self.machine.cancel(),
+            Input::ConsentMissing { node, missing } => {
+                if let Some(node) = self.node(node) {
+                    self.machine.consent_missing(node, *missing);
+                }
+            }
             Input::NodeGone { node } => {
                 if let Some(node) = self.node(node) {
                     self.machine.node_gone(node);
@@ -425,6 +430,7 @@ impl Rollout {
                 pool: pool_name(self.machine.pool_of(slot)),
                 node: self.node_name(self.machine.node_in(slot)).to_owned(),
             },
+            Obstacle::Consent => WaitingOn::Consent,
             Obstacle::ControlPlane { member } => WaitingOn::ControlPlane {
                 member: self.names.member(member).to_owned(),
             },

@@ -45,6 +45,8 @@ pub enum WaitingOn {
         /// The node.
         node: String,
     },
+    /// A person to agree that pods of its node are moved.
+    Consent,
     /// A control-plane member that comes before it.
     ControlPlane {
         /// Which.
@@ -230,6 +232,7 @@ impl fmt::Display for WaitingOn {
                 "every slot of pool {pool} is taken by nodes that are cordoned or not Ready: {}",
                 nodes.join(", ")
             ),
+            Self::Consent => f.write_str("nobody has agreed that pods of its node are moved"),
             Self::NotReady => f.write_str("its node is not Ready"),
             Self::Pace { until } => write!(
                 f,

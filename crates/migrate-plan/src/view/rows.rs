@@ -75,13 +75,14 @@ pub(super) fn rows(plan: &Plan) -> Vec<Row<'_>> {
             pool: slot.pool.clone(),
             node: slot.node.clone(),
         };
-        let note = match (slot.canary, slot.hosts_runner) {
-            (true, true) => "canary, hosts the runner",
-            (true, false) => "canary",
-            (false, true) => "hosts the runner",
-            (false, false) => "",
-        };
-        (target, Some(slot), Some(&slot.from), note.to_owned())
+        let notes = [
+            (slot.canary, "canary"),
+            (slot.pinned, "pinned"),
+            (slot.hosts_runner, "hosts the runner"),
+        ];
+        let notes = notes.into_iter().filter(|(is_so, _)| *is_so);
+        let notes: Vec<&str> = notes.map(|(_, note)| note).collect();
+        (target, Some(slot), Some(&slot.from), notes.join(", "))
     });
     let tasks = plan.tasks.iter();
     let tasks = tasks.map(|task| (task.target.clone(), None, None, task.at.to_string()));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bounds;
+mod consent;
 mod documents;
 mod findings;
 mod formulas;
@@ -14,6 +15,7 @@ mod lint;
 mod measured;
 mod order;
 mod own_targets;
+mod pins;
 mod placement;
 mod renewed;
 mod replan;

@@ -2,7 +2,7 @@
 
 mod difference;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use migrate_core::{ClusterModel, Phase, Plan, PlannedAction, Policy, Target};
@@ -57,7 +57,8 @@ impl Timeline {
 ///
 /// An action lasts as long as it did in the run that was measured; one that was
 /// not measured as long as its kind did in the mean, and else as the plan
-/// predicts, a year at most. Of those that end at one moment, the order of `measured` is
+/// predicts, a year at most. A node with pods that nobody has agreed to move begins only if
+/// its drain was measured. Of those that end at one moment, the order of `measured` is
 /// kept.
 ///
 /// # Guarantees
@@ -76,7 +77,13 @@ pub fn rehearse(
     plan: &Plan,
     measured: &Measured,
 ) -> Result<Timeline, Error> {
-    let interned = Interned::new(model, policy);
+    let mut interned = Interned::new(model, policy);
+    // Whom somebody has agreed to after all was drained.
+    let drained = measured.actions.iter();
+    let drained = drained.filter(|action| action.phase == Phase::Drain);
+    let drained: BTreeSet<&str> = drained.map(|action| action.target.name()).collect();
+    let is_left = |node: &u32| !drained.contains(model.nodes[*node as usize].name.as_str());
+    interned.asking.retain(is_left);
     let spec = checked_spec(plan, model, policy, &interned)?;
     let mut machine = Machine::new(&spec, &interned);
     let exact: BTreeMap<(&Target, Phase), Lasts> = measured

@@ -159,6 +159,9 @@ pub struct TargetSeen {
     pub soaks: bool,
     /// The runner's own pod is on it.
     pub hosts_runner: bool,
+    /// It keeps its place.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
 }
 
 impl PlanDiff {
@@ -261,6 +264,7 @@ fn seen(plan: &Plan) -> BTreeMap<String, TargetSeen> {
             canary: slot.is_some_and(|slot| slot.canary),
             soaks: row.action(Phase::Confirm).is_some(),
             hosts_runner: slot.is_some_and(|slot| slot.hosts_runner),
+            pinned: slot.is_some_and(|slot| slot.pinned),
             target: row.target,
         };
         (stable_id(&seen.target), seen)

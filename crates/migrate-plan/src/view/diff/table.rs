@@ -177,6 +177,7 @@ fn notes(change: &TargetChange) -> Vec<String> {
         ("canary", was.canary, is.canary),
         ("left alone", was.soaks, is.soaks),
         ("hosts the runner", was.hosts_runner, is.hosts_runner),
+        ("pinned", was.pinned, is.pinned),
     ] {
         match (was, is) {
             (false, true) => notes.push(format!("{what} now")),
