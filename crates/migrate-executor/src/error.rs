@@ -45,6 +45,10 @@ pub enum Error {
     #[error("the plan cannot be run: {0}")]
     Plan(#[from] migrate_plan::Error),
 
+    /// A change was asked about that is nothing for a run that goes on.
+    #[error(transparent)]
+    WhatIf(migrate_plan::Error),
+
     /// The journal belongs to another cluster.
     #[error(
         "journal {place} is of run {run} on cluster {journal}, but this is cluster {cluster}; \

@@ -46,6 +46,7 @@
 //! a second.
 
 mod access;
+mod deadlines;
 mod error;
 mod executor;
 mod journal;

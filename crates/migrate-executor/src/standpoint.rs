@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use migrate_core::cost::Draws;
 use migrate_core::{Action, ClusterModel, Moment, Phase, Plan, Policy, Target};
-use migrate_plan::{Beliefs, Forecast, Forecaster, Quantiles, Rollout, TargetState};
+use migrate_plan::{
+    Beliefs, Change, Forecast, Forecaster, LiveWhatIf, Quantiles, Rollout, TargetState,
+};
 
 use crate::executor::last_run;
 use crate::state::RunState;
-use crate::{Entry, Error};
+use crate::{Entry, Error, deadlines};
 
 /// A copy of all that says when a run ends: what it began with, where its rollout
 /// stands, and what its actions took so far.
@@ -23,8 +24,9 @@ pub struct Standpoint {
     policy: Arc<Policy>,
     model: Arc<ClusterModel>,
     rollout: Rollout,
-    /// In the order of their beginnings: what has passed, and what is under way.
-    spans: Vec<(Moment, Option<Moment>, Target, Phase)>,
+    /// In the order of their beginnings: what has ended, and whether well, and what is
+    /// under way.
+    spans: Vec<(Moment, Option<(Moment, bool)>, Target, Phase)>,
     /// The rollout goes on by itself.
     goes_on: bool,
     /// If nothing was written down until then, nobody goes on with it.
@@ -42,7 +44,7 @@ impl Standpoint {
         let last = entries.last().map(|entry| entry.at);
         let state = last_run(place, entries)?;
         Ok(state.map(|state| Self {
-            until: last.map(|last| last + longest_silence(&state.policy)),
+            until: last.map(|last| last + deadlines::longest_silence(&state.policy)),
             ..Self::new(&state)
         }))
     }
@@ -54,11 +56,16 @@ impl Standpoint {
             _ => None,
         });
         let in_work: BTreeSet<(Target, Phase)> = in_work.collect();
-        // What failed and is not tried again has no end, and is not waited for.
-        let spans = state.spans.iter();
-        let spans = spans.filter(|(of, (_, end))| end.is_some() || in_work.contains(*of));
-        let spans =
-            spans.map(|((target, phase), (begin, end))| (*begin, *end, target.clone(), *phase));
+        let spans = state.spans.iter().filter_map(|(of, span)| {
+            let end = match span.end {
+                // It is to be tried once more.
+                Some(_) if !span.passed && in_work.contains(of) => None,
+                end => end.map(|at| (at, span.passed)),
+            };
+            // What nobody is at and has no end is not waited for.
+            let counts = end.is_some() || in_work.contains(of);
+            counts.then(|| (span.begin, end, of.0.clone(), of.1))
+        });
         let mut spans: Vec<_> = spans.collect();
         spans.sort();
         let is_at_rest = state.paused || state.stop.is_some() || state.aborting || state.finished;
@@ -97,29 +104,57 @@ impl Standpoint {
         beliefs: &Beliefs,
         draws: &Draws,
     ) -> Result<Option<Forecast>, Error> {
-        if !self.goes_on || self.until.is_some_and(|until| until < now) {
+        if !self.is_foreseeable(now) {
             return Ok(None);
         }
+        let forecaster = self.forecaster(beliefs)?;
+        let forecast = forecaster.at(now, &self.rollout, draws, forecaster.samples());
+        Ok((forecast.unended == 0).then_some(forecast))
+    }
+
+    /// When the rollout ends as things are, and when with `change` from `now` on: clones of
+    /// the live rollout, run ahead by the same draws. The run itself is not changed, and what
+    /// would have to be done for it is not either.
+    ///
+    /// `None` where [`forecast`](Self::forecast) says nothing.
+    ///
+    /// # Errors
+    /// [`Error::WhatIf`] with what [`Forecaster::what_if`] refuses; else as
+    /// [`forecast`](Self::forecast).
+    pub fn what_if(
+        &self,
+        now: Moment,
+        change: &Change,
+        beliefs: &Beliefs,
+        draws: &Draws,
+    ) -> Result<Option<LiveWhatIf>, Error> {
+        if !self.is_foreseeable(now) {
+            return Ok(None);
+        }
+        let forecaster = self.forecaster(beliefs)?;
+        let samples = forecaster.samples();
+        let what_if = forecaster.what_if(now, &self.rollout, change, draws, samples);
+        let what_if = what_if.map_err(Error::WhatIf)?;
+        let has_end = what_if.before.unended == 0 && what_if.after.unended == 0;
+        Ok(has_end.then_some(what_if))
+    }
+
+    /// Whether somebody goes on with it by himself.
+    fn is_foreseeable(&self, now: Moment) -> bool {
+        self.goes_on && self.until.is_none_or(|until| now <= until)
+    }
+
+    /// Told all that began and ended.
+    fn forecaster(&self, beliefs: &Beliefs) -> Result<Forecaster<'_>, Error> {
         let mut forecaster = Forecaster::new(&self.model, &self.policy, &self.plan, beliefs)?;
         for (begin, end, target, phase) in &self.spans {
             let (from, to) = (self.plan.from.clone(), self.plan.to_of(target).clone());
             let action = Action::new(&self.plan.id, target.clone(), *phase, from, to);
             forecaster.began(*begin, &action);
-            if let Some(end) = end {
-                forecaster.ended(*end, &action, true);
+            if let Some((end, passed)) = end {
+                forecaster.ended(*end, &action, *passed);
             }
         }
-        let samples = forecaster.samples();
-        let forecast = forecaster.at(now, &self.rollout, draws, samples);
-        Ok((forecast.unended == 0).then_some(forecast))
+        Ok(forecaster)
     }
-}
-
-/// Each action ends, or is given up and tried again, by these.
-fn longest_silence(policy: &Policy) -> Duration {
-    let deadlines = &policy.deadlines;
-    let longest = deadlines.drain.max(deadlines.upgrade);
-    longest
-        .max(deadlines.verify)
-        .max(policy.rollout.canary_soak)
 }

@@ -3,14 +3,20 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::case::{Case, step_until};
 use common::{clock, secs};
-use migrate_core::cost::Draws;
-use migrate_core::{Cancellation, Clock, Moment};
-use migrate_executor::{Entry, Executor, Record, Report, ReportPage, RunOutcome, Standpoint};
-use migrate_plan::{Beliefs, Forecast, Quantiles};
+use migrate_core::cost::{BytesPerSecond, Draws};
+use migrate_core::{Action, ActionId, Cancellation, Clock, Moment, OnDeadline};
+use migrate_executor::{
+    Entry, Error, Executor, Record, RecordedRun, Report, ReportPage, RunOpened, RunOutcome,
+    Standpoint,
+};
+use migrate_plan::{
+    ActionResult, Beliefs, Change, Forecast, Forecaster, Input, Quantiles, Rollout,
+};
 
 const DRAWS: Draws = Draws::new(1);
 
@@ -137,4 +143,132 @@ async fn the_report_compares_what_was_forecast_with_what_it_took() {
     assert!(without.duration.forecast.is_none());
     assert!(!without.to_string().contains("forecast"), "{without}");
     assert!(without.duration.actual > Duration::ZERO);
+}
+
+/// Clones run ahead: the run and what is forecast of it stay as they are.
+#[tokio::test(start_paused = true)]
+async fn a_what_if_on_the_way_changes_nothing_and_says_what_would() {
+    let clock = clock();
+    let case = Case::new();
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    let red = |width| Change::Width {
+        pool: "red".to_owned(),
+        width,
+    };
+    let ask = |standpoint: &Standpoint, change: &Change| {
+        standpoint.what_if(clock.now(), change, &Beliefs::default(), &DRAWS)
+    };
+    assert_eq!(
+        ask(&executor.standpoint(), &red(1)).unwrap(),
+        None,
+        "not begun"
+    );
+    step_until(&mut executor, || ended(&case) > 4).await;
+    let standpoint = executor.standpoint();
+    let entries = case.journal.entries().len();
+    let before = forecast(&standpoint, clock.now());
+    let what_if = ask(&standpoint, &red(1)).unwrap().unwrap();
+    assert_eq!(Some(&what_if.before), before.as_ref());
+    let ends = [&what_if.before, &what_if.after].map(|it| it.makespan.p50);
+    assert!(ends[1] > ends[0], "{ends:?}");
+    let same = ask(&standpoint, &red(2)).unwrap().unwrap();
+    assert_eq!(same.before, same.after);
+    assert_eq!(forecast(&standpoint, clock.now()), before);
+    assert_eq!(ask(&of_journal(&case), &red(1)).unwrap().unwrap(), what_if);
+    let (name, throughput) = ("registry".to_owned(), BytesPerSecond(1));
+    let error = ask(&standpoint, &Change::Link { name, throughput }).unwrap_err();
+    let is_refusal = matches!(error, Error::WhatIf(migrate_plan::Error::NotLive { .. }));
+    assert!(is_refusal, "{error}");
+
+    assert_eq!(case.journal.entries().len(), entries);
+    let report = executor.run(&Cancellation::new()).await.unwrap();
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    assert_eq!(ask(&executor.standpoint(), &red(1)).unwrap(), None, "done");
+    case.assert_unbroken();
+}
+
+/// What was given up says that it would have taken longer, and not that it took so long.
+#[tokio::test(start_paused = true)]
+async fn a_failure_counts_as_one_that_would_have_taken_longer() {
+    let mut case = Case::new();
+    case.policy.rollout.max_failed_nodes = 1;
+    case.policy.deadlines.then = OnDeadline::Skip;
+    case.policy.deadlines.upgrade = secs(1000);
+    case.policy.pools.canary = false;
+    case.world.lock().faults.stuck.insert("red-2".to_owned());
+    let mut executor = Executor::open(case.setup()).await.unwrap();
+    let has_failed = || {
+        let entries = case.journal.entries();
+        let is_failure = |entry: &Entry| matches!(&entry.record, Record::Input { input: Input::ActionEnded { result, .. } } if matches!(result, ActionResult::Failed { .. }));
+        entries.iter().any(is_failure)
+    };
+    // The others wait meanwhile.
+    let begun = || {
+        case.effects()
+            .iter()
+            .any(|it| it.starts_with("begin") && it.contains("red-2"))
+    };
+    step_until(&mut executor, begun).await;
+    executor.pause();
+    step_until(&mut executor, has_failed).await;
+    let ends = ended(&case);
+    executor.unpause();
+    step_until(&mut executor, || ended(&case) > ends).await;
+    let now = clock().now();
+    let said = forecast(&executor.standpoint(), now).expect("it goes on");
+
+    let entries = case.journal.entries();
+    assert_eq!(said, by_hand(&entries, now, |succeeded| Some(succeeded)));
+    assert_ne!(
+        said,
+        by_hand(&entries, now, |_| Some(true)),
+        "it took so long"
+    );
+    let without = by_hand(&entries, now, |succeeded| succeeded.then_some(true));
+    assert_ne!(said, without, "nothing of it");
+}
+
+/// The forecast by all that `entries` have, where an end counts as `told` says.
+fn by_hand(entries: &[Entry], now: Moment, told: impl Fn(bool) -> Option<bool>) -> Forecast {
+    let run = RecordedRun::all(entries.to_vec()).pop().unwrap();
+    let RunOpened {
+        plan,
+        model,
+        policy,
+        ..
+    } = &*run.opened;
+    let mut rollout = Rollout::new(plan, model, policy).unwrap();
+    let mut forecaster = Forecaster::new(model, policy, plan, &Beliefs::default()).unwrap();
+    let mut open: BTreeMap<ActionId, (Moment, Action)> = BTreeMap::new();
+    let mut spans = Vec::new();
+    for entry in entries {
+        match &entry.record {
+            Record::Intent { action } => {
+                open.insert(action.id.clone(), (entry.at, action.clone()));
+            }
+            Record::Input { input } => {
+                rollout.handle(entry.at, input);
+                if let Input::ActionEnded { id, result } = input
+                    && let Some((begin, action)) = open.remove(id)
+                {
+                    let succeeded = matches!(result, ActionResult::Succeeded(_));
+                    spans.extend(told(succeeded).map(|it| (begin, action, Some((entry.at, it)))));
+                }
+            }
+            _ => {}
+        }
+    }
+    while rollout.poll(now).is_some() {}
+    spans.extend(
+        open.into_values()
+            .map(|(begin, action)| (begin, action, None)),
+    );
+    spans.sort_by_key(|(begin, action, _)| (*begin, action.target.clone()));
+    for (begin, action, end) in &spans {
+        forecaster.began(*begin, action);
+        if let Some((at, succeeded)) = end {
+            forecaster.ended(*at, action, *succeeded);
+        }
+    }
+    forecaster.at(now, &rollout, &DRAWS, forecaster.samples())
 }

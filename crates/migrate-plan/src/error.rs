@@ -32,6 +32,17 @@ pub enum Error {
         /// What is not there.
         what: String,
     },
+    /// A change is asked about that no rollout can be told while it runs.
+    #[error(
+        "{what} cannot be changed under a rollout that runs: {reason}; ask about a plan that is \
+         made anew"
+    )]
+    NotLive {
+        /// What is to be changed.
+        what: String,
+        /// Why it cannot.
+        reason: String,
+    },
     /// A node cannot go back to that version.
     #[error("node {node} cannot go back to {target}: {reason}")]
     NoWayBack {

@@ -53,7 +53,8 @@ mod view;
 
 pub use error::Error;
 pub use forecast::{
-    Beliefs, End, Forecast, Forecaster, HISTORY_SCHEMA, History, Lasted, Outlook, Quantiles,
+    Beliefs, End, EndedAction, Forecast, Forecaster, HISTORY_SCHEMA, History, Lasted, LiveWhatIf,
+    Outlook, Quantiles, Stuck,
 };
 pub use lint::{lint, lint_revision};
 pub use machine::NODE_GONE;

@@ -8,7 +8,7 @@ use migrate_core::PlannedSlot;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use support::broken_off::BrokenOff;
+use support::broken_off::{BrokenOff, blow};
 use support::has_all;
 use support::judge::Judge;
 use support::scenario::Scenario;
@@ -27,7 +27,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// On any day, and the rest of it on another, or on one without trouble, which ends with
+    /// On any day, with what befalls the cluster meanwhile, and the rest of it on another, or on one without trouble, which ends with
     /// all done that nothing keeps from beginning.
     #[test]
     fn a_run_that_is_broken_off_anywhere_is_planned_anew_and_finished(
@@ -35,6 +35,7 @@ proptest! {
         other in scenario(),
         at in any::<Index>(),
         is_good in any::<bool>(),
+        blow in blow(),
     ) {
         let workloads = first.workloads.iter();
         let workloads = workloads.map(|(n, b)| (*n, b.map(|b| b.max(1)))).collect();
@@ -59,7 +60,7 @@ proptest! {
         };
         let day = if is_good { good(day) } else { day };
         let inputs = at.index(world.inputs().len() + 1);
-        let left = BrokenOff::of(&world, inputs);
+        let left = BrokenOff::of(&world, inputs).struck(&blow);
         // The linter looks at it here.
         let (mut rest, keeps_order) = left.planned_anew(&world, day);
         let plan = rest.plan.clone();

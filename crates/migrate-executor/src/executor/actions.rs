@@ -11,7 +11,7 @@ use super::resumption::Resumption;
 use super::upgrade::{Entry, failed};
 use super::verify::{CheckKey, CheckOutput};
 use crate::report::StopCause;
-use crate::{Record, RunEnd};
+use crate::{Record, RunEnd, deadlines};
 
 impl Executor {
     /// Tells the rollout what is new, and looks whether it is over.
@@ -124,7 +124,9 @@ impl Executor {
             return self.action_ended(action.id, Some(ActionResult::TooLate));
         }
         let now = self.now();
-        let deadlines = &self.state.policy.deadlines;
+        let policy = &self.state.policy;
+        // A backup is waited for.
+        let within = deadlines::of(policy, &action.target, action.phase).unwrap_or_default();
         let entry = match (self.state.is_retry(&action), resumed) {
             (true, _) => Entry::Retried,
             (false, true) => Entry::Resumed,
@@ -132,10 +134,7 @@ impl Executor {
         };
         match (&action.target, action.phase) {
             (_, Phase::BackUp) => self.jobs.push(self.shop.back_up_again(action.id)),
-            (Target::Addon { name }, phase) => {
-                let mut addons = self.state.policy.addons.iter();
-                let addon = addons.find(|addon| addon.name == *name);
-                let within = addon.map_or(deadlines.upgrade, |addon| addon.timeout);
+            (Target::Addon { .. }, phase) => {
                 // Its verification is only ever asked for.
                 let entry = match phase {
                     Phase::Upgrade => entry,
@@ -146,15 +145,14 @@ impl Executor {
             (_, Phase::Drain) => {
                 // It gives up by itself: first to wait for its turn, then to be
                 // drained. Later than both it has not been heard of.
-                let give_up = now + deadlines.drain * 2 + deadlines.pod;
+                let give_up = now + within * 2 + policy.deadlines.pod;
                 self.drains.drain(action.target.name().to_owned(), give_up);
             }
-            (_, Phase::Upgrade) => self.upgrades.add(action, now, deadlines.upgrade, entry),
+            (_, Phase::Upgrade) => self.upgrades.add(action, now, within, entry),
             _ => {
                 let planned = self.state.planned(&action.target);
                 let displaced = self.state.displaced(planned.name());
                 let settles = self.settles(action.target.name());
-                let within = deadlines.verify;
                 self.checks
                     .add_action(&action, planned, displaced, settles, now, within);
             }

@@ -56,8 +56,8 @@ pub(super) fn phases(state: &RunState) -> Vec<PhaseTimes> {
         predicted.insert((&action.target, action.phase), time);
     }
     let mut rows: BTreeMap<(Option<&str>, bool, Phase), PhaseTimes> = BTreeMap::new();
-    for ((target, phase), (begun, ended)) in &state.spans {
-        let Some(ended) = ended else {
+    for ((target, phase), span) in &state.spans {
+        let Some(ended) = span.end.filter(|_| span.passed) else {
             continue;
         };
         let pool = match target {
@@ -79,7 +79,7 @@ pub(super) fn phases(state: &RunState) -> Vec<PhaseTimes> {
             .get(&(target, *phase))
             .copied()
             .unwrap_or_default();
-        row.actual += ended.since(*begun);
+        row.actual += ended.since(span.begin);
     }
     rows.into_values().collect()
 }

@@ -1,11 +1,15 @@
 //! A run as its journal tells it: what it was told, what it began, and when.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use migrate_core::{Action, ActionId, Moment, Outcome, Phase, PlannedAction, Target};
-use migrate_plan::{ActionResult, Command, Input, Measured, Recorded, Rollout, Timeline};
+use migrate_plan::{
+    ActionResult, Command, End, EndedAction, Input, Measured, NODE_GONE, Recorded, Rollout,
+    TargetState, Timeline,
+};
 
-use crate::{Entry, Error, Record, RunEnd, RunOpened};
+use crate::{Entry, Error, Record, RunEnd, RunOpened, deadlines};
 
 /// One run of a journal, whatever became of it and however many runners it took.
 #[derive(Clone, Debug)]
@@ -37,6 +41,11 @@ struct Course {
     /// started again after.
     failed: BTreeSet<Of>,
     tried_anew: BTreeSet<Of>,
+    /// What has begun and not ended for good: since when, and since when the last
+    /// attempt.
+    tries: BTreeMap<Of, (Moment, Moment)>,
+    /// How each has ended for good, in that order.
+    ends: Vec<EndedAction>,
 }
 
 impl RecordedRun {
@@ -111,6 +120,19 @@ impl RecordedRun {
         Ok(Measured::of_run(self.started_at(), actions))
     }
 
+    /// How each action ended that has: what failed and is tried again goes on. For good it
+    /// failed if nobody but a person would go on with it, as whoever starts the run again
+    /// does: [`End::CutOff`] where the last attempt went on until its deadline, else
+    /// [`End::Stuck`]. What its node did not live to see the end of is left out.
+    ///
+    /// A run that has gone on since tells the same, and what is new behind it.
+    ///
+    /// # Errors
+    /// As [`timeline`](Self::timeline).
+    pub fn ended(&self) -> Result<Vec<EndedAction>, Error> {
+        Ok(self.course()?.ends)
+    }
+
     /// Tells a fresh rollout everything once more.
     fn course(&self) -> Result<Course, Error> {
         let opened = &self.opened;
@@ -126,9 +148,11 @@ impl RecordedRun {
                 let decided = std::iter::from_fn(|| rollout.poll(due)).collect();
                 course.decide(due, decided, &announced, &replaced, &mut running);
             }
+            let mut has_failed = None;
             if let Input::ActionEnded { id, result } = input
                 && let Some(of) = running.remove(id)
             {
+                has_failed = is_failure(result).then(|| of.clone());
                 if let ActionResult::Succeeded(Outcome::ReplacedBy { nodes }) = result {
                     replaced.extend(nodes.iter().map(|node| (node.clone(), of.0.clone())));
                 }
@@ -136,8 +160,22 @@ impl RecordedRun {
             }
             if *input == Input::Started {
                 course.tried_anew.clone_from(&course.failed);
+                // The time in which it had stopped is none of theirs.
+                let has_stopped = rollout.stopped().is_some();
+                let is_running = |of: &Of| running.values().any(|other| other == of);
+                course.tries.retain(|of, _| !has_stopped || is_running(of));
             }
             rollout.handle(*at, input);
+            if let Some(of) = has_failed {
+                let goes_on = rollout.standings().into_iter().any(|it| {
+                    let planned = replaced.get(it.target.name()).unwrap_or(&it.target);
+                    *planned == of.0 && matches!(it.state, TargetState::InWork { .. })
+                });
+                if !goes_on {
+                    let deadline = deadlines::of(&opened.policy, &of.0, of.1);
+                    course.failed_for_good(*at, of, deadline);
+                }
+            }
             let decided = std::iter::from_fn(|| rollout.poll(*at)).collect();
             course.decide(*at, decided, &announced, &replaced, &mut running);
         }
@@ -170,6 +208,8 @@ impl Course {
             } else if self.tried_anew.remove(&of) {
                 self.spans.insert(of.clone(), (at, None));
             }
+            let tries = self.tries.entry(of.clone()).or_insert((at, at));
+            tries.1 = at;
             running.insert(action.id, of);
         }
     }
@@ -179,16 +219,27 @@ impl Course {
             result
         {
             // It did not begin.
+            self.tries.remove(&of);
             self.spans.remove(&of);
             self.decided.retain(|other| *other != of);
             self.ended.retain(|other| *other != of);
             return;
         }
         match result {
-            ActionResult::Failed { .. } | ActionResult::Skipped { .. } => {
+            result if is_failure(result) => {
+                if matches!(result, ActionResult::Skipped { reason } if reason == NODE_GONE) {
+                    self.tries.remove(&of);
+                }
                 self.failed.insert(of.clone())
             }
-            _ => self.failed.remove(&of),
+            _ => {
+                if let Some((begin, _)) = self.tries.remove(&of) {
+                    let (target, phase) = of.clone();
+                    let took = EndedAction::new(target, phase, at.since(begin), End::Took);
+                    self.ends.push(took);
+                }
+                self.failed.remove(&of)
+            }
         };
         if let Some((_, end)) = self.spans.get_mut(&of) {
             // A retry ends once more.
@@ -198,4 +249,22 @@ impl Course {
             self.ended.push(of);
         }
     }
+
+    /// Nobody tries it again by himself.
+    fn failed_for_good(&mut self, at: Moment, of: Of, deadline: Option<Duration>) {
+        let Some((begin, last)) = self.tries.remove(&of) else {
+            return;
+        };
+        let is_late = deadline.is_some_and(|deadline| at.since(last) >= deadline);
+        let end = if is_late { End::CutOff } else { End::Stuck };
+        let ended = EndedAction::new(of.0, of.1, at.since(begin), end);
+        self.ends.push(ended);
+    }
+}
+
+fn is_failure(result: &ActionResult) -> bool {
+    matches!(
+        result,
+        ActionResult::Failed { .. } | ActionResult::Skipped { .. }
+    )
 }

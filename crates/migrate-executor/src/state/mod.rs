@@ -89,9 +89,19 @@ pub(crate) struct RunState {
     pub(crate) outages: Outages,
     /// What verifications passed and noted.
     pub(crate) noted: Vec<Finding>,
-    /// Phases by the target as planned: when each was begun, its first attempt since
-    /// the run was started, and when it had passed.
-    pub(crate) spans: BTreeMap<(Target, Phase), (Moment, Option<Moment>)>,
+    /// Phases by the target as planned.
+    pub(crate) spans: BTreeMap<(Target, Phase), Span>,
+}
+
+/// When a phase was under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// The beginning of its first attempt since the run was started.
+    pub(crate) begin: Moment,
+    /// The end of its last attempt, if that has ended.
+    pub(crate) end: Option<Moment>,
+    /// Whether it has passed by then.
+    pub(crate) passed: bool,
 }
 
 /// What was done to a target: what the rollout does not keep.
@@ -380,9 +390,15 @@ impl RunState {
         let span = (planned.clone(), action.phase);
         // A retry goes on with the span of the attempt before it; what had passed and
         // is done once more, on a machine made anew, has one of its own.
-        let known = self.spans.entry(span).or_insert((at, None));
-        if known.1.is_some() {
-            *known = (at, None);
+        let new = Span {
+            begin: at,
+            end: None,
+            passed: false,
+        };
+        let known = self.spans.entry(span).or_insert(new);
+        match known.passed {
+            true => *known = new,
+            false => known.end = None,
         }
         if let Some(trace) = self.traces.get_mut(&planned) {
             trace.phase = Some(action.phase);
@@ -436,11 +452,8 @@ impl RunState {
             }
             _ => Course::Passed,
         };
-        if let (Course::Passed, Some((_, end))) = (
-            &course,
-            self.spans.get_mut(&(planned.clone(), action.phase)),
-        ) {
-            *end = Some(at);
+        if let Some(span) = self.spans.get_mut(&(planned.clone(), action.phase)) {
+            (span.end, span.passed) = (Some(at), course == Course::Passed);
         }
         if let Some(trace) = self.traces.get_mut(&planned) {
             trace.course = course;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use migrate_core::Phase;
 use migrate_core::cost::{Belief, Sample, Tail};
 use migrate_core::policy::CONTROL_PLANE_POOL;
+use migrate_core::{Phase, Plan};
+use serde::Serialize;
 
 use super::history::{End, History, Lasted};
 use super::levels::Levels;
@@ -41,6 +42,22 @@ pub struct Beliefs {
     tails: Weights,
     /// By kind and phase: how many were stuck, and of how many.
     stuck: BTreeMap<Key, (u32, u32)>,
+}
+
+/// How likely actions of one kind are to be stuck: to need a person, however long one
+/// waits. No part of any duration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Stuck {
+    /// Of which targets.
+    pub of: TargetKind,
+    /// Which phase.
+    pub phase: Phase,
+    /// Of each of them, from 0 to 1.
+    pub probability: f64,
+    /// How many the plan has.
+    pub actions: u32,
 }
 
 impl Default for Beliefs {
@@ -79,6 +96,8 @@ impl Beliefs {
         let mut beliefs = Self::learned(&History {
             lines: rows.collect(),
         });
+        // A mean says nothing of what did not end.
+        beliefs.stuck.clear();
         // One value is exactly at its own level, which would make actions seem alike.
         beliefs.tails = Weights::default();
         let prior = beliefs.prior;
@@ -161,6 +180,26 @@ impl Beliefs {
         let seen = self.stuck.get(&(kind.clone(), phase)).copied();
         let (stuck, of) = seen.unwrap_or_default();
         (STUCK.0 + f64::from(stuck)) / (STUCK.1 + f64::from(of))
+    }
+
+    /// How likely the actions of `plan` are to be stuck, by kind and phase; only those of
+    /// which earlier runs had some.
+    pub fn stuck_in(&self, plan: &Plan) -> Vec<Stuck> {
+        let mut actions: BTreeMap<Key, u32> = BTreeMap::new();
+        for action in &plan.schedule {
+            if let Some(kind) = TargetKind::of(&action.target) {
+                *actions.entry((kind, action.phase)).or_default() += 1;
+            }
+        }
+        let actions = actions.into_iter();
+        let known = actions.filter(|(key, _)| self.stuck.contains_key(key));
+        let stuck = known.map(|((of, phase), actions)| Stuck {
+            probability: self.stuck(&of, phase),
+            of,
+            phase,
+            actions,
+        });
+        stuck.collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What earlier runs took, as a file that only grows.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ const WHAT: &str = "line of a history of durations";
 pub const HISTORY_SCHEMA: u32 = 1;
 
 /// How an action of an earlier run ended.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub enum End {
@@ -48,6 +49,33 @@ pub struct Lasted {
     pub end: End,
 }
 
+/// How one action of a run ended, before anything is expected of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct EndedAction {
+    /// The target, as it was planned.
+    pub target: Target,
+    /// Which phase.
+    pub phase: Phase,
+    /// From the decision to begin it to this end, retries and the pauses before them
+    /// included.
+    pub took: Duration,
+    /// How it ended.
+    pub end: End,
+}
+
+impl EndedAction {
+    /// `phase` of `target`, which ended so after `took`.
+    pub const fn new(target: Target, phase: Phase, took: Duration, end: End) -> Self {
+        Self {
+            target,
+            phase,
+            took,
+            end,
+        }
+    }
+}
+
 /// Actions of earlier runs, oldest first.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -78,6 +106,17 @@ impl Lasted {
         }
     }
 
+    /// What tells it from others of the same run.
+    fn mark(&self) -> (String, TargetKind, Phase, u64, End) {
+        (
+            self.run.clone(),
+            self.of.clone(),
+            self.phase,
+            self.millis,
+            self.end,
+        )
+    }
+
     /// It as a sample: none if it was stuck, which is counted apart.
     pub(super) fn sample(&self) -> Option<Sample> {
         let (took, expected) = (self.millis, self.expected_millis);
@@ -90,30 +129,51 @@ impl Lasted {
 
 impl History {
     /// What a run took, beside what `expected`, a plan for it that was made without
-    /// any history, predicts. What only one of both has is left out.
+    /// any history, predicts. What only one of both has is left out; all that was measured
+    /// has succeeded.
     #[must_use]
     pub fn of_run(expected: &Plan, measured: &Measured) -> Self {
+        let took = measured.actions.iter().map(|it| {
+            let took = Duration::from_millis(it.millis);
+            EndedAction::new(it.target.clone(), it.phase, took, End::Took)
+        });
+        Self::of_actions(expected, took)
+    }
+
+    /// The same of the actions of a run, in their order, however each ended.
+    #[must_use]
+    pub fn of_actions(expected: &Plan, ended: impl IntoIterator<Item = EndedAction>) -> Self {
         let planned = expected.schedule.iter();
         let planned = planned.map(|it| ((&it.target, it.phase), it.end.saturating_sub(it.start)));
-        let planned: std::collections::BTreeMap<(&Target, Phase), Duration> = planned.collect();
-        let lines = measured.actions.iter().filter_map(|it| {
-            let expected_of = planned.get(&(&it.target, it.phase))?;
-            let (of, took) = (
-                TargetKind::of(&it.target)?,
-                Duration::from_millis(it.millis),
-            );
-            Some(Lasted::new(
-                &expected.id,
-                of,
-                it.phase,
-                took,
-                *expected_of,
-                End::Took,
-            ))
+        let planned: BTreeMap<(&Target, Phase), Duration> = planned.collect();
+        let lines = ended.into_iter().filter_map(|it| {
+            let expected_of = *planned.get(&(&it.target, it.phase))?;
+            let of = TargetKind::of(&it.target)?;
+            let run = &expected.id;
+            Some(Lasted::new(run, of, it.phase, it.took, expected_of, it.end))
         });
         Self {
             lines: lines.collect(),
         }
+    }
+
+    /// What this one has and `known` has not: what is to be added where a run is told
+    /// once more that has gone on since. What is expected counts for nothing there.
+    #[must_use]
+    pub fn beyond(self, known: &Self) -> Self {
+        let mut left: BTreeMap<_, u32> = BTreeMap::new();
+        for line in &known.lines {
+            *left.entry(line.mark()).or_default() += 1;
+        }
+        let mut lines = self.lines;
+        lines.retain(|line| match left.get_mut(&line.mark()) {
+            Some(count @ 1..) => {
+                *count -= 1;
+                false
+            }
+            _ => true,
+        });
+        Self { lines }
     }
 
     /// Its text: one JSON object a line, each with its line break. To add a run,

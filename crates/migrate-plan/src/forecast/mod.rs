@@ -7,6 +7,7 @@ mod levels;
 mod needs;
 mod outlook;
 mod tails;
+mod what_if;
 mod zones;
 
 use std::collections::BTreeMap;
@@ -15,10 +16,11 @@ use std::time::Duration;
 use migrate_core::cost::{Belief, Draws, Sample, Tail};
 use migrate_core::{Action, ClusterModel, Moment, Phase, Plan, Policy};
 
-pub use beliefs::Beliefs;
-pub use history::{End, HISTORY_SCHEMA, History, Lasted};
+pub use beliefs::{Beliefs, Stuck};
+pub use history::{End, EndedAction, HISTORY_SCHEMA, History, Lasted};
 pub(crate) use needs::{Needs, Phases};
 pub use outlook::{Forecast, Outlook, Quantiles};
+pub use what_if::LiveWhatIf;
 pub(crate) use zones::zones;
 
 use crate::intern::Interned;
@@ -63,6 +65,7 @@ const STUCK: f64 = 3.5;
 #[derive(Debug)]
 pub struct Forecaster<'a> {
     model: &'a ClusterModel,
+    policy: &'a Policy,
     plan: &'a Plan,
     /// Not started: each sample begins with a clone of it.
     machine: Machine,
@@ -135,6 +138,7 @@ impl<'a> Forecaster<'a> {
         }
         Ok(Self {
             model,
+            policy,
             plan,
             machine,
             budgets,
@@ -234,13 +238,17 @@ impl<'a> Forecaster<'a> {
     /// pods are healthy, and a node that was verified to be well: what is seen of both
     /// lags behind. Actions that were decided and not [begun](Self::began) begin now.
     pub fn at(&self, now: Moment, rollout: &Rollout, draws: &Draws, runs: u32) -> Forecast {
+        self.ahead(now, &self.live(now, rollout), draws, runs)
+    }
+
+    /// The same from where `live` stands.
+    fn ahead(&self, now: Moment, live: &Machine, draws: &Draws, runs: u32) -> Forecast {
         let mut seen = self.seen.clone();
         for (&id, &(phase, since)) in &self.running {
             let running = self.seen(id, phase, now.since(since), true);
             seen[self.key_of[self.place(id, phase)]].extend(running);
         }
         let (tails, levels) = self.levels(&seen);
-        let live = self.live(now, rollout);
         let in_work = (0..live.targets()).filter_map(|target| match live.state(target) {
             State::Running(phase) => {
                 let known = self.running.get(&target).filter(|it| it.0 == phase);

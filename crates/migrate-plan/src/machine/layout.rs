@@ -90,7 +90,7 @@ pub(super) struct Need {
 }
 
 /// The fixed part of a machine, shared by its clones.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) calendar: Calendar,
     pub(super) member_lengths: Vec<Duration>,

@@ -1,9 +1,21 @@
 //! How many slots of a pool may begin: its width, what of it is kept for failures,
 //! the stage of its ramp, and the zone in work.
 
+use std::sync::Arc;
+
 use super::{Machine, Obstacle, State};
 
 impl Machine {
+    /// Lets so many nodes of `pool` be away at once from now on. For a clone that is let
+    /// run ahead: no input says so to a rollout.
+    pub(crate) fn set_width(&mut self, pool: u32, width: u32) {
+        let layout = Arc::make_mut(&mut self.layout);
+        let least = u32::from(layout.rules[pool as usize].surge == 0);
+        layout.widths[pool as usize] = width.max(least);
+        self.mark_dirty(pool);
+        self.dispatch();
+    }
+
     /// Whether a slot of `pool` whose node is not away may begin as far as the
     /// pool's width, its reserve and its stage go.
     ///

@@ -59,6 +59,7 @@ use times::Times;
 pub use trace::Trace;
 pub(crate) use transfers::busy;
 pub use what_if::{Change, WhatIf};
+pub(crate) use what_if::{add_replicas, no_such};
 
 /// What the number of a slot takes of its name: five digits and the stroke.
 const NUMBER: usize = 6;

@@ -104,7 +104,11 @@ impl Planner<'_> {
 }
 
 /// Adds `more` ready replicas to what `budget` counts.
-fn add_replicas(model: &mut ClusterModel, budget: &BudgetKey, more: u32) -> Result<(), Error> {
+pub(crate) fn add_replicas(
+    model: &mut ClusterModel,
+    budget: &BudgetKey,
+    more: u32,
+) -> Result<(), Error> {
     let unknown = || no_such(format!("budget {budget}"));
     if budget.kind == BudgetKind::Assumed {
         let is_it = |id: &WorkloadId| BudgetKey::assumed(id) == *budget;
@@ -133,6 +137,6 @@ fn add_replicas(model: &mut ClusterModel, budget: &BudgetKey, more: u32) -> Resu
     Ok(())
 }
 
-fn no_such(what: String) -> Error {
+pub(crate) fn no_such(what: String) -> Error {
     Error::NoSuchThing { what }
 }

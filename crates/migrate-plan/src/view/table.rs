@@ -9,7 +9,7 @@ use migrate_core::{KubeVersion, Phase, Plan, Target};
 use super::rows::{Row, rows, told};
 use super::text::{clock, columns};
 use super::words;
-use crate::Quantiles;
+use crate::{Quantiles, Stuck};
 
 /// Shows a plan as plain text: no colours, no wrapping, times as
 /// hours:minutes:seconds from the start.
@@ -19,6 +19,7 @@ pub struct PlanTable<'p> {
     rows: usize,
     undo: Option<&'p BTreeMap<Target, String>>,
     forecast: Option<Quantiles>,
+    stuck: &'p [Stuck],
 }
 
 impl<'p> PlanTable<'p> {
@@ -29,6 +30,7 @@ impl<'p> PlanTable<'p> {
             rows: usize::MAX,
             undo: None,
             forecast: None,
+            stuck: &[],
         }
     }
 
@@ -51,6 +53,14 @@ impl<'p> PlanTable<'p> {
     #[must_use]
     pub const fn with_forecast(mut self, forecast: Option<Quantiles>) -> Self {
         self.forecast = forecast;
+        self
+    }
+
+    /// Also how likely its actions are to be stuck, which no quantile of the forecast has
+    /// in it ([`Beliefs::stuck_in`](crate::Beliefs::stuck_in)); nothing where nothing was learned of that.
+    #[must_use]
+    pub const fn with_stuck(mut self, stuck: &'p [Stuck]) -> Self {
+        self.stuck = stuck;
         self
     }
 
@@ -87,7 +97,8 @@ impl<'p> PlanTable<'p> {
                  five), {p95} (P95: one in twenty)"
             )?;
         }
-        let mut lines = words::bottleneck(plan);
+        let mut lines = Vec::from_iter(words::stuck(self.stuck));
+        lines.extend(words::bottleneck(plan));
         lines.extend(plan.relocation.as_ref().map(words::moves));
         lines.iter().try_for_each(|line| writeln!(f, "{line}"))
     }

@@ -4,6 +4,7 @@ use migrate_core::cost::{BoundKind, Relief};
 use migrate_core::{Plan, Relocation};
 
 use super::text::{clock, percent};
+use crate::Stuck;
 
 /// What would make the best bound shorter, and by how much.
 pub(super) fn relief(relief: &Relief) -> String {
@@ -41,6 +42,27 @@ pub(super) fn everything_at(plan: &Plan) -> String {
     let own = plan.own_targets();
     let own = own.map(|(pool, own)| format!(", pool {pool} at {own}"));
     plan.to.to_string() + &own.collect::<String>()
+}
+
+/// How likely actions are to be stuck; nothing where nobody knows.
+pub(super) fn stuck(stuck: &[Stuck]) -> Option<String> {
+    let likeliest = |a: &&Stuck, b: &&Stuck| a.probability.total_cmp(&b.probability);
+    let Stuck {
+        of,
+        phase,
+        probability,
+        actions,
+    } = stuck.iter().max_by(likeliest)?;
+    let expected = |it: &Stuck| it.probability * f64::from(it.actions);
+    let (all, count): (f64, u32) = (
+        stuck.iter().map(expected).sum(),
+        stuck.iter().map(|it| it.actions).sum(),
+    );
+    Some(format!(
+        "stuck until a person comes, which is in none of these: {all:.1} of {count} actions, by \
+         earlier runs; most likely {phase} of {of}, {:.1} % of {actions}",
+        probability * 100.0
+    ))
 }
 
 /// How often pods move.

@@ -4,6 +4,7 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+mod what_if;
 mod windows;
 
 use std::time::Duration;

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use migrate_core::{Action, ActionId, ClusterModel, Node, Outcome, Phase, Plan, Target};
+use migrate_core::{
+    Action, ActionId, BudgetKey, ClusterModel, Node, Outcome, Phase, Plan, Resources, Target,
+};
 use migrate_plan::{ActionResult, Command, Input};
+use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::scenario::{Scenario, planner};
 use super::world::{Entry, World};
@@ -17,6 +21,29 @@ pub(crate) struct BrokenOff {
     /// Nodes that are there no more, for the time when they come back.
     gone: BTreeMap<String, Node>,
     running: BTreeMap<ActionId, Action>,
+}
+
+/// What becomes of the cluster while nobody goes on with the run.
+#[derive(Clone, Debug)]
+pub(crate) struct Blow {
+    /// A node is deleted.
+    dropped: Option<Index>,
+    /// A node of the old version comes that is otherwise like another.
+    added: Option<Index>,
+    /// Every node has room for so many pods more than it has, but this one, which is left
+    /// with so many hundredths of what its pods ask for.
+    shrunk: Option<(u64, Index, u64)>,
+}
+
+/// Blows of all kinds, and none.
+pub(crate) fn blow() -> impl Strategy<Value = Blow> {
+    let maybe = || prop::option::weighted(0.4, any::<Index>());
+    let shrunk = prop::option::weighted(0.4, (0..4u64, any::<Index>(), 0..150u64));
+    (maybe(), maybe(), shrunk).prop_map(|(dropped, added, shrunk)| Blow {
+        dropped,
+        added,
+        shrunk,
+    })
 }
 
 impl BrokenOff {
@@ -46,6 +73,46 @@ impl BrokenOff {
         left.model.sort();
         left.runner = left.runner.filter(|node| left.model.node(node).is_some());
         left
+    }
+
+    /// The same after `blow`.
+    pub(crate) fn struck(mut self, blow: &Blow) -> Self {
+        let name = |model: &ClusterModel, at: &Index| {
+            let nodes = &model.nodes;
+            (!nodes.is_empty()).then(|| nodes[at.index(nodes.len())].name.clone())
+        };
+        if let Some(like) = blow.added.and_then(|at| name(&self.model, &at)) {
+            let mut node = self.model.node(&like).unwrap().clone();
+            let pool = like.rsplit_once('-').map_or("new", |(pool, _)| pool);
+            node.name = format!("{pool}-99");
+            node.uid = format!("uid-{}", node.name);
+            node.kubelet_version = version(OLD);
+            (node.ready, node.unschedulable) = (true, false);
+            self.model.nodes.push(node);
+        }
+        if let Some(dropped) = blow.dropped.and_then(|at| name(&self.model, &at)) {
+            self.remove(&dropped);
+        }
+        if let Some((spare, at, percent)) = &blow.shrunk {
+            let shrunk = name(&self.model, at);
+            for pod in &mut self.model.pods {
+                pod.requests = Resources::new(100, 1, 1);
+            }
+            for node in &mut self.model.nodes {
+                let pods = self.model.pods.iter();
+                let pods = pods.filter(|pod| pod.node.as_ref() == Some(&node.name));
+                let asked = 100 * pods.count() as u64;
+                let cpu = match shrunk.as_ref() == Some(&node.name) {
+                    true => asked * percent / 100,
+                    false => asked + 100 * spare,
+                };
+                node.allocatable = Resources::new(cpu, 1 << 30, 110);
+            }
+        }
+        self.model.sort();
+        let runner = self.runner.take();
+        self.runner = runner.filter(|node| self.model.node(node).is_some());
+        self
     }
 
     /// What is left of the plan of `world`, planned anew and to be carried out on `day`.
@@ -94,7 +161,19 @@ impl BrokenOff {
             }
             Input::NodeGone { node } => self.remove(node),
             Input::RunnerSeen { node } => self.runner.clone_from(node),
+            Input::BudgetSeen { key, allowed } => self.allows(key, *allowed),
             _ => {}
+        }
+    }
+
+    /// What the status of a real budget showed last. An assumed one has none.
+    fn allows(&mut self, key: &BudgetKey, allowed: u32) {
+        let mut budgets = self.model.budgets.iter_mut();
+        let is_it = |name: &str, namespace: &str| BudgetKey::real(namespace, name) == *key;
+        if let Some(budget) = budgets.find(|budget| is_it(&budget.name, &budget.namespace)) {
+            let status = &mut budget.status;
+            status.disruptions_allowed = i32::try_from(allowed).unwrap();
+            status.current_healthy = status.desired_healthy + status.disruptions_allowed;
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct World {
     noise_left: u64,
     draining: BTreeSet<String>,
     capacities: BTreeMap<BudgetKey, u32>,
+    /// Budgets that allow less at first than while all their pods are healthy.
+    pub(crate) recovering: BTreeSet<BudgetKey>,
     pub(crate) touches: BTreeMap<String, BTreeMap<BudgetKey, u32>>,
 }
 
@@ -99,11 +101,22 @@ impl World {
         }
         // Names that an earlier run of the same cluster has not given.
         let given = 1_000 * u64::from(plan.revision - 1);
-        Self {
-            capacities: ledger
-                .accounts()
-                .map(|view| (view.key, view.allowed))
-                .collect(),
+        let accounts = ledger.accounts();
+        let mut capacities: BTreeMap<BudgetKey, u32> =
+            accounts.map(|view| (view.key, view.allowed)).collect();
+        let mut recovering = BTreeSet::new();
+        for budget in &model.budgets {
+            let key = BudgetKey::real(&budget.namespace, &budget.name);
+            let status = &budget.status;
+            let steady = u32::try_from(status.expected_pods - status.desired_healthy).unwrap();
+            if let Some(allowed) = capacities.get_mut(&key).filter(|it| **it < steady) {
+                *allowed = steady;
+                recovering.insert(key);
+            }
+        }
+        let mut world = Self {
+            capacities,
+            recovering: recovering.clone(),
             now: model.taken_at,
             end: model.taken_at,
             scenario,
@@ -121,7 +134,13 @@ impl World {
             noise_left: 40,
             draining: BTreeSet::new(),
             touches,
+        };
+        for key in recovering {
+            let later = 1 + world.random.below(400_000);
+            let steady = world.capacities[&key];
+            world.at(later, Event::Budget(key, steady));
         }
+        world
     }
 
     pub(crate) fn capacities(&self) -> &BTreeMap<BudgetKey, u32> {

@@ -128,7 +128,9 @@ async fn drain(world: &World, fence: &Fence, node: String) -> DrainEvent {
     loop {
         let left = {
             let mut world = world.lock();
-            let machine = world.nodes.get_mut(&node).unwrap();
+            let Some(machine) = world.nodes.get_mut(&node) else {
+                return DrainEvent::drained(node, DrainOutcome::NodeGone { evictions });
+            };
             let left = machine.pods;
             machine.pods = left.saturating_sub(1);
             world.displaced += u32::from(left > 0);

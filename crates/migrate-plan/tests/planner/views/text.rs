@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use migrate_core::Policy;
-use migrate_plan::{PlanMermaid, PlanTable, PlanTimeline, Planner};
+use migrate_core::{Phase, Policy};
+use migrate_plan::{
+    Beliefs, End, History, Lasted, PlanMermaid, PlanTable, PlanTimeline, Planner, TargetKind,
+};
 
 use super::forecast;
 use crate::support::{Cluster, NEW, version};
@@ -105,4 +107,31 @@ fn a_forecast_stands_beside_the_predicted_time_and_nowhere_else() {
         PlanTable::new(&plan).with_forecast(None).to_string(),
         without
     );
+    // What earlier runs tell of stuck actions stands below it, where they tell of them.
+    let of = TargetKind::Members;
+    let known = |end| {
+        let [took, expected] = [100, 100].map(Duration::from_secs);
+        let line = Lasted::new("a", of.clone(), Phase::Upgrade, took, expected, end);
+        let mut history = History::default();
+        history.lines = vec![line; 50];
+        Beliefs::learned(&history).stuck_in(&plan)
+    };
+    assert_eq!(Beliefs::default().stuck_in(&plan), []);
+    let (never, always) = (known(End::Took), known(End::Stuck));
+    let shown = |stuck: &_| {
+        let table = PlanTable::new(&plan).with_forecast(Some(forecast));
+        table.with_stuck(stuck).to_string()
+    };
+    assert_eq!(shown(&Vec::new()), with);
+    let count = always[0].actions;
+    let line = |expected: &str, each: &str| {
+        format!(
+            "{line}stuck until a person comes, which is in none of these: {expected} of {count} \
+             actions, by earlier runs; most likely upgrade of control plane, {each} % of {count}\n"
+        )
+    };
+    let more = format!("{:.1}", 0.505 * f64::from(count));
+    for (stuck, line) in [(&always, line(&more, "50.5")), (&never, line("0.0", "0.5"))] {
+        assert_eq!(shown(stuck), format!("{before}{line}{after}"));
+    }
 }

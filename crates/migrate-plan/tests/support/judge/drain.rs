@@ -48,7 +48,8 @@ impl Judge {
             let shares = names
                 .filter_map(|name| world.touches.get(name)?.get(key))
                 .map(|&pods| {
-                    if world.scenario.budget_status {
+                    // What it took of less, nobody else knows.
+                    if world.scenario.budget_status || world.recovering.contains(key) {
                         1
                     } else {
                         pods.min(*capacity).max(1)
