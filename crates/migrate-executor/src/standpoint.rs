@@ -13,6 +13,9 @@ use crate::executor::last_run;
 use crate::state::RunState;
 use crate::{Entry, Error, deadlines};
 
+/// What has begun, when, and, if it has ended, when and whether well.
+type Span = (Moment, Option<(Moment, bool)>, Target, Phase);
+
 /// A copy of all that says when a run ends: what it began with, where its rollout
 /// stands, and what its actions took so far.
 ///
@@ -24,9 +27,8 @@ pub struct Standpoint {
     policy: Arc<Policy>,
     model: Arc<ClusterModel>,
     rollout: Rollout,
-    /// In the order of their beginnings: what has ended, and whether well, and what is
-    /// under way.
-    spans: Vec<(Moment, Option<(Moment, bool)>, Target, Phase)>,
+    /// In the order of their beginnings.
+    spans: Vec<Span>,
     /// The rollout goes on by itself.
     goes_on: bool,
     /// If nothing was written down until then, nobody goes on with it.

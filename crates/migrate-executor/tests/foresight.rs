@@ -156,7 +156,8 @@ async fn a_what_if_on_the_way_changes_nothing_and_says_what_would() {
         width,
     };
     let ask = |standpoint: &Standpoint, change: &Change| {
-        standpoint.what_if(clock.now(), change, &Beliefs::default(), &DRAWS)
+        let asked = standpoint.what_if(clock.now(), change, &Beliefs::default(), &DRAWS);
+        asked.map_err(Box::new)
     };
     assert_eq!(
         ask(&executor.standpoint(), &red(1)).unwrap(),
@@ -177,7 +178,7 @@ async fn a_what_if_on_the_way_changes_nothing_and_says_what_would() {
     assert_eq!(ask(&of_journal(&case), &red(1)).unwrap().unwrap(), what_if);
     let (name, throughput) = ("registry".to_owned(), BytesPerSecond(1));
     let error = ask(&standpoint, &Change::Link { name, throughput }).unwrap_err();
-    let is_refusal = matches!(error, Error::WhatIf(migrate_plan::Error::NotLive { .. }));
+    let is_refusal = matches!(*error, Error::WhatIf(migrate_plan::Error::NotLive { .. }));
     assert!(is_refusal, "{error}");
 
     assert_eq!(case.journal.entries().len(), entries);
@@ -218,7 +219,7 @@ async fn a_failure_counts_as_one_that_would_have_taken_longer() {
     let said = forecast(&executor.standpoint(), now).expect("it goes on");
 
     let entries = case.journal.entries();
-    assert_eq!(said, by_hand(&entries, now, |succeeded| Some(succeeded)));
+    assert_eq!(said, by_hand(&entries, now, Some));
     assert_ne!(
         said,
         by_hand(&entries, now, |_| Some(true)),
