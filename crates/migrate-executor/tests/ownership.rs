@@ -13,7 +13,8 @@ use common::world::{Anchor, Cordon};
 use migrate_core::steps::BackupProof;
 use migrate_core::{Cancellation, ClusterId, Phase, Severity};
 use migrate_executor::{
-    Error, Executor, Record, Report, RunOutcome, RunStep, StepOutcome, StopCause, adoptable_model,
+    Error, Executor, Record, Report, ReportPage, RunOutcome, RunStep, StepOutcome, StopCause,
+    adoptable_model,
 };
 
 #[tokio::test(start_paused = true)]
@@ -400,6 +401,23 @@ async fn the_report_is_data_and_text() {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
     assert!(report.duration.actual > secs(100));
+    let (bound, gap) = (report.duration.lower_bound, report.duration.gap_permille);
+    let (bound, gap) = (bound.unwrap(), gap.unwrap());
+    let above = (report.duration.predicted - bound).as_millis() * 1000;
+    assert_eq!(u128::from(gap), above.div_ceil(bound.as_millis()));
+    let said = format!("predicted is {}.{} % above", gap / 10, gap % 10);
+    assert!(text.contains(&said), "no {said:?} in\n{text}");
+    let page = ReportPage::new(&report).to_string();
+    let said = format!("{}.{} %", gap / 10, gap % 10);
+    assert!(page.contains("predicted above that") && page.contains(&said));
+    // A plan of an older release has no bounds, and its report none.
+    let mut older: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let durations = older["duration"].as_object_mut().unwrap();
+    durations.remove("lowerBound").unwrap();
+    durations.remove("gapPermille").unwrap();
+    let older = Report::from_json(&older.to_string()).unwrap();
+    assert_eq!(older.duration.lower_bound, None);
+    assert!(!older.to_string().contains("no order is faster"));
     let alone = report.phases.iter().filter(|row| row.pool.is_none());
     let alone: Vec<Phase> = alone.map(|row| row.phase).collect();
     assert_eq!(alone, [Phase::Upgrade, Phase::Verify, Phase::BackUp]);

@@ -110,6 +110,15 @@ pub struct Durations {
     pub transfer: Option<Duration>,
     /// What the plan expected to decide the duration.
     pub bottleneck: TermKind,
+    /// What no order of the same targets could beat under the same policy
+    /// ([`Plan::bounds`]); absent where nothing was to begin, and for plans of older
+    /// releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower_bound: Option<Duration>,
+    /// How far [`predicted`](Self::predicted) is above that, in thousandths of it, rounded
+    /// up; absent as that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_permille: Option<u32>,
 }
 
 /// One target's wait.
@@ -244,6 +253,8 @@ fn own_targets(plan: &Plan) -> BTreeMap<String, KubeVersion> {
 
 fn durations(state: &RunState, now: Moment) -> Durations {
     let estimate = &state.plan.estimate;
+    let bounds = state.plan.bounds.as_ref();
+    let bound = bounds.and_then(|bounds| Some((bounds.best()?.time, bounds.gap_permille)));
     let until = if state.finished || state.end.is_some() {
         state.last_end.or(state.started_at)
     } else {
@@ -263,6 +274,8 @@ fn durations(state: &RunState, now: Moment) -> Durations {
             .find(|term| term.kind == TermKind::Bandwidth)
             .map(|term| term.duration),
         bottleneck: estimate.bottleneck.clone(),
+        lower_bound: bound.map(|(time, _)| time),
+        gap_permille: bound.map(|(_, gap)| gap),
     }
 }
 

@@ -91,12 +91,18 @@ impl<'r> ReportPage<'r> {
                 "predicted".to_owned(),
                 Human(report.duration.predicted).to_string(),
             ),
+        ];
+        if let Some((bound, gap)) = report.bound() {
+            figures.push(("no order is faster than".to_owned(), bound));
+            figures.push(("predicted above that".to_owned(), gap));
+        }
+        figures.extend([
             (
                 "targets done".to_owned(),
                 format!("{} of {}", done.count(), report.targets.len()),
             ),
             ("pods evicted".to_owned(), report.evictions.to_string()),
-        ];
+        ]);
         let away = report.api_outages.iter().map(|outage| outage.length());
         if let Some(longest) = away.max() {
             let what = "longest without the API server".to_owned();

@@ -30,6 +30,12 @@ impl fmt::Display for Report {
             Human(self.duration.predicted),
             self.duration.bottleneck,
         )?;
+        if let Some((bound, gap)) = self.bound() {
+            writeln!(
+                f,
+                "  bound      no order is faster than {bound}; predicted is {gap} above"
+            )?;
+        }
         if let Some(forecast) = self.forecast() {
             writeln!(f, "  forecast   {forecast}")?;
         }
@@ -98,6 +104,13 @@ impl Report {
             words += &format!("; it took {}", forecast.rank(self.duration.actual));
         }
         Some(words)
+    }
+
+    /// What no order beats, and how far the plan is above it.
+    pub(super) fn bound(&self) -> Option<(String, String)> {
+        let bound = Human(self.duration.lower_bound?).to_string();
+        let gap = self.duration.gap_permille?;
+        Some((bound, format!("{}.{} %", gap / 10, gap % 10)))
     }
 
     fn write_phases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
