@@ -27,7 +27,7 @@ fn planned(model: &ClusterModel, policy: &Policy) -> Plan {
     linted(plan, model, policy)
 }
 
-fn drained<'p>(plan: &'p Plan) -> Vec<&'p str> {
+fn drained(plan: &Plan) -> Vec<&str> {
     let drains = plan.schedule.iter();
     let drains = drains.filter(|action| action.phase == Phase::Drain);
     drains.map(|action| action.target.name()).collect()
@@ -44,7 +44,8 @@ fn a_node_whose_drain_needs_a_word_has_no_time_and_a_blocker_of_the_checks() {
     let bare = |pod: &mut migrate_core::Pod| (pod.controller, pod.workload) = (None, None);
     let mut keeps_data = Policy::default();
     keeps_data.consent.empty_dir = false;
-    let cases: [(&str, fn(&mut migrate_core::Pod), &Policy); 3] = [
+    type Case<'c> = (&'c str, fn(&mut migrate_core::Pod), &'c Policy);
+    let cases: [Case<'_>; 3] = [
         ("KM-POD-009", asks, &policy),
         ("KM-POD-001", bare, &policy),
         ("KM-POD-002", |pod| pod.empty_dir = true, &keeps_data),

@@ -138,7 +138,7 @@ fn the_canary_is_the_node_that_is_pinned_to_be_first() {
     let earlier = pinned(&model, &policy, &["red-4"]);
     assert_eq!(names(&earlier), ["red-3", "red-2", "red-4"]);
     let model = loaded(model, &[("red-3", 30)]);
-    let mut gone = model.clone();
+    let mut gone = model;
     gone.nodes.retain(|node| node.name != "red-3");
     let replan = replanned(&gone, &policy, &earlier, 0);
     assert_eq!(names(&replan.plan), ["red-2", "red-4"]);
