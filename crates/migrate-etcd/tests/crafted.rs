@@ -99,7 +99,7 @@ const DEFINITION: &[u8] = b"/registry/apiextensions.k8s.io/customresourcedefinit
 fn shared() -> Vec<u8> {
     let mut value = br#"{"apiVersion":"apiextensions.k8s.io/v1beta1","kind":"A","spec":{"#.to_vec();
     value.extend(br#""validation":""#);
-    value.extend([b'v'; 1 << 20]);
+    value.extend(vec![b'v'; 1 << 20]);
     value.extend(br#"","versions":["#);
     value.extend(b"{},".repeat(1 << 19));
     value.extend(b"{}]}}");
