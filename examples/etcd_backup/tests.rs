@@ -93,6 +93,17 @@ impl Desk {
         signed.await.unwrap();
     }
 
+    /// Restores the file `name` into `data`, with these flags, each behind a blank.
+    async fn restore(&self, name: &str, how: &str) -> Outcome {
+        let (file, folder) = (self.at(name), self.at("data"));
+        let (file, folder) = (file.display(), folder.display());
+        run(&format!(
+            "restore {file} {folder} --initial-cluster default=http://127.0.0.1:1 --token t \
+             --etcd 3.6{how}"
+        ))
+        .await
+    }
+
     /// A snapshot of one key.
     async fn snapshot(&self, name: &str, value: &str) -> PathBuf {
         let members = Membership::parse("m=http://127.0.0.1:1", "t").unwrap();
@@ -146,25 +157,20 @@ async fn a_backup_that_was_exchanged_is_not_opened() {
 #[tokio::test]
 async fn a_snapshot_that_was_exchanged_is_not_restored() {
     let desk = Desk::new();
-    let restore = async |name: &str, how: &str| {
-        let (file, folder) = (desk.at(name), desk.at("data"));
-        let (file, folder) = (file.display(), folder.display());
-        run(&format!(
-            "restore {file} {folder} --initial-cluster default=http://127.0.0.1:1 --token t \
-             --etcd 3.6{how}"
-        ))
-        .await
-    };
     let trusted = format!(" --trusted {}", desk.signing.public());
     let ours = desk.snapshot("a.db", "ours").await;
     desk.sign(&ours).await;
-    let error = restore("a.db", "").await.unwrap_err().to_string();
+    let error = desk.restore("a.db", "").await.unwrap_err().to_string();
     assert!(
         error.contains("--trusted") && error.contains("--unsigned"),
         "{error}"
     );
     desk.snapshot("a.db", "theirs").await;
-    let error = restore("a.db", &trusted).await.unwrap_err().to_string();
+    let error = desk
+        .restore("a.db", &trusted)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("exchanged"), "{error}");
     let snapshot = desk.snapshot("snapshot.db", "ours").await;
     // As a set is unpacked.
@@ -179,13 +185,17 @@ async fn a_snapshot_that_was_exchanged_is_not_restored() {
     }});
     std::fs::write(desk.at("set.json"), record.to_string()).unwrap();
     desk.snapshot("snapshot.db", "theirs").await;
-    let error = restore("snapshot.db", "").await.unwrap_err().to_string();
+    let error = desk
+        .restore("snapshot.db", "")
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("exchanged"), "{error}");
     assert!(!desk.at("data/member").exists());
 
     // The controls.
     let again = async |name: &str, how: &str| {
-        restore(name, how).await.unwrap();
+        desk.restore(name, how).await.unwrap();
         std::fs::remove_dir_all(desk.at("data")).unwrap();
     };
     again("a.db", " --unsigned").await;

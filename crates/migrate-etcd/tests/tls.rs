@@ -19,6 +19,7 @@ use migrate_etcd::{
 };
 use pki::certificates;
 use server::{Server, V34, etcd, ports, url, usual};
+use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
 /// What the certificates of members are for.
@@ -70,6 +71,23 @@ fn start<const N: usize>(etcd: &Path, folder: &Path, more: &[&str]) -> Vec<(Serv
     members.collect()
 }
 
+/// A member that shows a certificate of `pki` in this folder, and asks for one if it `asks`.
+fn alone(etcd: &Path, asks: bool) -> (TempDir, Server, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let pki = folder.path().join("pki");
+    certificates(&pki, HOST);
+    // Who names this asks for certificates, whether it says --client-cert-auth or not.
+    let ca = pki.join("ca.crt");
+    let asking = [
+        "--client-cert-auth",
+        "--trusted-ca-file",
+        ca.to_str().unwrap(),
+    ];
+    let more: &[&str] = if asks { &asking } else { &[] };
+    let (server, own) = start::<1>(etcd, folder.path(), more).remove(0);
+    (folder, server, own)
+}
+
 /// Waits until one of them answers and is fit.
 async fn ready(members: &[Member], server: &Server) -> FoundMembers {
     let ready = async {
@@ -118,15 +136,12 @@ async fn save(
 #[tokio::test]
 async fn a_member_that_asks_for_a_password_alone_is_saved_without_a_client_certificate() {
     let Some(etcd) = etcd(usual()) else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, server, own) = alone(&etcd, false);
     let at = |name: &str| folder.path().join(name);
-    certificates(&at("pki"), HOST);
-    let servers = start::<1>(&etcd, folder.path(), &[]);
-    let (server, own) = &servers[0];
-    let member = Member::new(own).with_tls(trusting(&at("pki")));
-    ready(std::slice::from_ref(&member), server).await;
+    let member = Member::new(&own).with_tls(trusting(&at("pki")));
+    ready(std::slice::from_ref(&member), &server).await;
     let tls = TlsOptions::new().ca_certificate(Certificate::from_pem(pem(&at("pki"), "ca.crt")));
-    users(&mut client(own, tls, None).await).await;
+    users(&mut client(&own, tls, None).await).await;
 
     let error = save(member.clone(), &[], &at("backups"), "a.db")
         .await
@@ -140,7 +155,7 @@ async fn a_member_that_asks_for_a_password_alone_is_saved_without_a_client_certi
     );
 
     certificates(&at("other"), HOST);
-    let stranger = Member::new(own).with_tls(trusting(&at("other")));
+    let stranger = Member::new(&own).with_tls(trusting(&at("other")));
     let error = save(
         stranger.with_user("root", PASSWORD),
         &[],
@@ -154,22 +169,12 @@ async fn a_member_that_asks_for_a_password_alone_is_saved_without_a_client_certi
 #[tokio::test]
 async fn a_member_that_asks_for_a_certificate_is_saved_with_one_alone() {
     let Some(etcd) = etcd(usual()) else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, server, own) = alone(&etcd, true);
     let at = |name: &str| folder.path().join(name);
-    certificates(&at("pki"), HOST);
-    // Who names this asks for certificates, whether it says --client-cert-auth or not.
-    let ca = at("pki/ca.crt");
-    let asks = [
-        "--client-cert-auth",
-        "--trusted-ca-file",
-        ca.to_str().unwrap(),
-    ];
-    let servers = start::<1>(&etcd, folder.path(), &asks);
-    let (server, own) = &servers[0];
-    let without = Member::new(own).with_tls(trusting(&at("pki")));
+    let without = Member::new(&own).with_tls(trusting(&at("pki")));
     let (certificate, key) = (pem(&at("pki"), "client.crt"), pem(&at("pki"), "client.key"));
-    let with = Member::new(own).with_tls(trusting(&at("pki")).with_identity(certificate, key));
-    ready(std::slice::from_ref(&with), server).await;
+    let with = Member::new(&own).with_tls(trusting(&at("pki")).with_identity(certificate, key));
+    ready(std::slice::from_ref(&with), &server).await;
     let members = [with.clone()];
     assert_eq!(
         save(with, &members, &at("backups"), "a.db").await.unwrap(),
@@ -183,18 +188,15 @@ async fn a_member_that_asks_for_a_certificate_is_saved_with_one_alone() {
 #[tokio::test]
 async fn an_etcd_elsewhere_of_which_only_the_ca_is_known_is_asked_over_tls() {
     let Some(etcd) = etcd(usual()) else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, server, own) = alone(&etcd, false);
     let at = |name: &str| folder.path().join(name);
-    certificates(&at("pki"), HOST);
-    let servers = start::<1>(&etcd, folder.path(), &[]);
-    let (server, own) = &servers[0];
     let manifests = at("root/etc/kubernetes/manifests");
     fs::create_dir_all(&manifests).unwrap();
     fs::copy(at("pki/ca.crt"), at("root/etc/kubernetes/etcd-ca.crt")).unwrap();
     let told =
         format!("    - --etcd-cafile=/etc/kubernetes/etcd-ca.crt\n    - --etcd-servers={own}\n");
     fs::write(manifests.join("kube-apiserver.yaml"), told).unwrap();
-    ready(&[Member::new(own).with_tls(trusting(&at("pki")))], server).await;
+    ready(&[Member::new(&own).with_tls(trusting(&at("pki")))], &server).await;
     let node: Arc<dyn NodeFiles> = Arc::new(FolderNode::new("cp-1", at("root")));
     let found = KubeadmMembers::new(vec![node]).find().await.unwrap();
     let saved = save(found.source, &found.members, &at("backups"), "a.db").await;

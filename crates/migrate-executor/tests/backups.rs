@@ -11,7 +11,7 @@ use common::case::{Case, step_until};
 use common::law::assert_replay_law;
 use common::secs;
 use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport, back_up_fn};
-use migrate_core::{Cancellation, ClusterId, KubeVersion, Moment, StepInput};
+use migrate_core::{Cancellation, ClusterId, Finding, KubeVersion, Moment, StepInput};
 use migrate_executor::{Executor, Record, Report, RunOutcome, StopCause};
 
 /// Backups of `whose`, proven so far and so many seconds old, negative for those of
@@ -50,6 +50,26 @@ fn blockers(report: &Report) -> Vec<String> {
     findings.iter().map(|it| it.code.clone()).collect()
 }
 
+/// A backup that is `made` so keeps a run from beginning by `code` alone, and one whose policy
+/// waives that is done.
+async fn blocks_unless_waived(code: &str, made: impl Fn(&mut Case)) {
+    let mut case = Case::new();
+    made(&mut case);
+    let report = case.run().await;
+    assert_eq!(blockers(&report), [code]);
+    let finding = report.findings.iter().find(|it| it.code == code).unwrap();
+    assert!(finding.object.name.starts_with("/backup/"), "{finding}");
+    assert_eq!(case.effects(), [""; 0], "nothing was changed");
+
+    let mut case = Case::new();
+    made(&mut case);
+    case.policy.waive.insert(code.to_owned());
+    let report = case.run().await;
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    let is_waived = |it: &Finding| it.code == code && it.waived;
+    assert!(report.findings.iter().any(is_waived));
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_of_another_cluster_or_too_old_keeps_a_run_from_beginning_unless_waived() {
     let other = ClusterId::new("another");
@@ -60,27 +80,9 @@ async fn one_of_another_cluster_or_too_old_keeps_a_run_from_beginning_unless_wai
     ] {
         let made = |case: &mut Case| {
             let whose = if is_other { other.clone() } else { own(case) };
-            backups(case, &whose, |_| BackupProof::Proven, age)
+            backups(case, &whose, |_| BackupProof::Proven, age);
         };
-        let mut case = Case::new();
-        made(&mut case);
-        let report = case.run().await;
-        assert_eq!(blockers(&report), [code]);
-        let finding = report.findings.iter().find(|it| it.code == code).unwrap();
-        assert!(finding.object.name.starts_with("/backup/"), "{finding}");
-        assert_eq!(case.effects(), [""; 0], "nothing was changed");
-
-        let mut case = Case::new();
-        made(&mut case);
-        case.policy.waive.insert(code.to_owned());
-        let report = case.run().await;
-        assert_eq!(report.outcome, RunOutcome::Done, "{report}");
-        assert!(
-            report
-                .findings
-                .iter()
-                .any(|it| it.code == code && it.waived)
-        );
+        blocks_unless_waived(code, made).await;
     }
     // The control: one that is just young enough, or whose clock is a bit ahead.
     for age in [3_500, -30] {
@@ -272,24 +274,8 @@ fn of_kubernetes(
 
 #[tokio::test(start_paused = true)]
 async fn one_of_another_version_keeps_a_run_from_beginning_unless_waived() {
-    let code = "KM-BACKUP-013";
     let old = || Some(KubeVersion::new(1, 1, 0));
-    let mut case = Case::new();
-    of_kubernetes(&mut case, move |_| old());
-    assert_eq!(blockers(&case.run().await), [code]);
-    assert_eq!(case.effects(), [""; 0], "nothing was changed");
-
-    let mut case = Case::new();
-    of_kubernetes(&mut case, move |_| old());
-    case.policy.waive.insert(code.to_owned());
-    let report = case.run().await;
-    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
-    assert!(
-        report
-            .findings
-            .iter()
-            .any(|it| it.code == code && it.waived)
-    );
+    blocks_unless_waived("KM-BACKUP-013", |case| of_kubernetes(case, move |_| old())).await;
 
     // The control: of what it was told.
     let mut case = Case::new();

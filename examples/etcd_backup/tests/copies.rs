@@ -1,6 +1,6 @@
 //! Copies of a data folder's database, which have no hash at their end.
 
-use super::{Desk, run};
+use super::Desk;
 
 /// What is advised where the hash is missing can be said; how the file is known has to be too.
 #[tokio::test]
@@ -13,14 +13,8 @@ async fn a_copy_of_a_database_is_restored_if_that_is_what_is_said_to_be_meant() 
     std::fs::write(&copy, &bytes).unwrap();
     let restore = async |name: &str, how: &str| {
         let _ = std::fs::remove_dir_all(desk.at("data"));
-        let (file, folder) = (desk.at(name), desk.at("data"));
-        let (file, folder) = (file.display(), folder.display());
-        run(&format!(
-            "restore {file} {folder} --initial-cluster default=http://127.0.0.1:1 --token t \
-             --etcd 3.6{how}"
-        ))
-        .await
-        .map_err(|error| error.to_string())
+        let restored = desk.restore(name, how).await;
+        restored.map_err(|error| error.to_string())
     };
     let error = restore("copy.db", " --unsigned").await.unwrap_err();
     assert!(error.contains("--from-copy"), "{error}");

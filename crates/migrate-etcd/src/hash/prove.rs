@@ -125,18 +125,9 @@ async fn proven(
     }
 }
 
-/// As [`prove`], with however many members there are, and until `cancel` says so.
+/// As [`prove`], with however many members there are; reads no further than to the next page
+/// once `cancel` says so.
 async fn compared(
-    path: &Path,
-    members: &[Member],
-    stall: Duration,
-    cancel: &Cancellation,
-    told: Option<Told>,
-) -> Result<Proof, Error> {
-    unless_cancelled(cancel, compare(path, members, stall, cancel, told)).await
-}
-
-async fn compare(
     path: &Path,
     members: &[Member],
     stall: Duration,
@@ -221,7 +212,7 @@ impl SnapshotBackup {
         name: &str,
         members: &[Member],
         cancel: &Cancellation,
-        progress: impl FnMut(u64, u64) + Send,
+        mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Proven, Error> {
         if self.is_forced() {
             return Err(Error::MemberUnfit {
@@ -231,7 +222,6 @@ impl SnapshotBackup {
                     .to_owned(),
             });
         }
-        let mut progress = progress;
         let told = |phase: Phase, done: u64, of: u64| {
             if phase == Phase::Saves {
                 progress(done, of);
@@ -265,7 +255,8 @@ impl SnapshotBackup {
             let snapshot = received.await?;
             let unnamed = snapshot.unnamed();
             told(Phase::Proves, 0, unnamed.bytes);
-            match compared(&unnamed.path, members, self.stall(), cancel, None).await {
+            let compared = compared(&unnamed.path, members, self.stall(), cancel, None);
+            match unless_cancelled(cancel, compared).await {
                 Ok(proof) if proof.compared.is_empty() && !self.is_forced() => {
                     return Err(proof.too_few(snapshot.path()));
                 }

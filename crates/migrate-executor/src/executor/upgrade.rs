@@ -21,10 +21,8 @@ struct Upgrade {
     action: Action,
     next: Next,
     deadline: Moment,
-    /// How long it may take once its driver has begun it.
-    within: Duration,
-    /// Its driver has taken it on, for this runner.
-    has_begun: bool,
+    /// How long it may take once its driver has begun it; taken when that has.
+    within: Option<Duration>,
     entry: Entry,
     /// Begun by this runner, as far as it knows.
     tried: bool,
@@ -71,8 +69,7 @@ impl Upgrades {
         let upgrade = Upgrade {
             next,
             deadline: now + within,
-            within,
-            has_begun: false,
+            within: Some(within),
             entry,
             tried: false,
             before: None,
@@ -184,9 +181,8 @@ impl Upgrades {
                 upgrade.last = "begun".to_owned();
                 // The driver counts its own limit from here: a start that was put off for
                 // minutes would else outlive what is waited for, out of anybody's sight.
-                if !upgrade.has_begun {
-                    upgrade.has_begun = true;
-                    upgrade.deadline = now + upgrade.within;
+                if let Some(within) = upgrade.within.take() {
+                    upgrade.deadline = now + within;
                 }
                 upgrade.before = None;
                 upgrade.next = Next::Probe(now + pace.probe);
