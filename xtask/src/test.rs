@@ -30,11 +30,15 @@ pub(crate) fn test() -> Result<(), String> {
     let mut rest = cargo();
     rest.args(["test", "--workspace", "--no-fail-fast", "--"]);
     let rest = run(rest.args(["--skip", LANE]));
+    // Cargo builds the programs with the tests, and runs theirs only where it is asked to.
+    let mut programs = cargo();
+    programs.args(["test", "--workspace", "--no-fail-fast", "--examples"]);
+    let programs = run(&mut programs);
     println!("\nthe kubeadm cluster that is upgraded:");
     let mut lane = cargo();
     lane.args(["test", "--workspace", "--test", "kubeadm", LANE]);
     let lane = run(lane.args(["--", "--nocapture"]));
-    rest.and(lane)
+    rest.and(programs).and(lane)
 }
 
 /// What is too slow for every change: the further builds, the ignored tests, with the programs
