@@ -96,8 +96,8 @@ pub(super) fn budget_work(jobs: &[Job<'_>], interned: &Interned<'_>) -> Vec<Dura
 }
 
 /// One worker of each pool: one that can go at all, best the one that is pinned to be the
-/// first, none that is pinned behind it, then the one that was to, or one that is cordoned
-/// already and so takes nothing away, then the one that tells soonest.
+/// first, none that is pinned behind it, then one that is cordoned already and so takes
+/// nothing away, the one that was to, the one that tells soonest.
 fn name_canaries(jobs: &mut [Job<'_>], runner_on: Option<&str>, earlier: Option<&Places>) {
     let mut best: BTreeMap<&str, usize> = BTreeMap::new();
     let rank = |job: &Job<'_>| {
@@ -110,8 +110,8 @@ fn name_canaries(jobs: &mut [Job<'_>], runner_on: Option<&str>, earlier: Option<
                 None => 1,
                 Some(_) => 2,
             },
-            earlier.is_none_or(|places| !places.was_canary(job)),
             !job.node.unschedulable,
+            earlier.is_none_or(|places| !places.was_canary(job)),
             job.times.total(),
         )
     };

@@ -43,8 +43,8 @@ impl Planner<'_> {
     ///   A node that is new goes before the first of them that has a lower priority.
     ///   What is done, or gone, is left out.
     /// - Only what must come first or last moves: control-plane nodes, canaries (the
-    ///   earlier one of a pool stays if it is still to be done and can begin), the
-    ///   runner's node.
+    ///   earlier one of a pool stays if it is still to be done and can begin, unless
+    ///   another is cordoned, which takes nothing more away), the runner's node.
     /// - A [pinned](migrate_core::PlannedSlot::pinned) node keeps its place and stays pinned,
     ///   in another order too: as many nodes of its pool go before it as in `earlier`, less
     ///   those that are done or gone. What is new goes behind it. Only what must come first

@@ -35,8 +35,8 @@ pub(super) struct Room<'p> {
     /// By node: the pool that it is drained beside others of; [`u32::MAX`] of those
     /// that are not drained, or one by one.
     pools: Vec<u32>,
-    /// By pool of the plan: nodes that are away and stay so, and how many of those that
-    /// are cordoned until they are done, and go first, may have to be away at once.
+    /// By pool of the plan: nodes that are away and stay so, and how many may have to be
+    /// away at once for those that are cordoned until they are done, which go first.
     lost: Vec<u32>,
     cordoned: Vec<u32>,
     pub(super) model: &'p ClusterModel,
@@ -81,6 +81,13 @@ impl Planner<'_> {
             if !node.ready || node.unschedulable {
                 let away = if takes(id) { &mut cordoned } else { &mut lost };
                 away[pool(id) as usize] += 1;
+            }
+        }
+        // Others wait for a canary: one that takes a place itself has to go beside them.
+        for canary in jobs.iter().filter(|job| job.canary) {
+            let at_once = &mut cordoned[pool(canary.id) as usize];
+            if *at_once > 0 && !canary.node.unschedulable {
+                *at_once += 1;
             }
         }
         // The runner's own goes last: another has to go beside it.

@@ -7,7 +7,8 @@ use migrate_plan::{
 };
 use proptest::prelude::*;
 
-use crate::support::{Cluster, NEW, OLD, version};
+use crate::placement::workers;
+use crate::support::{Cluster, NEW, OLD, has_all, version};
 
 /// A pool of so many nodes of which two may be away, without a canary.
 fn pool(count: usize) -> (ClusterModel, Policy) {
@@ -282,4 +283,17 @@ proptest! {
             prop_assert_eq!(of_pins(found), [""; 0]);
         }
     }
+}
+
+#[test]
+fn a_pinned_canary_goes_beside_a_cordoned_node_where_there_is_room_for_none() {
+    let mut model = workers(2, 4_000);
+    let mut policy = Policy::default();
+    policy.pools.max_unavailable = IntOrPercent::Int(2);
+    let plan = pinned(&model, &policy, &["general-1"]);
+    assert!(plan.slots[0].canary && plan.slots[0].pinned);
+    model.nodes[1].unschedulable = true;
+    let plan = replanned(&model, &policy, &plan, 5).plan;
+    assert!(plan.slots[0].canary && plan.slots[0].node == "general-1");
+    assert!(has_all(&plan), "{plan:#?}");
 }

@@ -111,9 +111,14 @@ fn the_canary_stays_while_it_can_be_one() {
     model.pods.clear();
     let replan = replanned(&model, &policy, &earlier, 5);
     assert_eq!(canary(&replan.plan), "red-2");
-    model.nodes[1].ready = false;
-    let replan = replanned(&model, &policy, &earlier, 5);
+    let mut away = model.clone();
+    away.nodes[1].ready = false;
+    let replan = replanned(&away, &policy, &earlier, 5);
     assert_eq!(canary(&replan.plan), "red-1");
+    // One that is away already goes before it, and takes nothing more away.
+    model.nodes[2].unschedulable = true;
+    let replan = replanned(&model, &policy, &earlier, 5);
+    assert_eq!(canary(&replan.plan), "red-3");
 }
 
 #[test]

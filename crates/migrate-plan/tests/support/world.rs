@@ -344,8 +344,11 @@ impl World {
     }
 
     fn make_noise(&mut self) {
-        let count = self.model.nodes.len() as u64;
-        let node = self.model.nodes[self.random.below(count) as usize]
+        let nodes = &self.model.nodes;
+        if nodes.is_empty() {
+            return;
+        }
+        let node = nodes[self.random.below(nodes.len() as u64) as usize]
             .name
             .clone();
         let later = 1 + self.random.below(400_000);

@@ -75,6 +75,8 @@ enum Attempt {
     Running {
         child: Child,
         since: Instant,
+        /// What it said when it was put off last, if it was.
+        before: Option<String>,
     },
     /// The program has said 75.
     PutOff {
@@ -155,7 +157,13 @@ impl CommandHook {
     /// there is none or it ended well, so that only the target knows.
     fn own_child(&self, cx: &StepContext, action: &Action) -> Result<Option<ActionStatus>, Error> {
         let mut attempts = self.attempts();
-        let Some(Attempt::Running { child, since }) = attempts.get_mut(&action.id) else {
+        let running = attempts.get_mut(&action.id);
+        let Some(Attempt::Running {
+            child,
+            since,
+            before,
+        }) = running
+        else {
             return Ok(None);
         };
         let since = *since;
@@ -184,11 +192,16 @@ impl CommandHook {
             Exit::Killed(said) => Some(failed(format!("was ended by a signal{said}"))),
             Exit::TimedOut => Some(failed(format!(
                 "did not end within {}s and was ended; make it end sooner, or give it more time \
-                 ({})",
+                 ({}){}",
                 self.timeout.as_secs(),
                 match action.target {
                     Target::Addon { .. } => "its timeout in the policy",
                     _ => "deadlines.upgrade",
+                },
+                // The time may have gone by with that, and little been left to it.
+                match before {
+                    Some(said) => format!("; before it had said: try again later{said}"),
+                    None => String::new(),
                 }
             ))),
         };
@@ -201,7 +214,7 @@ impl CommandHook {
 impl UpgradeComponents for CommandHook {
     async fn begin(&self, cx: &StepContext, action: &Action) -> Result<(), StepError> {
         let mut attempts = self.attempts();
-        let since = match attempts.get(&action.id) {
+        let (since, before) = match attempts.get(&action.id) {
             Some(Attempt::Running { .. }) => return Ok(()),
             Some(Attempt::PutOff { since, epoch, said }) if *epoch == cx.fence.epoch => {
                 if since.elapsed() >= self.timeout {
@@ -213,12 +226,17 @@ impl UpgradeComponents for CommandHook {
                     attempts.remove(&action.id);
                     return Err(error.into());
                 }
-                *since
+                (*since, Some(said.clone()))
             }
-            _ => Instant::now(),
+            _ => (Instant::now(), None),
         };
         let child = self.start(cx, action, "begin")?;
-        attempts.insert(action.id.clone(), Attempt::Running { child, since });
+        let running = Attempt::Running {
+            child,
+            since,
+            before,
+        };
+        attempts.insert(action.id.clone(), running);
         Ok(())
     }
 

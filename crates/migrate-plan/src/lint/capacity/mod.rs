@@ -47,7 +47,7 @@ struct Pool<'m> {
 /// The pods that are tied to some pools have to fit, by the sum of their requests,
 /// on the nodes of these that are not away. Judged when a drain has ended; that of
 /// a single node of each pool is nobody's choice, nor is that of nodes which were
-/// cordoned before. Nodes that say nothing of what they offer are not judged.
+/// cordoned before, or of one beside these where a reserve leaves it its place. Nodes that say nothing of what they offer are not judged.
 pub(super) fn check(
     plan: &Plan,
     model: &ClusterModel,
@@ -80,6 +80,13 @@ pub(super) fn check(
         for &pool in &share.pools {
             add(&mut share.offered, &pools[pool].offered);
             pools[pool].shares.push(at);
+        }
+    }
+    // What is cordoned takes nothing of a reserve: one more goes beside it.
+    for pool in &plan.pools {
+        let has_reserve = policy.pools.reserve(&pool.name, pool.nodes) > 0;
+        if let Some(id) = tied.known_number(&pool.name).filter(|_| has_reserve) {
+            pools[id].unavoidable += 1;
         }
     }
     for pool in &mut pools {
