@@ -178,7 +178,7 @@ impl fmt::Display for BoundKind {
             }
             Self::Zones { pool } => write!(f, "zones of pool {pool}, one at a time"),
             Self::Scheduler => f.write_str("pods that the scheduler places one by one"),
-            Self::Bandwidth { link } => write!(f, "what nodes fetch over link {link}"),
+            Self::Bandwidth { link } => write!(f, "what nodes and pods fetch over link {link}"),
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Links that nodes fetch packages and images over: *D* and *S* of T = N · D / S.
+//! Links that nodes and pods fetch packages and images over: *D* and *S* of T = N · D / S.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Bytes, BytesPerSecond, CostError, transfer_time};
+use super::terms::over_rate;
+use super::{Bytes, BytesPerSecond, CostError, TermKind};
 
 /// Fewer samples say nothing of a link: through two there is always a line.
 const LEAST_SAMPLES: usize = 3;
@@ -29,6 +30,10 @@ pub struct Link {
     /// What each node that is upgraded takes over it: *D*.
     #[serde(default)]
     pub per_node: Bytes,
+    /// What each pod that is displaced takes over it where it goes: of its images, what is not
+    /// there yet.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub per_pod: Bytes,
 }
 
 /// One transfer that was measured.
@@ -84,6 +89,7 @@ impl Link {
             throughput,
             latency: Duration::ZERO,
             per_node: Bytes(0),
+            per_pod: Bytes(0),
         }
     }
 
@@ -101,6 +107,13 @@ impl Link {
         self
     }
 
+    /// Each pod that is displaced takes so much over it where it goes.
+    #[must_use]
+    pub const fn with_per_pod(mut self, bytes: Bytes) -> Self {
+        self.per_pod = bytes;
+        self
+    }
+
     /// The same link at another throughput.
     #[must_use]
     pub const fn with_throughput(mut self, throughput: BytesPerSecond) -> Self {
@@ -108,13 +121,19 @@ impl Link {
         self
     }
 
-    /// How long its data keep it busy for `nodes` nodes: N · D / S, by
-    /// [`transfer_time`], without latency.
+    /// How long the data of `nodes` nodes and `pods` displaced pods keep it busy, without
+    /// latency: (N · D + M · P) / S, which without pods is
+    /// [`transfer_time`](super::transfer_time). Rounded down to the nanosecond; saturates at
+    /// [`Duration::MAX`].
     ///
     /// # Errors
     /// [`CostError::ZeroRate`] if the throughput is zero.
-    pub fn time(&self, nodes: u64) -> Result<Duration, CostError> {
-        transfer_time(nodes, self.per_node, self.throughput)
+    pub fn time(&self, nodes: u64, pods: u64) -> Result<Duration, CostError> {
+        let of = |count: u64, each: Bytes| u128::from(count) * u128::from(each.0);
+        let bytes = of(nodes, self.per_node).saturating_add(of(pods, self.per_pod));
+        over_rate(bytes, self.throughput.0).ok_or(CostError::ZeroRate {
+            term: TermKind::Bandwidth,
+        })
     }
 
     /// The link that `samples` were measured on: a straight line through them, took =
@@ -206,6 +225,10 @@ impl TransferSample {
     }
 }
 
+fn is_nothing(bytes: &Bytes) -> bool {
+    *bytes == Bytes(0)
+}
+
 /// Bytes and seconds.
 fn point(sample: &TransferSample) -> (f64, f64) {
     (sample.bytes.0 as f64, sample.took.as_secs_f64())
@@ -258,7 +281,7 @@ mod tests {
         assert_eq!(of(2.4, 0.25), Ok(sample(2, 250)));
         assert_eq!(of(f64::MAX, f64::MAX).unwrap().took, Duration::MAX);
         let zero = Link::new("registry", BytesPerSecond(0));
-        assert!(zero.with_per_node(Bytes(1)).time(1).is_err());
+        assert!(zero.with_per_node(Bytes(1)).time(1, 0).is_err());
     }
 
     #[test]
@@ -276,14 +299,20 @@ mod tests {
     #[test]
     fn a_link_is_the_transfer_law_and_json_leaves_out_what_it_has_not() {
         let link = Link::new("registry", BytesPerSecond::mib(128)).with_per_node(Bytes::gib(2));
-        assert_eq!(link.time(100), Ok(Duration::from_secs(1600)));
+        assert_eq!(link.time(100, 7), Ok(Duration::from_secs(1600)));
         let json = serde_json::to_string(&link).unwrap();
         let expected = r#"{"name":"registry","throughput":134217728,"perNode":2147483648}"#;
         assert_eq!(json, expected);
         assert_eq!(serde_json::from_str::<Link>(&json).unwrap(), link);
         let link = link.with_latency(Duration::from_millis(5));
+        let link = link.with_per_pod(Bytes::mib(128));
+        assert_eq!(link.time(100, 7), Ok(Duration::from_secs(1607)));
         let json = serde_json::to_string(&link).unwrap();
         assert_eq!(serde_json::from_str::<Link>(&json).unwrap(), link);
+        let most = link
+            .with_per_pod(Bytes(u64::MAX))
+            .with_per_node(Bytes(u64::MAX));
+        assert_eq!(most.time(u64::MAX, u64::MAX), Ok(Duration::MAX));
     }
 
     proptest! {
@@ -333,7 +362,7 @@ mod tests {
                 .collect();
             let link = Link::fit("registry", &samples).unwrap();
             prop_assert!(link.throughput.0 > 0);
-            prop_assert!(link.with_per_node(Bytes(1)).time(1).is_ok());
+            prop_assert!(link.with_per_node(Bytes(1)).time(1, 0).is_ok());
         }
     }
 }

@@ -166,7 +166,7 @@ impl Transfer {
 }
 
 /// `amount / rate` as a time; `None` if the rate is zero.
-fn over_rate(amount: u128, rate: u64) -> Option<Duration> {
+pub(super) fn over_rate(amount: u128, rate: u64) -> Option<Duration> {
     let rate = u128::from(rate);
     let seconds = amount.checked_div(rate)?;
     // The remainder is below 2⁶⁴, the product below 2⁹⁴, the quotient below 10⁹.

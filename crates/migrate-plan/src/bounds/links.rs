@@ -1,15 +1,16 @@
-//! Bound of a link that nodes share.
+//! Bound of a link that nodes and pods share.
 
 use migrate_core::cost::{BytesPerSecond, Link};
 
-use crate::planner::{busy, millis};
+use crate::planner::{busy, is_for, is_for_nodes, millis};
 
-/// Sums over the nodes that go beside each other and fetch over one link.
+/// Sums over the nodes that go beside each other, and their pods, which fetch over one link.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkLoad {
     link: Link,
     nodes: u64,
-    /// The least that comes before a node asks for its transfer, and that follows it, in
+    pods: u64,
+    /// The least that comes before one of them asks for its transfer, and that follows it, in
     /// milliseconds.
     head: u64,
     rest: u64,
@@ -21,6 +22,7 @@ impl LinkLoad {
         Self {
             link,
             nodes: 0,
+            pods: 0,
             head: u64::MAX,
             rest: u64::MAX,
         }
@@ -32,9 +34,20 @@ impl LinkLoad {
 
     /// One more node, which asks after `head` and takes `rest` after its transfer.
     pub(crate) fn add(&mut self, head: u64, rest: u64) {
-        self.nodes = self.nodes.saturating_add(1);
-        self.head = self.head.min(head);
-        self.rest = self.rest.min(rest);
+        if is_for_nodes(&self.link) {
+            self.nodes = self.nodes.saturating_add(1);
+            self.head = self.head.min(head);
+            self.rest = self.rest.min(rest);
+        }
+    }
+
+    /// The pods of one more node, which ask as its drain begins; `rest` follows that.
+    pub(crate) fn add_pods(&mut self, pods: u32, rest: u64) {
+        if is_for(&self.link, pods) {
+            self.pods = self.pods.saturating_add(pods.into());
+            self.head = 0;
+            self.rest = self.rest.min(rest);
+        }
     }
 
     /// The same with twice the throughput.
@@ -45,19 +58,20 @@ impl LinkLoad {
         self
     }
 
-    /// B5, bandwidth: with *N* nodes, *D* bytes for each, *S* bytes a second and *L* of
-    /// latency, *aᵢ* what comes before node *i* asks and *eᵢ* what follows its transfer. The link
-    /// is idle until the first one has asked, and whichever is the last, something follows:
+    /// B5, bandwidth: with *N* nodes, *D* bytes for each, *M* displaced pods, *P* bytes for
+    /// each, *S* bytes a second and *L* of latency, *aᵢ* what comes before node *i* or its pods
+    /// ask (of pods nothing) and *eᵢ* what follows their transfer. The link is idle until the
+    /// first one has asked, and whichever is the last, something follows:
     ///
     /// ```text
-    /// least aᵢ + L + N · D / S + least eᵢ
+    /// least aᵢ + L + (N · D + M · P) / S + least eᵢ
     /// ```
     ///
-    /// `None` where no node fetches anything.
+    /// `None` where nobody fetches anything.
     pub(crate) fn bound(&self) -> Option<u64> {
-        let fetched = millis(busy(&self.link, self.nodes));
+        let fetched = millis(busy(&self.link, self.nodes, self.pods));
         let bound = self.head.saturating_add(fetched).saturating_add(self.rest);
-        (self.nodes > 0).then_some(bound)
+        (self.nodes > 0 || self.pods > 0).then_some(bound)
     }
 }
 
@@ -92,6 +106,17 @@ mod tests {
         assert_eq!(load(7, &three).bound(), Some(20 + 428_601 + 700));
         // One without throughput is refused before; here it only must not be short.
         assert_eq!(load(0, &three).bound(), Some(u64::MAX));
+        let mut with_pods = load(10, &three);
+        with_pods.add_pods(6, 0);
+        assert_eq!(
+            with_pods.bound(),
+            load(10, &three).bound(),
+            "they take nothing"
+        );
+        with_pods.link = with_pods.link.with_per_pod(Bytes(500));
+        with_pods.add_pods(0, 0);
+        with_pods.add_pods(6, 900);
+        assert_eq!(with_pods.bound(), Some(30 + 600_000 + 700));
         let many = [(0, 0); 9];
         assert_eq!(load(u64::MAX, &many).twice_as_fast().bound(), Some(30));
     }

@@ -63,7 +63,7 @@ pub(super) fn check(
         let object = ObjectName::cluster("Node", &slot.slot.node);
         let length = slot.slot.length;
         // It goes by its length alone, which knows nothing of other drains that the
-        // scheduler is busy with.
+        // scheduler is busy with, nor of what else a link carries.
         let needs = |took: Duration, length: Duration| match length.is_zero() {
             true => took,
             false => length,
@@ -80,8 +80,12 @@ pub(super) fn check(
         };
         let all = took(provision).saturating_add(took(work));
         check(object.clone(), provision.start, needs(all, length), all);
-        let rest = needs(took(work), length.saturating_sub(took(provision)));
-        check(object, work.start, rest.min(took(work)), took(work));
+        // Where what made its replacement waited too, nothing may be left of its length.
+        let rest = match length.is_zero() {
+            true => took(work),
+            false => length.saturating_sub(took(provision)).min(took(work)),
+        };
+        check(object, work.start, rest, took(work));
     }
     for (task, span) in tasks().filter(|(task, _)| task.at != Point::BeforeControlPlane) {
         if let Some(span) = *span {

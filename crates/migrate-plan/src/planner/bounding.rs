@@ -148,7 +148,8 @@ pub(super) fn bounds(
         }
         load
     });
-    let mut placed = SchedulerLoad::new(scheduler.per_pod(), is_queued(plan, steps, jobs));
+    let mut placed =
+        SchedulerLoad::new(scheduler.per_pod(), is_queued(plan, steps, jobs, scheduler));
     for job in drained() {
         placed.add(job.pods, millis(job.times.after_drain()));
     }
@@ -158,7 +159,11 @@ pub(super) fn bounds(
             millis(job.times.before_fetch()),
             millis(job.times.after_fetch()),
         );
-        links.iter_mut().for_each(|link| link.add(head, rest));
+        let after_drain = millis(job.times.after_drain());
+        for link in &mut links {
+            link.add(head, rest);
+            link.add_pods(job.pods, after_drain);
+        }
     }
     let work = Work {
         pace,
@@ -176,12 +181,15 @@ pub(super) fn bounds(
 }
 
 /// Whether a drain lasted longer than alone, since the scheduler had pods of others.
-fn is_queued(plan: &Plan, steps: &[Step], jobs: &[Job<'_>]) -> bool {
+fn is_queued(plan: &Plan, steps: &[Step], jobs: &[Job<'_>], mut scheduler: Scheduler) -> bool {
     let mut drains = steps.iter().filter(|step| step.phase == Phase::Drain);
     drains.any(|step| {
         let slot = (step.target as usize).checked_sub(plan.control_plane.len());
         let job = slot.and_then(|slot| jobs.get(slot));
-        job.is_some_and(|job| step.end.since(step.begin) > job.times.of(Phase::Drain))
+        job.is_some_and(|job| {
+            let alone = job.times.of(Phase::Drain);
+            scheduler.drain(step.begin, job.pods, alone) > alone
+        })
     })
 }
 

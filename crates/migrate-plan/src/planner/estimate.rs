@@ -73,7 +73,7 @@ pub(super) fn estimate(
     if let Some(rate) = durations.scheduler_rate().filter(|_| moved > 0) {
         model = model.with_moves(Moves::new(moved, rate));
     }
-    if let Some(transfer) = planner.longest_transfer(nodes, jobs.len() as u64)? {
+    if let Some(transfer) = planner.longest_transfer(nodes, jobs.len() as u64, moved)? {
         model = model.with_transfer(transfer);
     }
     if !plan.is_empty() {

@@ -78,7 +78,8 @@ impl<'a> Planner<'a> {
                         true => times.replacing(durations),
                         false => times,
                     }
-                    .fetching(fetch),
+                    .fetching(fetch)
+                    .pulling(transfers::pods_alone(&self.links, pods)),
                     pods,
                     outlook: match node.ready {
                         true => outlooks[id as usize],

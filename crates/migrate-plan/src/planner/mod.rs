@@ -57,7 +57,7 @@ use targets::schedule;
 pub(crate) use targets::target_of;
 use times::Times;
 pub use trace::Trace;
-pub(crate) use transfers::busy;
+pub(crate) use transfers::{busy, is_for, is_for_nodes};
 pub use what_if::{Change, WhatIf};
 pub(crate) use what_if::{add_replicas, no_such};
 
@@ -214,7 +214,7 @@ impl<'a> Planner<'a> {
         self.model.ensure_known()?;
         // None whose transfers would never end.
         for link in &self.links {
-            link.time(0)?;
+            link.time(0, 0)?;
         }
         let gone = path::gone_pools(self.model, self.policy, self.parent);
         match self.way_back {

@@ -48,7 +48,7 @@ pub(super) struct Alone<'t> {
 }
 
 /// What is predicted for each action, of a run from its start on. Drains wait for
-/// `scheduler`, who has nothing to do yet, and what nodes fetch for what others do.
+/// `scheduler`, who has nothing to do yet, and what nodes and pods fetch for what others do.
 pub(super) fn predicted<'a>(
     jobs: &'a [Job<'_>],
     alone: Alone<'a>,
@@ -67,7 +67,8 @@ pub(super) fn predicted<'a>(
             Phase::Upgrade if !is_behind => times.whole_upgrade(),
             Phase::Drain => {
                 let pods = slot.map_or(0, |slot| jobs[slot as usize].pods);
-                scheduler.drain(machine.now(), pods, times.of(phase))
+                let placed = scheduler.drain(machine.now(), pods, times.of(phase));
+                transfers.pull(machine.now(), pods, placed)
             }
             _ => times.of(phase),
         };

@@ -127,6 +127,12 @@ impl Times {
         self
     }
 
+    /// The same of a node whose pods fetch for so long over links where they go.
+    pub(super) fn pulling(mut self, pulls: Duration) -> Self {
+        self.drain = self.drain.max(pulls);
+        self
+    }
+
     /// Whether it fetches in `phase`, which takes so long: then what that takes besides.
     pub(super) fn besides_fetching(&self, phase: Phase, length: Duration) -> Option<Duration> {
         let fetches = match phase {

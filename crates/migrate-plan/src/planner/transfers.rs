@@ -1,9 +1,9 @@
-//! What nodes fetch over links that they share.
+//! What nodes and pods fetch over links that they share.
 //!
 //! As with the [scheduler](super::scheduler), no rule of the machine is about it, and no run
-//! ever waits for it: what it makes longer are the upgrades that are predicted. A link
-//! carries one transfer after the other, each at its full throughput, in the order in which
-//! they are asked for.
+//! ever waits for it: what it makes longer are the upgrades and drains that are predicted. A
+//! link carries one transfer after the other, each at its full throughput, in the order in
+//! which they are asked for.
 
 use std::time::Duration;
 
@@ -35,14 +35,19 @@ impl Planner<'_> {
     /// what they fetch is a part of
     /// [`control_plane_member`](migrate_core::cost::PhaseDurations::control_plane_member).
     ///
+    /// And each pod that a drain displaces fetches what [`Link::per_pod`] says: pods are taken
+    /// to come as their drain begins, and the drain is over no sooner than the last of them has
+    /// its images. What pods take for these besides is
+    /// [`pull`](migrate_core::cost::PhaseDurations::pull), which goes on meanwhile.
+    ///
     /// # Guarantees
     /// - Where nodes go one by one and nothing but their transfer takes time, the plan takes
     ///   N · D / S, to the millisecond.
     /// - A bound of its own: [`BoundKind::Bandwidth`](migrate_core::cost::BoundKind::Bandwidth).
-    /// - What was [measured](Self::with_measured) of upgrades has their transfers in it: then
-    ///   only waiting is added.
-    /// - With [windows](migrate_core::RolloutPolicy::windows), what a node fetches is a part
-    ///   of what has to be left of one, and what it waits for others is not.
+    /// - What was [measured](Self::with_measured) of upgrades and drains has their transfers in
+    ///   it: then only waiting is added.
+    /// - With [windows](migrate_core::RolloutPolicy::windows), what a node and its pods fetch is
+    ///   a part of what has to be left of one, and what they wait for others is not.
     ///
     /// A throughput of zero is refused by [`plan`](Self::plan).
     #[must_use]
@@ -57,18 +62,27 @@ impl Planner<'_> {
         Transfers::new(&self.links)
     }
 
-    /// That of all links which takes longest for the nodes that go `beside` each other, since
-    /// what the others fetch is a part of what they take one by one; or what was given for the
-    /// estimate alone, of all `nodes`, if that does.
+    /// That of all links which takes longest for the nodes that go `beside` each other, and
+    /// the `pods` of these, since what the others fetch is a part of what they take one by one;
+    /// or what was given for the estimate alone, of all `nodes`, if that does.
     pub(super) fn longest_transfer(
         &self,
         nodes: u64,
         beside: u64,
+        pods: u64,
     ) -> Result<Option<Transfer>, CostError> {
         let given = self.transfer.iter();
         let given = given.map(|&(per_node, rate)| Transfer::new(nodes, per_node, rate));
-        let links = self.links.iter();
-        let links = links.map(|link| Transfer::new(beside, link.per_node, link.throughput));
+        let takes = |link: &&Link| is_for_nodes(link) || (pods > 0 && link.per_pod > Bytes(0));
+        let links = self.links.iter().filter(takes).map(|link| {
+            let (Bytes(node), Bytes(pod)) = (link.per_node, link.per_pod);
+            if pod == 0 {
+                return Transfer::new(beside, link.per_node, link.throughput);
+            }
+            let all = node.saturating_mul(beside);
+            let all = all.saturating_add(pod.saturating_mul(pods));
+            Transfer::new(1, Bytes(all), link.throughput)
+        });
         let mut longest: Option<(Duration, Transfer)> = None;
         for transfer in given.chain(links) {
             let time = transfer.time()?;
@@ -84,21 +98,38 @@ impl Planner<'_> {
 /// milliseconds, rounded **down**: a transfer that follows another goes on in the middle of
 /// one, and no more than this is certain.
 pub(super) fn alone(links: &[Link]) -> Duration {
-    let each = links.iter().map(|link| busy(link, 1));
-    let longest = each.max().unwrap_or_default();
-    Duration::from_millis(millis(longest))
+    let each = links.iter().filter(|link| is_for_nodes(link));
+    let longest = each.map(|link| busy(link, 1, 0)).max();
+    Duration::from_millis(millis(longest.unwrap_or_default()))
 }
 
-/// From asking for the first of so many transfers to the end of the last, if they follow
-/// each other without a break. Never for a link without throughput, which is
+/// The same of so many pods of one node, which fetch over all links at once.
+pub(super) fn pods_alone(links: &[Link], pods: u32) -> Duration {
+    let each = links.iter().filter(|link| is_for(link, pods));
+    let longest = each.map(|link| busy(link, 0, pods.into())).max();
+    Duration::from_millis(millis(longest.unwrap_or_default()))
+}
+
+/// Whether nodes take anything over `link`.
+pub(crate) fn is_for_nodes(link: &Link) -> bool {
+    link.per_node > Bytes(0)
+}
+
+/// Whether so many pods take anything over `link`.
+pub(crate) fn is_for(link: &Link, pods: u32) -> bool {
+    pods > 0 && link.per_pod > Bytes(0)
+}
+
+/// From asking for the first transfer of so many nodes and pods to the end of the last, if
+/// they follow each other without a break. Never for a link without throughput, which is
 /// refused before.
-pub(crate) fn busy(link: &Link, transfers: u64) -> Duration {
-    link.latency.saturating_add(data(link, transfers))
+pub(crate) fn busy(link: &Link, nodes: u64, pods: u64) -> Duration {
+    link.latency.saturating_add(data(link, nodes, pods))
 }
 
 /// The same without latency.
-fn data(link: &Link, transfers: u64) -> Duration {
-    link.time(transfers).unwrap_or(Duration::MAX)
+fn data(link: &Link, nodes: u64, pods: u64) -> Duration {
+    link.time(nodes, pods).unwrap_or(Duration::MAX)
 }
 
 /// The queues of all links.
@@ -111,7 +142,9 @@ struct Queue<'l> {
     link: &'l Link,
     /// When the first of them was asked for.
     since: Moment,
-    count: u64,
+    /// Whose they are.
+    nodes: u64,
+    pods: u64,
 }
 
 impl<'l> Transfers<'l> {
@@ -119,7 +152,8 @@ impl<'l> Transfers<'l> {
         let queues = links.iter().map(|link| Queue {
             link,
             since: Moment::EPOCH,
-            count: 0,
+            nodes: 0,
+            pods: 0,
         });
         Self(queues.collect())
     }
@@ -127,24 +161,35 @@ impl<'l> Transfers<'l> {
     /// How long an action lasts that begins at `now`, fetches what a node does, and
     /// then takes `rest`. In whole milliseconds, rounded up.
     pub(super) fn fetch(&mut self, now: Moment, rest: Duration) -> Duration {
-        let there = self.0.iter_mut().map(|queue| queue.fetch(now));
-        let there = there.max().unwrap_or_default();
-        whole_millis(there).saturating_add(rest)
+        let queues = self.0.iter_mut().filter(|queue| is_for_nodes(queue.link));
+        let there = queues.map(|queue| queue.carry(now, 1, 0)).max();
+        whole_millis(there.unwrap_or_default()).saturating_add(rest)
+    }
+
+    /// How long a drain of `pods` lasts that begins at `now` and would last `length` if none
+    /// of them had anything to fetch: no shorter than that, and than it takes them to have it.
+    /// In whole milliseconds, rounded up.
+    pub(super) fn pull(&mut self, now: Moment, pods: u32, length: Duration) -> Duration {
+        let queues = self.0.iter_mut().filter(|queue| is_for(queue.link, pods));
+        let there = queues.map(|queue| queue.carry(now, 0, pods.into())).max();
+        whole_millis(there.unwrap_or_default()).max(length)
     }
 }
 
 impl Queue<'_> {
-    /// From `now`, when a transfer is asked for, to its end.
-    fn fetch(&mut self, now: Moment) -> Duration {
+    /// From `now`, when so many nodes and pods ask for what they take, to its end.
+    fn carry(&mut self, now: Moment, nodes: u64, pods: u64) -> Duration {
         // What is asked for within a millisecond of the end of the one before follows that
         // without a break: it waited for a moment, and moments are no finer. So parts of
         // milliseconds never add up.
-        let data = data(self.link, self.count);
-        if self.count == 0 || now.since(self.since) >= data.saturating_add(MILLI) {
-            (self.since, self.count) = (now, 0);
+        let data = data(self.link, self.nodes, self.pods);
+        let is_first = self.nodes == 0 && self.pods == 0;
+        if is_first || now.since(self.since) >= data.saturating_add(MILLI) {
+            (self.since, self.nodes, self.pods) = (now, 0, 0);
         }
-        self.count = self.count.saturating_add(1);
-        busy(self.link, self.count).saturating_sub(now.since(self.since))
+        self.nodes = self.nodes.saturating_add(nodes);
+        self.pods = self.pods.saturating_add(pods);
+        busy(self.link, self.nodes, self.pods).saturating_sub(now.since(self.since))
     }
 }
 
@@ -188,12 +233,41 @@ mod tests {
         assert_eq!(transfers.fetch(Moment::EPOCH, MILLIS(7)), MILLIS(10_007));
         assert_eq!(transfers.fetch(Moment::EPOCH, MILLIS(0)), MILLIS(20_000));
         assert_eq!(alone(&links), MILLIS(10_000));
-        // Without links nothing is longer.
+        // Without links nothing is longer, nor over one that takes its time for nothing.
+        for links in [&[][..], &[link(0, 1, 9_000)]] {
+            let mut transfers = Transfers::new(links);
+            assert_eq!(transfers.fetch(Moment::EPOCH, MILLIS(7)), MILLIS(7));
+            assert_eq!(transfers.pull(Moment::EPOCH, 99, MILLIS(7)), MILLIS(7));
+            assert_eq!(alone(links) + pods_alone(links, 99), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn nodes_and_pods_wait_for_each_other() {
+        // 2 s a node, 1 s a pod.
+        let links = [link(20, 10, 0).with_per_pod(Bytes(10)), link(1, 1000, 0)];
+        let mut transfers = Transfers::new(&links);
+        assert_eq!(pods_alone(&links, 30), MILLIS(30_000));
         assert_eq!(
-            Transfers::new(&[]).fetch(Moment::EPOCH, MILLIS(7)),
-            MILLIS(7)
+            transfers.pull(Moment::EPOCH, 30, MILLIS(56_000)),
+            MILLIS(56_000)
         );
-        assert_eq!(alone(&[]), Duration::ZERO);
+        // Whose pods come behind 30 s, and a node whose transfer comes behind both.
+        assert_eq!(
+            transfers.pull(Moment::EPOCH, 30, MILLIS(56_000)),
+            MILLIS(60_000)
+        );
+        assert_eq!(
+            transfers.fetch(Moment::from_millis(9_000), MILLIS(7)),
+            MILLIS(53_007)
+        );
+        // A drain without pods waits for nobody.
+        assert_eq!(transfers.pull(Moment::EPOCH, 0, MILLIS(7)), MILLIS(7));
+        // What is there is no longer in the way.
+        assert_eq!(
+            transfers.pull(Moment::from_millis(70_000), 9, MILLIS(7)),
+            MILLIS(9_000)
+        );
     }
 
     proptest! {
@@ -203,7 +277,7 @@ mod tests {
         /// millisecond, whatever parts of one each of them takes.
         #[test]
         fn transfers_in_a_row_take_the_law_to_the_millisecond(
-            nodes in 1..200u64, per_node in 0..1u64 << 40, throughput in 1..1u64 << 34,
+            nodes in 1..200u64, per_node in 1..1u64 << 40, throughput in 1..1u64 << 34,
         ) {
             let links = [link(per_node, throughput, 0)];
             let mut transfers = Transfers::new(&links);
@@ -220,7 +294,7 @@ mod tests {
         #[test]
         fn a_transfer_ends_when_all_up_to_its_own_may_have_come(
             waits in prop::collection::vec(0..5_000u64, 1..30),
-            per_node in 0..10_000u64,
+            per_node in 1..10_000u64,
             throughput in 1..10_000u64,
             latency in 0..3_000u64,
         ) {

@@ -88,7 +88,7 @@ fn nodes_at_once_end_when_the_link_has_carried_what_they_fetch() {
     assert_eq!((&relief.of, relief.saves), (&kind, SECONDS(720)));
     let table = PlanTable::new(&plan).to_string();
     assert!(
-        table.contains("the bottleneck is: what nodes fetch over link registry"),
+        table.contains("the bottleneck is: what nodes and pods fetch over link registry"),
         "{table}"
     );
     let saves = "twice the throughput of link registry would lower that by 0:12:00 or more";
@@ -277,7 +277,7 @@ proptest! {
         for (at, (_, end)) in upgrades.iter().enumerate() {
             for from in 0..=at {
                 // Less than the millisecond that a transfer may have begun before.
-                let data = link.time((at - from + 1) as u64).unwrap() + link.latency;
+                let data = link.time((at - from + 1) as u64, 0).unwrap() + link.latency;
                 let least = upgrades[from].0 + data + SECONDS(240);
                 prop_assert!(least < *end + Duration::from_millis(1), "{:?}", upgrades);
             }

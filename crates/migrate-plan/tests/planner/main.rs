@@ -17,6 +17,7 @@ mod order;
 mod own_targets;
 mod pins;
 mod placement;
+mod pulls;
 mod renewed;
 mod replan;
 mod scheduler;

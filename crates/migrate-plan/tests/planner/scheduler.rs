@@ -13,7 +13,7 @@ use crate::{holds_together, took};
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
 /// Nodes that all begin at once, each with so many pods that nothing else limits.
-fn wide(pods: &[usize]) -> (ClusterModel, Policy) {
+pub(crate) fn wide(pods: &[usize]) -> (ClusterModel, Policy) {
     let mut cluster = Cluster::new().member("m").pool("general", pods.len());
     for (number, pods) in (1..).zip(pods) {
         let node = format!("general-{number}");

@@ -98,13 +98,19 @@ pub(crate) fn planner<'a>(
     planner
 }
 
-/// What nodes of `scenario` fetch over.
+/// What nodes and pods of `scenario` fetch over.
 fn links(scenario: &Scenario) -> Vec<Link> {
     if scenario.fetches == 0 {
         return Vec::new();
     }
+    // Pods fetch over it too, in every third world, and fit into a window with it.
+    let of_pods = match scenario.seed % 3 {
+        0 => scenario.fetches / 90,
+        _ => 0,
+    };
     let link = |name: &str, throughput: u64, bytes: u64| {
-        Link::new(name, BytesPerSecond(throughput)).with_per_node(Bytes(bytes))
+        let link = Link::new(name, BytesPerSecond(throughput)).with_per_node(Bytes(bytes));
+        link.with_per_pod(Bytes(of_pods))
     };
     let second = link("packages", 3, scenario.fetches / 2);
     let second = second.with_latency(Duration::from_micros(20_700));
