@@ -8,7 +8,7 @@ use crate::replay::obeys_the_replay_law;
 use crate::upgrade::run_to;
 
 /// The first worker that came to `phase`, once one has.
-fn in_phase(entries: &[Entry], phase: Phase) -> Option<String> {
+pub(crate) fn in_phase(entries: &[Entry], phase: Phase) -> Option<String> {
     let worker = |entry: &Entry| match &entry.record {
         Record::Intent { action } if action.phase == phase => {
             let name = action.target.name();

@@ -14,6 +14,7 @@ mod gates;
 mod looks;
 mod lost_nodes;
 mod own_targets;
+mod preference;
 mod replay;
 mod room;
 mod runner;

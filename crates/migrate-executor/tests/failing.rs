@@ -35,6 +35,24 @@ async fn checks_that_cannot_be_made_for_a_moment_are_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_scheduler_that_cannot_be_told_holds_nobody_up() {
+    let run = async |prefers, untold| {
+        let mut case = Case::new();
+        case.policy.rollout.prefer_upgraded_nodes = prefers;
+        case.world.lock().faults.untold = (untold, 0);
+        let report = case.run().await;
+        assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+        let mut found = report.findings.iter();
+        let is_told = found.any(|finding| finding.code == "KM-RUN-010");
+        (case.world.lock().faults.untold.1, is_told)
+    };
+    assert_eq!(run(false, u32::MAX).await, (0, false));
+    assert_eq!(run(true, 0).await, (1, false));
+    assert_eq!(run(true, 4).await, (5, false));
+    assert_eq!(run(true, u32::MAX).await, (5, true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_gets_on_may_take_longer_than_the_deadline_of_a_verification() {
     let run = async |shows: bool| {
         let mut case = Case::new();

@@ -71,8 +71,9 @@ pub use client::{
 };
 pub use clock::TokioClock;
 pub use cordon::{
-    CORDONED_BY, CordonMark, Cordoned, DRAINED_BY_HAND, Restored, UNSCHEDULABLE_BEFORE, cordon,
-    cordon_if, restore_cordon, take_over_nodes, unstamp_nodes,
+    CORDONED_BY, CordonMark, Cordoned, DRAINED_BY_HAND, Restored, TO_BE_UPGRADED,
+    UNSCHEDULABLE_BEFORE, cordon, cordon_if, prefer_upgraded, restore_cordon, take_over_nodes,
+    unstamp_nodes,
 };
 pub use error::Error;
 pub use evict::{EvictOptions, EvictionAnswer, evict};

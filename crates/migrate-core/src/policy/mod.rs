@@ -202,6 +202,11 @@ pub struct RolloutPolicy {
     /// drain begins only when those of the one before it have had their time. Zero:
     /// as many as budgets and widths let go.
     pub displaced_per_minute: u32,
+    /// Make workers that are still to be upgraded the worse choice for new pods while the
+    /// others are drained, by a taint with the effect `PreferNoSchedule`, so that a pod that
+    /// has to move goes where it can stay. Off: the scheduler chooses as it always does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub prefer_upgraded_nodes: bool,
     /// When members and nodes may begin; without one, any time. None begins that
     /// is predicted to end after its window. What has begun is brought to its
     /// end.
@@ -224,6 +229,7 @@ impl Default for RolloutPolicy {
             canary_soak: Duration::ZERO,
             max_failed_nodes: 1,
             displaced_per_minute: 0,
+            prefer_upgraded_nodes: false,
             windows: Vec::new(),
             blackouts: Vec::new(),
         }

@@ -1,9 +1,11 @@
 //! The executor's access to a real cluster.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use kube::{Client, ResourceExt};
-use migrate_core::{ClusterId, ClusterModel, Fence, Moment, StepError, StepInput};
+use migrate_core::{ClusterId, ClusterModel, Fence, KubeVersion, Moment, StepError, StepInput};
 use migrate_kube::resources::{Node, Pod};
 use migrate_kube::{
     Anchor, Claim, CordonMark, Retries, RunMark, Selection, list_retried, observe_retried,
@@ -95,6 +97,15 @@ impl ClusterAccess for KubeAccess {
 
     async fn take_over(&self, fence: &Fence) -> Result<Vec<String>, StepError> {
         Ok(take_over_nodes(&self.client, fence).await?)
+    }
+
+    async fn prefer_upgraded(
+        &self,
+        fence: &Fence,
+        nodes: &BTreeMap<String, KubeVersion>,
+    ) -> Result<(), StepError> {
+        migrate_kube::prefer_upgraded(&self.client, fence, nodes).await?;
+        Ok(())
     }
 
     async fn look_at_node(&self, node: &str) -> Result<Input, StepError> {

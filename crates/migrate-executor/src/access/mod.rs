@@ -9,9 +9,11 @@ mod kube;
 
 pub use self::kube::KubeAccess;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use migrate_core::{ClusterId, ClusterModel, Fence, Moment, StepError, StepInput};
+use migrate_core::{ClusterId, ClusterModel, Fence, KubeVersion, Moment, StepError, StepInput};
 use migrate_kube::{Claim, DRAINED_BY_HAND, Holder, RunMark};
 use migrate_plan::Input;
 
@@ -76,8 +78,8 @@ pub trait ClusterAccess: Send + Sync {
         now: Moment,
     ) -> Result<AnchorState, StepError>;
 
-    /// Takes the run of `fence` out of the anchor, and its stamps from nodes. The
-    /// epoch stays. Does nothing if the anchor names another run, epoch, or none.
+    /// Takes the run of `fence` out of the anchor, and its stamps and what it
+    /// [prefers](Self::prefer_upgraded) from nodes. The epoch stays. Does nothing if the anchor names another run, epoch, or none.
     ///
     /// # Errors
     /// At the end of a run what may pass is tried five times. Then, and at once
@@ -111,6 +113,22 @@ pub trait ClusterAccess: Send + Sync {
     /// What may pass is tried again after a while, after another look at the
     /// anchor; every other kind stops the run.
     async fn take_over(&self, fence: &Fence) -> Result<Vec<String>, StepError>;
+
+    /// Has the scheduler prefer other nodes to these, as long as they have not reached the
+    /// version beside them. That is over for a node once its cordon is given back, and for all
+    /// once the run is [cleared](Self::clear). By default nothing is preferred.
+    ///
+    /// # Errors
+    /// What may pass is tried five times. Then, and at once for every other kind, the run goes
+    /// on without and has the finding `KM-RUN-010`.
+    async fn prefer_upgraded(
+        &self,
+        fence: &Fence,
+        nodes: &BTreeMap<String, KubeVersion>,
+    ) -> Result<(), StepError> {
+        let _ = (fence, nodes);
+        Ok(())
+    }
 
     /// What is there under the name of `node` now: [`Input::NodeSeen`] with its uid,
     /// or [`Input::NodeGone`]. Asked right before an upgrade of a node begins, and

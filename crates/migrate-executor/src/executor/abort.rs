@@ -4,6 +4,7 @@ use migrate_core::Moment;
 use migrate_plan::{ActionResult, Input, StopReason};
 
 use super::Executor;
+use super::preference::Preference;
 use crate::{Record, RunEnd, RunStep};
 
 impl Executor {
@@ -36,6 +37,7 @@ impl Executor {
             Some(_) => {
                 // Nothing was changed, and what looks or backs up is left.
                 self.jobs.clear();
+                self.preference = Preference::default();
                 self.inbox.push_back(Record::RunEnded {
                     end: RunEnd::Aborted,
                 });

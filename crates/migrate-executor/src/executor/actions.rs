@@ -105,6 +105,9 @@ impl Executor {
         }
         let job = self.drains.act(now, &self.shop);
         self.jobs.extend(job);
+        if is_held {
+            self.act_on_preference(now);
+        }
     }
 
     /// When the rollout will do something by itself.

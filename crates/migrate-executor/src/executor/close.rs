@@ -31,7 +31,9 @@ impl Executor {
         let Some((_, end)) = &self.state.end else {
             return;
         };
-        if self.outcome.is_some() || self.closing.under_way {
+        // What is being written to nodes may be what is to be taken from them.
+        let is_busy = self.closing.under_way || self.preference.is_under_way();
+        if self.outcome.is_some() || is_busy {
             return;
         }
         if let RunEnd::Refused { cause } = end {
@@ -82,6 +84,14 @@ impl Executor {
             }
             _ => Some(StepOutcome::Done(Box::new(report(RunOutcome::Done)))),
         };
+    }
+
+    /// How a run stands that this runner leaves off.
+    pub(super) fn interrupted(&self, cause: StopCause) -> StepOutcome {
+        let outcome = RunOutcome::Interrupted {
+            cause: cause.clone(),
+        };
+        StepOutcome::Stopped(Box::new(Stop::new(cause, self.report_of(outcome, None))))
     }
 
     pub(super) fn report_of(&self, outcome: RunOutcome, marks: Option<&[MarkedNode]>) -> Report {

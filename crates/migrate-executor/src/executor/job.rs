@@ -1,6 +1,7 @@
 //! Work under way: futures that the executor polls, and what they end with.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub(super) enum Ended {
     Renewed(Result<AnchorState, StepError>),
     /// Nodes whose cordons are this run's now.
     TakenOver(Result<Vec<String>, StepError>),
+    /// Whether the scheduler prefers upgraded nodes now.
+    Preferred(Result<(), StepError>),
     /// For the gate.
     Anchor(Result<AnchorState, StepError>),
     Begun(ActionId, Result<(), StepError>),
@@ -144,6 +147,14 @@ impl Workshop {
         Box::pin(async move {
             let taken = shop.access.take_over(&shop.cx.fence);
             Ended::TakenOver(shop.asked(taken).await)
+        })
+    }
+
+    pub(super) fn prefer_upgraded(&self, nodes: BTreeMap<String, KubeVersion>) -> Job {
+        let shop = self.clone();
+        Box::pin(async move {
+            let preferred = shop.access.prefer_upgraded(&shop.cx.fence, &nodes);
+            Ended::Preferred(shop.asked(preferred).await)
         })
     }
 

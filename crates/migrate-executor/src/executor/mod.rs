@@ -17,6 +17,7 @@ mod last_look;
 mod looks;
 mod open;
 mod outage;
+mod preference;
 mod resumption;
 mod spread;
 mod steps;
@@ -44,6 +45,7 @@ use self::job::{Ended, Job, Workshop};
 use self::looks::Looks;
 pub(crate) use self::open::last_run;
 use self::outage::OutageWatch;
+use self::preference::Preference;
 use self::resumption::Resumption;
 use self::steps::Steps;
 use self::upgrade::Upgrades;
@@ -100,6 +102,7 @@ pub struct Executor {
     lifting: BTreeMap<String, Moment>,
     waits: WaitBook,
     outage: OutageWatch,
+    preference: Preference,
     closing: Closing,
     resumption: Resumption,
     /// The run is to be ended for good, and the journal does not say so yet.
@@ -406,6 +409,7 @@ impl Executor {
             Ended::Claimed(result) => self.claimed(result, now),
             Ended::Renewed(result) => self.lease_renewed(result, now),
             Ended::TakenOver(result) => self.taken_over(result, now),
+            Ended::Preferred(result) => self.preferred(result, now),
             Ended::Anchor(result) => self.anchor_read(result, now),
             Ended::Begun(id, result) => {
                 let ended = self.upgrades.begun(&id, result, now, &self.pace);
@@ -454,13 +458,6 @@ impl Executor {
         self.outcome.clone()
     }
 
-    fn interrupted(&self, cause: StopCause) -> StepOutcome {
-        let outcome = RunOutcome::Interrupted {
-            cause: cause.clone(),
-        };
-        StepOutcome::Stopped(Box::new(Stop::new(cause, self.report_of(outcome, None))))
-    }
-
     fn now(&self) -> Moment {
         self.shop.cx.clock.now().max(self.last_at)
     }
@@ -475,6 +472,7 @@ impl Executor {
             self.drains.wake_at(),
             self.upgrades.wake_at(),
             self.checks.wake_at(),
+            self.preference.wake_at(),
             self.closing.wake_at(),
             self.outage_wake_at(),
             self.lifting.values().copied().min(),

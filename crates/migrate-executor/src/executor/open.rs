@@ -18,6 +18,7 @@ use super::holding::Holding;
 use super::job::Workshop;
 use super::looks::Looks;
 use super::outage::OutageWatch;
+use super::preference::Preference;
 use super::resumption::Resumption;
 use super::steps::Steps;
 use super::upgrade::Upgrades;
@@ -216,6 +217,7 @@ impl Executor {
             checks,
             lifting: BTreeMap::new(),
             waits: WaitBook::default(),
+            preference: Preference::default(),
             closing: Closing::default(),
             resumption: Resumption::new(state.reopen(), anchor.paused),
             to_abort: abort,

@@ -114,6 +114,9 @@ pub(crate) struct Faults {
     pub(crate) anchor_forbidden: u32,
     /// The checks before the run cannot be made that many times.
     pub(crate) preflight_away: u32,
+    /// The scheduler cannot be told that many times what it is to prefer, and how often it
+    /// was tried.
+    pub(crate) untold: (u32, u32),
     /// The cluster cannot be observed.
     pub(crate) unobservable: bool,
     /// A member's agents roll out for that many looks, and whether that shows.

@@ -7,9 +7,9 @@ use kube::Client;
 use migrate_core::Fence;
 use serde_json::{Map, Value, json};
 
-use super::{CORDONED_BY, CordonMark, DRAINED_BY_HAND, admit, call, stamp_of, write};
+use super::{CORDONED_BY, CordonMark, DRAINED_BY_HAND, admit, call, preference, stamp_of, write};
 use crate::anchor::EPOCH;
-use crate::resources::Node;
+use crate::resources::{Node, Taint};
 use crate::{Error, Selection, list};
 
 /// Writes under way at once.
@@ -42,7 +42,10 @@ pub async fn take_over_nodes(client: &Client, fence: &Fence) -> Result<Vec<Strin
         if mark.is_some_and(|mark| mark.run != fence.run) {
             annotations.insert(CORDONED_BY.to_owned(), json!(fence.run));
         }
-        annotations
+        Change {
+            annotations,
+            taints: None,
+        }
     })
     .await?;
     let marked = nodes
@@ -53,27 +56,55 @@ pub async fn take_over_nodes(client: &Client, fence: &Fence) -> Result<Vec<Strin
     Ok(names)
 }
 
-/// Removes the stamps from nodes that have no cordon of ours. For the end of a
-/// run, before the Lease is cleared.
+/// Removes the stamps from nodes that have no cordon of ours, and from all the taint of
+/// [`prefer_upgraded`](super::prefer_upgraded). For the end of a run, before the Lease is
+/// cleared.
 ///
 /// # Errors
 /// As [`take_over_nodes`].
 pub async fn unstamp_nodes(client: &Client, fence: &Fence) -> Result<(), Error> {
     let stamped = |node: &Node| stamp_of(&node.metadata) > 0 && CordonMark::of(node).is_none();
-    change_all(client, fence, |node| match stamped(node) {
-        true => Map::from_iter([(EPOCH.to_owned(), Value::Null)]),
-        false => Map::new(),
+    change_all(client, fence, |node| Change {
+        annotations: match stamped(node) {
+            true => Map::from_iter([(EPOCH.to_owned(), Value::Null)]),
+            false => Map::new(),
+        },
+        taints: preference::without(&node.spec.taints),
     })
     .await?;
     Ok(())
 }
 
-/// Changes the annotations of every node for which `change` gives some, until
-/// there is none; gives the nodes as last seen.
-async fn change_all(
+/// What is to become of a node.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// Null removes one; others stay.
+    pub(super) annotations: Map<String, Value>,
+    /// All that it is to have, if they change.
+    pub(super) taints: Option<Vec<Taint>>,
+}
+
+impl Change {
+    /// The patch of a node that was read as `version`; `None` if nothing changes.
+    fn patch(self, version: Option<&String>) -> Option<Value> {
+        if self.annotations.is_empty() && self.taints.is_none() {
+            return None;
+        }
+        let metadata = json!({ "resourceVersion": version, "annotations": self.annotations });
+        let mut patch = json!({ "metadata": metadata });
+        if let Some(taints) = self.taints {
+            patch["spec"] = json!({ "taints": taints });
+        }
+        Some(patch)
+    }
+}
+
+/// Changes every node for which `change` gives something, until there is none; gives the
+/// nodes as last seen.
+pub(super) async fn change_all(
     client: &Client,
     fence: &Fence,
-    change: impl Fn(&Node) -> Map<String, Value>,
+    change: impl Fn(&Node) -> Change,
 ) -> Result<Vec<Node>, Error> {
     let mut look = 1;
     loop {
@@ -83,12 +114,8 @@ async fn change_all(
         for node in &nodes {
             let name = node.metadata.name.clone().unwrap_or_default();
             newest = newest.max(stamp_of(&node.metadata));
-            let annotations = change(node);
-            if !annotations.is_empty() {
-                let version = &node.metadata.resource_version;
-                let metadata = json!({ "resourceVersion": version, "annotations": annotations });
-                patches.push((name, json!({ "metadata": metadata })));
-            }
+            let version = node.metadata.resource_version.as_ref();
+            patches.extend(change(node).patch(version).map(|patch| (name, patch)));
         }
         let Some((first, _)) = patches.first() else {
             return Ok(nodes);
@@ -109,7 +136,7 @@ async fn change_all(
         }
         if look == LOOKS {
             let call = call("patch", first);
-            let message = "its annotations do not stay as they were written".to_owned();
+            let message = "it does not stay as it was written".to_owned();
             return Err(changed.unwrap_or(Error::Conflict { call, message }));
         }
         look += 1;

@@ -2,10 +2,12 @@
 //! superseded.
 
 mod all;
+mod preference;
 #[cfg(test)]
 mod tests;
 
 pub use all::{take_over_nodes, unstamp_nodes};
+pub use preference::{TO_BE_UPGRADED, prefer_upgraded};
 
 use std::convert::Infallible;
 
@@ -222,7 +224,7 @@ async fn admit(client: &Client, fence: &Fence, stamp: u64, call: &ApiCall) -> Re
 ///
 /// # Guarantees
 /// Only a node that carries this run's mark is touched, and only its mark, its
-/// stamp and its `spec.unschedulable`. The latter is lifted only if the node was
+/// stamp, the taint of [`prefer_upgraded`] and its `spec.unschedulable`. The latter is lifted only if the node was
 /// schedulable before and nobody else has cordoned it since. Doing it twice
 /// changes nothing. Who was superseded is refused as by [`cordon`](cordon()).
 ///
@@ -262,7 +264,10 @@ pub async fn restore_cordon(client: &Client, node: &str, fence: &Fence) -> Resul
             },
         });
         if lift {
-            patch["spec"] = json!({ "unschedulable": false });
+            patch["spec"]["unschedulable"] = json!(false);
+        }
+        if let Some(taints) = preference::without(&seen.spec.taints) {
+            patch["spec"]["taints"] = json!(taints);
         }
         match write(client, node, &patch).await {
             Ok(now) => {

@@ -89,9 +89,13 @@ pub struct Taint {
     /// Key.
     pub key: String,
     /// Value.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub value: String,
     /// Effect.
     pub effect: String,
+    /// When it was set; only some have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_added: Option<String>,
 }
 
 resource!(Node, "", "v1", "nodes", ClusterResourceScope);
@@ -128,7 +132,9 @@ impl Node {
         if node.labels.contains_key(CONTROL_PLANE_LABEL) {
             node.role = Role::ControlPlane;
         }
-        node.taints = self.spec.taints.iter().map(Taint::to_model).collect();
+        // What a run of ours prefers is no property of the node.
+        let taints = self.spec.taints.iter().filter(|taint| !taint.is_ours());
+        node.taints = taints.map(Taint::to_model).collect();
         node.unschedulable = self.spec.unschedulable;
         node.marked = crate::CordonMark::of(self).is_some();
         node.ready = self.is_ready();
@@ -138,6 +144,11 @@ impl Node {
 }
 
 impl Taint {
+    /// Whether a run of ours has set it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.key == crate::TO_BE_UPGRADED
+    }
+
     fn to_model(&self) -> model::Taint {
         model::Taint {
             key: self.key.clone(),

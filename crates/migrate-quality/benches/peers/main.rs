@@ -149,7 +149,7 @@ fn table(nodes: usize, seeds: usize, case: &Case) {
     });
     row("plan, no canary and no verification", &bare, base, whole);
     let tainted = planned(Marking::Taint, &|_| {});
-    row("plan, old nodes tainted (not built)", &tainted, base, whole);
+    row("plan, `prefer-upgraded-nodes`", &tainted, base, whole);
     for is_joint in [true, false] {
         let tool = Tool::planned(is_joint);
         let outcomes = all(&|instance, times| run(&tool, instance, guard, times));

@@ -1,14 +1,14 @@
 //! The executor's own access: the anchor, marks, and what is seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use migrate_core::{
-    BudgetKey, ClusterId, ClusterModel, Fence, Moment, Node, Phase, StepError, StepErrorKind,
-    StepInput,
+    BudgetKey, ClusterId, ClusterModel, Fence, KubeVersion, Moment, Node, Phase, StepError,
+    StepErrorKind, StepInput,
 };
 use migrate_executor::{AnchorState, ClusterAccess, MarkedNode};
 use migrate_kube::{Claim, Holder, RunMark};
@@ -135,6 +135,22 @@ impl ClusterAccess for Access {
         }
         self.0.effect("clear".to_owned()).await;
         Ok(())
+    }
+
+    async fn prefer_upgraded(
+        &self,
+        _: &Fence,
+        _: &BTreeMap<String, KubeVersion>,
+    ) -> Result<(), StepError> {
+        let (left, tried) = &mut self.0.lock().faults.untold;
+        *tried += 1;
+        match left.checked_sub(1) {
+            Some(fewer) => {
+                *left = fewer;
+                Err(trouble(StepErrorKind::Unavailable, "the API is away"))
+            }
+            None => Ok(()),
+        }
     }
 
     async fn marked_nodes(&self) -> Result<Vec<MarkedNode>, StepError> {
