@@ -6,21 +6,23 @@
 //! `--dump` wrote, or that follows the schema of `migrate_core::ClusterModel`. With
 //! `--throughput`, or `--measure-links`, nodes fetch over a link that they share.
 
+#[path = "shared/links.rs"]
+mod links;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube_migrate::policy_from_toml;
-use migrate_core::cost::{
-    BoundKind, Bytes, BytesPerSecond, Draws, Link, PhaseDurations, TransferSample,
-};
+use migrate_core::cost::{BoundKind, BytesPerSecond, Draws, Link, PhaseDurations};
 use migrate_core::{
     BudgetKey, Clock, ClusterModel, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
 };
-use migrate_kube::{TokioClock, image_pulls, observe, pulled_per_node, round_trip};
+use migrate_kube::{TokioClock, observe};
 use migrate_plan::{
     Beliefs, BudgetTable, Change, DiffTable, Forecaster, History, PlanDiff, PlanMermaid, PlanPage,
     PlanTable, PlanTimeline, Planner, Quantiles, Waves, WhatIf, budget_uses, lint, plan_from_json,
@@ -29,14 +31,10 @@ use migrate_plan::{
 use migrate_sim::SimCluster;
 use serde_json::json;
 
+use crate::links::LinkFlags;
+
 /// Longer tables are cut.
 const ROWS: usize = 40;
-/// What the link is called.
-const LINK: &str = "registry";
-/// What a node fetches, if nobody knows: what the program takes as well.
-const PER_NODE: Bytes = Bytes(1_500_000_000);
-/// How often the API is asked for its round trip.
-const ROUND_TRIPS: u32 = 10;
 /// Those of the program, so that both forecast the same.
 const DRAWS: Draws = Draws::new(1);
 
@@ -64,18 +62,8 @@ struct Cli {
     /// (`--history`); windows, too, go by that.
     #[arg(long, value_name = "FILE.jsonl")]
     history: Option<PathBuf>,
-    /// Measure the link to the registry by what kubelets have told of their pulls, and the
-    /// way to the API; needs docs/rbac-links.yaml.
-    #[arg(long, requires = "kubeconfig")]
-    measure_links: bool,
-    /// What the link to the registry carries for all nodes together, instead of what was
-    /// measured.
-    #[arg(long, value_name = "BYTES_PER_S")]
-    throughput: Option<u64>,
-    /// What each node fetches over it: what nodes have pulled (`--measure-links`), else as
-    /// much as the program takes (1.5 GB).
-    #[arg(long, value_name = "BYTES")]
-    bytes_per_node: Option<u64>,
+    #[command(flatten)]
+    links: LinkFlags,
     /// Write the cluster that was observed to this file, for `--model`.
     #[arg(long, value_name = "FILE.json")]
     dump: Option<PathBuf>,
@@ -108,13 +96,24 @@ struct Cli {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let cli = Cli::parse();
+    if cli.links.measure_links && cli.kubeconfig.is_none() {
+        let error = Cli::command().error(
+            ErrorKind::MissingRequiredArgument,
+            "--measure-links asks a cluster: give --kubeconfig",
+        );
+        error.exit();
+    }
     let policy = match &cli.policy {
         Some(path) => policy_from_toml(&std::fs::read_to_string(path)?)?,
         None => Policy::default(),
     };
     let history = history(&cli)?;
     let model = model(&cli).await?;
-    let link = link(&cli).await?;
+    let asked = match &cli.kubeconfig {
+        Some(path) if cli.links.measure_links => Some(client(path).await?),
+        _ => None,
+    };
+    let link = cli.links.link(asked.as_ref()).await?;
     if let Some(path) = &cli.dump {
         std::fs::write(path, serde_json::to_string_pretty(&model)?)?;
     }
@@ -144,6 +143,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let forecast = Forecaster::of_plan(&model, &policy, &plan, &beliefs, &DRAWS)?;
     let forecast = forecast.map(|forecast| forecast.makespan);
+    let stuck = beliefs.stuck_in(&plan);
     let found = lint(&plan, &model, &policy);
     let mut what_ifs = Vec::new();
     if !cli.json || cli.html.is_some() {
@@ -172,6 +172,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     if cli.json {
         let mut figures = figures(&plan, forecast, took);
+        if forecast.is_some() && !stuck.is_empty() {
+            figures["forecast_seconds"]["stuck"] = json!(stuck);
+        }
         if let Some(link) = &link {
             let faster = planner.what_if(&twice_as_fast(link))?.after;
             figures["link"] = of_link(&plan, link, faster);
@@ -179,7 +182,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{figures:#}");
         return Ok(());
     }
-    let table = PlanTable::new(&plan).with_forecast(forecast);
+    let table = PlanTable::new(&plan)
+        .with_forecast(forecast)
+        .with_stuck(&stuck);
     println!("{}", table.with_rows(ROWS));
     if let Some(history) = &history {
         let runs: BTreeSet<&str> = history.lines.iter().map(|line| line.run.as_str()).collect();
@@ -187,14 +192,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("the forecast goes by {actions} actions of {runs} earlier runs\n");
     }
     if let Some(link) = &link {
-        let Link {
-            name,
-            throughput,
-            latency,
-            per_node,
-            ..
-        } = link;
-        println!("each node fetches {per_node} over link {name}: {throughput} after {latency:?}\n");
+        println!("{}\n", links::told(link));
     }
     for finding in found {
         println!("{finding}");
@@ -256,37 +254,6 @@ async fn client(kubeconfig: &Path) -> Result<kube::Client, Box<dyn Error>> {
     let options = KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
     Ok(kube::Client::try_from(config)?)
-}
-
-/// The link that nodes fetch over, as it was measured or as somebody says; none if
-/// neither is asked for.
-async fn link(cli: &Cli) -> Result<Option<Link>, Box<dyn Error>> {
-    let told = cli
-        .throughput
-        .map(|told| Link::new(LINK, BytesPerSecond(told)));
-    let (link, per_node) = match &cli.kubeconfig {
-        Some(path) if cli.measure_links => {
-            let client = client(path).await?;
-            let way = round_trip(&client, &TokioClock::system(), ROUND_TRIPS).await?;
-            let pulls = image_pulls(&client).await?;
-            let samples: Vec<TransferSample> = pulls.iter().map(|pull| pull.sample).collect();
-            let count = samples.len();
-            eprintln!("measured {count} pulls of images; the API answers after {way:?}");
-            let link = match told {
-                Some(told) => told,
-                None => {
-                    Link::fit(LINK, &samples).map_err(|error| format!("{error} (--throughput)"))?
-                }
-            };
-            (link, pulled_per_node(&pulls))
-        }
-        _ => match told {
-            Some(told) => (told, None),
-            None => return Ok(None),
-        },
-    };
-    let per_node = cli.bytes_per_node.map(Bytes).or(per_node);
-    Ok(Some(link.with_per_node(per_node.unwrap_or(PER_NODE))))
 }
 
 /// What the plan has of the link; `faster` is what it would take with twice the throughput.

@@ -21,6 +21,8 @@ mod demo;
 mod failure;
 mod foresight;
 mod history;
+#[path = "../shared/links.rs"]
+mod links;
 mod nodes;
 mod patience;
 mod progress;
@@ -29,6 +31,7 @@ mod rehearsal;
 mod run;
 mod show;
 mod together;
+mod what_if;
 
 use std::process::ExitCode;
 

@@ -25,6 +25,7 @@ use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::foresight::Ends;
 use crate::run::{self, Environment};
+use crate::what_if::{Asked, Otherwise};
 use crate::{abort, clean, foresight, history, nodes, patience, show};
 
 /// Upgrades the cluster that the kubeconfig names.
@@ -47,8 +48,8 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     };
     let client = client(cli, migrate_kube::connect).await?;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
-    if cli.command() == Command::Status {
-        return status(cli, &client, clock.now(), &beliefs).await;
+    if let Command::Status { what_if } = cli.command() {
+        return status(cli, &client, clock.now(), &beliefs, &what_if).await;
     }
     if target.is_none() && cli.needs_target() {
         return Err(no_target());
@@ -64,6 +65,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             false => PhaseDurations::default(),
         },
         measured,
+        link: None,
         beliefs,
         back_up: backup.without_nodes(cli),
         backup_proves: backup.proves(cli),
@@ -80,6 +82,9 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     };
     env.waits = goes_on.then_some(cli.wait);
     let model = run::observed(cli, &env).await?;
+    // What begins no run needs no plan.
+    let begins_none = matches!(cli.command(), Command::Abort | Command::Clean { .. });
+    env.link = run::link(cli, (!begins_none).then_some(&env.client)).await?;
     if cli.kubeadm {
         let driver = Arc::new(kubeadm(
             cli,
@@ -121,6 +126,7 @@ async fn status(
     client: &kube::Client,
     now: Moment,
     beliefs: &Beliefs,
+    asked: &[Asked],
 ) -> Result<ExitCode, Failure> {
     let anchor = Anchor::read(client).await;
     let path = match (&cli.journal, &anchor) {
@@ -142,7 +148,17 @@ async fn status(
         Some(path) if account.is_some() => Ends::of_journal(path, now, beliefs)?,
         _ => None,
     };
-    show::status(cli, anchor.as_ref().ok(), account.as_ref(), ends.as_ref())?;
+    let what_ifs = match &path {
+        Some(path) if account.is_some() && !asked.is_empty() => {
+            Otherwise::of_journal(path, asked, now, beliefs)?
+        }
+        _ => Vec::new(),
+    };
+    if !asked.is_empty() && what_ifs.is_empty() {
+        eprintln!("no what-if: no run goes on of which anybody could say when it ends");
+    }
+    let foreseen = (ends.as_ref(), what_ifs.as_slice());
+    show::status(cli, anchor.as_ref().ok(), account.as_ref(), foreseen)?;
     anchor?;
     Ok(ExitCode::SUCCESS)
 }
