@@ -177,7 +177,7 @@ fn nodes_fetch_over_the_link_that_is_told_and_over_none_else() {
     );
     let less = plan(&["--throughput", "5000000", "--bytes-per-node", "5000000"]);
     assert!(end(&less) < end(&slow));
-    let line = "over link registry: 5.0 MB/s";
+    let line = "each node fetches 1.3 GiB over link registry: 4.7 MiB/s";
     let table = said(&["--throughput", "5000000"]);
     assert!(
         table.contains(line) && !said(&[]).contains("over link"),
