@@ -12,6 +12,7 @@ mod links;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -20,13 +21,13 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube_migrate::policy_from_toml;
 use migrate_core::cost::{BoundKind, BytesPerSecond, Draws, Link, PhaseDurations};
 use migrate_core::{
-    BudgetKey, Clock, ClusterModel, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
+    BudgetKey, Clock, ClusterModel, Finding, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
 };
 use migrate_kube::{TokioClock, observe};
 use migrate_plan::{
     Beliefs, BudgetTable, Change, DiffTable, Forecaster, History, PlanDiff, PlanMermaid, PlanPage,
-    PlanTable, PlanTimeline, Planner, Quantiles, Waves, WhatIf, budget_uses, lint, plan_from_json,
-    plan_to_json,
+    PlanTable, PlanTimeline, Planner, Quantiles, Waves, WhatIf, budget_uses, lint, lint_revision,
+    plan_from_json, plan_to_json,
 };
 use migrate_sim::SimCluster;
 use serde_json::json;
@@ -91,10 +92,18 @@ struct Cli {
     /// Write the plan itself to this file.
     #[arg(long, value_name = "FILE.json")]
     plan: Option<PathBuf>,
+    /// Plan nothing: say what the linter finds in this plan, which `--plan` wrote and somebody
+    /// may have edited, for the cluster as it is. Exit code 1 for a blocker.
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["budgets", "diff", "html", "mermaid", "plan", "timeline", "waves"])]
+    lint: Option<PathBuf>,
+    /// The plan that it replaces, or was before it was edited: also says which pinned nodes left
+    /// their places.
+    #[arg(long, value_name = "FILE.json", requires = "lint")]
+    parent: Option<PathBuf>,
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let cli = Cli::parse();
     if cli.links.measure_links && cli.kubeconfig.is_none() {
         let error = Cli::command().error(
@@ -116,6 +125,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let link = cli.links.link(asked.as_ref()).await?;
     if let Some(path) = &cli.dump {
         std::fs::write(path, serde_json::to_string_pretty(&model)?)?;
+    }
+    if let Some(path) = &cli.lint {
+        return linted(&cli, path, &model, &policy);
     }
     let target = match &cli.to {
         Some(target) => target.clone(),
@@ -163,12 +175,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         std::fs::write(path, PlanMermaid::new(&plan).to_string())?;
     }
     if let Some(path) = &cli.diff {
-        let diff = PlanDiff::between(&plan_from_json(&std::fs::read_to_string(path)?)?, &plan);
+        let diff = PlanDiff::between(&plan_of(path)?, &plan);
         match cli.json {
             true => println!("{:#}", json!(diff)),
             false => println!("{}", DiffTable::new(&diff).with_rows(ROWS)),
         }
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     if cli.json {
         let mut figures = figures(&plan, forecast, took);
@@ -180,7 +192,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             figures["link"] = of_link(&plan, link, faster);
         }
         println!("{figures:#}");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let table = PlanTable::new(&plan)
         .with_forecast(forecast)
@@ -215,7 +227,38 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let (before, after) = (minutes(before), minutes(after));
         println!("what if {words}: {after:.1} min instead of {before:.1} min");
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the linter finds in the plan of a file.
+fn linted(
+    cli: &Cli,
+    path: &Path,
+    model: &ClusterModel,
+    policy: &Policy,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let plan = plan_of(path)?;
+    let found = match &cli.parent {
+        Some(parent) => lint_revision(&plan, &plan_of(parent)?, model, policy),
+        None => lint(&plan, model, policy),
+    };
+    if cli.json {
+        println!("{:#}", json!(found));
+    } else if found.is_empty() {
+        println!("nothing found in plan {}", plan.id);
+    } else {
+        found.iter().for_each(|finding| println!("{finding}"));
+    }
+    Ok(match found.iter().any(Finding::blocks) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn plan_of(path: &Path) -> Result<Plan, Box<dyn Error>> {
+    let at_path = |error: &dyn Error| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| at_path(&error))?;
+    Ok(plan_from_json(&text).map_err(|error| at_path(&error))?)
 }
 
 /// What earlier runs took, if a file says so.

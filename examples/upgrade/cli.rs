@@ -157,6 +157,12 @@ pub(crate) struct Cli {
     /// changes anything.
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
+    /// Take the plan of this file as it is, edited by hand or not, in the place of a new one: what
+    /// `plan --json` has printed, or the plan alone. It is refused where the linter finds a
+    /// blocker, and needs the policy and waivers it was made with. An unfinished run goes on
+    /// with its own.
+    #[arg(long, global = true, value_name = "FILE.json")]
+    pub(crate) plan: Option<PathBuf>,
     /// Do not ask before starting.
     #[arg(long, short, global = true)]
     pub(crate) yes: bool,

@@ -87,6 +87,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         cancel: Cancellation::new(),
         run: format!("demo-{}", cli.seed),
         waits: None,
+        goes_on: false,
     };
     let model = run::observed(cli, &env).await?;
     let code = run::execute(cli, env, target, model, || {

@@ -20,6 +20,7 @@ mod cli;
 mod demo;
 mod failure;
 mod foresight;
+mod handed;
 mod history;
 #[path = "../shared/links.rs"]
 mod links;

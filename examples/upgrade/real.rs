@@ -75,6 +75,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         hooks,
         cancel: stop_when_asked()?,
         waits: None,
+        goes_on: false,
     };
     let goes_on = cli.changes_something() && {
         let journals = known_journals(cli);
@@ -99,6 +100,10 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         env.back_up = backup.with_nodes(cli, env.client.clone());
     }
     let cluster = model.cluster.clone();
+    if goes_on {
+        let path = journal_path(cli, &cluster)?;
+        env.goes_on = patience::is_unfinished([path.as_path()]);
+    }
     match cli.command() {
         Command::Abort => {
             return abort::execute(cli, env, &model, &journal_path(cli, &cluster)?).await;
@@ -214,15 +219,20 @@ pub(crate) fn measured(cli: &Cli) -> Result<Option<Measured>, Failure> {
     let Some(path) = &cli.durations else {
         return Ok(None);
     };
-    let text = text(path)?;
-    let printed = |line: &str| {
-        let mut document: serde_json::Value = serde_json::from_str(line).ok()?;
-        Some(document.get_mut("measured")?.take().to_string())
-    };
-    let printed = text.lines().rev().find_map(printed);
-    let measured = Measured::from_json(printed.as_deref().unwrap_or(&text));
+    let measured = Measured::from_json(&printed(text(path)?, "measured"));
     let measured = measured.map_err(|error| Failure::new(path.display(), error))?;
     Ok(Some(measured))
+}
+
+/// The document that the last line of `text` with one of this name has; all of `text` if none
+/// is what the program has printed.
+pub(crate) fn printed(text: String, name: &str) -> String {
+    let printed = |line: &str| {
+        let mut document: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(document.get_mut(name)?.take().to_string())
+    };
+    let printed = text.lines().rev().find_map(printed);
+    printed.unwrap_or(text)
 }
 
 /// The version asked for.

@@ -29,7 +29,7 @@ use crate::failure::Failure;
 use crate::foresight::{self, Lookout};
 use crate::patience::Patience;
 use crate::progress::Progress;
-use crate::{check, history, nodes, rehearsal, show};
+use crate::{check, handed, history, nodes, rehearsal, show};
 
 /// What differs between the demo and a real cluster.
 pub(crate) struct Environment {
@@ -62,6 +62,8 @@ pub(crate) struct Environment {
     /// How long an API server that is out of reach is waited for before the run is
     /// open: only if an unfinished one goes on.
     pub(crate) waits: Option<Duration>,
+    /// Whether an unfinished run of this cluster goes on.
+    pub(crate) goes_on: bool,
 }
 
 impl Environment {
@@ -151,7 +153,7 @@ pub(crate) async fn execute(
     if let Some(member) = &holder {
         planner = planner.with_address_on(member);
     }
-    let plan = planner.plan()?;
+    let plan = handed::or_new(cli, &env, &model, planner.plan()?)?;
     if cli.command() == Command::Check {
         return check::execute(cli, &env, model, &plan).await;
     }

@@ -206,6 +206,18 @@ pub(crate) fn checked(cli: &Cli, findings: &[Finding]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the linter says of a plan that was handed over.
+pub(crate) fn linted(cli: &Cli, findings: &[Finding]) -> Result<(), Failure> {
+    if cli.json {
+        return json("lint", &findings);
+    }
+    let mut out = std::io::stdout().lock();
+    for finding in findings {
+        writeln!(out, "{finding}")?;
+    }
+    Ok(())
+}
+
 pub(crate) fn rules(cli: &Cli, broken: &[Violation]) -> Result<(), Failure> {
     if cli.json {
         return json("brokenRules", &broken);
