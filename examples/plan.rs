@@ -6,11 +6,15 @@
 //! `--dump` wrote, or that follows the schema of `migrate_core::ClusterModel`. With
 //! `--throughput`, or `--measure-links`, nodes fetch over a link that they share.
 
+#[path = "shared/failure.rs"]
+mod failure;
+#[path = "shared/files.rs"]
+mod files;
 #[path = "shared/links.rs"]
 mod links;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,12 +30,13 @@ use migrate_core::{
 use migrate_kube::{TokioClock, observe};
 use migrate_plan::{
     Beliefs, BudgetTable, Change, DiffTable, Forecaster, History, PlanDiff, PlanMermaid, PlanPage,
-    PlanTable, PlanTimeline, Planner, Quantiles, Waves, WhatIf, budget_uses, lint, lint_revision,
+    PlanTable, PlanTimeline, Planner, Quantiles, Waves, budget_uses, lint, lint_revision,
     plan_from_json, plan_to_json,
 };
 use migrate_sim::SimCluster;
 use serde_json::json;
 
+use crate::failure::Failure;
 use crate::links::LinkFlags;
 
 /// Longer tables are cut.
@@ -103,7 +108,7 @@ struct Cli {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+async fn main() -> ExitCode {
     let cli = Cli::parse();
     if cli.links.measure_links && cli.kubeconfig.is_none() {
         let error = Cli::command().error(
@@ -112,26 +117,35 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         );
         error.exit();
     }
-    let policy = match &cli.policy {
-        Some(path) => policy_from_toml(&std::fs::read_to_string(path)?)?,
-        None => Policy::default(),
-    };
-    let history = history(&cli)?;
-    let model = model(&cli).await?;
+    run(&cli).await.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
+    let policy = policy(cli)?;
+    let history = history(cli)?;
+    let model = model(cli).await?;
     let asked = match &cli.kubeconfig {
         Some(path) if cli.links.measure_links => Some(client(path).await?),
         _ => None,
     };
     let link = cli.links.link(asked.as_ref()).await?;
     if let Some(path) = &cli.dump {
-        std::fs::write(path, serde_json::to_string_pretty(&model)?)?;
+        files::write(path, &serde_json::to_string_pretty(&model)?)?;
     }
     if let Some(path) = &cli.lint {
-        return linted(&cli, path, &model, &policy);
+        return linted(cli, path, &model, &policy);
     }
+    // What it is about the cluster is in that file.
+    let about = |failure: Failure| match &cli.model {
+        Some(path) => Failure::new(path.display(), failure),
+        None => failure,
+    };
     let target = match &cli.to {
         Some(target) => target.clone(),
-        None => next_minor(&model)?,
+        None => next_minor(&model).map_err(about)?,
     };
     let beliefs = history
         .as_ref()
@@ -148,10 +162,10 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         planner = planner.with_link(link.clone());
     }
     let begun = tokio::time::Instant::now();
-    let plan = planner.plan()?;
+    let plan = planner.plan().map_err(|error| about(error.into()))?;
     let took = begun.elapsed();
     if let Some(path) = &cli.plan {
-        std::fs::write(path, plan_to_json(&plan)?)?;
+        files::write(path, &plan_to_json(&plan)?)?;
     }
     let forecast = Forecaster::of_plan(&model, &policy, &plan, &beliefs, &DRAWS)?;
     let forecast = forecast.map(|forecast| forecast.makespan);
@@ -169,10 +183,10 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             .with_forecast(forecast)
             .with_what_ifs(&what_ifs)
             .with_findings(&found);
-        std::fs::write(path, page.to_string())?;
+        files::write(path, &page.to_string())?;
     }
     if let Some(path) = &cli.mermaid {
-        std::fs::write(path, PlanMermaid::new(&plan).to_string())?;
+        files::write(path, &PlanMermaid::new(&plan).to_string())?;
     }
     if let Some(path) = &cli.diff {
         let diff = PlanDiff::between(&plan_of(path)?, &plan);
@@ -223,9 +237,10 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     if cli.waves {
         println!("\n{}", Waves::new(&plan, &model, &policy));
     }
-    for (words, WhatIf { before, after, .. }) in what_ifs {
-        let (before, after) = (minutes(before), minutes(after));
-        println!("what if {words}: {after:.1} min instead of {before:.1} min");
+    for (words, what_if) in what_ifs {
+        let (before, after) = (minutes(what_if.before), minutes(what_if.after));
+        let held = held_back(&what_if.plan);
+        println!("what if {words}: {after:.1} min instead of {before:.1} min{held}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -236,7 +251,7 @@ fn linted(
     path: &Path,
     model: &ClusterModel,
     policy: &Policy,
-) -> Result<ExitCode, Box<dyn Error>> {
+) -> Result<ExitCode, Failure> {
     let plan = plan_of(path)?;
     let found = match &cli.parent {
         Some(parent) => lint_revision(&plan, &plan_of(parent)?, model, policy),
@@ -255,29 +270,33 @@ fn linted(
     })
 }
 
-fn plan_of(path: &Path) -> Result<Plan, Box<dyn Error>> {
-    let at_path = |error: &dyn Error| format!("{}: {error}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| at_path(&error))?;
-    Ok(plan_from_json(&text).map_err(|error| at_path(&error))?)
+fn plan_of(path: &Path) -> Result<Plan, Failure> {
+    let plan = plan_from_json(&files::text(path)?);
+    plan.map_err(|error| Failure::new(path.display(), error))
+}
+
+fn policy(cli: &Cli) -> Result<Policy, Failure> {
+    let Some(path) = &cli.policy else {
+        return Ok(Policy::default());
+    };
+    let policy = policy_from_toml(&files::text(path)?);
+    policy.map_err(|error| Failure::new(path.display(), error))
 }
 
 /// What earlier runs took, if a file says so.
-fn history(cli: &Cli) -> Result<Option<History>, Box<dyn Error>> {
+fn history(cli: &Cli) -> Result<Option<History>, Failure> {
     let Some(path) = &cli.history else {
         return Ok(None);
     };
-    let at_path = |error: &dyn Error| format!("{}: {error} (--history)", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| at_path(&error))?;
-    let history = History::from_text(&text).map_err(|error| at_path(&error))?;
+    let history = History::from_text(&files::text(path)?);
+    let history = history.map_err(|error| Failure::new(path.display(), error))?;
     Ok(Some(history))
 }
 
-async fn model(cli: &Cli) -> Result<ClusterModel, Box<dyn Error>> {
+async fn model(cli: &Cli) -> Result<ClusterModel, Failure> {
     if let Some(path) = &cli.model {
-        let mut model = ClusterModel::from_json(&std::fs::read_to_string(path)?)?;
-        // One that was written by hand need not be.
-        model.sort();
-        return Ok(model);
+        let model = ClusterModel::from_json(&files::text(path)?);
+        return model.map_err(|error| Failure::new(path.display(), error));
     }
     if let Some(path) = &cli.kubeconfig {
         let client = client(path).await?;
@@ -292,11 +311,17 @@ async fn model(cli: &Cli) -> Result<ClusterModel, Box<dyn Error>> {
     Ok(model)
 }
 
-async fn client(kubeconfig: &Path) -> Result<kube::Client, Box<dyn Error>> {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+async fn client(path: &Path) -> Result<kube::Client, Failure> {
+    let unusable = |error: &dyn Display| {
+        let cure = "name a kubeconfig of the cluster with --kubeconfig";
+        Failure::new(path.display(), format!("{error}; {cure}"))
+    };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
     let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-    Ok(kube::Client::try_from(config)?)
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let config = config.map_err(|error| unusable(&error))?;
+    let client = migrate_kube::connect(config).map_err(|error| unusable(&error))?;
+    Ok(migrate_kube::read_only(client))
 }
 
 /// What the plan has of the link; `faster` is what it would take with twice the throughput.
@@ -321,9 +346,13 @@ fn twice_as_fast(link: &Link) -> Change {
     }
 }
 
-fn next_minor(model: &ClusterModel) -> Result<KubeVersion, Box<dyn Error>> {
-    let members = model.control_plane.iter().map(|member| &member.version);
-    let oldest = members.min().ok_or("the model has no control plane")?;
+fn next_minor(model: &ClusterModel) -> Result<KubeVersion, Failure> {
+    let oldest = model.oldest_api_server().ok_or_else(|| {
+        Failure::plain(
+            "the cluster model has no control plane, whose next version it could go to: give a \
+             model that has one (docs/model.md)",
+        )
+    })?;
     Ok(oldest.minor_version().next().into())
 }
 
@@ -400,6 +429,18 @@ fn changes(plan: &Plan, link: Option<&Link>) -> Vec<(String, Change)> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Pools that are no wider than there is room for, whatever was asked.
+fn held_back(plan: &Plan) -> String {
+    let limited = plan.pools.iter().filter_map(|pool| {
+        let resource = &pool.limit.as_ref()?.resource;
+        let (name, width) = (&pool.name, pool.width);
+        Some(format!(
+            " (for want of {resource} pool {name} stays at {width})"
+        ))
+    });
+    limited.collect()
 }
 
 fn minutes(time: Duration) -> f64 {

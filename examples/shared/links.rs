@@ -7,6 +7,8 @@ use clap::Args;
 use migrate_core::cost::{Bytes, BytesPerSecond, Link, TransferSample};
 use migrate_kube::{TokioClock, image_pulls, pulled_per_node, round_trip};
 
+use crate::failure::Failure;
+
 /// What the link is called.
 const LINK: &str = "registry";
 /// What a node fetches, if nobody knows.
@@ -35,6 +37,14 @@ impl LinkFlags {
     /// The link, measured through `client` where that is asked for and there is one; none if
     /// nothing is asked for.
     pub(crate) async fn link(
+        &self,
+        client: Option<&kube::Client>,
+    ) -> Result<Option<Link>, Failure> {
+        let link = self.told_or_measured(client).await;
+        link.map_err(|error| Failure::plain(format!("no link: {error}")))
+    }
+
+    async fn told_or_measured(
         &self,
         client: Option<&kube::Client>,
     ) -> Result<Option<Link>, Box<dyn Error>> {

@@ -73,7 +73,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         durations: durations(&Times::default()),
         beliefs: foresight::beliefs(measured.as_ref(), history.as_ref()),
         measured,
-        link: run::link(cli, None).await?,
+        link: cli.links.link(None).await?,
         back_up: Arc::new(back_up),
         backup_proves: false,
         upgrade: Arc::new(SimulatedDriver::new(cluster.client())),

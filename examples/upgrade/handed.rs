@@ -5,9 +5,9 @@ use std::path::Path;
 use migrate_core::{ClusterModel, Finding, Plan};
 use migrate_plan::{Measured, lint, plan_from_json, rehearse};
 
-use crate::backup::text;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
+use crate::files::text;
 use crate::run::Environment;
 use crate::{real, show};
 

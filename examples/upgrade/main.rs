@@ -18,7 +18,10 @@ mod check;
 mod clean;
 mod cli;
 mod demo;
+#[path = "../shared/failure.rs"]
 mod failure;
+#[path = "../shared/files.rs"]
+mod files;
 mod foresight;
 mod handed;
 mod history;

@@ -20,9 +20,10 @@ use migrate_upgrade::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::account::Account;
-use crate::backup::{Chosen, text};
+use crate::backup::Chosen;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
+use crate::files::text;
 use crate::foresight::Ends;
 use crate::run::{self, Environment};
 use crate::what_if::{Asked, Otherwise};
@@ -85,7 +86,10 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     let model = run::observed(cli, &env).await?;
     // What begins no run needs no plan.
     let begins_none = matches!(cli.command(), Command::Abort | Command::Clean { .. });
-    env.link = run::link(cli, (!begins_none).then_some(&env.client)).await?;
+    env.link = cli
+        .links
+        .link((!begins_none).then_some(&env.client))
+        .await?;
     if cli.kubeadm {
         let driver = Arc::new(kubeadm(
             cli,

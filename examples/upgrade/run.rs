@@ -76,16 +76,6 @@ impl Environment {
     }
 }
 
-/// The link that nodes fetch over, if the flags say so; measured through `client` where they
-/// ask for that.
-pub(crate) async fn link(
-    cli: &Cli,
-    client: Option<&kube::Client>,
-) -> Result<Option<Link>, Failure> {
-    let link = cli.links.link(client).await;
-    link.map_err(|error| Failure::plain(format!("no link: {error}")))
-}
-
 /// The model, refused if it is another cluster's than asked for.
 pub(crate) async fn observed(cli: &Cli, env: &Environment) -> Result<ClusterModel, Failure> {
     let patience = env.patience();

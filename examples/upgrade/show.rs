@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::account::Account;
 use crate::cli::Cli;
 use crate::failure::Failure;
+use crate::files;
 use crate::foresight::Ends;
 use crate::links::{self, PER_NODE};
 use crate::progress::human;
@@ -118,8 +119,7 @@ fn write_page(cli: &Cli, page: &impl Display) -> Result<(), Failure> {
     let Some(path) = &cli.html else {
         return Ok(());
     };
-    let written = std::fs::write(path, page.to_string());
-    written.map_err(|error| Failure::new(path.display(), format!("{error} (--html)")))
+    files::write(path, &page.to_string())
 }
 
 /// A finding that a run will have whatever the cluster is like.

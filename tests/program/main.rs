@@ -7,6 +7,7 @@ mod cluster;
 mod durations;
 mod handed;
 mod kubeadm;
+mod planner;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
