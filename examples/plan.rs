@@ -6,37 +6,41 @@
 //! `--dump` wrote, or that follows the schema of `migrate_core::ClusterModel`. With
 //! `--throughput`, or `--measure-links`, nodes fetch over a link that they share.
 
+#[path = "shared/failure.rs"]
+mod failure;
+#[path = "shared/files.rs"]
+mod files;
+#[path = "shared/links.rs"]
+mod links;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube_migrate::policy_from_toml;
-use migrate_core::cost::{
-    BoundKind, Bytes, BytesPerSecond, Draws, Link, PhaseDurations, TransferSample,
-};
+use migrate_core::cost::{BoundKind, BytesPerSecond, Draws, Link, PhaseDurations};
 use migrate_core::{
-    BudgetKey, Clock, ClusterModel, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
+    BudgetKey, Clock, ClusterModel, Finding, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
 };
-use migrate_kube::{TokioClock, image_pulls, observe, pulled_per_node, round_trip};
+use migrate_kube::{TokioClock, observe};
 use migrate_plan::{
     Beliefs, BudgetTable, Change, DiffTable, Forecaster, History, PlanDiff, PlanMermaid, PlanPage,
-    PlanTable, PlanTimeline, Planner, Quantiles, Waves, WhatIf, budget_uses, lint, plan_from_json,
-    plan_to_json,
+    PlanTable, PlanTimeline, Planner, Quantiles, Waves, budget_uses, lint, lint_revision,
+    plan_from_json, plan_to_json,
 };
 use migrate_sim::SimCluster;
 use serde_json::json;
 
+use crate::failure::Failure;
+use crate::links::LinkFlags;
+
 /// Longer tables are cut.
 const ROWS: usize = 40;
-/// What the link is called.
-const LINK: &str = "registry";
-/// What a node fetches, if nobody knows: what the program takes as well.
-const PER_NODE: Bytes = Bytes(1_500_000_000);
-/// How often the API is asked for its round trip.
-const ROUND_TRIPS: u32 = 10;
 /// Those of the program, so that both forecast the same.
 const DRAWS: Draws = Draws::new(1);
 
@@ -64,18 +68,8 @@ struct Cli {
     /// (`--history`); windows, too, go by that.
     #[arg(long, value_name = "FILE.jsonl")]
     history: Option<PathBuf>,
-    /// Measure the link to the registry by what kubelets have told of their pulls, and the
-    /// way to the API; needs docs/rbac-links.yaml.
-    #[arg(long, requires = "kubeconfig")]
-    measure_links: bool,
-    /// What the link to the registry carries for all nodes together, instead of what was
-    /// measured.
-    #[arg(long, value_name = "BYTES_PER_S")]
-    throughput: Option<u64>,
-    /// What each node fetches over it: what nodes have pulled (`--measure-links`), else as
-    /// much as the program takes (1.5 GB).
-    #[arg(long, value_name = "BYTES")]
-    bytes_per_node: Option<u64>,
+    #[command(flatten)]
+    links: LinkFlags,
     /// Write the cluster that was observed to this file, for `--model`.
     #[arg(long, value_name = "FILE.json")]
     dump: Option<PathBuf>,
@@ -103,24 +97,55 @@ struct Cli {
     /// Write the plan itself to this file.
     #[arg(long, value_name = "FILE.json")]
     plan: Option<PathBuf>,
+    /// Plan nothing: say what the linter finds in this plan, which `--plan` wrote and somebody
+    /// may have edited, for the cluster as it is. Exit code 1 for a blocker.
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["budgets", "diff", "html", "mermaid", "plan", "timeline", "waves"])]
+    lint: Option<PathBuf>,
+    /// The plan that it replaces, or was before it was edited: also says which pinned nodes left
+    /// their places.
+    #[arg(long, value_name = "FILE.json", requires = "lint")]
+    parent: Option<PathBuf>,
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let policy = match &cli.policy {
-        Some(path) => policy_from_toml(&std::fs::read_to_string(path)?)?,
-        None => Policy::default(),
-    };
-    let history = history(&cli)?;
-    let model = model(&cli).await?;
-    let link = link(&cli).await?;
-    if let Some(path) = &cli.dump {
-        std::fs::write(path, serde_json::to_string_pretty(&model)?)?;
+    if cli.links.measure_links && cli.kubeconfig.is_none() {
+        let error = Cli::command().error(
+            ErrorKind::MissingRequiredArgument,
+            "--measure-links asks a cluster: give --kubeconfig",
+        );
+        error.exit();
     }
+    run(&cli).await.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
+    let policy = policy(cli)?;
+    let history = history(cli)?;
+    let model = model(cli).await?;
+    let asked = match &cli.kubeconfig {
+        Some(path) if cli.links.measure_links => Some(client(path).await?),
+        _ => None,
+    };
+    let link = cli.links.link(asked.as_ref()).await?;
+    if let Some(path) = &cli.dump {
+        files::write(path, &serde_json::to_string_pretty(&model)?)?;
+    }
+    if let Some(path) = &cli.lint {
+        return linted(cli, path, &model, &policy);
+    }
+    // What it is about the cluster is in that file.
+    let about = |failure: Failure| match &cli.model {
+        Some(path) => Failure::new(path.display(), failure),
+        None => failure,
+    };
     let target = match &cli.to {
         Some(target) => target.clone(),
-        None => next_minor(&model)?,
+        None => next_minor(&model).map_err(about)?,
     };
     let beliefs = history
         .as_ref()
@@ -137,13 +162,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         planner = planner.with_link(link.clone());
     }
     let begun = tokio::time::Instant::now();
-    let plan = planner.plan()?;
+    let plan = planner.plan().map_err(|error| about(error.into()))?;
     let took = begun.elapsed();
     if let Some(path) = &cli.plan {
-        std::fs::write(path, plan_to_json(&plan)?)?;
+        files::write(path, &plan_to_json(&plan)?)?;
     }
     let forecast = Forecaster::of_plan(&model, &policy, &plan, &beliefs, &DRAWS)?;
     let forecast = forecast.map(|forecast| forecast.makespan);
+    let stuck = beliefs.stuck_in(&plan);
     let found = lint(&plan, &model, &policy);
     let mut what_ifs = Vec::new();
     if !cli.json || cli.html.is_some() {
@@ -157,29 +183,34 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .with_forecast(forecast)
             .with_what_ifs(&what_ifs)
             .with_findings(&found);
-        std::fs::write(path, page.to_string())?;
+        files::write(path, &page.to_string())?;
     }
     if let Some(path) = &cli.mermaid {
-        std::fs::write(path, PlanMermaid::new(&plan).to_string())?;
+        files::write(path, &PlanMermaid::new(&plan).to_string())?;
     }
     if let Some(path) = &cli.diff {
-        let diff = PlanDiff::between(&plan_from_json(&std::fs::read_to_string(path)?)?, &plan);
+        let diff = PlanDiff::between(&plan_of(path)?, &plan);
         match cli.json {
             true => println!("{:#}", json!(diff)),
             false => println!("{}", DiffTable::new(&diff).with_rows(ROWS)),
         }
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     if cli.json {
         let mut figures = figures(&plan, forecast, took);
+        if forecast.is_some() && !stuck.is_empty() {
+            figures["forecast_seconds"]["stuck"] = json!(stuck);
+        }
         if let Some(link) = &link {
             let faster = planner.what_if(&twice_as_fast(link))?.after;
             figures["link"] = of_link(&plan, link, faster);
         }
         println!("{figures:#}");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
-    let table = PlanTable::new(&plan).with_forecast(forecast);
+    let table = PlanTable::new(&plan)
+        .with_forecast(forecast)
+        .with_stuck(&stuck);
     println!("{}", table.with_rows(ROWS));
     if let Some(history) = &history {
         let runs: BTreeSet<&str> = history.lines.iter().map(|line| line.run.as_str()).collect();
@@ -187,14 +218,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("the forecast goes by {actions} actions of {runs} earlier runs\n");
     }
     if let Some(link) = &link {
-        let Link {
-            name,
-            throughput,
-            latency,
-            per_node,
-            ..
-        } = link;
-        println!("each node fetches {per_node} over link {name}: {throughput} after {latency:?}\n");
+        println!("{}\n", links::told(link));
     }
     for finding in found {
         println!("{finding}");
@@ -213,30 +237,66 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if cli.waves {
         println!("\n{}", Waves::new(&plan, &model, &policy));
     }
-    for (words, WhatIf { before, after, .. }) in what_ifs {
-        let (before, after) = (minutes(before), minutes(after));
-        println!("what if {words}: {after:.1} min instead of {before:.1} min");
+    for (words, what_if) in what_ifs {
+        let (before, after) = (minutes(what_if.before), minutes(what_if.after));
+        let held = held_back(&what_if.plan);
+        println!("what if {words}: {after:.1} min instead of {before:.1} min{held}");
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the linter finds in the plan of a file.
+fn linted(
+    cli: &Cli,
+    path: &Path,
+    model: &ClusterModel,
+    policy: &Policy,
+) -> Result<ExitCode, Failure> {
+    let plan = plan_of(path)?;
+    let found = match &cli.parent {
+        Some(parent) => lint_revision(&plan, &plan_of(parent)?, model, policy),
+        None => lint(&plan, model, policy),
+    };
+    if cli.json {
+        println!("{:#}", json!(found));
+    } else if found.is_empty() {
+        println!("nothing found in plan {}", plan.id);
+    } else {
+        found.iter().for_each(|finding| println!("{finding}"));
+    }
+    Ok(match found.iter().any(Finding::blocks) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn plan_of(path: &Path) -> Result<Plan, Failure> {
+    let plan = plan_from_json(&files::text(path)?);
+    plan.map_err(|error| Failure::new(path.display(), error))
+}
+
+fn policy(cli: &Cli) -> Result<Policy, Failure> {
+    let Some(path) = &cli.policy else {
+        return Ok(Policy::default());
+    };
+    let policy = policy_from_toml(&files::text(path)?);
+    policy.map_err(|error| Failure::new(path.display(), error))
 }
 
 /// What earlier runs took, if a file says so.
-fn history(cli: &Cli) -> Result<Option<History>, Box<dyn Error>> {
+fn history(cli: &Cli) -> Result<Option<History>, Failure> {
     let Some(path) = &cli.history else {
         return Ok(None);
     };
-    let at_path = |error: &dyn Error| format!("{}: {error} (--history)", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| at_path(&error))?;
-    let history = History::from_text(&text).map_err(|error| at_path(&error))?;
+    let history = History::from_text(&files::text(path)?);
+    let history = history.map_err(|error| Failure::new(path.display(), error))?;
     Ok(Some(history))
 }
 
-async fn model(cli: &Cli) -> Result<ClusterModel, Box<dyn Error>> {
+async fn model(cli: &Cli) -> Result<ClusterModel, Failure> {
     if let Some(path) = &cli.model {
-        let mut model = ClusterModel::from_json(&std::fs::read_to_string(path)?)?;
-        // One that was written by hand need not be.
-        model.sort();
-        return Ok(model);
+        let model = ClusterModel::from_json(&files::text(path)?);
+        return model.map_err(|error| Failure::new(path.display(), error));
     }
     if let Some(path) = &cli.kubeconfig {
         let client = client(path).await?;
@@ -251,42 +311,17 @@ async fn model(cli: &Cli) -> Result<ClusterModel, Box<dyn Error>> {
     Ok(model)
 }
 
-async fn client(kubeconfig: &Path) -> Result<kube::Client, Box<dyn Error>> {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
-    let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-    Ok(kube::Client::try_from(config)?)
-}
-
-/// The link that nodes fetch over, as it was measured or as somebody says; none if
-/// neither is asked for.
-async fn link(cli: &Cli) -> Result<Option<Link>, Box<dyn Error>> {
-    let told = cli
-        .throughput
-        .map(|told| Link::new(LINK, BytesPerSecond(told)));
-    let (link, per_node) = match &cli.kubeconfig {
-        Some(path) if cli.measure_links => {
-            let client = client(path).await?;
-            let way = round_trip(&client, &TokioClock::system(), ROUND_TRIPS).await?;
-            let pulls = image_pulls(&client).await?;
-            let samples: Vec<TransferSample> = pulls.iter().map(|pull| pull.sample).collect();
-            let count = samples.len();
-            eprintln!("measured {count} pulls of images; the API answers after {way:?}");
-            let link = match told {
-                Some(told) => told,
-                None => {
-                    Link::fit(LINK, &samples).map_err(|error| format!("{error} (--throughput)"))?
-                }
-            };
-            (link, pulled_per_node(&pulls))
-        }
-        _ => match told {
-            Some(told) => (told, None),
-            None => return Ok(None),
-        },
+async fn client(path: &Path) -> Result<kube::Client, Failure> {
+    let unusable = |error: &dyn Display| {
+        let cure = "name a kubeconfig of the cluster with --kubeconfig";
+        Failure::new(path.display(), format!("{error}; {cure}"))
     };
-    let per_node = cli.bytes_per_node.map(Bytes).or(per_node);
-    Ok(Some(link.with_per_node(per_node.unwrap_or(PER_NODE))))
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let config = config.map_err(|error| unusable(&error))?;
+    let client = migrate_kube::connect(config).map_err(|error| unusable(&error))?;
+    Ok(migrate_kube::read_only(client))
 }
 
 /// What the plan has of the link; `faster` is what it would take with twice the throughput.
@@ -311,9 +346,13 @@ fn twice_as_fast(link: &Link) -> Change {
     }
 }
 
-fn next_minor(model: &ClusterModel) -> Result<KubeVersion, Box<dyn Error>> {
-    let members = model.control_plane.iter().map(|member| &member.version);
-    let oldest = members.min().ok_or("the model has no control plane")?;
+fn next_minor(model: &ClusterModel) -> Result<KubeVersion, Failure> {
+    let oldest = model.oldest_api_server().ok_or_else(|| {
+        Failure::plain(
+            "the cluster model has no control plane, whose next version it could go to: give a \
+             model that has one (docs/model.md)",
+        )
+    })?;
     Ok(oldest.minor_version().next().into())
 }
 
@@ -390,6 +429,18 @@ fn changes(plan: &Plan, link: Option<&Link>) -> Vec<(String, Change)> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Pools that are no wider than there is room for, whatever was asked.
+fn held_back(plan: &Plan) -> String {
+    let limited = plan.pools.iter().filter_map(|pool| {
+        let resource = &pool.limit.as_ref()?.resource;
+        let (name, width) = (&pool.name, pool.width);
+        Some(format!(
+            " (for want of {resource} pool {name} stays at {width})"
+        ))
+    });
+    limited.collect()
 }
 
 fn minutes(time: Duration) -> f64 {

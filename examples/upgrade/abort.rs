@@ -13,7 +13,7 @@ use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::run::{self, Environment};
-use crate::{nodes, show};
+use crate::{history, nodes, show};
 
 /// Ends the run in the journal at `path`.
 pub(crate) async fn execute(
@@ -54,6 +54,7 @@ pub(crate) async fn execute(
     progress.finish();
     let report = report?;
     show::report(cli, &report)?;
+    history::keep(cli, &env, &report);
     if !cli.json {
         how_to_go_on(&report)?;
     }

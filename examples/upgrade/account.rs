@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use migrate_core::{Action, ActionId, ClusterModel, Moment, Phase, Plan};
+use migrate_core::{Action, ActionId, ClusterModel, KubeVersion, Moment, Phase, Plan};
 use migrate_executor::{FileJournal, Outage, Record, RunEnd, RunOpened, RunStep, StepResult};
 use migrate_plan::{ActionResult, Input};
 use serde::Serialize;
@@ -35,6 +35,10 @@ pub(crate) struct Account {
     targets_done: usize,
     targets: usize,
     paused: bool,
+    /// Nodes that came after the plan was made and are older than its target, with their
+    /// versions: the run upgrades none of them, and the verification at its end stops it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    came_meanwhile: BTreeMap<String, KubeVersion>,
     /// The API server does not answer, and what of the run takes it away.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_away: Option<Current>,
@@ -52,6 +56,9 @@ pub(crate) struct Account {
     /// Of the cluster before.
     #[serde(skip)]
     model: ClusterModel,
+    /// No kubelet of the plan is older than this after it.
+    #[serde(skip)]
+    oldest_after: KubeVersion,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,6 +129,7 @@ impl Account {
             targets_done: 0,
             targets: opened.plan.targets().count(),
             paused: false,
+            came_meanwhile: BTreeMap::new(),
             api_away: None,
             current: Vec::new(),
             failed: Vec::new(),
@@ -129,6 +137,7 @@ impl Account {
             end: None,
             open: BTreeMap::new(),
             model: opened.model.clone(),
+            oldest_after: oldest_after(&opened.plan),
         }
     }
 
@@ -174,6 +183,18 @@ impl Account {
     fn told_rollout(&mut self, input: Input) {
         match input {
             Input::Paused { paused } => self.paused = paused,
+            Input::NodeSeen {
+                node,
+                kubelet_version,
+                ..
+            } => {
+                let is_planned = self.model.node(&node).is_some();
+                match is_planned || kubelet_version.has_reached(&self.oldest_after) {
+                    true => self.came_meanwhile.remove(&node),
+                    false => self.came_meanwhile.insert(node, kubelet_version),
+                };
+            }
+            Input::NodeGone { node } => drop(self.came_meanwhile.remove(&node)),
             Input::ActionEnded { id, result } => {
                 let Some((action, _)) = self.open.remove(&id) else {
                     return;
@@ -242,6 +263,13 @@ impl Account {
         for current in self.api_away.iter().chain(&self.current) {
             writeln!(out, "now        {} since {}", current.what, current.since)?;
         }
+        for (node, version) in &self.came_meanwhile {
+            writeln!(
+                out,
+                "new        node {node} at {version}: it came after the plan was made, so this run \
+                 does not upgrade it, and stops on it at the end"
+            )?;
+        }
         for failed in &self.failed {
             writeln!(out, "failed     {}: {}", failed.what, failed.reason)?;
         }
@@ -267,6 +295,13 @@ fn own_targets(plan: &Plan) -> BTreeMap<String, String> {
     let own = plan.own_targets();
     own.map(|(pool, own)| (pool.to_owned(), own.to_string()))
         .collect()
+}
+
+/// The oldest version that a kubelet may have after `plan`: which pool a new node is of is
+/// not known here.
+fn oldest_after(plan: &Plan) -> KubeVersion {
+    let own = plan.own_targets().map(|(_, own)| own);
+    own.chain([&plan.to]).min().unwrap_or(&plan.to).clone()
 }
 
 fn step_of(result: &StepResult) -> Option<RunStep> {

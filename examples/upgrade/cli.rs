@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 use migrate_upgrade::{Binaries, JobShell};
 
 use crate::backup::BackupFlags;
+use crate::links::LinkFlags;
 use crate::patience;
+use crate::what_if::Asked;
 
 /// Upgrade a Kubernetes cluster with no downtime.
 ///
@@ -155,6 +157,12 @@ pub(crate) struct Cli {
     /// changes anything.
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
+    /// Take the plan of this file as it is, edited by hand or not, in the place of a new one: what
+    /// `plan --json` has printed, or the plan alone. It is refused where the linter finds a
+    /// blocker, and needs the policy and waivers it was made with. An unfinished run goes on
+    /// with its own.
+    #[arg(long, global = true, value_name = "FILE.json")]
+    pub(crate) plan: Option<PathBuf>,
     /// Do not ask before starting.
     #[arg(long, short, global = true)]
     pub(crate) yes: bool,
@@ -176,22 +184,8 @@ pub(crate) struct Cli {
     /// a file that only grows, and need not be there yet.
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "durations")]
     pub(crate) history: Option<PathBuf>,
-    /// Bytes each node has to move, for T = N·D/S.
-    #[arg(
-        long,
-        global = true,
-        value_name = "BYTES",
-        default_value_t = 1_500_000_000
-    )]
-    pub(crate) bytes_per_node: u64,
-    /// Throughput they share in bytes per second, for T = N·D/S.
-    #[arg(
-        long,
-        global = true,
-        value_name = "BYTES",
-        default_value_t = 125_000_000
-    )]
-    pub(crate) throughput: u64,
+    #[command(flatten)]
+    pub(crate) links: LinkFlags,
 }
 
 /// What to do.
@@ -207,7 +201,14 @@ pub(crate) enum Command {
     Run,
     /// Say where an unfinished run stands: what its journal tells, and what
     /// the cluster does.
-    Status,
+    Status {
+        /// Also when the run would end with a change from now on: width:POOL=NODES away at
+        /// once, or replicas:NAMESPACE/BUDGET=MORE
+        /// (replicas:NAMESPACE/KIND/WORKLOAD=MORE where nobody made a budget). May be
+        /// repeated; changes nothing.
+        #[arg(long, value_name = "CHANGE")]
+        what_if: Vec<Asked>,
+    },
     /// End the unfinished run for good: what it has begun is brought to its end,
     /// nodes that were not changed are given back, and the report says where
     /// everything stands. Needs the flags of its driver, as the run did.
@@ -257,6 +258,7 @@ impl Cli {
             || self.etcd.is_some()
             || self.backup.names_a_cluster()
             || self.kubeadm
+            || self.links.measure_links
             || self.node_hook.is_some()
             || self.control_plane_hook.is_some()
             || self.adopt

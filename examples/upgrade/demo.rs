@@ -28,7 +28,7 @@ const TARGET: &str = "v1.37.2";
 
 /// Upgrades the embedded cluster.
 pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
-    if cli.command() == Command::Status {
+    if matches!(cli.command(), Command::Status { .. }) {
         return Err(Failure::plain(
             "the embedded cluster ends with its run; give --kubeconfig to ask a real one",
         ));
@@ -73,6 +73,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         durations: durations(&Times::default()),
         beliefs: foresight::beliefs(measured.as_ref(), history.as_ref()),
         measured,
+        link: cli.links.link(None).await?,
         back_up: Arc::new(back_up),
         backup_proves: false,
         upgrade: Arc::new(SimulatedDriver::new(cluster.client())),
@@ -86,6 +87,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         cancel: Cancellation::new(),
         run: format!("demo-{}", cli.seed),
         waits: None,
+        goes_on: false,
     };
     let model = run::observed(cli, &env).await?;
     let code = run::execute(cli, env, target, model, || {

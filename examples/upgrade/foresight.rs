@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::run::Environment;
 
 /// The same draws each time, so that two forecasts differ by what is known.
-const DRAWS: Draws = Draws::new(1);
+pub(crate) const DRAWS: Draws = Draws::new(1);
 /// Between two looks ahead.
 const EVERY: Duration = Duration::from_secs(60);
 
@@ -55,7 +55,7 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    fn new(at: Moment, forecast: &Forecast) -> Self {
+    pub(crate) fn new(at: Moment, forecast: &Forecast) -> Self {
         let Quantiles { p50, p80, p95, .. } = forecast.makespan;
         let [p50, p80, p95] = [p50, p80, p95].map(|after| forecast.start + after);
         let outlook = forecast.outlook().to_string();
@@ -81,12 +81,9 @@ impl Ends {
         let forecast = standpoint.forecast(now, beliefs, &DRAWS)?;
         Ok(forecast.map(|forecast| Self::new(now, &forecast)))
     }
-}
 
-/// `14:05 (P50) … 14:20 (P95) UTC, on track`; of another day than when it is said, with
-/// the date.
-impl std::fmt::Display for Ends {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    /// `14:05 (P50) … 14:20 (P95) UTC`; of another day than when it is said, with the date.
+    pub(crate) fn when(&self) -> String {
         let today = self.at.to_string();
         let time = |moment: Moment| {
             let text = moment.to_string();
@@ -98,7 +95,14 @@ impl std::fmt::Display for Ends {
             }
         };
         let (p50, p95) = (time(self.p50), time(self.p95));
-        write!(f, "{p50} (P50) … {p95} (P95) UTC, {}", self.outlook)
+        format!("{p50} (P50) … {p95} (P95) UTC")
+    }
+}
+
+/// `14:05 (P50) … 14:20 (P95) UTC, on track`.
+impl std::fmt::Display for Ends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {}", self.when(), self.outlook)
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use migrate_core::Plan;
-use migrate_executor::{RecordedRun, Report};
+use migrate_executor::{RecordedRun, Report, RunOutcome};
 use migrate_plan::{History, Planner};
 
 use crate::cli::Cli;
@@ -28,12 +28,20 @@ pub(crate) fn read(cli: &Cli) -> Result<Option<History>, Failure> {
     Ok(Some(history))
 }
 
-/// Adds the run of `report`, which is done, to the file that `--history` names. Where that
-/// fails, which changes nothing of the run, it is said.
+/// Adds what has ended in the run of `report` to the file that `--history` names, also of
+/// one that has stopped; what it does later is added to that. Where that fails, which
+/// changes nothing of the run, it is said.
 pub(crate) fn keep(cli: &Cli, env: &Environment, report: &Report) {
     let Some(path) = &cli.history else {
         return;
     };
+    let has_ended = matches!(
+        report.outcome,
+        RunOutcome::Done | RunOutcome::Stopped { .. } | RunOutcome::Aborted
+    );
+    if !has_ended {
+        return;
+    }
     let Some(run) = show::recorded(report) else {
         eprintln!(
             "not kept in {}: the journal is in no file (--journal)",
@@ -47,22 +55,21 @@ pub(crate) fn keep(cli: &Cli, env: &Environment, report: &Report) {
 }
 
 fn add(path: &Path, env: &Environment, run: &RecordedRun) -> Result<(), Box<dyn Error>> {
-    let kept = History::of_run(&expected(env, run)?, &run.measured()?);
+    let kept = History::of_actions(&expected(env, run)?, run.ended()?);
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     let mut file = options.open(path)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
-    let before = History::from_text(&text)?;
-    // The same run, resumed after its end.
-    let is_known = |run: &str| before.lines.iter().any(|line| line.run == run);
-    if kept.lines.first().is_none_or(|line| is_known(&line.run)) {
+    // The same run may have been kept when it had stopped, or was opened after its end.
+    let new = kept.beyond(&History::from_text(&text)?);
+    if new.lines.is_empty() {
         return Ok(());
     }
     // What a write that was cut off has left would be taken for a line of this one.
     let whole = text.rfind('\n').map_or(0, |at| at + 1);
     file.set_len(u64::try_from(whole)?)?;
-    file.write_all(kept.to_text()?.as_bytes())?;
+    file.write_all(new.to_text()?.as_bytes())?;
     file.sync_all()?;
     Ok(())
 }
@@ -74,6 +81,9 @@ fn expected(env: &Environment, run: &RecordedRun) -> Result<Plan, Box<dyn Error>
     let (model, to) = (&opened.model, &opened.plan.to);
     let mut planner = Planner::new(model, &opened.policy, to.clone());
     planner = planner.with_durations(env.durations.clone());
+    if let Some(link) = &env.link {
+        planner = planner.with_link(link.clone());
+    }
     let members = model.control_plane.iter().map(|member| &member.version);
     if let (Some(driver), Some(from)) = (&env.kubeadm, members.min()) {
         planner = planner.with_renewed(driver.renews(from, to));

@@ -18,9 +18,15 @@ mod check;
 mod clean;
 mod cli;
 mod demo;
+#[path = "../shared/failure.rs"]
 mod failure;
+#[path = "../shared/files.rs"]
+mod files;
 mod foresight;
+mod handed;
 mod history;
+#[path = "../shared/links.rs"]
+mod links;
 mod nodes;
 mod patience;
 mod progress;
@@ -29,6 +35,7 @@ mod rehearsal;
 mod run;
 mod show;
 mod together;
+mod what_if;
 
 use std::process::ExitCode;
 

@@ -20,11 +20,13 @@ use migrate_upgrade::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::account::Account;
-use crate::backup::{Chosen, text};
+use crate::backup::Chosen;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
+use crate::files::text;
 use crate::foresight::Ends;
 use crate::run::{self, Environment};
+use crate::what_if::{Asked, Otherwise};
 use crate::{abort, clean, foresight, history, nodes, patience, show};
 
 /// Upgrades the cluster that the kubeconfig names.
@@ -47,8 +49,8 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     };
     let client = client(cli, migrate_kube::connect).await?;
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::system());
-    if cli.command() == Command::Status {
-        return status(cli, &client, clock.now(), &beliefs).await;
+    if let Command::Status { what_if } = cli.command() {
+        return status(cli, &client, clock.now(), &beliefs, &what_if).await;
     }
     if target.is_none() && cli.needs_target() {
         return Err(no_target());
@@ -64,6 +66,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
             false => PhaseDurations::default(),
         },
         measured,
+        link: None,
         beliefs,
         back_up: backup.without_nodes(cli),
         backup_proves: backup.proves(cli),
@@ -73,6 +76,7 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         hooks,
         cancel: stop_when_asked()?,
         waits: None,
+        goes_on: false,
     };
     let goes_on = cli.changes_something() && {
         let journals = known_journals(cli);
@@ -80,6 +84,12 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
     };
     env.waits = goes_on.then_some(cli.wait);
     let model = run::observed(cli, &env).await?;
+    // What begins no run needs no plan.
+    let begins_none = matches!(cli.command(), Command::Abort | Command::Clean { .. });
+    env.link = cli
+        .links
+        .link((!begins_none).then_some(&env.client))
+        .await?;
     if cli.kubeadm {
         let driver = Arc::new(kubeadm(
             cli,
@@ -94,6 +104,10 @@ pub(crate) async fn main(cli: &Cli) -> Result<ExitCode, Failure> {
         env.back_up = backup.with_nodes(cli, env.client.clone());
     }
     let cluster = model.cluster.clone();
+    if goes_on {
+        let path = journal_path(cli, &cluster)?;
+        env.goes_on = patience::is_unfinished([path.as_path()]);
+    }
     match cli.command() {
         Command::Abort => {
             return abort::execute(cli, env, &model, &journal_path(cli, &cluster)?).await;
@@ -121,6 +135,7 @@ async fn status(
     client: &kube::Client,
     now: Moment,
     beliefs: &Beliefs,
+    asked: &[Asked],
 ) -> Result<ExitCode, Failure> {
     let anchor = Anchor::read(client).await;
     let path = match (&cli.journal, &anchor) {
@@ -142,7 +157,17 @@ async fn status(
         Some(path) if account.is_some() => Ends::of_journal(path, now, beliefs)?,
         _ => None,
     };
-    show::status(cli, anchor.as_ref().ok(), account.as_ref(), ends.as_ref())?;
+    let what_ifs = match &path {
+        Some(path) if account.is_some() && !asked.is_empty() => {
+            Otherwise::of_journal(path, asked, now, beliefs)?
+        }
+        _ => Vec::new(),
+    };
+    if !asked.is_empty() && what_ifs.is_empty() {
+        eprintln!("no what-if: no run goes on of which anybody could say when it ends");
+    }
+    let foreseen = (ends.as_ref(), what_ifs.as_slice());
+    show::status(cli, anchor.as_ref().ok(), account.as_ref(), foreseen)?;
     anchor?;
     Ok(ExitCode::SUCCESS)
 }
@@ -198,15 +223,20 @@ pub(crate) fn measured(cli: &Cli) -> Result<Option<Measured>, Failure> {
     let Some(path) = &cli.durations else {
         return Ok(None);
     };
-    let text = text(path)?;
-    let printed = |line: &str| {
-        let mut document: serde_json::Value = serde_json::from_str(line).ok()?;
-        Some(document.get_mut("measured")?.take().to_string())
-    };
-    let printed = text.lines().rev().find_map(printed);
-    let measured = Measured::from_json(printed.as_deref().unwrap_or(&text));
+    let measured = Measured::from_json(&printed(text(path)?, "measured"));
     let measured = measured.map_err(|error| Failure::new(path.display(), error))?;
     Ok(Some(measured))
+}
+
+/// The document that the last line of `text` with one of this name has; all of `text` if none
+/// is what the program has printed.
+pub(crate) fn printed(text: String, name: &str) -> String {
+    let printed = |line: &str| {
+        let mut document: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(document.get_mut(name)?.take().to_string())
+    };
+    let printed = text.lines().rev().find_map(printed);
+    printed.unwrap_or(text)
 }
 
 /// The version asked for.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use migrate_core::cost::{Bytes, BytesPerSecond, PhaseDurations};
+use migrate_core::cost::{Link, PhaseDurations};
 use migrate_core::steps::BACKUP_UNPROVEN;
 use migrate_core::{
     Action, BackUpData, Cancellation, Clock, ClusterModel, Fence, Finding, KubeVersion, Migration,
@@ -29,7 +29,7 @@ use crate::failure::Failure;
 use crate::foresight::{self, Lookout};
 use crate::patience::Patience;
 use crate::progress::Progress;
-use crate::{check, history, nodes, rehearsal, show};
+use crate::{check, handed, history, nodes, rehearsal, show};
 
 /// What differs between the demo and a real cluster.
 pub(crate) struct Environment {
@@ -41,6 +41,8 @@ pub(crate) struct Environment {
     pub(crate) policy: Policy,
     /// How long the phases are expected to last.
     pub(crate) durations: PhaseDurations,
+    /// What nodes fetch over, if somebody said or measured it.
+    pub(crate) link: Option<Link>,
     /// What an earlier run took, in the place of these.
     pub(crate) measured: Option<Measured>,
     /// What forecasts believe of durations.
@@ -60,6 +62,8 @@ pub(crate) struct Environment {
     /// How long an API server that is out of reach is waited for before the run is
     /// open: only if an unfinished one goes on.
     pub(crate) waits: Option<Duration>,
+    /// Whether an unfinished run of this cluster goes on.
+    pub(crate) goes_on: bool,
 }
 
 impl Environment {
@@ -106,13 +110,18 @@ pub(crate) async fn execute(
     } else {
         model
     };
-    let rate = (Bytes(cli.bytes_per_node), BytesPerSecond(cli.throughput));
     if let Some(run) = left {
         env.run = run;
     }
-    let mut planner = Planner::new(&model, &env.policy, target.clone())
-        .with_durations(env.durations.clone())
-        .with_transfer(rate.0, rate.1);
+    let mut planner =
+        Planner::new(&model, &env.policy, target.clone()).with_durations(env.durations.clone());
+    planner = match &env.link {
+        Some(link) => planner.with_link(link.clone()),
+        None => {
+            let (per_node, rate) = show::transfer(cli, None);
+            planner.with_transfer(per_node, rate)
+        }
+    };
     if let Some(measured) = &env.measured {
         planner = planner.with_measured(measured);
     }
@@ -134,13 +143,14 @@ pub(crate) async fn execute(
     if let Some(member) = &holder {
         planner = planner.with_address_on(member);
     }
-    let plan = planner.plan()?;
+    let plan = handed::or_new(cli, &env, &model, planner.plan()?)?;
     if cli.command() == Command::Check {
         return check::execute(cli, &env, model, &plan).await;
     }
     let undo = undo(cli, &plan, &model, &env.policy);
     let forecast = foresight::of_plan(&env, &model, &plan)?;
-    show::plan(cli, &plan, forecast, &undo)?;
+    let stuck = env.beliefs.stuck_in(&plan);
+    show::plan(cli, &plan, env.link.as_ref(), (forecast, &stuck), &undo)?;
     show::plan_page(cli, &plan, (&model, &env.policy), forecast, &undo)?;
     // Found by the step after the checks, and known now: such a backup does not prove.
     // Of which object, only the backup will say.
@@ -178,9 +188,7 @@ pub(crate) async fn execute(
     progress.finish();
     let report = report?;
     show::report(cli, &report)?;
-    if report.outcome == RunOutcome::Done {
-        history::keep(cli, &env, &report);
-    }
+    history::keep(cli, &env, &report);
     Ok(match report.outcome {
         RunOutcome::Done | RunOutcome::NothingToDo => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,

@@ -5,26 +5,33 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
 
-use migrate_core::cost::{Bytes, BytesPerSecond, transfer_time};
+use migrate_core::cost::{Bytes, BytesPerSecond, Link, transfer_time};
 use migrate_core::{ClusterModel, Finding, Plan, Policy, Target};
 use migrate_executor::{FileJournal, RecordedRun, Report, ReportPage};
 use migrate_kube::Anchor;
-use migrate_plan::{PlanPage, PlanTable, Quantiles};
+use migrate_plan::{PlanPage, PlanTable, Quantiles, Stuck};
 use migrate_sim::rules::Violation;
 use serde::Serialize;
 
 use crate::account::Account;
 use crate::cli::Cli;
 use crate::failure::Failure;
+use crate::files;
 use crate::foresight::Ends;
+use crate::links::{self, PER_NODE};
 use crate::progress::human;
+use crate::what_if::Otherwise;
 
-/// The plan and what is forecast of it; `undo` tells for each target how the driver takes
-/// it back.
+/// What a link is taken to carry of which nothing is known.
+const THROUGHPUT: BytesPerSecond = BytesPerSecond(125_000_000);
+
+/// The plan and what is forecast of it, with what is known of stuck actions; `undo` tells
+/// for each target how the driver takes it back.
 pub(crate) fn plan(
     cli: &Cli,
     plan: &Plan,
-    forecast: Option<Quantiles>,
+    link: Option<&Link>,
+    (forecast, stuck): (Option<Quantiles>, &[Stuck]),
     undo: &BTreeMap<Target, String>,
 ) -> Result<(), Failure> {
     if cli.json {
@@ -33,16 +40,24 @@ pub(crate) fn plan(
             let by_name = undo.iter().map(|(target, undo)| (target.to_string(), undo));
             json("undo", &by_name.collect::<BTreeMap<_, _>>())?;
         }
-        return match forecast {
-            Some(forecast) => json("forecast", &forecast),
-            None => Ok(()),
+        let Some(forecast) = forecast else {
+            return Ok(());
         };
+        let mut forecast = serde_json::to_value(forecast)?;
+        if !stuck.is_empty() {
+            forecast["stuck"] = serde_json::to_value(stuck)?;
+        }
+        return json("forecast", &forecast);
     }
     let mut out = std::io::stdout().lock();
-    let table = PlanTable::new(plan).with_forecast(forecast).with_undo(undo);
+    let table = PlanTable::new(plan).with_forecast(forecast);
+    let table = table.with_stuck(stuck).with_undo(undo);
     writeln!(out, "{table}")?;
     let nodes = plan.slots.len() as u64;
-    let (bytes, rate) = (Bytes(cli.bytes_per_node), BytesPerSecond(cli.throughput));
+    if let Some(link) = link {
+        writeln!(out, "{}", links::told(link))?;
+    }
+    let (bytes, rate) = transfer(cli, link);
     writeln!(
         out,
         "T = N·D/S: {nodes} nodes · {} MB / {} MB/s = {} of transfer alone\n",
@@ -51,6 +66,16 @@ pub(crate) fn plan(
         human(transfer_time(nodes, bytes, rate)?)
     )?;
     Ok(())
+}
+
+/// What each node has to move, and what all have together for that: over `link`, or as far
+/// as nobody has said it, by constants.
+pub(crate) fn transfer(cli: &Cli, link: Option<&Link>) -> (Bytes, BytesPerSecond) {
+    let told = || cli.links.bytes_per_node.map_or(PER_NODE, Bytes);
+    match link {
+        Some(link) => (link.per_node, link.throughput),
+        None => (told(), THROUGHPUT),
+    }
 }
 
 /// The plan as a page, where `--html` asks for one.
@@ -94,8 +119,7 @@ fn write_page(cli: &Cli, page: &impl Display) -> Result<(), Failure> {
     let Some(path) = &cli.html else {
         return Ok(());
     };
-    let written = std::fs::write(path, page.to_string());
-    written.map_err(|error| Failure::new(path.display(), format!("{error} (--html)")))
+    files::write(path, &page.to_string())
 }
 
 /// A finding that a run will have whatever the cluster is like.
@@ -182,6 +206,18 @@ pub(crate) fn checked(cli: &Cli, findings: &[Finding]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the linter says of a plan that was handed over.
+pub(crate) fn linted(cli: &Cli, findings: &[Finding]) -> Result<(), Failure> {
+    if cli.json {
+        return json("lint", &findings);
+    }
+    let mut out = std::io::stdout().lock();
+    for finding in findings {
+        writeln!(out, "{finding}")?;
+    }
+    Ok(())
+}
+
 pub(crate) fn rules(cli: &Cli, broken: &[Violation]) -> Result<(), Failure> {
     if cli.json {
         return json("brokenRules", &broken);
@@ -199,12 +235,12 @@ pub(crate) fn rules(cli: &Cli, broken: &[Violation]) -> Result<(), Failure> {
 }
 
 /// What the cluster names, if it answered, and what the journal tells, if
-/// there is one.
+/// there is one, of what is to come too.
 pub(crate) fn status(
     cli: &Cli,
     anchor: Option<&Anchor>,
     account: Option<&Account>,
-    ends: Option<&Ends>,
+    (ends, what_ifs): (Option<&Ends>, &[Otherwise]),
 ) -> Result<(), Failure> {
     let mark = anchor.and_then(|anchor| anchor.mark.as_ref());
     let paused = anchor.is_some_and(|anchor| anchor.paused);
@@ -222,6 +258,9 @@ pub(crate) fn status(
         }
         if let Some(ends) = ends {
             value.insert("ends".to_owned(), serde_json::to_value(ends)?);
+        }
+        if !what_ifs.is_empty() {
+            value.insert("whatIf".to_owned(), serde_json::to_value(what_ifs)?);
         }
         let value = (!value.is_empty()).then_some(value);
         return json("status", &value);
@@ -249,6 +288,9 @@ pub(crate) fn status(
     }
     if let Some(ends) = ends {
         writeln!(out, "ends       {ends}")?;
+    }
+    for what_if in what_ifs {
+        writeln!(out, "what if    {what_if}")?;
     }
     Ok(())
 }

@@ -34,9 +34,11 @@ const NEEDS: [(&str, &[&str]); 20] = [
 ];
 
 /// A flag, and those that say otherwise.
-const EXCLUDES: [(&str, &[&str]); 6] = [
+const EXCLUDES: [(&str, &[&str]); 7] = [
     ("in-cluster", &["kubeconfig", "context"]),
     ("kubeadm", &["node-hook", "control-plane-hook"]),
+    // What is adopted is done in part.
+    ("plan", &["adopt"]),
     (
         "api-server-hook",
         &[

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use migrate_core::{ClusterId, ClusterModel, ControlPlaneMember, Moment, Node, Policy};
 use migrate_executor::{Entry, FileJournal, Journal, Origin, Record, RunOpened};
-use migrate_plan::Planner;
+use migrate_plan::{Input, Planner};
 use serde_json::{Value, json};
 
 use crate::cluster::kubeconfig;
@@ -94,6 +94,38 @@ fn status_tells_what_the_journal_knows() {
     let now = "now        waits for the API server, which is away while cp-1 is upgraded, since \
                1970-01-01T00:00:30";
     assert!(said.contains(now), "{said}");
+
+    let came = |name: &str, version: &str| {
+        let input = Input::NodeSeen {
+            node: name.to_owned(),
+            ready: true,
+            unschedulable: false,
+            kubelet_version: version.parse().unwrap(),
+            uid: None,
+        };
+        let journal = away.journal_with(&format!("{name}.journal"), Some(Record::Input { input }));
+        let output = away.command(&journal).arg("status").output().unwrap();
+        text(&output.stdout)
+    };
+    let said = came("scaled-up", "v1.36.4");
+    let new = "new        node scaled-up at v1.36.4: it came after the plan was made";
+    assert!(said.contains(new), "{said}");
+    let said = came("at-the-target", "v1.37.2");
+    assert!(
+        said.contains("end        not ended") && !said.contains("new  "),
+        "{said}"
+    );
+    let asked = |change: &str| {
+        let mut command = away.command(&journal);
+        command
+            .args(["status", "--what-if", change])
+            .output()
+            .unwrap()
+    };
+    let error = text(&asked("width:general").stderr);
+    assert!(error.contains("width:POOL=NODES"), "{error}");
+    let error = text(&asked("width:general=2").stderr);
+    assert!(error.contains("no what-if"), "{error}");
 }
 
 /// The API server is away, as while it is upgraded: a run that goes on waits

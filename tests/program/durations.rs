@@ -139,3 +139,98 @@ fn a_history_of_runs_is_kept_and_forecasts_go_by_it() {
     let both = [&kept[..], &["--durations", "earlier.json"]].concat();
     assert!(!demo(folder.path(), &both).status.success());
 }
+
+/// A throughput that is told is one of a link that nodes share: they wait for each other.
+#[test]
+fn nodes_fetch_over_the_link_that_is_told_and_over_none_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |arguments: &[&str]| {
+        let output = demo(folder.path(), &[&["plan"], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let plan = |arguments: &[&str]| -> Value {
+        let said = said(&[arguments, &["--json"]].concat());
+        let mut lines = said.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .find_map(|line: Value| line.get("plan").cloned())
+            .unwrap()
+    };
+    let end = |plan: &Value| {
+        let actions = plan["schedule"].as_array().unwrap();
+        actions
+            .iter()
+            .filter_map(|it| it["end"].as_u64())
+            .max()
+            .unwrap()
+    };
+    let has_link = |plan: &Value| plan["bounds"].to_string().contains("bandwidth");
+    let (without, slow) = (plan(&[]), plan(&["--throughput", "5000000"]));
+    assert!(!has_link(&without) && has_link(&slow), "{slow}");
+    // 1.5 GB at 5 MB/s: five minutes a node, one after the other.
+    let nodes = without["slots"].as_array().unwrap().len() as u64;
+    assert!(
+        end(&slow) >= nodes * 300_000,
+        "{} {}",
+        end(&without),
+        end(&slow)
+    );
+    let less = plan(&["--throughput", "5000000", "--bytes-per-node", "5000000"]);
+    assert!(end(&less) < end(&slow));
+    let line = "each node fetches 1.3 GiB over link registry: 4.7 MiB/s";
+    let table = said(&["--throughput", "5000000"]);
+    assert!(
+        table.contains(line) && !said(&[]).contains("over link"),
+        "{table}"
+    );
+
+    let output = demo(folder.path(), &["plan", "--measure-links"]);
+    let error = text(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("real cluster"),
+        "{error}"
+    );
+}
+
+/// What a run that stopped has done is kept as it ended.
+#[test]
+fn a_run_that_stopped_is_kept_in_the_history_too_and_tells_of_what_is_stuck() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (history, journal, policy) = (path("history"), path("journal"), path("policy.toml"));
+    std::fs::write(&policy, "[deadlines]\nupgrade = 5\n").unwrap();
+    let files = [
+        "--history",
+        &history,
+        "--journal",
+        &journal,
+        "--policy",
+        &policy,
+    ];
+    let output = demo(folder.path(), &files);
+    assert!(!output.status.success(), "{}", text(&output.stdout));
+    let first = std::fs::read_to_string(&history).unwrap();
+    let lines: Vec<Value> = first
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let ends: Vec<&str> = lines.iter().map(|it| it["end"].as_str().unwrap()).collect();
+    assert_eq!(ends, ["cutOff"], "{first}");
+    assert!(lines[0]["millis"].as_u64() >= Some(5_000), "{first}");
+
+    let plan = |arguments: &[&str]| {
+        let output = demo(folder.path(), &[&["plan"], arguments].concat());
+        text(&output.stdout)
+    };
+    let line = "stuck until a person comes";
+    assert!(!plan(&[]).contains(line));
+    let kept = ["--history", &history];
+    assert!(plan(&kept).contains(line), "{}", plan(&kept));
+    let said = plan(&[&kept[..], &["--json"]].concat());
+    let forecast = said.lines().find(|it| it.contains("\"forecast\"")).unwrap();
+    let forecast: Value = serde_json::from_str(forecast).unwrap();
+    let stuck = &forecast["forecast"]["stuck"];
+    assert_eq!(stuck.as_array().unwrap().len(), 1, "{stuck}");
+    assert_eq!(stuck[0]["of"]["kind"], "members", "{stuck}");
+    assert!(!plan(&["--json"]).contains("\"stuck\""));
+}

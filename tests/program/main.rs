@@ -5,7 +5,9 @@
 mod away;
 mod cluster;
 mod durations;
+mod handed;
 mod kubeadm;
+mod planner;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -17,14 +19,19 @@ use migrate_sim::store::Resource;
 use migrate_sim::{Pool, SimCluster};
 use serde_json::Value;
 
-/// The example that cargo has built beside this test.
+/// The one that most tests are of.
 fn program() -> Command {
+    example("upgrade")
+}
+
+/// The example that cargo has built beside this test.
+fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().unwrap().parent().unwrap();
-    let program: PathBuf = folder.join("examples/upgrade");
+    let program: PathBuf = folder.join("examples").join(name);
     assert!(
         program.is_file(),
-        "run `cargo build --example upgrade` first"
+        "run `cargo build --example {name}` first"
     );
     let mut command = Command::new(program);
     command.env_remove("KUBECONFIG");

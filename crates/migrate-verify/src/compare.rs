@@ -180,7 +180,12 @@ impl Comparison<'_> {
                 self.deleted(name);
                 continue;
             }
-            self.node(name);
+            let is_known = self.before.nodes.contains_key(name)
+                || replaced.values().any(|others| others.contains(name));
+            match is_known {
+                true => self.node(name),
+                false => self.newcomer(name),
+            }
             self.cordon(name);
         }
         let all: BTreeSet<WorkloadId> =

@@ -21,6 +21,7 @@ pub(crate) use self::flags::BackupFlags;
 use self::from_nodes::{FromNodes, Keeping};
 use crate::cli::Cli;
 use crate::failure::Failure;
+use crate::files::text;
 use crate::nodes;
 
 /// What the flags say of the backup, with the keys that they name read.
@@ -152,14 +153,6 @@ pub(crate) fn signing(path: &Path) -> Result<Arc<SigningKey>, Failure> {
         named("is no seed, which has 32 bytes; `etcd_backup keygen` makes one".to_owned())
     })?;
     Ok(Arc::new(SigningKey::from_seed(seed)?))
-}
-
-/// A file that a flag names.
-pub(crate) fn text(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let cure = "name a text file that this user may read";
-        Failure::new(path.display(), format!("{error}; {cure}"))
-    })
 }
 
 /// Nothing is backed up, which a person has to accept.

@@ -17,6 +17,21 @@ const START_UP: [&str; 3] = [
 
 impl Comparison<'_> {
     pub(super) fn node(&mut self, name: &str) {
+        let cure = "the driver says it is done: look at the kubelet's unit on the node";
+        self.node_or_newcomer(name, "its kubelet is", cure);
+    }
+
+    /// A node that came meanwhile, as from an autoscaler: the plan does not have it, and
+    /// no run of it upgrades it.
+    pub(super) fn newcomer(&mut self, name: &str) {
+        let cure = "delete it, with its autoscaler making nodes of the new version by now, or \
+                    abort this run: the plan of a new one has it";
+        let words = "it came after the plan was made, and its kubelet is";
+        self.node_or_newcomer(name, words, cure);
+    }
+
+    /// `words` come before the version that it is at, if that is not the target.
+    fn node_or_newcomer(&mut self, name: &str, words: &str, cure: &str) {
         let object = || ObjectName::cluster("Node", name);
         let Some(node) = self.now.nodes.get(name) else {
             self.lost.push(Finding::new(
@@ -35,8 +50,7 @@ impl Comparison<'_> {
             _ => node.kubelet_version.has_reached(target),
         };
         if !has_arrived {
-            let evidence = format!("its kubelet is {}, not {target}", node.kubelet_version);
-            let cure = "the driver says it is done: look at the kubelet's unit on the node";
+            let evidence = format!("{words} {}, not {target}", node.kubelet_version);
             self.miss("KM-VERIFY-001", object(), evidence, cure);
         }
         let before = self.before.nodes.get(name);

@@ -214,6 +214,45 @@ fn a_node_that_is_gone_at_the_end_is_missed_unless_others_came_in_its_place() {
     );
 }
 
+/// Nobody may believe that all is done: of one that a driver made, its upgrade failed.
+#[test]
+fn a_node_that_came_meanwhile_at_an_older_version_stops_the_run_and_is_told_as_such() {
+    let before = cluster("v1.36.3");
+    let mut now = cluster("v1.37.2");
+    now.nodes.push(Node::new("c", version("v1.36.3")));
+    now.nodes.push(Node::new("d", version("v1.37.2")));
+    now.sort();
+    let model = Arc::new(before.clone());
+    let input = StepInput::new(model, Arc::new(Policy::default()), version("v1.37.2"));
+    let (before, now) = (baseline(&before, true), baseline(&now, true));
+    let said = |replaced: &[(&str, &str)]| {
+        let replaced = replaced.iter();
+        let replaced = replaced.map(|(old, new)| ((*old).to_owned(), [(*new).to_owned()].into()));
+        let (replaced, held) = (replaced.collect(), BTreeSet::new());
+        let scope = VerifyScope::Cluster { replaced, held };
+        let verdict = compare(&input, &scope, &before, &now);
+        let Verdict::Pending { missing, .. } = verdict else {
+            panic!("{verdict:?}");
+        };
+        let [finding] = &missing[..] else {
+            panic!("{missing:?}");
+        };
+        assert_eq!(
+            (&*finding.code, finding.object.name.as_str()),
+            ("KM-VERIFY-001", "c")
+        );
+        finding.to_string()
+    };
+    let came = said(&[]);
+    let evidence = "it came after the plan was made, and its kubelet is v1.36.3, not v1.37.2";
+    assert!(came.contains(evidence) && came.contains("abort"), "{came}");
+    let made = said(&[("b", "c")]);
+    assert!(
+        !made.contains("came") && made.contains("kubelet's unit"),
+        "{made}"
+    );
+}
+
 #[test]
 fn a_node_that_is_gone_stops_the_run_if_it_was_in_hand_or_of_the_control_plane() {
     assert_eq!(at_the_end(&["a", "c"], &[], &["b"]), ["KM-VERIFY-008"]);
