@@ -334,6 +334,7 @@ fn of_link(plan: &Plan, link: &Link, faster: Duration) -> serde_json::Value {
         "bytes_per_second": link.throughput,
         "latency_seconds": link.latency.as_secs_f64(),
         "bytes_per_node": link.per_node,
+        "bytes_per_pod": link.per_pod,
         "lower_bound_seconds": bounds.next().map(|bound| bound.time.as_secs_f64()),
         "twice_as_fast_seconds": faster.as_secs_f64(),
     })

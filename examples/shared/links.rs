@@ -31,6 +31,10 @@ pub(crate) struct LinkFlags {
     /// GB.
     #[arg(long, global = true, value_name = "BYTES")]
     pub(crate) bytes_per_node: Option<u64>,
+    /// What each pod that is displaced fetches over it where it goes, of its images: without
+    /// it nothing, as where nodes have the images of all pods.
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub(crate) bytes_per_pod: Option<u64>,
 }
 
 impl LinkFlags {
@@ -71,7 +75,10 @@ impl LinkFlags {
             },
         };
         let per_node = self.bytes_per_node.map(Bytes).or(per_node);
-        Ok(Some(link.with_per_node(per_node.unwrap_or(PER_NODE))))
+        let link = link.with_per_node(per_node.unwrap_or(PER_NODE));
+        Ok(Some(
+            link.with_per_pod(Bytes(self.bytes_per_pod.unwrap_or(0))),
+        ))
     }
 }
 
@@ -82,7 +89,14 @@ pub(crate) fn told(link: &Link) -> String {
         throughput,
         latency,
         per_node,
+        per_pod,
         ..
     } = link;
-    format!("each node fetches {per_node} over link {name}: {throughput} after {latency:?}")
+    let of_pods = match *per_pod {
+        Bytes(0) => String::new(),
+        per_pod => format!(" and each displaced pod {per_pod}"),
+    };
+    format!(
+        "each node fetches {per_node}{of_pods} over link {name}: {throughput} after {latency:?}"
+    )
 }

@@ -177,6 +177,13 @@ fn nodes_fetch_over_the_link_that_is_told_and_over_none_else() {
     );
     let less = plan(&["--throughput", "5000000", "--bytes-per-node", "5000000"]);
     assert!(end(&less) < end(&slow));
+    let both = ["--throughput", "5000000", "--bytes-per-pod", "1000000000"];
+    assert!(end(&plan(&both)) > end(&slow));
+    let table = said(&both);
+    assert!(
+        table.contains("and each displaced pod 953.7 MiB over link registry"),
+        "{table}"
+    );
     let line = "each node fetches 1.3 GiB over link registry: 4.7 MiB/s";
     let table = said(&["--throughput", "5000000"]);
     assert!(
