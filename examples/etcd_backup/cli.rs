@@ -149,20 +149,20 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it takes away what it has begun when it is cancelled. The others write
-    /// nothing, or under the name of a part that the next one removes, and end at once.
+    /// Whether it takes away what it has begun when it is cancelled. The others have nothing
+    /// to take away that is not gone with them, and end at once.
     pub(crate) fn listens(&self) -> bool {
         match self {
             Self::Save { .. }
             | Self::Backup(_)
             | Self::Open { .. }
+            | Self::Restore { .. }
             | Self::Put { .. }
             | Self::Fetch { .. } => true,
             Self::Inspect { .. }
             | Self::Prove { .. }
             | Self::Compare { .. }
             | Self::Keygen { .. }
-            | Self::Restore { .. }
             | Self::List { .. }
             | Self::Prune { .. } => false,
         }

@@ -41,14 +41,19 @@ use migrate_kube::TokioClock;
 fn main() -> ExitCode {
     // A bucket has none by itself; whoever was first is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
+    match program(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("async runtime: {error}");
-            return ExitCode::FAILURE;
+            eprintln!("{}", shown(&error));
+            ExitCode::FAILURE
         }
-    };
-    let cli = Cli::parse();
+    }
+}
+
+/// What was asked for, to its end or to that which Ctrl-C puts to it.
+fn program(cli: Cli) -> Result<(), String> {
+    let runtime = tokio::runtime::Runtime::new();
+    let runtime = runtime.map_err(|error| format!("async runtime: {error}"))?;
     let listens = cli.command.listens();
     let cancel = Cancellation::new();
     let work = run(cli, &cancel);
@@ -57,15 +62,8 @@ fn main() -> ExitCode {
     // A thread that reads a file for somebody who is gone is not waited for.
     runtime.shutdown_background();
     match done {
-        Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(error)) => {
-            eprintln!("{}", shown(&error.to_string()));
-            ExitCode::FAILURE
-        }
-        None => {
-            eprintln!("interrupted");
-            ExitCode::FAILURE
-        }
+        Some(done) => done.map_err(|error| error.to_string()),
+        None => Err("interrupted".to_owned()),
     }
 }
 
@@ -197,7 +195,8 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         } => {
             let members = Membership::parse(&initial_cluster, &token)?;
             let (sha256, taken) = known.check(&file)?;
-            let mut restore = Restore::new(file, data_dir, members, name, etcd.parse()?);
+            let restore = Restore::new(file, data_dir, members, name, etcd.parse()?);
+            let mut restore = restore.with_cancel(cancel);
             if let Some(wal_dir) = wal_dir {
                 restore = restore.with_wal_dir(wal_dir);
             }
