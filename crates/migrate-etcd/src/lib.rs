@@ -75,6 +75,7 @@
 //!   without it pulls no TLS; a member that is given TLS material
 //!   without the feature is refused, never contacted in the clear.
 
+mod blocking;
 mod bolt;
 #[cfg(feature = "client")]
 mod cancelled;

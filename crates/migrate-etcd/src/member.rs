@@ -272,8 +272,9 @@ impl Member {
     #[cfg(not(feature = "tls"))]
     fn tls_options(&self, options: ConnectOptions) -> Result<ConnectOptions, Error> {
         if self.tls.is_some() || self.endpoint.starts_with("https://") {
-            return Err(Error::TlsNotBuilt {
-                endpoint: self.endpoint.clone(),
+            return Err(Error::NotBuilt {
+                what: self.endpoint.clone(),
+                feature: "tls",
             });
         }
         Ok(options)

@@ -1,7 +1,6 @@
 //! A file that appears under its name only when it is whole and durable.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "client")]
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use crate::Error;
+use crate::blocking::off_the_runtime;
 use crate::{folders, leftover};
 
 /// Bytes that go to the thread that writes at once: to go there takes as long as
@@ -98,7 +98,7 @@ impl PartFile {
         let path = folder.join(name);
         // In one piece, because a file that is opened while nobody waits for it
         // any more has to go again.
-        in_one_piece(path.clone(), move || {
+        off_the_runtime(move || {
             if let Some(folder) = part.parent() {
                 folders::make(folder, None)?;
                 leftover::remove_all(folder);
@@ -157,9 +157,8 @@ impl PartFile {
             file,
             replaces,
         } = self;
-        let path = names.path.clone();
         let file = file.into_inner().into_std().await;
-        in_one_piece(path, move || {
+        off_the_runtime(move || {
             // In this order, see above.
             let mut open = (names, file);
             let done = work(&mut open.1, &open.0.part)?;
@@ -212,7 +211,7 @@ impl PartFile {
     pub async fn commit(mut self) -> Result<PathBuf, Error> {
         self.settle().await?;
         let path = self.names.path.clone();
-        in_one_piece(path.clone(), move || {
+        off_the_runtime(move || {
             // All of it goes along: the part stays locked until it has its name.
             let Self {
                 names,
@@ -247,18 +246,6 @@ impl Drop for Names {
     fn drop(&mut self) {
         // After a rename there is nothing under this name any more.
         let _ = fs::remove_file(&self.part);
-    }
-}
-
-/// Does `work` on `path` to its end, even if nobody waits for it any more; its
-/// result is dropped then.
-async fn in_one_piece<T: Send + 'static>(
-    path: PathBuf,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::file(path, io::Error::other(error))),
     }
 }
 
@@ -362,7 +349,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let limit = Duration::from_millis(50);
         let mut file = PartFile::create(folder.path(), "a.db").await.unwrap();
-        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
         file.file = buffered(fs::File::from(std::os::fd::OwnedFd::from(writer)));
         let piece = vec![0; CHUNK];
         let mut result = Ok(());

@@ -9,6 +9,7 @@ use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 use tokio::time::Instant;
 
+use crate::blocking::off_the_runtime;
 use crate::cancelled::unless_cancelled;
 use crate::defragmentation::Metrics;
 use crate::limits::Limits;
@@ -319,9 +320,7 @@ impl SnapshotBackup {
             }
             Ok(lock)
         };
-        // Else the runtime is shutting down.
-        let asked = tokio::task::spawn_blocking(asking).await;
-        asked.unwrap_or(Err(Error::Cancelled))
+        off_the_runtime(asking).await
     }
 
     /// Waits until the member has what `others` of its cluster have: a follower that

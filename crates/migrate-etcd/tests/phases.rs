@@ -3,7 +3,9 @@
 
 mod member;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use member::{Act, Answers, FakeMember, HashAnswer};
 use migrate_core::{
@@ -12,14 +14,19 @@ use migrate_core::{
 };
 use migrate_etcd::{
     Database, KeyRing, Lock, Member, Membership, NewSnapshot, PartFile, ProvenBackup, Seal,
-    SigningKey, SnapshotBackup, Store, inspect,
+    SigningKey, SnapshotBackup, Store, inspect, prove_with,
 };
+
+/// What it takes to be told of more than the beginning and the end.
+const MEBIBYTES: i64 = 20;
 
 /// A member that sends a snapshot of its own, and has its hash.
 async fn member(folder: &std::path::Path) -> (FakeMember, u64) {
     let members = Membership::parse("m=http://127.0.0.1:1", "t").unwrap();
     let mut snapshot = NewSnapshot::new(members);
-    snapshot.put("a", "b", 2);
+    for i in 0..MEBIBYTES {
+        snapshot.put(format!("key-{i}"), vec![b'v'; 1 << 20], 2 + i);
+    }
     let file = PartFile::create(folder, "sent.db").await.unwrap();
     let path = snapshot.write(file).await.unwrap().path;
     let found = inspect(&path).unwrap();
@@ -30,12 +37,38 @@ async fn member(folder: &std::path::Path) -> (FakeMember, u64) {
         blob: blob.to_vec(),
         remaining: remaining as u64,
     };
-    let mut answers = Answers::of(vec![send(data, 0), send(trailer, 0)]);
+    let mut left = data.len();
+    let mut acts = Vec::new();
+    for piece in data.chunks(1 << 20) {
+        left -= piece.len();
+        acts.push(send(piece, left));
+    }
+    acts.push(send(trailer, 0));
+    let mut answers = Answers::of(acts);
     answers.id = u64::from_str_radix(&found.members[0].id, 16).unwrap();
     answers.leader = answers.id;
     answers.revisions = vec![found.revision];
     answers.hashes = vec![HashAnswer::Hash(hash.unwrap(), -1)];
     (FakeMember::start(answers).await, bytes.len() as u64)
+}
+
+#[tokio::test]
+async fn a_proof_tells_how_much_it_has_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, bytes) = member(folder.path()).await;
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hearing = Arc::clone(&heard);
+    let told = move |done, of| hearing.lock().unwrap().push((done, of));
+    let (path, stall) = (folder.path().join("sent.db"), Duration::from_secs(30));
+    let members = [Member::new(&server.endpoint)];
+    let proof = prove_with(&path, &members, stall, told).await.unwrap();
+    assert!(proof.is_enough());
+    let heard = heard.lock().unwrap();
+    assert!(
+        heard.len() as i64 > MEBIBYTES && heard.is_sorted(),
+        "{heard:?}"
+    );
+    assert_eq!(heard.last(), Some(&(2 * bytes - 32, 2 * bytes - 32)));
 }
 
 #[tokio::test]
@@ -54,8 +87,13 @@ async fn each_phase_of_a_backup_is_told_when_it_begins_and_when_it_ends() {
         .stored(store, signing);
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hearing = Arc::clone(&heard);
+    let between = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
+    let counting = Arc::clone(&between);
     let events = move |event: &Event| {
         if let EventKind::Progress { done, of, unit, .. } = &event.kind {
+            if *done > 0 && *done < of.unwrap() {
+                *counting.lock().unwrap().entry(unit.clone()).or_default() += 1;
+            }
             let edge = (unit.clone(), *done == of.unwrap());
             let mut heard = hearing.lock().unwrap();
             if heard.last() != Some(&edge) {
@@ -86,4 +124,9 @@ async fn each_phase_of_a_backup_is_told_when_it_begins_and_when_it_ends() {
     let after = heard.iter().position(|it| it.0 != "bytes").unwrap();
     assert_eq!(heard[after..after + rest.len()], rest);
     assert_eq!(heard.last(), Some(&("bytes stored".to_owned(), true)));
+    // How far each is; nobody knows that of a comparison.
+    let between = between.lock().unwrap();
+    for unit in ["bytes", "bytes restored on trial", "bytes encrypted"] {
+        assert_eq!(between.get(unit), Some(&2), "{between:?}");
+    }
 }

@@ -22,6 +22,36 @@ impl Told {
     }
 }
 
+#[cfg(feature = "seal")]
+impl Told {
+    /// Nobody wants to hear it.
+    pub(crate) fn nobody() -> Self {
+        Self::new(|_, _| {})
+    }
+
+    /// Hears how much of `inner`, which has `of` bytes, was read; never the end.
+    pub(crate) fn reading<R>(self, inner: R, of: u64) -> Reading<R> {
+        let heard = Heard::new(self, of);
+        Reading { inner, heard }
+    }
+}
+
+/// A reader that somebody listens to.
+#[cfg(feature = "seal")]
+pub(crate) struct Reading<R> {
+    inner: R,
+    heard: Heard,
+}
+
+#[cfg(feature = "seal")]
+impl<R: std::io::Read> std::io::Read for Reading<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.heard.add(count as u64);
+        Ok(count)
+    }
+}
+
 impl fmt::Debug for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Told")

@@ -262,10 +262,7 @@ pub enum Error {
         reasons: Vec<String>,
     },
     /// Two files are not an earlier and a later state of one cluster.
-    #[error(
-        "{}: {reason}; name a backup first, and then a later state of the same cluster",
-        path.display()
-    )]
+    #[error("{}: {reason}; name a backup first, then a later state of its cluster", path.display())]
     NotComparable {
         /// The second file.
         path: PathBuf,
@@ -324,6 +321,14 @@ pub enum Error {
         /// What is there instead.
         reason: &'static str,
     },
+    /// A member with TLS, or a bucket, is meant, and the feature for it is off.
+    #[error("{what}: this build cannot reach it: enable the feature `{feature}`")]
+    NotBuilt {
+        /// Member or bucket, as it was given.
+        what: String,
+        /// `tls` or `s3`.
+        feature: &'static str,
+    },
     /// A member has other keys than the file.
     #[error(
         "{}: its keys are not those that {endpoint} has at revision {revision}; compare the \
@@ -381,13 +386,6 @@ pub enum Error {
         /// Its last revision.
         revision: i64,
     },
-    /// A bucket is meant but the feature `s3` is off.
-    #[cfg(feature = "store")]
-    #[error("{place}: is a bucket, but this build has no S3: enable the feature `s3`")]
-    S3NotBuilt {
-        /// What was given.
-        place: String,
-    },
     /// The member stopped sending.
     #[error(
         "{endpoint}: nothing came for {stall:?} after {bytes} bytes; see to the member's disk and \
@@ -437,12 +435,6 @@ pub enum Error {
         voters: usize,
         /// What became of the others that were given.
         silent: Vec<String>,
-    },
-    /// TLS is asked for but the feature `tls` is off.
-    #[error("{endpoint}: TLS is asked for, but this build has it not: enable the feature `tls`")]
-    TlsNotBuilt {
-        /// Member.
-        endpoint: String,
     },
     /// The server that shall run on the data is too old for it.
     #[error(

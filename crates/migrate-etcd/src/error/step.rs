@@ -45,13 +45,16 @@ impl Error {
             | Self::PermissionDenied { endpoint, .. }
             | Self::Stalled { endpoint, .. }
             | Self::Truncated { endpoint, .. }
-            | Self::TlsNotBuilt { endpoint }
             | Self::TooSlow { endpoint, .. }
             | Self::Unreachable { endpoint, .. } => {
                 ObjectName::cluster("EtcdMember", endpoint.clone())
             }
             Self::Node { node, .. } | Self::OtherKeys { node, .. } => {
                 ObjectName::cluster("Node", node.clone())
+            }
+            Self::NotBuilt { what, feature } => {
+                let is_store = *feature == "s3";
+                ObjectName::cluster(if is_store { "Store" } else { "EtcdMember" }, what.clone())
             }
             Self::InvalidKey { what, .. } => ObjectName::cluster("Key", what.clone()),
             Self::InvalidMembership { what: member, .. } | Self::MixedMembers { member, .. } => {
@@ -61,7 +64,6 @@ impl Error {
             Self::NoBackup { place: store, .. } => ObjectName::cluster("Store", store.clone()),
             #[cfg(feature = "store")]
             Self::NoStore { place: store, .. }
-            | Self::S3NotBuilt { place: store }
             | Self::Store {
                 location: store, ..
             } => ObjectName::cluster("Store", store.clone()),
@@ -90,10 +92,10 @@ impl From<Error> for StepError {
             | Error::NotComparable { .. }
             | Error::NotEmpty { .. }
             | Error::RevisionTooHigh { .. }
-            | Error::TlsNotBuilt { .. }
+            | Error::NotBuilt { .. }
             | Error::TooNew { .. } => StepErrorKind::Invalid,
             #[cfg(feature = "store")]
-            Error::NoStore { .. } | Error::S3NotBuilt { .. } => StepErrorKind::Invalid,
+            Error::NoStore { .. } => StepErrorKind::Invalid,
             Error::Behind { .. }
             | Error::Busy { .. }
             | Error::ChecksumMismatch { .. }

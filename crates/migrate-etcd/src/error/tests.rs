@@ -44,6 +44,7 @@ fn cure(error: &Error) -> &'static str {
         #[cfg(feature = "store")]
         Error::NoStore { .. } => "name the folder that backups were put into",
         Error::NoTrailer { .. } => "restore a whole one",
+        Error::NotBuilt { .. } => "enable the feature",
         Error::NotComparable { .. } => "name a backup first",
         Error::NotEmpty { .. } => "name an empty one",
         Error::NotEqual { .. } => "compare the members",
@@ -52,13 +53,10 @@ fn cure(error: &Error) -> &'static str {
         Error::PermissionDenied { .. } => "give a user that has the root role",
         Error::RevisionTooHigh { .. } => "ask for less",
         #[cfg(feature = "store")]
-        Error::S3NotBuilt { .. } => "enable the feature `s3`",
-        #[cfg(feature = "store")]
         Error::Store { .. } => "see to the store",
         Error::Stalled { .. } => "see to the member's disk and the network",
         Error::Truncated { .. } => "take another one",
         Error::TooFewMembers { .. } => "see that two of them are in reach",
-        Error::TlsNotBuilt { .. } => "enable the feature `tls`",
         Error::TooNew { .. } => "restore an older backup",
         Error::TooSlow { .. } => "allow a lower rate",
         Error::TrialServer { .. } => "start this server on it by hand",
@@ -146,8 +144,9 @@ fn one_of_each() -> Vec<Error> {
             endpoint: endpoint.clone(),
             reason,
         },
-        Error::TlsNotBuilt {
-            endpoint: endpoint.clone(),
+        Error::NotBuilt {
+            what: endpoint.clone(),
+            feature: "tls",
         },
         Error::etcd(&endpoint, 0, source()),
         Error::Busy { path: path.clone() },
@@ -200,9 +199,9 @@ fn one_of_each() -> Vec<Error> {
             place: "/mnt/backups".to_owned(),
             reason: "there is no folder",
         },
-        #[cfg(feature = "store")]
-        Error::S3NotBuilt {
-            place: "s3://bucket/c".to_owned(),
+        Error::NotBuilt {
+            what: "s3://bucket/c".to_owned(),
+            feature: "s3",
         },
         #[cfg(feature = "store")]
         Error::store("memory: a.db", "is away"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 
+use crate::blocking::off_the_runtime;
 use crate::bolt::{Database, Told};
 use crate::cancelled::unless_cancelled;
 use crate::inspect::inspect_told;
@@ -361,10 +362,5 @@ async fn read<T: Send + 'static>(
     work: impl FnOnce(Database) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Error> {
     let (open, cancel) = (path.to_owned(), cancel.clone());
-    let reading = tokio::task::spawn_blocking(move || work(Database::open(&open)?.until(&cancel)));
-    match reading.await {
-        Ok(result) => Ok(result?),
-        // The runtime is shutting down.
-        Err(_) => Err(Error::Cancelled),
-    }
+    off_the_runtime(move || Ok(work(Database::open(&open)?.until(&cancel))?)).await
 }

@@ -1,11 +1,14 @@
 //! A backup that is a snapshot, and no more.
 
+use std::sync::{Mutex, PoisonError};
+
 use async_trait::async_trait;
 use migrate_core::steps::{BackupProof, BackupReport};
 use migrate_core::{BackUpData, EventKind, Step, StepContext, StepError, StepInput};
 
 use super::findings::{forced, full, nobody_compared, plain};
 use crate::SnapshotBackup;
+use crate::bolt::Told;
 
 /// Unit of what has come of a snapshot.
 pub(super) const SAVED: &str = "bytes";
@@ -36,14 +39,28 @@ impl BackUpData for SnapshotBackup {
 }
 
 /// Tells of each 8 MiB.
-pub(super) fn progress(cx: &StepContext, unit: &str) -> impl FnMut(u64, u64) + Send {
-    let mut told = 0;
+pub(super) fn progress(
+    cx: &StepContext,
+    unit: &'static str,
+) -> impl FnMut(u64, u64) + Send + use<> {
+    let (cx, mut told) = (cx.clone(), 0);
     move |done, of| {
         if done == of || done.saturating_sub(told) >= 8 << 20 || done < told {
             told = done;
-            tell(cx, unit, done, of);
+            tell(&cx, unit, done, of);
         }
     }
+}
+
+/// As [`progress`], for a thread that works on a snapshot of `of` bytes; the end is left to
+/// who waits for it.
+pub(super) fn between(cx: &StepContext, unit: &'static str, of: u64) -> Told {
+    let progress = Mutex::new(progress(cx, unit));
+    Told::new(move |done, _| {
+        if done < of {
+            progress.lock().unwrap_or_else(PoisonError::into_inner)(done, of);
+        }
+    })
 }
 
 /// Tells how far the backup is with what `unit` says.

@@ -13,8 +13,9 @@ use super::findings::lacking;
 use super::findings::{
     compared_with, forced, full, needs_key, not_compared, plain, unsigned, without_keys,
 };
-use super::plain::{progress, tell};
+use super::plain::{between, progress, tell};
 use super::source::Source;
+use crate::blocking::off_the_runtime;
 use crate::limits::Limits;
 use crate::room::FurtherCopy;
 use crate::snapshot::Received;
@@ -59,7 +60,8 @@ const STORED: &str = "bytes stored";
 ///
 /// How far it is is told by [`EventKind::Progress`](migrate_core::EventKind): bytes of the
 /// snapshot as they come, then each phase when it begins and when it ends, by a unit of its own
-/// (`bytes proven`, `bytes restored on trial`, `bytes encrypted`), and `bytes stored`.
+/// (`bytes proven`, `bytes restored on trial`, `bytes encrypted`), and `bytes stored`. What is
+/// restored, encrypted or stored is told about each 8 MiB too.
 ///
 /// # Errors
 /// What fails, fails the step; files that were finished before stay. A backup
@@ -223,6 +225,7 @@ impl ProvenBackup {
         if let Some(server) = &self.api_server {
             trial = trial.with_api_server(server.clone());
         }
+        let trial = trial.telling(between(cx, TRIED, snapshot.bytes));
         let level = trial.run(&cx.cancel).await?.level;
         tell(cx, TRIED, snapshot.bytes, snapshot.bytes);
         Ok(Some(level))
@@ -243,14 +246,16 @@ impl ProvenBackup {
         let bytes = plain.bytes;
         tell(cx, ENCRYPTED, 0, bytes);
         let (folder, file) = crate::seal::parted(snapshot.path())?;
+        let told = between(cx, ENCRYPTED, bytes);
         let mut finished = match &self.live {
             None => {
-                let sealed = seal.file_as(&plain.path, (&folder, &file), &cx.cancel);
+                let sealed = seal.file_as(&plain.path, (&folder, &file), told, &cx.cancel);
                 Finished::of(sealed.await?)
             }
             Some(live) => {
                 let nodes = self.nodes.iter().cloned();
                 let set = BackupSet::new(plain).with_live_keys(live.clone());
+                let set = set.telling(told);
                 let set = nodes.fold(set, BackupSet::with_node);
                 let (artifact, record) = set.write(&folder, name, seal, &cx.cancel).await?;
                 let findings = lacking(&record, &artifact.path.display().to_string());
@@ -414,9 +419,7 @@ async fn hashed(
     proof: BackupProof,
 ) -> Result<Manifest, Error> {
     let path = artifact.path.clone();
-    let work = tokio::task::spawn_blocking(move || Manifest::of(&path, taken, proof));
-    // The runtime is shutting down.
-    work.await.unwrap_or(Err(Error::Cancelled))
+    off_the_runtime(move || Manifest::of(&path, taken, proof)).await
 }
 
 #[cfg(test)]

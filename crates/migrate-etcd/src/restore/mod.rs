@@ -266,6 +266,13 @@ impl Restore {
         self
     }
 
+    /// As [`with_progress`](Self::with_progress), if anybody wants to hear it.
+    #[cfg(feature = "client")]
+    pub(crate) fn telling(mut self, told: Option<Told>) -> Self {
+        self.told = told;
+        self
+    }
+
     /// Restores.
     ///
     /// # Errors
@@ -349,6 +356,9 @@ impl Restore {
     fn check_hash(&self, file: &mut File) -> Result<String, Error> {
         let path = self.snapshot.as_path();
         let failed = |error| Error::file(path, error);
+        let no_trailer = || Error::NoTrailer {
+            path: path.to_owned(),
+        };
         let metadata = file.metadata().map_err(failed)?;
         let has_trailer = metadata.len() % 512 == TRAILER as u64;
         let sha256 = if self.is_copy && !has_trailer {
@@ -358,9 +368,7 @@ impl Restore {
             hex(hash.finalize())
         } else {
             if !has_trailer {
-                return Err(Error::NoTrailer {
-                    path: path.to_owned(),
-                });
+                return Err(no_trailer());
             }
             let mut check = TrailerCheck::default();
             let read = read::in_chunks_until(&self.cancel, file, |bytes| check.update(bytes));
@@ -371,11 +379,7 @@ impl Restore {
                     let path = path.to_owned();
                     return Err(ReadError::Checksum { path }.into());
                 }
-                Checked::TooShort => {
-                    return Err(Error::NoTrailer {
-                        path: path.to_owned(),
-                    });
-                }
+                Checked::TooShort => return Err(no_trailer()),
             }
         };
         match &self.sha256 {

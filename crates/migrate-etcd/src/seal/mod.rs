@@ -14,6 +14,7 @@ use migrate_core::steps::BackupArtifact;
 pub use lock::{KeyRing, Lock};
 pub(crate) use stream::{Hashed, Opened, Sealing, pass, unreadable};
 
+use crate::bolt::Told;
 use crate::{Error, PartFile};
 
 /// How the name of an encrypted file ends, and of one that was compressed first.
@@ -70,14 +71,17 @@ impl Seal {
     /// [`Error::Cancelled`]; nothing of the encrypted file is left.
     pub async fn file(&self, path: &Path, cancel: &Cancellation) -> Result<BackupArtifact, Error> {
         let (folder, name) = parted(path)?;
-        self.file_as(path, (&folder, &name), cancel).await
+        let told = Told::nobody();
+        self.file_as(path, (&folder, &name), told, cancel).await
     }
 
-    /// As [`file`](Self::file), into a folder and as if that were its name.
+    /// As [`file`](Self::file), into a folder and as if that were its name; `told` hears how
+    /// much of it is encrypted.
     pub(crate) async fn file_as(
         &self,
         path: &Path,
         (folder, name): (&Path, &str),
+        told: Told,
         cancel: &Cancellation,
     ) -> Result<BackupArtifact, Error> {
         let file = PartFile::create(folder, &format!("{name}{}", self.suffix())).await?;
@@ -85,7 +89,9 @@ impl Seal {
         let filled = file.fill(move |out, part| {
             let read = |error| Error::file(&path, error);
             let written = |error| Error::file(part, error);
-            let mut from = File::open(&path).map_err(read)?;
+            let from = File::open(&path).map_err(read)?;
+            let bytes = from.metadata().map_err(read)?.len();
+            let mut from = told.reading(from, bytes);
             let mut sealing = Sealing::begin(&seal, out, part)?;
             pass(&mut from, &mut sealing, &cancel, (&read, &written))?;
             sealing.finish().map_err(written)

@@ -11,6 +11,7 @@ use migrate_core::steps::BackupArtifact;
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::{FileRecord, SCHEMA, SetRecord, is_name, named};
+use crate::bolt::Told;
 use crate::seal::{Hashed, KeyRing, Opened, Sealing, pass, unreadable};
 use crate::{Error, Seal, folders, leftover};
 
@@ -32,6 +33,7 @@ pub(super) struct Writing {
     pub(super) snapshot: BackupArtifact,
     pub(super) record: SetRecord,
     pub(super) files: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    pub(super) told: Told,
     pub(super) cancel: Cancellation,
 }
 
@@ -41,8 +43,9 @@ impl Writing {
         let failed = |error| Error::file(part, error);
         let path = &self.snapshot.path;
         let snapshot = File::open(path).map_err(|error| Error::file(path, error))?;
+        let told = self.told.clone();
         let mut snapshot = Hashed::new(Watched {
-            inner: snapshot.take(self.snapshot.bytes),
+            inner: told.reading(snapshot.take(self.snapshot.bytes), self.snapshot.bytes),
             cancel: &self.cancel,
         });
         let mut archive = Builder::new(Sealing::begin(&self.seal, out, part)?);

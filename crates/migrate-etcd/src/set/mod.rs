@@ -21,6 +21,8 @@ pub use keys::{LiveKeys, NodeKeys};
 pub use node::{FolderNode, NodeFiles};
 pub use script::ScriptNode;
 
+use crate::blocking::off_the_runtime;
+use crate::bolt::Told;
 use crate::seal::KeyRing;
 use crate::{Error, PartFile, Seal};
 
@@ -106,6 +108,7 @@ pub struct BackupSet {
     snapshot: BackupArtifact,
     nodes: Vec<Arc<dyn NodeFiles>>,
     live: Option<LiveKeys>,
+    told: Told,
 }
 
 impl BackupSet {
@@ -115,6 +118,7 @@ impl BackupSet {
             snapshot,
             nodes: Vec::new(),
             live: None,
+            told: Told::nobody(),
         }
     }
 
@@ -130,6 +134,16 @@ impl BackupSet {
     #[must_use]
     pub fn with_node(mut self, node: Arc<dyn NodeFiles>) -> Self {
         self.nodes.push(node);
+        self
+    }
+
+    /// Tells how much of the snapshot is encrypted.
+    #[cfg_attr(
+        not(any(feature = "client", test)),
+        expect(dead_code, reason = "a step asks")
+    )]
+    pub(crate) fn telling(mut self, told: Told) -> Self {
+        self.told = told;
         self
     }
 
@@ -183,6 +197,7 @@ impl BackupSet {
             snapshot: self.snapshot.clone(),
             record: record.clone(),
             files,
+            told: self.told.clone(),
             cancel: cancel.clone(),
         };
         let (file, (bytes, sha256)) = file.fill(move |out, part| writing.run(out, part)).await?;
@@ -211,10 +226,7 @@ impl BackupSet {
             folder: folder.to_owned(),
             cancel: cancel.clone(),
         };
-        match tokio::task::spawn_blocking(move || unpacking.run()).await {
-            Ok(result) => result,
-            Err(error) => Err(Error::file(folder, std::io::Error::other(error))),
-        }
+        off_the_runtime(move || unpacking.run()).await
     }
 }
 

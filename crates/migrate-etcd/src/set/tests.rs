@@ -366,6 +366,25 @@ async fn a_snapshot_that_is_another_by_now_and_names_of_no_node_are_refused() {
     assert_eq!(left.map_or(0, Iterator::count), 0);
 }
 
+#[tokio::test]
+async fn how_much_of_the_snapshot_is_encrypted_is_told() {
+    let world = world();
+    let path = world.folder.path().join("large.db");
+    let bytes = vec![7; 5 << 19];
+    fs::write(&path, &bytes).unwrap();
+    let sha256 = hex(Sha256::digest(&bytes));
+    let snapshot = BackupArtifact::new(path, bytes.len() as u64, sha256);
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let hearing = Arc::clone(&heard);
+    let told = Told::new(move |done, of| hearing.lock().unwrap().push((done, of)));
+    let set = BackupSet::new(snapshot).with_node(world.node("cp-1"));
+    world.write(set.telling(told)).await.unwrap();
+    assert_eq!(
+        *heard.lock().unwrap(),
+        [(1 << 20, 5 << 19), (2 << 20, 5 << 19)]
+    );
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_folder_that_is_a_link_is_told_and_not_followed() {

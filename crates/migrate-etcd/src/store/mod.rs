@@ -102,7 +102,7 @@ impl Store {
     /// there is no store has named the wrong place, or its disk is not mounted.
     ///
     /// # Errors
-    /// [`Error::NoStore`] where there is no such folder; [`Error::S3NotBuilt`];
+    /// [`Error::NoStore`] where there is no such folder; [`Error::NotBuilt`];
     /// [`Error::Store`] for a bucket that is none, or where the process has no provider of
     /// TLS (`CryptoProvider` of rustls, which is the program's to install); [`Error::File`].
     pub fn open(place: &str) -> Result<Self, Error> {
@@ -180,8 +180,9 @@ impl Store {
 
     #[cfg(not(feature = "s3"))]
     fn bucket(place: &str, _: &str, _: &str) -> Result<Self, Error> {
-        Err(Error::S3NotBuilt {
-            place: place.to_owned(),
+        Err(Error::NotBuilt {
+            what: place.to_owned(),
+            feature: "s3",
         })
     }
 

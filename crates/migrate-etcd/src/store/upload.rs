@@ -10,6 +10,7 @@ use object_store::{MultipartId, ObjectStoreExt, PutPayload, multipart::PartId};
 use serde::{Deserialize, Serialize};
 
 use super::Store;
+use crate::blocking::off_the_runtime;
 use crate::{Error, Manifest, PartFile, PublicKey};
 
 /// What is put behind a backup's name while it is uploaded.
@@ -304,14 +305,13 @@ fn forget(backup: &Path) -> Result<(), Error> {
 /// runtime.
 async fn read_part(backup: &Path, at: u64, length: usize) -> Result<Vec<u8>, Error> {
     let path = backup.to_owned();
-    let work = move || {
-        let mut file = fs::File::open(path)?;
+    let read = move || -> std::io::Result<Vec<u8>> {
+        let mut file = fs::File::open(&path)?;
         file.seek(SeekFrom::Start(at))?;
         let mut bytes = Vec::new();
         file.take(length as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    let read = tokio::task::spawn_blocking(work).await;
-    let read = read.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    read.map_err(|error| Error::file(backup, error))
+    let backup = backup.to_owned();
+    off_the_runtime(move || read().map_err(|error| Error::file(backup, error))).await
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use migrate_core::Cancellation;
 
-use crate::bolt::Database;
+use crate::blocking::off_the_runtime;
+use crate::bolt::{Database, Told};
 use crate::cancelled::unless_cancelled;
 use crate::restore::{EtcdVersion, Membership, Restore, Restored, private_folder};
 use crate::{Error, ReadError};
@@ -106,6 +107,7 @@ pub struct TestRestore {
     api_server: Option<ApiServer>,
     sha256: Option<String>,
     patience: Duration,
+    told: Option<Told>,
 }
 
 impl TestRestore {
@@ -119,6 +121,7 @@ impl TestRestore {
             api_server: None,
             sha256: None,
             patience: Duration::from_secs(120),
+            told: None,
         }
     }
 
@@ -156,6 +159,13 @@ impl TestRestore {
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Tells how much of the snapshot is restored; what comes after that, nobody knows how
+    /// long it takes.
+    pub(crate) fn telling(mut self, told: Told) -> Self {
+        self.told = Some(told);
         self
     }
 
@@ -281,7 +291,7 @@ impl TestRestore {
     ) -> Result<T, Error> {
         let (path, cancel) = (self.snapshot.clone(), cancel.clone());
         let work = move || Ok(work(&Database::open(&path)?.until(&cancel))?);
-        off_the_runtime(&self.snapshot, work).await
+        off_the_runtime(work).await
     }
 
     /// Not given up before the thread that restores has: until then it writes into the
@@ -296,12 +306,11 @@ impl TestRestore {
         let data = scratch.path.join(server::DATA);
         let restore = Restore::new(&self.snapshot, &data, members, MEMBER, target);
         let restore = restore.keeping_revision().without_users();
-        let mut restore = restore.with_cancel(cancel);
+        let mut restore = restore.with_cancel(cancel).telling(self.told.clone());
         if let Some(sha256) = &self.sha256 {
             restore = restore.with_sha256(sha256);
         }
         let snapshot = self.snapshot.clone();
-        let folder = scratch.path.clone();
         let cancel = cancel.clone();
         // The scratch folder goes along: it may not be removed while this runs.
         let work = move || {
@@ -311,7 +320,7 @@ impl TestRestore {
             let content = Content::of_both(&snapshot, &again, revision, &cancel)?;
             Ok((scratch, restored, content.keys))
         };
-        off_the_runtime(&folder, work).await
+        off_the_runtime(work).await
     }
 
     fn of_server(&self, reason: &str) -> Error {
@@ -319,17 +328,6 @@ impl TestRestore {
             path: self.etcd.clone().unwrap_or_default(),
             reason: reason.to_owned(),
         }
-    }
-}
-
-/// Does `work` on `path` where it does not hold up the runtime.
-async fn off_the_runtime<T: Send + 'static>(
-    path: &Path,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::file(path, std::io::Error::other(error))),
     }
 }
 

@@ -98,7 +98,7 @@ fn a_place_is_a_folder_or_a_bucket_by_its_url() {
         let error = open("s3://bucket/clusters/c/").unwrap_err();
         match cfg!(feature = "s3") {
             true => assert!(error.to_string().contains("provider of TLS"), "{error}"),
-            false => assert!(matches!(error, Error::S3NotBuilt { .. }), "{error}"),
+            false => assert!(matches!(error, Error::NotBuilt { .. }), "{error}"),
         }
     }
     #[cfg(feature = "s3")]
