@@ -1,5 +1,4 @@
-//! Ctrl-C where it means a process: this program once more, told by its environment what to do.
-#![cfg(unix)]
+//! What takes a process of its own: this program once more, told by its environment what to do.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,6 +13,17 @@ use crate::cli::Cli;
 
 /// The command line of the process of its own.
 const LINE: &str = "KUBE_MIGRATE_TEST_LINE";
+
+/// The program with `line`, whose words are set apart by blanks.
+pub(super) fn alone(line: &str) -> Command {
+    let child = "tests::interrupted::a_process_of_its_own";
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", child, "--ignored", "--nocapture"])
+        .env(LINE, line)
+        .stdin(Stdio::null());
+    command
+}
 
 /// What is in a folder, however deep.
 fn below(folder: &Path) -> Vec<String> {
@@ -52,12 +62,7 @@ async fn a_restore_that_is_interrupted_leaves_nothing() {
             "log/wal.kube-migrate.part",
         ),
     ] {
-        let test = std::env::current_exe().unwrap();
-        let child = "tests::interrupted::a_process_of_its_own";
-        let mut child = Command::new(test)
-            .args(["--exact", child, "--ignored", "--nocapture"])
-            .env(LINE, line(&more))
-            .stdin(Stdio::null())
+        let mut child = alone(&line(&more))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -80,7 +85,7 @@ async fn a_restore_that_is_interrupted_leaves_nothing() {
 }
 
 #[test]
-#[ignore = "the process that is interrupted"]
+#[ignore = "the process of its own"]
 fn a_process_of_its_own() {
     let Ok(line) = std::env::var(LINE) else {
         return;

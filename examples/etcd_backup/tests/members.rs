@@ -3,6 +3,7 @@
 use clap::Parser;
 use migrate_etcd::{Manifest, SigningKey};
 
+use super::interrupted::alone;
 use super::run;
 use super::server::{Server, V36, etcd};
 use crate::cli::{Cli, Command};
@@ -55,6 +56,50 @@ async fn one_endpoint_of_three_is_enough_unless_only_what_is_named_is_asked() {
     // One that is away is in nobody's way, and told.
     drop(servers.pop());
     run(&save("b.db")).await.unwrap();
+}
+
+/// While a snapshot comes slowly, the member's database cannot use room again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_link_is_refused_unless_its_rate_is_allowed() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("seed"), [7; 32]).unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    let mut client = server.client().await;
+    client.put("a", vec![b'v'; 150 << 10], None).await.unwrap();
+    let way = server.slow_way().await;
+    let commands = [
+        format!("save {}", at("a.db")),
+        format!("backup {} --cluster c --sign {}", at("backups"), at("seed")),
+    ];
+    for command in commands {
+        let line = format!("{command} --endpoint {way} --stall 3");
+        let error = run(&line).await.unwrap_err().to_string();
+        assert!(error.contains("are fewer than 1048576 a second"), "{error}");
+        run(&format!("{line} --least-rate 1")).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_saves_a_plain_snapshot_is_told_that_it_is_one() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut server = Server::alone(&etcd, &at("data"));
+    server.client().await.put("a", "b", None).await.unwrap();
+    for force in ["", " --force"] {
+        let file = at(&format!("a{}.db", force.len()));
+        let line = format!(
+            "save {} --endpoint {}{force}",
+            file.display(),
+            server.endpoint()
+        );
+        let output = alone(&line).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && file.exists(), "{said}");
+        assert!(said.contains("NOT ENCRYPTED"), "{said}");
+    }
 }
 
 /// Also where there is no etcd to start on it, and the first endpoint does not answer.

@@ -15,6 +15,8 @@ use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 use migrate_etcd::{Error, Member, SnapshotBackup};
 use migrate_testbed::{Binaries, skip_or_fail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// The releases that the tests run: of each minor version the newest there is. Those
 /// below 3.6 in the extended run only; 3.4 was never published as modules, so that its
@@ -168,9 +170,42 @@ impl Server {
         ready.unwrap_or_else(|_| panic!("etcd does not get ready: {}", self.log()))
     }
 
+    /// The address of a way to it by which 32 KiB take a second: of gRPC, and not of the
+    /// metrics, which are HTTP/1 and larger than a small database.
+    pub(crate) async fn slow_way(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = url(listener.local_addr().unwrap().port());
+        let to = self.client;
+        tokio::spawn(async move {
+            while let Ok((here, _)) = listener.accept().await {
+                let there = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                tokio::spawn(slowly(here, there));
+            }
+        });
+        endpoint
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+async fn slowly(here: TcpStream, there: TcpStream) {
+    let mut first = [0; 3];
+    let is_grpc = here.peek(&mut first).await.is_ok() && first == *b"PRI";
+    let (mut from_here, mut to_here) = here.into_split();
+    let (mut from_there, mut to_there) = there.into_split();
+    let up = tokio::spawn(async move { tokio::io::copy(&mut from_here, &mut to_there).await });
+    let mut piece = [0; 2048];
+    while let Ok(count @ 1..) = from_there.read(&mut piece).await {
+        if is_grpc {
+            tokio::time::sleep(Duration::from_millis(62)).await;
+        }
+        if to_here.write_all(&piece[..count]).await.is_err() {
+            break;
+        }
+    }
+    up.abort();
 }
 
 /// Has the member that `client` asks defragmented, holds that up as a reader of its database,
