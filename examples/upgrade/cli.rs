@@ -111,10 +111,15 @@ pub(crate) struct Cli {
     /// Program that does the same with another load balancer.
     #[arg(long, global = true, value_name = "PROGRAM")]
     pub(crate) api_server_hook: Option<PathBuf>,
-    /// Client URL of the etcd member to back up. With --kubeadm members are found by
-    /// the static pods of the control-plane nodes, if none is named.
+    /// Client URL of an etcd member to back up. The other voters of its cluster are asked
+    /// where it says that they are; the snapshot is of the one that is best asked. With
+    /// --kubeadm members are found by the static pods of the control-plane nodes, if none is
+    /// named.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) etcd: Option<String>,
+    /// Asks no member of etcd but the one that is named.
+    #[arg(long, global = true)]
+    pub(crate) etcd_only_named: bool,
     /// CA of etcd, PEM.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) etcd_ca: Option<PathBuf>,

@@ -10,7 +10,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches as _};
 use crate::cli::Cli;
 
 /// A flag, and those that it is nothing without.
-const NEEDS: [(&str, &[&str]); 20] = [
+const NEEDS: [(&str, &[&str]); 21] = [
     ("ssh-config", &["kubeadm"]),
     ("job-image", &["kubeadm"]),
     ("job-nodes", &["job-image"]),
@@ -25,6 +25,7 @@ const NEEDS: [(&str, &[&str]); 20] = [
     ("haproxy-backend", &["kubeadm"]),
     ("haproxy-config", &["kubeadm", "haproxy-backend"]),
     ("api-server-hook", &["kubeadm"]),
+    ("etcd-only-named", &["etcd"]),
     ("etcd-ca", &["etcd"]),
     ("etcd-cert", &["etcd-ca", "etcd-key"]),
     ("etcd-key", &["etcd-ca", "etcd-cert"]),
@@ -153,6 +154,8 @@ mod tests {
             kinds("check --etcd e --etcd-ca a --etcd-cert b --etcd-key c"),
             Ok(())
         );
+        assert_eq!(kinds("check --etcd e --etcd-only-named"), Ok(()));
+        assert_eq!(kinds("check --etcd-only-named"), missing);
         assert_eq!(kinds("check --etcd e --etcd-ca a --etcd-cert b"), missing);
         assert_eq!(kinds("check --etcd e --etcd-cert b --etcd-key c"), missing);
     }

@@ -10,8 +10,8 @@ use futures::FutureExt;
 use migrate_core::steps::BackupReport;
 use migrate_core::{BackUpData, StepContext, StepError, StepInput};
 use migrate_etcd::{
-    KubeadmMembers, LiveKeys, Member, NodeFiles, ProvenBackup, ScriptNode, Seal, SigningKey,
-    SnapshotBackup, Store, Way,
+    KubeadmMembers, LiveKeys, NamedMembers, NodeFiles, ProvenBackup, ScriptNode, Seal, SigningKey,
+    Store, Way,
 };
 use migrate_upgrade::{Ssh, scripts_on};
 
@@ -54,8 +54,8 @@ pub(crate) struct FromNodes {
     pub(crate) ssh: Ssh,
     /// Where backups are made, and stay.
     pub(crate) folder: PathBuf,
-    /// The member to take it of; without one members are looked for on the nodes.
-    pub(crate) named: Option<Member>,
+    /// The members to take it of; without them they are looked for on the nodes.
+    pub(crate) named: Option<NamedMembers>,
     pub(crate) keeping: Keeping,
 }
 
@@ -70,9 +70,8 @@ impl FromNodes {
     }
 
     fn step(&self, files: &[Arc<dyn NodeFiles>]) -> ProvenBackup {
-        if let Some(member) = &self.named {
-            let snapshots = SnapshotBackup::new(member.clone(), &self.folder);
-            return ProvenBackup::new(snapshots, vec![member.clone()]);
+        if let Some(members) = &self.named {
+            return ProvenBackup::finding(Arc::new(members.clone()), &self.folder);
         }
         let ssh = self.ssh.clone();
         let members = KubeadmMembers::new(files.to_vec()).through(move |node, address| {

@@ -4,6 +4,8 @@
 mod embedded;
 mod flags;
 mod from_nodes;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +14,7 @@ use std::time::Duration;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport};
 use migrate_core::{BackUpData, Finding, ObjectName, Severity, StepContext, StepError, StepInput};
 use migrate_etcd::{
-    Lock, Member, ProvenBackup, PublicKey, Seal, SigningKey, SnapshotBackup, Store, StoredBackup,
-    Tls,
+    Lock, Member, NamedMembers, ProvenBackup, PublicKey, Seal, SigningKey, Store, StoredBackup, Tls,
 };
 
 pub(crate) use self::embedded::EmbeddedSnapshot;
@@ -27,8 +28,8 @@ use crate::nodes;
 /// What the flags say of the backup, with the keys that they name read.
 pub(crate) struct Chosen {
     keeping: Keeping,
-    /// The member of `--etcd`.
-    named: Option<Member>,
+    /// The member of `--etcd`, and those that it tells of.
+    named: Option<NamedMembers>,
     /// Somebody else backs up: whose signatures count.
     trusted: Vec<PublicKey>,
 }
@@ -37,7 +38,7 @@ impl Chosen {
     /// Reads the files that the flags name.
     pub(crate) fn read(cli: &Cli) -> Result<Self, Failure> {
         let flags = &cli.backup;
-        let named = cli.etcd.as_ref().map(|endpoint| member(cli, endpoint));
+        let named = cli.etcd.as_ref().map(|endpoint| members(cli, endpoint));
         let trusted = flags.trusted.iter().map(|key| key.parse());
         let keeping = Keeping {
             seal: lock(flags)?.map(|lock| Seal::new(lock).compressed()),
@@ -88,9 +89,8 @@ impl Chosen {
                     within,
                 ))
             }
-            (_, Some(member)) => {
-                let snapshots = SnapshotBackup::new(member.clone(), folder);
-                let mut step = ProvenBackup::new(snapshots, vec![member.clone()]);
+            (_, Some(members)) => {
+                let mut step = ProvenBackup::finding(Arc::new(members.clone()), folder);
                 if let Some(seal) = &self.keeping.seal {
                     step = step.sealed(seal.clone());
                 }
@@ -119,6 +119,14 @@ fn store(flags: &BackupFlags) -> Result<Option<Store>, Failure> {
         _ => Store::open,
     };
     Ok(flags.store.as_deref().map(open).transpose()?)
+}
+
+fn members(cli: &Cli, endpoint: &str) -> Result<NamedMembers, Failure> {
+    let named = NamedMembers::new(vec![member(cli, endpoint)?]);
+    Ok(match cli.etcd_only_named {
+        true => named.only_named(),
+        false => named,
+    })
 }
 
 fn member(cli: &Cli, endpoint: &str) -> Result<Member, Failure> {
@@ -170,32 +178,5 @@ impl BackUpData for NoBackup {
              a proven backup",
         );
         Ok(BackupReport::new(BackupProof::None, Vec::new()).with_finding(finding))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ca_of_etcd_is_used_with_a_client_certificate_and_without() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, name).unwrap();
-            path.display().to_string()
-        };
-        let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
-        let tls = |more: &[&str]| {
-            let words = ["upgrade", "check", "--etcd", "https://e:2379"];
-            let cli = Cli::read([&words, more].concat()).unwrap();
-            member(&cli, "https://e:2379").unwrap().tls
-        };
-        assert!(tls(&[]).is_none());
-        let alone = tls(&["--etcd-ca", &ca]).unwrap();
-        assert_eq!((alone.ca.as_str(), alone.identity), ("ca", None));
-        let with = ["--etcd-ca", &ca, "--etcd-cert", &cert, "--etcd-key", &key];
-        let identity = ("cert".to_owned(), "key".to_owned());
-        assert_eq!(tls(&with).unwrap().identity, Some(identity));
     }
 }
