@@ -181,7 +181,7 @@ fn nodes_fetch_over_the_link_that_is_told_and_over_none_else() {
     assert!(end(&plan(&both)) > end(&slow));
     let table = said(&both);
     assert!(
-        table.contains("and each displaced pod 953.7 MiB over link registry"),
+        table.contains("and each displaced pod 953.6 MiB over link registry"),
         "{table}"
     );
     let line = "each node fetches 1.3 GiB over link registry: 4.7 MiB/s";
