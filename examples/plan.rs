@@ -174,7 +174,7 @@ async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let mut what_ifs = Vec::new();
     if !cli.json || cli.html.is_some() {
         for (words, change) in changes(&plan, link.as_ref()) {
-            what_ifs.push((words, planner.what_if(&change)?));
+            what_ifs.push((words, planner.what_if_beside(&plan, &change)?));
         }
     }
     if let Some(path) = &cli.html {
@@ -202,7 +202,7 @@ async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
             figures["forecast_seconds"]["stuck"] = json!(stuck);
         }
         if let Some(link) = &link {
-            let faster = planner.what_if(&twice_as_fast(link))?.after;
+            let faster = planner.what_if_beside(&plan, &twice_as_fast(link))?.after;
             figures["link"] = of_link(&plan, link, faster);
         }
         println!("{figures:#}");

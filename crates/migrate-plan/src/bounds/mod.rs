@@ -5,6 +5,7 @@
 //! about, are what the predicted drains and upgrades cost that wait for them.
 
 mod budgets;
+mod busiest;
 mod capacity;
 mod links;
 mod pace;
@@ -13,7 +14,6 @@ mod scheduler;
 mod slots;
 mod windows;
 
-use std::cmp::Ordering;
 use std::time::Duration;
 
 use migrate_core::Moment;
@@ -21,6 +21,7 @@ use migrate_core::cost::{Bound, BoundKind, Bounds, Relief, UsefulWidth};
 use migrate_core::policy::Calendar;
 
 pub(crate) use budgets::{BudgetLoad, Hold};
+pub(crate) use busiest::Busiest;
 pub(crate) use capacity::RoomLoad;
 pub(crate) use links::LinkLoad;
 pub(crate) use pace::PaceLoad;
@@ -28,9 +29,6 @@ pub(crate) use pool::PoolSlots;
 pub(crate) use scheduler::SchedulerLoad;
 pub(crate) use slots::Lengths;
 use windows::stretched;
-
-/// How many of the busiest budgets are named.
-const BUDGETS_NAMED: usize = 3;
 
 /// What a rollout has to do, in whole milliseconds.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ pub(crate) struct Work<'a> {
     /// Σ of what goes one by one after them: the runner's node, tasks.
     pub(crate) after: u64,
     pub(crate) pools: &'a [PoolSlots<'a>],
-    /// The bound of each budget that anything holds, and its id.
+    /// The bounds of the [`Busiest`] budgets, and their ids.
     pub(crate) budgets: Vec<(u64, usize)>,
     pub(crate) rooms: &'a [RoomLoad],
     /// Where drains have a pace.
@@ -99,7 +97,7 @@ impl Work<'_> {
             let node = node.to_owned();
             limits.push((BoundKind::Node { node }, self.time(length), One::Nothing));
         }
-        for (bound, id) in self.busiest() {
+        for &(bound, id) in &self.budgets {
             let kind = BoundKind::Budget { budget: key(id) };
             limits.push((kind, self.time(bound), One::Pod(id)));
         }
@@ -168,13 +166,6 @@ impl Work<'_> {
         bounds
     }
 
-    /// The busiest budgets and their bounds.
-    fn busiest(&self) -> Vec<(u64, usize)> {
-        first(self.budgets.clone(), BUDGETS_NAMED, |a, b| {
-            b.0.cmp(&a.0).then(a.1.cmp(&b.1))
-        })
-    }
-
     /// When all has come over `link`, and what follows is done. As with a pace, it goes on
     /// while windows are closed.
     fn fetched(&self, link: &LinkLoad) -> Option<u64> {
@@ -188,18 +179,4 @@ impl Work<'_> {
         let work = self.before.saturating_add(bound).saturating_add(self.after);
         stretched(&self.calendar, self.start, work)
     }
-}
-
-/// The first `count` of `all` in order, without sorting the others.
-pub(crate) fn first<T>(
-    mut all: Vec<T>,
-    count: usize,
-    compare: impl Fn(&T, &T) -> Ordering,
-) -> Vec<T> {
-    if all.len() > count {
-        all.select_nth_unstable_by(count, &compare);
-        all.truncate(count);
-    }
-    all.sort_unstable_by(compare);
-    all
 }

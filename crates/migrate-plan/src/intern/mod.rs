@@ -161,8 +161,31 @@ impl<'m> Interned<'m> {
     pub(crate) fn visiting(
         model: &'m ClusterModel,
         policy: &Policy,
-        mut visit: impl FnMut(Visited<'m>),
+        visit: impl FnMut(Visited<'m>),
     ) -> Self {
+        Self::read(model, policy, |_| true, visit).0
+    }
+
+    /// The same, if the pods of the model are in their documented order: looked at on the
+    /// way, since to read them all once more costs more.
+    pub(crate) fn visiting_in_order(
+        model: &'m ClusterModel,
+        policy: &Policy,
+        visit: impl FnMut(Visited<'m>),
+    ) -> Option<Self> {
+        let (interned, has_all) = Self::read(model, policy, ClusterModel::are_sorted, visit);
+        has_all.then_some(interned)
+    }
+
+    /// Of all pods up to those that `goes_on` is against, and whether that is all: it is
+    /// shown some at a time, with the last of those before.
+    fn read(
+        model: &'m ClusterModel,
+        policy: &Policy,
+        goes_on: impl Fn(&[Pod]) -> bool,
+        mut visit: impl FnMut(Visited<'m>),
+    ) -> (Self, bool) {
+        let mut has_all = true;
         let names = NodeNames::new(&model.nodes);
         let mut on = [NOWHERE; BLOCK];
         let mut matcher = Matcher::new(model, &policy.assumed_budgets);
@@ -183,7 +206,12 @@ impl<'m> Interned<'m> {
         for (source, pod) in model.pods.iter().enumerate() {
             let at = source % BLOCK;
             if at == 0 {
-                let pods = &model.pods[source..model.pods.len().min(source + BLOCK)];
+                let end = model.pods.len().min(source + BLOCK);
+                let pods = &model.pods[source..end];
+                if !goes_on(&model.pods[source.saturating_sub(1)..end]) {
+                    has_all = false;
+                    break;
+                }
                 names.find(pods, &mut on);
                 let before = source.checked_sub(1).map(|before| &model.pods[before]);
                 mark_alike(before, pods, &mut alike);
@@ -258,7 +286,7 @@ impl<'m> Interned<'m> {
         let touches = Touches::new(model.nodes.len(), budgets.len(), [real, assumed]);
         let blocking = budgets.iter().filter(|budget| budget.may_block);
         troubled.extend(blocking.map(|budget| budget.source.namespace()));
-        Self {
+        let interned = Self {
             budgets,
             pools: Pools::of(model, policy),
             loads,
@@ -266,7 +294,8 @@ impl<'m> Interned<'m> {
             doubly_guarded,
             asking,
             troubled,
-        }
+        };
+        (interned, has_all)
     }
 
     /// The budgets that pods of `node` count for, by budget.

@@ -141,6 +141,31 @@ fn a_degraded_workload_that_is_counted_is_left_to_the_drain() {
     }
 }
 
+/// Wherever two of them have changed places, also where one is the last of those that are
+/// looked at together.
+#[test]
+fn pods_out_of_order_are_seen() {
+    let pod = PodSpec {
+        namespace: 0,
+        app: 0,
+        tier: false,
+        node: 0,
+        ready: true,
+    };
+    let mut model = model(&vec![pod; 3 * BLOCK - 7], &[], &[1]);
+    let policy = Policy::default();
+    let sees = |model: &ClusterModel| {
+        let interned = Interned::visiting_in_order(model, &policy, |_| {});
+        interned.map(|interned| interned.loads[0].pods)
+    };
+    assert_eq!(sees(&model), Some(model.pods.len() as u32));
+    for at in 1..model.pods.len() {
+        model.pods.swap(at - 1, at);
+        assert_eq!(sees(&model), None, "{at}");
+        model.pods.swap(at - 1, at);
+    }
+}
+
 proptest! {
     #[test]
     fn budgets_of_pods_are_those_of_the_ledger(

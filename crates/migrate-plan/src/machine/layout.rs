@@ -1,5 +1,6 @@
 //! What never changes during a rollout, in flat arrays.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use migrate_core::policy::Calendar;
 use migrate_core::{OnDeadline, Phase, Point};
 
 use super::queue::NONE;
-use crate::intern::{Interned, Touch};
+use crate::intern::{Interned, Share};
 
 /// A slot as the plan gives it.
 #[derive(Clone, Copy, Debug)]
@@ -117,30 +118,6 @@ pub(super) struct Layout {
     pool_slots: Vec<u32>,
 }
 
-/// What is known of a budget while pools are gone through one after the other.
-#[derive(Clone, Copy, Debug)]
-struct Met {
-    /// Pods of the plan's nodes that it counts, over what it allows, in thousandths.
-    pressure: u64,
-    /// The last pool that had any.
-    pool: u32,
-    /// Lanes of it so far, or the number of its next one.
-    lanes: u32,
-}
-
-impl Met {
-    const NOBODY: Self = Self {
-        pressure: 0,
-        pool: NONE,
-        lanes: 0,
-    };
-
-    /// Whether `pool` is another one than before.
-    fn meets(&mut self, pool: u32) -> bool {
-        std::mem::replace(&mut self.pool, pool) != pool
-    }
-}
-
 impl Layout {
     pub(super) fn new(spec: &Spec, interned: &Interned<'_>) -> Self {
         let mut layout = Self {
@@ -194,8 +171,12 @@ impl Layout {
         }
     }
 
-    /// One lane for every pool and budget that meet, found pool by pool so
-    /// that the last pool of a budget is the only one to compare with.
+    /// What each slot needs, and one lane for every pool and budget that meet.
+    ///
+    /// The budget that most wait for is the likeliest to block, so it comes first in the
+    /// rows of its slots, where it is found with the first look and watched by those it
+    /// blocks. Of equal ones the first by id. So budgets are put in order once, and each
+    /// adds its part to the rows in turn.
     fn lay_lanes(&mut self, interned: &Interned<'_>) {
         for (slot, spec) in self.slots.iter().enumerate() {
             let needs = interned.touches(spec.node).len();
@@ -211,57 +192,35 @@ impl Layout {
             pods: 0,
         };
         self.needs = vec![nothing; total];
-        let (mut meets, lanes) = self.meets(interned);
-        self.lanes = lanes;
-        let mut row: Vec<Need> = Vec::new();
-        let mut order: Vec<u128> = Vec::new();
-        for at in 0..self.pool_slots.len() {
-            let slot = self.pool_slots[at];
-            let SlotSpec { node, pool, .. } = self.slots[slot as usize];
-            row.clear();
-            order.clear();
-            for (&Touch { budget, pods }, at) in interned.touches(node).iter().zip(0u32..) {
-                let met = &mut meets[budget as usize];
-                met.lanes += u32::from(met.meets(pool));
-                let lane = met.lanes - 1;
-                row.push(Need { budget, lane, pods });
-                order.push(u128::from(u64::MAX - met.pressure) << 32 | u128::from(at));
-            }
-            // The budget that most wait for is the likeliest to block, so it is
-            // found with the first look and watched by those it blocks. Of equal ones
-            // the first, as they come.
-            order.sort_unstable();
-            let needs = self.need_range(slot);
-            for (place, key) in self.needs[needs].iter_mut().zip(&order) {
-                *place = row[(key & u128::from(u32::MAX)) as usize];
-            }
+        let mut slot_of = vec![NONE; interned.loads.len()];
+        for (slot, spec) in (0..).zip(&self.slots) {
+            slot_of[spec.node as usize] = slot;
         }
-    }
-
-    /// By budget: how much it is wanted, and the number of its first lane; and how
-    /// many lanes there are. Those of one budget come one after the other: a release
-    /// walks through them, and one for each pool would be as many places in memory.
-    fn meets(&self, interned: &Interned<'_>) -> (Vec<Met>, usize) {
-        let mut meets = vec![Met::NOBODY; interned.budgets.len()];
-        for &slot in &self.pool_slots {
-            let SlotSpec { node, pool, .. } = self.slots[slot as usize];
-            for touch in interned.touches(node) {
-                let met = &mut meets[touch.budget as usize];
-                met.pressure += 1000 * u64::from(touch.pods);
-                met.lanes += u32::from(met.meets(pool));
+        let mut next = self.need_starts.clone();
+        // By pool: the last budget that it has met, and their lane.
+        let mut met = vec![(NONE, NONE); self.widths.len()];
+        let mut lanes = 0;
+        for (_, budget) in pressures(interned, &slot_of) {
+            for &Share { node, pods } in interned.shares_of(budget as usize) {
+                let slot = slot_of[node as usize];
+                let Some(spec) = self.slots.get(slot as usize) else {
+                    continue;
+                };
+                let (last, lane) = &mut met[spec.pool as usize];
+                if std::mem::replace(last, budget) != budget {
+                    *lane = lanes;
+                    lanes += 1;
+                }
+                let place = &mut next[slot as usize];
+                self.needs[*place as usize] = Need {
+                    budget,
+                    lane: *lane,
+                    pods,
+                };
+                *place += 1;
             }
         }
-        let mut first = 0;
-        for (met, budget) in meets.iter_mut().zip(&interned.budgets) {
-            let next = first + met.lanes;
-            *met = Met {
-                pressure: met.pressure / u64::from(budget.steady.max(1)),
-                pool: NONE,
-                lanes: first,
-            };
-            first = next;
-        }
-        (meets, first as usize)
+        self.lanes = lanes as usize;
     }
 
     pub(super) fn pool_of(&self, slot: u32) -> u32 {
@@ -296,4 +255,22 @@ impl Layout {
     pub(super) fn needs_len(&self) -> usize {
         self.needs.len()
     }
+}
+
+/// Budgets that the slots' nodes have pods of, the most wanted first: these pods over what
+/// the budget allows, in thousandths.
+fn pressures(interned: &Interned<'_>, slot_of: &[u32]) -> Vec<(Reverse<u64>, u32)> {
+    let pressures = interned
+        .shares()
+        .zip(0..)
+        .filter_map(|((budget, shares), id)| {
+            let shares = shares.iter();
+            let wanted = shares.filter(|share| slot_of[share.node as usize] != NONE);
+            let pods: u64 = wanted.map(|share| u64::from(share.pods)).sum();
+            let pressure = 1000 * pods / u64::from(budget.steady.max(1));
+            (pods > 0).then_some((Reverse(pressure), id))
+        });
+    let mut pressures: Vec<_> = pressures.collect();
+    pressures.sort_unstable();
+    pressures
 }

@@ -125,6 +125,17 @@ impl Cells {
         cells.map(|(cell, _)| cell).collect()
     }
 
+    /// Whether `class` may run on `node`.
+    pub(super) fn admits(&self, class: u32, node: u32) -> bool {
+        match &self.access[class as usize] {
+            Access::Cells(cells) => {
+                let cell = self.of_node[node as usize];
+                cells.binary_search(&cell).is_ok()
+            }
+            Access::Nodes(nodes) => nodes.binary_search(&node).is_ok(),
+        }
+    }
+
     /// Whether `class` may run on another node than `node`.
     pub(super) fn admits_others(&self, class: u32, node: u32) -> bool {
         match self.reach[class as usize] {

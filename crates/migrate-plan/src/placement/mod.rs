@@ -17,12 +17,14 @@ mod rules;
 mod run;
 mod slack;
 mod stands;
+mod stuck;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use pods::{Landscape, PodTable};
 pub(crate) use run::{Homeless, Moves, Stop};
 pub(crate) use slack::{Narrowed, Slack};
+pub(crate) use stuck::Stuck;
 
 /// No id.
 const NONE: u32 = u32::MAX;

@@ -223,11 +223,15 @@ impl<'m> PodTable<'m> {
         }
     }
 
+    /// Whether `node` says what it offers.
+    pub(super) fn says(&self, node: u32) -> bool {
+        says(&self.model.nodes[node as usize])
+    }
+
     /// With the nodes. `None` where no node says what it offers: nothing is
     /// known of room then. `pool` gives each node's pool.
     pub(crate) fn complete(mut self, pool: impl Fn(u32) -> u32) -> Option<Landscape<'m>> {
         let model = self.model;
-        let says = |node: &Node| node.allocatable.pods > 0;
         if !model.nodes.iter().any(says) {
             return None;
         }
@@ -273,6 +277,11 @@ impl Landscape<'_> {
         let class = self.table.kinds[movable.kind as usize].class;
         !movable.is_bare && self.cells.admits_others(class, movable.node)
     }
+}
+
+/// Whether it says what it offers.
+fn says(node: &Node) -> bool {
+    node.allocatable.pods > 0
 }
 
 /// Whether two pods are the same to whoever places them, but for other pods.

@@ -7,7 +7,7 @@ use migrate_core::model::{
 use migrate_core::{LabelSelector, Node};
 use proptest::prelude::*;
 
-use super::tests::{cluster, landscape, one_by_one, pod};
+use super::tests::{cluster, landscape, one_by_one, pod, stuck};
 use super::{Moves, NONE};
 
 /// A pod: its app, node, size, and how it is bound.
@@ -156,4 +156,59 @@ proptest! {
         prop_assert_eq!(a.hops, b.hops);
         prop_assert!(a.crowded.iter().all(|workload| *workload != NONE));
     }
+
+    /// Of a pod that is said to fit on no other node, no way to place all pods on the others
+    /// is found by trying them all.
+    #[test]
+    fn what_is_stuck_has_no_place(
+        nodes in 2..4usize,
+        pods in prop::collection::vec((0..3usize, 0..3usize, 1..15u64, 0..9u8), 1..7),
+        small in 2..11u64,
+    ) {
+        let mut pods = pods;
+        // Rules about other pods are not looked at.
+        for pod in pods.iter_mut().filter(|pod| pod.3 == 1) {
+            pod.3 = 0;
+        }
+        let mut model = model(nodes, &pods);
+        model.nodes[0].allocatable.cpu_milli = small * 1_000;
+        let (used, at) = stand(&model);
+        let mut nodes = model.nodes.iter().zip(used);
+        prop_assume!(nodes.all(|(node, used)| used <= node.allocatable.cpu_milli));
+        let is_tied = |pod: usize| {
+            let placement = &model.pods[pod].placement;
+            model.nodes.iter().filter(|node| placement.admits(node)).count() == 1
+        };
+        for (pod, why) in stuck(&model).into_iter().enumerate() {
+            let own = at[pod].unwrap();
+            if why.is_none() || is_tied(pod) {
+                continue;
+            }
+            let mut free: Vec<u64> = model.nodes.iter().map(|it| it.allocatable.cpu_milli).collect();
+            for tied in (0..model.pods.len()).filter(|pod| is_tied(*pod)) {
+                free[at[tied].unwrap()] -= model.pods[tied].requests.cpu_milli;
+            }
+            free[own] = 0;
+            let loose: Vec<usize> = (0..model.pods.len()).filter(|pod| !is_tied(*pod)).collect();
+            prop_assert!(!have_places(&model, &loose, &mut free), "{pod} {why:?}");
+        }
+    }
+}
+
+/// Whether there is a place for each of `pods`, with so much free on each node.
+fn have_places(model: &ClusterModel, pods: &[usize], free: &mut [u64]) -> bool {
+    let Some((first, rest)) = pods.split_first() else {
+        return true;
+    };
+    let pod = &model.pods[*first];
+    let asked = pod.requests.cpu_milli;
+    (0..free.len()).any(|node| {
+        if free[node] < asked || !pod.placement.admits(&model.nodes[node]) {
+            return false;
+        }
+        free[node] -= asked;
+        let have = have_places(model, rest, free);
+        free[node] += asked;
+        have
+    })
 }

@@ -302,7 +302,7 @@ impl<'l, 'm> Run<'l, 'm> {
                     ask: self.asks[movable.kind as usize],
                     bit: Mark::of(&movable).bit(),
                 };
-                let fits = self.admits(kind.class, node)
+                let fits = self.land.cells.admits(kind.class, node)
                     && self.room.fits(node, &search.ask)
                     && self.rules.allow(kind.rules, node);
                 if !fits {
@@ -354,16 +354,6 @@ impl<'l, 'm> Run<'l, 'm> {
             **before == Stand::Apart && matches!(after, Stand::One(_))
         });
         crowded.map(|(workload, _)| workload).collect()
-    }
-
-    fn admits(&self, class: u32, node: u32) -> bool {
-        match &self.land.cells.access[class as usize] {
-            Access::Cells(cells) => {
-                let cell = self.land.cells.of_node[node as usize];
-                cells.binary_search(&cell).is_ok()
-            }
-            Access::Nodes(nodes) => nodes.binary_search(&node).is_ok(),
-        }
     }
 
     /// Whether a node is open that takes such pods, full or not, and is not

@@ -165,3 +165,86 @@ fn a_hard_spread_is_kept() {
         assert_eq!(from % 2, to % 2, "{from} {to}");
     }
 }
+
+/// Of each pod why no other node ever takes it.
+pub(super) fn stuck(model: &ClusterModel) -> Vec<Option<Stuck>> {
+    let land = landscape(model);
+    let pods = (0..).zip(&land.table.pods);
+    let all = pods.map(|(pod, movable)| Homeless {
+        pod,
+        from: movable.node,
+        since: 0,
+        until: 10,
+    });
+    land.stuck(&all.collect::<Vec<_>>())
+}
+
+#[test]
+fn a_pod_larger_than_any_other_node_is_stuck() {
+    let mut model = cluster(3);
+    model.nodes[0].allocatable.cpu_milli = 30_000;
+    pod(&mut model, "big", 0, 12_000);
+    pod(&mut model, "web", 0, 1_000);
+    let large = Stuck::Large {
+        resource: 0,
+        asked: 12_000,
+        most: 10_000,
+    };
+    assert_eq!(stuck(&model), [Some(large), None]);
+    // Who has the memory has too little of the other.
+    model.pods[0].requests = Resources::new(8_000, 1 << 34, 1);
+    model.nodes[1].allocatable.cpu_milli = 7_000;
+    model.nodes[2].allocatable.memory_bytes = 1 << 33;
+    assert_eq!(stuck(&model)[0], Some(Stuck::Uneven));
+    // Nobody knows what a node has that does not say it.
+    model.nodes[1].allocatable = Resources::default();
+    assert_eq!(stuck(&model), [None, None]);
+}
+
+#[test]
+fn pods_of_full_nodes_that_they_are_tied_to_are_stuck() {
+    let mut model = cluster(4);
+    for node in [0, 2, 0, 2, 1] {
+        let at = pod(&mut model, "web", node, 3_000);
+        let zone = if node == 1 { "b" } else { "a" };
+        let selector = &mut model.pods[at].placement.node_selector;
+        selector.insert(ZONE.into(), zone.into());
+    }
+    // Of zone a either node has ten CPUs, and twelve are asked for.
+    let sum = Some(Stuck::Sum {
+        resource: 0,
+        missing: 2_000,
+    });
+    assert_eq!(stuck(&model), [sum, sum, sum, sum, None]);
+    model.nodes[2].allocatable.cpu_milli = 12_000;
+    // Now there is room while n0 is away.
+    assert_eq!(stuck(&model), [None, sum, None, sum, None]);
+}
+
+#[test]
+fn pods_of_more_than_half_a_node_are_stuck_if_each_node_has_one() {
+    let mut model = cluster(3);
+    for node in 0..3 {
+        pod(&mut model, "web", node, 5_001);
+    }
+    let count = Some(Stuck::Count {
+        resource: 0,
+        pods: 3,
+        places: 2,
+    });
+    assert_eq!(stuck(&model), [count; 3]);
+    for pod in &mut model.pods {
+        pod.requests.cpu_milli = 5_000;
+    }
+    assert_eq!(stuck(&model), [None; 3]);
+}
+
+/// Whose node has less than its pods ask for, some of them may have gone before.
+#[test]
+fn nothing_is_proven_from_more_pods_than_a_node_takes() {
+    let mut model = cluster(3);
+    for node in [0, 1, 1, 1] {
+        pod(&mut model, "web", node, 5_001);
+    }
+    assert_eq!(stuck(&model)[0], None);
+}

@@ -13,7 +13,7 @@ use super::room::Room;
 use super::scheduler::Scheduler;
 use super::simulate::Step;
 use crate::bounds::{
-    BudgetLoad, Hold, Lengths, LinkLoad, PaceLoad, PoolSlots, SchedulerLoad, Work,
+    BudgetLoad, Busiest, Hold, Lengths, LinkLoad, PaceLoad, PoolSlots, SchedulerLoad, Work,
 };
 use crate::intern::{Budget, Interned, Share};
 use crate::machine::time_of;
@@ -123,11 +123,10 @@ pub(super) fn bounds(
     let pools: Vec<PoolSlots<'_>> = pools.collect();
     let allowed = |budget: &Budget<'_>| budget.steady.max(budget.allowed);
     let held = Held::new(&pools, jobs, interned);
-    let budgets = held.bounds(allowed);
+    let budgets = held.busiest(allowed);
     let with_one_more = |id: usize| {
         let allowed = allowed(&interned.budgets[id]).saturating_add(1);
-        let load = held.load(interned.shares_of(id), allowed, &mut Vec::new());
-        load.unwrap_or_else(|| BudgetLoad::new(allowed))
+        held.load(interned.shares_of(id), allowed)
     };
     let rooms = room.map_or_else(Vec::new, |room| room.loads(plan, jobs, &pools));
     let key = |id: usize| interned.budgets[id].source.key().to_string();
@@ -299,27 +298,37 @@ impl<'i, 'm> Held<'i, 'm> {
         Self { interned, drains }
     }
 
-    /// What each budget that is held has to bear.
-    fn bounds(&self, allowed: impl Fn(&Budget<'_>) -> u32) -> Vec<(u64, usize)> {
-        let mut holds = Vec::new();
-        let bounds = self.interned.shares().zip(0..);
-        let bounds = bounds.filter_map(|((budget, shares), id)| {
-            let load = self.load(shares, allowed(budget), &mut holds)?;
-            Some((load.bound(), id))
-        });
-        bounds.collect()
+    /// The bounds of the budgets that have most to bear, and their ids. That of hardly any
+    /// is worked out: sums, which need no order, tell of nearly all that it is less.
+    fn busiest(&self, allowed: impl Fn(&Budget<'_>) -> u32) -> Vec<(u64, usize)> {
+        let mut busiest = Busiest::new();
+        for ((budget, shares), id) in self.interned.shares().zip(0..) {
+            let mut sums = BudgetLoad::new(allowed(budget));
+            for (pool, head, hold) in self.holds(shares) {
+                sums.add(pool, head, hold);
+            }
+            if !sums.is_idle() && busiest.takes(sums.most()) {
+                busiest.add(self.load(shares, allowed(budget)).bound(), id);
+            }
+        }
+        busiest.into_vec()
     }
 
-    /// What a budget has to bear of `shares` if it allows so much; `None` if nothing
-    /// holds it. `holds` is room to sort them in.
-    fn load(
-        &self,
-        shares: &[Share],
-        allowed: u32,
-        holds: &mut Vec<(u32, u64, Hold)>,
-    ) -> Option<BudgetLoad> {
-        holds.clear();
-        holds.extend(shares.iter().filter_map(|&Share { node, pods }| {
+    /// What a budget has to bear of `shares` if it allows so much.
+    fn load(&self, shares: &[Share], allowed: u32) -> BudgetLoad {
+        let mut holds: Vec<(u32, u64, Hold)> = self.holds(shares).collect();
+        // Those of one pool come one after the other.
+        holds.sort_unstable_by_key(|(pool, ..)| *pool);
+        let mut load = BudgetLoad::new(allowed);
+        for &(pool, head, hold) in &holds {
+            load.add(pool, head, hold);
+        }
+        load
+    }
+
+    /// Pool, wait for its canary, and what is held, of each drain of `shares`.
+    fn holds(&self, shares: &[Share]) -> impl Iterator<Item = (u32, u64, Hold)> {
+        shares.iter().filter_map(|&Share { node, pods }| {
             let DrainOf {
                 pool,
                 head,
@@ -327,13 +336,6 @@ impl<'i, 'm> Held<'i, 'm> {
                 rest,
             } = self.drains[node as usize]?;
             Some((pool, head, Hold { pods, drain, rest }))
-        }));
-        // Those of one pool come one after the other.
-        holds.sort_unstable_by_key(|(pool, ..)| *pool);
-        let mut load = BudgetLoad::new(allowed);
-        for &(pool, head, hold) in holds.iter() {
-            load.add(pool, head, hold);
-        }
-        (!holds.is_empty()).then_some(load)
+        })
     }
 }

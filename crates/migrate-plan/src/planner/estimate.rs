@@ -11,11 +11,8 @@ use super::simulate::Alone;
 use super::times::Times;
 use super::{Job, Planner, order};
 use crate::Error;
-use crate::bounds::first;
+use crate::bounds::Busiest;
 use crate::intern::Interned;
-
-/// How many of the busiest budgets are named.
-const BUDGETS_NAMED: usize = 3;
 
 /// Where policy says so, control-plane nodes go one by one before all others. So
 /// do tasks, wherever they are.
@@ -54,14 +51,14 @@ pub(super) fn estimate(
         }
     }
     let held = order::budget_work(jobs, interned);
-    let mut busiest: Vec<(Duration, usize)> = order::budget_loads(held.clone(), interned)
-        .into_iter()
-        .zip(0..)
-        .collect();
-    busiest.retain(|(load, budget)| !load.is_zero() && interned.budgets[*budget].steady > 0);
-    for (_, id) in first(busiest, BUDGETS_NAMED, |a, b| {
-        b.0.cmp(&a.0).then(a.1.cmp(&b.1))
-    }) {
+    let mut busiest = Busiest::new();
+    for (id, (work, budget)) in held.iter().zip(&interned.budgets).enumerate() {
+        let load = order::load(*work, budget);
+        if !load.is_zero() && budget.steady > 0 {
+            busiest.add(load, id);
+        }
+    }
+    for (_, id) in busiest.into_vec() {
         let budget = &interned.budgets[id];
         let name = budget.source.key().to_string();
         model = model.with_budget(BudgetLoad::new(name, held[id], budget.steady));

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use migrate_core::{Moment, Plan, PlannedPool, Role};
-use rustc_hash::FxHashMap;
 
 use super::simulate::{Alone, Step, predicted, simulate};
 use super::targets::schedule;
@@ -123,8 +122,8 @@ struct Search<'s> {
     interned: &'s Interned<'s>,
     plan: Plan,
     spec: Spec,
-    /// By node.
-    slots: FxHashMap<u32, SlotSpec>,
+    /// By node of the model.
+    slots: Vec<Option<SlotSpec>>,
     tasks: Vec<Times>,
 }
 
@@ -138,11 +137,14 @@ impl<'s> Search<'s> {
         // Nobody sees this plan, so nothing is hashed for it.
         let plan = planner.outline(jobs, interned, pools.to_vec(), String::new())?;
         let spec = planner.spec(&plan, jobs, interned)?;
-        let slots = spec.slots.iter().map(|slot| (slot.node, *slot));
+        let mut slots = vec![None; interned.loads.len()];
+        for slot in &spec.slots {
+            slots[slot.node as usize] = Some(*slot);
+        }
         Ok(Self {
             planner,
             interned,
-            slots: slots.collect(),
+            slots,
             tasks: planner.task_times(&plan.tasks),
             spec,
             plan,
@@ -152,9 +154,9 @@ impl<'s> Search<'s> {
     /// Runs the machine on `jobs` in their order.
     fn run(&mut self, jobs: &[Job<'_>]) -> (Outcome, Vec<Step>) {
         let slots = jobs.iter().filter_map(|job| {
-            let slot = self.slots.get(&job.id)?;
+            let slot = self.slots[job.id as usize]?;
             let canary = job.canary;
-            Some(SlotSpec { canary, ..*slot })
+            Some(SlotSpec { canary, ..slot })
         });
         self.spec.slots = slots.collect();
         let mut machine = Machine::new(&self.spec, self.interned);

@@ -3,6 +3,7 @@
 mod bounding;
 mod estimate;
 mod findings;
+mod homeless;
 mod improve;
 mod jobs;
 mod journey;
@@ -51,6 +52,7 @@ pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Tar
 pub(crate) use rehearsal::LONGEST_ACTION;
 pub use rehearsal::{Difference, Timeline, rehearse};
 pub use replan::{REORDER_GAIN, Replan};
+use room::Numbers;
 use simulate::predicted;
 pub(crate) use simulate::{Fed, Lasts, Step, play, simulate};
 use targets::schedule;
@@ -207,10 +209,10 @@ impl<'a> Planner<'a> {
     /// [`Error::SeveralHops`], with the way, for one that is more than one hop ahead;
     /// [`Error::NoWayBack`]; [`Error::Estimate`] for a link without throughput.
     pub fn plan(&self) -> Result<Plan, Error> {
-        self.in_order(|planner| Ok(planner.run(|_, _| {})?.plan))
+        self.in_order(|planner, numbers| Ok(planner.run(numbers, |_, _| {})?.plan))
     }
 
-    fn run(&self, record: impl FnMut(Moment, Fed)) -> Result<Run<'a>, Error> {
+    fn run(&self, numbers: Numbers<'a>, record: impl FnMut(Moment, Fed)) -> Result<Run<'a>, Error> {
         self.model.ensure_known()?;
         // None whose transfers would never end.
         for link in &self.links {
@@ -225,7 +227,10 @@ impl<'a> Planner<'a> {
         let is_way_back = self.way_back.is_some();
         let mut found =
             findings::of_preconditions(self.model, self.policy, &self.target, is_way_back);
-        let (mut interned, table) = room::interned(self.model, self.policy);
+        let Numbers {
+            mut interned,
+            table,
+        } = numbers;
         let drains = |node: &Node| self.is_to_change(node);
         found.extend(findings::of_budgets(
             self.model,

@@ -10,7 +10,7 @@ use migrate_core::{Policy, Role};
 use super::measured::millis;
 use super::replan::{Places, keep_order};
 use super::{Job, pins};
-use crate::intern::Interned;
+use crate::intern::{Budget, Interned};
 
 /// Sorts into priority order and names the canaries.
 ///
@@ -26,10 +26,11 @@ pub(super) fn sort(
     runner_on: Option<&str>,
     earlier: Option<&Places>,
 ) {
-    let loads = budget_loads(budget_work(jobs, interned), interned);
     // By node: the load of the busiest budget it touches.
     let mut bottlenecks = vec![Duration::ZERO; interned.loads.len()];
-    for (load, (_, shares)) in loads.into_iter().zip(interned.shares()) {
+    let work = budget_work(jobs, interned);
+    for (work, (budget, shares)) in work.into_iter().zip(interned.shares()) {
+        let load = load(work, budget);
         for share in shares {
             let bottleneck = &mut bottlenecks[share.node as usize];
             *bottleneck = load.max(*bottleneck);
@@ -71,12 +72,9 @@ pub(super) fn sort(
     }
 }
 
-/// Σ nᵢⱼ · hᵢ / aⱼ of every budget, from its [work](budget_work).
-pub(super) fn budget_loads(mut work: Vec<Duration>, interned: &Interned<'_>) -> Vec<Duration> {
-    for (load, budget) in work.iter_mut().zip(&interned.budgets) {
-        *load /= budget.steady.max(1);
-    }
-    work
+/// Σ nᵢⱼ · hᵢ / aⱼ of a budget, from its [work](budget_work).
+pub(super) fn load(work: Duration, budget: &Budget<'_>) -> Duration {
+    work / budget.steady.max(1)
 }
 
 /// Σ nᵢⱼ · hᵢ of every budget.

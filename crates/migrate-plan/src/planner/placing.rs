@@ -11,10 +11,8 @@ use migrate_core::{
 use super::Job;
 use super::room::Room;
 use super::simulate::Step;
-use crate::placement::{Homeless, Moves, Stop};
+use crate::placement::{Moves, Stop};
 
-/// Pods that find no room when they have to go.
-const HOMELESS: &str = "KM-CAPACITY-001";
 /// Workloads that end on one node.
 const CROWDED: &str = "KM-SPREAD-003";
 /// How many names a list shows.
@@ -92,7 +90,7 @@ impl Room<'_> {
         super::measured::millis(at.since(self.start))
     }
 
-    fn node(&self, node: u32) -> &Node {
+    pub(super) fn node(&self, node: u32) -> &Node {
         &self.model.nodes[node as usize]
     }
 
@@ -140,80 +138,6 @@ impl Room<'_> {
             destinations.extend(counts.into_iter().map(destination));
         }
         destinations
-    }
-
-    /// By the pool of the node that they have to leave.
-    fn of_homeless(&self, jobs: &[Job<'_>], moves: &Moves) -> Vec<Finding> {
-        if moves.homeless.is_empty() {
-            return Vec::new();
-        }
-        let mut pools: BTreeMap<&str, Vec<Homeless>> = BTreeMap::new();
-        let by_id: BTreeMap<u32, &str> = jobs.iter().map(|job| (job.id, job.pool)).collect();
-        for homeless in &moves.homeless {
-            if let Some(pool) = by_id.get(&homeless.from) {
-                pools.entry(pool).or_default().push(*homeless);
-            }
-        }
-        let found = pools.into_iter().map(|(pool, homeless)| {
-            let mut names: BTreeMap<ObjectName, u64> = BTreeMap::new();
-            for one in &homeless {
-                *names.entry(self.land.object(one.pod)).or_default() += 1;
-            }
-            let names = names.iter();
-            let names = names.map(|(object, pods)| format!("{object}: {pods}"));
-            let for_good = homeless.iter().filter(|one| one.until == u64::MAX).count();
-            let for_good = match for_good {
-                0 => "each finds some once another node is back".to_owned(),
-                pods => format!("{pods} of them find none at all"),
-            };
-            Finding::new(
-                HOMELESS,
-                Severity::Warning,
-                ObjectName::cluster("Pool", pool),
-                format!(
-                    "by their requests, pods are predicted to find no room when their nodes are \
-                     drained: {} ({}); {for_good}",
-                    homeless.len(),
-                    listed(names, NAMES_SHOWN),
-                ),
-                self.cure(jobs, pool, &homeless),
-            )
-        });
-        found.collect()
-    }
-
-    /// The cheapest: as many nodes of the largest shape of the pool as take
-    /// those that wait at the same time.
-    fn cure(&self, jobs: &[Job<'_>], pool: &str, homeless: &[Homeless]) -> String {
-        let jobs = jobs.iter().filter(|job| job.pool == pool);
-        let largest = jobs.max_by_key(|job| {
-            let offered = &job.node.allocatable;
-            (
-                offered.cpu_milli,
-                offered.memory_bytes,
-                std::cmp::Reverse(&job.node.name),
-            )
-        });
-        let Some(largest) = largest else {
-            return "another node".to_owned();
-        };
-        let nodes = self.land.nodes_for(homeless, largest.id);
-        let offered = &largest.node.allocatable;
-        let shape = format!(
-            "{} ({:.1} CPU, {:.1} GiB)",
-            largest.node.name,
-            offered.cpu_milli as f64 / 1000.0,
-            offered.memory_bytes as f64 / f64::from(1 << 30),
-        );
-        match nodes {
-            None => format!(
-                "lower requests, or a larger node than {shape}, the largest of the pool, for these"
-            ),
-            Some(1) => format!("one more node like {shape}, or fewer nodes away at once"),
-            Some(nodes) => {
-                format!("{nodes} more nodes like {shape}, or fewer nodes away at once")
-            }
-        }
     }
 }
 

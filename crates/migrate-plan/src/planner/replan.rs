@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use migrate_core::{ClusterModel, Plan};
 
+use super::room::Numbers;
 use super::{Job, Planner, Run, pins};
 use crate::Error;
 
@@ -26,7 +27,7 @@ pub struct Replan {
     pub kept: Duration,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// A new order takes the place of an older one only if it is more than so many
     /// per cent shorter ([`REORDER_GAIN`] if nobody says so).
     #[must_use]
@@ -62,10 +63,10 @@ impl Planner<'_> {
     /// [`Error::OtherCluster`] for a plan of another cluster; else as
     /// [`plan`](Self::plan).
     pub fn replan(&self, earlier: &Plan) -> Result<Replan, Error> {
-        self.in_order(|planner| planner.replanned(earlier))
+        self.in_order(|planner, numbers| planner.replanned(numbers, earlier))
     }
 
-    fn replanned(&self, earlier: &Plan) -> Result<Replan, Error> {
+    fn replanned(&self, numbers: Numbers<'a>, earlier: &Plan) -> Result<Replan, Error> {
         if earlier.cluster != self.model.cluster {
             return Err(Error::OtherCluster {
                 plan: earlier.id.clone(),
@@ -76,7 +77,7 @@ impl Planner<'_> {
         let mut planner: Planner<'_> = self.clone();
         planner.parent = Some(earlier);
         planner.order_of = Some(earlier);
-        let Run { plan, interned, .. } = planner.run(|_, _| {})?;
+        let Run { plan, interned, .. } = planner.run(numbers, |_, _| {})?;
         let kept = plan.makespan();
         let gain = kept.saturating_mul(self.reorder_gain) / 100;
         let wanted = kept.saturating_sub(gain);
@@ -85,8 +86,10 @@ impl Planner<'_> {
         if has_room {
             planner.order_of = None;
             if planner.time_of_own_order(&interned, &plan.pools)? < wanted {
+                // What the first made of them, the second is not to go by.
+                let numbers = Numbers::of(planner.model, planner.policy);
                 return Ok(Replan {
-                    plan: planner.run(|_, _| {})?.plan,
+                    plan: planner.run(numbers, |_, _| {})?.plan,
                     keeps_order: false,
                     kept,
                 });

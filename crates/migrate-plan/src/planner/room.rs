@@ -17,13 +17,26 @@ const TOO_LITTLE: &str = "KM-CAPACITY-002";
 const NARROWED: &str = "KM-CAPACITY-003";
 
 /// Pods and budgets as numbers, for the schedule and for where pods go.
-pub(super) fn interned<'m>(
-    model: &'m ClusterModel,
-    policy: &Policy,
-) -> (Interned<'m>, PodTable<'m>) {
-    let mut table = PodTable::new(model);
-    let interned = Interned::visiting(model, policy, |visited| table.add(visited));
-    (interned, table)
+#[derive(Debug)]
+pub(super) struct Numbers<'m> {
+    pub(super) interned: Interned<'m>,
+    pub(super) table: PodTable<'m>,
+}
+
+impl<'m> Numbers<'m> {
+    pub(super) fn of(model: &'m ClusterModel, policy: &Policy) -> Self {
+        let mut table = PodTable::new(model);
+        let interned = Interned::visiting(model, policy, |visited| table.add(visited));
+        Self { interned, table }
+    }
+
+    /// Those of a model whose pods are in their documented order, if they are.
+    pub(super) fn in_order(model: &'m ClusterModel, policy: &Policy) -> Option<Self> {
+        let mut table = PodTable::new(model);
+        let add = |visited| table.add(visited);
+        let interned = Interned::visiting_in_order(model, policy, add)?;
+        Some(Self { interned, table })
+    }
 }
 
 /// The room of a cluster, and what is to be drained.

@@ -2,6 +2,7 @@
 
 use migrate_core::{Action, ActionId, Outcome, Phase, Plan};
 
+use super::room::Numbers;
 use super::simulate::{Fed, Step};
 use super::targets::{from_of, target_of};
 use super::{Planner, Run};
@@ -20,22 +21,22 @@ pub struct Trace {
     pub commands: Vec<Command>,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// Makes the plan and keeps the run it was made by.
     ///
     /// # Errors
     /// As [`plan`](Self::plan).
     pub fn trace(&self) -> Result<Trace, Error> {
-        self.in_order(|planner| planner.traced())
+        self.in_order(|planner, numbers| planner.traced(numbers))
     }
 
-    fn traced(&self) -> Result<Trace, Error> {
+    fn traced(&self, numbers: Numbers<'a>) -> Result<Trace, Error> {
         let mut fed = Vec::new();
         let Run {
             plan,
             steps,
             interned,
-        } = self.run(|at, input| fed.push((at, input)))?;
+        } = self.run(numbers, |at, input| fed.push((at, input)))?;
         let id = |target, phase| ActionId::new(&plan.id, &target_of(&plan, target), phase);
         let inputs = fed.into_iter().map(|(at, input)| {
             let input = match input {

@@ -61,7 +61,17 @@ impl Planner<'_> {
     /// [`Error::NoSuchThing`] for a pool, a budget or a link that is not there; else as
     /// [`plan`](Self::plan), for the cluster as it is or changed.
     pub fn what_if(&self, change: &Change) -> Result<WhatIf, Error> {
-        let before = self.plan()?.makespan();
+        self.what_if_beside(&self.plan()?, change)
+    }
+
+    /// The same beside `plan`, which this planner has made of things as they are: for who
+    /// has it, and for who asks more than once. Costs one plan, and a copy of the model
+    /// where that changes.
+    ///
+    /// # Errors
+    /// As [`what_if`](Self::what_if), for the cluster changed.
+    pub fn what_if_beside(&self, plan: &Plan, change: &Change) -> Result<WhatIf, Error> {
+        let before = plan.makespan();
         let plan = match change {
             Change::Width { pool, width } => {
                 let mut nodes = self.model.nodes.iter();

@@ -287,6 +287,10 @@ fn what_if_plans_the_change() {
     let changed = planner.what_if(&more).unwrap();
     assert!(changed.after < changed.before, "{changed:?}");
     assert_eq!(changed.plan.makespan(), changed.after);
+    let plan = planner.plan().unwrap();
+    let beside = planner.what_if_beside(&plan, &more).unwrap();
+    assert_eq!(beside.before, changed.before);
+    assert_eq!(beside.plan, changed.plan);
     let narrow = Change::Width {
         pool: "general".into(),
         width: 1,

@@ -100,21 +100,23 @@ fn destinations_are_kept_where_they_are_asked_for_and_change_no_id() {
 
 #[test]
 fn pods_without_room_are_found_with_the_nodes_that_would_help() {
-    // Each fills more than half of its node.
-    let plan = plan(&workers(3, 2_500));
+    // The first needs a node of its own, and each of the others has one pod.
+    let mut model = workers(3, 1_900);
+    model.pods[0].requests.cpu_milli = 2_500;
+    let plan = plan(&model);
     let relocation = plan.relocation.as_ref().unwrap();
-    assert_eq!(relocation.homeless, 3);
+    assert_eq!(relocation.homeless, 1);
     assert_eq!(
         relocation.waits[0].object,
         ObjectName::namespaced("Deployment", "shop", "web")
     );
-    assert_eq!(relocation.waits[0].pods, 3);
+    assert_eq!(relocation.waits[0].pods, 1);
     assert!(relocation.waits[0].longest.is_some());
     let finding = found(&plan, "KM-CAPACITY-001").unwrap();
     assert_eq!(finding.severity, Severity::Warning);
     assert_eq!(finding.object, ObjectName::cluster("Pool", "general"));
     assert!(
-        finding.evidence.contains("3 (Deployment shop/web: 3)"),
+        finding.evidence.contains("1 (Deployment shop/web: 1)"),
         "{finding}"
     );
     assert!(
@@ -122,15 +124,54 @@ fn pods_without_room_are_found_with_the_nodes_that_would_help() {
         "{finding}"
     );
     assert!(finding.cure.contains("(4.0 CPU, 16.0 GiB)"), "{finding}");
+    // Were the others' on one node, there would be room: nothing is impossible.
+    assert!(found(&plan, "KM-CAPACITY-004").is_none());
 }
 
 #[test]
-fn a_pod_that_is_too_large_for_any_other_node_needs_a_larger_one() {
+fn a_node_whose_pod_is_larger_than_any_other_node_cannot_be_drained() {
+    let mut model = workers(3, 500);
+    model.nodes[1].allocatable.cpu_milli = 8_000;
+    model.pods[1].requests.cpu_milli = 5_000;
+    let plan = plan(&model);
+    let finding = found(&plan, "KM-CAPACITY-004").unwrap();
+    assert_eq!(finding.severity, Severity::Blocker);
+    assert_eq!(finding.object, ObjectName::cluster("Pool", "general"));
+    let words = "1 (general-2); Deployment shop/web: asks for 5 CPU, and no other node that admits \
+                 it has more than 4 CPU for it";
+    assert!(finding.evidence.contains(words), "{finding}");
+    let words = "or one more node like general-2 (8.0 CPU, 16.0 GiB); or waive it";
+    assert!(finding.cure.contains(words), "{finding}");
+    // It is said once.
+    assert!(found(&plan, "KM-CAPACITY-001").is_none());
+    // Nobody knows what an away node would take, but as large as that it would.
+    model.nodes[0].allocatable.cpu_milli = 8_000;
+    model.nodes[0].ready = false;
+    let plan = plan_under(&model, &wide(2));
+    assert!(found(&plan, "KM-CAPACITY-004").is_none());
+    assert!(found(&plan, "KM-CAPACITY-001").is_some());
+}
+
+#[test]
+fn nodes_with_a_pod_of_more_than_half_each_cannot_be_drained() {
+    let plan = plan(&workers(3, 2_500));
+    let finding = found(&plan, "KM-CAPACITY-004").unwrap();
+    let words = "3 (general-1, general-2, general-3); Deployment shop/web: 3 pods that are tied to \
+                 the nodes which admit it ask for as much cpu, and the others of these have places \
+                 for 2";
+    assert!(finding.evidence.contains(words), "{finding}");
+    // Each is in the schedule for all that, for who waives it.
+    let verified = plan.schedule.iter().filter(|it| it.phase == Phase::Verify);
+    assert_eq!(verified.count(), 4);
+}
+
+#[test]
+fn a_pod_that_is_too_large_for_its_own_node_too_needs_a_larger_one() {
     let mut model = workers(3, 500);
     model.nodes[0].allocatable.cpu_milli = 3_000;
     model.pods[2].requests.cpu_milli = 5_000;
     let plan = plan(&model);
-    let finding = found(&plan, "KM-CAPACITY-001").unwrap();
+    let finding = found(&plan, "KM-CAPACITY-004").unwrap();
     assert!(finding.cure.contains("a larger node than"), "{finding}");
 }
 

@@ -320,3 +320,19 @@ fn the_linter_judges_surge_by_itself() {
             .retain(|it| it.phase != Phase::Provision || it.target != *target);
     });
 }
+
+/// The replacement has room for what no other node has.
+#[test]
+fn a_pod_too_large_for_all_but_its_own_node_goes_to_the_replacement() {
+    let large = cluster().change(|model| {
+        model.nodes[1].allocatable.cpu_milli = 8_000;
+        model.pods[1].requests.cpu_milli = 5_000;
+    });
+    let model = large.build();
+    let cannot = |plan: &Plan| {
+        let mut found = plan.findings.iter();
+        found.any(|finding| finding.code == "KM-CAPACITY-004")
+    };
+    assert!(!cannot(&planned(&model, &policy(0, 1))));
+    assert!(cannot(&planned(&model, &policy(1, 0))));
+}
