@@ -12,9 +12,9 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::foresight::{DRAWS, Ends};
 
-/// How a change is written.
-const FORMS: &str = "write width:POOL=NODES, replicas:NAMESPACE/BUDGET=MORE, \
-                     replicas:NAMESPACE/KIND/WORKLOAD=MORE or link:NAME=BYTES_PER_S";
+/// How a change is written that a run can be told. A link is read, and refused with the reason.
+const FORMS: &str = "write width:POOL=NODES, replicas:NAMESPACE/BUDGET=MORE or \
+                     replicas:NAMESPACE/KIND/WORKLOAD=MORE";
 
 /// A change that is asked about: its words, and what it is.
 #[derive(Clone, Debug)]

@@ -5,8 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use migrate_core::{ClusterId, ClusterModel, ControlPlaneMember, Moment, Node, Policy};
+use migrate_core::{Clock, ClusterId, ClusterModel, ControlPlaneMember, Moment, Node, Policy};
 use migrate_executor::{Entry, FileJournal, Journal, Origin, Record, RunOpened};
+use migrate_kube::TokioClock;
 use migrate_plan::{Input, Planner};
 use serde_json::{Value, json};
 
@@ -126,6 +127,95 @@ fn status_tells_what_the_journal_knows() {
     assert!(error.contains("width:POOL=NODES"), "{error}");
     let error = text(&asked("width:general=2").stderr);
     assert!(error.contains("no what-if"), "{error}");
+}
+
+/// Asked in the middle of a run, what it is told changes when it would end.
+#[tokio::test]
+async fn status_says_when_a_run_would_end_with_a_change() {
+    let away = Away::new();
+    let whole = away.path("whole.journal");
+    // All workers are one pool, and there is room for some of them.
+    let policy = away.path("policy.toml");
+    std::fs::write(&policy, "[pools]\nlabel = 'none'\nmax-unavailable = 1\n").unwrap();
+    let files = [
+        "--journal",
+        whole.to_str().unwrap(),
+        "--policy",
+        policy.to_str().unwrap(),
+    ];
+    let ran = demo(away.folder.path(), &files);
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    // As if it stood there now: one of its workers has just begun.
+    let entries = FileJournal::read(&whole).unwrap();
+    let is_begun = |entry: &Entry| match &entry.record {
+        Record::Intent { action, .. } => action.target.name() == "general-2",
+        _ => false,
+    };
+    let until = entries.iter().position(is_begun).unwrap();
+    let behind = TokioClock::system().now().since(entries[until].at);
+    let journal = away.path("half.journal");
+    let mut half = FileJournal::open(&journal).unwrap();
+    half.load().await.unwrap();
+    for entry in entries.into_iter().take(until + 1) {
+        let entry = Entry::new(entry.seq, entry.at + behind, entry.record);
+        half.append(&entry).await.unwrap();
+    }
+    drop(half);
+
+    let asked = |arguments: &[&str]| {
+        let mut command = away.command(&journal);
+        let output = command.arg("status").args(arguments).output().unwrap();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (wider, more) = ("width:default=2", "replicas:data/broker=1");
+    let (said, error) = asked(&["--json", "--what-if", wider, "--what-if", more]);
+    assert!(!said.is_empty() && !error.contains("no what-if"), "{error}");
+    let status: Value = serde_json::from_str(&said).unwrap();
+    let what_ifs = status["status"]["whatIf"].as_array().unwrap();
+    let [of_width, of_replicas] = &what_ifs[..] else {
+        panic!("{said}");
+    };
+    assert_eq!(
+        (&of_width["change"], &of_replicas["change"]),
+        (&json!(wider), &json!(more))
+    );
+    let p50 = |when: &Value| when["p50"].as_str().unwrap().to_owned();
+    // Timestamps of one form: the earlier one is the less one.
+    let now = p50(&status["status"]["ends"]);
+    assert!(p50(&of_width["after"]) < now, "{said}");
+    assert!(p50(&of_replicas["after"]) <= now, "{said}");
+    for what_if in what_ifs {
+        assert_eq!(p50(&what_if["before"]), now, "{said}");
+    }
+    let (said, _) = asked(&["--what-if", wider]);
+    let line = format!("what if    {wider}: ");
+    let mut lines = said.lines().filter(|it| it.starts_with(&line));
+    let line = lines.next().unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        line.contains(" UTC instead of ") && line.ends_with(" (P95) UTC"),
+        "{line}"
+    );
+
+    let cure = "ask about a plan that is made anew";
+    for (change, why, cure) in [
+        ("width:default=12", "there is room for ", cure),
+        (
+            "width:nowhere=2",
+            "the cluster has no pool nowhere",
+            "JSON shows",
+        ),
+        (
+            "link:registry=5000000",
+            "link registry cannot be changed",
+            cure,
+        ),
+    ] {
+        let (said, error) = asked(&["--what-if", change]);
+        assert!(said.is_empty(), "{said}");
+        for says in [change, why, cure] {
+            assert!(error.contains(says), "{says}: {error}");
+        }
+    }
 }
 
 /// The API server is away, as while it is upgraded: a run that goes on waits
