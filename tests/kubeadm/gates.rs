@@ -129,6 +129,8 @@ impl Gates {
 
         let said = ended.said();
         assert!(!said.contains("KM-SPREAD-001"), "{said}");
+        // The scheduler could be told; what it was told is gone from the nodes.
+        assert!(!said.contains("KM-RUN-010"), "{said}");
         pods_were_moved_back(rig, entries).await;
     }
 
@@ -186,7 +188,8 @@ impl Programs {
     /// With a window, and an addon at each point, the last one without a way back.
     fn policy(&self, window: &str) -> String {
         let mut policy = format!(
-            "respread = true\n{POLICY}\n[rollout]\ncanary-soak = {}\nwindows = [{window}]\n",
+            "respread = true\n{POLICY}\n[rollout]\ncanary-soak = {}\nwindows = [{window}]\n\
+             prefer-upgraded-nodes = true\n",
             SOAK.as_secs()
         );
         for point in POINTS {

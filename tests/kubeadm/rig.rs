@@ -360,6 +360,8 @@ impl Rig {
                 "{name} is cordoned"
             );
             assert_eq!(marks(&node), Vec::<String>::new(), "{name}");
+            let taints = node["spec"]["taints"].to_string();
+            assert!(!taints.contains("kube-migrate.dev/"), "{name}: {taints}");
         }
         self.shop.await_whole(&client).await;
     }
