@@ -16,7 +16,7 @@ use crate::intern::{Fate, Visited};
 /// Pods that drains move, and what else takes room on nodes.
 #[derive(Debug)]
 pub(crate) struct PodTable<'m> {
-    model: &'m ClusterModel,
+    pub(super) model: &'m ClusterModel,
     pub(super) pods: Vec<Movable>,
     pub(super) kinds: Vec<Kind>,
     kind_of: FxHashMap<Kind, u32>,

@@ -12,10 +12,14 @@
 //!
 //! with *q* what it asks for of a resource and *C* what a node offers, less what stays there
 //! or comes back with it. Whichever holds, no drain of its node ends. It is enough and not
-//! necessary: of pods that cannot be cut much more may be impossible.
+//! necessary: of pods that cannot be cut much more may be impossible. Only pods count that a
+//! drain waits for, which are healthy ones of a workload, and that none of those in question
+//! could take the place of by its priority.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+
+use migrate_core::Pod;
 
 use super::amounts::Amounts;
 use super::cells::Access;
@@ -53,8 +57,8 @@ pub(crate) enum Stuck {
 struct Ground {
     /// By node.
     offers: Amounts,
-    /// By kind: its pods that leave, but for those of nodes which would not take all that
-    /// stands on them: these ask for more of the others than they take of their own.
+    /// By kind: its pods that leave and count, but for those of nodes which would not take all
+    /// that stands on them: these ask for more of the others than they take of their own.
     pods: Vec<u64>,
 }
 
@@ -88,6 +92,10 @@ impl Landscape<'_> {
             return Vec::new();
         }
         let kind_of = |one: &Homeless| self.table.pods[one.pod as usize].kind;
+        let awaited = |one: &Homeless| self.awaited(&self.table.pods[one.pod as usize]);
+        let Some(priority) = homeless.iter().filter_map(awaited).max() else {
+            return vec![None; homeless.len()];
+        };
         let mut times: BTreeMap<u32, usize> = BTreeMap::new();
         for one in homeless {
             *times.entry(kind_of(one)).or_default() += 1;
@@ -95,7 +103,7 @@ impl Landscape<'_> {
         let mut kinds: Vec<(u32, usize)> = times.into_iter().collect();
         kinds.sort_by_key(|(kind, times)| (Reverse(*times), *kind));
         kinds.truncate(KINDS);
-        let ground = self.ground();
+        let ground = self.ground(priority);
         let reaches = kinds.iter();
         let reaches = reaches.map(|(kind, _)| (*kind, self.reach(*kind, &ground)));
         let reaches: BTreeMap<u32, Option<Reach>> = reaches.collect();
@@ -108,13 +116,25 @@ impl Landscape<'_> {
                 true => ground.offers.row(one.from),
                 false => &nothing,
             };
+            awaited(one)?;
             let reach = reaches.get(&kind)?.as_ref()?;
             reach.why(one.from, own, self.request(kind))
         };
         homeless.iter().map(why).collect()
     }
 
-    fn ground(&self) -> Ground {
+    /// The priority of a pod that a drain waits for the replacement of.
+    fn awaited(&self, pod: &Movable) -> Option<i32> {
+        let pod = self.source(pod)?;
+        (pod.workload.is_some() && pod.is_healthy()).then_some(pod.priority)
+    }
+
+    fn source(&self, pod: &Movable) -> Option<&Pod> {
+        self.table.model.pods.get(pod.source as usize)
+    }
+
+    /// With the pods of `priority` at least.
+    fn ground(&self, priority: i32) -> Ground {
         let mut offers = self.usable.clone();
         let mut left = self.usable.clone();
         let mut is_over = vec![false; self.cells.of_node.len()];
@@ -122,7 +142,8 @@ impl Landscape<'_> {
             let request = self.request(pod.kind);
             is_over[pod.node as usize] |= !left.fits(pod.node, request);
             left.take(pod.node, request);
-            if self.comes_back(pod) {
+            let stays = self.source(pod).is_some_and(|of| of.priority >= priority);
+            if stays && self.comes_back(pod) {
                 offers.take(pod.node, request);
             }
         }
@@ -131,6 +152,7 @@ impl Landscape<'_> {
             let class = self.table.kinds[pod.kind as usize].class;
             let counts = !is_over[pod.node as usize] && self.cells.admits(class, pod.node);
             let counts = counts && self.leaves(pod);
+            let counts = counts && self.awaited(pod).is_some_and(|of| of >= priority);
             pods[pod.kind as usize] += u64::from(counts);
         }
         Ground { offers, pods }

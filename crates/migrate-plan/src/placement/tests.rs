@@ -216,6 +216,18 @@ fn pods_of_full_nodes_that_they_are_tied_to_are_stuck() {
         missing: 2_000,
     });
     assert_eq!(stuck(&model), [sum, sum, sum, sum, None]);
+    // A drain waits for no pod that is not healthy, or that is nobody's, and a pod of a higher
+    // priority takes the place of one.
+    let others: [fn(&mut Pod); 3] = [
+        |pod| pod.ready = false,
+        |pod| pod.workload = None,
+        |pod| pod.priority = -1,
+    ];
+    for other in others {
+        let mut model = model.clone();
+        other(&mut model.pods[1]);
+        assert_eq!(stuck(&model), [None; 5]);
+    }
     model.nodes[2].allocatable.cpu_milli = 12_000;
     // Now there is room while n0 is away.
     assert_eq!(stuck(&model), [None, sum, None, sum, None]);

@@ -92,6 +92,10 @@ impl<'a> Planner<'a> {
         }
         if let Some(means) = &self.measured {
             measured::apply(means, &mut jobs);
+            for job in &mut jobs {
+                let pulls = transfers::pods_alone(&self.links, job.pods);
+                job.times = job.times.pulling(pulls);
+            }
         }
         if let Some(parent) = self.parent {
             pins::take_over(&mut jobs, parent);

@@ -127,7 +127,8 @@ impl Times {
         self
     }
 
-    /// The same of a node whose pods fetch for so long over links where they go.
+    /// The same of a node whose pods fetch for so long over links where they go: whatever was
+    /// measured of others, its drain is no shorter.
     pub(super) fn pulling(mut self, pulls: Duration) -> Self {
         self.drain = self.drain.max(pulls);
         self

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use migrate_core::cost::{BoundKind, Bytes, BytesPerSecond, Link, TermKind};
 use migrate_core::{Phase, Plan};
-use migrate_plan::{Planner, plan_to_json};
+use migrate_plan::{Measured, Planner, TargetKind, plan_to_json};
 use proptest::prelude::*;
 
 use crate::scheduler::wide;
@@ -12,6 +12,8 @@ use crate::support::{NEW, linted, version};
 use crate::{holds_together, took};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+/// Lengths are in a plan where there are windows.
+const WINDOWS: &str = r#"[{"from": "08:00", "to": "20:00"}]"#;
 
 /// Each displaced pod takes `bytes` over it, at ten a second.
 fn link(bytes: u64) -> Link {
@@ -56,9 +58,7 @@ fn drains_at_once_end_when_the_link_has_carried_what_their_pods_fetch() {
 #[test]
 fn images_that_take_longer_than_a_drain_are_a_part_of_its_length() {
     let (model, mut policy) = wide(&[20, 20]);
-    // Lengths are in a plan where there are windows.
-    let windows = r#"[{"from": "08:00", "to": "20:00"}]"#;
-    policy.rollout.windows = serde_json::from_str(windows).unwrap();
+    policy.rollout.windows = serde_json::from_str(WINDOWS).unwrap();
     let length = |bytes| {
         let planner = Planner::new(&model, &policy, version(NEW)).with_link(link(bytes));
         let plan = planner.plan().unwrap();
@@ -67,6 +67,25 @@ fn images_that_take_longer_than_a_drain_are_a_part_of_its_length() {
     };
     assert_eq!(length(30), length(0));
     assert_eq!(length(100), length(0) - 81 + 200);
+}
+
+/// What was measured of drains has their transfers in it, and none is shorter than its own.
+#[test]
+fn a_measured_drain_is_no_shorter_than_what_its_pods_fetch() {
+    let (model, mut policy) = wide(&[20, 20]);
+    policy.rollout.windows = serde_json::from_str(WINDOWS).unwrap();
+    let length = |mean: u64| {
+        let kind = TargetKind::Nodes {
+            pool: "general".into(),
+        };
+        let measured = Measured::default().with_phase(kind, Phase::Drain, 1, SECONDS(mean));
+        let planner = Planner::new(&model, &policy, version(NEW)).with_measured(&measured);
+        let plan = planner.with_link(link(30)).plan().unwrap();
+        plan.slots[0].length.as_secs()
+    };
+    // A minute for the pods of each node.
+    assert_eq!(length(10), length(60));
+    assert_eq!(length(100), length(60) + 40);
 }
 
 /// The control: pods that take nothing change no plan, and no JSON of one.
