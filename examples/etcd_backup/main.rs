@@ -67,6 +67,15 @@ fn program(cli: Cli) -> Result<(), String> {
     }
 }
 
+/// Of a file that ends like one of a data folder.
+fn lost_trailer(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "{file}: there is no SHA-256 at its end: a snapshot has lost it; for a file of a data \
+         folder say --without-trailer"
+    )
+}
+
 async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
     match cli.command {
         Command::Inspect {
@@ -76,14 +85,16 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         } => {
             let bar = bars::bytes("checking every page");
             let moving = bars::moves(&bar);
-            let found = tokio::task::spawn_blocking(move || inspect_with(&file, moving)).await?;
+            let path = file.clone();
+            let found = tokio::task::spawn_blocking(move || inspect_with(&path, moving)).await?;
             bar.finish_and_clear();
-            print!("{}", show::inspected(&found, json)?);
-            let found = found?;
-            if found.trailer.is_none() && !without_trailer {
-                return Err("there is no SHA-256 at its end: a snapshot has lost it; \
-                            for a file of a data folder say --without-trailer"
-                    .into());
+            let has_none = matches!(&found, Ok(found) if found.trailer.is_none());
+            let lost = (has_none && !without_trailer).then(|| lost_trailer(&file));
+            let of_file = lost.as_deref().map(|lost| (file.as_path(), lost));
+            print!("{}", show::inspected(&found, of_file, json)?);
+            found?;
+            if let Some(message) = lost {
+                return Err(message.into());
             }
         }
         Command::Save {

@@ -1,6 +1,8 @@
 //! What is shown of files, proofs, manifests and stores. Much of it is what a file or a store
 //! says of itself, whoever has written that.
 
+use std::path::Path;
+
 use migrate_etcd::{
     Catalogue, Comparison, Effect, Inspection, Manifest, Proof, Pruned, ReadError, SetRecord,
 };
@@ -230,11 +232,17 @@ pub(crate) fn set(record: &SetRecord) -> Lines {
 }
 
 /// What an inspection has found, or as JSON what is wrong; where that is not JSON it is the
-/// error that the program ends with.
+/// error that the program ends with. A file that has `lost` its hash is sound but for that.
 pub(crate) fn inspected(
     found: &Result<Inspection, ReadError>,
+    lost: Option<(&Path, &str)>,
     json: bool,
 ) -> Result<Lines, serde_json::Error> {
+    if let (Some((file, message)), true) = (lost, json) {
+        let file = file.display().to_string();
+        let error = serde_json::json!({ "kind": "noTrailer", "file": file, "message": message });
+        return Lines::json(&serde_json::json!({ "error": error }));
+    }
     match (found, json) {
         (Ok(found), true) => Lines::json(found),
         (Ok(found), false) => Ok(inspection(found)),

@@ -25,11 +25,6 @@ pub(crate) fn fields(bytes: &[u8]) -> impl Iterator<Item = Option<(u64, Field<'_
     })
 }
 
-/// Whether `bytes` are fields of protobuf from the first byte to the last.
-pub(crate) fn is_well_formed(bytes: &[u8]) -> bool {
-    fields(bytes).all(|field| field.is_some())
-}
-
 fn field<'a>(rest: &mut &'a [u8]) -> Option<(u64, Field<'a>)> {
     let tag = varint(rest)?;
     let value = match tag & 7 {
@@ -117,6 +112,7 @@ mod tests {
             .number(1, u64::MAX)
             .bytes(2, &inner)
             .finish();
+        let is_well_formed = |bytes: &[u8]| fields(bytes).all(|field| field.is_some());
         assert_eq!(inner, [8, 0xac, 2]);
         assert!(is_well_formed(&message));
         assert!(is_well_formed(&[]));

@@ -102,7 +102,7 @@ async fn a_damaged_file_is_told_as_json_with_its_place() {
     bytes[at] = 9;
     std::fs::write(&path, bytes).unwrap();
     let found = inspect(&path);
-    let json = show::inspected(&found, true).unwrap().to_string();
+    let json = show::inspected(&found, None, true).unwrap().to_string();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let error = &json["error"];
     assert_eq!(error["kind"], "damaged");
@@ -120,7 +120,7 @@ async fn a_damaged_file_is_told_as_json_with_its_place() {
             .contains("damaged at page")
     );
     assert!(
-        show::inspected(&found, false)
+        show::inspected(&found, None, false)
             .unwrap()
             .to_string()
             .is_empty()
@@ -133,7 +133,9 @@ async fn a_damaged_file_is_told_as_json_with_its_place() {
     );
 
     std::fs::write(&path, "no database").unwrap();
-    let json = show::inspected(&inspect(&path), true).unwrap().to_string();
+    let json = show::inspected(&inspect(&path), None, true)
+        .unwrap()
+        .to_string();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["error"]["kind"], "noMeta", "{json}");
     assert!(json["error"].get("page").is_none(), "{json}");
@@ -145,4 +147,32 @@ fn a_bucket_that_no_etcd_has_is_shown() {
     found.unknown_buckets = vec!["scrap".to_owned()];
     let text = show::inspection(&found).to_string();
     assert!(text.contains("bucket     scrap: "), "{text}");
+}
+
+/// The same as of any other fault: a program that reads the JSON has to see it.
+#[tokio::test]
+async fn a_snapshot_that_has_lost_its_hash_is_an_error_in_json_too() {
+    let desk = Desk::new();
+    let path = hostile(&desk, "a.db", 1).await;
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 32]).unwrap();
+    let found = inspect(&path);
+    let lost = crate::lost_trailer(&path);
+    let json = show::inspected(&found, Some((&path, &lost)), true).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json.to_string()).unwrap();
+    assert_eq!(json["error"]["kind"], "noTrailer");
+    assert_eq!(json["error"]["file"], path.display().to_string());
+    let message = json["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("a.db") && message.contains("--without-trailer"),
+        "{json}"
+    );
+    let inspected = run(&format!("inspect {} --json", path.display())).await;
+    assert_eq!(inspected.unwrap_err().to_string(), lost);
+    run(&format!(
+        "inspect {} --json --without-trailer",
+        path.display()
+    ))
+    .await
+    .unwrap();
 }

@@ -8,9 +8,10 @@ use super::report::{Auth, Inspection, MemberRecord};
 use crate::bolt::{Bucket, Database, Entry, Fault, ReadError};
 use crate::protobuf::{Field, fields};
 
-/// The most members that are told, and the longest record of one in bytes, so that no file
-/// fills the memory.
-const MEMBERS: usize = 1000;
+/// The most members that are told, how many URLs of each kind one has, and the longest record
+/// of one in bytes, so that no file fills the memory.
+const MEMBERS: usize = 100;
+const URLS: usize = 32;
 const LONGEST_MEMBER: usize = 64 << 10;
 
 /// The bucket of what a member has applied, and compacted.
@@ -136,11 +137,22 @@ fn member(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str>
     if found.members.len() == MEMBERS {
         return Err("there are more members than a cluster can have");
     }
+    let Record {
+        mut peer_urls,
+        mut client_urls,
+        ..
+    } = record;
+    for urls in [&mut peer_urls, &mut client_urls] {
+        if urls.len() > URLS {
+            return Err("a member has more URLs than any");
+        }
+        urls.shrink_to_fit();
+    }
     found.members.push(MemberRecord {
         id,
         name: record.name,
-        peer_urls: record.peer_urls,
-        client_urls: record.client_urls,
+        peer_urls,
+        client_urls,
         is_learner: record.is_learner,
     });
     Ok(())

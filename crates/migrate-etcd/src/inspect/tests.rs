@@ -357,15 +357,25 @@ fn users_roles_and_alarms_are_decoded_and_what_is_none_is_told_with_its_place() 
 /// Whatever they are given, inspections keep little.
 #[test]
 fn what_is_longer_than_it_can_be_is_refused() {
-    let long = format!(r#"{{"id":255,"name":"{}"}}"#, "n".repeat(64 << 10));
-    let mut buckets = etcd(keys());
-    for (name, entries) in &mut buckets {
-        if *name == "members" {
-            *entries = vec![pair(b"ff", long.as_bytes())];
+    let member = |record: &str| {
+        let mut buckets = etcd(keys());
+        for (name, entries) in &mut buckets {
+            if *name == "members" {
+                *entries = vec![pair(b"ff", record.as_bytes())];
+            }
         }
-    }
-    let error = inspected(&buckets).unwrap_err().to_string();
+        inspected(&buckets).map_err(|error| error.to_string())
+    };
+    let long = format!(r#"{{"id":255,"name":"{}"}}"#, "n".repeat(64 << 10));
+    let error = member(&long).unwrap_err();
     assert!(error.contains("longer than any"), "{error}");
+    let urls = |count| vec![r#""""#; count].join(",");
+    for of in ["peerURLs", "clientURLs"] {
+        let with = |count| member(&format!(r#"{{"id":255,"{of}":[{}]}}"#, urls(count)));
+        assert!(with(32).is_ok());
+        let error = with(33).unwrap_err();
+        assert!(error.contains("more URLs than any"), "{error}");
+    }
     let mut buckets = etcd(keys());
     let key = vec![b'k'; 32_769];
     buckets.push(("new", vec![pair(&key[1..], b"")]));

@@ -250,7 +250,15 @@ impl ProvenBackup {
         let mut finished = match &self.live {
             None => {
                 let sealed = seal.file_as(&plain.path, (&folder, &file), told, &cx.cancel);
-                Finished::of(sealed.await?)
+                let (artifact, read) = sealed.await?;
+                if read != (plain.bytes, plain.sha256.clone()) {
+                    let _ = tokio::fs::remove_file(&artifact.path).await;
+                    return Err(Error::Changed {
+                        path: plain.path,
+                        expected: "the snapshot that was saved".to_owned(),
+                    });
+                }
+                Finished::of(artifact)
             }
             Some(live) => {
                 let nodes = self.nodes.iter().cloned();
@@ -412,19 +420,42 @@ fn refuse_other_cluster(
 }
 
 /// The manifest of `artifact`, whose file is read where that does not hold up the
-/// runtime.
+/// runtime, and is still what was written.
 async fn hashed(
     artifact: &BackupArtifact,
     taken: jiff::Timestamp,
     proof: BackupProof,
 ) -> Result<Manifest, Error> {
     let path = artifact.path.clone();
-    off_the_runtime(move || Manifest::of(&path, taken, proof)).await
+    let manifest = off_the_runtime(move || Manifest::of(&path, taken, proof)).await?;
+    match (manifest.bytes, &manifest.sha256) == (artifact.bytes, &artifact.sha256) {
+        true => Ok(manifest),
+        false => Err(Error::Changed {
+            path: artifact.path.clone(),
+            expected: "what was written there".to_owned(),
+        }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_signed_that_is_no_longer_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        std::fs::write(&path, "sound").unwrap();
+        let taken = "2026-11-29T00:00:00Z".parse().unwrap();
+        let written = Manifest::of(&path, taken, BackupProof::Proven).unwrap();
+        let artifact = BackupArtifact::new(&path, written.bytes, written.sha256.clone());
+        let hashed = async || hashed(&artifact, taken, BackupProof::Proven).await;
+        assert_eq!(hashed().await.unwrap().sha256, written.sha256);
+        // As long as that, and another.
+        std::fs::write(&path, "souNd").unwrap();
+        let error = hashed().await.unwrap_err();
+        assert!(matches!(&error, Error::Changed { .. }), "{error}");
+    }
 
     #[test]
     fn what_is_made_of_a_snapshot_is_known_before_it_is_taken() {

@@ -9,8 +9,7 @@ use super::EtcdVersion;
 use crate::bolt::tree::Tree;
 use crate::bolt::{Bucket, Database, Fault};
 use crate::inspect::KEY;
-use crate::inspect::kv::{COMPACTIONS, Revision};
-use crate::protobuf::is_well_formed;
+use crate::inspect::kv::{COMPACTIONS, KeyValue, Revision};
 use crate::wal::{TERM, Voter};
 use crate::{Error, ReadError};
 
@@ -201,13 +200,7 @@ impl Change {
 
 /// A server reads all of these when it starts, and ends if it cannot.
 fn check_revision(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
-    if Revision::parse(key).is_err() {
-        return Err("a key is no revision");
-    }
-    if !is_well_formed(value) {
-        return Err("a value is no protobuf");
-    }
-    Ok(())
+    KeyValue::parse(Revision::parse(key)?, value).map(drop)
 }
 
 fn wrong(bucket: &[u8], what: &'static str) -> Fault {
@@ -238,6 +231,11 @@ mod tests {
                 keys(vec![pair(&key(2), &[0x0A, 0x7F]), sound()]),
                 key(2),
                 "a value is no protobuf",
+            ),
+            (
+                keys(vec![pair(&key(2), &put(3, 0, "a", "1", 3, 1).1), sound()]),
+                key(2),
+                "a value names another revision than its own",
             ),
             (
                 keys(vec![pair(b"\0", b""), sound()]),
@@ -286,5 +284,31 @@ mod tests {
             assert_eq!(*page, offset / 4096);
             assert!(!at("data").exists());
         }
+    }
+
+    /// Users are taken over as they are: nothing of a restore reads them.
+    #[test]
+    fn a_copy_that_no_hash_speaks_for_is_inspected_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let user = |value: &[u8]| ("authUsers", vec![(b"a".to_vec(), value.to_vec())]);
+        let keys = ("key", vec![put(9, 0, "a", "1", 9, 1)]);
+        let restored = |value: &[u8], data: &str| {
+            let buckets = [user(value), keys.clone(), ("meta", Vec::new())];
+            let mut copy = snapshot(4096, Free::Unlisted, &buckets);
+            copy.truncate(copy.len() - 32);
+            std::fs::write(at("a.db"), &copy).unwrap();
+            let members = Membership::parse("a=http://127.0.0.1:2380", "t").unwrap();
+            let target = EtcdVersion::new(3, 6);
+            let restore = Restore::new(at("a.db"), at(data), members, "a", target);
+            restore.from_copy().run()
+        };
+        let error = restored(&[0xff], "damaged").unwrap_err();
+        assert!(
+            error.to_string().contains("a user is no protobuf"),
+            "{error}"
+        );
+        assert!(!at("damaged").exists());
+        restored(&[0x0a, 1, b'a'], "sound").unwrap();
     }
 }

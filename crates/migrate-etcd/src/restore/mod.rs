@@ -233,8 +233,8 @@ impl Restore {
     }
 
     /// Takes a copy of a data folder's `member/snap/db` too, which has no hash of its
-    /// own: only that the file is well formed is known then. A file that has one is held to
-    /// it all the same.
+    /// own: it is inspected first, for only that it is well formed can be known then. A file
+    /// that has one is held to it all the same.
     #[must_use]
     pub fn from_copy(mut self) -> Self {
         self.is_copy = true;
@@ -321,6 +321,10 @@ impl Restore {
         if let Some(told) = &self.told {
             let of = source.data_len();
             source = source.telling(told.clone(), of);
+        }
+        if self.is_copy && !source.has_trailer() {
+            // Nothing else tells of damage to what is taken over as it is.
+            source.inspect()?;
         }
         let facts = Facts::of(&source)?;
         self.refuse_too_new(&facts)?;

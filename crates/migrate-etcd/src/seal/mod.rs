@@ -72,18 +72,19 @@ impl Seal {
     pub async fn file(&self, path: &Path, cancel: &Cancellation) -> Result<BackupArtifact, Error> {
         let (folder, name) = parted(path)?;
         let told = Told::nobody();
-        self.file_as(path, (&folder, &name), told, cancel).await
+        let (sealed, _) = self.file_as(path, (&folder, &name), told, cancel).await?;
+        Ok(sealed)
     }
 
     /// As [`file`](Self::file), into a folder and as if that were its name; `told` hears how
-    /// much of it is encrypted.
+    /// much of it is encrypted. Gives the length and the SHA-256 of what was read, too.
     pub(crate) async fn file_as(
         &self,
         path: &Path,
         (folder, name): (&Path, &str),
         told: Told,
         cancel: &Cancellation,
-    ) -> Result<BackupArtifact, Error> {
+    ) -> Result<(BackupArtifact, (u64, String)), Error> {
         let file = PartFile::create(folder, &format!("{name}{}", self.suffix())).await?;
         let (seal, path, cancel) = (self.clone(), path.to_owned(), cancel.clone());
         let filled = file.fill(move |out, part| {
@@ -91,13 +92,15 @@ impl Seal {
             let written = |error| Error::file(part, error);
             let from = File::open(&path).map_err(read)?;
             let bytes = from.metadata().map_err(read)?.len();
-            let mut from = told.reading(from, bytes);
+            let mut from = Hashed::new(told.reading(from, bytes));
             let mut sealing = Sealing::begin(&seal, out, part)?;
             pass(&mut from, &mut sealing, &cancel, (&read, &written))?;
-            sealing.finish().map_err(written)
+            let sealed = sealing.finish().map_err(written)?;
+            Ok((sealed, from.finish()))
         });
-        let (file, (bytes, sha256)) = filled.await?;
-        Ok(BackupArtifact::new(file.commit().await?, bytes, sha256))
+        let (file, ((bytes, sha256), read)) = filled.await?;
+        let sealed = BackupArtifact::new(file.commit().await?, bytes, sha256);
+        Ok((sealed, read))
     }
 }
 
