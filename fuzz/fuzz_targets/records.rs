@@ -8,7 +8,7 @@ use kube_migrate_fuzz::{Entries, file, stamp};
 use libfuzzer_sys::fuzz_target;
 use migrate_etcd::Database;
 
-const BUCKETS: [&str; 9] = [
+const BUCKETS: [&str; 10] = [
     "alarm",
     "auth",
     "authRoles",
@@ -17,6 +17,7 @@ const BUCKETS: [&str; 9] = [
     "key",
     "lease",
     "members",
+    "members_removed",
     "meta",
 ];
 

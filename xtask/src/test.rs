@@ -15,7 +15,7 @@ const LANE: &str = "lane::a_kubeadm_cluster_is_upgraded_and_nobody_notices";
 /// Releases of etcd beside the usual one, which tests that are of none in particular run with
 /// in the extended run, and those tests.
 const ETCD: [&str; 3] = ["3.4.23", "3.5.35", "3.7.0"];
-const ETCD_TESTS: [&str; 4] = ["proof", "find", "provider", "faults"];
+const ETCD_TESTS: [&str; 5] = ["proof", "find", "provider", "faults", "tls"];
 
 /// Sets up the real control plane while the tests compile, then runs them all.
 pub(crate) fn test() -> Result<(), String> {
