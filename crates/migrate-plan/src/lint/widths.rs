@@ -42,8 +42,10 @@ pub(super) fn check(
         .pools
         .iter()
         .map(|pool| {
-            let width = width(pool, pool.nodes, policy);
-            (pool.name.as_str(), width)
+            // What room has made narrower, a run keeps to.
+            let of_policy = width(pool, pool.nodes, policy);
+            let of_plan = pool.width.max(u32::from(pool.surge == 0));
+            (pool.name.as_str(), of_policy.min(of_plan))
         })
         .collect();
     let reserves: BTreeMap<&str, u32> = plan

@@ -188,6 +188,11 @@ fn a_control_plane_that_is_not_first_or_not_one_by_one_is_found() {
 #[test]
 fn too_many_nodes_away_are_found() {
     // Their drains follow one another, as the budgets want it.
+    // A pool that is narrower in the plan than policy asks for is so in its schedule.
+    finds("KM-LINT-007", |plan, _, _| {
+        let pool = plan.pools.iter_mut().find(|pool| pool.name == "general");
+        pool.unwrap().width = 1;
+    });
     finds("KM-LINT-007", |plan, _, _| {
         let names = ["general-2", "general-3", "general-4"];
         let mut at = names
