@@ -13,7 +13,9 @@ use super::findings::lacking;
 use super::findings::{
     compared_with, forced, full, needs_key, not_compared, plain, unsigned, without_keys,
 };
-use super::plain::{between, progress, tell};
+#[cfg(feature = "store")]
+use super::plain::progress;
+use super::plain::{between, tell};
 use super::source::Source;
 use crate::blocking::off_the_runtime;
 use crate::limits::Limits;
