@@ -47,18 +47,6 @@ pub(crate) fn or_new(
             "it goes to {its}, and not to {asked}: give --to {its}, or plan again"
         ));
     }
-    let room = |name: &str| new.pools.iter().find(|pool| pool.name == name);
-    let wider = plan
-        .pools
-        .iter()
-        .find(|pool| room(&pool.name).is_some_and(|it| it.width < pool.width));
-    if let Some(pool) = wider {
-        return refused(format!(
-            "{} nodes of pool {} may be away at once in it, and there is room for fewer: undo the \
-             edit, or plan again",
-            pool.width, pool.name
-        ));
-    }
     plan.findings = new.findings;
     let edited = plan.clone().edited();
     if edited.id != plan.id {

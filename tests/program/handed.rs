@@ -110,25 +110,6 @@ fn a_plan_is_run_as_it_was_edited() {
     );
 }
 
-/// A width is no one's to edit: what narrowed it is still so.
-#[test]
-fn a_plan_that_is_made_wider_than_there_is_room_for_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut plan = planned(folder.path());
-    let pools = plan["pools"].as_array_mut().unwrap();
-    let pool = pools
-        .iter_mut()
-        .find(|pool| pool.get("limit").is_some())
-        .unwrap();
-    pool["width"] = (pool["width"].as_u64().unwrap() + 1).into();
-    let (output, _) = handed(folder.path(), &plan, &["plan"]);
-    let error = text(&output.stderr);
-    assert!(
-        !output.status.success() && error.contains("room for fewer"),
-        "{error}"
-    );
-}
-
 /// What the program has printed, and the plan alone, are handed over as they are.
 #[test]
 fn a_plan_that_nobody_has_edited_stays_as_it_is() {
