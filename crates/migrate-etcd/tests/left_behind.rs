@@ -265,6 +265,12 @@ fn record(main: i64) -> (Vec<u8>, Vec<u8>) {
     let revision = [&main.to_be_bytes()[..], b"_", &[0; 8]].concat();
     let mut record = vec![0x0A, 8];
     record.extend(format!("key-{main:04}").bytes());
+    // Created and changed at that revision, once: numbers below 2¹⁴ in two bytes.
+    let number = [main as u8 & 0x7f | 0x80, (main >> 7) as u8];
+    for (field, number) in [(0x10, &number[..]), (0x18, &number[..]), (0x20, &[1])] {
+        record.push(field);
+        record.extend(number);
+    }
     record.extend([0x2A, 0x80, 0x10]);
     record.resize(record.len() + 2048, b'v');
     (revision, record)
