@@ -2,7 +2,7 @@
 
 use migrate_core::cost::{BytesPerSecond, Link};
 
-use crate::planner::{busy, is_for, is_for_nodes, millis};
+use crate::planner::{busy, millis, takes};
 
 /// Sums over the nodes that go beside each other, and their pods, which fetch over one link.
 #[derive(Clone, Debug)]
@@ -34,18 +34,19 @@ impl LinkLoad {
 
     /// One more node, which asks after `head` and takes `rest` after its transfer.
     pub(crate) fn add(&mut self, head: u64, rest: u64) {
-        if is_for_nodes(&self.link) {
-            self.nodes = self.nodes.saturating_add(1);
-            self.head = self.head.min(head);
-            self.rest = self.rest.min(rest);
-        }
+        self.ask(1, 0, head, rest);
     }
 
     /// The pods of one more node, which ask as its drain begins; `rest` follows that.
     pub(crate) fn add_pods(&mut self, pods: u32, rest: u64) {
-        if is_for(&self.link, pods) {
-            self.pods = self.pods.saturating_add(pods.into());
-            self.head = 0;
+        self.ask(0, pods.into(), 0, rest);
+    }
+
+    fn ask(&mut self, nodes: u64, pods: u64, head: u64, rest: u64) {
+        if takes(&self.link, nodes, pods) {
+            self.nodes = self.nodes.saturating_add(nodes);
+            self.pods = self.pods.saturating_add(pods);
+            self.head = self.head.min(head);
             self.rest = self.rest.min(rest);
         }
     }

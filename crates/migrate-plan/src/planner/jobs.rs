@@ -60,7 +60,7 @@ impl<'a> Planner<'a> {
         }
         let pools = self.pools(interned);
         let surges: Vec<bool> = pools.iter().map(|pool| pool.surge > 0).collect();
-        let fetch = transfers::alone(&self.links);
+        let fetch = transfers::alone(&self.links, 1, 0);
         let mut jobs = Vec::new();
         for (id, node) in (0..).zip(&self.model.nodes) {
             if self.is_to_change(node) {
@@ -79,7 +79,7 @@ impl<'a> Planner<'a> {
                         false => times,
                     }
                     .fetching(fetch)
-                    .pulling(transfers::pods_alone(&self.links, pods)),
+                    .pulling(transfers::alone(&self.links, 0, pods.into())),
                     pods,
                     outlook: match node.ready {
                         true => outlooks[id as usize],
@@ -93,7 +93,7 @@ impl<'a> Planner<'a> {
         if let Some(means) = &self.measured {
             measured::apply(means, &mut jobs);
             for job in &mut jobs {
-                let pulls = transfers::pods_alone(&self.links, job.pods);
+                let pulls = transfers::alone(&self.links, 0, job.pods.into());
                 job.times = job.times.pulling(pulls);
             }
         }

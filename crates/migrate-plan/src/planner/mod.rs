@@ -59,7 +59,7 @@ use targets::schedule;
 pub(crate) use targets::target_of;
 use times::Times;
 pub use trace::Trace;
-pub(crate) use transfers::{busy, is_for, is_for_nodes};
+pub(crate) use transfers::{busy, takes};
 pub use what_if::{Change, WhatIf};
 pub(crate) use what_if::{add_replicas, no_such};
 

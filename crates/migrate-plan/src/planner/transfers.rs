@@ -73,8 +73,8 @@ impl Planner<'_> {
     ) -> Result<Option<Transfer>, CostError> {
         let given = self.transfer.iter();
         let given = given.map(|&(per_node, rate)| Transfer::new(nodes, per_node, rate));
-        let takes = |link: &&Link| is_for_nodes(link) || (pods > 0 && link.per_pod > Bytes(0));
-        let links = self.links.iter().filter(takes).map(|link| {
+        let links = self.links.iter().filter(|link| takes(link, beside, pods));
+        let links = links.map(|link| {
             let (Bytes(node), Bytes(pod)) = (link.per_node, link.per_pod);
             if pod == 0 {
                 return Transfer::new(beside, link.per_node, link.throughput);
@@ -94,30 +94,19 @@ impl Planner<'_> {
     }
 }
 
-/// What a node that waits for nobody fetches for, over all `links` at once. In whole
-/// milliseconds, rounded **down**: a transfer that follows another goes on in the middle of
-/// one, and no more than this is certain.
-pub(super) fn alone(links: &[Link]) -> Duration {
-    let each = links.iter().filter(|link| is_for_nodes(link));
-    let longest = each.map(|link| busy(link, 1, 0)).max();
+/// What so many nodes or pods that wait for nobody fetch for, over all `links` at once. In
+/// whole milliseconds, rounded **down**: a transfer that follows another goes on in the middle
+/// of one, and no more than this is certain.
+pub(super) fn alone(links: &[Link], nodes: u64, pods: u64) -> Duration {
+    let each = links.iter().filter(|link| takes(link, nodes, pods));
+    let longest = each.map(|link| busy(link, nodes, pods)).max();
     Duration::from_millis(millis(longest.unwrap_or_default()))
 }
 
-/// The same of so many pods of one node, which fetch over all links at once.
-pub(super) fn pods_alone(links: &[Link], pods: u32) -> Duration {
-    let each = links.iter().filter(|link| is_for(link, pods));
-    let longest = each.map(|link| busy(link, 0, pods.into())).max();
-    Duration::from_millis(millis(longest.unwrap_or_default()))
-}
-
-/// Whether nodes take anything over `link`.
-pub(crate) fn is_for_nodes(link: &Link) -> bool {
-    link.per_node > Bytes(0)
-}
-
-/// Whether so many pods take anything over `link`.
-pub(crate) fn is_for(link: &Link, pods: u32) -> bool {
-    pods > 0 && link.per_pod > Bytes(0)
+/// Whether so many nodes or pods take anything over `link`.
+pub(crate) fn takes(link: &Link, nodes: u64, pods: u64) -> bool {
+    let by_nodes = nodes > 0 && link.per_node > Bytes(0);
+    by_nodes || (pods > 0 && link.per_pod > Bytes(0))
 }
 
 /// From asking for the first transfer of so many nodes and pods to the end of the last, if
@@ -161,18 +150,23 @@ impl<'l> Transfers<'l> {
     /// How long an action lasts that begins at `now`, fetches what a node does, and
     /// then takes `rest`. In whole milliseconds, rounded up.
     pub(super) fn fetch(&mut self, now: Moment, rest: Duration) -> Duration {
-        let queues = self.0.iter_mut().filter(|queue| is_for_nodes(queue.link));
-        let there = queues.map(|queue| queue.carry(now, 1, 0)).max();
-        whole_millis(there.unwrap_or_default()).saturating_add(rest)
+        self.there(now, 1, 0).saturating_add(rest)
     }
 
     /// How long a drain of `pods` lasts that begins at `now` and would last `length` if none
     /// of them had anything to fetch: no shorter than that, and than it takes them to have it.
     /// In whole milliseconds, rounded up.
     pub(super) fn pull(&mut self, now: Moment, pods: u32, length: Duration) -> Duration {
-        let queues = self.0.iter_mut().filter(|queue| is_for(queue.link, pods));
-        let there = queues.map(|queue| queue.carry(now, 0, pods.into())).max();
-        whole_millis(there.unwrap_or_default()).max(length)
+        self.there(now, 0, pods.into()).max(length)
+    }
+
+    /// From `now`, when so many nodes or pods ask for what they take over all links, until it
+    /// is there.
+    fn there(&mut self, now: Moment, nodes: u64, pods: u64) -> Duration {
+        let queues = self.0.iter_mut();
+        let queues = queues.filter(|queue| takes(queue.link, nodes, pods));
+        let there = queues.map(|queue| queue.carry(now, nodes, pods)).max();
+        whole_millis(there.unwrap_or_default())
     }
 }
 
@@ -223,7 +217,7 @@ mod tests {
         assert_eq!(fetch(5000, 0), 27_000);
         // It was idle for a while.
         assert_eq!(fetch(60_000, 0), 12_000);
-        assert_eq!(alone(&links), MILLIS(12_000));
+        assert_eq!(alone(&links, 1, 0), MILLIS(12_000));
     }
 
     #[test]
@@ -232,13 +226,13 @@ mod tests {
         let mut transfers = Transfers::new(&links);
         assert_eq!(transfers.fetch(Moment::EPOCH, MILLIS(7)), MILLIS(10_007));
         assert_eq!(transfers.fetch(Moment::EPOCH, MILLIS(0)), MILLIS(20_000));
-        assert_eq!(alone(&links), MILLIS(10_000));
+        assert_eq!(alone(&links, 1, 0), MILLIS(10_000));
         // Without links nothing is longer, nor over one that takes its time for nothing.
         for links in [&[][..], &[link(0, 1, 9_000)]] {
             let mut transfers = Transfers::new(links);
             assert_eq!(transfers.fetch(Moment::EPOCH, MILLIS(7)), MILLIS(7));
             assert_eq!(transfers.pull(Moment::EPOCH, 99, MILLIS(7)), MILLIS(7));
-            assert_eq!(alone(links) + pods_alone(links, 99), Duration::ZERO);
+            assert_eq!(alone(links, 1, 0) + alone(links, 0, 99), Duration::ZERO);
         }
     }
 
@@ -247,7 +241,7 @@ mod tests {
         // 2 s a node, 1 s a pod.
         let links = [link(20, 10, 0).with_per_pod(Bytes(10)), link(1, 1000, 0)];
         let mut transfers = Transfers::new(&links);
-        assert_eq!(pods_alone(&links, 30), MILLIS(30_000));
+        assert_eq!(alone(&links, 0, 30), MILLIS(30_000));
         assert_eq!(
             transfers.pull(Moment::EPOCH, 30, MILLIS(56_000)),
             MILLIS(56_000)
@@ -306,7 +300,7 @@ mod tests {
                 at += wait;
                 let took = transfers.fetch(Moment::from_millis(at), Duration::ZERO);
                 begun.push(at);
-                prop_assert!(took >= alone(&links), "{took:?}");
+                prop_assert!(took >= alone(&links, 1, 0), "{took:?}");
                 // From any transfer on, all that were asked for since have to come.
                 let row = |from: usize| {
                     let count = u32::try_from(begun.len() - from).unwrap();

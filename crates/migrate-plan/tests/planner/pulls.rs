@@ -7,7 +7,7 @@ use migrate_core::{Phase, Plan};
 use migrate_plan::{Measured, Planner, TargetKind, plan_to_json};
 use proptest::prelude::*;
 
-use crate::scheduler::wide;
+use crate::scheduler::{self, wide};
 use crate::support::{NEW, linted, version};
 use crate::{holds_together, took};
 
@@ -143,16 +143,11 @@ proptest! {
         let planner = Planner::new(&model, &policy, version(NEW)).with_link(link.clone());
         let trace = planner.trace().unwrap();
         let plan = linted(trace.plan.clone(), &model, &policy);
-        let drains = plan.schedule.iter().filter(|it| it.phase == Phase::Drain);
-        let pods_of = |node: &str| {
-            let pods = model.pods.iter().filter(|pod| pod.node.as_deref() == Some(node));
-            pods.count() as u64
-        };
-        let drains: Vec<_> = drains.map(|it| (it.start, it.end, pods_of(it.target.name()))).collect();
+        let drains = scheduler::drains(&plan, &model);
         for (at, (_, end, pods)) in drains.iter().enumerate() {
             for from in (0..=at).filter(|_| *pods > 0) {
-                let come: u64 = drains[from..=at].iter().map(|(.., pods)| pods).sum();
-                let least = drains[from].0 + link.time(0, come).unwrap() + link.latency;
+                let come: u32 = drains[from..=at].iter().map(|(.., pods)| pods).sum();
+                let least = drains[from].0 + link.time(0, come.into()).unwrap() + link.latency;
                 // Less than the millisecond that a transfer may have begun before.
                 prop_assert!(least < *end + Duration::from_millis(1), "{:?}", drains);
             }

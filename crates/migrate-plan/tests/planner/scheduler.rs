@@ -26,6 +26,19 @@ pub(crate) fn wide(pods: &[usize]) -> (ClusterModel, Policy) {
     (cluster.build(), policy)
 }
 
+/// When each drain begins and ends, and how many pods its node has.
+pub(crate) fn drains(plan: &Plan, model: &ClusterModel) -> Vec<(Duration, Duration, u32)> {
+    let drains = plan.schedule.iter().filter(|it| it.phase == Phase::Drain);
+    let pods_of = |node: &str| {
+        let pods = model.pods.iter();
+        let pods = pods.filter(|pod| pod.node.as_deref() == Some(node));
+        u32::try_from(pods.count()).unwrap()
+    };
+    drains
+        .map(|it| (it.start, it.end, pods_of(it.target.name())))
+        .collect()
+}
+
 fn taking(per_pod: Duration) -> PhaseDurations {
     let mut durations = PhaseDurations::default();
     durations.schedule = per_pod;
@@ -135,12 +148,7 @@ proptest! {
         let planner = Planner::new(&model, &policy, version(NEW)).with_durations(taking(per_pod));
         let trace = planner.trace().unwrap();
         let plan = linted(trace.plan.clone(), &model, &policy);
-        let drains = plan.schedule.iter().filter(|it| it.phase == Phase::Drain);
-        let pods_of = |node: &str| {
-            let pods = model.pods.iter().filter(|pod| pod.node.as_deref() == Some(node));
-            u32::try_from(pods.count()).unwrap()
-        };
-        let drains: Vec<_> = drains.map(|it| (it.start, it.end, pods_of(it.target.name()))).collect();
+        let drains = drains(&plan, &model);
         for (at, (_, end, pods)) in drains.iter().enumerate() {
             for from in (0..=at).filter(|_| *pods > 0) {
                 let placed: u32 = drains[from..=at].iter().map(|(.., pods)| pods).sum();
