@@ -79,7 +79,8 @@ pub trait ClusterAccess: Send + Sync {
     ) -> Result<AnchorState, StepError>;
 
     /// Takes the run of `fence` out of the anchor, and its stamps and what it
-    /// [prefers](Self::prefer_upgraded) from nodes. The epoch stays. Does nothing if the anchor names another run, epoch, or none.
+    /// [prefers](Self::prefer_upgraded) from nodes. The epoch stays. Does nothing if the
+    /// anchor names another run, epoch, or none.
     ///
     /// # Errors
     /// At the end of a run what may pass is tried five times. Then, and at once

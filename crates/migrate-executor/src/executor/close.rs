@@ -7,33 +7,16 @@ use super::{Executor, StepOutcome};
 use crate::report::{Report, RunOutcome, Stop, StopCause};
 use crate::{MarkedNode, RunEnd};
 
-/// The last look at the cluster.
-#[derive(Default)]
-pub(super) struct Closing {
-    under_way: bool,
-    attempts: u32,
-    retry_at: Option<Moment>,
-}
-
-/// How often the anchor is tried to be cleared before the report says that it
-/// is not. Opening the journal again clears it too.
-const ATTEMPTS: u32 = 5;
-
-impl Closing {
-    pub(super) fn wake_at(&self) -> Option<Moment> {
-        self.retry_at
-    }
-}
-
 impl Executor {
-    /// Clears the anchor of a run that is over, and looks for marks left.
+    /// Clears the anchor of a run that is over, and looks for marks left. Where that cannot
+    /// be done the report says so; opening the journal again clears it too.
     pub(super) fn act_on_the_end(&mut self, now: Moment) {
         let Some((_, end)) = &self.state.end else {
             return;
         };
         // What is being written to nodes may be what is to be taken from them.
-        let is_busy = self.closing.under_way || self.preference.is_under_way();
-        if self.outcome.is_some() || is_busy {
+        let is_due = self.closing.is_due(now) && !self.preference.is_under_way();
+        if self.outcome.is_some() || !is_due {
             return;
         }
         if let RunEnd::Refused { cause } = end {
@@ -45,24 +28,17 @@ impl Executor {
             self.outcome = Some(StepOutcome::Stopped(Box::new(stop)));
             return;
         }
-        if self.closing.retry_at.is_some_and(|at| at > now) {
-            return;
-        }
         let is_over = self.state.is_over();
-        self.closing.under_way = true;
-        self.closing.attempts += 1;
-        self.closing.retry_at = None;
+        self.closing.begin();
         self.jobs.push(self.shop.close(is_over));
     }
 
     pub(super) fn closed(&mut self, result: Result<Vec<MarkedNode>, StepError>, now: Moment) {
-        self.closing.under_way = false;
+        if self.closing.ended(&result, now + self.pace.retry) {
+            return;
+        }
         let (marks, trouble) = match result {
             Ok(marks) => (Some(marks), None),
-            Err(error) if error.is_retryable() && self.closing.attempts < ATTEMPTS => {
-                self.closing.retry_at = Some(now + self.pace.retry);
-                return;
-            }
             Err(error) => (None, Some(not_closed(&error))),
         };
         let report = |outcome| {

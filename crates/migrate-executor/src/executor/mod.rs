@@ -21,6 +21,7 @@ mod preference;
 mod resumption;
 mod spread;
 mod steps;
+mod tries;
 mod upgrade;
 mod verify;
 mod view;
@@ -37,7 +38,6 @@ use migrate_core::{Action, ActionStatus, Cancellation, Moment, StepError};
 use migrate_plan::{Input, Progress};
 use tokio::time::Instant;
 
-use self::close::Closing;
 use self::drain::DrainLink;
 use self::gate::Gate;
 use self::holding::{Holding, unless_lapsed};
@@ -48,6 +48,7 @@ use self::outage::OutageWatch;
 use self::preference::Preference;
 use self::resumption::Resumption;
 use self::steps::Steps;
+use self::tries::Tries;
 use self::upgrade::Upgrades;
 use self::verify::Checks;
 use self::view::View;
@@ -103,7 +104,8 @@ pub struct Executor {
     waits: WaitBook,
     outage: OutageWatch,
     preference: Preference,
-    closing: Closing,
+    /// The last look at the cluster.
+    closing: Tries,
     resumption: Resumption,
     /// The run is to be ended for good, and the journal does not say so yet.
     to_abort: bool,

@@ -11,7 +11,6 @@ use migrate_core::{
 use migrate_kube::{Claim, Holder, RunMark};
 use tokio::time::{Instant, sleep_until};
 
-use super::close::Closing;
 use super::drain::DrainLink;
 use super::gate::Gate;
 use super::holding::Holding;
@@ -21,6 +20,7 @@ use super::outage::OutageWatch;
 use super::preference::Preference;
 use super::resumption::Resumption;
 use super::steps::Steps;
+use super::tries::Tries;
 use super::upgrade::Upgrades;
 use super::verify::Checks;
 use super::view::View;
@@ -218,7 +218,7 @@ impl Executor {
             lifting: BTreeMap::new(),
             waits: WaitBook::default(),
             preference: Preference::default(),
-            closing: Closing::default(),
+            closing: Tries::default(),
             resumption: Resumption::new(state.reopen(), anchor.paused),
             to_abort: abort,
             own_pod,

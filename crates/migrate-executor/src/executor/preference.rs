@@ -4,31 +4,29 @@ use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{Finding, Moment, ObjectName, Phase, Severity, StepError, Target};
 
 use super::Executor;
-
-/// How often it is tried. Without it the run goes on, and pods may move twice.
-const ATTEMPTS: u32 = 5;
+use super::tries::Tries;
 
 /// Whether the scheduler has been told. Every runner tells it once: it is of no use in a
-/// journal, for telling it again changes nothing.
+/// journal, for telling it again changes nothing. Without it the run goes on, and pods may
+/// move twice.
 #[derive(Default)]
 pub(super) struct Preference {
+    /// Or cannot be.
     is_told: bool,
-    under_way: bool,
-    attempts: u32,
-    retry_at: Option<Moment>,
+    tries: Tries,
 }
 
 impl Preference {
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        self.retry_at
+        self.tries.wake_at()
     }
 
     pub(super) const fn is_under_way(&self) -> bool {
-        self.under_way
+        self.tries.is_under_way()
     }
 
     fn is_due(&self, now: Moment) -> bool {
-        !self.is_told && !self.under_way && self.retry_at.is_none_or(|at| at <= now)
+        !self.is_told && self.tries.is_due(now)
     }
 }
 
@@ -55,24 +53,18 @@ impl Executor {
             .iter()
             .filter(|slot| slot.pool != CONTROL_PLANE_POOL);
         let workers = workers.map(|slot| (slot.node.clone(), plan.to_of_pool(&slot.pool).clone()));
-        self.preference.under_way = true;
-        self.preference.retry_at = None;
+        self.preference.tries.begin();
         self.jobs.push(self.shop.prefer_upgraded(workers.collect()));
     }
 
     pub(super) fn preferred(&mut self, result: Result<(), StepError>, now: Moment) {
         let preference = &mut self.preference;
-        preference.under_way = false;
-        preference.attempts += 1;
-        match result {
-            Err(error) if error.is_retryable() && preference.attempts < ATTEMPTS => {
-                preference.retry_at = Some(now + self.pace.retry);
-            }
-            Err(error) => {
-                preference.is_told = true;
-                self.noted(vec![not_told(&error)]);
-            }
-            Ok(()) => preference.is_told = true,
+        if preference.tries.ended(&result, now + self.pace.retry) {
+            return;
+        }
+        preference.is_told = true;
+        if let Err(error) = result {
+            self.noted(vec![not_told(&error)]);
         }
     }
 }
