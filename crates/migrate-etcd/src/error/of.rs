@@ -39,6 +39,12 @@ impl Error {
         }
     }
 
+    /// That the file at `path` is not `expected`.
+    pub(crate) fn changed(path: impl Into<PathBuf>, expected: impl Into<String>) -> Self {
+        let (path, expected) = (path.into(), expected.into());
+        Self::Changed { path, expected }
+    }
+
     pub(crate) fn file(path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {

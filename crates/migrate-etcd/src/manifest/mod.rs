@@ -310,11 +310,9 @@ fn hash(path: &Path) -> Result<(u64, String), Error> {
     Ok((bytes, hex(hash.finalize())))
 }
 
-fn changed(path: &Path) -> Error {
-    Error::Changed {
-        path: path.to_owned(),
-        expected: "the file that its manifest was signed for".to_owned(),
-    }
+/// That a backup is not the one that its manifest speaks of.
+pub(crate) fn changed(backup: impl Into<PathBuf>) -> Error {
+    Error::changed(backup, "the file that its manifest was signed for")
 }
 
 #[cfg(test)]

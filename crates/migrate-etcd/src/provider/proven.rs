@@ -251,16 +251,8 @@ impl ProvenBackup {
         let told = between(cx, ENCRYPTED, bytes);
         let mut finished = match &self.live {
             None => {
-                let sealed = seal.file_as(&plain.path, (&folder, &file), told, &cx.cancel);
-                let (artifact, read) = sealed.await?;
-                if read != (plain.bytes, plain.sha256.clone()) {
-                    let _ = tokio::fs::remove_file(&artifact.path).await;
-                    return Err(Error::Changed {
-                        path: plain.path,
-                        expected: "the snapshot that was saved".to_owned(),
-                    });
-                }
-                Finished::of(artifact)
+                let sealed = seal.snapshot(&plain, (&folder, &file), told, &cx.cancel);
+                Finished::of(sealed.await?)
             }
             Some(live) => {
                 let nodes = self.nodes.iter().cloned();
@@ -432,10 +424,7 @@ async fn hashed(
     let manifest = off_the_runtime(move || Manifest::of(&path, taken, proof)).await?;
     match (manifest.bytes, &manifest.sha256) == (artifact.bytes, &artifact.sha256) {
         true => Ok(manifest),
-        false => Err(Error::Changed {
-            path: artifact.path.clone(),
-            expected: "what was written there".to_owned(),
-        }),
+        false => Err(Error::changed(&artifact.path, "what was written there")),
     }
 }
 

@@ -395,10 +395,7 @@ impl Restore {
     }
 
     fn mismatch(&self, expected: &str) -> Error {
-        Error::Changed {
-            path: self.snapshot.clone(),
-            expected: format!("the file of SHA-256 {expected}"),
-        }
+        Error::changed(&self.snapshot, format!("the file of SHA-256 {expected}"))
     }
 
     /// etcdutl restores such data and reports success; the server then refuses them.

@@ -20,6 +20,8 @@ use crate::{Error, PartFile};
 /// How the name of an encrypted file ends, and of one that was compressed first.
 const SEALED: &str = ".age";
 const COMPRESSED: &str = ".zst.age";
+/// What is encrypted has to be, where that is known.
+pub(crate) const SAVED: &str = "the snapshot that was saved";
 
 /// How backups are encrypted.
 ///
@@ -71,36 +73,57 @@ impl Seal {
     /// [`Error::Cancelled`]; nothing of the encrypted file is left.
     pub async fn file(&self, path: &Path, cancel: &Cancellation) -> Result<BackupArtifact, Error> {
         let (folder, name) = parted(path)?;
-        let told = Told::nobody();
-        let (sealed, _) = self.file_as(path, (&folder, &name), told, cancel).await?;
-        Ok(sealed)
+        let path = path.to_owned();
+        self.sealed((path, None), (&folder, &name), Told::nobody(), cancel)
+            .await
     }
 
-    /// As [`file`](Self::file), into a folder and as if that were its name; `told` hears how
-    /// much of it is encrypted. Gives the length and the SHA-256 of what was read, too.
-    pub(crate) async fn file_as(
+    /// As [`file`](Self::file), of a snapshot that was saved, into a folder and as if that were
+    /// its name; `told` hears how much of it is encrypted. One that is another by now is
+    /// refused.
+    pub(crate) async fn snapshot(
         &self,
-        path: &Path,
+        saved: &BackupArtifact,
+        to: (&Path, &str),
+        told: Told,
+        cancel: &Cancellation,
+    ) -> Result<BackupArtifact, Error> {
+        let is = (saved.bytes, saved.sha256.clone());
+        self.sealed((saved.path.clone(), Some(is)), to, told, cancel)
+            .await
+    }
+
+    /// The file at a path, of a length and a SHA-256 if they are known.
+    async fn sealed(
+        &self,
+        (path, known): (PathBuf, Option<(u64, String)>),
         (folder, name): (&Path, &str),
         told: Told,
         cancel: &Cancellation,
-    ) -> Result<(BackupArtifact, (u64, String)), Error> {
+    ) -> Result<BackupArtifact, Error> {
         let file = PartFile::create(folder, &format!("{name}{}", self.suffix())).await?;
-        let (seal, path, cancel) = (self.clone(), path.to_owned(), cancel.clone());
+        let (seal, cancel) = (self.clone(), cancel.clone());
         let filled = file.fill(move |out, part| {
             let read = |error| Error::file(&path, error);
             let written = |error| Error::file(part, error);
             let from = File::open(&path).map_err(read)?;
             let bytes = from.metadata().map_err(read)?.len();
-            let mut from = Hashed::new(told.reading(from, bytes));
+            let mut from = told.reading(from, bytes);
             let mut sealing = Sealing::begin(&seal, out, part)?;
-            pass(&mut from, &mut sealing, &cancel, (&read, &written))?;
-            let sealed = sealing.finish().map_err(written)?;
-            Ok((sealed, from.finish()))
+            match known {
+                None => pass(&mut from, &mut sealing, &cancel, (&read, &written))?,
+                Some(known) => {
+                    let mut from = Hashed::new(from);
+                    pass(&mut from, &mut sealing, &cancel, (&read, &written))?;
+                    if from.finish() != known {
+                        return Err(Error::changed(&path, SAVED));
+                    }
+                }
+            }
+            sealing.finish().map_err(written)
         });
-        let (file, ((bytes, sha256), read)) = filled.await?;
-        let sealed = BackupArtifact::new(file.commit().await?, bytes, sha256);
-        Ok((sealed, read))
+        let (file, (bytes, sha256)) = filled.await?;
+        Ok(BackupArtifact::new(file.commit().await?, bytes, sha256))
     }
 }
 

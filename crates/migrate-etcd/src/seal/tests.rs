@@ -128,3 +128,27 @@ fn keys_that_are_none_are_refused_without_being_shown() {
     assert!(!text.contains("s3cret"), "{text}");
     assert!(format!("{:?}", Lock::for_keys([&public]).unwrap()).contains(&public));
 }
+
+/// Between the save and this it may have been exchanged, or damaged.
+#[tokio::test]
+async fn a_snapshot_that_is_another_by_now_is_not_encrypted() {
+    let cancel = Cancellation::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("etcd.db");
+    let sha256 = migrate_core::hex(sha2::Sha256::digest(body()));
+    let saved = BackupArtifact::new(&path, body().len() as u64, sha256);
+    let (seal, _) = ways().remove(0);
+    let sealed = async || {
+        let to = (folder.path(), "kept.db");
+        seal.snapshot(&saved, to, Told::nobody(), &cancel).await
+    };
+    let mut other = body();
+    other[7] ^= 1;
+    fs::write(&path, other).unwrap();
+    let error = sealed().await.unwrap_err();
+    assert!(matches!(error, Error::Changed { .. }), "{error}");
+    assert_eq!(names(folder.path()), ["etcd.db"]);
+    // The control.
+    fs::write(&path, body()).unwrap();
+    sealed().await.unwrap();
+}

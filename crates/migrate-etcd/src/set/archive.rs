@@ -12,7 +12,7 @@ use tar::{Archive, Builder, EntryType, Header};
 
 use super::{FileRecord, SCHEMA, SetRecord, is_name, named};
 use crate::bolt::Told;
-use crate::seal::{Hashed, KeyRing, Opened, Sealing, pass, unreadable};
+use crate::seal::{Hashed, KeyRing, Opened, SAVED, Sealing, pass, unreadable};
 use crate::{Error, Seal, folders, leftover};
 
 /// The record, first in the archive.
@@ -58,7 +58,7 @@ impl Writing {
         }
         appended.map_err(failed)?;
         if snapshot.finish() != (self.snapshot.bytes, self.snapshot.sha256.clone()) {
-            return Err(changed(path, "the snapshot that was saved"));
+            return Err(Error::changed(path, SAVED));
         }
         for (node, files) in &self.files {
             for (path, bytes) in files {
@@ -165,7 +165,7 @@ impl Unpacking {
             let mut hashed = Hashed::new(entry);
             part.write(&name, &mut hashed, self)?;
             if hashed.finish() != (file.bytes, file.sha256) {
-                return Err(changed(&self.path, "what its record says"));
+                return Err(Error::changed(&self.path, "what its record says"));
             }
         }
         // To the end, where it shows whether anything was cut off.
@@ -217,13 +217,6 @@ fn files(record: &SetRecord) -> BTreeMap<String, FileRecord> {
     });
     let snapshot = (SNAPSHOT.to_owned(), record.snapshot.clone());
     nodes.chain([snapshot]).collect()
-}
-
-fn changed(path: &Path, expected: &str) -> Error {
-    Error::Changed {
-        path: path.to_owned(),
-        expected: expected.to_owned(),
-    }
 }
 
 /// The folder while it is filled; removed unless it gets its name.

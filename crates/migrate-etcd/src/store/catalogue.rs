@@ -9,6 +9,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path as Location;
 
 use super::Store;
+use crate::manifest::changed;
 use crate::{Error, Manifest, PartFile, PublicKey};
 
 /// What is in a store.
@@ -173,7 +174,7 @@ impl Store {
         let signed = signed.ok_or_else(|| self.missing(&beside))?;
         let there = self.objects.head(&location).await;
         if there.map_err(self.failed(&location))?.size != manifest.bytes {
-            return Err(changed(&self.name(&location)));
+            return Err(changed(self.name(&location)));
         }
         let mut file = PartFile::create(folder, &manifest.file).await?;
         let mut done = 0;
@@ -183,7 +184,7 @@ impl Store {
             file.write(bytes).await
         });
         if read.await? != manifest.sha256 {
-            return Err(changed(&self.name(&location)));
+            return Err(changed(self.name(&location)));
         }
         let path = file.commit().await?;
         let mut file = PartFile::replace(folder, &Manifest::name_of(&manifest.file)).await?;
@@ -228,12 +229,5 @@ impl Store {
             place: self.name(&self.prefix),
             reasons,
         })
-    }
-}
-
-fn changed(name: &str) -> Error {
-    Error::Changed {
-        path: PathBuf::from(name),
-        expected: "the file that its manifest was signed for".to_owned(),
     }
 }

@@ -77,10 +77,11 @@ impl Store {
                 }
             }
             if !self.has(&location, &signed_for, cancel).await? {
-                return Err(Error::Changed {
-                    path: PathBuf::from(self.name(&location)),
-                    expected: "what was uploaded, when it is read back".to_owned(),
-                });
+                let name = self.name(&location);
+                return Err(Error::changed(
+                    name,
+                    "what was uploaded, when it is read back",
+                ));
             }
         }
         progress(manifest.bytes, manifest.bytes);
