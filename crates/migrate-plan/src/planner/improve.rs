@@ -72,7 +72,8 @@ impl<'a> Planner<'a> {
         let workers = jobs[first..].iter().take_while(|job| !is_fixed(job));
         let workers = workers.count();
         // Whose order is to be kept, nobody looks for a better one.
-        if self.improvement == 0 || workers < 2 || self.order_of.is_some() {
+        let is_kept = self.order_of.is_some() || self.exactly.is_some();
+        if self.improvement == 0 || workers < 2 || is_kept {
             return Ok(());
         }
         let mut search = Search::new(self, jobs, interned, pools)?;

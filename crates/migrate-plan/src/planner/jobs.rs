@@ -4,7 +4,7 @@ use migrate_core::Node;
 
 use super::replan::Places;
 use super::times::Times;
-use super::{Planner, measured, order, pins, transfers};
+use super::{Planner, edited, measured, order, pins, transfers};
 use crate::intern::{Interned, Share};
 
 /// A node that is to be upgraded.
@@ -96,6 +96,10 @@ impl<'a> Planner<'a> {
                 let pulls = transfers::alone(&self.links, 0, job.pods.into());
                 job.times = job.times.pulling(pulls);
             }
+        }
+        if let Some(plan) = self.exactly {
+            edited::take_over(&mut jobs, plan);
+            return jobs;
         }
         if let Some(parent) = self.parent {
             pins::take_over(&mut jobs, parent);
