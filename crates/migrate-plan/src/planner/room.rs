@@ -159,6 +159,20 @@ impl Room<'_> {
         found
     }
 
+    /// Whether one more node of `pool` has room to be away, and that of no other pool
+    /// is less for it.
+    pub(super) fn may_widen(&self, planned: &[PlannedPool], pool: &str) -> bool {
+        let Some(at) = planned.iter().position(|it| it.name == pool) else {
+            return false;
+        };
+        let mut widths = self.widths(planned);
+        let narrowed = |widths: &[u32]| self.land.narrowed(&self.slacks, &self.pools, widths);
+        let before = narrowed(&widths);
+        widths[at] = widths[at].saturating_add(1);
+        let after = narrowed(&widths);
+        planned[at].limit.is_none() && after[at].is_none() && after == before
+    }
+
     /// What each set of nodes has to spare, and what the slots of `pools` take of
     /// it. Where too little is left for one of them, nothing is bounded: its pods
     /// wait until it is back.

@@ -1,27 +1,32 @@
-//! Which pools pods are tied to.
+//! Which parts of pools pods are tied to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use migrate_core::model::{Admitting, NodeSelectorTerm, Placement, Toleration};
 use migrate_core::{ClusterModel, Disposition, Policy, disposition};
 
-use super::{Amounts, Pool, Share, add, amounts, take};
+use super::{Amounts, Offer, Part, add, amounts, take};
 
-/// At most so many sets of pools are looked at: those that most pods are tied to.
+/// At most so many sets of parts are looked at: those that most pods are tied to.
 const SETS: usize = 256;
 
-/// The sets of pools that pods may not leave, and what those ask for.
+/// The sets of parts of pools that pods may not leave, and what those ask for.
 pub(super) struct Tied<'m> {
-    /// By name.
-    numbers: BTreeMap<&'m str, usize>,
     sets: BTreeMap<Set, Own<'m>>,
 }
 
-/// Pools, a bit for each.
+/// Some parts, and what the pods ask for that may not leave them.
+pub(super) struct Within<'m> {
+    /// By number.
+    pub(super) parts: Vec<usize>,
+    pub(super) asked: Amounts<'m>,
+}
+
+/// Parts of pools, a bit for each.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 struct Set(Vec<u64>);
 
-/// What the pods ask for that are tied to just these pools.
+/// What the pods ask for that are tied to just these parts.
 #[derive(Debug, Default)]
 struct Own<'m> {
     pods: u64,
@@ -52,18 +57,14 @@ impl<'m> Where<'m> {
 
 impl<'m> Tied<'m> {
     /// Of the pods on nodes that offer something. What pods ask for that do not leave
-    /// their nodes is taken off what these offer.
+    /// their nodes is taken off what these offer. `numbers` are those of the parts.
     pub(super) fn new(
         model: &'m ClusterModel,
         policy: &'m Policy,
-        offers: &mut BTreeMap<&'m str, Amounts<'m>>,
+        numbers: &BTreeMap<Part<'m>, usize>,
+        offers: &mut BTreeMap<&'m str, Offer<'m>>,
     ) -> Self {
-        let names = model.nodes.iter().map(|node| policy.pools.pool_of(node));
-        let names: BTreeSet<&str> = names.collect();
-        let mut tied = Self {
-            numbers: names.into_iter().zip(0..).collect(),
-            sets: BTreeMap::new(),
-        };
+        let mut sets: BTreeMap<Set, Own<'m>> = BTreeMap::new();
         let mut admitting = Admitting::among(&model.nodes);
         let mut known: BTreeMap<Where<'_>, (Set, Vec<&str>)> = BTreeMap::new();
         for pod in model.pods.iter().filter(|pod| !pod.is_finished()) {
@@ -75,86 +76,67 @@ impl<'m> Tied<'m> {
             };
             let asked = amounts(&pod.requests, pod.requests.pods.max(1));
             let place = known.entry(Where::of(&pod.placement));
-            let (pools, hosts) = place.or_insert_with(|| {
+            let (parts, hosts) = place.or_insert_with(|| {
                 let nodes = admitting.nodes(&pod.placement);
-                let mut pools = Set::default();
+                let mut parts = Set::default();
                 for node in &nodes {
-                    pools.insert(tied.numbers[policy.pools.pool_of(node)]);
+                    parts.insert(numbers[&Part::of(node, policy)]);
                 }
                 let first_two = nodes.iter().take(2).map(|node| node.name.as_str());
-                (pools, first_two.collect())
+                (parts, first_two.collect())
             });
             match disposition(pod, &policy.consent, None) {
                 // It ends, and needs no room any more.
                 Disposition::Wait(_) => {}
-                Disposition::Leave(_) => take(offer, &asked),
+                Disposition::Leave(_) => take(&mut offer.amounts, &asked),
                 _ => {
                     let leaves = hosts.iter().any(|host| *host != node);
                     match pod.controller.is_some() && leaves {
                         true => {
-                            let own = match tied.sets.get_mut(pools) {
+                            let own = match sets.get_mut(parts) {
                                 Some(own) => own,
-                                None => tied.sets.entry(pools.clone()).or_default(),
+                                None => sets.entry(parts.clone()).or_default(),
                             };
                             own.pods += 1;
                             add(&mut own.asked, &asked);
                         }
-                        false => take(offer, &asked),
+                        false => take(&mut offer.amounts, &asked),
                     }
                 }
             }
         }
-        tied
+        Self { sets }
     }
 
-    /// All pools, by number.
-    pub(super) fn pools(&self) -> Vec<Pool<'m>> {
-        let named = self.numbers.keys().map(|name| Pool {
-            name,
-            ..Pool::default()
-        });
-        named.collect()
-    }
-
-    pub(super) fn known_number(&self, pool: &str) -> Option<usize> {
-        self.numbers.get(pool).copied()
-    }
-
-    /// The number of a pool that a node is of.
-    pub(super) fn number(&self, pool: &str) -> usize {
-        self.numbers[pool]
-    }
-
-    /// The sets, each with what is asked for there: what is tied to fewer pools is tied
+    /// The sets, each with what is asked for there: what is tied to fewer parts is tied
     /// to more of them, too.
-    pub(super) fn shares(&self) -> Vec<Share<'m>> {
+    pub(super) fn within(&self) -> impl Iterator<Item = Within<'m>> {
         let mut looked_at: Vec<_> = self.sets.iter().collect();
         if looked_at.len() > SETS {
             looked_at.sort_by_key(|(set, own)| (std::cmp::Reverse(own.pods), *set));
             looked_at.truncate(SETS);
         }
-        let shares = looked_at.into_iter().map(|(set, _)| {
-            let mut share = Share {
-                pools: set.numbers().collect(),
-                ..Share::default()
-            };
+        looked_at.into_iter().map(|(set, _)| {
+            let mut asked = Amounts::new();
             let within = self.sets.iter().filter(|(other, _)| other.is_within(set));
             for (_, own) in within {
-                add(&mut share.asked, &own.asked);
+                add(&mut asked, &own.asked);
             }
-            share
-        });
-        shares.collect()
+            Within {
+                parts: set.numbers().collect(),
+                asked,
+            }
+        })
     }
 }
 
 impl Set {
-    fn insert(&mut self, pool: usize) {
-        let word = pool / 64;
+    fn insert(&mut self, part: usize) {
+        let word = part / 64;
         if self.0.len() <= word {
             self.0.resize(word + 1, 0);
         }
-        self.0[word] |= 1 << (pool % 64);
+        self.0[word] |= 1 << (part % 64);
     }
 
     /// In order.

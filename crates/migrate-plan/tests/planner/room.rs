@@ -1,0 +1,307 @@
+//! Room: how wide pools may be with it, what it bounds, and what the linter says of it.
+
+use migrate_core::cost::BoundKind;
+use migrate_core::model::Resources;
+use migrate_core::{ClusterModel, IntOrPercent, Node, Phase, Plan, Policy, Severity, ZONE_LABEL};
+use migrate_plan::{PlanTable, Planner, lint, plan_from_json, plan_to_json};
+use proptest::prelude::*;
+
+use crate::placement::{found, workers};
+use crate::support::{Cluster, NEW, linted, version};
+
+/// `width` nodes of each pool at once, if there is room.
+pub(crate) fn wide(width: u32) -> Policy {
+    let mut policy = Policy::default();
+    policy.pools.max_unavailable = IntOrPercent::Int(width);
+    policy
+}
+
+pub(crate) fn plan_under(model: &ClusterModel, policy: &Policy) -> Plan {
+    let planner = Planner::new(model, policy, version(NEW));
+    linted(planner.plan().unwrap(), model, policy)
+}
+
+#[test]
+fn capacity_limits_the_width_and_the_plan_says_why() {
+    // Forty CPUs, of which 27 are asked for: three nodes may be away.
+    let model = workers(10, 2_700);
+    let plan = plan_under(&model, &wide(5));
+    let pool = &plan.pools[0];
+    assert_eq!((pool.width, pool.limit.as_ref().unwrap().asked), (3, 5));
+    assert_eq!(pool.limit.as_ref().unwrap().resource, "cpu");
+    let finding = found(&plan, "KM-CAPACITY-003").unwrap();
+    let words = "capacity limits the width to 3 where policy asks for 5";
+    assert!(finding.evidence.starts_with(words), "{finding}");
+    assert_eq!(plan.id, plan.identity());
+    // As narrow by policy it is the same plan, and nothing is said.
+    let narrow = plan_under(&model, &wide(3));
+    assert_eq!(narrow.makespan(), plan.makespan());
+    assert_eq!(narrow.pools[0].limit, None);
+    assert!(found(&narrow, "KM-CAPACITY-003").is_none());
+    let json = plan_to_json(&plan).unwrap();
+    assert_eq!(plan_from_json(&json).unwrap(), plan);
+    let table = PlanTable::new(&plan).to_string();
+    assert!(table.contains("3 (cpu; 5 asked)"), "{table}");
+}
+
+#[test]
+fn room_is_a_bound_of_a_tight_cluster() {
+    let plan = plan_under(&workers(10, 2_700), &wide(5));
+    let bounds = plan.bounds.unwrap();
+    let of_room = bounds.limits.iter().find(|limit| {
+        limit.kind
+            == BoundKind::Capacity {
+                resource: "cpu".into(),
+                nodes: 10,
+            }
+    });
+    let rest: std::time::Duration = plan
+        .schedule
+        .iter()
+        .filter(|action| action.target.name().starts_with("general"))
+        .filter(|action| action.phase != Phase::Drain)
+        .map(|action| action.end - action.start)
+        .sum();
+    let members = bounds
+        .limits
+        .iter()
+        .find(|limit| limit.kind == BoundKind::ControlPlane);
+    // Σ d · C / slack: ten nodes of 4 CPUs, 13 to spare.
+    let expected = members.unwrap().time.as_millis() + (rest.as_millis() * 4).div_ceil(13);
+    assert_eq!(of_room.unwrap().time.as_millis(), expected);
+}
+
+#[test]
+fn too_little_room_for_a_single_node_is_found() {
+    let model = workers(3, 2_700);
+    let plan = plan_under(&model, &wide(2));
+    assert_eq!(plan.pools[0].width, 1);
+    let finding = found(&plan, "KM-CAPACITY-002").unwrap();
+    assert_eq!(finding.severity, Severity::Warning);
+    // It is planned all the same, and bounds nothing.
+    let is_of_cpu = |kind: &BoundKind| matches!(kind, BoundKind::Capacity { resource, .. } if resource == "cpu");
+    let limits = plan.bounds.unwrap().limits;
+    assert!(!limits.iter().any(|limit| is_of_cpu(&limit.kind)));
+}
+
+#[test]
+fn nodes_that_are_away_already_do_not_keep_a_narrowed_pool_from_beginning() {
+    let mut model = workers(10, 2_700);
+    for node in &mut model.nodes[..4] {
+        node.unschedulable = true;
+    }
+    let plan = plan_under(&model, &wide(5));
+    assert_eq!(plan.pools[0].width, 4);
+    assert_eq!(
+        plan.schedule
+            .iter()
+            .filter(|a| a.phase == Phase::Verify)
+            .count(),
+        11
+    );
+    let mut model = workers(10, 2_000);
+    model.nodes[0].ready = false;
+    let plan = plan_under(&model, &wide(9));
+    // 36 CPUs on nine nodes, 18 asked for: four, and the one that is away.
+    assert_eq!(plan.pools[0].width, 5);
+}
+
+/// Where room makes a pool narrow nobody is told that one more node of it would help.
+#[test]
+fn a_narrowed_pool_is_not_to_be_wider() {
+    let model = workers(4, 1_100);
+    let relief_of = |width| {
+        let plan = plan_under(&model, &wide(width));
+        let bounds = plan.bounds.unwrap();
+        let is_of_slots = matches!(bounds.best().unwrap().kind, BoundKind::Slots { .. });
+        (is_of_slots, plan.pools[0].width, bounds.relief.is_some())
+    };
+    assert_eq!(relief_of(1), (true, 1, true));
+    // As wide as there is room for, though no wider was asked for.
+    assert_eq!(relief_of(2), (true, 2, false));
+    assert_eq!(relief_of(3), (true, 2, false));
+}
+
+/// What is kept for failures is never begun into, so a pool as narrow as that would
+/// never begin.
+#[test]
+fn a_narrowed_pool_keeps_its_reserve_and_one_more() {
+    let model = workers(10, 2_700);
+    let with = |reserve| {
+        let mut policy = wide(6);
+        policy.pools.failure_reserve = IntOrPercent::Int(reserve);
+        let plan = plan_under(&model, &policy);
+        let verified = plan.schedule.iter().filter(|a| a.phase == Phase::Verify);
+        assert_eq!(verified.count(), 11);
+        plan.pools[0].width
+    };
+    assert_eq!((with(0), with(1), with(4)), (3, 3, 5));
+}
+
+/// Another order never makes it longer, also where room and not policy limits pools.
+#[test]
+fn a_better_order_is_looked_for_within_the_room_there_is() {
+    let model = workers(10, 2_700);
+    let policy = wide(5);
+    let planner = || Planner::new(&model, &policy, version(NEW));
+    let plan = planner().plan().unwrap();
+    let better = linted(
+        planner().with_improvement(50).plan().unwrap(),
+        &model,
+        &policy,
+    );
+    assert!(better.makespan() <= plan.makespan());
+    assert_eq!(better.pools, plan.pools);
+    // Planned anew without a change it stays as it is.
+    let again = planner().replan(&plan).unwrap();
+    assert!(again.keeps_order);
+    assert_eq!(again.plan.pools, plan.pools);
+    assert_eq!(again.plan.schedule, plan.schedule);
+}
+
+/// Negative control: a schedule that was made without regard to requests.
+#[test]
+fn a_schedule_that_leaves_no_room_is_found() {
+    let (light, heavy) = (workers(10, 100), workers(10, 2_700));
+    let policy = wide(5);
+    let plan = plan_under(&light, &policy);
+    assert_eq!(plan.pools[0].width, 5);
+    let codes = |model| {
+        let found = lint(&plan, model, &policy).into_iter();
+        let codes: std::collections::BTreeSet<String> = found.map(|f| f.code).collect();
+        codes
+    };
+    assert!(!codes(&light).contains("KM-LINT-014"));
+    assert!(codes(&heavy).contains("KM-LINT-014"));
+}
+
+/// The same of pods that may not leave their zone, as those with a volume there: the pool
+/// has room for all of them, one zone of it has not.
+#[test]
+fn a_schedule_that_leaves_no_room_in_a_zone_is_found() {
+    let zoned = |tied: bool| {
+        let mut model = workers(8, 1_500);
+        let mut zones = std::collections::BTreeMap::new();
+        for (number, node) in model.nodes.iter_mut().enumerate() {
+            // The first is the canary, and goes alone.
+            let zone = if matches!(number, 1 | 2) { "a" } else { "b" };
+            node.labels.insert(ZONE_LABEL.into(), zone.into());
+            zones.insert(node.name.clone(), zone.to_owned());
+        }
+        for pod in &mut model.pods {
+            let zone = pod.node.as_ref().and_then(|node| zones.get(node)).cloned();
+            if let Some(zone) = zone.filter(|_| tied) {
+                let selector = &mut pod.placement.node_selector;
+                selector.insert(ZONE_LABEL.into(), zone);
+            }
+        }
+        model
+    };
+    let policy = wide(4);
+    let (free, tied) = (zoned(false), zoned(true));
+    let plan = plan_under(&free, &policy);
+    assert_eq!(plan.pools[0].width, 4);
+    let found = lint(&plan, &tied, &policy);
+    let found: Vec<_> = found.iter().filter(|f| f.code == "KM-LINT-014").collect();
+    assert!(!found.is_empty());
+    for finding in found {
+        assert!(finding.evidence.contains("general (in a)"), "{finding}");
+    }
+    assert_eq!(plan_under(&tied, &policy).pools[0].width, 1);
+}
+
+/// Nodes by pool with their CPUs; pods with what they ask for, and whether they are tied to
+/// their pool (1), or to their zone (2).
+type Tight = (Vec<(usize, u64)>, Vec<(usize, u64, u8)>, u32);
+
+fn tight() -> impl Strategy<Value = Tight> {
+    let pools = prop::collection::vec((1..7usize, 2..9u64), 1..4);
+    let pods = prop::collection::vec((0..50usize, 0..5u64, 0..3u8), 0..40);
+    (pools, pods, 1..5u32)
+}
+
+/// The zone of a node whose name ends with a number.
+fn zone_of(node: &str) -> &'static str {
+    match node.ends_with(['1', '3', '5']) {
+        true => "a",
+        false => "b",
+    }
+}
+
+fn tight_model((pools, pods, _): &Tight) -> ClusterModel {
+    let mut cluster = Cluster::new().member("m");
+    let mut places = Vec::new();
+    for (number, (nodes, _)) in pools.iter().enumerate() {
+        let pool = format!("pool-{number}");
+        cluster = cluster.pool(&pool, *nodes);
+        places.extend((1..=*nodes).map(|node| (number, format!("{pool}-{node}"))));
+    }
+    for (number, (place, ..)) in pods.iter().enumerate() {
+        let node = &places[place % places.len()].1;
+        cluster = cluster.deployment(&format!("w{number}"), &[node]);
+    }
+    let cluster = cluster.change(|model| {
+        for node in &mut model.nodes {
+            let (pool, _) = node.name.rsplit_once('-').unwrap();
+            let pool: usize = pool.trim_start_matches("pool-").parse().unwrap();
+            node.allocatable = Resources::new(pools[pool].1 * 1_000, 1 << 34, 110);
+            let zone = zone_of(&node.name);
+            node.labels.insert(ZONE_LABEL.into(), zone.into());
+        }
+        for (pod, (place, cpu, tied)) in model.pods.iter_mut().zip(pods) {
+            pod.requests = Resources::new(cpu * 500, 1 << 28, 1);
+            let (pool, node) = &places[place % places.len()];
+            let selector = &mut pod.placement.node_selector;
+            match tied {
+                1 => {
+                    let pool = format!("pool-{pool}");
+                    selector.insert("node.kubernetes.io/pool".into(), pool);
+                }
+                2 => {
+                    selector.insert(ZONE_LABEL.into(), zone_of(node).into());
+                }
+                _ => {}
+            }
+        }
+    });
+    cluster.build()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// The linter finds nothing, no schedule beats a bound, and a node more lengthens
+    /// none, narrows no pool and makes no move necessary.
+    #[test]
+    fn room_narrows_bounds_and_more_of_it_helps(tight in tight()) {
+        let model = tight_model(&tight);
+        let policy = wide(tight.2);
+        let plan = plan_under(&model, &policy);
+        let mut larger = model;
+        let mut spare = Node::new("spare", version(NEW));
+        spare.allocatable = Resources::new(200_000, 1 << 40, 500);
+        larger.nodes.push(spare);
+        larger.sort();
+        let then = plan_under(&larger, &policy);
+        for limit in plan.bounds.iter().flat_map(|bounds| &bounds.limits) {
+            prop_assert!(limit.time <= plan.makespan(), "{:?} of {:?}", limit, plan.makespan());
+        }
+        let best = |plan: &Plan| plan.bounds.as_ref().unwrap().best().unwrap().time;
+        let has_room = |plan: &Plan| plan.findings.iter().all(|f| f.code != "KM-CAPACITY-002");
+        if has_room(&plan) {
+            prop_assert!(best(&then) <= best(&plan));
+        }
+        for pool in &plan.pools {
+            let wider = then.pools.iter().find(|other| other.name == pool.name).unwrap();
+            prop_assert!(wider.width >= pool.width, "{:?} {:?}", pool, wider);
+        }
+        let homeless = |plan: &Plan| plan.relocation.as_ref().unwrap().homeless;
+        if tight.1.iter().all(|(.., tied)| *tied == 0) {
+            prop_assert_eq!(homeless(&then), 0);
+        }
+    }
+}
