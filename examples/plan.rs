@@ -387,15 +387,6 @@ fn changes(plan: &Plan, link: Option<&Link>) -> Vec<(String, Change)> {
         return Vec::new();
     };
     match bounds.best().map(|best| &best.kind) {
-        // Where room makes a pool narrow a wider one is no wider.
-        Some(BoundKind::Slots { pool } | BoundKind::Zones { pool })
-            if plan
-                .pools
-                .iter()
-                .any(|p| p.name == *pool && p.limit.is_some()) =>
-        {
-            Vec::new()
-        }
         Some(BoundKind::Slots { pool } | BoundKind::Zones { pool }) => {
             let widths = bounds.widths.iter().filter(|width| width.pool == *pool);
             let wider =
@@ -432,16 +423,15 @@ fn changes(plan: &Plan, link: Option<&Link>) -> Vec<(String, Change)> {
     }
 }
 
-/// Pools that are no wider than there is room for, whatever was asked.
+/// What room keeps nodes back, if any does.
 fn held_back(plan: &Plan) -> String {
-    let limited = plan.pools.iter().filter_map(|pool| {
-        let resource = &pool.limit.as_ref()?.resource;
-        let (name, width) = (&pool.name, pool.width);
-        Some(format!(
-            " (for want of {resource} pool {name} stays at {width})"
-        ))
-    });
-    limited.collect()
+    let scarce = plan.rooms.iter().map(|room| room.resource.as_str());
+    let scarce: BTreeSet<&str> = scarce.collect();
+    let scarce: Vec<&str> = scarce.into_iter().collect();
+    match scarce.is_empty() {
+        true => String::new(),
+        false => format!(" (room: {})", scarce.join(", ")),
+    }
 }
 
 fn minutes(time: Duration) -> f64 {

@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use migrate_core::{Moment, Plan, PlannedPool, Role};
+use migrate_core::{Moment, Plan, Role};
 
+use super::room::Limits;
 use super::simulate::{Alone, Step, predicted, simulate};
 use super::targets::schedule;
 use super::times::Times;
@@ -43,16 +44,15 @@ impl<'a> Planner<'a> {
     }
 
     /// How long the rollout takes in the order that [`plan`](Self::plan) would choose:
-    /// the machine run on it, and nothing that a plan says besides. `pools` are as wide
-    /// as capacity has them.
+    /// the machine run on it, and nothing that a plan says besides.
     pub(super) fn time_of_own_order(
         &self,
         interned: &Interned<'a>,
-        pools: &[PlannedPool],
+        limits: Limits<'_>,
     ) -> Result<Duration, Error> {
         let mut jobs = self.jobs(interned);
-        self.improve(&mut jobs, interned, pools)?;
-        let (outcome, _) = Search::new(self, &jobs, interned, pools)?.run(&jobs);
+        self.improve(&mut jobs, interned, limits)?;
+        let (outcome, _) = Search::new(self, &jobs, interned, limits)?.run(&jobs);
         Ok(outcome.took)
     }
 
@@ -61,7 +61,7 @@ impl<'a> Planner<'a> {
         &self,
         jobs: &mut Vec<Job<'_>>,
         interned: &Interned<'_>,
-        pools: &[PlannedPool],
+        limits: Limits<'_>,
     ) -> Result<(), Error> {
         let is_fixed = |job: &Job<'_>| {
             let hosts_runner = self.runner_on == Some(job.node.name.as_str());
@@ -75,7 +75,7 @@ impl<'a> Planner<'a> {
         if self.improvement == 0 || workers < 2 || self.order_of.is_some() {
             return Ok(());
         }
-        let mut search = Search::new(self, jobs, interned, pools)?;
+        let mut search = Search::new(self, jobs, interned, limits)?;
         let (mut best, steps) = search.run(jobs);
         let limit = search.limit(jobs, &steps);
         let canaries = canaries(&jobs[first..first + workers]);
@@ -132,10 +132,10 @@ impl<'s> Search<'s> {
         planner: &'s Planner<'s>,
         jobs: &[Job<'_>],
         interned: &'s Interned<'s>,
-        pools: &[PlannedPool],
+        limits: Limits<'_>,
     ) -> Result<Self, Error> {
         // Nobody sees this plan, so nothing is hashed for it.
-        let plan = planner.outline(jobs, interned, pools.to_vec(), String::new())?;
+        let plan = planner.outline(jobs, interned, limits, String::new())?;
         let spec = planner.spec(&plan, jobs, interned)?;
         let mut slots = vec![None; interned.loads.len()];
         for slot in &spec.slots {

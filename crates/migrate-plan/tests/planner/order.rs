@@ -186,7 +186,6 @@ fn a_cordoned_node_of_the_runner_leaves_its_pool_a_place_for_the_others() {
         policy.pools.max_unavailable = "3".parse().unwrap();
         let planner = Planner::new(&model, &policy, version(NEW)).with_runner_on(own);
         let plan = planner.plan().unwrap();
-        assert_eq!(plan.pools[0].width, 2, "{plan:#?}");
         assert!(has_all(&plan), "{plan:#?}");
         assert_eq!(plan.slots.last().unwrap().node, own);
     }

@@ -36,6 +36,8 @@ impl<'m> Part<'m> {
 struct Offer<'m> {
     part: usize,
     amounts: Amounts<'m>,
+    /// Nobody has chosen that it is away: it was so before.
+    was_away: bool,
 }
 
 /// Parts of pools that some pods cannot leave.
@@ -49,33 +51,14 @@ struct Share<'m> {
     offered: Amounts<'m>,
     /// The same of those that are empty and away.
     away: Amounts<'m>,
-    pools: Vec<PoolShare<'m>>,
-    /// How many of the pools have more nodes empty and away than nobody chose.
-    crowded: usize,
-}
-
-/// What of a pool is in a share.
-#[derive(Debug)]
-struct PoolShare<'m> {
-    pool: &'m str,
-    /// Nodes that are empty and away.
-    empty: u32,
-    /// How many of these are nobody's choice.
-    unavoidable: u32,
-}
-
-/// Where a part counts.
-#[derive(Clone, Copy, Debug)]
-struct Counted {
-    share: usize,
-    /// The place of its pool in the share.
-    pool: usize,
+    /// How many of these are somebody's choice, by what they offer.
+    chosen: Amounts<'m>,
 }
 
 /// The pods that are tied to some pools, or to some zones of them, have to fit, by the sum of
-/// their requests, on the nodes there that are not away. Judged when a drain has ended; that of
-/// a single node of each pool is nobody's choice, nor is that of nodes which were
-/// cordoned before, or of one beside these where a reserve leaves it its place. Nodes that say nothing of what they offer are not judged.
+/// their requests, on the nodes there that are not away. Judged when a drain has ended; that
+/// a single one of these nodes is away is nobody's choice, nor is it of nodes which were
+/// cordoned before. Nodes that say nothing of what they offer are not judged.
 pub(super) fn check(
     plan: &Plan,
     model: &ClusterModel,
@@ -96,60 +79,38 @@ pub(super) fn check(
     for node in model.nodes.iter().filter(takes) {
         let amounts = amounts(&node.allocatable, node.allocatable.pods);
         let part = numbers[&Part::of(node, policy)];
-        offers.insert(&node.name, Offer { part, amounts });
+        let was_away = node.unschedulable;
+        let offer = Offer {
+            part,
+            amounts,
+            was_away,
+        };
+        offers.insert(&node.name, offer);
     }
     let tied = Tied::new(model, policy, &numbers, &mut offers);
     let mut offered = vec![Amounts::new(); numbers.len()];
     for offer in offers.values() {
         add(&mut offered[offer.part], &offer.amounts);
     }
-    let mut cordoned = vec![0; numbers.len()];
-    for node in &model.nodes {
-        let is_cordoned = node.ready && node.unschedulable;
-        cordoned[numbers[&Part::of(node, policy)]] += u32::from(is_cordoned);
-    }
-    // What is cordoned takes nothing of a reserve: one more goes beside it.
-    let reserves = plan.pools.iter().map(|pool| {
-        let reserve = policy.pools.reserve(&pool.name, pool.nodes);
-        (pool.name.as_str(), u32::from(reserve > 0))
-    });
-    let reserves: BTreeMap<&str, u32> = reserves.collect();
     let all: Vec<Part<'_>> = numbers.keys().copied().collect();
-    let mut counted = vec![Vec::new(); all.len()];
+    // By part: the shares that have it.
+    let mut shares_of = vec![Vec::new(); all.len()];
     let mut shares = Vec::new();
-    for within in tied.within() {
+    for within in tied.within(&all) {
         let mut share = Share {
             name: name_of(&within.parts, &all),
             asked: within.asked,
             offered: Amounts::new(),
             away: Amounts::new(),
-            pools: Vec::new(),
-            crowded: 0,
+            chosen: Amounts::new(),
         };
-        // Parts of a pool follow each other.
         for part in within.parts {
-            let pool = all[part].pool;
             add(&mut share.offered, &offered[part]);
-            if share.pools.last().is_none_or(|last| last.pool != pool) {
-                share.pools.push(PoolShare {
-                    pool,
-                    empty: 0,
-                    unavoidable: reserves.get(pool).copied().unwrap_or(0),
-                });
-            }
-            let at = share.pools.len() - 1;
-            share.pools[at].unavoidable += cordoned[part];
-            counted[part].push(Counted {
-                share: shares.len(),
-                pool: at,
-            });
-        }
-        for pool in &mut share.pools {
-            pool.unavoidable = pool.unavoidable.max(1);
+            shares_of[part].push(shares.len());
         }
         shares.push(share);
     }
-    judge(timeline, &offers, &counted, shares, report);
+    judge(timeline, &offers, &shares_of, shares, report);
 }
 
 /// Pools, and their zones where not all of them are meant.
@@ -172,7 +133,7 @@ fn name_of(parts: &[usize], all: &[Part<'_>]) -> String {
 fn judge<'m>(
     timeline: &Timeline<'m>,
     offers: &BTreeMap<&str, Offer<'m>>,
-    counted: &[Vec<Counted>],
+    shares_of: &[Vec<usize>],
     mut shares: Vec<Share<'m>>,
     report: &mut Report,
 ) {
@@ -194,18 +155,20 @@ fn judge<'m>(
         {
             ends.pop();
             let offer = &offers[node];
-            for at in &counted[offer.part] {
-                shares[at.share].comes_back(at.pool, offer);
+            for at in &shares_of[offer.part] {
+                shares[*at].comes_back(offer);
             }
         }
         ends.push(Reverse((span.all.end, node)));
-        for at in &counted[offer.part] {
-            shares[at.share].goes(at.pool, offer);
+        for at in &shares_of[offer.part] {
+            shares[*at].goes(offer);
         }
-        let crowded = counted[offer.part].iter().map(|at| &shares[at.share]);
-        for share in crowded.filter(|share| share.crowded > 0) {
+        for share in shares_of[offer.part].iter().map(|at| &shares[*at]) {
             for (resource, asked) in &share.asked {
                 let get = |amounts: &Amounts<'_>| amounts.get(resource).copied().unwrap_or(0);
+                if get(&share.chosen) < 2 {
+                    continue;
+                }
                 let away = get(&share.away);
                 let left = get(&share.offered).saturating_sub(away);
                 // Of what no node has that is away, nothing is lacking for that.
@@ -226,18 +189,27 @@ fn judge<'m>(
 }
 
 impl<'m> Share<'m> {
-    fn goes(&mut self, pool: usize, offer: &Offer<'m>) {
-        let pool = &mut self.pools[pool];
-        pool.empty += 1;
-        self.crowded += usize::from(pool.empty == pool.unavoidable.saturating_add(1));
+    fn goes(&mut self, offer: &Offer<'m>) {
         add(&mut self.away, &offer.amounts);
+        for resource in offer.chosen() {
+            *self.chosen.entry(resource).or_default() += 1;
+        }
     }
 
-    fn comes_back(&mut self, pool: usize, offer: &Offer<'m>) {
-        let pool = &mut self.pools[pool];
-        pool.empty -= 1;
-        self.crowded -= usize::from(pool.empty == pool.unavoidable);
+    fn comes_back(&mut self, offer: &Offer<'m>) {
         take(&mut self.away, &offer.amounts);
+        for resource in offer.chosen() {
+            *self.chosen.entry(resource).or_default() -= 1;
+        }
+    }
+}
+
+impl<'m> Offer<'m> {
+    /// What is missing by somebody's choice while it is away.
+    fn chosen(&self) -> impl Iterator<Item = &'m str> {
+        let offered = self.amounts.iter().filter(|(_, amount)| **amount > 0);
+        let offered = offered.filter(|_| !self.was_away);
+        offered.map(|(resource, _)| *resource)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which parts of pools pods are tied to.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use migrate_core::model::{Admitting, NodeSelectorTerm, Placement, Toleration};
 use migrate_core::{ClusterModel, Disposition, Policy, disposition};
@@ -31,6 +32,8 @@ struct Set(Vec<u64>);
 struct Own<'m> {
     pods: u64,
     asked: Amounts<'m>,
+    /// Some of them may be on each node of these parts.
+    is_whole: bool,
 }
 
 /// All of a placement that says on which nodes a pod may be, whatever runs there: of
@@ -65,8 +68,13 @@ impl<'m> Tied<'m> {
         offers: &mut BTreeMap<&'m str, Offer<'m>>,
     ) -> Self {
         let mut sets: BTreeMap<Set, Own<'m>> = BTreeMap::new();
+        let names: BTreeSet<&str> = offers.keys().copied().collect();
         let mut admitting = Admitting::among(&model.nodes);
-        let mut known: BTreeMap<Where<'_>, (Set, Vec<&str>)> = BTreeMap::new();
+        let mut sizes = vec![0usize; numbers.len()];
+        for offer in offers.values() {
+            sizes[offer.part] += 1;
+        }
+        let mut known: BTreeMap<Where<'_>, (Set, Vec<&str>, bool)> = BTreeMap::new();
         for pod in model.pods.iter().filter(|pod| !pod.is_finished()) {
             let Some(node) = pod.node.as_deref() else {
                 continue;
@@ -76,14 +84,19 @@ impl<'m> Tied<'m> {
             };
             let asked = amounts(&pod.requests, pod.requests.pods.max(1));
             let place = known.entry(Where::of(&pod.placement));
-            let (parts, hosts) = place.or_insert_with(|| {
+            let (parts, hosts, is_whole) = place.or_insert_with(|| {
                 let nodes = admitting.nodes(&pod.placement);
                 let mut parts = Set::default();
                 for node in &nodes {
                     parts.insert(numbers[&Part::of(node, policy)]);
                 }
+                let all: usize = parts.numbers().map(|part| sizes[part]).sum();
+                let offering = nodes
+                    .iter()
+                    .filter(|node| names.contains(node.name.as_str()));
+                let is_whole = offering.count() == all;
                 let first_two = nodes.iter().take(2).map(|node| node.name.as_str());
-                (parts, first_two.collect())
+                (parts, first_two.collect(), is_whole)
             });
             match disposition(pod, &policy.consent, None) {
                 // It ends, and needs no room any more.
@@ -98,6 +111,7 @@ impl<'m> Tied<'m> {
                                 None => sets.entry(parts.clone()).or_default(),
                             };
                             own.pods += 1;
+                            own.is_whole |= *is_whole;
                             add(&mut own.asked, &asked);
                         }
                         false => take(&mut offer.amounts, &asked),
@@ -108,17 +122,25 @@ impl<'m> Tied<'m> {
         Self { sets }
     }
 
-    /// The sets, each with what is asked for there: what is tied to fewer parts is tied
-    /// to more of them, too.
-    pub(super) fn within(&self) -> impl Iterator<Item = Within<'m>> {
-        let mut looked_at: Vec<_> = self.sets.iter().collect();
+    /// Sets, each with what is asked for there: what is tied to fewer parts is tied to more of
+    /// them, too. Those that some pods may use all of, and whole pools: of others it is not known
+    /// which of their nodes pods wait for. `all` are the parts.
+    pub(super) fn within(&self, all: &[Part<'_>]) -> impl Iterator<Item = Within<'m>> {
+        let mut looked_at: BTreeMap<Set, (bool, u64)> = BTreeMap::new();
+        for (set, own) in &self.sets {
+            if own.is_whole {
+                looked_at.entry(set.clone()).or_default().1 = own.pods;
+            }
+            looked_at.entry(set.of_pools(all)).or_default().0 = true;
+        }
+        let mut looked_at: Vec<_> = looked_at.into_iter().collect();
         if looked_at.len() > SETS {
-            looked_at.sort_by_key(|(set, own)| (std::cmp::Reverse(own.pods), *set));
+            looked_at.sort_by_key(|(_, (is_of_pools, pods))| (!is_of_pools, Reverse(*pods)));
             looked_at.truncate(SETS);
         }
         looked_at.into_iter().map(|(set, _)| {
             let mut asked = Amounts::new();
-            let within = self.sets.iter().filter(|(other, _)| other.is_within(set));
+            let within = self.sets.iter().filter(|(other, _)| other.is_within(&set));
             for (_, own) in within {
                 add(&mut asked, &own.asked);
             }
@@ -137,6 +159,20 @@ impl Set {
             self.0.resize(word + 1, 0);
         }
         self.0[word] |= 1 << (part % 64);
+    }
+
+    /// All parts of the pools that it has parts of. Those of a pool follow each other in `all`.
+    fn of_pools(&self, all: &[Part<'_>]) -> Self {
+        let mut whole = Self::default();
+        for part in self.numbers() {
+            let is_of_pool = |other: &usize| all[*other].pool == all[part].pool;
+            let first = (0..part).rev().take_while(is_of_pool).last();
+            let of_pool = first.unwrap_or(part)..all.len();
+            of_pool
+                .take_while(is_of_pool)
+                .for_each(|part| whole.insert(part));
+        }
+        whole
     }
 
     /// In order.
