@@ -203,6 +203,15 @@ pub enum Error {
         /// What was given.
         text: String,
     },
+    /// A member of a restore is a learner in the snapshot.
+    #[error(
+        "{member}: is a learner in the snapshot, and nobody could promote one before there is a \
+         quorum; leave it out of the membership, and add it when the cluster runs"
+    )]
+    Learner {
+        /// Member.
+        member: String,
+    },
     /// An encrypted file cannot be opened.
     #[error(
         "{}: cannot be opened: {reason}; give a key or the passphrase that it was made for, or use \

@@ -57,7 +57,9 @@ impl Error {
                 ObjectName::cluster(if is_store { "Store" } else { "EtcdMember" }, what.clone())
             }
             Self::InvalidKey { what, .. } => ObjectName::cluster("Key", what.clone()),
-            Self::InvalidMembership { what: member, .. } | Self::MixedMembers { member, .. } => {
+            Self::InvalidMembership { what: member, .. }
+            | Self::Learner { member }
+            | Self::MixedMembers { member, .. } => {
                 ObjectName::cluster("EtcdMember", member.clone())
             }
             Self::NoMember { nodes, .. } => ObjectName::cluster("Node", nodes.clone()),
@@ -89,6 +91,7 @@ impl From<Error> for StepError {
             | Error::InvalidMembership { .. }
             | Error::InvalidRecord { .. }
             | Error::InvalidVersion { .. }
+            | Error::Learner { .. }
             | Error::NotComparable { .. }
             | Error::NotEmpty { .. }
             | Error::RevisionTooHigh { .. }

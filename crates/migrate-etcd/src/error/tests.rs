@@ -33,6 +33,7 @@ fn cure(error: &Error) -> &'static str {
         Error::InvalidMembership { .. } => "give NAME=",
         Error::InvalidRecord { .. } => "give each key once",
         Error::InvalidVersion { .. } => "give one as 3.6.16",
+        Error::Learner { .. } => "add it when the cluster runs",
         Error::Locked { .. } => "give a key",
         Error::Malformed { .. } => "name one that this version has written",
         Error::MemberUnfit { .. } => "name a voting member",
@@ -168,6 +169,9 @@ fn one_of_each() -> Vec<Error> {
         Error::InvalidMembership {
             what: "cp-9".to_owned(),
             reason: "it has no address".to_owned(),
+        },
+        Error::Learner {
+            member: "cp-9".to_owned(),
         },
         Error::InvalidRecord {
             revision: 7,

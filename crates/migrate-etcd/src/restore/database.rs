@@ -8,13 +8,16 @@ use std::path::Path;
 use super::EtcdVersion;
 use crate::bolt::tree::Tree;
 use crate::bolt::{Bucket, Database, Fault};
-use crate::inspect::KEY;
+use crate::inspect::{KEY, buckets as records};
 use crate::inspect::kv::{COMPACTIONS, KeyValue, Revision};
 use crate::wal::{TERM, Voter};
-use crate::{Error, ReadError};
+use crate::{Error, MemberRecord, ReadError};
 
 /// Bytes that are written at once.
 const CHUNK: usize = 1 << 20;
+
+/// The bucket of the members, which a restore writes anew.
+const MEMBERS: &[u8] = b"members";
 
 /// What a snapshot says of itself, before anything is written.
 pub(super) struct Facts {
@@ -23,6 +26,8 @@ pub(super) struct Facts {
     pub(super) revision: i64,
     /// The newest version that its data name.
     pub(super) version: Option<(EtcdVersion, String)>,
+    /// The members of its cluster.
+    pub(super) members: Vec<MemberRecord>,
 }
 
 impl Facts {
@@ -38,12 +43,16 @@ impl Facts {
         // A store begins at revision 1 without an entry.
         let mut revision = last.map_or(1, |last| last.main);
         let mut version = None;
+        let mut members = Vec::new();
         let own = buckets
             .iter()
-            .filter(|bucket| [&b"meta"[..], b"cluster"].contains(&bucket.name()));
+            .filter(|bucket| [&b"meta"[..], b"cluster", MEMBERS].contains(&bucket.name()));
         for bucket in own {
             source.each(bucket, &mut |entry| {
                 let wrong = |what| wrong(bucket.name(), what);
+                if bucket.name() == MEMBERS {
+                    return records::member(&mut members, entry).map_err(wrong);
+                }
                 match entry.key {
                     b"storageVersion" | b"clusterVersion" => {
                         let text = String::from_utf8_lossy(entry.value);
@@ -66,6 +75,7 @@ impl Facts {
             buckets,
             revision,
             version,
+            members,
         })
     }
 }
@@ -310,5 +320,38 @@ mod tests {
         );
         assert!(!at("damaged").exists());
         restored(&[0x0a, 1, b'a'], "sound").unwrap();
+    }
+
+    /// By name alone: a member that the snapshot knows otherwise is nobody's concern.
+    #[test]
+    fn a_member_that_is_a_learner_in_the_snapshot_is_refused_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let record = |id: u64, name: &str, learner: &str| {
+            let json = format!(r#"{{"id":{id},"peerURLs":["http://o:1"],"name":"{name}"{learner}}}"#);
+            (format!("{id:x}").into_bytes(), json.into_bytes())
+        };
+        let members = vec![
+            record(10, "a", ""),
+            record(11, "b", r#","isLearner":true"#),
+            record(12, "", r#","isLearner":true"#),
+        ];
+        let keys = ("key", vec![put(9, 0, "a", "1", 9, 1)]);
+        let buckets = [keys, ("members", members), ("meta", Vec::new())];
+        std::fs::write(at("a.db"), snapshot(4096, Free::Unlisted, &buckets)).unwrap();
+        let restored = |initial: &str, data: &str| {
+            let members = Membership::parse(initial, "t").unwrap();
+            let target = EtcdVersion::new(3, 6);
+            Restore::new(at("a.db"), at(data), members, "a", target).run()
+        };
+        let two = "a=http://127.0.0.1:2380,b=http://127.0.0.1:2480";
+        let error = restored(two, "refused").unwrap_err();
+        assert!(
+            matches!(&error, Error::Learner { member } if member == "b"),
+            "{error}"
+        );
+        assert!(!at("refused").exists());
+        restored(&two.replace("b=", "c="), "other").unwrap();
+        restored("a=http://127.0.0.1:2380", "one").unwrap();
     }
 }

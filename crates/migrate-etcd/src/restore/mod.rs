@@ -328,6 +328,7 @@ impl Restore {
         }
         let facts = Facts::of(&source)?;
         self.refuse_too_new(&facts)?;
+        self.membership.refuse_learners(&facts.members)?;
         let raised_to = self.raised(facts.revision)?;
         let json = |error: serde_json::Error| Error::file(&self.data_dir, error.into());
         let voters = self.membership.voters().map_err(json)?;
