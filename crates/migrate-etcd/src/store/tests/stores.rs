@@ -11,7 +11,7 @@ use object_store::memory::InMemory;
 use object_store::multipart::PartId;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as Answer,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as Answer, UploadPart,
 };
 
 use crate::store::*;
@@ -42,6 +42,7 @@ pub(super) fn in_parts() -> (Arc<Parts>, Store) {
 #[derive(Debug)]
 pub(super) struct Parts {
     inner: InMemory,
+    /// Uploads that are not finished.
     pub(super) known: Mutex<BTreeSet<String>>,
     pub(super) put: AtomicUsize,
     pub(super) fail_at: AtomicUsize,
@@ -93,10 +94,13 @@ impl MultipartStore for Parts {
         parts: Vec<PartId>,
     ) -> Answer<PutResult> {
         self.refuse_unknown(id)?;
+        self.known.lock().unwrap().remove(id);
         self.inner.complete_multipart(path, id, parts).await
     }
 
     async fn abort_multipart(&self, path: &Location, id: &MultipartId) -> Answer<()> {
+        self.refuse_unknown(id)?;
+        self.known.lock().unwrap().remove(id);
         self.inner.abort_multipart(path, id).await
     }
 }
@@ -116,6 +120,8 @@ pub(super) struct Faulty {
     pub(super) denied: Mutex<BTreeSet<&'static str>>,
     /// What each object is said to be a version of.
     pub(super) version: Mutex<Option<&'static str>>,
+    /// Uploads that were aborted.
+    pub(super) aborted: Arc<AtomicUsize>,
     /// Names that a listing passes by: it was there already when they came.
     pub(super) unlisted: Mutex<BTreeSet<&'static str>>,
 }
@@ -129,6 +135,7 @@ impl Faulty {
             asked: Mutex::default(),
             denied: Mutex::default(),
             version: Mutex::default(),
+            aborted: Arc::default(),
             unlisted: Mutex::default(),
         })
     }
@@ -162,7 +169,9 @@ impl ObjectStore for Faulty {
         at: &Location,
         options: PutMultipartOptions,
     ) -> Answer<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(at, options).await
+        let inner = self.inner.put_multipart_opts(at, options).await?;
+        let aborted = Arc::clone(&self.aborted);
+        Ok(Box::new(Upload { inner, aborted }))
     }
 
     async fn get_opts(&self, at: &Location, options: GetOptions) -> Answer<GetResult> {
@@ -216,6 +225,29 @@ impl ObjectStore for Faulty {
 
     async fn copy_opts(&self, from: &Location, to: &Location, options: CopyOptions) -> Answer<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// An upload at once, whose end is counted.
+#[derive(Debug)]
+struct Upload {
+    inner: Box<dyn MultipartUpload>,
+    aborted: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Answer<PutResult> {
+        self.inner.complete().await
+    }
+
+    async fn abort(&mut self) -> Answer<()> {
+        self.aborted.fetch_add(1, Ordering::Relaxed);
+        self.inner.abort().await
     }
 }
 
