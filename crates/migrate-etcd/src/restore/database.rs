@@ -8,8 +8,8 @@ use std::path::Path;
 use super::EtcdVersion;
 use crate::bolt::tree::Tree;
 use crate::bolt::{Bucket, Database, Fault};
-use crate::inspect::{KEY, buckets as records};
 use crate::inspect::kv::{COMPACTIONS, KeyValue, Revision};
+use crate::inspect::{KEY, buckets as records};
 use crate::wal::{TERM, Voter};
 use crate::{Error, MemberRecord, ReadError};
 
@@ -328,7 +328,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let record = |id: u64, name: &str, learner: &str| {
-            let json = format!(r#"{{"id":{id},"peerURLs":["http://o:1"],"name":"{name}"{learner}}}"#);
+            let json =
+                format!(r#"{{"id":{id},"peerURLs":["http://o:1"],"name":"{name}"{learner}}}"#);
             (format!("{id:x}").into_bytes(), json.into_bytes())
         };
         let members = vec![

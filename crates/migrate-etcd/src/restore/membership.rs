@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 
-use crate::{Error, MemberRecord};
 use crate::wal::Voter;
+use crate::{Error, MemberRecord};
 
 /// The voting members of the cluster that a restore begins.
 ///

@@ -2,6 +2,7 @@
 
 mod archive;
 mod collect;
+mod halves;
 mod keys;
 pub(crate) mod named;
 mod node;

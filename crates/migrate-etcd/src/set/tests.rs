@@ -1,5 +1,7 @@
 //! Sets: what is in them, what is refused, and whose keys they have.
 
+mod keys;
+
 use std::fs;
 use std::path::PathBuf;
 
