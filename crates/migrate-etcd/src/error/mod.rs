@@ -445,6 +445,19 @@ pub enum Error {
         /// What became of the others that were given.
         silent: Vec<String>,
     },
+    /// A set, or what is in it, is larger than any is made.
+    #[error(
+        "{}: holds {bytes} bytes, and no set has more than {most} of that; use another copy, or \
+         keep a snapshot that is so large by itself", path.display()
+    )]
+    TooLarge {
+        /// Set, or the snapshot that was to be in it.
+        path: PathBuf,
+        /// Bytes.
+        bytes: u64,
+        /// Most bytes.
+        most: u64,
+    },
     /// The server that shall run on the data is too old for it.
     #[error(
         "{}: was written by etcd {stored}, and etcd {target} refuses such data; run {stored} or \

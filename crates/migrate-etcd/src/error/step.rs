@@ -23,6 +23,7 @@ impl Error {
             | Self::OtherCluster { path, .. }
             | Self::RevisionTooHigh { path, .. }
             | Self::TooFewMembers { path, .. }
+            | Self::TooLarge { path, .. }
             | Self::TooNew { path, .. }
             | Self::TrialServer { path, .. }
             | Self::Untrusted { path } => ObjectName::cluster("File", path.display().to_string()),
@@ -96,6 +97,7 @@ impl From<Error> for StepError {
             | Error::NotEmpty { .. }
             | Error::RevisionTooHigh { .. }
             | Error::NotBuilt { .. }
+            | Error::TooLarge { .. }
             | Error::TooNew { .. } => StepErrorKind::Invalid,
             #[cfg(feature = "store")]
             Error::NoStore { .. } => StepErrorKind::Invalid,

@@ -58,6 +58,7 @@ fn cure(error: &Error) -> &'static str {
         Error::Stalled { .. } => "see to the member's disk and the network",
         Error::Truncated { .. } => "take another one",
         Error::TooFewMembers { .. } => "see that two of them are in reach",
+        Error::TooLarge { .. } => "use another copy",
         Error::TooNew { .. } => "restore an older backup",
         Error::TooSlow { .. } => "allow a lower rate",
         Error::TrialServer { .. } => "start this server on it by hand",
@@ -235,6 +236,11 @@ fn one_of_each() -> Vec<Error> {
         Error::RevisionTooHigh {
             path: path.clone(),
             revision: 7,
+        },
+        Error::TooLarge {
+            path: path.clone(),
+            bytes: 8,
+            most: 7,
         },
         Error::TooNew {
             path: path.clone(),
