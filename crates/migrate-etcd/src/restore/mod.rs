@@ -340,7 +340,7 @@ impl Restore {
         if !self.asks_for_users {
             changes.extend(database::without_users());
         }
-        let bytes = database::write(&source, &facts, changes, (db, &path))?;
+        let bytes = database::write(&source, changes, (db, &path))?;
         let (name, snapshot) = v2::snapshot_file(&self.membership, &voters);
         dir.write("snap", &name, &snapshot, snapshot.len() as u64)?;
         let log = wal::first_log(member_id, cluster_id, &voters);
