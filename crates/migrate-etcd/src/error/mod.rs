@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ReadError;
-use of::listed;
+use of::{listed, sooner};
 
 /// Why a backup was not made, not accepted, or not restored.
 ///
@@ -76,13 +76,16 @@ pub enum Error {
     /// The member was compacted beyond the revision of the file.
     #[error(
         "{endpoint}: is compacted beyond revision {revision}, so that it can no longer say what \
-         it had there; take another snapshot and prove it at once"
+         it had there; {}",
+        sooner(took.as_ref())
     )]
     Compacted {
         /// Member.
         endpoint: String,
         /// Revision of the file.
         revision: i64,
+        /// How long its snapshot and the comparison took, where both were one.
+        took: Option<Duration>,
     },
     /// The file is not sound.
     #[error(transparent)]

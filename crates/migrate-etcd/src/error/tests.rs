@@ -90,6 +90,12 @@ fn one_of_each() -> Vec<Error> {
         Error::Compacted {
             endpoint: endpoint.clone(),
             revision: 7,
+            took: None,
+        },
+        Error::Compacted {
+            endpoint: endpoint.clone(),
+            revision: 7,
+            took: Some(Duration::from_secs(700)),
         },
         Error::Damaged(ReadError::NoMeta { path: path.clone() }),
         Error::Defragmenting {
