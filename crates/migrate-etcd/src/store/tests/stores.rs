@@ -112,6 +112,8 @@ pub(super) struct Faulty {
     /// Nothing goes whose name is before this one, manifests apart: they are put last,
     /// when the time of their backup may be over.
     pub(super) locked_until: Mutex<&'static str>,
+    /// What it says then.
+    pub(super) refusal: Mutex<Refusal>,
     /// A request for more bytes than this breaks off, as where time is up.
     pub(super) longest: AtomicU64,
     /// What the requests asked for.
@@ -131,6 +133,7 @@ impl Faulty {
         Arc::new(Self {
             inner: InMemory::new(),
             locked_until: Mutex::new(""),
+            refusal: Mutex::new(denied),
             longest: AtomicU64::new(u64::MAX),
             asked: Mutex::default(),
             denied: Mutex::default(),
@@ -200,10 +203,11 @@ impl ObjectStore for Faulty {
         all: BoxStream<'static, Answer<Location>>,
     ) -> BoxStream<'static, Answer<Location>> {
         let until = *self.locked_until.lock().unwrap();
+        let refusal = *self.refusal.lock().unwrap();
         let asked = all.map(move |at| match at {
             // What S3 says of an object that is locked.
             Ok(at) if at.filename().is_some_and(|name| name < until) && !is_manifest(&at) => {
-                Err(denied(&at))
+                Err(refusal(&at))
             }
             at => at,
         });
@@ -251,7 +255,28 @@ impl MultipartUpload for Upload {
     }
 }
 
-fn denied(at: &Location) -> object_store::Error {
+/// What a store says of an object.
+pub(super) type Refusal = fn(&Location) -> object_store::Error;
+
+/// What S3 says of one of several that are removed at once.
+pub(super) fn denied_in_words(at: &Location) -> object_store::Error {
+    let text =
+        format!("DeleteObjects request failed for key {at}: Access Denied (code: AccessDenied)");
+    object_store::Error::Generic {
+        store: "S3",
+        source: text.into(),
+    }
+}
+
+/// What becomes of every request while a store is away.
+pub(super) fn away(_: &Location) -> object_store::Error {
+    object_store::Error::Generic {
+        store: "S3",
+        source: "Error performing DeleteObjects request: connection closed".into(),
+    }
+}
+
+pub(super) fn denied(at: &Location) -> object_store::Error {
     object_store::Error::PermissionDenied {
         path: at.to_string(),
         source: "AccessDenied".into(),
