@@ -15,6 +15,8 @@ mod cli;
 mod flags;
 mod interrupt;
 mod lines;
+#[path = "../shared/reach.rs"]
+mod reach;
 mod show;
 #[cfg(test)]
 mod tests;

@@ -290,9 +290,11 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
             }
             Err(error) => {
                 assert!(
-                    expected.is_none() && matches!(error, Error::Compacted { .. }),
+                    expected.is_none() && matches!(error, Error::Compacted { took: Some(_), .. }),
                     "{error}"
                 );
+                let text = error.to_string();
+                assert!(text.contains("--etcd-compaction-interval"), "{text}");
                 assert_eq!(member.snapshots(), 3);
                 assert!(!path.exists());
             }

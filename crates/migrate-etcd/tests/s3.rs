@@ -53,8 +53,8 @@ async fn an_upload_to_s3_that_was_cut_off_goes_on_and_is_read_back() {
         names.collect::<Vec<_>>()
     };
 
-    // Stopped while the second of three parts is put, then begun again.
-    let stop = Cancellation::new();
+    // Cancelled while the second of three parts is put: there is nothing to go on with.
+    let (stop, beside) = (Cancellation::new(), folder.path().join("a.db.upload.json"));
     let stopping = stop.clone();
     let put = store.put(&files[0], &trusted, &stop, move |done, _| {
         if done >= 8 << 20 {
@@ -63,8 +63,24 @@ async fn an_upload_to_s3_that_was_cut_off_goes_on_and_is_read_back() {
     });
     let error = put.await.unwrap_err();
     assert!(matches!(error, Error::Cancelled), "{error}");
-    assert!(listed().await.is_empty());
+    assert!(!beside.exists(), "the server has ended it");
+    // Dropped before the third of them, then begun again.
     let cancel = Cancellation::new();
+    let (gone, is_gone) = tokio::sync::oneshot::channel();
+    let (mut gone, mut told) = (Some(gone), Vec::new());
+    let put = store.put(&files[0], &trusted, &cancel, |done, _| {
+        told.push(done);
+        if done >= 16 << 20 {
+            gone.take().map(|gone| gone.send(()));
+        }
+    });
+    tokio::select! {
+        biased;
+        _ = is_gone => {}
+        put = put => panic!("{put:?}"),
+    }
+    assert_eq!(told.first(), Some(&0));
+    assert!(beside.exists() && listed().await.is_empty());
     let mut told = Vec::new();
     for path in &files {
         let put = store.put(path, &trusted, &cancel, |done, _| told.push(done));

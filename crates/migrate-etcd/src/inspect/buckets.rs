@@ -77,7 +77,7 @@ pub(super) fn take(
     let result = match bucket.name() {
         META => meta(found, entry),
         b"cluster" => cluster(found, entry),
-        b"members" => member(found, entry),
+        b"members" => member(&mut found.members, entry),
         b"members_removed" => removed(found, entry),
         b"lease" => lease(found, entry),
         b"alarm" => alarm(found, entry),
@@ -124,7 +124,11 @@ fn json(bytes: &[u8], otherwise: &'static str) -> Result<(), &'static str> {
         .map_err(|_| otherwise)
 }
 
-fn member(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
+/// Takes a record of bucket `members`.
+pub(crate) fn member(
+    members: &mut Vec<MemberRecord>,
+    entry: &Entry<'_>,
+) -> Result<(), &'static str> {
     if entry.value.len() > LONGEST_MEMBER {
         return Err("a member's record is longer than any");
     }
@@ -134,7 +138,7 @@ fn member(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str>
     if id.as_bytes() != entry.key {
         return Err("a member's record is that of another member");
     }
-    if found.members.len() == MEMBERS {
+    if members.len() == MEMBERS {
         return Err("there are more members than a cluster can have");
     }
     let Record {
@@ -148,7 +152,7 @@ fn member(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str>
         }
         urls.shrink_to_fit();
     }
-    found.members.push(MemberRecord {
+    members.push(MemberRecord {
         id,
         name: record.name,
         peer_urls,

@@ -1,6 +1,6 @@
 //! What a snapshot holds, told without etcd.
 
-mod buckets;
+pub(crate) mod buckets;
 pub(crate) mod kube;
 pub(crate) mod kv;
 mod report;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use migrate_core::hex;
-use ring::rsa::KeyPair;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::halves::half_of;
 use crate::Error;
 
 /// Where kubeadm keeps them.
@@ -19,11 +19,12 @@ const PKI: &str = "/etc/kubernetes/pki";
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeKeys {
-    /// SHA-256 of each certificate of `ca.crt` (its DER) in hex.
+    /// SHA-256 of each certificate of `ca.crt` (its DER) in hex, that of `ca.key` first. While
+    /// a CA is being changed there are two.
     pub ca: Vec<String>,
-    /// The private half of one of them is there.
+    /// The private half of the first of them is there.
     pub ca_key: bool,
-    /// SHA-256 of the key in `sa.pub` (its DER) in hex.
+    /// SHA-256 of the key in `sa.pub` (its DER) in hex; of several that of `sa.key`.
     pub service_account: Option<String>,
     /// Its private half is there.
     pub service_account_key: bool,
@@ -37,15 +38,20 @@ impl NodeKeys {
             file.map_or_else(Vec::new, |bytes| decode(bytes))
         };
         let (certificates, public) = (pem("ca.crt"), pem("sa.pub"));
-        let is_private = |name: &str, of: &[Block]| {
+        let private = |name: &str, of: &[Block]| {
             let keys = pem(name);
-            keys.iter().any(|key| is_half_of(key, of))
+            keys.iter().find_map(|key| half_of(key, of))
         };
+        let (signs, issues) = (private("ca.key", &certificates), private("sa.key", &public));
+        let mut ca: Vec<_> = certificates.iter().map(Block::fingerprint).collect();
+        if let Some(at) = signs {
+            ca.swap(0, at);
+        }
         Self {
-            ca_key: is_private("ca.key", &certificates),
-            service_account_key: is_private("sa.key", &public),
-            ca: certificates.iter().map(Block::fingerprint).collect(),
-            service_account: public.first().map(Block::fingerprint),
+            ca_key: signs.is_some(),
+            service_account_key: issues.is_some(),
+            ca,
+            service_account: public.get(issues.unwrap_or(0)).map(Block::fingerprint),
         }
     }
 
@@ -56,6 +62,11 @@ impl NodeKeys {
         }
         if !self.ca_key {
             return Some("it has no pki/ca.key that belongs to its pki/ca.crt");
+        }
+        if !self.ca.first().is_some_and(|key| live.ca.contains(key)) {
+            return Some(
+                "its pki/ca.key belongs to a certificate of its pki/ca.crt that is not the cluster's",
+            );
         }
         match &self.service_account {
             Some(key) if live.service_account.contains(key) => {}
@@ -131,9 +142,9 @@ impl LiveKeys {
 }
 
 /// A block of a PEM text.
-struct Block {
-    label: String,
-    der: Vec<u8>,
+pub(super) struct Block {
+    pub(super) label: String,
+    pub(super) der: Vec<u8>,
 }
 
 impl Block {
@@ -165,24 +176,4 @@ fn decode(bytes: &[u8]) -> Vec<Block> {
         }
     }
     blocks
-}
-
-/// Whether `private` belongs to one of `public`: certificates, or public keys,
-/// which all hold an RSA key as PKCS #1 writes it. Of other kinds of keys
-/// nothing but that there is one is known.
-fn is_half_of(private: &Block, public: &[Block]) -> bool {
-    let pair = match private.label.as_str() {
-        "RSA PRIVATE KEY" => KeyPair::from_der(&private.der),
-        "PRIVATE KEY" => match KeyPair::from_pkcs8(&private.der) {
-            // Of another kind.
-            Err(_) => return !public.is_empty(),
-            pair => pair,
-        },
-        "EC PRIVATE KEY" => return !public.is_empty(),
-        _ => return false,
-    };
-    let Ok(pair) = pair else { return false };
-    let half = pair.public().as_ref();
-    let holds = |block: &Block| block.der.windows(half.len()).any(|part| part == half);
-    public.iter().any(holds)
 }

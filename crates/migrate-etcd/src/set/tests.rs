@@ -1,5 +1,8 @@
 //! Sets: what is in them, what is refused, and whose keys they have.
 
+mod hostile;
+mod keys;
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -4,6 +4,7 @@ mod catalogue;
 mod prune;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 mod upload;
 
 use std::fmt;

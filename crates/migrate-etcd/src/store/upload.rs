@@ -6,35 +6,25 @@ use std::path::{Path, PathBuf};
 
 use migrate_core::Cancellation;
 use object_store::path::Path as Location;
-use object_store::{MultipartId, ObjectStoreExt, PutPayload, multipart::PartId};
-use serde::{Deserialize, Serialize};
+use object_store::{ObjectStoreExt, PutPayload, multipart::PartId};
 
 use super::Store;
+use super::unfinished::{self, Progress};
 use crate::blocking::off_the_runtime;
 use crate::{Error, Manifest, PartFile, PublicKey};
-
-/// What is put behind a backup's name while it is uploaded.
-const SUFFIX: &str = ".upload.json";
-
-/// How far an upload is, kept beside the backup: the store tells nobody.
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Progress {
-    to: String,
-    sha256: String,
-    part: usize,
-    id: MultipartId,
-    parts: Vec<String>,
-}
 
 impl Store {
     /// Puts the backup at `backup` and the signed manifest beside it; `progress` hears
     /// bytes that are there and bytes in all. The local files stay.
     ///
-    /// Killed in the middle, the next one goes on where it was, if the store has
+    /// Killed in the middle, or failed, the next one goes on where it was, if the store has
     /// parts that outlive a process ([`with_parts`](Store::with_parts)): how far it
     /// was is in `BACKUP.upload.json`, removed at the end. What is there already,
     /// as after a crash right before the end, is not put again.
+    ///
+    /// Parts of an upload that nobody goes on with take room in the store, and no list has
+    /// them. So one that is cancelled is ended there, and so are, first of all, those of other
+    /// backups in the folder of this one that no process is putting any more.
     ///
     /// # Errors
     /// [`Error::Untrusted`] and [`Error::Changed`] if the backup is not what a trusted
@@ -60,6 +50,8 @@ impl Store {
             return Err(Error::Exists { path });
         }
         let signed_for = (manifest.bytes, manifest.sha256.clone());
+        let _held = unfinished::hold(backup);
+        self.abandon_others(backup).await;
         if !self.has(&location, &signed_for, cancel).await? {
             let progress = &mut progress;
             match (&self.folder, &self.parts) {
@@ -86,7 +78,8 @@ impl Store {
         }
         progress(manifest.bytes, manifest.bytes);
         self.put_text(&beside, text).await?;
-        forget(backup)?;
+        // Of an upload that another one was quicker than.
+        self.abandon(backup).await;
         Ok(manifest)
     }
 
@@ -212,6 +205,7 @@ impl Store {
         };
         loop {
             if cancel.is_cancelled() {
+                self.abandon(backup).await;
                 return Err(Error::Cancelled);
             }
             let done = (open.parts.len() * self.part) as u64;
@@ -232,9 +226,9 @@ impl Store {
             match put {
                 Ok(Some(part)) => {
                     open.parts.push(part.content_id);
-                    remember(backup, &open).await?;
+                    unfinished::remember(backup, &open).await?;
                 }
-                Ok(None) => return Ok(()),
+                Ok(None) => return unfinished::forget(backup),
                 // The store has thrown the old upload away, as most do after days.
                 Err(object_store::Error::NotFound { .. }) if may_begin_again => {
                     open = self.begin(backup, manifest, location).await?;
@@ -247,8 +241,7 @@ impl Store {
 
     /// An upload of the same bytes to the same place that was not finished.
     fn begun(&self, backup: &Path, manifest: &Manifest, location: &Location) -> Option<Progress> {
-        let text = fs::read(beside(backup)).ok()?;
-        let state: Progress = serde_json::from_slice(&text).ok()?;
+        let state = unfinished::told(backup)?;
         let is_same = state.to == self.name(location)
             && state.sha256 == manifest.sha256
             && state.part == self.part;
@@ -264,6 +257,8 @@ impl Store {
         let Some(parts) = &self.parts else {
             return Err(Error::Cancelled);
         };
+        // One of other bytes under this name.
+        self.abandon(backup).await;
         let id = parts.create_multipart(location).await;
         let state = Progress {
             to: self.name(location),
@@ -272,33 +267,8 @@ impl Store {
             id: id.map_err(self.failed(location))?,
             parts: Vec::new(),
         };
-        remember(backup, &state).await?;
+        unfinished::remember(backup, &state).await?;
         Ok(state)
-    }
-}
-
-fn beside(backup: &Path) -> PathBuf {
-    let mut name = backup.as_os_str().to_owned();
-    name.push(SUFFIX);
-    name.into()
-}
-
-async fn remember(backup: &Path, state: &Progress) -> Result<(), Error> {
-    let path = beside(backup);
-    let text = serde_json::to_vec(state).map_err(|error| Error::file(&path, error.into()))?;
-    let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.unwrap_or_default();
-    let folder = backup.parent().filter(|folder| *folder != Path::new(""));
-    let mut file = PartFile::replace(folder.unwrap_or_else(|| Path::new(".")), name).await?;
-    file.write(&text).await?;
-    file.commit().await.map(drop)
-}
-
-fn forget(backup: &Path) -> Result<(), Error> {
-    let path = beside(backup);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(path, error)),
-        _ => Ok(()),
     }
 }
 
