@@ -35,10 +35,11 @@ use migrate_core::{
     Fence, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BackupSet, KeyRing, Manifest, Membership, PartFile, ProvenBackup, Restore, SigningKey,
+    BackupSet, KeyRing, Manifest, Membership, PartFile, Proven, ProvenBackup, Restore, SigningKey,
     SnapshotBackup, compare, inspect, inspect_with, prove_with,
 };
 use migrate_kube::TokioClock;
+use trust::{sign_snapshot, signing_key};
 
 fn main() -> ExitCode {
     // A bucket has none by itself; whoever was first is as good.
@@ -104,7 +105,11 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             members,
             pace,
             force,
+            sign,
         } => {
+            // Before anything is asked of a member.
+            let key = sign.as_deref().map(signing_key).transpose()?;
+            let taken = TokioClock::system().now();
             let folder = file.parent().filter(|folder| *folder != Path::new(""));
             let name = file.file_name().and_then(|name| name.to_str());
             let name = name.ok_or("name the file that the snapshot becomes")?;
@@ -121,9 +126,12 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 let artifact = saved?;
                 say(format!("{}", artifact.path.display()));
                 say(format!("sha256     {}", artifact.sha256));
-                let path = artifact.path;
-                let found = tokio::task::spawn_blocking(move || inspect(&path)).await?;
-                print!("{}", show::inspection(&found?));
+                let path = artifact.path.clone();
+                let found = tokio::task::spawn_blocking(move || inspect(&path)).await??;
+                print!("{}", show::inspection(&found));
+                if let Some(key) = key {
+                    sign_snapshot(&artifact, taken, &found, None, &key).await?;
+                }
                 say("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it");
                 print!("{}", show::plain());
                 return Ok(());
@@ -141,6 +149,12 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             say(format!("sha256     {}", proven.artifact.sha256));
             print!("{}", show::inspection(&proven.proof.inspection));
             print!("{}", show::proof(&proven.proof));
+            if let Some(key) = key {
+                let Proven {
+                    artifact, proof, ..
+                } = &proven;
+                sign_snapshot(artifact, taken, &proof.inspection, Some(proof), &key).await?;
+            }
             print!("{}", show::plain());
         }
         Command::Prove { file, members } => {

@@ -1,13 +1,16 @@
 //! Whether a file is what somebody who is trusted has signed: asked before anything is
-//! made of it.
+//! made of it; and who signs.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use migrate_core::Moment;
-use migrate_etcd::{Error, Manifest, PublicKey, SetRecord};
+use migrate_core::steps::{BackupArtifact, BackupProof};
+use migrate_etcd::{Error, Inspection, Manifest, Proof, PublicKey, SetRecord, SigningKey};
 
 use crate::cli::Outcome;
+use crate::flags::named;
+use crate::lines::say;
 
 /// Who has to have signed a backup.
 #[derive(Args)]
@@ -87,6 +90,42 @@ fn record_beside(file: &Path) -> Outcome<Option<SetRecord>> {
     let text = std::fs::read(&path).map_err(|error| named(error.to_string()))?;
     let record = serde_json::from_slice(&text).map_err(|error| named(error.to_string()))?;
     Ok(Some(record))
+}
+
+/// The key that signs, by the file of its seed.
+pub(crate) fn signing_key(path: &Path) -> Outcome<SigningKey> {
+    let seed = std::fs::read(path).map_err(|error| named(path, error))?;
+    let seed = seed.as_slice().try_into();
+    let seed = seed.map_err(|_| format!("{}: a seed has 32 bytes", path.display()))?;
+    Ok(SigningKey::from_seed(seed)?)
+}
+
+/// Signs what is known of a bare snapshot, beside it: what is in it, and which members it is
+/// equal to; without a `proof` it was forced.
+pub(crate) async fn sign_snapshot(
+    snapshot: &BackupArtifact,
+    taken: Moment,
+    inspection: &Inspection,
+    proof: Option<&Proof>,
+    key: &SigningKey,
+) -> Outcome<()> {
+    let path = snapshot.path.clone();
+    let made = move || Manifest::of(&path, taken.into(), BackupProof::Unproven);
+    let mut manifest = tokio::task::spawn_blocking(made)
+        .await??
+        .holding(inspection);
+    if manifest.sha256 != snapshot.sha256 {
+        let shown = snapshot.path.display();
+        return Err(format!("{shown}: is not what was saved any more, and is not signed").into());
+    }
+    match proof {
+        Some(proof) => manifest = manifest.compared(proof),
+        None => manifest.forced = true,
+    }
+    let folder = snapshot.path.parent().unwrap_or_else(|| Path::new("."));
+    let written = manifest.write(folder, key).await?;
+    say(format!("signed     {}", written.display()));
+    Ok(())
 }
 
 pub(crate) fn public_keys(keys: &[String]) -> Result<Vec<PublicKey>, Error> {

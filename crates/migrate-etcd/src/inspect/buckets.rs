@@ -52,7 +52,7 @@ struct Record {
 
 /// Looks at which buckets there are. Both that hold the store are there from the first
 /// start of a member on.
-pub(super) fn take_names(found: &mut Inspection, database: &Database) -> Result<(), ReadError> {
+pub(crate) fn take_names(found: &mut Inspection, database: &Database) -> Result<(), ReadError> {
     let buckets = database.buckets()?;
     let has = |name: &[u8]| buckets.iter().any(|bucket| bucket.name() == name);
     if !has(KEY) {
@@ -68,8 +68,16 @@ pub(super) fn take_names(found: &mut Inspection, database: &Database) -> Result<
     Ok(())
 }
 
+/// Refuses a bucket with a sequence number: etcd gives none.
+pub(crate) fn refuse_numbered(bucket: &Bucket) -> Result<(), Fault> {
+    match bucket.sequence() {
+        0 => Ok(()),
+        _ => Err(Fault::Unexpected("a bucket with a sequence number")),
+    }
+}
+
 /// Takes an entry of any bucket but `key`.
-pub(super) fn take(
+pub(crate) fn take(
     found: &mut Inspection,
     bucket: &Bucket,
     entry: &Entry<'_>,

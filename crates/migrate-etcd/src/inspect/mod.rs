@@ -118,9 +118,7 @@ impl Database {
         };
         let mut store = Store::default();
         found.structure = self.check(&mut |bucket, entry| {
-            if bucket.sequence() != 0 {
-                return Err(Fault::Unexpected("a bucket with a sequence number"));
-            }
+            buckets::refuse_numbered(bucket)?;
             if bucket.name() == KEY {
                 store.take(&mut found.keys, entry)
             } else {

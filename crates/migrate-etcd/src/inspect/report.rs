@@ -1,5 +1,7 @@
 //! What an inspection tells.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::bolt::Structure;
@@ -153,6 +155,17 @@ pub struct Kubernetes {
     pub resources: Vec<ResourceUse>,
     /// What can be read only with a key of the encryption configuration.
     pub encrypted: Vec<Encrypted>,
+}
+
+impl Kubernetes {
+    /// The keys of the encryption configuration that it needs, each once, as manifests name
+    /// them: `kms:foo`.
+    pub fn needed_keys(&self) -> Vec<String> {
+        let used = self.encrypted.iter();
+        let keys = used.map(|used| format!("{}:{}", used.provider, used.key));
+        let keys: BTreeSet<_> = keys.collect();
+        keys.into_iter().collect()
+    }
 }
 
 /// Objects of a resource.

@@ -351,14 +351,7 @@ impl BackUpData for ProvenBackup {
         }
         let silent = compared.silent.iter();
         findings.extend(silent.map(|(member, why)| not_compared(&shown, member, why)));
-        let mut keys: Vec<String> = inspection
-            .kubernetes
-            .encrypted
-            .iter()
-            .map(|used| format!("{}:{}", used.provider, used.key))
-            .collect();
-        keys.sort();
-        keys.dedup();
+        let keys = inspection.kubernetes.needed_keys();
         findings.extend(keys.iter().map(|key| needs_key(&shown, key)));
         if let Some(signing) = &self.signing {
             let manifest = hashed(&artifact, taken.into(), proof).await?;
@@ -366,7 +359,6 @@ impl BackUpData for ProvenBackup {
             if !member.version.is_empty() {
                 manifest.etcd = Some(member.version);
             }
-            manifest.encryption_keys = keys;
             manifest.trial = trial.map(|level| level.to_string());
             manifest.locked_for = locked_for;
             manifest.nodes = nodes;

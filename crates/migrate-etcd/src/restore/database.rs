@@ -7,11 +7,11 @@ use std::path::Path;
 
 use super::EtcdVersion;
 use crate::bolt::tree::Tree;
-use crate::bolt::{Bucket, Database, Fault, Walk};
-use crate::inspect::kv::{COMPACTIONS, KeyValue, Revision};
-use crate::inspect::{KEY, buckets as records};
+use crate::bolt::{Bucket, Database, Entry, Fault, Walk};
+use crate::inspect::kv::{COMPACTIONS, Revision};
+use crate::inspect::{KEY, buckets as records, record};
 use crate::wal::{TERM, Voter};
-use crate::{Error, MemberRecord, ReadError};
+use crate::{Error, Inspection, MemberRecord, ReadError};
 
 /// Bytes that are written at once.
 const CHUNK: usize = 1 << 20;
@@ -105,6 +105,8 @@ pub(super) fn write(
         changes.keys().map(|name| (name.as_bytes(), None)).collect();
     // All in one walk: a page that two buckets share would be there twice, and be of one.
     let (mut walk, buckets) = Walk::begin(source)?;
+    let mut told = Inspection::default();
+    records::take_names(&mut told, source)?;
     for bucket in &buckets {
         names.insert(bucket.name(), Some(bucket));
     }
@@ -116,14 +118,12 @@ pub(super) fn write(
         let mut written = tree.bucket(name, bucket.map_or(0, Bucket::sequence));
         if let Some(bucket) = bucket {
             walk.each(bucket, &mut |entry| {
-                let (key, value) = (entry.key, entry.value);
+                let checked = check(&mut told, bucket, entry);
+                checked.map_err(|fault| source.damaged_at(entry, fault))?;
                 if emptied {
                     return Ok(());
                 }
-                if name == KEY {
-                    let checked = check_revision(key, value);
-                    checked.map_err(|what| source.damaged_at(entry, wrong(KEY, what)))?;
-                }
+                let (key, value) = (entry.key, entry.value);
                 while let Some(first) = puts
                     .first_entry()
                     .filter(|first| first.key().as_slice() <= key)
@@ -211,9 +211,14 @@ impl Change {
     }
 }
 
-/// A server reads all of these when it starts, and ends if it cannot.
-fn check_revision(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
-    KeyValue::parse(Revision::parse(key)?, value).map(drop)
+/// Checks an entry as an inspection does, which adds it to what is `told`: a server reads all
+/// of them when it starts, and ends if it cannot.
+fn check(told: &mut Inspection, bucket: &Bucket, entry: &Entry<'_>) -> Result<(), Fault> {
+    records::refuse_numbered(bucket)?;
+    match bucket.name() == KEY {
+        true => record(entry).map(drop),
+        false => records::take(told, bucket, entry),
+    }
 }
 
 fn wrong(bucket: &[u8], what: &'static str) -> Fault {
@@ -270,11 +275,18 @@ mod tests {
                 b"finishedCompactRev".to_vec(),
                 "the last compaction is none",
             ),
+            (
+                ("authUsers", vec![pair(b"alice", &[0xFF])]),
+                b"alice".to_vec(),
+                "a user is no protobuf",
+            ),
         ];
         for ((bucket, entries), wanted, expected) in cases {
             let mut buckets = vec![(bucket, entries)];
-            if bucket != "key" {
-                buckets.push(("key", vec![sound()]));
+            match bucket {
+                "meta" => buckets.push(("key", vec![sound()])),
+                "key" => buckets.push(("meta", Vec::new())),
+                _ => buckets.extend([("key", vec![sound()]), ("meta", Vec::new())]),
             }
             let whole = snapshot(4096, Free::Unlisted, &buckets);
             std::fs::write(at("a.db"), &whole).unwrap();
@@ -369,9 +381,10 @@ mod tests {
             let pair = |at: u8| (vec![at; 8], vec![at; 64]);
             (0..20).map(pair).collect::<Entries>()
         };
+        let removed = (16..56).map(|id| (format!("{id:x}").into(), b"removed".to_vec()));
         let buckets = [
             ("key", vec![put(9, 0, "a", "1", 9, 1)]),
-            ("members_removed", many()),
+            ("members_removed", removed.collect()),
             ("meta", Vec::new()),
             ("twin-a", many()),
             ("twin-b", many()),
@@ -394,10 +407,10 @@ mod tests {
         };
         let whole = snapshot(4096, Free::Unlisted, &buckets);
         // One that is taken over, and one that is not.
-        for twin in ["twin-b", "members_removed"] {
+        for (of, twin) in [("twin-a", "twin-b"), ("members_removed", "twin-a")] {
             let mut shared = whole.clone();
-            shared.copy_within(root(&whole, "twin-a"), root(&whole, twin).start);
-            assert_eq!(fault(&stamped(shared)), Fault::ReachedTwice, "{twin}");
+            shared.copy_within(root(&whole, of), root(&whole, twin).start);
+            assert_eq!(fault(&stamped(shared)), Fault::ReachedTwice, "{of}");
             assert!(!at("data").exists());
         }
         // A page that is said to be free as well.
