@@ -6,8 +6,8 @@ use super::{Problem, Task, peak};
 
 /// A resource of nodes: what those offer that are away, from the begin of their drain on, is not
 /// there for pods, which ask for so much that only `spare` may be missing. As
-/// [`PlannedRoom`](migrate_core::PlannedRoom) has it, in the units that the machine counts in: as
-/// large a power of two as it takes for 31 bits, offers rounded up and what there is to spare down.
+/// [`PlannedRoom`](migrate_core::PlannedRoom) has it, in units of the greatest divisor that all
+/// offers have in common, of which no sum is a part.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Room {
@@ -23,20 +23,28 @@ pub struct Room {
 /// The rooms of a plan.
 pub(super) fn rooms(plan: &Plan, tasks: &[Task]) -> Vec<Room> {
     let rooms = plan.rooms.iter().map(|room| {
-        let bits = u64::BITS - room.spare.leading_zeros();
-        let unit = 1u64 << bits.saturating_sub(31);
+        let offer = |task: &Task| room.offers.get(&task.node).copied().unwrap_or(0);
+        let offers = tasks.iter().map(offer).filter(|offer| *offer <= room.spare);
+        let unit = offers.fold(0, divisor).max(1);
         let spare = (room.spare / unit).max(1);
-        let takes = tasks.iter().map(|task| {
-            let offer = room.offers.get(&task.node).copied().unwrap_or(0);
-            offer.div_ceil(unit).min(spare)
-        });
         Room {
             resource: room.resource.clone(),
-            takes: takes.collect(),
+            takes: tasks
+                .iter()
+                .map(|task| offer(task).div_ceil(unit).min(spare))
+                .collect(),
             spare,
         }
     });
     rooms.collect()
+}
+
+/// The greatest that divides both; the other one if one is 0.
+fn divisor(a: u64, b: u64) -> u64 {
+    match b {
+        0 => a,
+        b => divisor(b, a % b),
+    }
 }
 
 impl Problem {
