@@ -150,13 +150,13 @@ impl Room<'_> {
                 let kept = planned.iter().zip(0..).map(|(pool, id)| {
                     let reserve = policy.pools.reserve(&pool.name, pool.nodes);
                     let largest = offers.get(&id).into_iter().flatten();
-                    largest.take(reserve as usize).sum::<u64>()
+                    sum(largest.take(reserve as usize))
                 });
-                let spare = slack.saturating_sub(kept.sum());
+                let spare = slack.saturating_sub(kept.fold(0, u64::saturating_add));
                 let name = self.land.resource(resource);
                 for (pool, offers) in &offers {
                     let largest = offers.first().copied().unwrap_or(0);
-                    let asked: u64 = offers.iter().take(widths[*pool as usize] as usize).sum();
+                    let asked = sum(offers.iter().take(widths[*pool as usize] as usize));
                     let scarce = Scarce {
                         is_too_little: Reverse(largest > slack),
                         part: spare.saturating_mul(1000) / asked.max(1),
@@ -226,6 +226,10 @@ impl Room<'_> {
             .filter(|load| !load.taken.is_empty())
             .collect()
     }
+}
+
+fn sum<'a>(amounts: impl Iterator<Item = &'a u64>) -> u64 {
+    amounts.fold(0, |sum, amount| sum.saturating_add(*amount))
 }
 
 /// Why fewer nodes of a pool may be away than policy lets be; the worst first.

@@ -105,7 +105,8 @@ impl<'w> World<'w> {
         let names = model.nodes.iter().map(|node| node.name.as_str());
         let missing = |room: &PlannedRoom| {
             let lost = was_away.iter().filter(|node| !begun.contains(*node));
-            lost.filter_map(|node| room.offers.get(*node)).sum()
+            lost.filter_map(|node| room.offers.get(*node))
+                .fold(0, |sum: u64, offer| sum.saturating_add(*offer))
         };
         let missing = plan.rooms.iter().map(missing).collect();
         Self {
@@ -264,9 +265,10 @@ impl<'w> World<'w> {
             offers.iter().all(|(id, spare, offer)| {
                 let later = waves[at + 1..].iter();
                 let later = later.filter_map(|wave| wave.was_in_rooms.get(id));
-                let others = self.missing[*id] + later.sum::<u64>() + offer;
+                let others = later.chain([&self.missing[*id], offer]);
+                let others = others.fold(0, |sum: u64, offer| sum.saturating_add(*offer));
                 let taken = waves[at].in_rooms.get(id);
-                was_away || taken.is_none_or(|taken| taken + others <= *spare)
+                was_away || taken.is_none_or(|taken| taken.saturating_add(others) <= *spare)
             })
         };
         let mut at = from;
@@ -285,9 +287,13 @@ impl<'w> World<'w> {
             *wave.taken.entry(touch.budget).or_default() += share(touch).0;
         }
         for (id, _, offer) in offers {
-            *wave.in_rooms.entry(id).or_default() += offer;
-            if was_away {
-                *wave.was_in_rooms.entry(id).or_default() += offer;
+            let taken = [
+                Some(&mut wave.in_rooms),
+                was_away.then_some(&mut wave.was_in_rooms),
+            ];
+            for taken in taken.into_iter().flatten() {
+                let taken = taken.entry(id).or_default();
+                *taken = taken.saturating_add(offer);
             }
         }
         if let Some(zone) = zone {
