@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use migrate_core::Phase;
 
-use super::layout::Need;
+use super::layout::{Need, least_of_size};
 use super::queue::{NONE, Queue};
 use super::{Lane, Machine, State};
 
-/// How many that wait for a room are tested each time that something of it becomes free, lest a
-/// long queue is gone through for each node that comes back.
+/// How many of one size that wait for a room are tested each time that something of it becomes
+/// free, lest a long queue is gone through for each node that comes back.
 const LOOKS: u32 = 16;
 
 impl Machine {
@@ -39,6 +39,10 @@ impl Machine {
             self.lanes.push(Lane {
                 budget: need.budget,
                 pool: self.layout.pool_of(slot),
+                least: match self.layout.room_of(need.budget) {
+                    Some(_) => least_of_size(need.pods),
+                    None => 1,
+                },
                 waiting: Queue::EMPTY,
                 tried: Queue::EMPTY,
                 open: false,
@@ -86,11 +90,10 @@ impl Machine {
             let lane = &mut lanes[id as usize];
             let free = accounts[lane.budget as usize].free();
             let may_be_enough = match layout.room_of(lane.budget) {
-                None => free > 0,
+                None => free >= lane.least,
                 Some(room) => {
-                    let (_, least) = layout.rooms[room as usize];
                     let is_free = needs_no_room || rooms[room as usize].flying == 0;
-                    is_free || (free >= least && lane.misses < LOOKS)
+                    is_free || (free >= lane.least && lane.misses < LOOKS)
                 }
             };
             match lane.waiting.first() {

@@ -87,7 +87,8 @@ pub(crate) struct Spec {
 #[derive(Clone, Debug)]
 pub(crate) struct RoomSpec {
     pub(crate) spare: u32,
-    /// What each node takes, by its position in the model: no node twice.
+    /// What each node takes, by its position in the model: no node twice. Ascending, so that
+    /// those of one size are beside each other.
     pub(crate) offers: Vec<(u32, u32)>,
 }
 
@@ -126,8 +127,8 @@ pub(super) struct Layout {
     pub(super) displaced_per_minute: u32,
     /// How many accounts are those of budgets; those of rooms follow.
     pub(super) budgets: u32,
-    /// What each room has to spare, and the least that a node takes of it.
-    pub(super) rooms: Vec<(u32, u32)>,
+    /// What each room has to spare.
+    pub(super) rooms: Vec<u32>,
     /// By node of the model, which part of `parts` is its own; one longer than the nodes, or empty
     /// where there is no room.
     part_starts: Vec<u32>,
@@ -137,7 +138,7 @@ pub(super) struct Layout {
     /// By slot, which part of `needs` is its own; one longer than the slots.
     need_starts: Vec<u32>,
     needs: Vec<Need>,
-    /// How many lanes there are: pairs of a pool and a budget that meet.
+    /// How many lanes there are.
     pub(super) lanes: usize,
     /// Slots by pool, in priority order.
     pool_starts: Vec<u32>,
@@ -225,20 +226,21 @@ impl Layout {
         ];
         let mut next = self.part_starts.clone();
         for (id, room) in (0..).zip(&spec.rooms) {
-            let mut least = room.spare;
             for &(node, offer) in &room.offers {
                 // One that offers more than there is to spare takes all of it.
                 let amount = offer.min(room.spare.max(1));
-                least = least.min(amount);
                 let place = &mut next[node as usize];
                 self.parts[*place as usize] = Part { room: id, amount };
                 *place += 1;
             }
-            self.rooms.push((room.spare, least));
+            self.rooms.push(room.spare);
         }
     }
 
-    /// What each slot needs, and one lane for every pool and budget, or room, that meet.
+    /// What each slot needs, and one lane for every pool and budget that meet, and for every
+    /// pool, room and [size] of what nodes take of it.
+    ///
+    /// [size]: least_of_size
     ///
     /// The budget that most wait for is the likeliest to block, so it comes first in the
     /// rows of its slots, where it is found with the first look and watched by those it
@@ -287,14 +289,18 @@ impl Layout {
                 *place += 1;
             }
         }
+        // The same, by the last room and size.
+        let mut met = vec![((NONE, 0), NONE); self.widths.len()];
         for (account, room) in (self.budgets..).zip(&spec.rooms) {
             for &(node, offer) in &room.offers {
                 let slot = slot_of[node as usize];
                 let Some(spec) = self.slots.get(slot as usize) else {
                     continue;
                 };
+                let pods = offer.min(room.spare.max(1));
                 let (last, lane) = &mut met[spec.pool as usize];
-                if std::mem::replace(last, account) != account {
+                let size = (account, least_of_size(pods));
+                if std::mem::replace(last, size) != size {
                     *lane = lanes;
                     lanes += 1;
                 }
@@ -302,7 +308,7 @@ impl Layout {
                 self.needs[*place as usize] = Need {
                     budget: account,
                     lane: *lane,
-                    pods: offer.min(room.spare.max(1)),
+                    pods,
                 };
                 *place += 1;
             }
@@ -356,6 +362,14 @@ impl Layout {
     pub(super) fn needs_len(&self) -> usize {
         self.needs.len()
     }
+}
+
+/// The least amount of the size of `amount`, which is within an eighth of it: nodes that wait for
+/// room are looked at by their size, lest those that are too large be in the way of others.
+pub(super) fn least_of_size(amount: u32) -> u32 {
+    let bits = u32::BITS - amount.leading_zeros();
+    let rest = bits.saturating_sub(4);
+    amount >> rest << rest
 }
 
 /// Budgets that the slots' nodes have pods of, the most wanted first: these pods over what

@@ -118,11 +118,13 @@ struct Room {
     flying: u32,
 }
 
-/// Slots of one pool that wait for one budget.
+/// Slots of one pool that wait for one budget, or of one size that wait for one room.
 #[derive(Clone, Copy, Debug)]
 struct Lane {
     budget: u32,
     pool: u32,
+    /// With less than that free none of them goes.
+    least: u32,
     /// To be tested again as soon as the pool has a slot.
     waiting: Queue,
     /// Tested since the budget was last released.
@@ -264,7 +266,7 @@ impl Machine {
             further: BTreeMap::new(),
             pools: vec![pool; layout.widths.len()],
             accounts: (interned.budgets.iter().map(|budget| budget.allowed))
-                .chain(layout.rooms.iter().map(|(spare, _)| *spare))
+                .chain(layout.rooms.iter().copied())
                 .map(|allowed| Account {
                     allowed,
                     held: 0,

@@ -196,9 +196,11 @@ fn rooms(plan: &Plan, model: &ClusterModel) -> Result<Vec<RoomSpec>, String> {
             let node = node(name).ok_or_else(|| format!("the cluster has no node {name}"))?;
             Ok((node, count(offer.div_ceil(unit))))
         });
+        let mut offers = offers.collect::<Result<Vec<_>, String>>()?;
+        offers.sort_by_key(|(_, offer)| *offer);
         Ok(RoomSpec {
             spare: count(room.spare / unit),
-            offers: offers.collect::<Result<_, String>>()?,
+            offers,
         })
     };
     plan.rooms.iter().map(room).collect()
