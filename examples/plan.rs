@@ -154,7 +154,9 @@ async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         true => PhaseDurations::kubeadm(),
         false => PhaseDurations::default(),
     };
-    let mut planner = Planner::new(&model, &policy, target).with_durations(durations);
+    let mut planner = Planner::new(&model, &policy, target)
+        .with_durations(durations)
+        .with_improvement_by_size();
     if history.is_some() {
         planner = planner.with_beliefs(&beliefs);
     }

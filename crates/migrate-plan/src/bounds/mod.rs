@@ -22,7 +22,7 @@ use migrate_core::policy::Calendar;
 
 pub(crate) use budgets::{BudgetLoad, Hold};
 pub(crate) use busiest::Busiest;
-pub(crate) use capacity::RoomLoad;
+pub(crate) use capacity::{RoomLoad, load_by_size};
 pub(crate) use links::LinkLoad;
 pub(crate) use pace::PaceLoad;
 pub(crate) use pool::PoolSlots;

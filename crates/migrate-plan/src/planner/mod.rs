@@ -267,7 +267,7 @@ impl<'a> Planner<'a> {
             pools: &pools,
             rooms: &rooms,
         };
-        self.improve(&mut jobs, &interned, limits)?;
+        self.sort(&mut jobs, &interned, limits)?;
         let mut plan = self.outline(&jobs, &interned, limits, hash)?;
         plan.id = plan.identity();
         let spec = self.spec(&plan, &jobs, &interned)?;

@@ -71,6 +71,60 @@ fn a_large_node_does_not_hold_small_ones_back() {
     }
 }
 
+/// Workers of four CPUs, of which `cpu` are asked for; four more of both on those at `large`.
+fn with_large(nodes: usize, large: &[usize], cpu: u64) -> ClusterModel {
+    let mut model = workers(nodes, cpu);
+    for large in large {
+        model.nodes[*large].allocatable.cpu_milli = 8_000;
+        for pod in &mut model.pods {
+            if pod.node.as_deref() == Some(model.nodes[*large].name.as_str()) {
+                pod.requests.cpu_milli += 4_000;
+            }
+        }
+    }
+    model
+}
+
+/// However many large nodes wait before them.
+#[test]
+fn small_nodes_fill_what_large_ones_leave() {
+    let large: Vec<usize> = (20..40).collect();
+    let model = with_large(41, &large, 3_700);
+    let mut policy = wide(9);
+    policy.pools.canary = false;
+    let plan = plan_under(&model, &policy);
+    // One large node and one small one, or three small ones.
+    assert_eq!(plan.rooms[0].spare, 12_300);
+    let large: Vec<&str> = large
+        .iter()
+        .map(|at| model.nodes[*at].name.as_str())
+        .collect();
+    let begins = |is_large: bool| {
+        let slots = plan.slots.iter().filter(|slot| slot.pool == "general");
+        let slots = slots.filter(|slot| large.contains(&slot.node.as_str()) == is_large);
+        let begins = slots.map(|slot| span(&plan, &slot.node).unwrap().0);
+        std::collections::BTreeSet::from_iter(begins).into_iter()
+    };
+    let last = begins(true).next_back();
+    let beside = begins(false).filter(|begin| Some(*begin) < last);
+    assert!(beside.count() > 18);
+}
+
+/// Those that go one by one for their size take longer than all others beside each other: they
+/// begin, and small ones fill what they leave.
+#[test]
+fn large_nodes_go_first_where_room_is_scarce() {
+    let model = with_large(10, &[5, 6, 7, 8], 2_700);
+    let mut policy = wide(5);
+    policy.pools.canary = false;
+    let plan = plan_under(&model, &policy);
+    assert_eq!(plan.rooms[0].spare, 13_000);
+    let workers = plan.slots.iter().filter(|slot| slot.pool == "general");
+    let first: Vec<_> = workers.take(4).map(|slot| slot.node.as_str()).collect();
+    let large = [5, 6, 7, 8].map(|at: usize| model.nodes[at].name.as_str());
+    assert_eq!(first, large);
+}
+
 /// Pools that share too little room take of it in turns, and one that has nothing left to do
 /// leaves all of it to the other.
 #[test]
@@ -147,8 +201,8 @@ fn room_is_a_bound_of_a_tight_cluster() {
         .limits
         .iter()
         .find(|limit| limit.kind == BoundKind::ControlPlane);
-    // Σ d · C / spare: ten nodes of 4 CPUs, 13 to spare.
-    let expected = members.unwrap().time.as_millis() + (rest.as_millis() * 4).div_ceil(13);
+    // Σ d / k: of ten nodes of 4 CPUs three fit into the 13 there are to spare.
+    let expected = members.unwrap().time.as_millis() + rest.as_millis().div_ceil(3);
     assert_eq!(of_room.unwrap().time.as_millis(), expected);
 }
 
