@@ -69,7 +69,8 @@ pub(crate) fn refuse_too_little(
     }
 }
 
-/// Refuses to begin what is exactly `bytes` long where there is less room.
+/// Refuses to begin what is exactly `bytes` long where there is less room. What a file system
+/// keeps for root does not count: not each that has less for others lets root have it.
 ///
 /// # Errors
 /// [`Error::NoRoom`].
