@@ -25,7 +25,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube_migrate::policy_from_toml;
 use migrate_core::cost::{BoundKind, BytesPerSecond, Draws, Link, PhaseDurations};
 use migrate_core::{
-    BudgetKey, BudgetKind, Clock, ClusterModel, Finding, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
+    BudgetKey, BudgetKind, Clock, ClusterModel, Finding, KubeVersion, Moment, Phase, Plan, Policy,
+    Relocation,
 };
 use migrate_kube::{TokioClock, observe};
 use migrate_plan::{
@@ -154,7 +155,9 @@ async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         true => PhaseDurations::kubeadm(),
         false => PhaseDurations::default(),
     };
-    let mut planner = Planner::new(&model, &policy, target).with_durations(durations);
+    let mut planner = Planner::new(&model, &policy, target)
+        .with_durations(durations)
+        .with_improvement_by_size();
     if history.is_some() {
         planner = planner.with_beliefs(&beliefs);
     }
@@ -392,15 +395,6 @@ fn changes(
         return Vec::new();
     };
     match bounds.best().map(|best| &best.kind) {
-        // Where room makes a pool narrow a wider one is no wider.
-        Some(BoundKind::Slots { pool } | BoundKind::Zones { pool })
-            if plan
-                .pools
-                .iter()
-                .any(|p| p.name == *pool && p.limit.is_some()) =>
-        {
-            Vec::new()
-        }
         Some(BoundKind::Slots { pool } | BoundKind::Zones { pool }) => {
             let widths = bounds.widths.iter().filter(|width| width.pool == *pool);
             let wider =
@@ -448,16 +442,15 @@ fn raised(budget: &BudgetKey, model: &ClusterModel, policy: &Policy) -> Option<(
     (max_unavailable != assumed.max_unavailable).then_some((words, change))
 }
 
-/// Pools that are no wider than there is room for, whatever was asked.
+/// What room keeps nodes back, if any does.
 fn held_back(plan: &Plan) -> String {
-    let limited = plan.pools.iter().filter_map(|pool| {
-        let resource = &pool.limit.as_ref()?.resource;
-        let (name, width) = (&pool.name, pool.width);
-        Some(format!(
-            " (for want of {resource} pool {name} stays at {width})"
-        ))
-    });
-    limited.collect()
+    let scarce = plan.rooms.iter().map(|room| room.resource.as_str());
+    let scarce: BTreeSet<&str> = scarce.collect();
+    let scarce: Vec<&str> = scarce.into_iter().collect();
+    match scarce.is_empty() {
+        true => String::new(),
+        false => format!(" (room: {})", scarce.join(", ")),
+    }
 }
 
 fn minutes(time: Duration) -> f64 {

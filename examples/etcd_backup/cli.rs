@@ -7,8 +7,8 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use migrate_etcd::{ApiServer, FolderNode, LiveKeys, Lock, NodeFiles, Seal, SigningKey, Store};
 
-use crate::flags::{Further, Keep, Members, Opener, Pace, Place, Wanted, named, read};
-use crate::trust::{Known, Signed};
+use crate::flags::{Further, Keep, Members, Opener, Pace, Place, Wanted, read};
+use crate::trust::{Known, Signed, signing_key};
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// Nodes whose files go into a set, and the keys that these have to have.
@@ -46,6 +46,20 @@ pub(crate) enum Command {
         /// that has got furthest: it is never proven then.
         #[arg(long)]
         force: bool,
+        /// Writes a manifest beside it, signed with this seed, see keygen: what it is, and which
+        /// members it is equal to. A snapshot alone is never `proven`, which asks for the keys of
+        /// the cluster too; see backup.
+        #[arg(long, value_name = "FILE")]
+        sign: Option<PathBuf>,
+    },
+    /// Writes a signed manifest beside a snapshot that has none, as where `save --sign` could
+    /// not: what it is, and when it was last written. It is not compared with anybody.
+    Sign {
+        /// Snapshot of a member.
+        file: PathBuf,
+        /// Seed that signs, see keygen.
+        #[arg(long, value_name = "FILE")]
+        sign: PathBuf,
     },
     /// Compares a file with live members. Right after the save: they forget.
     Prove {
@@ -160,6 +174,7 @@ impl Command {
             | Self::Put { .. }
             | Self::Fetch { .. } => true,
             Self::Inspect { .. }
+            | Self::Sign { .. }
             | Self::Prove { .. }
             | Self::Compare { .. }
             | Self::Keygen { .. }
@@ -250,10 +265,7 @@ impl Backup {
     }
 
     pub(crate) fn signing(&self) -> Outcome<Arc<SigningKey>> {
-        let seed = std::fs::read(&self.sign).map_err(|error| named(&self.sign, error))?;
-        let seed = seed.as_slice().try_into();
-        let seed = seed.map_err(|_| format!("{}: a seed has 32 bytes", self.sign.display()))?;
-        Ok(Arc::new(SigningKey::from_seed(seed)?))
+        Ok(Arc::new(signing_key(&self.sign)?))
     }
 
     /// The nodes and the keys that they have to have.

@@ -9,10 +9,11 @@ use clap::Args;
 use migrate_core::Moment;
 use migrate_etcd::{
     FindMembers, FoundMembers, KeyRing, Manifest, Member, NamedMembers, PublicKey, Restore,
-    Restored, Retention, Store, Tls,
+    Restored, Retention, Store,
 };
 
 use crate::cli::Outcome;
+use crate::reach::Reach;
 use crate::trust::public_keys;
 
 #[derive(Args)]
@@ -207,26 +208,14 @@ pub(crate) struct Members {
 
 impl Members {
     pub(crate) fn list(&self) -> Outcome<Vec<Member>> {
-        let mut tls = self.cacert.as_deref().map(read).transpose()?.map(Tls::new);
-        if let (Some(certificate), Some(key)) = (&self.cert, &self.key) {
-            let (certificate, key) = (read(certificate)?, read(key)?);
-            tls = tls.map(|tls| tls.with_identity(certificate, key));
-        }
-        let user = match (&self.user, &self.password_file) {
-            (Some(user), Some(file)) => Some((user, read(file)?)),
-            _ => None,
+        let reach = Reach {
+            ca: self.cacert.as_deref(),
+            identity: self.cert.as_deref().zip(self.key.as_deref()),
+            user: self.user.as_deref().zip(self.password_file.as_deref()),
         };
-        let member = |endpoint: &String| {
-            let mut member = Member::new(endpoint);
-            if let Some(tls) = &tls {
-                member = member.with_tls(tls.clone());
-            }
-            if let Some((user, password)) = &user {
-                member = member.with_user(*user, password.trim_end());
-            }
-            member
-        };
-        Ok(self.endpoints.iter().map(member).collect())
+        let reach = reach.read(read)?;
+        let endpoints = self.endpoints.iter();
+        Ok(endpoints.map(|endpoint| reach.member(endpoint)).collect())
     }
 
     fn named(&self) -> Outcome<NamedMembers> {

@@ -15,6 +15,8 @@ mod cli;
 mod flags;
 mod interrupt;
 mod lines;
+#[path = "../shared/reach.rs"]
+mod reach;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -33,10 +35,11 @@ use migrate_core::{
     Fence, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BackupSet, KeyRing, Manifest, Membership, PartFile, ProvenBackup, Restore, SigningKey,
+    BackupSet, KeyRing, Manifest, Membership, PartFile, Proven, ProvenBackup, Restore, SigningKey,
     SnapshotBackup, compare, inspect, inspect_with, prove_with,
 };
 use migrate_kube::TokioClock;
+use trust::{Standing, sign_file, sign_snapshot, signing_key};
 
 fn main() -> ExitCode {
     // A bucket has none by itself; whoever was first is as good.
@@ -102,7 +105,11 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             members,
             pace,
             force,
+            sign,
         } => {
+            // Before anything is asked of a member.
+            let key = sign.as_deref().map(signing_key).transpose()?;
+            let taken = TokioClock::system().now();
             let folder = file.parent().filter(|folder| *folder != Path::new(""));
             let name = file.file_name().and_then(|name| name.to_str());
             let name = name.ok_or("name the file that the snapshot becomes")?;
@@ -119,11 +126,14 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 let artifact = saved?;
                 say(format!("{}", artifact.path.display()));
                 say(format!("sha256     {}", artifact.sha256));
-                let path = artifact.path;
-                let found = tokio::task::spawn_blocking(move || inspect(&path)).await?;
-                print!("{}", show::inspection(&found?));
+                let path = artifact.path.clone();
+                let found = tokio::task::spawn_blocking(move || inspect(&path)).await??;
+                print!("{}", show::inspection(&found));
                 say("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it");
                 print!("{}", show::plain());
+                if let Some(key) = key {
+                    sign_snapshot(&artifact, taken, &found, Standing::Forced, &key).await?;
+                }
                 return Ok(());
             }
             let moving = bar.clone();
@@ -140,7 +150,15 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             print!("{}", show::inspection(&proven.proof.inspection));
             print!("{}", show::proof(&proven.proof));
             print!("{}", show::plain());
+            if let Some(key) = key {
+                let Proven {
+                    artifact, proof, ..
+                } = &proven;
+                let standing = Standing::Proven(proof);
+                sign_snapshot(artifact, taken, &proof.inspection, standing, &key).await?;
+            }
         }
+        Command::Sign { file, sign } => sign_file(file, &signing_key(&sign)?).await?,
         Command::Prove { file, members } => {
             let members_of_it = members.all().await?;
             let bar = bars::bytes("checking every page, and comparing");
@@ -256,7 +274,12 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             let bar = bars::bytes("putting");
             let put = store.put(&file, &trusted, cancel, bars::moves(&bar)).await;
             bar.finish_and_clear();
-            print!("{}", show::manifest(&put?));
+            let manifest = put?;
+            print!("{}", show::manifest(&manifest));
+            print!("{}", show::unproven(&manifest));
+            if manifest.locked_for.is_empty() {
+                print!("{}", show::plain());
+            }
         }
         Command::List { place } => {
             let (store, trusted) = place.open()?;

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use migrate_core::steps::BackupProof;
 use migrate_etcd::{
     Catalogue, Comparison, Effect, Inspection, Manifest, Proof, Pruned, ReadError, SetRecord,
 };
@@ -48,6 +49,12 @@ pub(crate) fn inspection(found: &Inspection) -> Lines {
     for bucket in &found.unknown_buckets {
         out.add(format!(
             "bucket     {bucket}: no etcd that is known here has it"
+        ));
+    }
+    if found.unknown_fields > 0 {
+        out.add(format!(
+            "records    {} have fields that no etcd has which is known here",
+            found.unknown_fields
         ));
     }
     out.add(format!(
@@ -185,6 +192,20 @@ pub(crate) fn manifest(backup: &Manifest) -> Lines {
     ));
     for key in &backup.encryption_keys {
         out.add(format!("           needs the encryption key {key}"));
+    }
+    out
+}
+
+/// What is to be known before a backup that is no proven one is relied on.
+pub(crate) fn unproven(backup: &Manifest) -> Lines {
+    let mut out = Lines::default();
+    if backup.forced {
+        out.add("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it");
+    } else if backup.proof == BackupProof::Unproven {
+        out.add(match backup.compared.is_empty() {
+            true => "UNPROVEN   nobody was compared with it, or has said so",
+            false => "UNPROVEN   it is no whole backup, or too few members were compared with it",
+        });
     }
     out
 }

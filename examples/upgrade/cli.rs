@@ -129,6 +129,13 @@ pub(crate) struct Cli {
     /// Client key for etcd, PEM.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) etcd_key: Option<PathBuf>,
+    /// User of etcd that has the root role, where it has users; the password is read from a
+    /// file.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) etcd_user: Option<String>,
+    /// File with the password.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) etcd_password_file: Option<PathBuf>,
     /// Folder for backups.
     #[arg(
         long,

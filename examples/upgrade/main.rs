@@ -30,6 +30,8 @@ mod links;
 mod nodes;
 mod patience;
 mod progress;
+#[path = "../shared/reach.rs"]
+mod reach;
 mod real;
 mod rehearsal;
 mod run;

@@ -113,8 +113,9 @@ pub(crate) async fn execute(
     if let Some(run) = left {
         env.run = run;
     }
-    let mut planner =
-        Planner::new(&model, &env.policy, target.clone()).with_durations(env.durations.clone());
+    let mut planner = Planner::new(&model, &env.policy, target.clone())
+        .with_durations(env.durations.clone())
+        .with_improvement_by_size();
     planner = match &env.link {
         Some(link) => planner.with_link(link.clone()),
         None => {

@@ -10,7 +10,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches as _};
 use crate::cli::Cli;
 
 /// A flag, and those that it is nothing without.
-const NEEDS: [(&str, &[&str]); 21] = [
+const NEEDS: [(&str, &[&str]); 23] = [
     ("ssh-config", &["kubeadm"]),
     ("job-image", &["kubeadm"]),
     ("job-nodes", &["job-image"]),
@@ -29,6 +29,8 @@ const NEEDS: [(&str, &[&str]); 21] = [
     ("etcd-ca", &["etcd"]),
     ("etcd-cert", &["etcd-ca", "etcd-key"]),
     ("etcd-key", &["etcd-ca", "etcd-cert"]),
+    ("etcd-user", &["etcd", "etcd-password-file"]),
+    ("etcd-password-file", &["etcd", "etcd-user"]),
     ("backup-recipient", &["backup-sign"]),
     ("backup-passphrase-file", &["backup-sign"]),
     ("backup-trusted", &["backup-store"]),
@@ -158,6 +160,21 @@ mod tests {
         assert_eq!(kinds("check --etcd-only-named"), missing);
         assert_eq!(kinds("check --etcd e --etcd-ca a --etcd-cert b"), missing);
         assert_eq!(kinds("check --etcd e --etcd-cert b --etcd-key c"), missing);
+    }
+
+    #[test]
+    fn a_user_of_etcd_goes_with_its_password_and_neither_without_a_member() {
+        let kinds = |words: &str| {
+            let words: Vec<_> = words.split(' ').collect();
+            read(&words).map(drop).map_err(|error| error.kind())
+        };
+        let missing = Err(ErrorKind::MissingRequiredArgument);
+        let both = "--etcd-user root --etcd-password-file p";
+        assert_eq!(kinds(&format!("check --etcd e {both}")), Ok(()));
+        assert_eq!(kinds(&format!("--etcd e check {both}")), Ok(()));
+        assert_eq!(kinds(&format!("check --kubeadm {both}")), missing);
+        assert_eq!(kinds("check --etcd e --etcd-user root"), missing);
+        assert_eq!(kinds("check --etcd e --etcd-password-file p"), missing);
     }
 
     #[test]

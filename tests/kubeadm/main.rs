@@ -17,6 +17,7 @@
 //!   (`gates.rs`), and in the end what kubeadm put aside is removed (`cleaned.rs`); in
 //!   `rolled_back.rs` kubeadm itself goes back; in `external.rs` etcd and CoreDNS are not
 //!   kubeadm's.
+//! * In `links.rs` kubelets pull from a registry whose rate is known.
 //! * `inside.rs` is the program in a pod of the cluster that it upgrades.
 //! * `shop/` is what runs on the cluster, `load.rs` the requests to it,
 //!   `observe/` what else is seen; `watched.rs` puts them together.
@@ -43,6 +44,7 @@ mod inside;
 mod job;
 mod kills;
 mod lane;
+mod links;
 mod load;
 mod observe;
 mod plain;

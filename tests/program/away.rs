@@ -198,7 +198,7 @@ async fn status_says_when_a_run_would_end_with_a_change() {
 
     let cure = "ask about a plan that is made anew";
     for (change, why, cure) in [
-        ("width:default=12", "there is room for ", cure),
+        ("width:default=12", "there may be too little room", cure),
         (
             "width:nowhere=2",
             "the cluster has no pool nowhere",

@@ -44,7 +44,7 @@ pub(crate) fn test() -> Result<(), String> {
 /// What is too slow for every change: the further builds, the ignored tests, with the programs
 /// of every release the testbed knows, those of backups with each release of etcd, those that
 /// want a server that speaks S3, each fuzz target for a moment, and the benches at their full
-/// size. A test that fails keeps nothing else from running.
+/// size, that of backups with a large database too. A test that fails keeps nothing else from running.
 pub(crate) fn extended() -> Result<(), String> {
     builds::check()?;
     testbed::build_or_skip(true)?;
@@ -67,7 +67,21 @@ pub(crate) fn extended() -> Result<(), String> {
     let mut bench = cargo();
     bench.args(["bench", "--workspace"]);
     let measured = run(&mut bench);
-    tested.and(others).and(stored).and(fuzzed).and(measured)
+    let large = large_backup();
+    let all = tested.and(others).and(stored).and(fuzzed);
+    all.and(measured).and(large)
+}
+
+/// The bench of backups, which fails where memory is beyond its bound, with a database that
+/// does not stay in memory; the disk has to hold three times that.
+fn large_backup() -> Result<(), String> {
+    println!("\na backup of 8 GB:");
+    let mut bench = cargo();
+    bench.args(["bench", "-p", "migrate-etcd", "--features", "tls"]);
+    bench.args(["--bench", "etcd_vs_etcdctl"]);
+    run(bench
+        .env("ETCD_BENCH_MB", "8000")
+        .env("ETCD_BENCH_RUNS", "1"))
 }
 
 /// The tests of backups with a release of etcd.

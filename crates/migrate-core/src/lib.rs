@@ -86,8 +86,8 @@ pub use model::{
     TaintEffect, UnhealthyPodPolicy, Workload, WorkloadId, ZONE_LABEL, hosts_among, only_host,
 };
 pub use plan::{
-    PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedSlot, PlannedTask,
-    WidthLimit,
+    PLAN_SCHEMA, Plan, PlannedAction, PlannedMember, PlannedPool, PlannedRoom, PlannedSlot,
+    PlannedTask,
 };
 pub use policy::{
     Addon, AssumedBudgetPolicy, BackupPolicy, CanaryChange, CanaryPod, Consent, Deadlines,

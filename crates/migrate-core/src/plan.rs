@@ -1,5 +1,6 @@
 //! Plan: the immutable result of planning.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -44,6 +45,9 @@ pub struct Plan {
     pub model_hash: String,
     /// Pools and their widths.
     pub pools: Vec<PlannedPool>,
+    /// Where capacity lets less be away at once than the widths of pools would.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rooms: Vec<PlannedRoom>,
     /// Control-plane members in the order of their upgrade.
     pub control_plane: Vec<PlannedMember>,
     /// Nodes in priority order; those at the target already are left out.
@@ -83,6 +87,8 @@ struct Fixed<'a> {
     policy_hash: &'a str,
     model_hash: &'a str,
     pools: &'a [PlannedPool],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    rooms: &'a [PlannedRoom],
     control_plane: &'a [PlannedMember],
     slots: &'a [PlannedSlot],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -107,6 +113,7 @@ impl Plan {
             policy_hash: String::new(),
             model_hash: String::new(),
             pools: Vec::new(),
+            rooms: Vec::new(),
             control_plane: Vec::new(),
             slots: Vec::new(),
             tasks: Vec::new(),
@@ -132,6 +139,7 @@ impl Plan {
             policy_hash: &self.policy_hash,
             model_hash: &self.model_hash,
             pools: &self.pools,
+            rooms: &self.rooms,
             control_plane: &self.control_plane,
             slots: &self.slots,
             tasks: &self.tasks,
@@ -240,32 +248,31 @@ pub struct PlannedPool {
     /// [one of its own](crate::PoolPolicy::target_of) that is not the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<KubeVersion>,
-    /// Set where policy asks for more, and capacity has no room for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<WidthLimit>,
 }
 
-/// Why a pool is narrower than policy asks for: whatever of it is away, its pods
-/// have to fit on the nodes that are left.
+/// Nodes that some pods cannot leave, and what these have to spare of a resource: nodes that are
+/// away together never offer more of it, but for one that goes alone.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
-pub struct WidthLimit {
-    /// The width that policy asks for.
-    pub asked: u32,
-    /// The resource that is scarce: `cpu`, `memory`, `pods`, or an extended one.
+pub struct PlannedRoom {
+    /// The resource that is scarce: `cpu` (thousandths), `memory` (bytes), `pods`, or an extended
+    /// one.
     pub resource: String,
-    /// How many nodes share what is left of it, those of other pools included.
-    pub nodes: u32,
+    /// How much of it may be missing: what the nodes offer, less what those pods ask for, and less
+    /// what policy keeps for failures.
+    pub spare: u64,
+    /// What each node offers to pods that may leave it, by its name.
+    pub offers: BTreeMap<String, u64>,
 }
 
-impl WidthLimit {
-    /// Policy asks for `asked`; `nodes` nodes have too little of `resource` to spare.
-    pub fn new(asked: u32, resource: impl Into<String>, nodes: u32) -> Self {
+impl PlannedRoom {
+    /// Nodes with these `offers` have `spare` of `resource` to spare.
+    pub fn new(resource: impl Into<String>, spare: u64, offers: BTreeMap<String, u64>) -> Self {
         Self {
-            asked,
             resource: resource.into(),
-            nodes,
+            spare,
+            offers,
         }
     }
 }
@@ -280,7 +287,6 @@ impl PlannedPool {
             surge: 0,
             provision: Duration::ZERO,
             to: None,
-            limit: None,
         }
     }
 

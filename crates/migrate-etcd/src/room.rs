@@ -69,6 +69,23 @@ pub(crate) fn refuse_too_little(
     }
 }
 
+/// Refuses to begin what is exactly `bytes` long where there is less room. What a file system
+/// keeps for root does not count: not each that has less for others lets root have it.
+///
+/// # Errors
+/// [`Error::NoRoom`].
+#[cfg(feature = "seal")]
+pub(crate) fn refuse_less(bytes: u64, folder: &Path) -> Result<(), Error> {
+    match Disk::of(folder).filter(|disk| disk.available < bytes) {
+        None => Ok(()),
+        Some(disk) => Err(Error::NoRoom {
+            folder: disk.folder,
+            needed: bytes,
+            available: disk.available,
+        }),
+    }
+}
+
 /// The first disk that has too little, and what it should have.
 fn too_small<'a>(
     size: u64,

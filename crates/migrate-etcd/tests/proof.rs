@@ -14,7 +14,10 @@ use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, PutOptions};
 use folder::names;
 use member::{Act, Answers, FakeMember, HashAnswer};
 use migrate_core::Cancellation;
-use migrate_etcd::{Database, Error, Member, Proven, SnapshotBackup, inspect, prove};
+use migrate_etcd::{
+    Database, Error, EtcdVersion, Fault, Member, Membership, Proven, ReadError, Restore,
+    SnapshotBackup, inspect, prove,
+};
 use server::{Server, V34, V35, V36, V37, etcd, usual};
 use tempfile::TempDir;
 
@@ -290,9 +293,11 @@ async fn real_snapshots_are_taken_again_where_a_member_is_compacted_meanwhile() 
             }
             Err(error) => {
                 assert!(
-                    expected.is_none() && matches!(error, Error::Compacted { .. }),
+                    expected.is_none() && matches!(error, Error::Compacted { took: Some(_), .. }),
                     "{error}"
                 );
+                let text = error.to_string();
+                assert!(text.contains("--etcd-compaction-interval"), "{text}");
                 assert_eq!(member.snapshots(), 3);
                 assert!(!path.exists());
             }
@@ -441,6 +446,9 @@ async fn real_etcd_3_7_is_corrupt_only_where_the_alarm_is_its_own() {
     alarms_are_told_apart(V37).await;
 }
 
+/// Of so many damaged files one is restored.
+const RESTORED: u64 = 40;
+
 async fn damage_is_seen(times: u64, step: usize) {
     for version in [V36, V37] {
         let Some(etcd) = etcd(version) else {
@@ -452,9 +460,12 @@ async fn damage_is_seen(times: u64, step: usize) {
         fill(&mut client, "a").await;
         let path = server.save(folder.path(), "real.db").await.path;
         let whole = std::fs::read(path).unwrap();
-        let random = Damages::of(whole.clone()).at_random(times, 3);
-        let fields = Damages::of(whole).in_every_field(step);
+        let random = Damages::of(whole.clone(), RESTORED).at_random(times, 3);
+        let fields = Damages::of(whole, RESTORED).in_every_field(step);
         println!("etcd {version}: random, fields\n{random}\n{fields}");
+        let restored = [random.restored, fields.restored];
+        println!("restored: {restored:?}");
+        assert!(restored.iter().all(|it| it.refused > 0), "{restored:?}");
         assert!(random.all().by_inspection > times / 5, "{random}");
         let fields = fields.all();
         assert!(fields.by_inspection > fields.by_trailer / 2, "{fields:?}");

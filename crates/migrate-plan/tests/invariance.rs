@@ -32,11 +32,9 @@ fn plan_of(scenario: &Scenario, model: &ClusterModel, policy: &Policy) -> Plan {
     looked_at(scenario, plan, model, policy)
 }
 
-/// The plan, in which the linter finds nothing but too little room where that is scarce, or
-/// where the plan itself tells of it.
+/// The plan, in which the linter finds nothing but too little room where that is scarce.
 fn looked_at(scenario: &Scenario, plan: Plan, model: &ClusterModel, policy: &Policy) -> Plan {
-    let mut told = plan.findings.iter();
-    if !is_tight(scenario) && !told.any(|finding| finding.code == "KM-CAPACITY-002") {
+    if !is_tight(scenario) {
         return linted(plan, model, policy);
     }
     let found = lint(&plan, model, policy);

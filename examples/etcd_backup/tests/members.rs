@@ -81,6 +81,93 @@ async fn a_slow_link_is_refused_unless_its_rate_is_allowed() {
     }
 }
 
+/// So that a bare snapshot too can be handed on, and restored by who trusts the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_snapshot_is_signed_with_the_members_that_it_is_equal_to() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut server = Server::alone(&etcd, &at("data"));
+    server.client().await.put("a", "b", None).await.unwrap();
+    std::fs::write(at("seed"), [7; 32]).unwrap();
+    let key = SigningKey::from_seed(&[7; 32]).unwrap().public();
+    let save = |name: &str, more: &str| {
+        let (file, end) = (at(name), server.endpoint());
+        format!(
+            "save {} --endpoint {end} --sign {}{more}",
+            file.display(),
+            at("seed").display()
+        )
+    };
+    // A key that is none is told before a member is asked for anything.
+    std::fs::write(at("short"), [7; 31]).unwrap();
+    let short = save("a.db", "").replace("seed", "short");
+    let error = run(&short).await.unwrap_err().to_string();
+    assert!(
+        error.contains("a seed has 32 bytes") && !at("a.db").exists(),
+        "{error}"
+    );
+
+    run(&save("a.db", "")).await.unwrap();
+    let manifest = Manifest::open(&at("a.db"), &[key]).unwrap();
+    manifest.check(&at("a.db")).unwrap();
+    assert_eq!((manifest.compared.len(), manifest.voters), (1, Some(1)));
+    assert_eq!((manifest.revision, manifest.forced), (Some(2), false));
+    let proof = format!("{:?}", manifest.proof);
+    assert_eq!(proof, "Unproven", "it has no keys of the cluster");
+    let trusted = format!("--trusted {key}");
+    let restore = |data: &str, trusted: &str| {
+        let (file, to) = (at("a.db"), at(data));
+        let cluster = "--initial-cluster a=http://127.0.0.1:2380 --token t --etcd 3.6";
+        let (file, to) = (file.display(), to.display());
+        format!("restore {file} {to} --name a {cluster} {trusted}")
+    };
+    run(&restore("new", &trusted)).await.unwrap();
+
+    // Where no manifest can be written the snapshot stays, and is signed later.
+    std::fs::remove_file(at("a.db")).unwrap();
+    std::fs::remove_file(at("a.db.manifest.json")).unwrap();
+    std::fs::create_dir(at("a.db.manifest.json")).unwrap();
+    let error = run(&save("a.db", "")).await.unwrap_err().to_string();
+    assert!(error.contains("`sign "), "{error}");
+    std::fs::remove_dir(at("a.db.manifest.json")).unwrap();
+    let sign = format!(
+        "sign {} --sign {}",
+        at("a.db").display(),
+        at("seed").display()
+    );
+    run(&sign).await.unwrap();
+    let manifest = Manifest::open(&at("a.db"), &[key]).unwrap();
+    assert_eq!((manifest.revision, manifest.compared.len()), (Some(2), 0));
+    run(&restore("later", &trusted)).await.unwrap();
+    // What another one would have signed.
+    let other = SigningKey::from_seed(&[8; 32]).unwrap().public();
+    let error = run(&restore("other", &format!("--trusted {other}"))).await;
+    assert!(error.unwrap_err().to_string().contains("trusted keys"));
+}
+
+/// Nobody shall take what quorum never agreed on for a backup like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_was_forced_is_signed_as_such() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("seed"), [7; 32]).unwrap();
+    let mut servers = Server::three(&etcd, folder.path());
+    servers[0].client().await.put("a", "b", None).await.unwrap();
+    servers.truncate(1);
+    let (file, seed, one) = (at("a.db"), at("seed"), servers[0].endpoint());
+    let (file, seed) = (file.display(), seed.display());
+    let line = format!("save {file} --endpoint {one} --sign {seed} --force --only-named");
+    // Until it knows no leader any more it is alone, and proves nothing.
+    let saved = async { while run(&line).await.is_err() {} };
+    let limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(limit, saved).await.unwrap();
+    let key = SigningKey::from_seed(&[7; 32]).unwrap().public();
+    let manifest = Manifest::open(&at("a.db"), &[key]).unwrap();
+    assert!(manifest.forced && manifest.compared.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_saves_a_plain_snapshot_is_told_that_it_is_one() {
     let Some(etcd) = etcd(V36) else { return };

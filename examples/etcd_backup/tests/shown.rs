@@ -142,11 +142,13 @@ async fn a_damaged_file_is_told_as_json_with_its_place() {
 }
 
 #[test]
-fn a_bucket_that_no_etcd_has_is_shown() {
+fn a_bucket_and_fields_that_no_etcd_has_are_shown() {
     let mut found = migrate_etcd::Inspection::default();
     found.unknown_buckets = vec!["scrap".to_owned()];
+    found.unknown_fields = 3;
     let text = show::inspection(&found).to_string();
     assert!(text.contains("bucket     scrap: "), "{text}");
+    assert!(text.contains("records    3 have fields"), "{text}");
 }
 
 /// The same as of any other fault: a program that reads the JSON has to see it.
@@ -175,4 +177,19 @@ async fn a_snapshot_that_has_lost_its_hash_is_an_error_in_json_too() {
     ))
     .await
     .unwrap();
+}
+
+#[test]
+fn what_is_no_proven_backup_says_so_before_it_is_relied_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.db");
+    std::fs::write(&file, "a").unwrap();
+    let taken = "2026-11-29T00:00:00Z".parse().unwrap();
+    let mut backup = Manifest::of(&file, taken, BackupProof::Unproven).unwrap();
+    let shown = |backup: &Manifest| show::unproven(backup).to_string();
+    assert!(shown(&backup).contains("nobody was compared"));
+    backup.forced = true;
+    assert!(shown(&backup).contains("FORCED"));
+    let proven = Manifest::of(&file, taken, BackupProof::Proven).unwrap();
+    assert_eq!(shown(&proven), "");
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use migrate_core::steps::{BACKUP_UNPROVEN, BackupProof, BackupReport};
 use migrate_core::{BackUpData, Finding, ObjectName, Severity, StepContext, StepError, StepInput};
 use migrate_etcd::{
-    Lock, Member, NamedMembers, ProvenBackup, PublicKey, Seal, SigningKey, Store, StoredBackup, Tls,
+    Lock, Member, NamedMembers, ProvenBackup, PublicKey, Seal, SigningKey, Store, StoredBackup,
 };
 
 pub(crate) use self::embedded::EmbeddedSnapshot;
@@ -24,6 +24,7 @@ use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::files::text;
 use crate::nodes;
+use crate::reach::Reach;
 
 /// What the flags say of the backup, with the keys that they name read.
 pub(crate) struct Chosen {
@@ -130,15 +131,13 @@ fn members(cli: &Cli, endpoint: &str) -> Result<NamedMembers, Failure> {
 }
 
 fn member(cli: &Cli, endpoint: &str) -> Result<Member, Failure> {
-    let member = Member::new(endpoint);
-    let Some(ca) = &cli.etcd_ca else {
-        return Ok(member);
+    let password = cli.etcd_password_file.as_deref();
+    let reach = Reach {
+        ca: cli.etcd_ca.as_deref(),
+        identity: cli.etcd_cert.as_deref().zip(cli.etcd_key.as_deref()),
+        user: cli.etcd_user.as_deref().zip(password),
     };
-    let tls = Tls::new(text(ca)?);
-    Ok(member.with_tls(match (&cli.etcd_cert, &cli.etcd_key) {
-        (Some(cert), Some(key)) => tls.with_identity(text(cert)?, text(key)?),
-        _ => tls,
-    }))
+    Ok(reach.read(text)?.member(endpoint))
 }
 
 /// Who can open it, if anybody was named.

@@ -31,6 +31,23 @@ fn a_ca_of_etcd_is_used_with_a_client_certificate_and_without() {
     assert_eq!(tls(&with).unwrap().identity, Some(identity));
 }
 
+#[test]
+fn a_user_of_etcd_logs_in_with_what_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    let words = ["upgrade", "check", "--etcd", "https://e:2379"];
+    let user = ["--etcd-user", "root", "--etcd-password-file"];
+    let named = path.display().to_string();
+    let cli = Cli::read([&words[..], &user, &[&named]].concat()).unwrap();
+    let reached = || member(&cli, "https://e:2379");
+    // Not there: told by its name, and nobody is asked without a password.
+    let error = reached().err().unwrap().to_string();
+    assert!(error.contains(&named), "{error}");
+    std::fs::write(&path, "s3 cret\n").unwrap();
+    let user = Some(("root".to_owned(), "s3 cret".to_owned()));
+    assert_eq!(reached().unwrap().user, user);
+}
+
 /// What is said of a backup that is made by these flags, by the codes of what is said.
 async fn said(folder: &Path, endpoint: &str, more: &[&str]) -> Vec<(String, String)> {
     let folder = folder.join("backups").display().to_string();
@@ -78,4 +95,24 @@ async fn a_backup_is_compared_with_all_members_though_one_is_named() {
     let two = said(folder.path(), &one, &["--backup-least-rate", "1"]).await;
     is_told(&two, BACKUP_COMPARED, "those of 2 of the 3 voting members");
     is_told(&two, BACKUP_NOT_COMPARED, "was not compared");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_with_users_is_backed_up_by_who_logs_in() {
+    let Some(etcd) = etcd(V36) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::alone(&etcd, &folder.path().join("data"));
+    let mut client = server.client().await;
+    client.put("a", "b", None).await.unwrap();
+    let _ = client.role_add("root").await;
+    client.user_add("root", "s3cret", None).await.unwrap();
+    client.user_grant_role("root", "root").await.unwrap();
+    client.auth_enable().await.unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let file = file.display().to_string();
+    let user = ["--etcd-user", "root", "--etcd-password-file", &file];
+    let said = said(folder.path(), &server.endpoint(), &user).await;
+    let is_compared = |(code, _): &(String, String)| code == BACKUP_COMPARED;
+    assert!(said.iter().any(is_compared), "{said:?}");
 }

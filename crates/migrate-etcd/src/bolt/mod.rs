@@ -33,6 +33,7 @@ pub(crate) use heard::Told;
 use meta::Meta;
 use page::Page;
 use walk::Seen;
+pub(crate) use walk::Walk;
 
 /// Length of the SHA-256 at the end of a snapshot, in bytes.
 const TRAILER: u64 = crate::trailer::TRAILER as u64;
@@ -325,19 +326,9 @@ impl Database {
         bucket: &Bucket,
         visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), Fault>,
     ) -> Result<(), ReadError> {
-        self.try_each(bucket, &mut |entry| {
+        self.each_seen(bucket, &mut Seen::new(self.meta.pages), &mut |entry| {
             visit(entry).map_err(|fault| self.damaged_at(entry, fault))
         })
-    }
-
-    /// As [`Database::each`], for a visitor that has other reasons to stop than a
-    /// damaged entry.
-    pub(crate) fn try_each<E: From<ReadError>>(
-        &self,
-        bucket: &Bucket,
-        visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.each_seen(bucket, &mut Seen::new(self.meta.pages), visit)
     }
 
     fn each_seen<E: From<ReadError>>(
@@ -367,17 +358,15 @@ impl Database {
         &self,
         visit: &mut dyn FnMut(&Bucket, &Entry<'_>) -> Result<(), Fault>,
     ) -> Result<Structure, ReadError> {
-        let mut seen = Seen::new(self.meta.pages);
-        seen.insert(0);
-        seen.insert(1);
-        for bucket in self.buckets_seen(&mut seen)? {
-            self.each_seen(&bucket, &mut seen, &mut |entry| {
+        let (mut walk, buckets) = Walk::begin(self)?;
+        for bucket in buckets {
+            walk.each(&bucket, &mut |entry| {
                 visit(&bucket, entry).map_err(|fault| self.damaged_at(entry, fault))
             })?;
         }
         Ok(Structure {
             pages: self.meta.pages,
-            free_pages: self.check_free(&mut seen)?,
+            free_pages: walk.end()?,
             has_free_list: self.meta.freelist.is_some(),
             damaged_meta: self.damaged_meta,
         })

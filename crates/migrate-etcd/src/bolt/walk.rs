@@ -1,7 +1,7 @@
 //! Goes through a tree in the order of its keys.
 
 use super::page::{BRANCH, Header, Page};
-use super::{Database, Entry, Fault, ReadError, Root};
+use super::{Bucket, Database, Entry, Fault, ReadError, Root};
 
 /// A tree of pages is never as deep: two children each are 2^40 pages.
 const DEEPEST: usize = 40;
@@ -44,6 +44,37 @@ impl Seen {
 
     pub(super) fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
+/// One walk through all buckets of a database, on which each of its pages is reached once.
+pub(crate) struct Walk<'a> {
+    database: &'a Database,
+    seen: Seen,
+}
+
+impl<'a> Walk<'a> {
+    /// Begins, and gives the buckets in the order of their names.
+    pub(crate) fn begin(database: &'a Database) -> Result<(Self, Vec<Bucket>), ReadError> {
+        let mut seen = Seen::new(database.meta.pages);
+        seen.insert(0);
+        seen.insert(1);
+        let buckets = database.buckets_seen(&mut seen)?;
+        Ok((Self { database, seen }, buckets))
+    }
+
+    /// Visits the entries of a bucket in the order of their keys.
+    pub(crate) fn each<E: From<ReadError>>(
+        &mut self,
+        bucket: &Bucket,
+        visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.database.each_seen(bucket, &mut self.seen, visit)
+    }
+
+    /// After all buckets: how many pages are free, where the file lists them all the others.
+    pub(crate) fn end(mut self) -> Result<u64, ReadError> {
+        self.database.check_free(&mut self.seen)
     }
 }
 

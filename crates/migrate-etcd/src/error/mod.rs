@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ReadError;
-use of::listed;
+use of::{listed, sooner};
 
 /// Why a backup was not made, not accepted, or not restored.
 ///
@@ -76,13 +76,16 @@ pub enum Error {
     /// The member was compacted beyond the revision of the file.
     #[error(
         "{endpoint}: is compacted beyond revision {revision}, so that it can no longer say what \
-         it had there; take another snapshot and prove it at once"
+         it had there; {}",
+        sooner(took.as_ref())
     )]
     Compacted {
         /// Member.
         endpoint: String,
         /// Revision of the file.
         revision: i64,
+        /// How long its snapshot and the comparison took, where both were one.
+        took: Option<Duration>,
     },
     /// The file is not sound.
     #[error(transparent)]
@@ -202,6 +205,15 @@ pub enum Error {
     InvalidVersion {
         /// What was given.
         text: String,
+    },
+    /// A member of a restore is a learner in the snapshot.
+    #[error(
+        "{member}: is a learner in the snapshot, and nobody could promote one before there is a \
+         quorum; leave it out of the membership, and add it when the cluster runs"
+    )]
+    Learner {
+        /// Member.
+        member: String,
     },
     /// An encrypted file cannot be opened.
     #[error(
@@ -356,10 +368,10 @@ pub enum Error {
         /// The cluster that was to be backed up.
         cluster: String,
     },
-    /// A set has not got the keys of the live cluster.
+    /// A set has other keys than the live cluster, or those of no node.
     #[error(
-        "{node}: {reason}; give the files of every control-plane node of this cluster, with their \
-         private keys, and take the set again"
+        "{node}: {reason}; give the files of every control-plane node of this cluster, and take \
+         the set again"
     )]
     OtherKeys {
         /// Node, or `set`.
@@ -435,6 +447,19 @@ pub enum Error {
         voters: usize,
         /// What became of the others that were given.
         silent: Vec<String>,
+    },
+    /// A set, or what is in it, is larger than any is made.
+    #[error(
+        "{}: holds {bytes} bytes, and no set has more than {most} of that; use another copy, or \
+         keep a snapshot that is so large by itself", path.display()
+    )]
+    TooLarge {
+        /// Set, or the snapshot that was to be in it.
+        path: PathBuf,
+        /// Bytes.
+        bytes: u64,
+        /// Most bytes.
+        most: u64,
     },
     /// The server that shall run on the data is too old for it.
     #[error(

@@ -23,6 +23,7 @@ impl Error {
             | Self::OtherCluster { path, .. }
             | Self::RevisionTooHigh { path, .. }
             | Self::TooFewMembers { path, .. }
+            | Self::TooLarge { path, .. }
             | Self::TooNew { path, .. }
             | Self::TrialServer { path, .. }
             | Self::Untrusted { path } => ObjectName::cluster("File", path.display().to_string()),
@@ -57,7 +58,9 @@ impl Error {
                 ObjectName::cluster(if is_store { "Store" } else { "EtcdMember" }, what.clone())
             }
             Self::InvalidKey { what, .. } => ObjectName::cluster("Key", what.clone()),
-            Self::InvalidMembership { what: member, .. } | Self::MixedMembers { member, .. } => {
+            Self::InvalidMembership { what: member, .. }
+            | Self::Learner { member }
+            | Self::MixedMembers { member, .. } => {
                 ObjectName::cluster("EtcdMember", member.clone())
             }
             Self::NoMember { nodes, .. } => ObjectName::cluster("Node", nodes.clone()),
@@ -89,10 +92,12 @@ impl From<Error> for StepError {
             | Error::InvalidMembership { .. }
             | Error::InvalidRecord { .. }
             | Error::InvalidVersion { .. }
+            | Error::Learner { .. }
             | Error::NotComparable { .. }
             | Error::NotEmpty { .. }
             | Error::RevisionTooHigh { .. }
             | Error::NotBuilt { .. }
+            | Error::TooLarge { .. }
             | Error::TooNew { .. } => StepErrorKind::Invalid,
             #[cfg(feature = "store")]
             Error::NoStore { .. } => StepErrorKind::Invalid,

@@ -33,6 +33,7 @@ fn cure(error: &Error) -> &'static str {
         Error::InvalidMembership { .. } => "give NAME=",
         Error::InvalidRecord { .. } => "give each key once",
         Error::InvalidVersion { .. } => "give one as 3.6.16",
+        Error::Learner { .. } => "add it when the cluster runs",
         Error::Locked { .. } => "give a key",
         Error::Malformed { .. } => "name one that this version has written",
         Error::MemberUnfit { .. } => "name a voting member",
@@ -57,6 +58,7 @@ fn cure(error: &Error) -> &'static str {
         Error::Stalled { .. } => "see to the member's disk and the network",
         Error::Truncated { .. } => "take another one",
         Error::TooFewMembers { .. } => "see that two of them are in reach",
+        Error::TooLarge { .. } => "use another copy",
         Error::TooNew { .. } => "restore an older backup",
         Error::TooSlow { .. } => "allow a lower rate",
         Error::TrialServer { .. } => "start this server on it by hand",
@@ -88,6 +90,17 @@ fn one_of_each() -> Vec<Error> {
         Error::Compacted {
             endpoint: endpoint.clone(),
             revision: 7,
+            took: None,
+        },
+        Error::Compacted {
+            endpoint: endpoint.clone(),
+            revision: 7,
+            took: Some(Duration::from_secs(700)),
+        },
+        Error::Compacted {
+            endpoint: endpoint.clone(),
+            revision: 7,
+            took: Some(Duration::from_secs(4)),
         },
         Error::Damaged(ReadError::NoMeta { path: path.clone() }),
         Error::Defragmenting {
@@ -169,6 +182,9 @@ fn one_of_each() -> Vec<Error> {
             what: "cp-9".to_owned(),
             reason: "it has no address".to_owned(),
         },
+        Error::Learner {
+            member: "cp-9".to_owned(),
+        },
         Error::InvalidRecord {
             revision: 7,
             reason: "is that of two keys",
@@ -231,6 +247,11 @@ fn one_of_each() -> Vec<Error> {
         Error::RevisionTooHigh {
             path: path.clone(),
             revision: 7,
+        },
+        Error::TooLarge {
+            path: path.clone(),
+            bytes: 8,
+            most: 7,
         },
         Error::TooNew {
             path: path.clone(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
+use tokio::time::Instant;
 
 use crate::blocking::off_the_runtime;
 use crate::bolt::{Database, Told};
@@ -17,6 +18,10 @@ use crate::{Error, Inspection, Member, MemberRecord, ReadError, SnapshotBackup};
 /// Snapshots that are taken before [`SnapshotBackup::save_proven`] gives up. An
 /// API server compacts every five minutes, so that a second one is rare.
 const SNAPSHOTS: usize = 3;
+
+/// What a snapshot and its comparison may take if another one is to be worth it: after twice
+/// the time between two compactions what it has is compacted in any case.
+const WORTH_IT: Duration = Duration::from_secs(600);
 
 /// Voting members that have to agree, where the cluster has as many.
 const ENOUGH: usize = 2;
@@ -196,7 +201,8 @@ async fn compared(
 impl SnapshotBackup {
     /// Saves a snapshot as `name` and proves it equal to `members`, as [`prove`]
     /// does. Where members were compacted meanwhile another one is taken, three in
-    /// all at most.
+    /// all at most, and none after one that took ten minutes: API servers compact every five,
+    /// and [`Error::Compacted`] says how long the last one took.
     ///
     /// Nothing is missing in it that any of `members` had when it began: they are asked
     /// for their revisions first, and the member that it is taken of is waited for,
@@ -251,6 +257,7 @@ impl SnapshotBackup {
         let mut snapshots = 0;
         loop {
             snapshots += 1;
+            let begun = Instant::now();
             let saves = |done, of| told(Phase::Saves, done, of);
             let received = self.receive(members, name, cancel, saves);
             let snapshot = received.await?;
@@ -274,11 +281,28 @@ impl SnapshotBackup {
                         is_forced: self.is_forced(),
                     });
                 }
-                Err(Error::Compacted { .. }) if snapshots < SNAPSHOTS => {}
+                Err(Error::Compacted {
+                    endpoint, revision, ..
+                }) => {
+                    let took = begun.elapsed();
+                    if !is_worth_another(snapshots, took) {
+                        return Err(Error::Compacted {
+                            endpoint,
+                            revision,
+                            took: Some(took),
+                        });
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
     }
+}
+
+/// Whether after so many snapshots, of which the last took so long, another one may be quick
+/// enough.
+fn is_worth_another(snapshots: usize, took: Duration) -> bool {
+    snapshots < SNAPSHOTS && took < WORTH_IT
 }
 
 /// What is done to a snapshot, one after the other.
@@ -332,6 +356,7 @@ async fn ask(member: &Member, revision: i64, stall: Duration) -> Result<Answer, 
                     return Err(Error::Compacted {
                         endpoint: endpoint.clone(),
                         revision,
+                        took: None,
                     });
                 }
                 // It is behind the member that the file is of.
@@ -363,4 +388,18 @@ async fn read<T: Send + 'static>(
 ) -> Result<T, Error> {
     let (open, cancel) = (path.to_owned(), cancel.clone());
     off_the_runtime(move || Ok(work(Database::open(&open)?.until(&cancel))?)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A snapshot that takes longer than what it has lives is as late the next time.
+    #[test]
+    fn no_other_snapshot_is_taken_where_it_would_be_as_late() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert!(is_worth_another(1, minutes(0)) && is_worth_another(2, minutes(7)));
+        assert!(!is_worth_another(3, minutes(0)));
+        assert!(!is_worth_another(1, minutes(11)));
+    }
 }

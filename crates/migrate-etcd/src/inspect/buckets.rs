@@ -52,7 +52,7 @@ struct Record {
 
 /// Looks at which buckets there are. Both that hold the store are there from the first
 /// start of a member on.
-pub(super) fn take_names(found: &mut Inspection, database: &Database) -> Result<(), ReadError> {
+pub(crate) fn take_names(found: &mut Inspection, database: &Database) -> Result<(), ReadError> {
     let buckets = database.buckets()?;
     let has = |name: &[u8]| buckets.iter().any(|bucket| bucket.name() == name);
     if !has(KEY) {
@@ -68,8 +68,16 @@ pub(super) fn take_names(found: &mut Inspection, database: &Database) -> Result<
     Ok(())
 }
 
+/// Refuses a bucket with a sequence number: etcd gives none.
+pub(crate) fn refuse_numbered(bucket: &Bucket) -> Result<(), Fault> {
+    match bucket.sequence() {
+        0 => Ok(()),
+        _ => Err(Fault::Unexpected("a bucket with a sequence number")),
+    }
+}
+
 /// Takes an entry of any bucket but `key`.
-pub(super) fn take(
+pub(crate) fn take(
     found: &mut Inspection,
     bucket: &Bucket,
     entry: &Entry<'_>,
@@ -77,13 +85,13 @@ pub(super) fn take(
     let result = match bucket.name() {
         META => meta(found, entry),
         b"cluster" => cluster(found, entry),
-        b"members" => member(found, entry),
+        b"members" => member(&mut found.members, entry),
         b"members_removed" => removed(found, entry),
         b"lease" => lease(found, entry),
         b"alarm" => alarm(found, entry),
         b"auth" => auth(&mut found.auth, entry),
-        b"authUsers" => user(&mut found.auth, entry),
-        b"authRoles" => role(&mut found.auth, entry),
+        b"authUsers" => user(found, entry),
+        b"authRoles" => role(found, entry),
         _ => Ok(()),
     };
     result.map_err(|what| Fault::Entry {
@@ -124,7 +132,11 @@ fn json(bytes: &[u8], otherwise: &'static str) -> Result<(), &'static str> {
         .map_err(|_| otherwise)
 }
 
-fn member(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
+/// Takes a record of bucket `members`.
+pub(crate) fn member(
+    members: &mut Vec<MemberRecord>,
+    entry: &Entry<'_>,
+) -> Result<(), &'static str> {
     if entry.value.len() > LONGEST_MEMBER {
         return Err("a member's record is longer than any");
     }
@@ -134,7 +146,7 @@ fn member(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str>
     if id.as_bytes() != entry.key {
         return Err("a member's record is that of another member");
     }
-    if found.members.len() == MEMBERS {
+    if members.len() == MEMBERS {
         return Err("there are more members than a cluster can have");
     }
     let Record {
@@ -148,7 +160,7 @@ fn member(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str>
         }
         urls.shrink_to_fit();
     }
-    found.members.push(MemberRecord {
+    members.push(MemberRecord {
         id,
         name: record.name,
         peer_urls,
@@ -178,7 +190,8 @@ fn alarm(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> 
         match field.ok_or("an alarm is no protobuf")? {
             (1, Field::Number(_)) => {}
             (2, Field::Number(number)) => kind = number,
-            _ => return Err("an alarm has a field that etcd does not know"),
+            (3.., _) => found.unknown_fields += 1,
+            _ => return Err("a field of an alarm is none of etcd's"),
         }
     }
     // NOSPACE and CORRUPT; 0 is none.
@@ -190,7 +203,7 @@ fn alarm(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> 
 }
 
 /// `authpb.User`, under its name.
-fn user(auth: &mut Auth, entry: &Entry<'_>) -> Result<(), &'static str> {
+fn user(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
     let mut name: &[u8] = &[];
     for field in fields(entry.value) {
         match field.ok_or("a user is no protobuf")? {
@@ -203,43 +216,47 @@ fn user(auth: &mut Auth, entry: &Entry<'_>) -> Result<(), &'static str> {
                 for field in fields(options) {
                     match field.ok_or("the options of a user are no protobuf")? {
                         (1, Field::Number(0 | 1)) => {}
-                        _ => return Err("a user has an option that etcd does not know"),
+                        (2.., _) => found.unknown_fields += 1,
+                        _ => return Err("an option of a user is none of etcd's"),
                     }
                 }
             }
-            _ => return Err("a user has a field that etcd does not know"),
+            (5.., _) => found.unknown_fields += 1,
+            _ => return Err("a field of a user is none of etcd's"),
         }
     }
     if name != entry.key {
         return Err("a user is that of another name");
     }
-    auth.users += 1;
+    found.auth.users += 1;
     Ok(())
 }
 
 /// `authpb.Role`, under its name.
-fn role(auth: &mut Auth, entry: &Entry<'_>) -> Result<(), &'static str> {
+fn role(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
     let mut name: &[u8] = &[];
     for field in fields(entry.value) {
         match field.ok_or("a role is no protobuf")? {
             (1, Field::Bytes(bytes)) => name = bytes,
-            (2, Field::Bytes(bytes)) => permission(bytes)?,
-            _ => return Err("a role has a field that etcd does not know"),
+            (2, Field::Bytes(bytes)) => permission(found, bytes)?,
+            (3.., _) => found.unknown_fields += 1,
+            _ => return Err("a field of a role is none of etcd's"),
         }
     }
     if name != entry.key {
         return Err("a role is that of another name");
     }
-    auth.roles += 1;
+    found.auth.roles += 1;
     Ok(())
 }
 
 /// `authpb.Permission`: what is allowed, from a key to the end of a range.
-fn permission(bytes: &[u8]) -> Result<(), &'static str> {
+fn permission(found: &mut Inspection, bytes: &[u8]) -> Result<(), &'static str> {
     for field in fields(bytes) {
         match field.ok_or("a permission is no protobuf")? {
             // READ, WRITE, READWRITE.
             (1, Field::Number(0..=2)) | (2 | 3, Field::Bytes(_)) => {}
+            (4.., _) => found.unknown_fields += 1,
             _ => return Err("a permission is none that etcd knows"),
         }
     }
@@ -254,7 +271,8 @@ fn lease(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> 
         match field.ok_or("a lease is no protobuf")? {
             (1, Field::Number(number)) => id = number,
             (2 | 3, Field::Number(_)) => {}
-            _ => return Err("a lease has a field that etcd does not know"),
+            (4.., _) => found.unknown_fields += 1,
+            _ => return Err("a field of a lease is none of etcd's"),
         }
     }
     if id != key {

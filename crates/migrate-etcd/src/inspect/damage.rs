@@ -8,8 +8,8 @@ use try_out::Damages;
 
 use super::kv::samples::{put, tombstone};
 use super::tests::etcd;
-use crate::Database;
 use crate::bolt::build::{Entries, Free, snapshot};
+use crate::{Database, Error, EtcdVersion, Fault, Membership, ReadError, Restore};
 
 /// Several levels, values over several pages, deleted and changed keys.
 fn keys() -> Entries {
@@ -24,15 +24,23 @@ fn keys() -> Entries {
     (2..500).map(entry).collect()
 }
 
+/// Of so many files one is restored: that takes longer than to look at it.
+const RESTORED: u64 = 20;
+
 fn damages(free: Free) -> Damages {
-    Damages::of(snapshot(4096, free, &etcd(keys())))
+    Damages::of(snapshot(4096, free, &etcd(keys())), RESTORED)
 }
 
 fn at_random(times: u64) {
     for (seed, free) in [(1, Free::Unlisted), (2, Free::Listed)] {
         let begun = Instant::now();
         let tally = damages(free).at_random(times, seed);
-        println!("{free:?}, {:?}\n{tally}", begun.elapsed());
+        let restored = tally.restored;
+        println!("{free:?}, {:?}, {restored:?}\n{tally}", begun.elapsed());
+        assert!(
+            restored.refused > 0 && restored.restored > 0,
+            "{restored:?}"
+        );
         let all = tally.all();
         // Each kind occurs, so that each is tried; other buckets are a few bytes.
         assert!(all.by_trailer > times * 9 / 10);
@@ -44,7 +52,9 @@ fn in_every_field(step: usize) {
     for free in [Free::Unlisted, Free::Listed, Free::CountFirst] {
         let begun = Instant::now();
         let tally = damages(free).in_every_field(step);
-        println!("{free:?}, {:?}\n{tally}", begun.elapsed());
+        let restored = tally.restored;
+        println!("{free:?}, {:?}, {restored:?}\n{tally}", begun.elapsed());
+        assert!(restored.refused > 0, "{restored:?}");
         // A sequence of a bucket, the id of an inline page, and which of two meta
         // pages is the newer are the only ones that say nothing of the entries.
         let all = tally.all();

@@ -1,6 +1,6 @@
 //! What a snapshot holds, told without etcd.
 
-mod buckets;
+pub(crate) mod buckets;
 pub(crate) mod kube;
 pub(crate) mod kv;
 mod report;
@@ -118,9 +118,7 @@ impl Database {
         };
         let mut store = Store::default();
         found.structure = self.check(&mut |bucket, entry| {
-            if bucket.sequence() != 0 {
-                return Err(Fault::Unexpected("a bucket with a sequence number"));
-            }
+            buckets::refuse_numbered(bucket)?;
             if bucket.name() == KEY {
                 store.take(&mut found.keys, entry)
             } else {
@@ -147,12 +145,14 @@ struct Store {
     folders: Tally<String>,
     kube: View,
     last: i64,
+    unknown_fields: u64,
 }
 
 impl Store {
     fn take(&mut self, keys: &mut Keys, entry: &Entry<'_>) -> Result<(), Fault> {
         let (revision, kv) = record(entry)?;
         keys.revisions += 1;
+        self.unknown_fields += u64::from(kv.has_more);
         self.last = revision.main;
         self.kube.identify(kv.key, kv.value);
         let short = short(kv.key);
@@ -201,6 +201,7 @@ impl Store {
             objects: used.keys,
             bytes: used.bytes,
         };
+        found.unknown_fields += self.unknown_fields;
         found.kubernetes.cluster = self.kube.cluster;
         found.kubernetes.resources = self.kube.resources.into_used().map(resource).collect();
         let encrypted = |((by, resource), used): ((kube::Encryption, String), Use)| Encrypted {

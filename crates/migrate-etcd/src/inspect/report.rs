@@ -1,5 +1,7 @@
 //! What an inspection tells.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::bolt::Structure;
@@ -26,6 +28,9 @@ pub struct Inspection {
     /// known here, or damaged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown_buckets: Vec<String>,
+    /// Records with fields that no etcd has: of a newer one than is known here, or damaged.
+    #[serde(skip_serializing_if = "is_none")]
+    pub unknown_fields: u64,
     /// Revision of the store: a member that starts on the file has this one.
     pub revision: i64,
     /// Compactions.
@@ -155,6 +160,17 @@ pub struct Kubernetes {
     pub encrypted: Vec<Encrypted>,
 }
 
+impl Kubernetes {
+    /// The keys of the encryption configuration that it needs, each once, as manifests name
+    /// them: `kms:foo`.
+    pub fn needed_keys(&self) -> Vec<String> {
+        let used = self.encrypted.iter();
+        let keys = used.map(|used| format!("{}:{}", used.provider, used.key));
+        let keys: BTreeSet<_> = keys.collect();
+        keys.into_iter().collect()
+    }
+}
+
 /// Objects of a resource.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -183,4 +199,8 @@ pub struct Encrypted {
     pub resource: String,
     /// Objects.
     pub objects: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }

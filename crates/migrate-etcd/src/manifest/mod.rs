@@ -154,13 +154,23 @@ impl Manifest {
 
     /// The same, of the cluster of `input` and with what `inspection` says of its snapshot.
     #[must_use]
-    pub fn describing(mut self, input: &StepInput, inspection: &Inspection) -> Self {
-        self.cluster = Some(input.model.cluster.as_str().to_owned());
+    pub fn describing(self, input: &StepInput, inspection: &Inspection) -> Self {
+        let mut described = self.holding(inspection);
+        described.cluster = Some(input.model.cluster.as_str().to_owned());
+        let oldest = input.model.oldest_api_server();
+        described.kubernetes = oldest.map(|version| version.to_string());
+        described
+    }
+
+    /// The same, with what `inspection` says of its snapshot: revision, versions of etcd and
+    /// of the data, the cluster where its uid is not encrypted, and the keys that are needed.
+    #[must_use]
+    pub fn holding(mut self, inspection: &Inspection) -> Self {
+        self.cluster.clone_from(&inspection.kubernetes.cluster);
         self.revision = Some(inspection.revision);
         self.etcd.clone_from(&inspection.cluster_version);
         self.storage.clone_from(&inspection.storage_version);
-        let oldest = input.model.oldest_api_server();
-        self.kubernetes = oldest.map(|version| version.to_string());
+        self.encryption_keys = inspection.kubernetes.needed_keys();
         self
     }
 

@@ -7,22 +7,26 @@ use std::path::Path;
 
 use super::EtcdVersion;
 use crate::bolt::tree::Tree;
-use crate::bolt::{Bucket, Database, Fault};
-use crate::inspect::KEY;
-use crate::inspect::kv::{COMPACTIONS, KeyValue, Revision};
+use crate::bolt::{Bucket, Database, Entry, Fault, Walk};
+use crate::inspect::kv::{COMPACTIONS, Revision};
+use crate::inspect::{KEY, buckets as records, record};
 use crate::wal::{TERM, Voter};
-use crate::{Error, ReadError};
+use crate::{Error, Inspection, MemberRecord, ReadError};
 
 /// Bytes that are written at once.
 const CHUNK: usize = 1 << 20;
 
+/// The bucket of the members, which a restore writes anew.
+const MEMBERS: &[u8] = b"members";
+
 /// What a snapshot says of itself, before anything is written.
 pub(super) struct Facts {
-    buckets: Vec<Bucket>,
     /// Its last revision.
     pub(super) revision: i64,
     /// The newest version that its data name.
     pub(super) version: Option<(EtcdVersion, String)>,
+    /// The members of its cluster.
+    pub(super) members: Vec<MemberRecord>,
 }
 
 impl Facts {
@@ -38,12 +42,18 @@ impl Facts {
         // A store begins at revision 1 without an entry.
         let mut revision = last.map_or(1, |last| last.main);
         let mut version = None;
+        let mut members = Vec::new();
         let own = buckets
             .iter()
-            .filter(|bucket| [&b"meta"[..], b"cluster"].contains(&bucket.name()));
+            .filter(|bucket| [&b"meta"[..], b"cluster", MEMBERS].contains(&bucket.name()));
         for bucket in own {
             source.each(bucket, &mut |entry| {
                 let wrong = |what| wrong(bucket.name(), what);
+                if bucket.name() == MEMBERS {
+                    // They are written anew: one that cannot be read is in nobody's way.
+                    let _ = records::member(&mut members, entry);
+                    return Ok(());
+                }
                 match entry.key {
                     b"storageVersion" | b"clusterVersion" => {
                         let text = String::from_utf8_lossy(entry.value);
@@ -63,9 +73,9 @@ impl Facts {
             })?;
         }
         Ok(Self {
-            buckets,
             revision,
             version,
+            members,
         })
     }
 }
@@ -86,7 +96,6 @@ pub(super) struct Change {
 /// Writes the database to `out` and puts it on disk; its length in bytes.
 pub(super) fn write(
     source: &Database,
-    facts: &Facts,
     mut changes: Changes,
     out: (File, &Path),
 ) -> Result<u64, Error> {
@@ -96,7 +105,11 @@ pub(super) fn write(
     // Buckets that the snapshot has not got come in their places by name.
     let mut names: BTreeMap<&[u8], Option<&Bucket>> =
         changes.keys().map(|name| (name.as_bytes(), None)).collect();
-    for bucket in &facts.buckets {
+    // All in one walk: a page that two buckets share would be there twice, and be of one.
+    let (mut walk, buckets) = Walk::begin(source)?;
+    let mut told = Inspection::default();
+    records::take_names(&mut told, source)?;
+    for bucket in &buckets {
         names.insert(bucket.name(), Some(bucket));
     }
     for (name, bucket) in names {
@@ -105,13 +118,14 @@ pub(super) fn write(
             .and_then(|name| changes.remove(name));
         let Change { emptied, mut puts } = change.unwrap_or_default();
         let mut written = tree.bucket(name, bucket.map_or(0, Bucket::sequence));
-        if let Some(bucket) = bucket.filter(|_| !emptied) {
-            source.try_each(bucket, &mut |entry| {
-                let (key, value) = (entry.key, entry.value);
-                if name == KEY {
-                    let checked = check_revision(key, value);
-                    checked.map_err(|what| source.damaged_at(entry, wrong(KEY, what)))?;
+        if let Some(bucket) = bucket {
+            walk.each(bucket, &mut |entry| {
+                if emptied {
+                    return Ok(());
                 }
+                let checked = check(&mut told, bucket, entry);
+                checked.map_err(|fault| source.damaged_at(entry, fault))?;
+                let (key, value) = (entry.key, entry.value);
                 while let Some(first) = puts
                     .first_entry()
                     .filter(|first| first.key().as_slice() <= key)
@@ -130,6 +144,7 @@ pub(super) fn write(
         }
         written.finish().map_err(failed)?;
     }
+    walk.end()?;
     let (out_file, bytes) = tree.finish().map_err(failed)?;
     let file = out_file
         .into_inner()
@@ -198,9 +213,14 @@ impl Change {
     }
 }
 
-/// A server reads all of these when it starts, and ends if it cannot.
-fn check_revision(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
-    KeyValue::parse(Revision::parse(key)?, value).map(drop)
+/// Checks an entry as an inspection does, which adds it to what is `told`: a server reads all
+/// of them when it starts, and ends if it cannot.
+fn check(told: &mut Inspection, bucket: &Bucket, entry: &Entry<'_>) -> Result<(), Fault> {
+    records::refuse_numbered(bucket)?;
+    match bucket.name() == KEY {
+        true => record(entry).map(drop),
+        false => records::take(told, bucket, entry),
+    }
 }
 
 fn wrong(bucket: &[u8], what: &'static str) -> Fault {
@@ -213,7 +233,7 @@ fn wrong(bucket: &[u8], what: &'static str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bolt::build::{Entries, Free, snapshot};
+    use crate::bolt::build::{Entries, Free, snapshot, stamped};
     use crate::inspect::kv::samples::put;
     use crate::{Membership, Restore};
 
@@ -257,11 +277,18 @@ mod tests {
                 b"finishedCompactRev".to_vec(),
                 "the last compaction is none",
             ),
+            (
+                ("authUsers", vec![pair(b"alice", &[0xFF])]),
+                b"alice".to_vec(),
+                "a user is no protobuf",
+            ),
         ];
         for ((bucket, entries), wanted, expected) in cases {
             let mut buckets = vec![(bucket, entries)];
-            if bucket != "key" {
-                buckets.push(("key", vec![sound()]));
+            match bucket {
+                "meta" => buckets.push(("key", vec![sound()])),
+                "key" => buckets.push(("meta", Vec::new())),
+                _ => buckets.extend([("key", vec![sound()]), ("meta", Vec::new())]),
             }
             let whole = snapshot(4096, Free::Unlisted, &buckets);
             std::fs::write(at("a.db"), &whole).unwrap();
@@ -286,29 +313,143 @@ mod tests {
         }
     }
 
-    /// Users are taken over as they are: nothing of a restore reads them.
+    /// A restore checks what it takes over as it goes, so this is by who tells of a damage that
+    /// it does not come to: an inspection reads what is emptied as well.
     #[test]
     fn a_copy_that_no_hash_speaks_for_is_inspected_first() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let user = |value: &[u8]| ("authUsers", vec![(b"a".to_vec(), value.to_vec())]);
         let keys = ("key", vec![put(9, 0, "a", "1", 9, 1)]);
-        let restored = |value: &[u8], data: &str| {
-            let buckets = [user(value), keys.clone(), ("meta", Vec::new())];
-            let mut copy = snapshot(4096, Free::Unlisted, &buckets);
-            copy.truncate(copy.len() - 32);
-            std::fs::write(at("a.db"), &copy).unwrap();
+        let restored = |removed: &[u8], is_copy: bool, data: &str| {
+            let removed = ("members_removed", vec![(b"fe".to_vec(), removed.to_vec())]);
+            let buckets = [keys.clone(), removed, ("meta", Vec::new())];
+            let mut file = snapshot(4096, Free::Unlisted, &buckets);
+            if is_copy {
+                file.truncate(file.len() - 32);
+            }
+            std::fs::write(at("a.db"), &file).unwrap();
             let members = Membership::parse("a=http://127.0.0.1:2380", "t").unwrap();
             let target = EtcdVersion::new(3, 6);
             let restore = Restore::new(at("a.db"), at(data), members, "a", target);
-            restore.from_copy().run()
+            match is_copy {
+                true => restore.from_copy().run(),
+                false => restore.run(),
+            }
         };
-        let error = restored(&[0xff], "damaged").unwrap_err();
+        let error = restored(b"x", true, "damaged").unwrap_err();
+        assert!(error.to_string().contains("more is said"), "{error}");
+        assert!(!at("damaged").exists());
+        restored(b"removed", true, "sound").unwrap();
+        // With a hash it is what the member sent, and what it is replaced by counts.
+        restored(b"x", false, "replaced").unwrap();
+    }
+
+    /// In a disaster nothing is in the way that is not used.
+    #[test]
+    fn what_is_written_anew_and_what_a_newer_etcd_adds_keep_nobody_from_a_restore() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (key, value) = put(9, 0, "a", "1", 9, 1);
+        let newer = ("key", vec![(key, [value, vec![0x38, 1]].concat())]);
+        let members = ("members", vec![(b"fe".to_vec(), b"{".to_vec())]);
+        let buckets = [newer, members, ("meta", Vec::new())];
+        std::fs::write(at("a.db"), snapshot(4096, Free::Unlisted, &buckets)).unwrap();
+        let members = Membership::parse("a=http://127.0.0.1:2380", "t").unwrap();
+        let target = EtcdVersion::new(3, 6);
+        let restore = Restore::new(at("a.db"), at("data"), members, "a", target);
+        restore.run().unwrap();
+        let data = Database::open(&at("data").join("member/snap/db")).unwrap();
+        let found = data.inspect().unwrap();
+        assert_eq!((found.members.len(), found.unknown_fields), (1, 1));
+    }
+
+    /// By name alone: a member that the snapshot knows otherwise is nobody's concern.
+    #[test]
+    fn a_member_that_is_a_learner_in_the_snapshot_is_refused_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let record = |id: u64, name: &str, learner: &str| {
+            let json =
+                format!(r#"{{"id":{id},"peerURLs":["http://o:1"],"name":"{name}"{learner}}}"#);
+            (format!("{id:x}").into_bytes(), json.into_bytes())
+        };
+        let members = vec![
+            record(10, "a", ""),
+            record(11, "b", r#","isLearner":true"#),
+            record(12, "", r#","isLearner":true"#),
+        ];
+        let keys = ("key", vec![put(9, 0, "a", "1", 9, 1)]);
+        let buckets = [keys, ("members", members), ("meta", Vec::new())];
+        std::fs::write(at("a.db"), snapshot(4096, Free::Unlisted, &buckets)).unwrap();
+        let restored = |initial: &str, data: &str| {
+            let members = Membership::parse(initial, "t").unwrap();
+            let target = EtcdVersion::new(3, 6);
+            Restore::new(at("a.db"), at(data), members, "a", target).run()
+        };
+        let two = "a=http://127.0.0.1:2380,b=http://127.0.0.1:2480";
+        let error = restored(two, "refused").unwrap_err();
         assert!(
-            error.to_string().contains("a user is no protobuf"),
+            matches!(&error, Error::Learner { member } if member == "b"),
             "{error}"
         );
-        assert!(!at("damaged").exists());
-        restored(&[0x0a, 1, b'a'], "sound").unwrap();
+        assert!(!at("refused").exists());
+        restored(&two.replace("b=", "c="), "other").unwrap();
+        restored("a=http://127.0.0.1:2380", "one").unwrap();
+    }
+
+    /// As two buckets of one page would be after a power failure: an inspection finds it, and
+    /// the SHA-256 that a member sends is right.
+    #[test]
+    fn a_page_that_two_buckets_share_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let many = || {
+            let pair = |at: u8| (vec![at; 8], vec![at; 64]);
+            (0..20).map(pair).collect::<Entries>()
+        };
+        let removed = (16..56).map(|id| (format!("{id:x}").into(), b"removed".to_vec()));
+        let buckets = [
+            ("key", vec![put(9, 0, "a", "1", 9, 1)]),
+            ("members_removed", removed.collect()),
+            ("meta", Vec::new()),
+            ("twin-a", many()),
+            ("twin-b", many()),
+        ];
+        let restored = |whole: &[u8]| {
+            std::fs::write(at("a.db"), whole).unwrap();
+            let members = Membership::parse("a=http://127.0.0.1:2380", "t").unwrap();
+            let target = EtcdVersion::new(3, 6);
+            Restore::new(at("a.db"), at("data"), members, "a", target).run()
+        };
+        let fault = |whole: &[u8]| match restored(whole).unwrap_err() {
+            Error::Damaged(ReadError::Damaged { fault, .. }) => fault,
+            other => panic!("{other}"),
+        };
+        // The page of a bucket is told right behind its name.
+        let root = |whole: &[u8], name: &str| {
+            let mut names = whole.windows(name.len());
+            let at = names.position(|it| it == name.as_bytes()).unwrap() + name.len();
+            at..at + 8
+        };
+        let whole = snapshot(4096, Free::Unlisted, &buckets);
+        // One that is taken over, and one that is not.
+        for (of, twin) in [("twin-a", "twin-b"), ("members_removed", "twin-a")] {
+            let mut shared = whole.clone();
+            shared.copy_within(root(&whole, of), root(&whole, twin).start);
+            assert_eq!(fault(&stamped(shared)), Fault::ReachedTwice, "{of}");
+            assert!(!at("data").exists());
+        }
+        // A page that is said to be free as well.
+        let mut free = snapshot(4096, Free::Listed, &buckets);
+        let mut pages = (0..free.len() / 4096).map(|page| page * 4096);
+        let list = pages.find(|page| free[page + 8] == 0x10).unwrap() + 16;
+        let used = root(&free, "twin-a");
+        free.copy_within(used, list + 8);
+        let told = fault(&stamped(free));
+        assert!(
+            matches!(told, Fault::ReachedTwice | Fault::FreeTwice),
+            "{told}"
+        );
+        restored(&whole).unwrap();
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 
-use crate::Error;
 use crate::wal::Voter;
+use crate::{Error, MemberRecord};
 
 /// The voting members of the cluster that a restore begins.
 ///
@@ -16,7 +16,8 @@ use crate::wal::Voter;
 /// can be restored on its own machine, and they form one cluster.
 ///
 /// There are no learners in it: nobody could promote one before there is a
-/// quorum. Add it to the cluster when that runs.
+/// quorum. Add it to the cluster when that runs. A member that is called as a learner of the
+/// snapshot is refused by the restore ([`Error::Learner`]).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Membership {
     token: String,
@@ -113,6 +114,18 @@ impl Membership {
     pub(super) fn refuse_without(&self, name: &str) -> Result<u64, Error> {
         self.member_id(name)
             .ok_or_else(|| membership(name, "is none of the members"))
+    }
+
+    /// Refuses a member that is called as one of `known`, the snapshot's, which is a learner:
+    /// it had no vote, and is not to have one by a restore alone.
+    pub(super) fn refuse_learners(&self, known: &[MemberRecord]) -> Result<(), Error> {
+        let mut learners = known.iter().filter(|known| known.is_learner);
+        match learners.find(|learner| self.member_id(&learner.name).is_some()) {
+            None => Ok(()),
+            Some(learner) => Err(Error::Learner {
+                member: learner.name.clone(),
+            }),
+        }
     }
 
     /// What the log says of each.

@@ -328,6 +328,7 @@ impl Restore {
         }
         let facts = Facts::of(&source)?;
         self.refuse_too_new(&facts)?;
+        self.membership.refuse_learners(&facts.members)?;
         let raised_to = self.raised(facts.revision)?;
         let json = |error: serde_json::Error| Error::file(&self.data_dir, error.into());
         let voters = self.membership.voters().map_err(json)?;
@@ -339,7 +340,7 @@ impl Restore {
         if !self.asks_for_users {
             changes.extend(database::without_users());
         }
-        let bytes = database::write(&source, &facts, changes, (db, &path))?;
+        let bytes = database::write(&source, changes, (db, &path))?;
         let (name, snapshot) = v2::snapshot_file(&self.membership, &voters);
         dir.write("snap", &name, &snapshot, snapshot.len() as u64)?;
         let log = wal::first_log(member_id, cluster_id, &voters);

@@ -10,7 +10,8 @@ use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 use tar::{Archive, Builder, EntryType, Header};
 
-use super::{FileRecord, SCHEMA, SetRecord, is_name, named};
+use super::collect::{LARGEST, MOST};
+use super::{FileRecord, NodeRecord, SCHEMA, SetRecord, is_name, named};
 use crate::bolt::Told;
 use crate::seal::{Hashed, KeyRing, Opened, SAVED, Sealing, pass, unreadable};
 use crate::{Error, Seal, folders, leftover};
@@ -23,6 +24,9 @@ const LARGEST_RECORD: u64 = 8 << 20;
 
 /// Longest name of a file in bytes: no system opens one, and a node has a name too.
 const LONGEST_NAME: u64 = 8 << 10;
+
+/// What may come behind the end of the archive: writers fill their last block.
+const LONGEST_END: u64 = 1 << 20;
 
 /// The snapshot in the archive.
 pub(super) const SNAPSHOT: &str = "snapshot.db";
@@ -147,13 +151,21 @@ impl Unpacking {
                 return Err(self.malformed("it holds something that is no file"));
             }
             if record.is_none() {
-                if name != RECORD || entry.size() > LARGEST_RECORD {
+                if name != RECORD {
                     return Err(self.malformed("it does not begin with a record"));
+                }
+                if entry.size() > LARGEST_RECORD {
+                    return Err(Error::TooLarge {
+                        path: self.path.clone(),
+                        bytes: entry.size(),
+                        most: LARGEST_RECORD,
+                    });
                 }
                 let mut text = Vec::new();
                 let read = entry.read_to_end(&mut text);
                 read.map_err(|error| self.unreadable(error))?;
                 let read = self.record(&text)?;
+                self.refuse_too_large(&read)?;
                 wanted = files(&read);
                 part.write(RECORD, &mut text.as_slice(), self)?;
                 record = Some(read);
@@ -162,21 +174,38 @@ impl Unpacking {
             let Some(file) = wanted.remove(&name) else {
                 return Err(self.malformed("it holds a file that its record does not name"));
             };
+            let changed = || Error::changed(&self.path, "what its record says");
+            // Before any of it is on the disk.
+            if entry.size() != file.bytes {
+                return Err(changed());
+            }
             let mut hashed = Hashed::new(entry);
             part.write(&name, &mut hashed, self)?;
             if hashed.finish() != (file.bytes, file.sha256) {
-                return Err(Error::changed(&self.path, "what its record says"));
+                return Err(changed());
             }
         }
         // To the end, where it shows whether anything was cut off.
-        let mut rest = archive.into_inner();
+        let mut rest = archive.into_inner().take(LONGEST_END);
         let read = |error| self.unreadable(error);
         pass(&mut rest, &mut io::sink(), &self.cancel, (&read, &read))?;
+        if rest.limit() == 0 {
+            return Err(self.malformed("it goes on behind its end"));
+        }
         let record = record.filter(|_| wanted.is_empty());
         let record =
             record.ok_or_else(|| self.malformed("it lacks files that its record names"))?;
         part.commit()?;
         Ok(record)
+    }
+
+    /// Before anything of it is on the disk.
+    fn refuse_too_large(&self, record: &SetRecord) -> Result<(), Error> {
+        let bytes = record.bytes(&self.path)?;
+        #[cfg(feature = "client")]
+        crate::room::refuse_less(bytes, &self.folder)?;
+        let _ = bytes;
+        Ok(())
     }
 
     fn record(&self, text: &[u8]) -> Result<SetRecord, Error> {
@@ -187,10 +216,12 @@ impl Unpacking {
         }
         // Everybody can encrypt for a public key: names are somebody's words.
         let is_plain = |file: &FileRecord| named::tidy(&file.path).as_ref() == Some(&file.path);
-        let is_sound = record
-            .nodes
-            .iter()
-            .all(|node| is_name(&node.name) && node.files.iter().all(is_plain));
+        let is_taken = |node: &NodeRecord| {
+            let mut files = node.files.iter();
+            node.files.len() <= MOST && files.all(|file| file.bytes <= LARGEST && is_plain(file))
+        };
+        let mut nodes = record.nodes.iter();
+        let is_sound = nodes.all(|node| is_name(&node.name) && is_taken(node));
         match is_sound {
             true => Ok(record),
             false => Err(self.malformed("its record names what is no file of a node")),

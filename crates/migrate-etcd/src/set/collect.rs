@@ -11,10 +11,10 @@ use super::{FileRecord, NodeFiles, NodeRecord};
 use crate::Error;
 
 /// Largest file that is taken: configuration and keys are some KiB.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// Most files of a node: kubeadm makes about fifty.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 4096;
 
 /// What was taken of a node.
 pub(super) struct Collected {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use migrate_core::hex;
-use ring::rsa::KeyPair;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::halves::{Half, half_of};
 use crate::Error;
 
 /// Where kubeadm keeps them.
@@ -19,14 +19,31 @@ const PKI: &str = "/etc/kubernetes/pki";
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeKeys {
-    /// SHA-256 of each certificate of `ca.crt` (its DER) in hex.
+    /// SHA-256 of the public key (`SubjectPublicKeyInfo`) of each certificate of `ca.crt` in
+    /// hex, that of `ca.key` first. While a CA is being changed there are two.
     pub ca: Vec<String>,
-    /// The private half of one of them is there.
-    pub ca_key: bool,
-    /// SHA-256 of the key in `sa.pub` (its DER) in hex.
+    /// Whether the private half of the first of them is there.
+    pub ca_key: PrivateHalf,
+    /// SHA-256 of the key in `sa.pub` (its DER) in hex; of several that of `sa.key`.
     pub service_account: Option<String>,
-    /// Its private half is there.
-    pub service_account_key: bool,
+    /// Whether its private half is there.
+    pub service_account_key: PrivateHalf,
+}
+
+/// What a node has of a private key.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub enum PrivateHalf {
+    /// It is there, and belongs to the public half.
+    There,
+    /// There is no file of it.
+    #[default]
+    Absent,
+    /// The file has no key that can be compared with the public half.
+    Unread,
+    /// The key in the file belongs to another public half.
+    OfOther,
 }
 
 impl NodeKeys {
@@ -34,28 +51,43 @@ impl NodeKeys {
     pub(super) fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let pem = |name: &str| {
             let file = files.get(&format!("{PKI}/{name}"));
-            file.map_or_else(Vec::new, |bytes| decode(bytes))
+            file.map(|bytes| decode(bytes))
         };
-        let (certificates, public) = (pem("ca.crt"), pem("sa.pub"));
-        let is_private = |name: &str, of: &[Block]| {
-            let keys = pem(name);
-            keys.iter().any(|key| is_half_of(key, of))
+        let public = |name: &str| pem(name).unwrap_or_default();
+        let private = |name: &str, of: &[Block]| match pem(name).map(|file| half_of(&file, of)) {
+            None => (PrivateHalf::Absent, 0),
+            Some(Half::Of(at)) => (PrivateHalf::There, at),
+            Some(Half::OfNone) => (PrivateHalf::OfOther, 0),
+            Some(Half::Unread) => (PrivateHalf::Unread, 0),
         };
+        let (certificates, publics) = (public("ca.crt"), public("sa.pub"));
+        let (ca_key, signs) = private("ca.key", &certificates);
+        let (service_account_key, issues) = private("sa.key", &publics);
+        let mut ca: Vec<_> = certificates.iter().map(Block::fingerprint).collect();
+        if signs < ca.len() {
+            ca.swap(0, signs);
+        }
         Self {
-            ca_key: is_private("ca.key", &certificates),
-            service_account_key: is_private("sa.key", &public),
-            ca: certificates.iter().map(Block::fingerprint).collect(),
-            service_account: public.first().map(Block::fingerprint),
+            ca_key,
+            service_account_key,
+            ca,
+            service_account: publics.get(issues).map(Block::fingerprint),
         }
     }
 
-    /// What keeps a restore with these keys from being the cluster `live`.
-    pub(super) fn missing(&self, live: &LiveKeys) -> Option<&'static str> {
+    /// Why a restore with these keys is not the cluster `live`.
+    pub(super) fn contradiction(&self, live: &LiveKeys) -> Option<&'static str> {
         if !self.ca.iter().any(|key| live.ca.contains(key)) {
             return Some("its pki/ca.crt is not the cluster's CA");
         }
-        if !self.ca_key {
-            return Some("it has no pki/ca.key that belongs to its pki/ca.crt");
+        if self.ca_key == PrivateHalf::OfOther {
+            return Some("its pki/ca.key does not belong to its pki/ca.crt");
+        }
+        let is_of_first = self.ca_key == PrivateHalf::There;
+        if is_of_first && !self.ca.first().is_some_and(|key| live.ca.contains(key)) {
+            return Some(
+                "its pki/ca.key belongs to a certificate of its pki/ca.crt that is not the cluster's",
+            );
         }
         match &self.service_account {
             Some(key) if live.service_account.contains(key) => {}
@@ -66,13 +98,13 @@ impl NodeKeys {
             }
         }
         match self.service_account_key {
-            true => None,
-            false => Some("it has no pki/sa.key that belongs to its pki/sa.pub"),
+            PrivateHalf::OfOther => Some("its pki/sa.key does not belong to its pki/sa.pub"),
+            _ => None,
         }
     }
 }
 
-/// Fingerprints of the keys that a live cluster uses.
+/// Fingerprints of the public keys that a live cluster uses.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LiveKeys {
     ca: BTreeSet<String>,
@@ -131,15 +163,57 @@ impl LiveKeys {
 }
 
 /// A block of a PEM text.
-struct Block {
-    label: String,
-    der: Vec<u8>,
+pub(super) struct Block {
+    pub(super) label: String,
+    pub(super) der: Vec<u8>,
 }
 
 impl Block {
+    /// Of the key in it: a certificate that was renewed for the same key is as good.
     fn fingerprint(&self) -> String {
-        hex(Sha256::digest(&self.der))
+        let key = match self.label.as_str() {
+            "CERTIFICATE" => public_key(&self.der).unwrap_or(&self.der),
+            _ => &self.der,
+        };
+        hex(Sha256::digest(key))
     }
+}
+
+/// The `SubjectPublicKeyInfo` of a certificate (RFC 5280, 4.1), whole.
+fn public_key(certificate: &[u8]) -> Option<&[u8]> {
+    /// `[0] EXPLICIT Version`, which the first version has not got.
+    const VERSION: u8 = 0xA0;
+    let (_, certificate, _) = element(certificate)?;
+    let (_, mut rest, _) = element(certificate)?;
+    if rest.first() == Some(&VERSION) {
+        (.., rest) = element(rest)?;
+    }
+    // Number, algorithm, issuer, validity, subject.
+    for _ in 0..5 {
+        (.., rest) = element(rest)?;
+    }
+    element(rest).map(|(whole, ..)| whole)
+}
+
+/// The first element of what is in DER: all of it, what is in it, and what comes after.
+fn element(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let &[_, first, ..] = der else {
+        return None;
+    };
+    let (head, len) = match first {
+        0..=0x7F => (2, usize::from(first)),
+        0x81..=0x84 => {
+            let more = usize::from(first - 0x80);
+            let bytes = der.get(2..2 + more)?.iter();
+            (
+                2 + more,
+                bytes.fold(0, |len, byte| len << 8 | usize::from(*byte)),
+            )
+        }
+        _ => return None,
+    };
+    let whole = der.get(..head.checked_add(len)?)?;
+    Some((whole, &whole[head..], &der[whole.len()..]))
 }
 
 /// The blocks of a PEM text; what is none is passed over.
@@ -165,24 +239,4 @@ fn decode(bytes: &[u8]) -> Vec<Block> {
         }
     }
     blocks
-}
-
-/// Whether `private` belongs to one of `public`: certificates, or public keys,
-/// which all hold an RSA key as PKCS #1 writes it. Of other kinds of keys
-/// nothing but that there is one is known.
-fn is_half_of(private: &Block, public: &[Block]) -> bool {
-    let pair = match private.label.as_str() {
-        "RSA PRIVATE KEY" => KeyPair::from_der(&private.der),
-        "PRIVATE KEY" => match KeyPair::from_pkcs8(&private.der) {
-            // Of another kind.
-            Err(_) => return !public.is_empty(),
-            pair => pair,
-        },
-        "EC PRIVATE KEY" => return !public.is_empty(),
-        _ => return false,
-    };
-    let Ok(pair) = pair else { return false };
-    let half = pair.public().as_ref();
-    let holds = |block: &Block| block.der.windows(half.len()).any(|part| part == half);
-    public.iter().any(holds)
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod collect;
+mod halves;
 mod keys;
 pub(crate) mod named;
 mod node;
@@ -17,7 +18,7 @@ use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 use serde::{Deserialize, Serialize};
 
-pub use keys::{LiveKeys, NodeKeys};
+pub use keys::{LiveKeys, NodeKeys, PrivateHalf};
 pub use node::{FolderNode, NodeFiles};
 pub use script::ScriptNode;
 
@@ -28,6 +29,10 @@ use crate::{Error, PartFile, Seal};
 
 /// The form that this version writes and reads.
 const SCHEMA: u32 = 1;
+
+/// Most bytes of all files of a set together. etcd advises databases of 8 GiB; whoever knows
+/// a public key can make a small set that says it is more than any disk holds.
+const LARGEST: u64 = 128 << 30;
 
 /// What is in a set; the file `set.json` in it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -75,9 +80,25 @@ pub struct NodeRecord {
 }
 
 impl SetRecord {
+    /// Bytes of all its files; refuses what no disk is to be filled with.
+    fn bytes(&self, path: &Path) -> Result<u64, Error> {
+        let files = self.nodes.iter().flat_map(|node| &node.files);
+        let each = files.chain([&self.snapshot]).map(|file| file.bytes);
+        let bytes = each.fold(0, u64::saturating_add);
+        match bytes > LARGEST {
+            false => Ok(bytes),
+            true => Err(Error::TooLarge {
+                path: path.to_owned(),
+                bytes,
+                most: LARGEST,
+            }),
+        }
+    }
+
     /// Refuses a set that would restore a cluster that nobody trusts: there has to
-    /// be a node, and each has to have the CA and the service-account key that
-    /// `live` uses, with their private halves.
+    /// be a node, and each has to have the public halves of the CA and of the service-account
+    /// key that `live` uses, and no private halves of others. Private halves may be elsewhere,
+    /// as with an external CA: whether they are there, [`NodeKeys`] says.
     ///
     /// # Errors
     /// [`Error::OtherKeys`].
@@ -90,7 +111,7 @@ impl SetRecord {
             return Err(refuse("set", "it has the files of no node"));
         }
         for node in &self.nodes {
-            if let Some(reason) = node.keys.missing(live) {
+            if let Some(reason) = node.keys.contradiction(live) {
                 return Err(refuse(&node.name, reason));
             }
         }
@@ -154,7 +175,7 @@ impl BackupSet {
     /// # Errors
     /// [`Error::Node`] for a node that cannot be read or whose name is none or
     /// there twice, [`Error::Changed`] if the snapshot is not the one that was
-    /// saved, and as [`Seal::file`]. Nothing is left in `folder`. [`Error::OtherKeys`] where it
+    /// saved, [`Error::TooLarge`] for more than 128 GiB, and as [`Seal::file`]. Nothing is left in `folder`. [`Error::OtherKeys`] where it
     /// has not got those of [`with_live_keys`](Self::with_live_keys): nothing was written then.
     pub async fn write(
         &self,
@@ -183,6 +204,7 @@ impl BackupSet {
             },
             nodes: nodes.values().map(|node| node.record.clone()).collect(),
         };
+        record.bytes(&self.snapshot.path)?;
         // Before there is a file of any name: a kill between the two would leave one.
         if let Some(live) = &self.live {
             record.refuse_other_keys(live)?;
@@ -212,7 +234,9 @@ impl BackupSet {
     /// # Errors
     /// [`Error::Locked`] for other keys, or a file that was changed or cut;
     /// [`Error::Malformed`] and [`Error::Changed`] for one that holds anything but
-    /// what its `set.json` says; [`Error::NotEmpty`]; [`Error::File`] and
+    /// what its `set.json` says; [`Error::TooLarge`] for one that says it has more than any set,
+    /// and (feature `client`) `NoRoom` for one that the disk has not got the room for, before
+    /// anything of it is written; [`Error::NotEmpty`]; [`Error::File`] and
     /// [`Error::DiskFull`]. Nothing is left in `folder`.
     pub async fn unpack(
         path: &Path,

@@ -7,8 +7,17 @@ use object_store::ObjectStoreExt;
 use super::Store;
 use crate::{Error, Manifest, PublicKey, Retention};
 
-/// Removals that may fail before the rest is left for another time.
+/// Removals that may fail before the rest is left for another time. What the store does not let
+/// go, as it is immutable, is none of these: it says nothing of the others.
 const FAILURES: usize = 5;
+
+/// Of those that the store does not let go, how many may come before any that it does: it may
+/// be that it lets nothing go.
+const REFUSED: usize = 100;
+
+/// Codes of S3, and of what speaks like it, for an object that stays; of the second there are
+/// longer ones.
+const REFUSALS: [&str; 2] = ["(code: AccessDenied)", "(code: ObjectLocked"];
 
 /// What pruning has done.
 #[derive(Debug, Default)]
@@ -33,9 +42,10 @@ impl Store {
     ///
     /// Only backups that one of the `trusted` keys has signed are touched, and
     /// manifests of theirs whose backup is gone, which is looked at once more. A backup goes before its manifest, so
-    /// that one that cannot be removed stays as it is. What a store with versions keeps of
-    /// it is told ([`Pruned::still_stored`]). After five that cannot, the
-    /// rest waits for another time.
+    /// that one that cannot be removed stays as it is ([`Pruned::failed`]). What a store with
+    /// versions keeps of it is told ([`Pruned::still_stored`]). One that the store refuses to
+    /// remove, as it is locked, is in nobody's way; after five that fail otherwise, or a hundred
+    /// that it refuses without a single one that it removes, the rest waits for another time.
     ///
     /// # Errors
     /// [`Error::Store`] if the store cannot be listed.
@@ -66,6 +76,7 @@ impl Store {
             clusters.entry(cluster).or_default().push(backup);
         }
         let mut pruned = Pruned::default();
+        let (mut failures, mut refused) = (0, 0);
         for backups in clusters.into_values() {
             let known: Vec<_> = backups
                 .iter()
@@ -74,14 +85,19 @@ impl Store {
             for (backup, keep) in backups.into_iter().zip(retention.keep(&known)) {
                 if keep {
                     pruned.kept.push(backup);
-                } else if pruned.failed.len() < FAILURES {
+                } else if failures < FAILURES && (refused < REFUSED || !pruned.removed.is_empty()) {
                     match self.remove(&backup).await {
                         Ok(keeps_version) => {
                             let kept = keeps_version.then(|| backup.file.clone());
                             pruned.still_stored.extend(kept);
                             pruned.removed.push(backup);
                         }
-                        Err(error) => pruned.failed.push((backup, error)),
+                        Err(error) => {
+                            let is_refused = is_of_that_object(&error);
+                            refused += usize::from(is_refused);
+                            failures += usize::from(!is_refused);
+                            pruned.failed.push((backup, error));
+                        }
                     }
                 }
                 done += 1;
@@ -138,5 +154,23 @@ impl Store {
         let version = there.ok().and_then(|there| there.version);
         // Of before versions were on, or while they are suspended: that one goes.
         version.is_some_and(|version| version != "null")
+    }
+}
+
+/// Whether the store has said no to the removal of this one object, as to that of one that is
+/// immutable: 403 or 409, or among the answers to several removals at once, of which the client
+/// of S3 has the code in words alone.
+fn is_of_that_object(error: &Error) -> bool {
+    use object_store::Error as Cause;
+    let Error::Store { source, .. } = error else {
+        return false;
+    };
+    match source.downcast_ref() {
+        Some(Cause::PermissionDenied { .. } | Cause::AlreadyExists { .. }) => true,
+        Some(Cause::Generic { source, .. }) => {
+            let text = source.to_string();
+            REFUSALS.iter().any(|code| text.contains(code))
+        }
+        _ => false,
     }
 }

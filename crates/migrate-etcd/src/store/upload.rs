@@ -6,35 +6,29 @@ use std::path::{Path, PathBuf};
 
 use migrate_core::Cancellation;
 use object_store::path::Path as Location;
-use object_store::{MultipartId, ObjectStoreExt, PutPayload, multipart::PartId};
-use serde::{Deserialize, Serialize};
+use object_store::{ObjectStoreExt, PutPayload, multipart::PartId};
 
-use super::Store;
+use super::unfinished::{self, Progress};
+use super::{MOST_PARTS, Store};
 use crate::blocking::off_the_runtime;
 use crate::{Error, Manifest, PartFile, PublicKey};
 
-/// What is put behind a backup's name while it is uploaded.
-const SUFFIX: &str = ".upload.json";
-
-/// How far an upload is, kept beside the backup: the store tells nobody.
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Progress {
-    to: String,
-    sha256: String,
-    part: usize,
-    id: MultipartId,
-    parts: Vec<String>,
-}
+/// Bytes of what a store calls an upload, at most.
+const LONGEST_ID: usize = 4096;
 
 impl Store {
     /// Puts the backup at `backup` and the signed manifest beside it; `progress` hears
     /// bytes that are there and bytes in all. The local files stay.
     ///
-    /// Killed in the middle, the next one goes on where it was, if the store has
+    /// Killed in the middle, or failed, the next one goes on where it was, if the store has
     /// parts that outlive a process ([`with_parts`](Store::with_parts)): how far it
     /// was is in `BACKUP.upload.json`, removed at the end. What is there already,
     /// as after a crash right before the end, is not put again.
+    ///
+    /// Parts of an upload that nobody goes on with take room in the store, and no list has
+    /// them. So one that is cancelled is ended there, unless another process is putting the same
+    /// backup, and so are, first of all, those of other backups in the folder of this one of which
+    /// nothing came for a quarter of an hour and that no process of this machine is putting.
     ///
     /// # Errors
     /// [`Error::Untrusted`] and [`Error::Changed`] if the backup is not what a trusted
@@ -59,35 +53,57 @@ impl Store {
             let path = PathBuf::from(self.name(&beside));
             return Err(Error::Exists { path });
         }
-        let signed_for = (manifest.bytes, manifest.sha256.clone());
-        if !self.has(&location, &signed_for, cancel).await? {
-            let progress = &mut progress;
-            match (&self.folder, &self.parts) {
-                (Some(folder), _) => {
-                    self.in_file(folder, backup, &manifest, &location, cancel, progress)
-                        .await?;
-                }
-                (None, Some(_)) => {
-                    self.in_parts(backup, &manifest, &location, cancel, progress)
-                        .await?;
-                }
-                (None, None) => {
-                    self.at_once(backup, &manifest, &location, cancel, progress)
-                        .await?;
-                }
-            }
-            if !self.has(&location, &signed_for, cancel).await? {
-                let name = self.name(&location);
-                return Err(Error::changed(
-                    name,
-                    "what was uploaded, when it is read back",
-                ));
-            }
+        let held = unfinished::hold(backup).await?;
+        self.abandon_others(backup).await;
+        let put = self.put_bytes(backup, &manifest, &location, cancel, &mut progress);
+        let put = put.await;
+        drop(held);
+        if matches!(put, Ok(()) | Err(Error::Cancelled)) {
+            // Of one that was cancelled, or that another one was quicker than; unless somebody
+            // else is at it.
+            self.abandon_left(backup).await;
         }
+        put?;
         progress(manifest.bytes, manifest.bytes);
         self.put_text(&beside, text).await?;
-        forget(backup)?;
         Ok(manifest)
+    }
+
+    /// Puts what is not there yet.
+    async fn put_bytes(
+        &self,
+        backup: &Path,
+        manifest: &Manifest,
+        location: &Location,
+        cancel: &Cancellation,
+        progress: &mut (impl FnMut(u64, u64) + Send),
+    ) -> Result<(), Error> {
+        let signed_for = (manifest.bytes, manifest.sha256.clone());
+        if self.has(location, &signed_for, cancel).await? {
+            return Ok(());
+        }
+        match (&self.folder, &self.parts) {
+            (Some(folder), _) => {
+                self.in_file(folder, backup, manifest, location, cancel, progress)
+                    .await?;
+            }
+            (None, Some(_)) => {
+                self.in_parts(backup, manifest, location, cancel, progress)
+                    .await?;
+            }
+            (None, None) => {
+                self.at_once(backup, manifest, location, cancel, progress)
+                    .await?;
+            }
+        }
+        if self.has(location, &signed_for, cancel).await? {
+            return Ok(());
+        }
+        let name = self.name(location);
+        Err(Error::changed(
+            name,
+            "what was uploaded, when it is read back",
+        ))
     }
 
     /// Whether the store has exactly these bytes there.
@@ -139,26 +155,12 @@ impl Store {
         let file = PartFile::replace(folder, location.as_ref()).await;
         let mut file = file.map_err(failed)?;
         let mut done = 0;
-        while let Some(bytes) = self.next_part(backup, done, cancel).await? {
+        while let Some(bytes) = next_part(backup, done, self.part, cancel).await? {
             done += bytes.len() as u64;
             file.write(&bytes).await.map_err(failed)?;
             progress(done, manifest.bytes);
         }
         file.commit().await.map(drop).map_err(failed)
-    }
-
-    /// The bytes of the backup from `done`, a part of them; `None` at its end.
-    async fn next_part(
-        &self,
-        backup: &Path,
-        done: u64,
-        cancel: &Cancellation,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let bytes = read_part(backup, done, self.part).await?;
-        Ok((!bytes.is_empty()).then_some(bytes))
     }
 
     async fn at_once(
@@ -176,8 +178,9 @@ impl Store {
             .await
             .map_err(&failed)?;
         let mut done = 0;
+        let part = part_of(manifest.bytes, self.part);
         let mut put = async || {
-            while let Some(bytes) = self.next_part(backup, done, cancel).await? {
+            while let Some(bytes) = next_part(backup, done, part, cancel).await? {
                 done += bytes.len() as u64;
                 upload.put_part(bytes.into()).await.map_err(&failed)?;
                 progress(done, manifest.bytes);
@@ -205,7 +208,7 @@ impl Store {
         };
         let failed = self.failed(location);
         let state = self.begun(backup, manifest, location);
-        let mut may_begin_again = state.is_some();
+        let mut may_begin_again = true;
         let mut open = match state {
             Some(state) => state,
             None => self.begin(backup, manifest, location).await?,
@@ -214,11 +217,11 @@ impl Store {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let done = (open.parts.len() * self.part) as u64;
+            let done = open.parts.len() as u64 * open.part as u64;
             progress(done.min(manifest.bytes), manifest.bytes);
             // An empty file is one empty part.
             let put = if done < manifest.bytes || open.parts.is_empty() {
-                let bytes = read_part(backup, done, self.part).await?;
+                let bytes = read_part(backup, done, open.part).await?;
                 let payload = PutPayload::from(bytes);
                 let put = parts.put_part(location, &open.id, open.parts.len(), payload);
                 put.await.map(Some)
@@ -232,10 +235,11 @@ impl Store {
             match put {
                 Ok(Some(part)) => {
                     open.parts.push(part.content_id);
-                    remember(backup, &open).await?;
+                    unfinished::remember(backup, &open).await?;
                 }
-                Ok(None) => return Ok(()),
-                // The store has thrown the old upload away, as most do after days.
+                Ok(None) => return unfinished::forget(backup),
+                // The store has thrown the upload away, as most do after days; or somebody
+                // has ended it.
                 Err(object_store::Error::NotFound { .. }) if may_begin_again => {
                     open = self.begin(backup, manifest, location).await?;
                     may_begin_again = false;
@@ -247,11 +251,10 @@ impl Store {
 
     /// An upload of the same bytes to the same place that was not finished.
     fn begun(&self, backup: &Path, manifest: &Manifest, location: &Location) -> Option<Progress> {
-        let text = fs::read(beside(backup)).ok()?;
-        let state: Progress = serde_json::from_slice(&text).ok()?;
-        let is_same = state.to == self.name(location)
+        let state = unfinished::told(backup)?;
+        let is_same = state.to == self.address(location)
             && state.sha256 == manifest.sha256
-            && state.part == self.part;
+            && state.part == part_of(manifest.bytes, self.part);
         is_same.then_some(state)
     }
 
@@ -264,42 +267,56 @@ impl Store {
         let Some(parts) = &self.parts else {
             return Err(Error::Cancelled);
         };
+        // One of other bytes under this name.
+        self.abandon(backup).await;
         let id = parts.create_multipart(location).await;
+        let id = id.map_err(self.failed(location))?;
+        if !(1..=LONGEST_ID).contains(&id.len()) {
+            let name = self.name(location);
+            return Err(Error::store(
+                &name,
+                "it names an upload by nothing, or by too much",
+            ));
+        }
         let state = Progress {
-            to: self.name(location),
+            to: self.address(location),
             sha256: manifest.sha256.clone(),
-            part: self.part,
-            id: id.map_err(self.failed(location))?,
+            part: part_of(manifest.bytes, self.part),
+            id,
             parts: Vec::new(),
         };
-        remember(backup, &state).await?;
+        if let Err(error) = unfinished::remember(backup, &state).await {
+            // Nobody would know of it.
+            let _ = parts.abort_multipart(location, &state.id).await;
+            return Err(error);
+        }
         Ok(state)
     }
 }
 
-fn beside(backup: &Path) -> PathBuf {
-    let mut name = backup.as_os_str().to_owned();
-    name.push(SUFFIX);
-    name.into()
-}
-
-async fn remember(backup: &Path, state: &Progress) -> Result<(), Error> {
-    let path = beside(backup);
-    let text = serde_json::to_vec(state).map_err(|error| Error::file(&path, error.into()))?;
-    let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.unwrap_or_default();
-    let folder = backup.parent().filter(|folder| *folder != Path::new(""));
-    let mut file = PartFile::replace(folder.unwrap_or_else(|| Path::new(".")), name).await?;
-    file.write(&text).await?;
-    file.commit().await.map(drop)
-}
-
-fn forget(backup: &Path) -> Result<(), Error> {
-    let path = beside(backup);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(path, error)),
-        _ => Ok(()),
+/// The bytes of the backup from `done`, a part of them; `None` at its end.
+async fn next_part(
+    backup: &Path,
+    done: u64,
+    part: usize,
+    cancel: &Cancellation,
+) -> Result<Option<Vec<u8>>, Error> {
+    if cancel.is_cancelled() {
+        return Err(Error::Cancelled);
     }
+    let bytes = read_part(backup, done, part).await?;
+    Ok((!bytes.is_empty()).then_some(bytes))
+}
+
+/// How large the parts of so many bytes are: `least`, or in whole MiB what makes them no more
+/// than a store takes.
+fn part_of(bytes: u64, least: usize) -> usize {
+    const MIB: u64 = 1 << 20;
+    let needed = bytes.div_ceil(MOST_PARTS);
+    if needed <= least as u64 {
+        return least;
+    }
+    usize::try_from(needed.next_multiple_of(MIB)).unwrap_or(usize::MAX)
 }
 
 /// Up to `length` bytes of the file from `at`, where that does not hold up the
@@ -315,4 +332,22 @@ async fn read_part(backup: &Path, at: u64, length: usize) -> Result<Vec<u8>, Err
     };
     let backup = backup.to_owned();
     off_the_runtime(move || read().map_err(|error| Error::file(backup, error))).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_backup_has_larger_parts_and_not_more_of_them() {
+        const PART: usize = 8 << 20;
+        let most = MOST_PARTS * PART as u64;
+        assert_eq!(part_of(0, PART), PART);
+        assert_eq!(part_of(most, PART), PART);
+        assert_eq!(part_of(most + 1, PART), 9 << 20);
+        for bytes in [most + 1, 128 << 30, 5 << 40] {
+            let part = part_of(bytes, PART) as u64;
+            assert!(bytes.div_ceil(part) <= MOST_PARTS && part % (1 << 20) == 0);
+        }
+    }
 }

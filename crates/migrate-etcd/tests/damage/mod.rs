@@ -2,6 +2,7 @@
 //! structure, and looks at who notices.
 
 mod fields;
+mod restored;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::Database;
 use fields::{PAGE, fields};
+pub(crate) use restored::Restored;
+use restored::Restores;
 
 /// Keys and values in order.
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
@@ -51,6 +54,19 @@ fn look(bytes: Vec<u8>) -> Option<Seen> {
         keys,
         others,
     })
+}
+
+/// Entries of bucket `key` of a file whose structure is sound.
+fn keys_of(database: &Database) -> Entries {
+    let mut keys = Entries::new();
+    let each = database.check(&mut |bucket, entry| {
+        if bucket.name() == b"key" {
+            keys.push((entry.key.to_vec(), entry.value.to_vec()));
+        }
+        Ok(())
+    });
+    each.unwrap();
+    keys
 }
 
 /// The revision of an entry of bucket `key`.
@@ -133,18 +149,22 @@ impl Found {
 
 /// Who has noticed what, by kind of damage.
 #[derive(Default)]
-pub(crate) struct Tally(BTreeMap<&'static str, Found>);
+pub(crate) struct Tally {
+    found: BTreeMap<&'static str, Found>,
+    /// What a restore has made of some of the files.
+    pub(crate) restored: Restored,
+}
 
 impl Tally {
     fn add(&mut self, kind: &'static str, found: &Found) {
-        let sum = self.0.entry(kind).or_default();
+        let sum = self.found.entry(kind).or_default();
         *sum = sum.and(found);
     }
 
     /// Of all kinds together.
     pub(crate) fn all(&self) -> Found {
         let add = |sum: Found, found: &Found| sum.and(found);
-        self.0.values().fold(Found::default(), add)
+        self.found.values().fold(Found::default(), add)
     }
 }
 
@@ -152,7 +172,7 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.all();
-        let rows = self.0.iter().map(|(kind, found)| (*kind, found));
+        let rows = self.found.iter().map(|(kind, found)| (*kind, found));
         for (kind, found) in rows.chain([("all", &all)]) {
             let Found {
                 by_trailer,
@@ -179,17 +199,19 @@ pub(crate) struct Damages {
     /// What members may be compacted at by the time they are asked.
     compacted: i64,
     tally: Tally,
+    restores: Restores,
 }
 
 impl Damages {
-    /// Of a sound snapshot that is not compacted.
-    pub(crate) fn of(whole: Vec<u8>) -> Self {
+    /// Of a sound snapshot that is not compacted; of `each` that are damaged one is restored.
+    pub(crate) fn of(whole: Vec<u8>, each: u64) -> Self {
         let sound = look(whole.clone()).expect("the file is sound");
         Self {
             whole,
             compacted: sound.revision / 2,
             sound,
             tally: Tally::default(),
+            restores: Restores::new(each),
         }
     }
 
@@ -197,7 +219,8 @@ impl Damages {
     ///
     /// # Panics
     /// Where a damaged file is accepted whose keys are not those of the sound one and whose
-    /// hash is, one with its old trailer is accepted, or looking at it panics.
+    /// hash is, one with its old trailer is accepted, looking at it panics, or a restore of it
+    /// is taken for one of a sound file.
     pub(crate) fn at_random(mut self, times: u64, seed: u64) -> Tally {
         let mut random = Random(seed);
         for round in 0..times {
@@ -205,7 +228,7 @@ impl Damages {
             let (kind, what) = random.damage(&mut damaged);
             self.try_one(kind, &format!("round {round}: {what}"), damaged);
         }
-        self.tally
+        self.done()
     }
 
     /// Sets every field of its structure, each `step`th that is, to what it must not
@@ -219,7 +242,15 @@ impl Damages {
                 self.try_one(field.kind, &format!("{field:?}"), damaged);
             }
         }
-        self.tally
+        self.done()
+    }
+
+    fn done(self) -> Tally {
+        let restored = self.restores.told;
+        Tally {
+            restored,
+            ..self.tally
+        }
     }
 
     fn try_one(&mut self, kind: &'static str, what: &str, mut damaged: Vec<u8>) {
@@ -235,10 +266,13 @@ impl Damages {
             by_trailer: 1,
             ..Found::default()
         };
+        let old = damaged.clone();
         damaged.truncate(damaged.len() / 512 * 512);
         let hash = Sha256::digest(&damaged);
         damaged.extend_from_slice(hash.as_slice());
-        match look(damaged) {
+        let seen = look(damaged.clone());
+        self.restores.see(what, &old, &damaged, seen.is_some());
+        match seen {
             None => found.by_inspection = 1,
             Some(seen) => *self.noticed(&seen, what, &mut found) = 1,
         }

@@ -22,7 +22,7 @@ use migrate_core::policy::Calendar;
 
 pub(crate) use budgets::{BudgetLoad, Hold};
 pub(crate) use busiest::Busiest;
-pub(crate) use capacity::RoomLoad;
+pub(crate) use capacity::{RoomLoad, load_by_size};
 pub(crate) use links::LinkLoad;
 pub(crate) use pace::PaceLoad;
 pub(crate) use pool::PoolSlots;
@@ -66,12 +66,14 @@ enum One {
 
 impl Work<'_> {
     /// All bounds of a rollout that is predicted to take `makespan`. `key` names
-    /// a budget, `with_one_more` is its load if it lets one more pod go at once.
+    /// a budget, `with_one_more` is its load if it lets one more pod go at once, `may_widen`
+    /// says whether one more node of a pool has room to be away.
     pub(crate) fn bounds(
         &self,
         makespan: Duration,
         key: impl Fn(usize) -> String,
         with_one_more: impl Fn(usize) -> BudgetLoad,
+        may_widen: impl Fn(&str) -> bool,
     ) -> Bounds {
         let mut limits = vec![(BoundKind::ControlPlane, self.time(0), One::Nothing)];
         for (at, pool) in self.pools.iter().enumerate() {
@@ -144,7 +146,7 @@ impl Work<'_> {
                 One::Nothing => return None,
                 One::Slot(at) => {
                     let pool = &self.pools[at];
-                    if pool.is_narrowed {
+                    if !may_widen(pool.name) {
                         return None;
                     }
                     self.time(pool.bound(pool.left().saturating_add(1)).0)

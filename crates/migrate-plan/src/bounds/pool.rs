@@ -11,8 +11,6 @@ pub(crate) struct PoolSlots<'a> {
     /// How many of these are of no use: away for good (not Ready, or cordoned and not
     /// to be upgraded), or kept for failures.
     pub(crate) lost: u32,
-    /// Room keeps it as narrow as it is: no policy makes it wider.
-    pub(crate) is_narrowed: bool,
     pub(crate) lengths: Lengths,
     /// Those of each zone, where one is in work at a time.
     pub(crate) zones: Vec<Lengths>,
@@ -93,7 +91,6 @@ mod tests {
             name,
             width,
             lost,
-            is_narrowed: false,
             lengths,
             zones,
             longest,
@@ -121,7 +118,6 @@ mod tests {
             name: "p",
             width: 1,
             lost: 0,
-            is_narrowed: false,
             lengths: Lengths::new(vec![10; 12], None),
             zones: Vec::new(),
             longest: "n",

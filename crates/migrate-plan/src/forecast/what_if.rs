@@ -53,7 +53,9 @@ impl Forecaster<'_> {
                 let reason = "what its upgrades wait for each other there is in their durations";
                 return Err(not_live(format!("link {name}"), reason));
             }
-            Change::Policy(_) | Change::Assumed { .. } => return Err(not_live("the policy".to_owned(), DECIDED)),
+            Change::Policy(_) | Change::Assumed { .. } => {
+                return Err(not_live("the policy".to_owned(), DECIDED));
+            }
             Change::Model(_) => return Err(not_live("the cluster".to_owned(), DECIDED)),
         }
         // Decided with the change: it runs, as what was decided before.
@@ -78,9 +80,10 @@ impl Forecaster<'_> {
             let widths = &mut policy.pools.max_unavailable_of;
             widths.insert(name.to_owned(), IntOrPercent::Int(width));
             let plan = Planner::new(self.model, &policy, self.plan.to.clone()).plan()?;
-            let room = plan.pools.iter().find(|pool| pool.name == name);
-            if let Some(room) = room.map(|pool| pool.width).filter(|room| *room < width) {
-                let reason = format!("there is room for {room} of its nodes away at once");
+            // What there is to spare, no rollout can be told that goes by another plan.
+            if plan.rooms != self.plan.rooms {
+                let reason =
+                    "there may be too little room for that, which the plan knows nothing of";
                 return Err(not_live(what(), reason));
             }
         }

@@ -42,7 +42,7 @@ pub(super) fn check(
         .pools
         .iter()
         .map(|pool| {
-            // What room has made narrower, a run keeps to.
+            // What a plan has made narrower, a run keeps to.
             let of_policy = width(pool, pool.nodes, policy);
             let of_plan = pool.width.max(u32::from(pool.surge == 0));
             (pool.name.as_str(), of_policy.min(of_plan))

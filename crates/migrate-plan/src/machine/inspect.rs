@@ -55,6 +55,10 @@ pub(crate) enum Obstacle {
         pool: u32,
         left: u32,
     },
+    /// Nodes in work leave too little room for its pods.
+    Room {
+        room: u32,
+    },
     /// What is left of the pool's width is kept for failures.
     Reserve {
         pool: u32,
@@ -265,6 +269,9 @@ impl Machine {
             return Some(Obstacle::Zone { pool: id, zone });
         }
         if let Some(need) = self.blocking(slot) {
+            if let Some(room) = self.layout.room_of(need.budget) {
+                return Some(Obstacle::Room { room });
+            }
             let account = self.accounts[need.budget as usize];
             return Some(Obstacle::Budget {
                 budget: need.budget,

@@ -1,20 +1,29 @@
-//! Budgets: what drains hold of them, and the lanes of those that wait for one.
+//! Budgets and rooms: what drains hold of these and nodes that are away of those, and the lanes
+//! of those that wait for one.
 //!
 //! Of all pairs of a pool and a budget that meet hardly any has somebody who waits, so
 //! a lane is made when somebody first waits in it, and those there are lie close to
 //! each other.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
-use super::layout::Need;
+use migrate_core::Phase;
+
+use super::layout::{Need, least_of_size};
 use super::queue::{NONE, Queue};
 use super::{Lane, Machine, State};
+
+/// How many of one size that wait for a room are tested each time that something of it becomes
+/// free, lest a long queue is gone through for each node that comes back.
+const LOOKS: u32 = 16;
 
 impl Machine {
     /// Lets `slot`, which must be in no queue, wait for what it needs of a budget.
     pub(super) fn park(&mut self, slot: u32, need: Need) {
         let lane = self.lane(slot, need);
         let entry = &mut self.lanes[lane as usize];
+        entry.misses += 1;
         self.links.push(&mut entry.tried, slot);
         if !std::mem::replace(&mut entry.listed, true) {
             let first = &mut self.accounts[need.budget as usize].lane;
@@ -30,9 +39,14 @@ impl Machine {
             self.lanes.push(Lane {
                 budget: need.budget,
                 pool: self.layout.pool_of(slot),
+                least: match self.layout.room_of(need.budget) {
+                    Some(_) => least_of_size(need.pods),
+                    None => 1,
+                },
                 waiting: Queue::EMPTY,
                 tried: Queue::EMPTY,
                 open: false,
+                misses: 0,
                 listed: false,
                 next: NONE,
             });
@@ -51,10 +65,14 @@ impl Machine {
     /// Takes out the first slot that may have become free: from the queue of
     /// the pool or from a lane whose budget has something left.
     pub(super) fn next_candidate(&mut self, pool: u32) -> Option<u32> {
+        // What goes behind a replacement takes no room.
+        let needs_no_room = self.has_surge(pool);
         let Self {
             pools,
             lanes,
             accounts,
+            rooms,
+            layout,
             links,
             ..
         } = self;
@@ -71,10 +89,17 @@ impl Machine {
             let Reverse((_, id)) = pool.open.pop()?;
             let lane = &mut lanes[id as usize];
             let free = accounts[lane.budget as usize].free();
+            let may_be_enough = match layout.room_of(lane.budget) {
+                None => free >= lane.least,
+                Some(room) => {
+                    let is_free = needs_no_room || rooms[room as usize].flying == 0;
+                    is_free || (free >= lane.least && lane.misses < LOOKS)
+                }
+            };
             match lane.waiting.first() {
                 // The entry was made before its first slot left.
-                Some(slot) if free > 0 && slot > key => pool.open.push(Reverse((slot, id))),
-                Some(_) if free > 0 => {
+                Some(slot) if may_be_enough && slot > key => pool.open.push(Reverse((slot, id))),
+                Some(_) if may_be_enough => {
                     let slot = links.pop(&mut lane.waiting);
                     lane.open = lane.waiting.first().is_some();
                     if let Some(next) = lane.waiting.first() {
@@ -87,19 +112,81 @@ impl Machine {
         }
     }
 
-    /// What `slot` needs of the first budget that has less free.
+    /// What `slot` needs of the first budget, or room, that has less free. Of a room one node
+    /// may always take what it needs, if none in flight does: nothing else would ever begin.
     pub(super) fn blocking(&self, slot: u32) -> Option<Need> {
         let mut needs = self.layout.needs(slot).iter();
         let short = needs.find(|need| {
             let account = self.accounts[need.budget as usize];
-            account.share(need.pods) > account.free()
+            let is_short = account.share(need.pods) > account.free();
+            is_short
+                && self.layout.room_of(need.budget).is_none_or(|room| {
+                    self.rooms[room as usize].flying > 0 && self.takes_room(slot)
+                })
         });
         short.copied()
     }
 
+    /// Whether `slot` takes room as it begins: its node is not away yet, and goes behind no
+    /// replacement.
+    fn takes_room(&self, slot: u32) -> bool {
+        let node = self.nodes[self.slot_nodes[slot as usize] as usize];
+        !node.is_away()
+            && !self.is_behind_replacement(slot)
+            && self.begins_with(slot) == Phase::Drain
+    }
+
+    /// A node that offers what `node` of the model does is away.
+    pub(super) fn take_room(&mut self, node: u32) {
+        for part in self.layout.parts_of(node) {
+            let taken = &mut self.rooms[part.room as usize].taken;
+            *taken += u64::from(part.amount);
+            let account = (self.layout.budgets + part.room) as usize;
+            self.accounts[account].hold_at_most(*taken);
+        }
+    }
+
+    /// It is back.
+    pub(super) fn give_room(&mut self, node: u32) {
+        let layout = Arc::clone(&self.layout);
+        for part in layout.parts_of(node) {
+            let taken = &mut self.rooms[part.room as usize].taken;
+            *taken -= u64::from(part.amount);
+            let account = layout.budgets + part.room;
+            self.accounts[account as usize].hold_at_most(*taken);
+            self.open_lanes(account);
+        }
+    }
+
+    /// Wakes those that wait for any room: one may begin without.
+    pub(super) fn open_rooms(&mut self) {
+        for account in self.layout.budgets..self.accounts.len() as u32 {
+            self.open_lanes(account);
+        }
+    }
+
+    /// It is in flight, or not any more.
+    pub(super) fn fly_in_room(&mut self, node: u32, is_flying: bool) {
+        let layout = Arc::clone(&self.layout);
+        for part in layout.parts_of(node) {
+            let flying = &mut self.rooms[part.room as usize].flying;
+            match is_flying {
+                true => *flying += 1,
+                false => *flying -= 1,
+            }
+            // One may go now, whatever is free.
+            if *flying == 0 {
+                self.open_lanes(layout.budgets + part.room);
+            }
+        }
+    }
+
     pub(super) fn hold(&mut self, slot: u32) {
         let taken = &mut self.taken[self.layout.need_range(slot)];
-        for (need, taken) in self.layout.needs(slot).iter().zip(taken) {
+        // What is taken of rooms is so by the node, and as long as it is away.
+        let of_budgets = self.layout.needs(slot).iter().zip(taken);
+        let of_budgets = of_budgets.filter(|(need, _)| need.budget < self.layout.budgets);
+        for (need, taken) in of_budgets {
             let account = &mut self.accounts[need.budget as usize];
             *taken = account.share(need.pods);
             account.held += *taken;
@@ -128,6 +215,7 @@ impl Machine {
             next = lane.next;
             let news = lane.tried.first().is_some();
             self.links.append(&mut lane.waiting, &mut lane.tried);
+            lane.misses = 0;
             let Some(first) = lane.waiting.first() else {
                 lane.listed = false;
                 continue;

@@ -80,14 +80,33 @@ pub(crate) struct Spec {
     pub(crate) max_failed: u32,
     /// How many pods may be displaced in a minute, 0 for any number.
     pub(crate) displaced_per_minute: u32,
+    pub(crate) rooms: Vec<RoomSpec>,
 }
 
-/// One budget that a slot's pods count for.
+/// What nodes that are away together may take, but for one alone.
+#[derive(Clone, Debug)]
+pub(crate) struct RoomSpec {
+    pub(crate) spare: u32,
+    /// What each node takes, by its position in the model: no node twice. Ascending, so that
+    /// those of one size are beside each other.
+    pub(crate) offers: Vec<(u32, u32)>,
+}
+
+/// One budget that a slot's pods count for, or one room that its node takes of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
+    /// The budget; of a room, the number of its account, which follow those of budgets.
     pub(super) budget: u32,
     pub(super) lane: u32,
+    /// Pods; of a room, what the node offers.
     pub(super) pods: u32,
+}
+
+/// What a node takes of a room while it is away.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) room: u32,
+    pub(super) amount: u32,
 }
 
 /// The fixed part of a machine, shared by its clones.
@@ -106,12 +125,20 @@ pub(super) struct Layout {
     pub(super) canary_soak: Duration,
     pub(super) max_failed: u32,
     pub(super) displaced_per_minute: u32,
+    /// How many accounts are those of budgets; those of rooms follow.
+    pub(super) budgets: u32,
+    /// What each room has to spare.
+    pub(super) rooms: Vec<u32>,
+    /// By node of the model, which part of `parts` is its own; one longer than the nodes, or empty
+    /// where there is no room.
+    part_starts: Vec<u32>,
+    parts: Vec<Part>,
     /// Pods that the drain of each slot displaces, where they have a pace.
     pub(super) displaced: Vec<u32>,
     /// By slot, which part of `needs` is its own; one longer than the slots.
     need_starts: Vec<u32>,
     needs: Vec<Need>,
-    /// How many lanes there are: pairs of a pool and a budget that meet.
+    /// How many lanes there are.
     pub(super) lanes: usize,
     /// Slots by pool, in priority order.
     pool_starts: Vec<u32>,
@@ -136,6 +163,10 @@ impl Layout {
             canary_soak: spec.canary_soak,
             max_failed: spec.max_failed,
             displaced_per_minute: spec.displaced_per_minute,
+            budgets: u32::try_from(interned.budgets.len()).unwrap_or(NONE),
+            rooms: Vec::new(),
+            part_starts: Vec::new(),
+            parts: Vec::new(),
             displaced: match spec.displaced_per_minute {
                 0 => vec![0; spec.slots.len()],
                 _ => {
@@ -152,7 +183,8 @@ impl Layout {
             pool_slots: vec![0; spec.slots.len()],
         };
         layout.sort_into_pools();
-        layout.lay_lanes(interned);
+        layout.lay_rooms(spec);
+        layout.lay_lanes(spec, interned);
         layout
     }
 
@@ -171,15 +203,52 @@ impl Layout {
         }
     }
 
-    /// What each slot needs, and one lane for every pool and budget that meet.
+    /// What each node takes of each room.
+    fn lay_rooms(&mut self, spec: &Spec) {
+        if spec.rooms.is_empty() {
+            return;
+        }
+        let of_nodes = spec.rooms.iter().flat_map(|room| &room.offers);
+        self.part_starts = vec![0; spec.node_pools.len() + 1];
+        for (node, _) in of_nodes {
+            self.part_starts[*node as usize + 1] += 1;
+        }
+        for node in 0..spec.node_pools.len() {
+            self.part_starts[node + 1] += self.part_starts[node];
+        }
+        let total = self.part_starts.last().map_or(0, |end| *end as usize);
+        self.parts = vec![
+            Part {
+                room: NONE,
+                amount: 0
+            };
+            total
+        ];
+        let mut next = self.part_starts.clone();
+        for (id, room) in (0..).zip(&spec.rooms) {
+            for &(node, offer) in &room.offers {
+                // One that offers more than there is to spare takes all of it.
+                let amount = offer.min(room.spare.max(1));
+                let place = &mut next[node as usize];
+                self.parts[*place as usize] = Part { room: id, amount };
+                *place += 1;
+            }
+            self.rooms.push(room.spare);
+        }
+    }
+
+    /// What each slot needs, and one lane for every pool and budget that meet, and for every
+    /// pool, room and [size] of what nodes take of it.
+    ///
+    /// [size]: least_of_size
     ///
     /// The budget that most wait for is the likeliest to block, so it comes first in the
     /// rows of its slots, where it is found with the first look and watched by those it
     /// blocks. Of equal ones the first by id. So budgets are put in order once, and each
     /// adds its part to the rows in turn.
-    fn lay_lanes(&mut self, interned: &Interned<'_>) {
+    fn lay_lanes(&mut self, spec: &Spec, interned: &Interned<'_>) {
         for (slot, spec) in self.slots.iter().enumerate() {
-            let needs = interned.touches(spec.node).len();
+            let needs = interned.touches(spec.node).len() + self.parts_of(spec.node).len();
             self.need_starts[slot + 1] = u32::try_from(needs).unwrap_or(u32::MAX);
         }
         for slot in 0..self.slots.len() {
@@ -220,7 +289,45 @@ impl Layout {
                 *place += 1;
             }
         }
+        // The same, by the last room and size.
+        let mut met = vec![((NONE, 0), NONE); self.widths.len()];
+        for (account, room) in (self.budgets..).zip(&spec.rooms) {
+            for &(node, offer) in &room.offers {
+                let slot = slot_of[node as usize];
+                let Some(spec) = self.slots.get(slot as usize) else {
+                    continue;
+                };
+                let pods = offer.min(room.spare.max(1));
+                let (last, lane) = &mut met[spec.pool as usize];
+                let size = (account, least_of_size(pods));
+                if std::mem::replace(last, size) != size {
+                    *lane = lanes;
+                    lanes += 1;
+                }
+                let place = &mut next[slot as usize];
+                self.needs[*place as usize] = Need {
+                    budget: account,
+                    lane: *lane,
+                    pods,
+                };
+                *place += 1;
+            }
+        }
         self.lanes = lanes as usize;
+    }
+
+    /// What a node of the model takes of rooms while it is away.
+    pub(super) fn parts_of(&self, node: u32) -> &[Part] {
+        let node = node as usize;
+        match self.part_starts.get(node..node + 2) {
+            Some(&[from, to]) => &self.parts[from as usize..to as usize],
+            _ => &[],
+        }
+    }
+
+    /// The room whose account it is.
+    pub(super) fn room_of(&self, account: u32) -> Option<u32> {
+        account.checked_sub(self.budgets)
     }
 
     pub(super) fn pool_of(&self, slot: u32) -> u32 {
@@ -255,6 +362,14 @@ impl Layout {
     pub(super) fn needs_len(&self) -> usize {
         self.needs.len()
     }
+}
+
+/// The least amount of the size of `amount`, which is within an eighth of it: nodes that wait for
+/// room are looked at by their size, lest those that are too large be in the way of others.
+pub(super) fn least_of_size(amount: u32) -> u32 {
+    let bits = u32::BITS - amount.leading_zeros();
+    let rest = bits.saturating_sub(4);
+    amount >> rest << rest
 }
 
 /// Budgets that the slots' nodes have pods of, the most wanted first: these pods over what

@@ -38,7 +38,7 @@ pub(crate) use abort::ABORTED;
 pub(crate) use ending::Ended;
 pub(crate) use inspect::Obstacle;
 use layout::Layout;
-pub(crate) use layout::{PoolRules, SlotSpec, Spec, TaskSpec};
+pub(crate) use layout::{PoolRules, RoomSpec, SlotSpec, Spec, TaskSpec};
 pub use lost::NODE_GONE;
 use nodes::{Node, READY};
 pub(crate) use pace::time_of;
@@ -98,28 +98,41 @@ enum Stage {
     Workers,
 }
 
-/// A budget's share of the state.
+/// A budget's share of the state, or a room's.
 #[derive(Clone, Copy, Debug)]
 struct Account {
-    /// Disruptions allowed at once, ours included.
+    /// Disruptions allowed at once, ours included; what a room has to spare.
     allowed: u32,
-    /// Taken by drains in flight.
+    /// Taken by drains in flight, or by nodes that are away.
     held: u32,
     /// First of its lanes that somebody waits in.
     lane: u32,
 }
 
-/// Slots of one pool that wait for one budget.
+/// What is taken of a room. Its account has the same, as much as there is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    /// By nodes that are away.
+    taken: u64,
+    /// How many of these are in flight.
+    flying: u32,
+}
+
+/// Slots of one pool that wait for one budget, or of one size that wait for one room.
 #[derive(Clone, Copy, Debug)]
 struct Lane {
     budget: u32,
     pool: u32,
+    /// With less than that free none of them goes.
+    least: u32,
     /// To be tested again as soon as the pool has a slot.
     waiting: Queue,
     /// Tested since the budget was last released.
     tried: Queue,
     /// Listed in its pool's `open`.
     open: bool,
+    /// How many were tested since the budget was last released, and needed more.
+    misses: u32,
     /// Listed at its budget, and the next lane there.
     listed: bool,
     next: u32,
@@ -179,6 +192,7 @@ pub(crate) struct Machine {
     /// By the number of a lane in the layout: one more than its place in `lanes`, where it
     /// is from when somebody first waits in it. Hardly any lane ever is.
     lane_ids: Vec<u32>,
+    rooms: Vec<Room>,
     /// What each drain in flight took of each budget it needs.
     taken: Vec<u32>,
     links: Links,
@@ -251,15 +265,15 @@ impl Machine {
             slot_nodes: layout.slots.iter().map(|slot| slot.node).collect(),
             further: BTreeMap::new(),
             pools: vec![pool; layout.widths.len()],
-            accounts: interned
-                .budgets
-                .iter()
-                .map(|budget| Account {
-                    allowed: budget.allowed,
+            accounts: (interned.budgets.iter().map(|budget| budget.allowed))
+                .chain(layout.rooms.iter().copied())
+                .map(|allowed| Account {
+                    allowed,
                     held: 0,
                     lane: NONE,
                 })
                 .collect(),
+            rooms: vec![Room::default(); layout.rooms.len()],
             lanes: Vec::new(),
             lane_ids: vec![0; layout.lanes],
             taken: vec![0; layout.needs_len()],
@@ -278,8 +292,9 @@ impl Machine {
             out: VecDeque::new(),
             layout: Arc::new(layout),
         };
-        for (&pool, &(ready, cordoned)) in spec.node_pools.iter().zip(&spec.node_states) {
-            machine.add_node(pool, ready, cordoned);
+        for (id, &pool) in (0..).zip(&spec.node_pools) {
+            let (ready, cordoned) = spec.node_states[id as usize];
+            machine.add_node(pool, id, ready, cordoned);
         }
         for (slot, spec) in (0..).zip(&spec.slots) {
             machine.nodes[spec.node as usize].slot = slot;
@@ -439,6 +454,11 @@ impl Machine {
 impl Account {
     fn free(self) -> u32 {
         self.allowed.saturating_sub(self.held)
+    }
+
+    /// So much is held, or all that there is.
+    fn hold_at_most(&mut self, taken: u64) {
+        self.held = u32::try_from(taken).map_or(self.allowed, |taken| taken.min(self.allowed));
     }
 
     /// How much of it a drain of `pods` of its pods takes: it evicts as many

@@ -27,6 +27,9 @@ pub(super) struct Node {
     flags: u8,
     pub(super) pool: u32,
     pub(super) slot: u32,
+    /// The node of the model that says what it takes of rooms: itself, or the one that it
+    /// came in place of. [`NONE`] for others.
+    offers_as: u32,
 }
 
 impl Node {
@@ -36,7 +39,12 @@ impl Node {
 
     /// Whether it counts against its pool.
     pub(super) fn is_away(self) -> bool {
-        (self.has(IN_FLIGHT) && !self.has(COVERED)) || self.is_left_away()
+        self.is_flying() || self.is_left_away()
+    }
+
+    /// Whether it does so for its slot.
+    fn is_flying(self) -> bool {
+        self.has(IN_FLIGHT) && !self.has(COVERED)
     }
 
     /// Whether it counts against its pool for another reason than being in
@@ -48,15 +56,26 @@ impl Node {
 }
 
 impl Machine {
-    /// Adds a node that no slot is known for.
-    pub(super) fn add_node(&mut self, pool: u32, ready: bool, cordoned: bool) -> u32 {
+    /// Adds a node that no slot is known for, which offers what the node `offers_as` of the
+    /// model does.
+    pub(super) fn add_node(
+        &mut self,
+        pool: u32,
+        offers_as: u32,
+        ready: bool,
+        cordoned: bool,
+    ) -> u32 {
         let node = Node {
             flags: if ready { READY } else { 0 } | if cordoned { CORDONED } else { 0 },
             pool,
             slot: NONE,
+            offers_as,
         };
         if pool != NONE && node.is_away() {
             self.pools[pool as usize].away += 1;
+        }
+        if node.is_away() {
+            self.take_room(offers_as);
         }
         self.nodes.push(node);
         u32::try_from(self.nodes.len() - 1).unwrap_or(NONE)
@@ -119,9 +138,10 @@ impl Machine {
         let old = self.slot_nodes[slot as usize];
         self.reflag(old, |_| GONE);
         self.nodes[old as usize].slot = NONE;
-        let first = self.add_node(pool, true, false);
+        let offers_as = self.nodes[old as usize].offers_as;
+        let first = self.add_node(pool, offers_as, true, false);
         let others = (1..count)
-            .map(|_| self.add_node(pool, true, false))
+            .map(|_| self.add_node(pool, offers_as, true, false))
             .collect();
         self.further.insert(slot, others);
         self.occupy(slot, first);
@@ -245,10 +265,15 @@ impl Machine {
 
     pub(super) fn reflag(&mut self, node: u32, change: impl FnOnce(u8) -> u8) {
         let entry = &mut self.nodes[node as usize];
-        let before = entry.is_away();
+        let (before, was_flying) = (entry.is_away(), entry.is_flying());
         entry.flags = change(entry.flags);
-        let Node { pool, slot, .. } = *entry;
-        let after = entry.is_away();
+        let Node {
+            pool,
+            slot,
+            offers_as,
+            ..
+        } = *entry;
+        let (after, is_flying) = (entry.is_away(), entry.is_flying());
         if pool != NONE && before != after {
             if after {
                 self.pools[pool as usize].away += 1;
@@ -256,6 +281,14 @@ impl Machine {
                 self.pools[pool as usize].away -= 1;
                 self.mark_dirty(pool);
             }
+        }
+        if was_flying != is_flying {
+            self.fly_in_room(offers_as, is_flying);
+        }
+        match (before, after) {
+            (false, true) => self.take_room(offers_as),
+            (true, false) => self.give_room(offers_as),
+            _ => {}
         }
         if slot != NONE {
             self.refresh_cordoned(slot);

@@ -109,6 +109,7 @@ impl Machine {
         of_pool.surging -= 1;
         self.leave_zone(pool);
         self.uncover(self.slot_nodes[slot as usize]);
+        self.open_rooms();
         self.mark_dirty(pool);
     }
 

@@ -1,4 +1,4 @@
-//! How much room there is to spare, and how many nodes may be away with it.
+//! How much room there is to spare, and whether it is enough for nodes that may be away.
 //!
 //! For a set of nodes that some pods cannot leave, and each resource: whatever
 //! is away, those pods have to fit on the others,
@@ -27,18 +27,6 @@ pub(crate) struct Slack {
     pub(crate) nodes: Vec<u32>,
     /// By resource.
     pub(crate) slack: Vec<u64>,
-}
-
-/// Why a pool is narrower than policy asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Narrowed {
-    pub(crate) width: u32,
-    /// The resource that is scarce.
-    pub(crate) resource: usize,
-    /// How many nodes share what is left of it.
-    pub(crate) among: u32,
-    /// Not even one node of each pool that shares it has room to be away.
-    pub(crate) is_too_little: bool,
 }
 
 impl Landscape<'_> {
@@ -125,69 +113,19 @@ impl Landscape<'_> {
         all.filter(|cell| pools.contains(&pool(cell))).collect()
     }
 
-    /// By pool: the width that leaves room wherever its nodes are, if that is
-    /// less than `widths`, and 1 at least. `pools` gives the pool of each node that
-    /// is drained, [`NONE`] of others.
-    ///
-    /// The pools that share too little room are narrowed in proportion. The worst
-    /// case counts: those nodes of each pool away that offer most.
-    pub(crate) fn narrowed(
-        &self,
-        slacks: &[Slack],
-        pools: &[u32],
-        widths: &[u32],
-    ) -> Vec<Option<Narrowed>> {
-        let mut narrowed: Vec<Option<Narrowed>> = vec![None; widths.len()];
-        for set in slacks {
-            for (resource, &slack) in set.slack.iter().enumerate() {
-                let sharing = self.sharing(set, resource, pools, widths);
-                let found = sharing.and_then(|sharing| sharing.highest_that_fits(slack));
-                let Some((level, is_too_little, sharing)) = found else {
-                    continue;
-                };
-                for &pool in sharing.offers.keys() {
-                    let found = Narrowed {
-                        width: sharing.width(pool, level),
-                        resource,
-                        among: count(set.nodes.len()),
-                        is_too_little,
-                    };
-                    let known = &mut narrowed[pool as usize];
-                    let rank = |of: Narrowed| (of.width, !of.is_too_little);
-                    let is_worse = known.is_none_or(|known| rank(found) < rank(known));
-                    if is_worse && (found.width < widths[pool as usize] || is_too_little) {
-                        *known = Some(found);
-                    }
-                }
-            }
-        }
-        narrowed
-    }
-
-    /// Whether `widths` leave room for the pods of `set`, whichever nodes are away.
-    pub(crate) fn holds(
+    /// By pool: what its nodes in `set` offer of `resource`, the largest first, if there is too
+    /// little for as many of them to be away as `widths` say, whichever those are. `pools` gives
+    /// the pool of each node that is drained, [`NONE`] of others.
+    pub(crate) fn scarce(
         &self,
         set: &Slack,
         resource: usize,
         pools: &[u32],
         widths: &[u32],
-    ) -> bool {
-        let sharing = self.sharing(set, resource, pools, widths);
-        let found = sharing.and_then(|sharing| sharing.highest_that_fits(set.slack[resource]));
-        found.is_none()
-    }
-
-    /// The pools that share what there is of `resource`; `None` where all fits even if
-    /// each node offered as much as the largest of its pool, as it does where there is
-    /// plenty.
-    fn sharing<'w>(
-        &self,
-        set: &Slack,
-        resource: usize,
-        pools: &[u32],
-        widths: &'w [u32],
-    ) -> Option<Sharing<'w>> {
-        // By pool: how many nodes it has, and the largest offer.
+    ) -> Option<BTreeMap<u32, Vec<u64>>> {
+        let slack = set.slack[resource];
+        // By pool: how many nodes it has, and the largest offer. Where there is plenty,
+        // all fits even if each node offered as much.
         let mut most = vec![(0u64, 0u64); widths.len()];
         for &node in &set.nodes {
             if let Some((nodes, largest)) = most.get_mut(pools[node as usize] as usize) {
@@ -200,7 +138,7 @@ impl Landscape<'_> {
             let nodes = nodes.min((*width).into());
             largest.saturating_mul(nodes)
         });
-        if away.fold(0u64, u64::saturating_add) <= set.slack[resource] {
+        if away.fold(0u64, u64::saturating_add) <= slack {
             return None;
         }
         let mut offers: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
@@ -211,67 +149,20 @@ impl Landscape<'_> {
                 offers.entry(pool).or_default().push(offer);
             }
         }
-        Some(Sharing::new(offers, widths))
+        for of_pool in offers.values_mut() {
+            of_pool.sort_unstable_by(|a, b| b.cmp(a));
+        }
+        let away = offers.iter().flat_map(|(pool, offers)| {
+            let width = widths[*pool as usize] as usize;
+            offers.iter().take(width)
+        });
+        let away = away.fold(0u64, |sum, offer| sum.saturating_add(*offer));
+        (away > slack).then_some(offers)
     }
 
     /// How resource `at` is called.
     pub(crate) fn resource(&self, at: usize) -> &str {
         self.dimensions.name(at)
-    }
-}
-
-/// Pools that share the room of one set of nodes, as wide as a *level* says: the
-/// width of the widest, the others in proportion, 1 at least.
-struct Sharing<'w> {
-    /// What the nodes of each pool offer.
-    offers: BTreeMap<u32, Vec<u64>>,
-    widths: &'w [u32],
-    widest: u32,
-}
-
-impl<'w> Sharing<'w> {
-    fn new(offers: BTreeMap<u32, Vec<u64>>, widths: &'w [u32]) -> Self {
-        let of_pools = offers.keys().map(|pool| widths[*pool as usize]);
-        Self {
-            widest: of_pools.max().unwrap_or(0),
-            offers,
-            widths,
-        }
-    }
-
-    fn width(&self, pool: u32, level: u32) -> u32 {
-        let width = u64::from(self.widths[pool as usize]);
-        let part = width * u64::from(level) / u64::from(self.widest.max(1));
-        u32::try_from(part).unwrap_or(NONE).max(1)
-    }
-
-    fn fits(&self, level: u32, slack: u64) -> bool {
-        let away = self.offers.iter().map(|(pool, offers)| {
-            let most = offers.iter().take(self.width(*pool, level) as usize);
-            most.fold(0u64, |sum, offer| sum.saturating_add(*offer))
-        });
-        away.fold(0u64, u64::saturating_add) <= slack
-    }
-
-    /// The highest level that fits, whether not even the lowest does, and who shares;
-    /// `None` if there is room for all that is asked for.
-    fn highest_that_fits(mut self, slack: u64) -> Option<(u32, bool, Self)> {
-        for of_pool in self.offers.values_mut() {
-            of_pool.sort_unstable_by(|a, b| b.cmp(a));
-        }
-        if self.fits(self.widest, slack) {
-            return None;
-        }
-        let (mut low, mut high) = (1, self.widest);
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            match self.fits(middle, slack) {
-                true => low = middle,
-                false => high = middle,
-            }
-        }
-        let is_too_little = !self.fits(low, slack);
-        Some((low, is_too_little, self))
     }
 }
 

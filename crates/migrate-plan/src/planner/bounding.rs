@@ -110,7 +110,6 @@ pub(super) fn bounds(
             name,
             width,
             lost,
-            is_narrowed: pool.limit.is_some(),
             lengths,
             zones: zones(of_group(), policy).map_or_else(Vec::new, |zones| {
                 let of_zone = |lengths| Lengths::new(lengths, canary);
@@ -176,7 +175,8 @@ pub(super) fn bounds(
         calendar,
         start,
     };
-    Some(work.bounds(plan.makespan(), key, with_one_more))
+    let may_widen = |pool: &str| room.is_none_or(|room| room.may_widen(&plan.pools, pool));
+    Some(work.bounds(plan.makespan(), key, with_one_more, may_widen))
 }
 
 /// Whether a drain lasted longer than alone, since the scheduler had pods of others.

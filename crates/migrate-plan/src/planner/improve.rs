@@ -8,18 +8,26 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use migrate_core::{Moment, Plan, PlannedPool, Role};
+use migrate_core::{Moment, Plan, Role};
 
+use super::replan::Places;
+use super::room::Limits;
 use super::simulate::{Alone, Step, predicted, simulate};
 use super::targets::schedule;
 use super::times::Times;
-use super::{Job, Outlook, Planner, bounding, pins};
+use super::{Job, Outlook, Planner, bounding, edited, order, pins};
 use crate::Error;
 use crate::intern::Interned;
 use crate::machine::{Machine, SlotSpec, Spec};
 
 /// How far a change moves a node, at most, as a part of all: 1 / this, in turns.
 const REACHES: [usize; 3] = [1, 4, 16];
+
+/// Nodes of the largest cluster whose order is improved by its size, and the rounds for that.
+const LARGEST_IMPROVED: usize = 1000;
+const LEAST_ROUNDS: usize = 40;
+/// More gain hardly anything where the cluster is small.
+const MOST_ROUNDS: usize = 1000;
 
 impl<'a> Planner<'a> {
     /// Tries `rounds` other orders of the workers and keeps the best: where several
@@ -42,26 +50,61 @@ impl<'a> Planner<'a> {
         self
     }
 
+    /// [Tries](Self::with_improvement) as many other orders as make the rollout of a small
+    /// cluster shorter and are not felt where a plan is waited for: 1,000 for up to forty
+    /// nodes, as many as have 40,000 nodes between them for up to 1,000, and none for more.
+    /// Some 20 ms in an optimized build.
+    #[must_use]
+    pub fn with_improvement_by_size(self) -> Self {
+        let nodes = self.model.nodes.len().max(1);
+        let rounds = match nodes {
+            ..=LARGEST_IMPROVED => (LARGEST_IMPROVED * LEAST_ROUNDS / nodes).min(MOST_ROUNDS),
+            _ => 0,
+        };
+        self.with_improvement(u32::try_from(rounds).unwrap_or(u32::MAX))
+    }
+
     /// How long the rollout takes in the order that [`plan`](Self::plan) would choose:
-    /// the machine run on it, and nothing that a plan says besides. `pools` are as wide
-    /// as capacity has them.
+    /// the machine run on it, and nothing that a plan says besides.
     pub(super) fn time_of_own_order(
         &self,
         interned: &Interned<'a>,
-        pools: &[PlannedPool],
+        limits: Limits<'_>,
     ) -> Result<Duration, Error> {
         let mut jobs = self.jobs(interned);
-        self.improve(&mut jobs, interned, pools)?;
-        let (outcome, _) = Search::new(self, &jobs, interned, pools)?.run(&jobs);
+        self.sort(&mut jobs, interned, limits)?;
+        let (outcome, _) = Search::new(self, &jobs, interned, limits)?.run(&jobs);
         Ok(outcome.took)
     }
 
-    /// Puts the workers among `jobs` into the best order found.
-    pub(super) fn improve(
+    /// Puts `jobs` into priority order, and the workers among them into the best order found.
+    pub(super) fn sort(
         &self,
         jobs: &mut Vec<Job<'_>>,
         interned: &Interned<'_>,
-        pools: &[PlannedPool],
+        limits: Limits<'_>,
+    ) -> Result<(), Error> {
+        if let Some(plan) = self.exactly {
+            edited::take_over(jobs, plan);
+            return Ok(());
+        }
+        let earlier = self.order_of.map(|plan| Places::of(plan, self.model));
+        order::sort(
+            jobs,
+            interned,
+            limits,
+            self.policy,
+            self.runner_on,
+            earlier.as_ref(),
+        );
+        self.improve(jobs, interned, limits)
+    }
+
+    fn improve(
+        &self,
+        jobs: &mut Vec<Job<'_>>,
+        interned: &Interned<'_>,
+        limits: Limits<'_>,
     ) -> Result<(), Error> {
         let is_fixed = |job: &Job<'_>| {
             let hosts_runner = self.runner_on == Some(job.node.name.as_str());
@@ -72,11 +115,10 @@ impl<'a> Planner<'a> {
         let workers = jobs[first..].iter().take_while(|job| !is_fixed(job));
         let workers = workers.count();
         // Whose order is to be kept, nobody looks for a better one.
-        let is_kept = self.order_of.is_some() || self.exactly.is_some();
-        if self.improvement == 0 || workers < 2 || is_kept {
+        if self.improvement == 0 || workers < 2 || self.order_of.is_some() {
             return Ok(());
         }
-        let mut search = Search::new(self, jobs, interned, pools)?;
+        let mut search = Search::new(self, jobs, interned, limits)?;
         let (mut best, steps) = search.run(jobs);
         let limit = search.limit(jobs, &steps);
         let canaries = canaries(&jobs[first..first + workers]);
@@ -133,10 +175,10 @@ impl<'s> Search<'s> {
         planner: &'s Planner<'s>,
         jobs: &[Job<'_>],
         interned: &'s Interned<'s>,
-        pools: &[PlannedPool],
+        limits: Limits<'_>,
     ) -> Result<Self, Error> {
         // Nobody sees this plan, so nothing is hashed for it.
-        let plan = planner.outline(jobs, interned, pools.to_vec(), String::new())?;
+        let plan = planner.outline(jobs, interned, limits, String::new())?;
         let spec = planner.spec(&plan, jobs, interned)?;
         let mut slots = vec![None; interned.loads.len()];
         for slot in &spec.slots {

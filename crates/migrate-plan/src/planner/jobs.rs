@@ -2,9 +2,8 @@
 
 use migrate_core::Node;
 
-use super::replan::Places;
 use super::times::Times;
-use super::{Planner, edited, measured, order, pins, transfers};
+use super::{Planner, measured, pins, transfers};
 use crate::intern::{Interned, Share};
 
 /// A node that is to be upgraded.
@@ -35,7 +34,7 @@ pub(super) enum Outlook {
 }
 
 impl<'a> Planner<'a> {
-    /// The nodes that are not at the target, in priority order.
+    /// The nodes that are not at the target, in no order.
     pub(super) fn jobs(&self, interned: &Interned<'a>) -> Vec<Job<'a>> {
         let renewed = self.renewed();
         let mut outlooks = vec![Outlook::Goes; self.model.nodes.len()];
@@ -97,21 +96,9 @@ impl<'a> Planner<'a> {
                 job.times = job.times.pulling(pulls);
             }
         }
-        if let Some(plan) = self.exactly {
-            edited::take_over(&mut jobs, plan);
-            return jobs;
-        }
         if let Some(parent) = self.parent {
             pins::take_over(&mut jobs, parent);
         }
-        let earlier = self.order_of.map(|plan| Places::of(plan, self.model));
-        order::sort(
-            &mut jobs,
-            interned,
-            self.policy,
-            self.runner_on,
-            earlier.as_ref(),
-        );
         jobs
     }
 }

@@ -37,8 +37,8 @@ use migrate_core::impossible::check_unknown;
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
 use migrate_core::{
-    ClusterModel, KubeVersion, Moment, Node, Plan, PlannedMember, PlannedPool, PlannedSlot,
-    PlannedTask, Point, Policy, Target, WorkloadId, content_hash,
+    ClusterModel, KubeVersion, Moment, Node, Plan, PlannedMember, PlannedSlot, PlannedTask, Point,
+    Policy, Target, WorkloadId, content_hash,
 };
 
 use crate::intern::Interned;
@@ -53,7 +53,7 @@ pub use measured::{MEASURED_SCHEMA, Measured, MeasuredAction, MeasuredPhase, Tar
 pub(crate) use rehearsal::LONGEST_ACTION;
 pub use rehearsal::{Difference, Timeline, rehearse};
 pub use replan::{REORDER_GAIN, Replan};
-use room::Numbers;
+use room::{Limits, Numbers};
 use simulate::predicted;
 pub(crate) use simulate::{Fed, Lasts, Step, play, simulate};
 use targets::schedule;
@@ -258,14 +258,21 @@ impl<'a> Planner<'a> {
             drains,
         ));
         let mut jobs = self.jobs(&interned);
-        let mut pools = self.pools(&interned);
+        let pools = self.pools(&interned);
         found.extend(self.of_surge(&pools));
         let room = self.room(table, &interned, &jobs);
+        let mut rooms = Vec::new();
         if let Some(room) = &room {
-            found.extend(room.narrow(&mut pools, self.policy));
+            let (scarce, told) = room.scarce(&pools, self.policy);
+            rooms = scarce;
+            found.extend(told);
         }
-        self.improve(&mut jobs, &interned, &pools)?;
-        let mut plan = self.outline(&jobs, &interned, pools, hash)?;
+        let limits = Limits {
+            pools: &pools,
+            rooms: &rooms,
+        };
+        self.sort(&mut jobs, &interned, limits)?;
+        let mut plan = self.outline(&jobs, &interned, limits, hash)?;
         plan.id = plan.identity();
         let spec = self.spec(&plan, &jobs, &interned)?;
         let mut machine = Machine::new(&spec, &interned);
@@ -360,10 +367,10 @@ impl<'a> Planner<'a> {
         &self,
         jobs: &[Job<'_>],
         interned: &Interned<'_>,
-        pools: Vec<PlannedPool>,
+        limits: Limits<'_>,
         model_hash: String,
     ) -> Result<Plan, Error> {
-        let mut sizes = vec![0u32; pools.len()];
+        let mut sizes = vec![0u32; limits.pools.len()];
         // Slots are numbered by name within their pool, whether or not they
         // have something to do, so that numbers stay from plan to plan.
         let mut numbers: Vec<u32> = Vec::with_capacity(self.model.nodes.len());
@@ -425,7 +432,8 @@ impl<'a> Planner<'a> {
             .map_or(1, |parent| parent.revision.saturating_add(1));
         plan.policy_hash = content_hash(self.policy);
         plan.model_hash = model_hash;
-        plan.pools = pools;
+        plan.pools = limits.pools.to_vec();
+        plan.rooms = limits.rooms.to_vec();
         plan.control_plane = control_plane;
         plan.slots = slots;
         plan.tasks = self.tasks(&plan);

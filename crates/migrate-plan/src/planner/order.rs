@@ -1,4 +1,4 @@
-//! Priority: the node that loads the busiest budget first.
+//! Priority: the node that loads the busiest budget or room first.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -9,24 +9,28 @@ use migrate_core::{Policy, Role};
 
 use super::measured::millis;
 use super::replan::{Places, keep_order};
+use super::room::Limits;
 use super::{Job, pins};
+use crate::bounds::load_by_size;
 use crate::intern::{Budget, Interned};
 
 /// Sorts into priority order and names the canaries.
 ///
 /// Control-plane nodes first, then canaries, then by the load of the busiest
 /// budget a node touches (all pods of it that have to move, times how long each
-/// holds it, over what it allows), then the longest node first, then by name. The
+/// holds it, over what it allows) or of the busiest room it takes of (how long nodes of
+/// its size are away, over how many of them may be so beside each other), then the longest node first, then by name. The
 /// node `runner_on` goes last, and is the canary only where it is alone. Those that
 /// are in an earlier plan stay in its order, and those that are pinned in their places.
 pub(super) fn sort(
     jobs: &mut Vec<Job<'_>>,
     interned: &Interned<'_>,
+    limits: Limits<'_>,
     policy: &Policy,
     runner_on: Option<&str>,
     earlier: Option<&Places>,
 ) {
-    // By node: the load of the busiest budget it touches.
+    // By node: the load of the busiest budget or room it touches.
     let mut bottlenecks = vec![Duration::ZERO; interned.loads.len()];
     let work = budget_work(jobs, interned);
     for (work, (budget, shares)) in work.into_iter().zip(interned.shares()) {
@@ -36,6 +40,7 @@ pub(super) fn sort(
             *bottleneck = load.max(*bottleneck);
         }
     }
+    crowd(jobs, limits, &mut bottlenecks);
     if policy.pools.canary {
         name_canaries(jobs, runner_on, earlier);
     }
@@ -69,6 +74,31 @@ pub(super) fn sort(
         pins::keep(jobs);
         // What must come first or last does so, pinned or not.
         jobs.sort_by_key(group);
+    }
+}
+
+/// Raises the load of each node to that of the rooms it takes of, as far as it is one for
+/// nodes of its size.
+fn crowd(jobs: &[Job<'_>], limits: Limits<'_>, bottlenecks: &mut [Duration]) {
+    if limits.rooms.is_empty() {
+        return;
+    }
+    let mut by_name: Vec<&Job<'_>> = jobs.iter().collect();
+    by_name.sort_by(|a, b| a.node.name.cmp(&b.node.name));
+    let surging = limits.pools.iter().filter(|pool| pool.surge > 0);
+    let surging: Vec<&str> = surging.map(|pool| pool.name.as_str()).collect();
+    for room in limits.rooms {
+        let takers = room.offers.iter().filter_map(|(name, offer)| {
+            let at = by_name.binary_search_by(|job| job.node.name.cmp(name));
+            let job = by_name[at.ok()?];
+            let takes = !job.node.unschedulable && !surging.contains(&job.pool);
+            takes.then(|| (job.id, (millis(job.times.total()), *offer)))
+        });
+        let (ids, taken): (Vec<u32>, Vec<_>) = takers.unzip();
+        for (id, load) in ids.into_iter().zip(load_by_size(room.spare, &taken)) {
+            let bottleneck = &mut bottlenecks[id as usize];
+            *bottleneck = Duration::from_millis(load).max(*bottleneck);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use migrate_core::{ClusterModel, Plan};
 
-use super::room::Numbers;
+use super::room::{Limits, Numbers};
 use super::{Job, Planner, Run, pins};
 use crate::Error;
 
@@ -85,7 +85,7 @@ impl<'a> Planner<'a> {
         let has_room = bound.is_some_and(|bound| bound.time < wanted);
         if has_room {
             planner.order_of = None;
-            if planner.time_of_own_order(&interned, &plan.pools)? < wanted {
+            if planner.time_of_own_order(&interned, Limits::of(&plan))? < wanted {
                 // What the first made of them, the second is not to go by.
                 let numbers = Numbers::of(planner.model, planner.policy);
                 return Ok(Replan {

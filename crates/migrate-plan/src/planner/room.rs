@@ -1,20 +1,39 @@
-//! What room a cluster has, and how wide its pools may be for it.
+//! What room a cluster has, and how much of it may be away at once.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{
-    ClusterModel, Finding, Moment, ObjectName, Plan, PlannedPool, Policy, Severity, WidthLimit,
+    ClusterModel, Finding, Moment, ObjectName, Plan, PlannedPool, PlannedRoom, Policy, Severity,
 };
 
 use super::measured::millis;
 use super::{Job, Planner};
 use crate::bounds::{PoolSlots, RoomLoad};
 use crate::intern::Interned;
-use crate::placement::{Landscape, Narrowed, PodTable, Slack};
+use crate::placement::{Landscape, PodTable, Slack};
 
-/// Not even one node of each pool has room to be away.
+/// Not even one node has room to be away alone.
 const TOO_LITTLE: &str = "KM-CAPACITY-002";
-/// A pool is narrower than policy asks for.
-const NARROWED: &str = "KM-CAPACITY-003";
+/// There may be fewer nodes of a pool away than policy lets be.
+const SCARCE: &str = "KM-CAPACITY-003";
+
+/// What may be away at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits<'l> {
+    pub(super) pools: &'l [PlannedPool],
+    pub(super) rooms: &'l [PlannedRoom],
+}
+
+impl<'l> Limits<'l> {
+    pub(super) fn of(plan: &'l Plan) -> Self {
+        Self {
+            pools: &plan.pools,
+            rooms: &plan.rooms,
+        }
+    }
+}
 
 /// Pods and budgets as numbers, for the schedule and for where pods go.
 #[derive(Debug)]
@@ -48,10 +67,8 @@ pub(super) struct Room<'p> {
     /// By node: the pool that it is drained beside others of; [`u32::MAX`] of those
     /// that are not drained, or one by one.
     pools: Vec<u32>,
-    /// By pool of the plan: nodes that are away and stay so, and how many may have to be
-    /// away at once for those that are cordoned until they are done, which go first.
+    /// By pool of the plan: nodes that are away and stay so.
     lost: Vec<u32>,
-    cordoned: Vec<u32>,
     pub(super) model: &'p ClusterModel,
     pub(super) start: Moment,
 }
@@ -81,41 +98,28 @@ impl Planner<'_> {
         for job in jobs.iter().filter(is_beside) {
             pools[job.id as usize] = pool(job.id);
         }
+        let mut is_drained = vec![false; self.model.nodes.len()];
+        for job in jobs {
+            is_drained[job.id as usize] = true;
+        }
         // What is cordoned takes pods once it is done, what is not Ready never.
         let takes = |node: u32| {
-            let is_drained = pools[node as usize] != u32::MAX;
+            let is_drained = is_drained[node as usize];
             let node = &self.model.nodes[node as usize];
             node.ready && (is_drained || !node.unschedulable)
         };
         let slacks = land.slacks(takes);
         let mut lost = vec![0; interned.pools.all().len()];
-        let mut cordoned = lost.clone();
         for (id, node) in (0..).zip(&self.model.nodes) {
-            if !node.ready || node.unschedulable {
-                let away = if takes(id) { &mut cordoned } else { &mut lost };
-                away[pool(id) as usize] += 1;
+            if !node.ready || (node.unschedulable && !takes(id)) {
+                lost[pool(id) as usize] += 1;
             }
-        }
-        // Others wait for a canary: one that takes a place itself has to go beside them.
-        for canary in jobs.iter().filter(|job| job.canary) {
-            let at_once = &mut cordoned[pool(canary.id) as usize];
-            if *at_once > 0 && !canary.node.unschedulable {
-                *at_once += 1;
-            }
-        }
-        // The runner's own goes last: another has to go beside it.
-        let own = self.runner_on;
-        let own = own.and_then(|own| jobs.iter().find(|job| job.node.name == own));
-        if let Some(own) = own.filter(|own| own.node.unschedulable && takes(own.id)) {
-            let at_once = &mut cordoned[pool(own.id) as usize];
-            *at_once = 2.max(*at_once);
         }
         Some(Room {
             land,
             slacks,
             pools,
             lost,
-            cordoned,
             model: self.model,
             start: self.model.taken_at,
         })
@@ -130,100 +134,137 @@ impl Room<'_> {
         widths.collect()
     }
 
-    /// Narrows `planned` to what there is room for; never so far that nodes which are
-    /// away already, or what policy keeps for failures, keep all others from beginning.
-    pub(super) fn narrow(&self, planned: &mut [PlannedPool], policy: &Policy) -> Vec<Finding> {
+    /// The rooms that let fewer nodes be away than `planned` would, and what is said of them.
+    pub(super) fn scarce(
+        &self,
+        planned: &[PlannedPool],
+        policy: &Policy,
+    ) -> (Vec<PlannedRoom>, Vec<Finding>) {
         let widths = self.widths(planned);
-        let narrowed = self.land.narrowed(&self.slacks, &self.pools, &widths);
-        let mut found = Vec::new();
-        let away = self.lost.iter().zip(&self.cordoned);
-        let of_pools = planned.iter_mut().zip(narrowed).zip(away);
-        for ((pool, narrowed), (lost, cordoned)) in of_pools {
-            let Some(narrowed) = narrowed.filter(|_| pool.width > 0) else {
-                continue;
-            };
-            let reserve = policy.pools.reserve(&pool.name, pool.nodes);
-            let width = lost.saturating_add(narrowed.width.max(*cordoned));
-            let width = width.max(reserve.saturating_add(1));
-            let resource = self.land.resource(narrowed.resource);
-            let limit = WidthLimit::new(pool.width, resource, narrowed.among);
-            let is_narrower = width < pool.width;
-            if is_narrower {
-                pool.width = width;
-                pool.limit = Some(limit.clone());
-            }
-            if is_narrower || narrowed.is_too_little {
-                found.push(of_width(pool, &limit, narrowed));
+        let (mut rooms, mut told) = (Vec::new(), BTreeMap::new());
+        for set in &self.slacks {
+            for (resource, &slack) in set.slack.iter().enumerate() {
+                let Some(offers) = self.land.scarce(set, resource, &self.pools, &widths) else {
+                    continue;
+                };
+                let kept = planned.iter().zip(0..).map(|(pool, id)| {
+                    let reserve = policy.pools.reserve(&pool.name, pool.nodes);
+                    let largest = offers.get(&id).into_iter().flatten();
+                    sum(largest.take(reserve as usize))
+                });
+                let spare = slack.saturating_sub(kept.fold(0, u64::saturating_add));
+                let name = self.land.resource(resource);
+                for (pool, offers) in &offers {
+                    let largest = offers.first().copied().unwrap_or(0);
+                    let asked = sum(offers.iter().take(widths[*pool as usize] as usize));
+                    let scarce = Scarce {
+                        is_too_little: Reverse(largest > slack),
+                        part: spare.saturating_mul(1000) / asked.max(1),
+                        resource: name,
+                        nodes: set.nodes.len(),
+                    };
+                    let worst = told.entry(*pool).or_insert(scarce);
+                    *worst = (*worst).min(scarce);
+                }
+                let offers = set.nodes.iter().map(|node| {
+                    let name = self.model.nodes[*node as usize].name.clone();
+                    (name, self.land.leavable.row(*node)[resource])
+                });
+                let offers = offers.filter(|(_, offer)| *offer > 0).collect();
+                rooms.push(PlannedRoom::new(name, spare, offers));
             }
         }
-        found
+        let told = told.iter();
+        let told = told.map(|(pool, scarce)| scarce.finding(&planned[*pool as usize]));
+        (rooms, told.collect())
     }
 
-    /// What each set of nodes has to spare, and what the slots of `pools` take of
-    /// it. Where too little is left for one of them, nothing is bounded: its pods
-    /// wait until it is back.
+    /// Whether there is room for one more node of `pool` to be away, whichever those are.
+    pub(super) fn may_widen(&self, planned: &[PlannedPool], pool: &str) -> bool {
+        let Some(at) = planned.iter().position(|it| it.name == pool) else {
+            return false;
+        };
+        let mut widths = self.widths(planned);
+        widths[at] = widths[at].saturating_add(1);
+        let mut sets = self.slacks.iter().flat_map(|set| {
+            let resources = 0..set.slack.len();
+            resources.map(move |resource| (set, resource))
+        });
+        sets.all(|(set, resource)| {
+            let scarce = self.land.scarce(set, resource, &self.pools, &widths);
+            scarce.is_none_or(|offers| !offers.contains_key(&(at as u32)))
+        })
+    }
+
+    /// What the rooms of `plan` have to spare, and what the slots of `pools` take of it. What
+    /// is cordoned takes it without being asked, and what goes behind a replacement nothing.
     pub(super) fn loads(
         &self,
         plan: &Plan,
         jobs: &[Job<'_>],
         pools: &[PoolSlots<'_>],
     ) -> Vec<RoomLoad> {
-        let widths = self.widths(&plan.pools);
-        let mut rests = vec![0u64; self.model.nodes.len()];
         let surges = |name: &str| plan.pools.iter().any(|it| it.name == name && it.surge > 0);
-        // Behind replacements nothing of it is taken, and which nodes go so is not bounded.
-        for slot in pools
-            .iter()
-            .filter(|it| !surges(it.name))
-            .flat_map(|it| it.slots)
-        {
-            let job = &jobs[*slot];
-            rests[job.id as usize] = millis(job.times.after_drain());
-        }
-        let mut loads = Vec::new();
-        for set in &self.slacks {
-            for (resource, &slack) in set.slack.iter().enumerate() {
-                let (mut area, mut largest) = (0u128, 0);
-                for &node in &set.nodes {
-                    let offer = self.land.leavable.row(node)[resource];
-                    area += u128::from(rests[node as usize]) * u128::from(offer);
-                    largest = offer.max(largest);
-                }
-                let has_room = || self.land.holds(set, resource, &self.pools, &widths);
-                if area > 0 && slack > 0 && has_room() {
-                    loads.push(RoomLoad {
-                        resource: self.land.resource(resource).to_owned(),
-                        nodes: u32::try_from(set.nodes.len()).unwrap_or(u32::MAX),
-                        slack,
-                        area,
-                        largest,
-                    });
-                }
+        let slots = pools.iter().filter(|it| !surges(it.name));
+        let jobs = slots.flat_map(|it| it.slots).map(|slot| &jobs[*slot]);
+        let jobs: Vec<_> = jobs.filter(|job| !job.node.unschedulable).collect();
+        let rooms = plan.rooms.iter().filter(|room| room.spare > 0);
+        let load = |room: &PlannedRoom| {
+            let taken = jobs.iter().filter_map(|job| {
+                let offer = room.offers.get(&job.node.name)?;
+                Some((millis(job.times.total()), *offer))
+            });
+            RoomLoad {
+                resource: room.resource.clone(),
+                nodes: u32::try_from(room.offers.len()).unwrap_or(u32::MAX),
+                spare: room.spare,
+                taken: taken.collect(),
             }
-        }
-        loads
+        };
+        rooms
+            .map(load)
+            .filter(|load| !load.taken.is_empty())
+            .collect()
     }
 }
 
-/// That `pool` is narrower than policy asks for, or too wide even so.
-fn of_width(pool: &PlannedPool, limit: &WidthLimit, narrowed: Narrowed) -> Finding {
-    let (asked, resource, nodes) = (limit.asked, &limit.resource, limit.nodes);
-    let object = ObjectName::cluster("Pool", &pool.name);
-    let cure = format!(
-        "more {resource} on these nodes, another node, or lower requests; an autoscaler that adds \
-         nodes while pods wait does the same"
-    );
-    if narrowed.is_too_little {
-        let evidence = format!(
-            "by requests, the {nodes} nodes that its pods may use have too little {resource} to \
-             spare for one node of each pool to be away: pods will wait"
+fn sum<'a>(amounts: impl Iterator<Item = &'a u64>) -> u64 {
+    amounts.fold(0, |sum, amount| sum.saturating_add(*amount))
+}
+
+/// Why fewer nodes of a pool may be away than policy lets be; the worst first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Scarce<'r> {
+    /// Reversed: not even one of its nodes has room.
+    is_too_little: Reverse<bool>,
+    /// What there is to spare, in thousandths of what the pool may have away by its width.
+    part: u64,
+    resource: &'r str,
+    nodes: usize,
+}
+
+impl Scarce<'_> {
+    fn finding(&self, pool: &PlannedPool) -> Finding {
+        let Self {
+            resource, nodes, ..
+        } = self;
+        let object = ObjectName::cluster("Pool", &pool.name);
+        let cure = format!(
+            "more {resource} on these nodes, another node, or lower requests; an autoscaler that \
+             adds nodes while pods wait does the same"
         );
-        return Finding::new(TOO_LITTLE, Severity::Warning, object, evidence, cure);
+        if self.is_too_little.0 {
+            let evidence = format!(
+                "by requests, the {nodes} nodes that its pods may use have too little {resource} \
+                 to spare for its largest node to be away, even alone: pods will wait"
+            );
+            return Finding::new(TOO_LITTLE, Severity::Warning, object, evidence, cure);
+        }
+        let evidence = format!(
+            "capacity may keep fewer of its nodes away at once than the {} that policy lets be: by \
+             requests, the {nodes} nodes that its pods may use have no more {resource} to spare",
+            pool.width
+        );
+        Finding::new(SCARCE, Severity::Info, object, evidence, cure)
     }
-    let evidence = format!(
-        "capacity limits the width to {} where policy asks for {asked}: by requests, the {nodes} \
-         nodes that its pods may use have no more {resource} to spare",
-        pool.width
-    );
-    Finding::new(NARROWED, Severity::Info, object, evidence, cure)
 }

@@ -44,6 +44,9 @@ pub use waiting::{Progress, Standing, TargetState, Waiting, WaitingOn};
 ///   all other control-plane nodes where these come first, are done or given up,
 ///   and none of them begins while it is in work. It is the one the plan names,
 ///   until [`Input::RunnerSeen`] names another.
+/// - No drain begins if its node and others that are away together offer more of a
+///   resource than a [room](migrate_core::PlannedRoom) of the plan has to spare, unless no
+///   other node of the room is in work.
 /// - The canary of a pool goes alone, to the end of its verification. Where
 ///   policy names a soak time, it is then left alone for so long and verified
 ///   once more ([`Phase::Confirm`]), and no other worker begins meanwhile.
@@ -457,6 +460,9 @@ impl Rollout {
             Obstacle::Ramp { pool, left } => WaitingOn::Ramp {
                 pool: pool_name(pool),
                 left,
+            },
+            Obstacle::Room { room } => WaitingOn::Room {
+                resource: self.names.room(room).to_owned(),
             },
             Obstacle::Reserve { pool } => WaitingOn::Reserve {
                 pool: pool_name(pool),

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use migrate_core::policy::{CONTROL_PLANE_POOL, ZonePolicy};
 use migrate_core::{
-    BudgetKey, ClusterModel, KubeVersion, Phase, Plan, PlannedPool, Policy, Target, content_hash,
+    BudgetKey, ClusterModel, KubeVersion, Phase, Plan, PlannedPool, PlannedRoom, Policy, Target,
+    content_hash,
 };
 
 use crate::Error;
 use crate::intern::Interned;
-use crate::machine::{PoolRules, SlotSpec, Spec, TaskSpec};
+use crate::machine::{PoolRules, RoomSpec, SlotSpec, Spec, TaskSpec};
 use crate::view::ensure_known;
 
 /// Names by id and ids by name; fixed for a rollout.
@@ -29,6 +30,8 @@ pub(super) struct Names {
     /// By pool: the version it goes to, if that is one of its own.
     own_targets: Vec<Option<KubeVersion>>,
     zones: Vec<String>,
+    /// The resources that rooms are of.
+    rooms: Vec<String>,
     nodes: Vec<String>,
     nodes_by_name: Vec<u32>,
     uids: Vec<String>,
@@ -69,6 +72,11 @@ impl Names {
             pools: plan.pools.iter().map(|pool| pool.name.clone()).collect(),
             own_targets: plan.pools.iter().map(|pool| pool.to.clone()).collect(),
             zones: zones(model).into_iter().map(str::to_owned).collect(),
+            rooms: plan
+                .rooms
+                .iter()
+                .map(|room| room.resource.clone())
+                .collect(),
             nodes_by_name: sorted_ids(&nodes),
             nodes,
             uids: model.nodes.iter().map(|node| node.uid.clone()).collect(),
@@ -141,6 +149,11 @@ impl Names {
         self.zones.get(zone as usize).map_or("", String::as_str)
     }
 
+    /// The resource that a room is of.
+    pub(super) fn room(&self, room: u32) -> &str {
+        &self.rooms[room as usize]
+    }
+
     /// The version of a target before.
     pub(super) fn from(&self, target: u32) -> &KubeVersion {
         let target = target as usize;
@@ -163,6 +176,34 @@ pub(crate) fn checked_spec(
 ) -> Result<Spec, Error> {
     let names = Names::new(plan, model, policy)?;
     spec(plan, model, policy, interned, |_, name| names.node(name))
+}
+
+/// The rooms of the plan in ids. The machine counts in 32 bits: what is larger is counted in units
+/// of 2, 4, 8 … as large as they have to be, offers rounded up and what there is to spare down.
+fn rooms(plan: &Plan, model: &ClusterModel) -> Result<Vec<RoomSpec>, String> {
+    if plan.rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&str> = model.nodes.iter().map(|node| node.name.as_str()).collect();
+    let by_name = sorted_ids(&names);
+    let node = |name: &str| find(&by_name, |id| names[id].cmp(name));
+    let room = |room: &PlannedRoom| {
+        let bits = u64::BITS - room.spare.leading_zeros();
+        let unit = 1u64 << bits.saturating_sub(u32::BITS - 1);
+        let count = |amount: u64| u32::try_from(amount).unwrap_or(u32::MAX);
+        let offers = room.offers.iter().filter(|(_, offer)| **offer > 0);
+        let offers = offers.map(|(name, offer)| {
+            let node = node(name).ok_or_else(|| format!("the cluster has no node {name}"))?;
+            Ok((node, count(offer.div_ceil(unit))))
+        });
+        let mut offers = offers.collect::<Result<Vec<_>, String>>()?;
+        offers.sort_by_key(|(_, offer)| *offer);
+        Ok(RoomSpec {
+            spare: count(room.spare / unit),
+            offers,
+        })
+    };
+    plan.rooms.iter().map(room).collect()
 }
 
 /// Puts the plan into ids; `node` finds the node of the model that a slot names by the
@@ -233,7 +274,9 @@ pub(crate) fn spec(
         ));
     }
     let nodes_first = policy.rollout.control_plane_nodes_first;
+    let rooms = rooms(plan, model).map_err(inconsistent)?;
     Ok(Spec {
+        rooms,
         control_plane: nodes_first.then(|| pool_id(CONTROL_PLANE_POOL)).flatten(),
         calendar: policy.rollout.calendar(),
         member_lengths: plan.control_plane.iter().map(|m| m.length).collect(),

@@ -107,6 +107,11 @@ pub enum WaitingOn {
         /// How many are kept.
         reserve: u32,
     },
+    /// Nodes in work to come back: with its node away too, pods would have too little room.
+    Room {
+        /// The resource that is scarce.
+        resource: String,
+    },
     /// The next attempt.
     Retry {
         /// When.
@@ -250,6 +255,10 @@ impl fmt::Display for WaitingOn {
             Self::Reserve { pool, reserve } => write!(
                 f,
                 "{reserve} of the nodes that pool {pool} can spare are kept for failures"
+            ),
+            Self::Room { resource } => write!(
+                f,
+                "with its node away too, pods would have too little {resource}"
             ),
             Self::Retry { at, attempt } => write!(f, "attempt {attempt} begins at {at}"),
             Self::Soak { pool, node, until } => write!(

@@ -1,10 +1,10 @@
 //! A plan as text in columns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use migrate_core::{KubeVersion, Phase, Plan, Target};
+use migrate_core::{KubeVersion, Phase, Plan, PlannedRoom, Target};
 
 use super::rows::{Row, rows, told};
 use super::text::{clock, columns};
@@ -159,9 +159,13 @@ pub(super) fn pools(plan: &Plan) -> impl Iterator<Item = [String; 6]> {
         let useful = widths().find(|useful| useful.pool == pool.name);
         let useful = useful.map_or_else(|| "-".to_owned(), |it| it.useful.to_string());
         let nodes = pool.nodes.to_string();
-        let width = match &pool.limit {
-            None => pool.width.to_string(),
-            Some(limit) => format!("{} ({}; {} asked)", pool.width, limit.resource, limit.asked),
+        let scarce: BTreeSet<&str> = scarce(plan, &pool.name).collect();
+        let width = match scarce.is_empty() {
+            true => pool.width.to_string(),
+            false => {
+                let scarce: Vec<&str> = scarce.into_iter().collect();
+                format!("{} (room: {})", pool.width, scarce.join(", "))
+            }
         };
         let width = match pool.surge {
             0 => width,
@@ -177,6 +181,20 @@ pub(super) fn pools(plan: &Plan) -> impl Iterator<Item = [String; 6]> {
             useful,
         ]
     })
+}
+
+/// The resources of which the plan has rooms with nodes of `pool` that it drains.
+pub(crate) fn scarce<'p>(plan: &'p Plan, pool: &str) -> impl Iterator<Item = &'p str> {
+    let slots = plan.slots.iter().filter(move |slot| slot.pool == pool);
+    let nodes: BTreeSet<&str> = slots.map(|slot| slot.node.as_str()).collect();
+    let is_of = move |room: &&PlannedRoom| {
+        let mut offers = room.offers.keys();
+        offers.any(|node| nodes.contains(node.as_str()))
+    };
+    plan.rooms
+        .iter()
+        .filter(is_of)
+        .map(|room| room.resource.as_str())
 }
 
 /// Begin of drain, upgrade and verification, and the end of the last phase.

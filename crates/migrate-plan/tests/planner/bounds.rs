@@ -341,7 +341,10 @@ fn what_if_knows_what_a_larger_assumption_is_worth() {
         let planner = Planner::new(&model, &policy, version(NEW));
         let plan = planner.plan().unwrap();
         let bounds = plan.bounds.as_ref().unwrap();
-        let (of, relief) = (&bounds.best().unwrap().kind, bounds.relief.as_ref().unwrap());
+        let (of, relief) = (
+            &bounds.best().unwrap().kind,
+            bounds.relief.as_ref().unwrap(),
+        );
         let key = BudgetKey::assumed(&model.workloads[0].id);
         assert_eq!((of, of.to_string()), (&relief.of, key.to_string()));
         assert_eq!(BudgetKey::from_shown(&of.to_string()), Some(key));
@@ -358,6 +361,9 @@ fn what_if_knows_what_a_larger_assumption_is_worth() {
         // A real budget's needs a replica, or another spec.
         let real = Planner::new(&twelve("12").0, &policy, version(NEW)).plan();
         let table = PlanTable::new(&real.unwrap()).to_string();
-        assert!(table.contains("lets go at once would lower that"), "{table}");
+        assert!(
+            table.contains("lets go at once would lower that"),
+            "{table}"
+        );
     }
 }

@@ -105,7 +105,7 @@ fn every_test_that_the_docs_name_for_a_formula_is_there() {
         include_str!("../properties.rs"),
         include_str!("bounds.rs"),
         include_str!("links.rs"),
-        include_str!("placement.rs"),
+        include_str!("room.rs"),
         include_str!("pulls.rs"),
         include_str!("scheduler.rs"),
         include_str!("views/mod.rs"),

@@ -21,6 +21,7 @@ mod placement;
 mod pulls;
 mod renewed;
 mod replan;
+mod room;
 mod scheduler;
 #[path = "../support/mod.rs"]
 mod support;

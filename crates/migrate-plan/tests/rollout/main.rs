@@ -10,6 +10,7 @@ mod lost;
 mod nodes;
 mod order;
 mod pools;
+mod room;
 mod run;
 mod runner;
 #[path = "../support/mod.rs"]

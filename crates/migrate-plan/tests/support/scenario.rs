@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use migrate_core::cost::{Bytes, BytesPerSecond, Link, PhaseDurations};
+use migrate_core::model::Resources;
 use migrate_core::policy::ZonePolicy;
 use migrate_core::{ClusterModel, IntOrPercent, OnDeadline, Policy, ZONE_LABEL};
 
@@ -194,5 +195,25 @@ pub(crate) fn cluster(scenario: &Scenario, random: &mut Random) -> (ClusterModel
             node.unschedulable = cordoned;
         });
     }
-    (cluster.build(), policy)
+    let mut model = cluster.build();
+    if scenario.seed.is_multiple_of(3) {
+        give_room(&mut model, Random(scenario.seed));
+    }
+    (model, policy)
+}
+
+/// Nodes of several sizes, and pods that ask for half to nine tenths of all of it, so that
+/// room, and not only widths, limits what is away at once.
+fn give_room(model: &mut ClusterModel, mut random: Random) {
+    let mut all = 0;
+    for node in &mut model.nodes {
+        let cpu = 1_000 << random.below(4);
+        node.allocatable = Resources::new(cpu, 1 << 40, 1_000);
+        all += cpu;
+    }
+    let asked = all * (50 + random.below(41)) / 100;
+    let pods = model.pods.len().max(1) as u64;
+    for pod in &mut model.pods {
+        pod.requests = Resources::new(asked / pods, 1, 1);
+    }
 }

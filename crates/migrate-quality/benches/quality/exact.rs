@@ -58,6 +58,13 @@ pub(crate) fn solve(problem: &Problem, known: &[i64], limit: Duration) -> Answer
             .collect();
         add_resource(&mut solver, &held, budget.allowed as i32);
     }
+    for room in &problem.rooms {
+        let whole = |amount: u64| i32::try_from(amount).unwrap();
+        let tasks = problem.tasks.iter().zip(&starts).zip(&room.takes);
+        let away = tasks.map(|((task, start), takes)| (*start, scaled(task.length), whole(*takes)));
+        let away: Vec<_> = away.filter(|(.., takes)| *takes > 0).collect();
+        add_resource(&mut solver, &away, whole(room.spare));
+    }
     let mut known: Vec<i32> = known.iter().map(|start| scaled(*start)).collect();
     let mut variables = starts.clone();
     variables.push(end);
@@ -144,8 +151,8 @@ fn add_pool(
 
 /// Spans of (start, length, amount) that may not take more than `capacity`.
 fn add_resource(solver: &mut Solver, spans: &[(DomainId, i32, i32)], capacity: i32) {
-    let all: i32 = spans.iter().map(|span| span.2).sum();
-    if all <= capacity {
+    let all: i64 = spans.iter().map(|span| i64::from(span.2)).sum();
+    if all <= i64::from(capacity) {
         return;
     }
     let tag = solver.new_constraint_tag();

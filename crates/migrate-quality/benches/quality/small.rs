@@ -26,16 +26,46 @@ struct Outcome {
     bound: f64,
     is_proven: bool,
     is_slots: bool,
+    /// The plan has rooms.
+    is_scarce: bool,
     /// The solver's order run by the machine, over the solver's makespan.
     replayed: f64,
 }
 
-pub(crate) fn compare(seeds: Range<u64>, seconds: u64) {
+/// Whether nodes say what they offer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Capacity {
+    Unknown,
+    Known,
+}
+
+impl Capacity {
+    fn of(self, instance: Instance) -> Instance {
+        match self {
+            Self::Unknown => instance.without_capacity(),
+            Self::Known => instance,
+        }
+    }
+
+    /// How its figures begin.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "quality_small",
+            Self::Known => "quality_small_room",
+        }
+    }
+}
+
+pub(crate) fn compare(seeds: Range<u64>, seconds: u64, capacity: Capacity) {
+    if seeds.is_empty() {
+        return;
+    }
+    println!("\ncapacity: {capacity:?}");
     println!(
-        "seed,nodes,pools,width,canary,budgets,bottleneck,planned,few,more,best,proven,bound,replayed"
+        "seed,nodes,pools,width,canary,budgets,bottleneck,planned,few,more,best,proven,bound,replayed,rooms"
     );
     let limit = Duration::from_secs(seconds);
-    let outcomes: Vec<Outcome> = seeds.map(|seed| one(seed, limit)).collect();
+    let outcomes: Vec<Outcome> = seeds.map(|seed| one(seed, limit, capacity)).collect();
     let table = |name: &str, of: &dyn Fn(&Outcome) -> Option<f64>| {
         println!(
             "| {name} | {} |",
@@ -66,27 +96,31 @@ pub(crate) fn compare(seeds: Range<u64>, seconds: u64) {
     table("machine in the solver's order / solver", &|it| {
         Some(it.replayed)
     });
+    table("plan / best known, room is scarce", &|it| {
+        it.is_scarce.then_some(it.gap)
+    });
+    table("1,000 rounds / best known, room is scarce", &|it| {
+        it.is_scarce.then_some(it.more)
+    });
+    let name = capacity.name();
     let gaps = Distribution::new(outcomes.iter().map(|it| 100.0 * (it.gap - 1.0)));
-    println!("figure quality_small_gap_mean {:.2} percent", gaps.mean());
-    println!("figure quality_small_gap_worst {:.2} percent", gaps.worst());
+    println!("figure {name}_gap_mean {:.2} percent", gaps.mean());
+    println!("figure {name}_gap_worst {:.2} percent", gaps.worst());
     let gaps = Distribution::new(outcomes.iter().map(|it| 100.0 * (it.more - 1.0)));
+    println!("figure {name}_improved_gap_mean {:.2} percent", gaps.mean());
     println!(
-        "figure quality_small_improved_gap_mean {:.2} percent",
-        gaps.mean()
-    );
-    println!(
-        "figure quality_small_improved_gap_worst {:.2} percent",
+        "figure {name}_improved_gap_worst {:.2} percent",
         gaps.worst()
     );
     let proven = outcomes.iter().filter(|it| it.is_proven).count();
-    println!("figure quality_small_proven {proven} instances");
+    println!("figure {name}_proven {proven} instances");
     let at_best = outcomes.iter().filter(|it| it.gap <= 1.0).count();
-    println!("figure quality_small_at_best {at_best} instances");
+    println!("figure {name}_at_best {at_best} instances");
 }
 
-fn one(seed: u64, limit: Duration) -> Outcome {
+fn one(seed: u64, limit: Duration, capacity: Capacity) -> Outcome {
     let setting = Setting::small(seed);
-    let instance = Instance::new(&setting, seed).without_capacity();
+    let instance = capacity.of(Instance::new(&setting, seed));
     let (model, policy) = (&instance.model, &instance.policy);
     let plan = instance.plan().unwrap();
     let problem = Problem::new(model, policy, &plan).unwrap();
@@ -161,16 +195,18 @@ fn one(seed: u64, limit: Duration) -> Outcome {
     let kind = match bottleneck.kind {
         BoundKind::Slots { .. } => "slots",
         BoundKind::Budget { .. } => "budget",
+        BoundKind::Capacity { .. } => "capacity",
         BoundKind::Node { .. } => "node",
         _ => "other",
     };
     println!(
-        "{seed},{},{},{width},{},{},{kind},{known},{few},{more},{best},{proven},{bound},{}",
+        "{seed},{},{},{width},{},{},{kind},{known},{few},{more},{best},{proven},{bound},{},{}",
         problem.tasks.len(),
         problem.pools.len(),
         setting.canary,
         problem.budgets.len(),
         again.makespan,
+        problem.rooms.len(),
     );
     let over = |time: i64, other: i64| time as f64 / other.max(1) as f64;
     Outcome {
@@ -181,5 +217,6 @@ fn one(seed: u64, limit: Duration) -> Outcome {
         is_proven,
         is_slots,
         replayed: over(again.makespan, solver),
+        is_scarce: !problem.rooms.is_empty(),
     }
 }

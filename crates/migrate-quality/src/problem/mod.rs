@@ -5,8 +5,10 @@
 //! [`Problem::check`].
 
 mod replay;
+mod room;
 
 use std::collections::BTreeMap;
+use std::ops::{Add, Sub};
 
 use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::{
@@ -16,6 +18,7 @@ use migrate_core::{
 use thiserror::Error;
 
 pub use replay::{Replay, replay};
+pub use room::Room;
 
 /// Workers to be upgraded under the rules of the rollout: at most so many of a
 /// pool at once, its canary before all others of it, and no budget overdrawn
@@ -35,6 +38,8 @@ pub struct Problem {
     pub pools: Vec<Pool>,
     /// Budgets that a drain takes something of.
     pub budgets: Vec<Budget>,
+    /// Resources of which nodes that are away together may take no more than there is.
+    pub rooms: Vec<Room>,
 }
 
 /// One node: drained, then changed and verified, without a break.
@@ -123,6 +128,7 @@ impl Problem {
             tasks: Vec::new(),
             pools: Vec::new(),
             budgets: Vec::new(),
+            rooms: Vec::new(),
         };
         let mut pool_ids: BTreeMap<&str, usize> = BTreeMap::new();
         for pool in &plan.pools {
@@ -177,6 +183,7 @@ impl Problem {
             });
         }
         problem.before = if problem.tasks.is_empty() { 0 } else { first };
+        problem.rooms = room::rooms(plan, &problem.tasks);
         Ok(problem)
     }
 
@@ -234,26 +241,34 @@ impl Problem {
                 return Err(format!("{}: more than {} away", budget.key, budget.allowed));
             }
         }
-        Ok(())
+        match self.lacking(starts) {
+            Some(resource) => Err(format!("{resource}: pods have no room")),
+            None => Ok(()),
+        }
     }
 }
 
 /// The most that is taken at once by spans of (start, length, amount).
-fn peak(spans: impl Iterator<Item = (i64, i64, u32)>) -> u32 {
-    let mut changes: Vec<(i64, bool, u32)> = spans
+fn peak<A: Amount>(spans: impl Iterator<Item = (i64, i64, A)>) -> A {
+    let mut changes: Vec<(i64, bool, A)> = spans
         .flat_map(|(start, length, amount)| {
             [(start, true, amount), (start + length, false, amount)]
         })
         .collect();
     // What ends at a moment is free at it.
     changes.sort_unstable();
-    let (mut now, mut most) = (0u32, 0);
+    let (mut now, mut most) = (A::default(), A::default());
     for (_, takes, amount) in changes {
         now = if takes { now + amount } else { now - amount };
         most = most.max(now);
     }
     most
 }
+
+/// What spans take.
+trait Amount: Copy + Default + Ord + Add<Output = Self> + Sub<Output = Self> {}
+
+impl<A: Copy + Default + Ord + Add<Output = A> + Sub<Output = A>> Amount for A {}
 
 /// Slots of workers.
 fn workers(plan: &Plan) -> impl Iterator<Item = &migrate_core::PlannedSlot> {
@@ -337,6 +352,7 @@ mod tests {
                 key: BudgetKey::real("ns", "x"),
                 allowed: 1,
             }],
+            rooms: Vec::new(),
         }
     }
 
@@ -356,5 +372,15 @@ mod tests {
         assert_eq!(problem.check(&[0, 30, 30]), Ok(()));
         assert_eq!(problem.makespan(&[0, 30, 30]), 60);
         assert!(problem.check(&[0, 30]).is_err());
+        problem.rooms.push(Room {
+            resource: "cpu".to_owned(),
+            spare: 7,
+            takes: vec![4, 4, 3],
+        });
+        assert_eq!(problem.check(&[0, 30, 30]), Ok(()));
+        problem.rooms[0].takes[2] = 4;
+        let found = problem.check(&[0, 30, 30]).unwrap_err();
+        assert!(found.contains("cpu"), "{found}");
+        assert_eq!(problem.check(&[0, 30, 60]), Ok(()));
     }
 }

@@ -4,6 +4,7 @@
 mod folder;
 mod pruning;
 mod stores;
+mod unfinished;
 
 use std::fs;
 use std::path::PathBuf;

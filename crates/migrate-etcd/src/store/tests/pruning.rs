@@ -2,6 +2,7 @@
 
 use futures::StreamExt;
 
+use super::stores::{Refusal, away, denied, denied_in_words};
 use super::*;
 use crate::Retention;
 
@@ -81,9 +82,36 @@ async fn pruning_keeps_what_is_to_be_kept_and_what_is_not_ours() {
 
 /// As where objects are immutable for a time: some go and some do not, whoever asks.
 #[tokio::test]
+async fn what_is_locked_is_told_and_in_nobodys_way() {
+    for refusal in [denied as Refusal, denied_in_words] {
+        let world = World::new();
+        let immutable = Faulty::new();
+        *immutable.locked_until.lock().unwrap() = "7.db";
+        *immutable.refusal.lock().unwrap() = refusal;
+        let store = immutable.store();
+        for at in 0..9 {
+            let taken = format!("2026-11-29T0{at}:00:00Z");
+            let name = format!("{at}.db");
+            let path = world.backup(&name, &taken, BackupProof::Proven);
+            world.put(&store, &path.await).await.unwrap();
+        }
+        let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+        let pruned = pruned.unwrap();
+        let failed = pruned.failed.iter().map(|(backup, _)| &*backup.file);
+        assert!(failed.eq(["0.db", "1.db", "2.db", "3.db", "4.db", "5.db", "6.db"]));
+        let removed = pruned.removed.iter().map(|backup| &*backup.file);
+        assert!(removed.eq(["7.db"]), "{:?}", pruned.removed);
+        assert_eq!(pruned.kept.len(), 1);
+        assert!(pruned.still_stored.is_empty());
+    }
+}
+
+/// As where the store is away in the middle.
+#[tokio::test]
 async fn what_cannot_be_removed_stays_whole_and_listed() {
     let world = World::new();
     let immutable = Faulty::new();
+    *immutable.refusal.lock().unwrap() = away;
     *immutable.locked_until.lock().unwrap() = "7.db";
     let store = immutable.store();
     for at in 0..9 {
@@ -121,6 +149,29 @@ async fn what_cannot_be_removed_stays_whole_and_listed() {
         world.files(&store).await,
         ["0.db", "1.db", "2.db", "3.db", "8.db"]
     );
+}
+
+/// As with credentials that may remove nothing.
+#[tokio::test]
+async fn a_store_that_lets_nothing_go_is_not_asked_for_ever() {
+    let world = World::new();
+    let faulty = Faulty::new();
+    *faulty.locked_until.lock().unwrap() = "z";
+    let store = faulty.store();
+    for at in 0..103 {
+        let taken = format!("2026-11-{:02}T{:02}:00:00Z", 1 + at / 24, at % 24);
+        let name = format!("{at:03}.db");
+        let path = world.backup(&name, &taken, BackupProof::Proven).await;
+        world.put(&store, &path).await.unwrap();
+    }
+    let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+    let pruned = pruned.unwrap();
+    assert_eq!((pruned.failed.len(), pruned.removed.len()), (100, 0));
+    // One that goes says that others may.
+    *faulty.locked_until.lock().unwrap() = "099.db";
+    let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+    let pruned = pruned.unwrap();
+    assert_eq!((pruned.failed.len(), pruned.removed.len()), (99, 3));
 }
 
 /// Nobody shall wait for room, or for a secret to be gone, that a bucket keeps.

@@ -11,7 +11,7 @@ use object_store::memory::InMemory;
 use object_store::multipart::PartId;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as Answer,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as Answer, UploadPart,
 };
 
 use crate::store::*;
@@ -29,6 +29,7 @@ pub(super) fn in_parts() -> (Arc<Parts>, Store) {
         known: Mutex::default(),
         put: AtomicUsize::new(0),
         fail_at: AtomicUsize::new(usize::MAX),
+        id: Mutex::default(),
     });
     // Both see the same objects.
     let objects = Arc::new(parts.inner.clone());
@@ -42,9 +43,12 @@ pub(super) fn in_parts() -> (Arc<Parts>, Store) {
 #[derive(Debug)]
 pub(super) struct Parts {
     inner: InMemory,
+    /// Uploads that are not finished.
     pub(super) known: Mutex<BTreeSet<String>>,
     pub(super) put: AtomicUsize,
     pub(super) fail_at: AtomicUsize,
+    /// What it calls each upload, if not what it should.
+    pub(super) id: Mutex<Option<String>>,
 }
 
 impl Parts {
@@ -65,7 +69,7 @@ impl MultipartStore for Parts {
     async fn create_multipart(&self, path: &Location) -> Answer<MultipartId> {
         let id = self.inner.create_multipart(path).await?;
         self.known.lock().unwrap().insert(id.clone());
-        Ok(id)
+        Ok(self.id.lock().unwrap().clone().unwrap_or(id))
     }
 
     async fn put_part(
@@ -93,10 +97,13 @@ impl MultipartStore for Parts {
         parts: Vec<PartId>,
     ) -> Answer<PutResult> {
         self.refuse_unknown(id)?;
+        self.known.lock().unwrap().remove(id);
         self.inner.complete_multipart(path, id, parts).await
     }
 
     async fn abort_multipart(&self, path: &Location, id: &MultipartId) -> Answer<()> {
+        self.refuse_unknown(id)?;
+        self.known.lock().unwrap().remove(id);
         self.inner.abort_multipart(path, id).await
     }
 }
@@ -108,6 +115,8 @@ pub(super) struct Faulty {
     /// Nothing goes whose name is before this one, manifests apart: they are put last,
     /// when the time of their backup may be over.
     pub(super) locked_until: Mutex<&'static str>,
+    /// What it says then.
+    pub(super) refusal: Mutex<Refusal>,
     /// A request for more bytes than this breaks off, as where time is up.
     pub(super) longest: AtomicU64,
     /// What the requests asked for.
@@ -116,6 +125,8 @@ pub(super) struct Faulty {
     pub(super) denied: Mutex<BTreeSet<&'static str>>,
     /// What each object is said to be a version of.
     pub(super) version: Mutex<Option<&'static str>>,
+    /// Uploads that were aborted.
+    pub(super) aborted: Arc<AtomicUsize>,
     /// Names that a listing passes by: it was there already when they came.
     pub(super) unlisted: Mutex<BTreeSet<&'static str>>,
 }
@@ -125,10 +136,12 @@ impl Faulty {
         Arc::new(Self {
             inner: InMemory::new(),
             locked_until: Mutex::new(""),
+            refusal: Mutex::new(denied),
             longest: AtomicU64::new(u64::MAX),
             asked: Mutex::default(),
             denied: Mutex::default(),
             version: Mutex::default(),
+            aborted: Arc::default(),
             unlisted: Mutex::default(),
         })
     }
@@ -162,7 +175,9 @@ impl ObjectStore for Faulty {
         at: &Location,
         options: PutMultipartOptions,
     ) -> Answer<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(at, options).await
+        let inner = self.inner.put_multipart_opts(at, options).await?;
+        let aborted = Arc::clone(&self.aborted);
+        Ok(Box::new(Upload { inner, aborted }))
     }
 
     async fn get_opts(&self, at: &Location, options: GetOptions) -> Answer<GetResult> {
@@ -191,10 +206,11 @@ impl ObjectStore for Faulty {
         all: BoxStream<'static, Answer<Location>>,
     ) -> BoxStream<'static, Answer<Location>> {
         let until = *self.locked_until.lock().unwrap();
+        let refusal = *self.refusal.lock().unwrap();
         let asked = all.map(move |at| match at {
             // What S3 says of an object that is locked.
             Ok(at) if at.filename().is_some_and(|name| name < until) && !is_manifest(&at) => {
-                Err(denied(&at))
+                Err(refusal(&at))
             }
             at => at,
         });
@@ -219,7 +235,51 @@ impl ObjectStore for Faulty {
     }
 }
 
-fn denied(at: &Location) -> object_store::Error {
+/// An upload at once, whose end is counted.
+#[derive(Debug)]
+struct Upload {
+    inner: Box<dyn MultipartUpload>,
+    aborted: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Answer<PutResult> {
+        self.inner.complete().await
+    }
+
+    async fn abort(&mut self) -> Answer<()> {
+        self.aborted.fetch_add(1, Ordering::Relaxed);
+        self.inner.abort().await
+    }
+}
+
+/// What a store says of an object.
+pub(super) type Refusal = fn(&Location) -> object_store::Error;
+
+/// What S3 says of one of several that are removed at once.
+pub(super) fn denied_in_words(at: &Location) -> object_store::Error {
+    let text =
+        format!("DeleteObjects request failed for key {at}: Access Denied (code: AccessDenied)");
+    object_store::Error::Generic {
+        store: "S3",
+        source: text.into(),
+    }
+}
+
+/// What becomes of every request while a store is away.
+pub(super) fn away(_: &Location) -> object_store::Error {
+    object_store::Error::Generic {
+        store: "S3",
+        source: "Error performing DeleteObjects request: connection closed".into(),
+    }
+}
+
+pub(super) fn denied(at: &Location) -> object_store::Error {
     object_store::Error::PermissionDenied {
         path: at.to_string(),
         source: "AccessDenied".into(),

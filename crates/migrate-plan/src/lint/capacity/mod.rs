@@ -15,39 +15,50 @@ use tied::Tied;
 /// Amounts of resources by name.
 type Amounts<'m> = BTreeMap<&'m str, u64>;
 
-/// Pools that some pods cannot leave.
-#[derive(Debug, Default)]
+/// The nodes of one pool in one zone.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Part<'m> {
+    pool: &'m str,
+    zone: Option<&'m str>,
+}
+
+impl<'m> Part<'m> {
+    fn of(node: &'m Node, policy: &'m Policy) -> Self {
+        Self {
+            pool: policy.pools.pool_of(node),
+            zone: node.zone(),
+        }
+    }
+}
+
+/// What a node offers to pods that may leave it, and the number of its part.
+#[derive(Debug)]
+struct Offer<'m> {
+    part: usize,
+    amounts: Amounts<'m>,
+    /// Nobody has chosen that it is away: it was so before.
+    was_away: bool,
+}
+
+/// Parts of pools that some pods cannot leave.
+#[derive(Debug)]
 struct Share<'m> {
-    /// By number.
-    pools: Vec<usize>,
+    /// As people read it.
+    name: String,
     /// What these pods ask for.
     asked: Amounts<'m>,
-    /// What the nodes of the pools offer to pods that may leave them.
+    /// What its nodes offer to pods that may leave them.
     offered: Amounts<'m>,
     /// The same of those that are empty and away.
     away: Amounts<'m>,
-    /// How many of the pools have more nodes empty and away than nobody chose.
-    crowded: usize,
+    /// How many of these are somebody's choice, by what they offer.
+    chosen: Amounts<'m>,
 }
 
-/// A pool while the schedule goes on.
-#[derive(Debug, Default)]
-struct Pool<'m> {
-    name: &'m str,
-    /// Which shares it is of.
-    shares: Vec<usize>,
-    /// What its nodes offer to pods that may leave them.
-    offered: Amounts<'m>,
-    /// Nodes that are empty and away.
-    empty: u32,
-    /// How many of these are nobody's choice.
-    unavoidable: u32,
-}
-
-/// The pods that are tied to some pools have to fit, by the sum of their requests,
-/// on the nodes of these that are not away. Judged when a drain has ended; that of
-/// a single node of each pool is nobody's choice, nor is that of nodes which were
-/// cordoned before, or of one beside these where a reserve leaves it its place. Nodes that say nothing of what they offer are not judged.
+/// The pods that are tied to some pools, or to some zones of them, have to fit, by the sum of
+/// their requests, on the nodes there that are not away. Judged when a drain has ended; that
+/// a single one of these nodes is away is nobody's choice, nor is it of nodes which were
+/// cordoned before. Nodes that say nothing of what they offer are not judged.
 pub(super) fn check(
     plan: &Plan,
     model: &ClusterModel,
@@ -58,50 +69,71 @@ pub(super) fn check(
     if model.nodes.iter().all(|node| node.allocatable.pods == 0) {
         return;
     }
+    let parts = model.nodes.iter().map(|node| Part::of(node, policy));
+    let parts: BTreeSet<Part<'_>> = parts.collect();
+    let numbers: BTreeMap<Part<'_>, usize> = parts.into_iter().zip(0..).collect();
     let drained: BTreeSet<&str> = plan.slots.iter().map(|slot| slot.node.as_str()).collect();
     let takes =
         |node: &&Node| node.ready && (!node.unschedulable || drained.contains(node.name.as_str()));
-    let mut offers: BTreeMap<&str, Amounts<'_>> = BTreeMap::new();
+    let mut offers: BTreeMap<&str, Offer<'_>> = BTreeMap::new();
     for node in model.nodes.iter().filter(takes) {
-        let offered = amounts(&node.allocatable, node.allocatable.pods);
-        offers.insert(&node.name, offered);
+        let amounts = amounts(&node.allocatable, node.allocatable.pods);
+        let part = numbers[&Part::of(node, policy)];
+        let was_away = node.unschedulable;
+        let offer = Offer {
+            part,
+            amounts,
+            was_away,
+        };
+        offers.insert(&node.name, offer);
     }
-    let tied = Tied::new(model, policy, &mut offers);
-    let mut pools = tied.pools();
-    for node in &model.nodes {
-        let pool = &mut pools[tied.number(policy.pools.pool_of(node))];
-        if let Some(offer) = offers.get(node.name.as_str()) {
-            add(&mut pool.offered, offer);
+    let tied = Tied::new(model, policy, &numbers, &mut offers);
+    let mut offered = vec![Amounts::new(); numbers.len()];
+    for offer in offers.values() {
+        add(&mut offered[offer.part], &offer.amounts);
+    }
+    let all: Vec<Part<'_>> = numbers.keys().copied().collect();
+    // By part: the shares that have it.
+    let mut shares_of = vec![Vec::new(); all.len()];
+    let mut shares = Vec::new();
+    for within in tied.within(&all) {
+        let mut share = Share {
+            name: name_of(&within.parts, &all),
+            asked: within.asked,
+            offered: Amounts::new(),
+            away: Amounts::new(),
+            chosen: Amounts::new(),
+        };
+        for part in within.parts {
+            add(&mut share.offered, &offered[part]);
+            shares_of[part].push(shares.len());
         }
-        pool.unavoidable += u32::from(node.ready && node.unschedulable);
+        shares.push(share);
     }
-    let mut shares = tied.shares();
-    for (at, share) in shares.iter_mut().enumerate() {
-        for &pool in &share.pools {
-            add(&mut share.offered, &pools[pool].offered);
-            pools[pool].shares.push(at);
+    judge(timeline, &offers, &shares_of, shares, report);
+}
+
+/// Pools, and their zones where not all of them are meant.
+fn name_of(parts: &[usize], all: &[Part<'_>]) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for of_pool in parts.chunk_by(|a, b| all[*a].pool == all[*b].pool) {
+        let pool = all[of_pool[0]].pool;
+        if all.iter().filter(|part| part.pool == pool).count() == of_pool.len() {
+            names.push(pool.to_owned());
+            continue;
         }
+        let zones = of_pool.iter().map(|part| all[*part].zone);
+        let zones: Vec<&str> = zones.map(|zone| zone.unwrap_or("no zone")).collect();
+        names.push(format!("{pool} (in {})", zones.join(", ")));
     }
-    // What is cordoned takes nothing of a reserve: one more goes beside it.
-    for pool in &plan.pools {
-        let has_reserve = policy.pools.reserve(&pool.name, pool.nodes) > 0;
-        if let Some(id) = tied.known_number(&pool.name).filter(|_| has_reserve) {
-            pools[id].unavoidable += 1;
-        }
-    }
-    for pool in &mut pools {
-        pool.unavoidable = pool.unavoidable.max(1);
-    }
-    let number = |name: &str| tied.known_number(name);
-    judge(timeline, &offers, number, pools, shares, report);
+    names.join(", ")
 }
 
 /// Goes through the schedule.
 fn judge<'m>(
     timeline: &Timeline<'m>,
-    offers: &BTreeMap<&str, Amounts<'m>>,
-    number: impl Fn(&str) -> Option<usize>,
-    mut pools: Vec<Pool<'m>>,
+    offers: &BTreeMap<&str, Offer<'m>>,
+    shares_of: &[Vec<usize>],
     mut shares: Vec<Share<'m>>,
     report: &mut Report,
 ) {
@@ -118,51 +150,66 @@ fn judge<'m>(
         let Some(offer) = offers.get(node) else {
             continue;
         };
-        while let Some(&Reverse((end, pool, node))) = ends.peek()
+        while let Some(&Reverse((end, node))) = ends.peek()
             && end <= span.drain.end
         {
             ends.pop();
-            let pool: &mut Pool<'_> = &mut pools[pool];
-            pool.empty -= 1;
-            let is_least = pool.empty == pool.unavoidable;
-            for &at in &pool.shares {
-                take(&mut shares[at].away, &offers[node]);
-                shares[at].crowded -= usize::from(is_least);
+            let offer = &offers[node];
+            for at in &shares_of[offer.part] {
+                shares[*at].comes_back(offer);
             }
         }
-        // Of a pool that no node is of, no pod is tied to it.
-        let Some(id) = number(&span.slot.pool) else {
-            continue;
-        };
-        ends.push(Reverse((span.all.end, id, node)));
-        let pool = &mut pools[id];
-        pool.empty += 1;
-        let is_first = pool.empty == pool.unavoidable.saturating_add(1);
-        for &at in &pool.shares {
-            add(&mut shares[at].away, offer);
-            shares[at].crowded += usize::from(is_first);
+        ends.push(Reverse((span.all.end, node)));
+        for at in &shares_of[offer.part] {
+            shares[*at].goes(offer);
         }
-        let crowded = pools[id].shares.iter().map(|at| &shares[*at]);
-        for share in crowded.filter(|share| share.crowded > 0) {
+        for share in shares_of[offer.part].iter().map(|at| &shares[*at]) {
             for (resource, asked) in &share.asked {
                 let get = |amounts: &Amounts<'_>| amounts.get(resource).copied().unwrap_or(0);
+                if get(&share.chosen) < 2 {
+                    continue;
+                }
                 let away = get(&share.away);
                 let left = get(&share.offered).saturating_sub(away);
                 // Of what no node has that is away, nothing is lacking for that.
                 if *asked > left && away > 0 {
-                    let names: Vec<&str> = share.pools.iter().map(|id| pools[*id].name).collect();
                     let evidence = format!(
                         "when node {node} is empty at {}, pods that may run in pools {} alone ask \
                          for {asked} of {resource}, and the nodes there that are not away have \
                          {left}",
                         At(span.drain.end),
-                        names.join(", "),
+                        share.name,
                     );
-                    let object = ObjectName::cluster("Pool", pools[id].name);
+                    let object = ObjectName::cluster("Pool", &span.slot.pool);
                     report.broken(codes::CAPACITY, object, evidence);
                 }
             }
         }
+    }
+}
+
+impl<'m> Share<'m> {
+    fn goes(&mut self, offer: &Offer<'m>) {
+        add(&mut self.away, &offer.amounts);
+        for resource in offer.chosen() {
+            *self.chosen.entry(resource).or_default() += 1;
+        }
+    }
+
+    fn comes_back(&mut self, offer: &Offer<'m>) {
+        take(&mut self.away, &offer.amounts);
+        for resource in offer.chosen() {
+            *self.chosen.entry(resource).or_default() -= 1;
+        }
+    }
+}
+
+impl<'m> Offer<'m> {
+    /// What is missing by somebody's choice while it is away.
+    fn chosen(&self) -> impl Iterator<Item = &'m str> {
+        let offered = self.amounts.iter().filter(|(_, amount)| **amount > 0);
+        let offered = offered.filter(|_| !self.was_away);
+        offered.map(|(resource, _)| *resource)
     }
 }
 

@@ -1,31 +1,39 @@
-//! Which pools pods are tied to.
+//! Which parts of pools pods are tied to.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use migrate_core::model::{Admitting, NodeSelectorTerm, Placement, Toleration};
 use migrate_core::{ClusterModel, Disposition, Policy, disposition};
 
-use super::{Amounts, Pool, Share, add, amounts, take};
+use super::{Amounts, Offer, Part, add, amounts, take};
 
-/// At most so many sets of pools are looked at: those that most pods are tied to.
+/// At most so many sets of parts are looked at: those that most pods are tied to.
 const SETS: usize = 256;
 
-/// The sets of pools that pods may not leave, and what those ask for.
+/// The sets of parts of pools that pods may not leave, and what those ask for.
 pub(super) struct Tied<'m> {
-    /// By name.
-    numbers: BTreeMap<&'m str, usize>,
     sets: BTreeMap<Set, Own<'m>>,
 }
 
-/// Pools, a bit for each.
+/// Some parts, and what the pods ask for that may not leave them.
+pub(super) struct Within<'m> {
+    /// By number.
+    pub(super) parts: Vec<usize>,
+    pub(super) asked: Amounts<'m>,
+}
+
+/// Parts of pools, a bit for each.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 struct Set(Vec<u64>);
 
-/// What the pods ask for that are tied to just these pools.
+/// What the pods ask for that are tied to just these parts.
 #[derive(Debug, Default)]
 struct Own<'m> {
     pods: u64,
     asked: Amounts<'m>,
+    /// Some of them may be on each node of these parts.
+    is_whole: bool,
 }
 
 /// All of a placement that says on which nodes a pod may be, whatever runs there: of
@@ -52,20 +60,21 @@ impl<'m> Where<'m> {
 
 impl<'m> Tied<'m> {
     /// Of the pods on nodes that offer something. What pods ask for that do not leave
-    /// their nodes is taken off what these offer.
+    /// their nodes is taken off what these offer. `numbers` are those of the parts.
     pub(super) fn new(
         model: &'m ClusterModel,
         policy: &'m Policy,
-        offers: &mut BTreeMap<&'m str, Amounts<'m>>,
+        numbers: &BTreeMap<Part<'m>, usize>,
+        offers: &mut BTreeMap<&'m str, Offer<'m>>,
     ) -> Self {
-        let names = model.nodes.iter().map(|node| policy.pools.pool_of(node));
-        let names: BTreeSet<&str> = names.collect();
-        let mut tied = Self {
-            numbers: names.into_iter().zip(0..).collect(),
-            sets: BTreeMap::new(),
-        };
+        let mut sets: BTreeMap<Set, Own<'m>> = BTreeMap::new();
+        let names: BTreeSet<&str> = offers.keys().copied().collect();
         let mut admitting = Admitting::among(&model.nodes);
-        let mut known: BTreeMap<Where<'_>, (Set, Vec<&str>)> = BTreeMap::new();
+        let mut sizes = vec![0usize; numbers.len()];
+        for offer in offers.values() {
+            sizes[offer.part] += 1;
+        }
+        let mut known: BTreeMap<Where<'_>, (Set, Vec<&str>, bool)> = BTreeMap::new();
         for pod in model.pods.iter().filter(|pod| !pod.is_finished()) {
             let Some(node) = pod.node.as_deref() else {
                 continue;
@@ -75,86 +84,95 @@ impl<'m> Tied<'m> {
             };
             let asked = amounts(&pod.requests, pod.requests.pods.max(1));
             let place = known.entry(Where::of(&pod.placement));
-            let (pools, hosts) = place.or_insert_with(|| {
+            let (parts, hosts, is_whole) = place.or_insert_with(|| {
                 let nodes = admitting.nodes(&pod.placement);
-                let mut pools = Set::default();
+                let mut parts = Set::default();
                 for node in &nodes {
-                    pools.insert(tied.numbers[policy.pools.pool_of(node)]);
+                    parts.insert(numbers[&Part::of(node, policy)]);
                 }
+                let all: usize = parts.numbers().map(|part| sizes[part]).sum();
+                let offering = nodes
+                    .iter()
+                    .filter(|node| names.contains(node.name.as_str()));
+                let is_whole = offering.count() == all;
                 let first_two = nodes.iter().take(2).map(|node| node.name.as_str());
-                (pools, first_two.collect())
+                (parts, first_two.collect(), is_whole)
             });
             match disposition(pod, &policy.consent, None) {
                 // It ends, and needs no room any more.
                 Disposition::Wait(_) => {}
-                Disposition::Leave(_) => take(offer, &asked),
+                Disposition::Leave(_) => take(&mut offer.amounts, &asked),
                 _ => {
                     let leaves = hosts.iter().any(|host| *host != node);
                     match pod.controller.is_some() && leaves {
                         true => {
-                            let own = match tied.sets.get_mut(pools) {
+                            let own = match sets.get_mut(parts) {
                                 Some(own) => own,
-                                None => tied.sets.entry(pools.clone()).or_default(),
+                                None => sets.entry(parts.clone()).or_default(),
                             };
                             own.pods += 1;
+                            own.is_whole |= *is_whole;
                             add(&mut own.asked, &asked);
                         }
-                        false => take(offer, &asked),
+                        false => take(&mut offer.amounts, &asked),
                     }
                 }
             }
         }
-        tied
+        Self { sets }
     }
 
-    /// All pools, by number.
-    pub(super) fn pools(&self) -> Vec<Pool<'m>> {
-        let named = self.numbers.keys().map(|name| Pool {
-            name,
-            ..Pool::default()
-        });
-        named.collect()
-    }
-
-    pub(super) fn known_number(&self, pool: &str) -> Option<usize> {
-        self.numbers.get(pool).copied()
-    }
-
-    /// The number of a pool that a node is of.
-    pub(super) fn number(&self, pool: &str) -> usize {
-        self.numbers[pool]
-    }
-
-    /// The sets, each with what is asked for there: what is tied to fewer pools is tied
-    /// to more of them, too.
-    pub(super) fn shares(&self) -> Vec<Share<'m>> {
-        let mut looked_at: Vec<_> = self.sets.iter().collect();
+    /// Sets, each with what is asked for there: what is tied to fewer parts is tied to more of
+    /// them, too. Those that some pods may use all of, and whole pools: of others it is not known
+    /// which of their nodes pods wait for. `all` are the parts.
+    pub(super) fn within(&self, all: &[Part<'_>]) -> impl Iterator<Item = Within<'m>> {
+        let mut looked_at: BTreeMap<Set, (bool, u64)> = BTreeMap::new();
+        for (set, own) in &self.sets {
+            if own.is_whole {
+                looked_at.entry(set.clone()).or_default().1 = own.pods;
+            }
+            looked_at.entry(set.of_pools(all)).or_default().0 = true;
+        }
+        let mut looked_at: Vec<_> = looked_at.into_iter().collect();
         if looked_at.len() > SETS {
-            looked_at.sort_by_key(|(set, own)| (std::cmp::Reverse(own.pods), *set));
+            looked_at.sort_by_key(|(_, (is_of_pools, pods))| (!is_of_pools, Reverse(*pods)));
             looked_at.truncate(SETS);
         }
-        let shares = looked_at.into_iter().map(|(set, _)| {
-            let mut share = Share {
-                pools: set.numbers().collect(),
-                ..Share::default()
-            };
-            let within = self.sets.iter().filter(|(other, _)| other.is_within(set));
+        looked_at.into_iter().map(|(set, _)| {
+            let mut asked = Amounts::new();
+            let within = self.sets.iter().filter(|(other, _)| other.is_within(&set));
             for (_, own) in within {
-                add(&mut share.asked, &own.asked);
+                add(&mut asked, &own.asked);
             }
-            share
-        });
-        shares.collect()
+            Within {
+                parts: set.numbers().collect(),
+                asked,
+            }
+        })
     }
 }
 
 impl Set {
-    fn insert(&mut self, pool: usize) {
-        let word = pool / 64;
+    fn insert(&mut self, part: usize) {
+        let word = part / 64;
         if self.0.len() <= word {
             self.0.resize(word + 1, 0);
         }
-        self.0[word] |= 1 << (pool % 64);
+        self.0[word] |= 1 << (part % 64);
+    }
+
+    /// All parts of the pools that it has parts of. Those of a pool follow each other in `all`.
+    fn of_pools(&self, all: &[Part<'_>]) -> Self {
+        let mut whole = Self::default();
+        for part in self.numbers() {
+            let is_of_pool = |other: &usize| all[*other].pool == all[part].pool;
+            let first = (0..part).rev().take_while(is_of_pool).last();
+            let of_pool = first.unwrap_or(part)..all.len();
+            of_pool
+                .take_while(is_of_pool)
+                .for_each(|part| whole.insert(part));
+        }
+        whole
     }
 
     /// In order.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use migrate_core::policy::{CONTROL_PLANE_POOL, ZonePolicy};
-use migrate_core::{ClusterModel, Phase, Plan, Policy};
+use migrate_core::{ClusterModel, Phase, Plan, PlannedRoom, Policy};
 use rustc_hash::FxHashMap;
 
 use super::super::rows::Row;
@@ -13,8 +13,11 @@ use crate::intern::{Interned, Touch};
 #[derive(Default)]
 struct Open<'r, 'p> {
     rows: Vec<&'r Row<'p>>,
-    /// By budget what is taken, by pool how many it takes away.
+    /// By budget what is taken, by room what is, by pool how many it takes away.
     taken: FxHashMap<u32, u32>,
+    in_rooms: BTreeMap<usize, u64>,
+    /// Of what is taken of rooms, what was so before.
+    was_in_rooms: BTreeMap<usize, u64>,
     away: BTreeMap<&'r str, u32>,
     /// By pool how many of it go behind replacements.
     replaced: BTreeMap<&'r str, u32>,
@@ -55,6 +58,9 @@ pub(super) struct World<'w> {
     was_away: BTreeSet<&'w str>,
     /// By node of a worker, where zones go one at a time.
     zones: FxHashMap<&'w str, &'w str>,
+    rooms: &'w [PlannedRoom],
+    /// By room: what of it is taken by nodes that are away for good.
+    missing: Vec<u64>,
 }
 
 impl<'w> World<'w> {
@@ -97,7 +103,15 @@ impl<'w> World<'w> {
             matters.then(|| (node.name.as_str(), node.zone().unwrap_or_default()))
         });
         let names = model.nodes.iter().map(|node| node.name.as_str());
+        let missing = |room: &PlannedRoom| {
+            let lost = was_away.iter().filter(|node| !begun.contains(*node));
+            lost.filter_map(|node| room.offers.get(*node))
+                .fold(0, |sum: u64, offer| sum.saturating_add(*offer))
+        };
+        let missing = plan.rooms.iter().map(missing).collect();
         Self {
+            rooms: &plan.rooms,
+            missing,
             interned: Interned::new(model, policy),
             ids: names.zip(0..).collect(),
             pools: pools.collect(),
@@ -240,9 +254,27 @@ impl<'w> World<'w> {
                 taken.saturating_add(share) <= allowed
             })
         };
+        let (replaced, was_away) = (is_replaced(row), self.was_away.contains(node));
+        let offers = self.rooms.iter().enumerate().filter_map(|(id, room)| {
+            let offer = room.offers.get(node).filter(|_| !replaced)?;
+            Some((id, room.spare, (*offer).min(room.spare.max(1))))
+        });
+        let offers: Vec<(usize, u64, u64)> = offers.collect();
+        // What was away before is so until its wave is done. One goes alone in any case.
+        let leaves_room = |waves: &[Open<'_, '_>], at: usize| {
+            offers.iter().all(|(id, spare, offer)| {
+                let later = waves[at + 1..].iter();
+                let later = later.filter_map(|wave| wave.was_in_rooms.get(id));
+                let others = later.chain([&self.missing[*id], offer]);
+                let others = others.fold(0, |sum: u64, offer| sum.saturating_add(*offer));
+                let taken = waves[at].in_rooms.get(id);
+                was_away || taken.is_none_or(|taken| taken.saturating_add(others) <= *spare)
+            })
+        };
         let mut at = from;
         let fits = |waves: &[Open<'_, '_>], at: usize| {
-            has_room(waves, at) && is_open(&waves[at]) && gives(&waves[at])
+            let wave = &waves[at];
+            has_room(waves, at) && is_open(wave) && gives(wave) && leaves_room(waves, at)
         };
         while at < waves.len() && !fits(waves, at) {
             at += 1;
@@ -254,10 +286,19 @@ impl<'w> World<'w> {
         for touch in touches {
             *wave.taken.entry(touch.budget).or_default() += share(touch).0;
         }
+        for (id, _, offer) in offers {
+            let taken = [
+                Some(&mut wave.in_rooms),
+                was_away.then_some(&mut wave.was_in_rooms),
+            ];
+            for taken in taken.into_iter().flatten() {
+                let taken = taken.entry(id).or_default();
+                *taken = taken.saturating_add(offer);
+            }
+        }
         if let Some(zone) = zone {
             wave.zones.insert(pool, zone);
         }
-        let (replaced, was_away) = (is_replaced(row), self.was_away.contains(node));
         let counted = [
             (replaced, &mut wave.replaced),
             (was_away, &mut wave.back),

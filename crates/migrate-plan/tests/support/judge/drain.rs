@@ -30,6 +30,7 @@ impl Judge {
             let left = self.control_plane_left(world);
             assert!(left.is_empty(), "{node} before {left:?}");
         }
+        self.keeps_room(world, node);
         self.runner_goes_last(world, pool, node);
         self.keeps_pool_rules(world, pool, node);
         self.keeps_its_pace(world, node);
@@ -63,6 +64,37 @@ impl Judge {
             assert!(
                 !touched || held <= *capacity,
                 "{held} of {key} held, allowed {capacity}"
+            );
+        }
+    }
+
+    /// What is away together offers no more than there is to spare, unless nothing else of it
+    /// is in work.
+    fn keeps_room(&self, world: &World, node: &str) {
+        if self.well.get(node).is_some_and(|well| !well) {
+            return;
+        }
+        for room in &world.plan.rooms {
+            let offer = |name: &str| {
+                let offer = room.offers.get(name).copied().unwrap_or(0);
+                offer.min(room.spare.max(1))
+            };
+            let roots = |names: &mut dyn Iterator<Item = &String>| {
+                let roots = names.map(|name| self.root(name).to_owned());
+                roots
+                    .filter(|name| offer(name) > 0)
+                    .collect::<BTreeSet<_>>()
+            };
+            let in_work = roots(&mut self.in_flight.keys());
+            let unwell = self.well.iter().filter(|(_, well)| !**well);
+            let away = &in_work | &roots(&mut unwell.map(|(name, _)| name));
+            let taken: u64 = away.iter().map(|name| offer(name)).sum();
+            let alone = in_work.len() == usize::from(in_work.contains(self.root(node)));
+            assert!(
+                offer(self.root(node)) == 0 || taken <= room.spare || alone,
+                "{node} begins, {away:?} are away: {taken} of {} of {}",
+                room.spare,
+                room.resource
             );
         }
     }

@@ -1,0 +1,139 @@
+//! Which public key a private one belongs to.
+
+use ring::rand::SystemRandom;
+use ring::rsa::KeyPair as RsaKeyPair;
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair,
+};
+
+use super::keys::Block;
+
+/// A kind of keys of elliptic curves: how its halves are found in what is in DER.
+struct Kind {
+    /// What is right before a private half, and its length.
+    private: (&'static [u8], usize),
+    /// What is right before a public one: the name of the curve, and the head of a bit string.
+    public: (&'static [u8], usize),
+    is_pair: fn(&[u8], &[u8]) -> bool,
+}
+
+const KINDS: [Kind; 3] = [
+    // `ECPrivateKey` (RFC 5915), alone or within PKCS #8.
+    Kind {
+        private: (b"\x02\x01\x01\x04\x20", 32),
+        public: (b"\x06\x08\x2A\x86\x48\xCE\x3D\x03\x01\x07\x03\x42\x00", 65),
+        is_pair: |private, public| is_ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING, private, public),
+    },
+    Kind {
+        private: (b"\x02\x01\x01\x04\x30", 48),
+        public: (b"\x06\x05\x2B\x81\x04\x00\x22\x03\x62\x00", 97),
+        is_pair: |private, public| is_ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING, private, public),
+    },
+    // RFC 8410.
+    Kind {
+        private: (b"\x06\x03\x2B\x65\x70\x04\x22\x04\x20", 32),
+        public: (b"\x06\x03\x2B\x65\x70\x03\x21\x00", 32),
+        is_pair: |private, public| {
+            Ed25519KeyPair::from_seed_and_public_key(private, public).is_ok()
+        },
+    },
+];
+
+impl Kind {
+    /// The name of the curve, as objects that have a key of it spell it.
+    fn name(&self) -> &[u8] {
+        let (head, _) = self.public;
+        &head[..head.len() - HEAD]
+    }
+}
+
+/// The head of a bit string: its tag, its length, and how many bits of its end are none.
+const HEAD: usize = 3;
+
+/// The name of P-521, whose halves nothing here can compare.
+const P521: &[u8] = b"\x06\x05\x2B\x81\x04\x00\x23";
+
+fn is_ecdsa(algorithm: &'static EcdsaSigningAlgorithm, private: &[u8], public: &[u8]) -> bool {
+    let random = SystemRandom::new();
+    EcdsaKeyPair::from_private_key_and_public_key(algorithm, private, public, &random).is_ok()
+}
+
+/// What is known of a private key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Half {
+    /// It belongs to the block at this place.
+    Of(usize),
+    /// It belongs to none of them.
+    OfNone,
+    /// Nothing here can read it, or them.
+    Unread,
+}
+
+/// Which of `public`, certificates or public keys, has the other half of a private key in
+/// `file`: RSA of 2,048 to 4,096 bits, P-256, P-384, Ed25519. Of P-521 the first that names
+/// that curve is taken for it.
+pub(super) fn half_of(file: &[Block], public: &[Block]) -> Half {
+    let keys = file.iter().filter(|it| it.label.ends_with("PRIVATE KEY"));
+    let halves: Vec<Half> = keys.map(|key| half_of_key(key, public)).collect();
+    let mut of_one = halves.iter().filter(|it| matches!(it, Half::Of(_)));
+    match of_one.next() {
+        Some(half) => *half,
+        None if halves.is_empty() || halves.contains(&Half::Unread) => Half::Unread,
+        None => Half::OfNone,
+    }
+}
+
+fn half_of_key(private: &Block, public: &[Block]) -> Half {
+    let found = |at: Option<usize>| at.map_or(Half::OfNone, Half::Of);
+    let pair = match private.label.as_str() {
+        "RSA PRIVATE KEY" => RsaKeyPair::from_der(&private.der).ok(),
+        "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&private.der).ok(),
+        _ => None,
+    };
+    if let Some(pair) = pair {
+        // Both hold it as PKCS #1 writes it.
+        let half = pair.public().as_ref();
+        return found(public.iter().position(|block| has(&block.der, half)));
+    }
+    if !["PRIVATE KEY", "EC PRIVATE KEY"].contains(&private.label.as_str()) {
+        return Half::Unread;
+    }
+    if has(&private.der, P521) {
+        return found(public.iter().position(|block| has(&block.der, P521)));
+    }
+    let mut half = Half::Unread;
+    for kind in &KINDS {
+        for private in behind(&private.der, kind.private) {
+            let is_pair = |block: &Block| {
+                let mut publics = behind(&block.der, kind.public);
+                publics.any(|public| (kind.is_pair)(private, public))
+            };
+            if let Some(at) = public.iter().position(is_pair) {
+                return Half::Of(at);
+            }
+            // Of that kind, but not written so that it can be compared.
+            let is_unread = |block: &Block| {
+                has(&block.der, kind.name()) && behind(&block.der, kind.public).next().is_none()
+            };
+            if !public.iter().any(is_unread) {
+                half = Half::OfNone;
+            }
+        }
+    }
+    half
+}
+
+fn has(der: &[u8], part: &[u8]) -> bool {
+    der.windows(part.len()).any(|window| window == part)
+}
+
+/// What stands behind each `mark` of a text, so many bytes of it.
+fn behind<'a>(
+    der: &'a [u8],
+    (mark, len): (&'static [u8], usize),
+) -> impl Iterator<Item = &'a [u8]> {
+    let marks = der.windows(mark.len()).enumerate();
+    let marks = marks.filter(move |(_, window)| *window == mark);
+    marks.filter_map(move |(at, _)| der.get(at + mark.len()..)?.get(..len))
+}
