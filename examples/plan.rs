@@ -25,7 +25,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube_migrate::policy_from_toml;
 use migrate_core::cost::{BoundKind, BytesPerSecond, Draws, Link, PhaseDurations};
 use migrate_core::{
-    BudgetKey, Clock, ClusterModel, Finding, KubeVersion, Moment, Phase, Plan, Policy, Relocation,
+    BudgetKey, BudgetKind, Clock, ClusterModel, Finding, KubeVersion, Moment, Phase, Plan, Policy,
+    Relocation,
 };
 use migrate_kube::{TokioClock, observe};
 use migrate_plan::{
@@ -175,7 +176,7 @@ async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let found = lint(&plan, &model, &policy);
     let mut what_ifs = Vec::new();
     if !cli.json || cli.html.is_some() {
-        for (words, change) in changes(&plan, link.as_ref()) {
+        for (words, change) in changes(&plan, &model, &policy, link.as_ref()) {
             what_ifs.push((words, planner.what_if_beside(&plan, &change)?));
         }
     }
@@ -384,7 +385,12 @@ fn figures(plan: &Plan, forecast: Option<Quantiles>, took: Duration) -> serde_js
 }
 
 /// What may help with the bottleneck.
-fn changes(plan: &Plan, link: Option<&Link>) -> Vec<(String, Change)> {
+fn changes(
+    plan: &Plan,
+    model: &ClusterModel,
+    policy: &Policy,
+    link: Option<&Link>,
+) -> Vec<(String, Change)> {
     let Some(bounds) = &plan.bounds else {
         return Vec::new();
     };
@@ -404,13 +410,12 @@ fn changes(plan: &Plan, link: Option<&Link>) -> Vec<(String, Change)> {
                 .collect()
         }
         Some(BoundKind::Budget { budget }) => {
-            let Some((namespace, name)) = budget
-                .strip_prefix("PodDisruptionBudget ")
-                .and_then(|key| key.split_once('/'))
-            else {
+            let Some(budget) = BudgetKey::from_shown(budget) else {
                 return Vec::new();
             };
-            let budget = BudgetKey::real(namespace, name);
+            if budget.kind == BudgetKind::Assumed {
+                return Vec::from_iter(raised(&budget, model, policy));
+            }
             let words = format!("{budget} had one more replica");
             vec![(words, Change::Replicas { budget, more: 1 })]
         }
@@ -423,6 +428,18 @@ fn changes(plan: &Plan, link: Option<&Link>) -> Vec<(String, Change)> {
         }
         _ => Vec::new(),
     }
+}
+
+/// That `budget`, which is assumed, lets one pod more go, and all others that are assumed by
+/// the same rule.
+fn raised(budget: &BudgetKey, model: &ClusterModel, policy: &Policy) -> Option<(String, Change)> {
+    let mut workloads = model.workloads.iter();
+    let workload = workloads.find(|workload| BudgetKey::assumed(&workload.id) == *budget)?;
+    let assumed = &policy.assumed_budgets;
+    let max_unavailable = assumed.raised(workload.replicas, 1);
+    let words = format!("assumed-budgets.max-unavailable were {max_unavailable}");
+    let change = Change::Assumed { max_unavailable };
+    (max_unavailable != assumed.max_unavailable).then_some((words, change))
 }
 
 /// What room keeps nodes back, if any does.

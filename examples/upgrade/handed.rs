@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use migrate_core::{ClusterModel, Finding, Plan};
-use migrate_plan::{Measured, lint, plan_from_json, rehearse};
+use migrate_plan::{Measured, Planner, lint, plan_from_json, rehearse};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -11,21 +11,23 @@ use crate::files::text;
 use crate::run::Environment;
 use crate::{real, show};
 
-/// The plan of `--plan`; `new` where there is no such flag, and for an unfinished run, which
-/// goes on with the plan of its journal.
+/// The plan of `--plan`; that of `planner` where there is no such flag, and for an unfinished
+/// run, which goes on with the plan of its journal.
 ///
-/// One that was edited has the times of its own order. What the planner finds in the cluster is
-/// what it finds now: a file has no say in that.
+/// One that was edited has what `planner` predicts of its own order; where it differs in more
+/// than that, the times that a rehearsal of it has, and nothing that is of another order. What
+/// the planner finds in the cluster is what it finds now: a file has no say in that.
 ///
 /// # Errors
-/// A file that holds no plan, one that goes elsewhere than `new`, or that the linter finds
-/// a blocker in: what is found is shown first.
+/// A file that holds no plan, one that goes elsewhere than what would be planned, or that the
+/// linter finds a blocker in: what is found is shown first.
 pub(crate) fn or_new(
     cli: &Cli,
     env: &Environment,
     model: &ClusterModel,
-    new: Plan,
+    planner: &Planner<'_>,
 ) -> Result<Plan, Failure> {
+    let new = planner.plan()?;
     let Some(path) = &cli.plan else {
         return Ok(new);
     };
@@ -48,11 +50,11 @@ pub(crate) fn or_new(
         ));
     }
     plan.findings = new.findings;
-    let edited = plan.clone().edited();
-    if edited.id != plan.id {
-        // Where it fits so little that it has no times, the linter says why.
-        let rehearsed = rehearse(model, &env.policy, &edited, &Measured::default());
-        plan.schedule = rehearsed.map_or(plan.schedule, |rehearsed| rehearsed.actions);
+    if plan.id != plan.identity() {
+        plan = match planner.predict(&plan)? {
+            Some(predicted) => predicted,
+            None => rehearsed(plan, env, model),
+        };
     }
     let found = lint(&plan, model, &env.policy);
     show::linted(cli, &found)?;
@@ -60,6 +62,17 @@ pub(crate) fn or_new(
         false => Ok(plan.edited()),
         true => refused("the linter finds blockers in it: undo the edit, or plan again".to_owned()),
     }
+}
+
+/// `plan` with the times of its own order, by what the file says that each action takes.
+fn rehearsed(mut plan: Plan, env: &Environment, model: &ClusterModel) -> Plan {
+    let edited = plan.clone().edited();
+    // Where it fits so little that it has no times, the linter says why.
+    let timeline = rehearse(model, &env.policy, &edited, &Measured::default());
+    plan.schedule = timeline.map_or(plan.schedule, |timeline| timeline.actions);
+    // Those of the order, and of the work, that the file had before.
+    (plan.bounds, plan.relocation) = (None, None);
+    plan
 }
 
 /// One line of the file may be what the program has printed, among others.

@@ -144,7 +144,7 @@ pub(crate) async fn execute(
     if let Some(member) = &holder {
         planner = planner.with_address_on(member);
     }
-    let plan = handed::or_new(cli, &env, &model, planner.plan()?)?;
+    let plan = handed::or_new(cli, &env, &model, &planner)?;
     if cli.command() == Command::Check {
         return check::execute(cli, &env, model, &plan).await;
     }

@@ -88,6 +88,15 @@ fn a_plan_is_run_as_it_was_edited() {
     let after: Vec<&str> = drained(&run);
     assert_eq!((before[1], before[7]), ("general-2", "general-8"));
     assert_eq!((after[1], after[7]), ("general-8", "general-2"));
+    // The limits are those of any order, and the gap is that of this one.
+    let millis = |value: &Value| value.as_u64().unwrap();
+    let ends = run["schedule"].as_array().unwrap().iter();
+    let end = ends.map(|it| millis(&it["end"])).max().unwrap();
+    let best = millis(&run["bounds"]["limits"][0]["time"]);
+    let gap = (1_000 * (end - best)).div_ceil(best);
+    assert_eq!(run["bounds"]["limits"], first["bounds"]["limits"]);
+    assert_eq!(run["bounds"]["gapPermille"], gap);
+    assert_ne!(run["relocation"], Value::Null);
 
     let report = document(&output, "report").unwrap();
     assert_eq!(report["plan"], run["id"]);
@@ -144,6 +153,27 @@ fn another_canary_of_a_pool_goes_first() {
     assert_eq!(codes, ["KM-LINT-002"]);
     let plan = document(&output, "plan").unwrap();
     assert_eq!(drained(&plan)[0], "general-5");
+}
+
+/// What differs in more than the order of nodes has no limits and moves, which would be of another.
+#[test]
+fn a_plan_that_would_not_be_made_has_its_times_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = planned(folder.path());
+    let mut edited = first.clone();
+    edited["controlPlane"].as_array_mut().unwrap().reverse();
+    let (output, codes) = handed(folder.path(), &edited, &["plan"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(codes, ["KM-LINT-002"]);
+    let plan = document(&output, "plan").unwrap();
+    assert_eq!(plan["controlPlane"], edited["controlPlane"]);
+    let name = |plan: &Value| plan["schedule"][0]["target"]["member"].clone();
+    assert_eq!(name(&plan), edited["controlPlane"][0]["name"]);
+    assert_ne!(name(&plan), name(&first));
+    assert_eq!(
+        (&plan["bounds"], &plan["relocation"]),
+        (&Value::Null, &Value::Null)
+    );
 }
 
 /// A plan that breaks a rule is refused with its code and its cure, and nothing begins.

@@ -123,6 +123,9 @@ fn all_of_it(plan: &Plan, other: &Plan, model: &ClusterModel, policy: &Policy) {
     if let Ok(replan) = planner.replan(plan) {
         let _ = lint(&replan.plan, model, policy);
     }
+    let _ = planner.predict(plan).map(|predicted| {
+        predicted.map(|predicted| assert_eq!(predicted.identity(), plan.identity()))
+    });
     let _ = planner.replacing(plan).plan().map(|plan| plan.revision);
     if let Some(bounds) = &plan.bounds {
         let _ = (bounds.best(), bounds.limits.len());

@@ -47,14 +47,36 @@ impl BudgetKey {
             name: format!("{}/{}", workload.kind, workload.name),
         }
     }
+
+    /// The budget that is shown as `text`, as bounds of plans have it; `None` if none is.
+    pub fn from_shown(text: &str) -> Option<Self> {
+        [BudgetKind::Real, BudgetKind::Assumed]
+            .into_iter()
+            .find_map(|kind| {
+                let key = text.strip_prefix(kind.shown())?.strip_prefix(' ')?;
+                let (namespace, name) = key.split_once('/')?;
+                Some(Self {
+                    kind,
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                })
+            })
+    }
+}
+
+impl BudgetKind {
+    /// What stands before the name of such a budget.
+    const fn shown(self) -> &'static str {
+        match self {
+            Self::Real => "PodDisruptionBudget",
+            Self::Assumed => "assumed budget of",
+        }
+    }
 }
 
 impl fmt::Display for BudgetKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            BudgetKind::Real => "PodDisruptionBudget",
-            BudgetKind::Assumed => "assumed budget of",
-        };
+        let kind = self.kind.shown();
         write!(f, "{kind} {}/{}", self.namespace, self.name)
     }
 }

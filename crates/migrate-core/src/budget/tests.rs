@@ -420,3 +420,22 @@ proptest! {
         prop_assert_eq!(ledger.accounts.len(), there.len());
     }
 }
+
+#[test]
+fn a_key_is_read_back_as_it_is_shown() {
+    let workload = WorkloadId::new("CloneSet.apps.example.com", "shop", "web");
+    for key in [
+        BudgetKey::real("shop", "web"),
+        BudgetKey::assumed(&workload),
+    ] {
+        assert_eq!(BudgetKey::from_shown(&key.to_string()), Some(key));
+    }
+    for other in [
+        "",
+        "shop/web",
+        "PodDisruptionBudget web",
+        "node shop/web alone",
+    ] {
+        assert_eq!(BudgetKey::from_shown(other), None, "{other}");
+    }
+}

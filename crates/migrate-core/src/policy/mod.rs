@@ -115,6 +115,23 @@ impl AssumedBudgetPolicy {
         guarded.then(|| workload.replicas.saturating_sub(may_go))
     }
 
+    /// The least [`max_unavailable`](Self::max_unavailable), of the kind that it is, by which
+    /// `more` pods more of `replicas` may be away than by this one; all of them at most.
+    pub fn raised(&self, replicas: u32, more: u32) -> IntOrPercent {
+        let may_go = self.max_unavailable.resolve_up(replicas);
+        let wanted = may_go.saturating_add(more).min(replicas);
+        match self.max_unavailable {
+            IntOrPercent::Int(_) => IntOrPercent::Int(wanted.max(may_go)),
+            IntOrPercent::Percent(percent) => {
+                // The first that rounds up to so many.
+                let below = u64::from(wanted).saturating_sub(1) * 100;
+                let first = below.checked_div(replicas.into()).map_or(0, |it| it + 1);
+                let first = u32::try_from(first).unwrap_or(u32::MAX);
+                IntOrPercent::Percent(first.max(percent))
+            }
+        }
+    }
+
     /// How many pods of `workload` may be away, as its status stands; `None` if
     /// no budget is assumed for it.
     pub fn room(&self, workload: &Workload) -> Option<u32> {
@@ -346,6 +363,34 @@ mod tests {
             Policy::default()
         );
         assert!(serde_json::from_str::<Policy>(r#"{"max-unavailble": 1}"#).is_err());
+    }
+
+    #[test]
+    fn a_raised_assumption_is_the_least_that_lets_so_many_more_go() {
+        let raised = |from: &str, replicas: u32, more: u32| {
+            let mut policy = AssumedBudgetPolicy::default();
+            policy.max_unavailable = from.parse().unwrap();
+            policy.raised(replicas, more).to_string()
+        };
+        assert_eq!(raised("1", 12, 1), "2");
+        assert_eq!(raised("3", 4, 5), "4");
+        assert_eq!(raised("9", 4, 1), "9");
+        // One of twelve by 8 %, two from 9 %.
+        assert_eq!(raised("8%", 12, 1), "9%");
+        assert_eq!(raised("25%", 10, 1), "31%");
+        assert_eq!(raised("100%", 10, 1), "100%");
+        assert_eq!(raised("50%", 0, 1), "50%");
+        for (replicas, percent, more) in [(7, 15, 1), (10, 25, 2), (3, 1, 1), (200, 33, 4)] {
+            let mut policy = AssumedBudgetPolicy::default();
+            policy.max_unavailable = IntOrPercent::Percent(percent);
+            let before = policy.max_unavailable.resolve_up(replicas);
+            let IntOrPercent::Percent(raised) = policy.raised(replicas, more) else {
+                panic!("no percentage");
+            };
+            let least = |percent| IntOrPercent::Percent(percent).resolve_up(replicas);
+            assert_eq!(least(raised), before + more);
+            assert!(least(raised - 1) < before + more);
+        }
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl Forecaster<'_> {
                 let reason = "what its upgrades wait for each other there is in their durations";
                 return Err(not_live(format!("link {name}"), reason));
             }
-            Change::Policy(_) => return Err(not_live("the policy".to_owned(), DECIDED)),
+            Change::Policy(_) | Change::Assumed { .. } => {
+                return Err(not_live("the policy".to_owned(), DECIDED));
+            }
             Change::Model(_) => return Err(not_live("the cluster".to_owned(), DECIDED)),
         }
         // Decided with the change: it runs, as what was decided before.

@@ -15,7 +15,7 @@ use super::room::Limits;
 use super::simulate::{Alone, Step, predicted, simulate};
 use super::targets::schedule;
 use super::times::Times;
-use super::{Job, Outlook, Planner, bounding, order, pins};
+use super::{Job, Outlook, Planner, bounding, edited, order, pins};
 use crate::Error;
 use crate::intern::Interned;
 use crate::machine::{Machine, SlotSpec, Spec};
@@ -84,6 +84,10 @@ impl<'a> Planner<'a> {
         interned: &Interned<'_>,
         limits: Limits<'_>,
     ) -> Result<(), Error> {
+        if let Some(plan) = self.exactly {
+            edited::take_over(jobs, plan);
+            return Ok(());
+        }
         let earlier = self.order_of.map(|plan| Places::of(plan, self.model));
         order::sort(
             jobs,

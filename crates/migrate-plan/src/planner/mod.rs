@@ -1,6 +1,7 @@
 //! The planner: makes a plan by running the rollout on predicted durations.
 
 mod bounding;
+mod edited;
 mod estimate;
 mod findings;
 mod homeless;
@@ -97,6 +98,8 @@ pub struct Planner<'a> {
     improvement: u32,
     /// Whose order is kept.
     order_of: Option<&'a Plan>,
+    /// Whose order, canaries and pins are taken over as they are.
+    exactly: Option<&'a Plan>,
     reorder_gain: u32,
     way_back: Option<&'a str>,
     /// Workers stay where they are: a hop of the control plane alone.
@@ -137,6 +140,7 @@ impl<'a> Planner<'a> {
             parent: None,
             improvement: 0,
             order_of: None,
+            exactly: None,
             reorder_gain: REORDER_GAIN,
             way_back: None,
             leaves_workers: false,

@@ -27,6 +27,13 @@ pub enum Change {
         /// How many more.
         more: u32,
     },
+    /// Policy lets so many pods of each [assumed](BudgetKind::Assumed) budget be away at once
+    /// (`assumed-budgets.max-unavailable`); of one of them, what one pod more takes is
+    /// [`AssumedBudgetPolicy::raised`](migrate_core::AssumedBudgetPolicy::raised).
+    Assumed {
+        /// How many, of every workload without a budget of its own.
+        max_unavailable: IntOrPercent,
+    },
     /// A link that the planner [has](Planner::with_link) carries more, or less.
     Link {
         /// Its name.
@@ -87,6 +94,11 @@ impl Planner<'_> {
                 let mut model = self.model.clone();
                 add_replicas(&mut model, budget, *more)?;
                 self.under(&model, self.policy)
+            }
+            Change::Assumed { max_unavailable } => {
+                let mut policy = self.policy.clone();
+                policy.assumed_budgets.max_unavailable = *max_unavailable;
+                self.under(self.model, &policy)
             }
             Change::Link { name, throughput } => {
                 let is_it = |link: &&Link| link.name == *name;

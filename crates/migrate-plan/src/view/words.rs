@@ -1,7 +1,7 @@
 //! What a plan says, in sentences.
 
 use migrate_core::cost::{BoundKind, Relief};
-use migrate_core::{Plan, Relocation};
+use migrate_core::{BudgetKey, BudgetKind, Plan, Relocation};
 
 use super::text::{clock, percent};
 use crate::Stuck;
@@ -16,9 +16,18 @@ pub(super) fn relief(relief: &Relief) -> String {
             "one more node like the largest of these, at the target already,".to_owned()
         }
         BoundKind::Bandwidth { link } => format!("twice the throughput of link {link}"),
+        BoundKind::Budget { budget } if is_assumed(budget) => format!(
+            "one pod more that {budget} lets go at once (by assumed-budgets.max-unavailable of the \
+             policy, which is of all assumed budgets)"
+        ),
         of => format!("one pod more that {of} lets go at once"),
     };
     format!("{what} would lower that by {} or more", clock(relief.saves))
+}
+
+/// Whether a budget, as a bound names it, is one that policy assumes.
+fn is_assumed(budget: &str) -> bool {
+    BudgetKey::from_shown(budget).is_some_and(|key| key.kind == BudgetKind::Assumed)
 }
 
 /// The bottleneck, how far the schedule is above it, and what would help; nothing

@@ -330,3 +330,40 @@ fn what_if_knows_what_a_replica_is_worth() {
     let relaxed = planner.what_if(&Change::Policy(Box::new(relaxed))).unwrap();
     assert!(relaxed.after < relaxed.before);
 }
+
+/// Where a budget that policy assumes is the bottleneck, its relief is a key of the policy.
+#[test]
+fn what_if_knows_what_a_larger_assumption_is_worth() {
+    let (mut model, mut policy) = twelve("12");
+    model.budgets.clear();
+    for (from, to) in [("1", "2"), ("8%", "9%")] {
+        policy.assumed_budgets.max_unavailable = from.parse().unwrap();
+        let planner = Planner::new(&model, &policy, version(NEW));
+        let plan = planner.plan().unwrap();
+        let bounds = plan.bounds.as_ref().unwrap();
+        let (of, relief) = (
+            &bounds.best().unwrap().kind,
+            bounds.relief.as_ref().unwrap(),
+        );
+        let key = BudgetKey::assumed(&model.workloads[0].id);
+        assert_eq!((of, of.to_string()), (&relief.of, key.to_string()));
+        assert_eq!(BudgetKey::from_shown(&of.to_string()), Some(key));
+        let table = PlanTable::new(&plan).to_string();
+        let words = "lets go at once (by assumed-budgets.max-unavailable of the policy, which is \
+                     of all assumed budgets) would lower that by";
+        assert!(table.contains(words), "{table}");
+        let max_unavailable = policy.assumed_budgets.raised(12, 1);
+        assert_eq!(max_unavailable.to_string(), to);
+        let raised = Change::Assumed { max_unavailable };
+        let changed = planner.what_if_beside(&plan, &raised).unwrap();
+        assert!(changed.after < changed.before, "{changed:?}");
+        assert!(best(&changed.plan) + relief.saves <= best(&plan));
+        // A real budget's needs a replica, or another spec.
+        let real = Planner::new(&twelve("12").0, &policy, version(NEW)).plan();
+        let table = PlanTable::new(&real.unwrap()).to_string();
+        assert!(
+            table.contains("lets go at once would lower that"),
+            "{table}"
+        );
+    }
+}

@@ -5,6 +5,7 @@
 mod bounds;
 mod consent;
 mod documents;
+mod edited;
 mod findings;
 mod formulas;
 mod half_upgraded;
