@@ -368,8 +368,10 @@ mod tests {
     #[test]
     fn a_raised_assumption_is_the_least_that_lets_so_many_more_go() {
         let raised = |from: &str, replicas: u32, more: u32| {
-            let mut policy = AssumedBudgetPolicy::default();
-            policy.max_unavailable = from.parse().unwrap();
+            let policy = AssumedBudgetPolicy {
+                max_unavailable: from.parse().unwrap(),
+                ..AssumedBudgetPolicy::default()
+            };
             policy.raised(replicas, more).to_string()
         };
         assert_eq!(raised("1", 12, 1), "2");
@@ -381,8 +383,10 @@ mod tests {
         assert_eq!(raised("100%", 10, 1), "100%");
         assert_eq!(raised("50%", 0, 1), "50%");
         for (replicas, percent, more) in [(7, 15, 1), (10, 25, 2), (3, 1, 1), (200, 33, 4)] {
-            let mut policy = AssumedBudgetPolicy::default();
-            policy.max_unavailable = IntOrPercent::Percent(percent);
+            let policy = AssumedBudgetPolicy {
+                max_unavailable: IntOrPercent::Percent(percent),
+                ..AssumedBudgetPolicy::default()
+            };
             let before = policy.max_unavailable.resolve_up(replicas);
             let IntOrPercent::Percent(raised) = policy.raised(replicas, more) else {
                 panic!("no percentage");

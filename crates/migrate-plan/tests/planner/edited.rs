@@ -68,7 +68,7 @@ fn an_edited_plan_has_the_limits_and_the_moves_of_its_own_order() {
 fn another_canary_and_pins_are_those_of_the_file() {
     let (model, policy) = (small().build(), Policy::default());
     let plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
-    let mut edited = plan.clone();
+    let mut edited = plan;
     let general = |slot: &migrate_core::PlannedSlot| slot.pool == "general";
     let first = edited.slots.iter().position(general).unwrap();
     let last = edited.slots.iter().rposition(general).unwrap();
