@@ -140,7 +140,7 @@ async fn pulls_of_real_kubelets_measure_the_link_to_a_registry() {
 
     let told = planned(&cluster.kubeconfig_path()).await;
     assert!(told.contains("measured 5 pulls of images"), "{told}");
-    assert!(told.contains("each node fetches 50."), "{told}");
+    assert!(told.contains("each node fetches 47.7 MiB"), "{told}");
     let per_second = format!("over link registry: {}", BytesPerSecond(throughput));
     assert!(told.contains(&per_second), "{told}: {per_second}");
 }
