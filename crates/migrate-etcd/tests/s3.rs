@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::fs;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupProof;
@@ -96,7 +96,7 @@ async fn an_upload_to_s3_that_was_cut_off_goes_on_and_is_read_back() {
         folder.path().join("c.db.upload.json"),
     );
     fs::write(&stale, &bytes).unwrap();
-    let taken = "2026-11-27T00:00:00Z".parse::<jiff::Timestamp>().unwrap();
+    let taken = "2026-11-27T00:00:00Z".parse().unwrap();
     let manifest = Manifest::of(&stale, taken, BackupProof::Proven).unwrap();
     manifest.write(folder.path(), &key).await.unwrap();
     let (gone, is_gone) = tokio::sync::oneshot::channel();
@@ -120,8 +120,9 @@ async fn an_upload_to_s3_that_was_cut_off_goes_on_and_is_read_back() {
     again().await;
     assert!(beside.exists(), "it has just begun");
     let state = fs::read(&beside).unwrap();
+    let old = SystemTime::now() - Duration::from_secs(3600);
     let file = fs::File::open(&beside).unwrap();
-    file.set_modified(SystemTime::from(taken)).unwrap();
+    file.set_modified(old).unwrap();
     again().await;
     assert!(!beside.exists(), "the server has ended it");
     // It really has: nothing goes on with it. (S3 says NoSuchUpload, this server fails.)

@@ -4,9 +4,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use object_store::MultipartId;
 use serde::{Deserialize, Serialize};
 
@@ -29,14 +28,14 @@ pub(super) struct Progress {
 }
 
 impl Store {
-    /// Ends the uploads to this store of other backups in the folder of `backup`, which was taken
-    /// at `taken`, that no process is at any more.
-    pub(super) async fn abandon_others(&self, backup: &Path, taken: Timestamp) {
+    /// Ends the uploads to this store of other backups in the folder of `backup` that no
+    /// process is at any more.
+    pub(super) async fn abandon_others(&self, backup: &Path) {
         if self.parts.is_none() {
             return;
         }
         for other in unfinished_in(folder_of(backup)) {
-            if other.file_name() != backup.file_name() && is_old(&other, taken) {
+            if other.file_name() != backup.file_name() && is_old(&other) {
                 self.abandon_left(&other).await;
             }
         }
@@ -87,16 +86,14 @@ pub(super) async fn hold(backup: &Path) -> Result<Option<File>, Error> {
     off_the_runtime(lock).await
 }
 
-/// For how long nothing may have come of an upload when a later backup is taken until it is taken
-/// for given up: locks are not seen on other machines that have the same folder.
+/// For how long nothing may have come of an upload of another backup until it is taken for
+/// given up: locks are not seen on other machines that have the same folder.
 const LEAST_AGE: Duration = Duration::from_secs(15 * 60);
 
-/// Whether nothing was told of the upload of `backup` for a while before `taken`.
-fn is_old(backup: &Path, taken: Timestamp) -> bool {
+/// Whether nothing was told of the upload of `backup` for a while.
+fn is_old(backup: &Path) -> bool {
     let told = fs::metadata(beside(backup)).and_then(|there| there.modified());
-    let age = told
-        .ok()
-        .and_then(|told| SystemTime::from(taken).duration_since(told).ok());
+    let age = told.ok().and_then(|told| told.elapsed().ok());
     age.is_some_and(|age| age >= LEAST_AGE)
 }
 
@@ -137,7 +134,7 @@ pub(super) fn forget(backup: &Path) -> Result<(), Error> {
     }
 }
 
-fn beside(backup: &Path) -> PathBuf {
+pub(super) fn beside(backup: &Path) -> PathBuf {
     let mut name = backup.as_os_str().to_owned();
     name.push(SUFFIX);
     name.into()

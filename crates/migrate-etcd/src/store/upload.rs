@@ -28,8 +28,7 @@ impl Store {
     /// Parts of an upload that nobody goes on with take room in the store, and no list has
     /// them. So one that is cancelled is ended there, unless another process is putting the same
     /// backup, and so are, first of all, those of other backups in the folder of this one of which
-    /// nothing came in the quarter of an hour before this one was taken, and that no process of
-    /// this machine is putting.
+    /// nothing came for a quarter of an hour and that no process of this machine is putting.
     ///
     /// # Errors
     /// [`Error::Untrusted`] and [`Error::Changed`] if the backup is not what a trusted
@@ -55,7 +54,7 @@ impl Store {
             return Err(Error::Exists { path });
         }
         let held = unfinished::hold(backup).await?;
-        self.abandon_others(backup, manifest.taken).await;
+        self.abandon_others(backup).await;
         let put = self.put_bytes(backup, &manifest, &location, cancel, &mut progress);
         let put = put.await;
         drop(held);
@@ -348,7 +347,7 @@ mod tests {
         assert_eq!(part_of(most + 1, PART), 9 << 20);
         for bytes in [most + 1, 128 << 30, 5 << 40] {
             let part = part_of(bytes, PART) as u64;
-            assert!(bytes.div_ceil(part) <= MOST_PARTS && part.is_multiple_of(1 << 20));
+            assert!(bytes.div_ceil(part) <= MOST_PARTS && part % (1 << 20) == 0);
         }
     }
 }

@@ -1,21 +1,15 @@
 //! Uploads that nobody goes on with: their parts take room, and no list has them.
 
 use std::fs::File;
-
-use jiff::Timestamp;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::store::unfinished::hold;
 
-/// As if nothing had come of the upload of that state for so many seconds when the second backup
-/// is taken.
-fn age(state: &Path, seconds: i64) {
-    let told = "2026-11-29T01:00:00Z".parse::<Timestamp>().unwrap();
-    let told = told - jiff::SignedDuration::from_secs(seconds);
-    File::open(state)
-        .unwrap()
-        .set_modified(told.into())
-        .unwrap();
+/// As if nothing had come of the upload of that state for so many seconds.
+fn age(state: &Path, seconds: u64) {
+    let told = SystemTime::now() - Duration::from_secs(seconds);
+    File::open(state).unwrap().set_modified(told).unwrap();
 }
 
 impl World {
