@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::fs;
-use std::time::{Duration, SystemTime};
 
 use migrate_core::Cancellation;
 use migrate_core::steps::BackupProof;
@@ -89,46 +88,6 @@ async fn an_upload_to_s3_that_was_cut_off_goes_on_and_is_read_back() {
     }
     assert_eq!(told.first(), Some(&(16 << 20)), "it went on where it was");
     assert_eq!(listed().await, ["a.db", "b.db"]);
-
-    // One that nobody goes on with is ended by the next of another backup, once it is old.
-    let (stale, beside) = (
-        folder.path().join("c.db"),
-        folder.path().join("c.db.upload.json"),
-    );
-    fs::write(&stale, &bytes).unwrap();
-    let taken = "2026-11-27T00:00:00Z".parse().unwrap();
-    let manifest = Manifest::of(&stale, taken, BackupProof::Proven).unwrap();
-    manifest.write(folder.path(), &key).await.unwrap();
-    let (gone, is_gone) = tokio::sync::oneshot::channel();
-    let mut gone = Some(gone);
-    let put = store.put(&stale, &trusted, &cancel, |done, _| {
-        if done >= 8 << 20 {
-            gone.take().map(|gone| gone.send(()));
-        }
-    });
-    tokio::select! {
-        biased;
-        _ = is_gone => {}
-        put = put => panic!("{put:?}"),
-    }
-    let again = async || {
-        store
-            .put(&files[0], &trusted, &cancel, |_, _| {})
-            .await
-            .unwrap()
-    };
-    again().await;
-    assert!(beside.exists(), "it has just begun");
-    let state = fs::read(&beside).unwrap();
-    let old = SystemTime::now() - Duration::from_secs(3600);
-    let file = fs::File::open(&beside).unwrap();
-    file.set_modified(old).unwrap();
-    again().await;
-    assert!(!beside.exists(), "the server has ended it");
-    // It really has: nothing goes on with it. (S3 says NoSuchUpload, this server fails.)
-    fs::write(&beside, state).unwrap();
-    let put = store.put(&stale, &trusted, &cancel, |_, _| {});
-    put.await.unwrap_err();
 
     let to = folder.path().join("fetched");
     let fetched = store
