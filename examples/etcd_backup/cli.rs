@@ -52,15 +52,6 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         sign: Option<PathBuf>,
     },
-    /// Writes a signed manifest beside a snapshot that has none, as where `save --sign` could
-    /// not: what it is, and when it was last written. It is not compared with anybody.
-    Sign {
-        /// Snapshot of a member.
-        file: PathBuf,
-        /// Seed that signs, see keygen.
-        #[arg(long, value_name = "FILE")]
-        sign: PathBuf,
-    },
     /// Compares a file with live members. Right after the save: they forget.
     Prove {
         /// Snapshot.
@@ -174,7 +165,6 @@ impl Command {
             | Self::Put { .. }
             | Self::Fetch { .. } => true,
             Self::Inspect { .. }
-            | Self::Sign { .. }
             | Self::Prove { .. }
             | Self::Compare { .. }
             | Self::Keygen { .. }

@@ -39,7 +39,7 @@ use migrate_etcd::{
     SnapshotBackup, compare, inspect, inspect_with, prove_with,
 };
 use migrate_kube::TokioClock;
-use trust::{Standing, sign_file, sign_snapshot, signing_key};
+use trust::{sign_snapshot, signing_key};
 
 fn main() -> ExitCode {
     // A bucket has none by itself; whoever was first is as good.
@@ -129,11 +129,11 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 let path = artifact.path.clone();
                 let found = tokio::task::spawn_blocking(move || inspect(&path)).await??;
                 print!("{}", show::inspection(&found));
+                if let Some(key) = key {
+                    sign_snapshot(&artifact, taken, &found, None, &key).await?;
+                }
                 say("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it");
                 print!("{}", show::plain());
-                if let Some(key) = key {
-                    sign_snapshot(&artifact, taken, &found, Standing::Forced, &key).await?;
-                }
                 return Ok(());
             }
             let moving = bar.clone();
@@ -149,16 +149,14 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             say(format!("sha256     {}", proven.artifact.sha256));
             print!("{}", show::inspection(&proven.proof.inspection));
             print!("{}", show::proof(&proven.proof));
-            print!("{}", show::plain());
             if let Some(key) = key {
                 let Proven {
                     artifact, proof, ..
                 } = &proven;
-                let standing = Standing::Proven(proof);
-                sign_snapshot(artifact, taken, &proof.inspection, standing, &key).await?;
+                sign_snapshot(artifact, taken, &proof.inspection, Some(proof), &key).await?;
             }
+            print!("{}", show::plain());
         }
-        Command::Sign { file, sign } => sign_file(file, &signing_key(&sign)?).await?,
         Command::Prove { file, members } => {
             let members_of_it = members.all().await?;
             let bar = bars::bytes("checking every page, and comparing");
@@ -274,12 +272,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             let bar = bars::bytes("putting");
             let put = store.put(&file, &trusted, cancel, bars::moves(&bar)).await;
             bar.finish_and_clear();
-            let manifest = put?;
-            print!("{}", show::manifest(&manifest));
-            print!("{}", show::unproven(&manifest));
-            if manifest.locked_for.is_empty() {
-                print!("{}", show::plain());
-            }
+            print!("{}", show::manifest(&put?));
         }
         Command::List { place } => {
             let (store, trusted) = place.open()?;

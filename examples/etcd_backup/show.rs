@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use migrate_core::steps::BackupProof;
 use migrate_etcd::{
     Catalogue, Comparison, Effect, Inspection, Manifest, Proof, Pruned, ReadError, SetRecord,
 };
@@ -192,20 +191,6 @@ pub(crate) fn manifest(backup: &Manifest) -> Lines {
     ));
     for key in &backup.encryption_keys {
         out.add(format!("           needs the encryption key {key}"));
-    }
-    out
-}
-
-/// What is to be known before a backup that is no proven one is relied on.
-pub(crate) fn unproven(backup: &Manifest) -> Lines {
-    let mut out = Lines::default();
-    if backup.forced {
-        out.add("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it");
-    } else if backup.proof == BackupProof::Unproven {
-        out.add(match backup.compared.is_empty() {
-            true => "UNPROVEN   nobody was compared with it, or has said so",
-            false => "UNPROVEN   it is no whole backup, or too few members were compared with it",
-        });
     }
     out
 }

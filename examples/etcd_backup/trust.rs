@@ -2,17 +2,15 @@
 //! made of it; and who signs.
 
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use clap::Args;
 use migrate_core::Moment;
 use migrate_core::steps::{BackupArtifact, BackupProof};
-use migrate_etcd::{Error, Inspection, Manifest, Proof, PublicKey, SetRecord, SigningKey, inspect};
+use migrate_etcd::{Error, Inspection, Manifest, Proof, PublicKey, SetRecord, SigningKey};
 
 use crate::cli::Outcome;
 use crate::flags::named;
 use crate::lines::say;
-use crate::show;
 
 /// Who has to have signed a backup.
 #[derive(Args)]
@@ -68,8 +66,6 @@ impl Known {
         }
         if !self.trusted.is_empty() {
             let manifest = Manifest::open(file, &public_keys(&self.trusted)?)?;
-            print!("{}", show::manifest(&manifest));
-            print!("{}", show::unproven(&manifest));
             return Ok((Some(manifest.sha256), Some(manifest.taken.into())));
         }
         match record_beside(file)? {
@@ -104,41 +100,15 @@ pub(crate) fn signing_key(path: &Path) -> Outcome<SigningKey> {
     Ok(SigningKey::from_seed(seed)?)
 }
 
-/// What is known of a bare snapshot besides what is in it.
-pub(crate) enum Standing<'p> {
-    /// It is equal to members.
-    Proven(&'p Proof),
-    Forced,
-    /// Nobody has compared it, or says so.
-    Found,
-}
-
-/// Signs what is known of a bare snapshot, beside it. It stays as it is where that fails.
+/// Signs what is known of a bare snapshot, beside it: what is in it, and which members it is
+/// equal to; without a `proof` it was forced.
 pub(crate) async fn sign_snapshot(
     snapshot: &BackupArtifact,
     taken: Moment,
     inspection: &Inspection,
-    standing: Standing<'_>,
+    proof: Option<&Proof>,
     key: &SigningKey,
 ) -> Outcome<()> {
-    let signed = sign(snapshot, taken, inspection, standing, key).await;
-    let file = snapshot.path.display();
-    let written = signed.map_err(|error| {
-        format!(
-            "{error}; the snapshot is there, and unsigned: `sign {file} --sign KEY` makes up for it"
-        )
-    })?;
-    say(format!("signed     {}", written.display()));
-    Ok(())
-}
-
-async fn sign(
-    snapshot: &BackupArtifact,
-    taken: Moment,
-    inspection: &Inspection,
-    standing: Standing<'_>,
-    key: &SigningKey,
-) -> Outcome<PathBuf> {
     let path = snapshot.path.clone();
     let made = move || Manifest::of(&path, taken.into(), BackupProof::Unproven);
     let mut manifest = tokio::task::spawn_blocking(made)
@@ -148,40 +118,14 @@ async fn sign(
         let shown = snapshot.path.display();
         return Err(format!("{shown}: is not what was saved any more, and is not signed").into());
     }
-    match standing {
-        Standing::Proven(proof) => manifest = manifest.compared(proof),
-        Standing::Forced => manifest.forced = true,
-        Standing::Found => {}
+    match proof {
+        Some(proof) => manifest = manifest.compared(proof),
+        None => manifest.forced = true,
     }
     let folder = snapshot.path.parent().unwrap_or_else(|| Path::new("."));
-    Ok(manifest.write(folder, key).await?)
-}
-
-/// Signs a snapshot that is there, as of when it was last written.
-pub(crate) async fn sign_file(file: PathBuf, key: &SigningKey) -> Outcome<()> {
-    let path = file.clone();
-    let found = tokio::task::spawn_blocking(move || inspect(&path)).await??;
-    print!("{}", show::inspection(&found));
-    if found.trailer.is_none() {
-        return Err(format!(
-            "{}: has no SHA-256 at its end: it is no snapshot of a member",
-            file.display()
-        )
-        .into());
-    }
-    let written = std::fs::metadata(&file).and_then(|there| there.modified());
-    let written = written.map_err(|error| named(&file, error))?;
-    let since = written.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let taken = Moment::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    let path = file.clone();
-    let whole = tokio::task::spawn_blocking(move || {
-        Manifest::of(&path, taken.into(), BackupProof::Unproven)
-    });
-    let whole = whole.await??;
-    let snapshot = BackupArtifact::new(file, whole.bytes, whole.sha256);
-    say("UNPROVEN   nobody was compared with it");
-    print!("{}", show::plain());
-    sign_snapshot(&snapshot, taken, &found, Standing::Found, key).await
+    let written = manifest.write(folder, key).await?;
+    say(format!("signed     {}", written.display()));
+    Ok(())
 }
 
 pub(crate) fn public_keys(keys: &[String]) -> Result<Vec<PublicKey>, Error> {

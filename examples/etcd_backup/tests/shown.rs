@@ -178,18 +178,3 @@ async fn a_snapshot_that_has_lost_its_hash_is_an_error_in_json_too() {
     .await
     .unwrap();
 }
-
-#[test]
-fn what_is_no_proven_backup_says_so_before_it_is_relied_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("a.db");
-    std::fs::write(&file, "a").unwrap();
-    let taken = "2026-11-29T00:00:00Z".parse().unwrap();
-    let mut backup = Manifest::of(&file, taken, BackupProof::Unproven).unwrap();
-    let shown = |backup: &Manifest| show::unproven(backup).to_string();
-    assert!(shown(&backup).contains("nobody was compared"));
-    backup.forced = true;
-    assert!(shown(&backup).contains("FORCED"));
-    let proven = Manifest::of(&file, taken, BackupProof::Proven).unwrap();
-    assert_eq!(shown(&proven), "");
-}
