@@ -50,12 +50,6 @@ pub(crate) fn inspection(found: &Inspection) -> Lines {
             "bucket     {bucket}: no etcd that is known here has it"
         ));
     }
-    if found.unknown_fields > 0 {
-        out.add(format!(
-            "records    {} have fields that no etcd has which is known here",
-            found.unknown_fields
-        ));
-    }
     out.add(format!(
         "leases     {}, alarms {}",
         found.leases, found.alarms

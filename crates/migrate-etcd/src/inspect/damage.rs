@@ -9,7 +9,7 @@ use try_out::Damages;
 use super::kv::samples::{put, tombstone};
 use super::tests::etcd;
 use crate::bolt::build::{Entries, Free, snapshot};
-use crate::{Database, Error, EtcdVersion, Fault, Membership, ReadError, Restore};
+use crate::{Database, EtcdVersion, Membership, Restore};
 
 /// Several levels, values over several pages, deleted and changed keys.
 fn keys() -> Entries {

@@ -52,8 +52,6 @@ pub(crate) struct KeyValue<'a> {
     mod_revision: i64,
     version: i64,
     lease: i64,
-    /// Fields that no etcd has which is known here.
-    pub(crate) has_more: bool,
 }
 
 impl<'a> KeyValue<'a> {
@@ -70,8 +68,7 @@ impl<'a> KeyValue<'a> {
                 (4, Field::Number(number)) => kv.version = number.cast_signed(),
                 (5, Field::Bytes(value)) => kv.value = value,
                 (6, Field::Number(number)) => kv.lease = number.cast_signed(),
-                (7.., _) => kv.has_more = true,
-                _ => return Err("a field of a value is none of etcd's"),
+                _ => return Err("a value has a field that etcd does not know"),
             }
         }
         if bytes.is_empty() && !revision.is_tombstone {
@@ -83,7 +80,6 @@ impl<'a> KeyValue<'a> {
         if revision.is_tombstone {
             let only_key = Self {
                 key: kv.key,
-                has_more: kv.has_more,
                 ..Self::default()
             };
             return if kv == only_key {

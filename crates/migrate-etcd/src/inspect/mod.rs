@@ -145,14 +145,12 @@ struct Store {
     folders: Tally<String>,
     kube: View,
     last: i64,
-    unknown_fields: u64,
 }
 
 impl Store {
     fn take(&mut self, keys: &mut Keys, entry: &Entry<'_>) -> Result<(), Fault> {
         let (revision, kv) = record(entry)?;
         keys.revisions += 1;
-        self.unknown_fields += u64::from(kv.has_more);
         self.last = revision.main;
         self.kube.identify(kv.key, kv.value);
         let short = short(kv.key);
@@ -201,7 +199,6 @@ impl Store {
             objects: used.keys,
             bytes: used.bytes,
         };
-        found.unknown_fields += self.unknown_fields;
         found.kubernetes.cluster = self.kube.cluster;
         found.kubernetes.resources = self.kube.resources.into_used().map(resource).collect();
         let encrypted = |((by, resource), used): ((kube::Encryption, String), Use)| Encrypted {

@@ -28,9 +28,6 @@ pub struct Inspection {
     /// known here, or damaged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown_buckets: Vec<String>,
-    /// Records with fields that no etcd has: of a newer one than is known here, or damaged.
-    #[serde(skip_serializing_if = "is_none")]
-    pub unknown_fields: u64,
     /// Revision of the store: a member that starts on the file has this one.
     pub revision: i64,
     /// Compactions.
@@ -199,8 +196,4 @@ pub struct Encrypted {
     pub resource: String,
     /// Objects.
     pub objects: u64,
-}
-
-fn is_none(count: &u64) -> bool {
-    *count == 0
 }

@@ -56,19 +56,6 @@ fn look(bytes: Vec<u8>) -> Option<Seen> {
     })
 }
 
-/// Entries of bucket `key` of a file whose structure is sound.
-fn keys_of(database: &Database) -> Entries {
-    let mut keys = Entries::new();
-    let each = database.check(&mut |bucket, entry| {
-        if bucket.name() == b"key" {
-            keys.push((entry.key.to_vec(), entry.value.to_vec()));
-        }
-        Ok(())
-    });
-    each.unwrap();
-    keys
-}
-
 /// The revision of an entry of bucket `key`.
 fn revision_of(key: &[u8]) -> i64 {
     key.first_chunk()
