@@ -161,8 +161,8 @@ pub use provider::ProvenBackup;
 pub use provider::StoredBackup;
 #[cfg(any(feature = "client", feature = "store"))]
 pub use provider::{
-    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_FULL, BACKUP_LACKS_FILE, BACKUP_LACKS_KEY,
-    BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED,
+    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_FULL, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY,
+    BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED,
 };
 pub use restore::{EtcdVersion, Membership, Restore, Restored};
 pub use retention::Retention;
@@ -170,8 +170,8 @@ pub use retention::Retention;
 pub use seal::{KeyRing, Lock, Seal};
 #[cfg(feature = "seal")]
 pub use set::{
-    BackupSet, FileRecord, FolderNode, LiveKeys, NodeFiles, NodeKeys, NodeRecord, PrivateHalf,
-    ScriptNode, SetRecord,
+    BackupSet, FileRecord, FolderNode, LiveKeys, NodeFiles, NodeKeys, NodeRecord, ScriptNode,
+    SetRecord,
 };
 #[cfg(feature = "client")]
 pub use snapshot::SnapshotBackup;

@@ -69,8 +69,7 @@ pub(crate) fn refuse_too_little(
     }
 }
 
-/// Refuses to begin what is exactly `bytes` long where there is less room. What a file system
-/// keeps for root does not count: not each that has less for others lets root have it.
+/// Refuses to begin what is exactly `bytes` long where there is less room.
 ///
 /// # Errors
 /// [`Error::NoRoom`].

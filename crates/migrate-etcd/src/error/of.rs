@@ -28,19 +28,10 @@ pub(super) fn listed(reasons: &[String]) -> String {
     }
 }
 
-/// API servers compact every five minutes what is older than that. What was compared within
-/// less was compacted by somebody else, or by one that was told to be quicker.
-const INTERVAL: Duration = Duration::from_secs(5 * 60);
-
 /// How a snapshot is compared before it is too late.
 pub(super) fn sooner(took: Option<&Duration>) -> String {
     match took {
         None => "take another snapshot and prove it at once".to_owned(),
-        Some(took) if *took < INTERVAL => format!(
-            "the snapshot and its comparison took no more than {took:.0?}: see who compacts it so \
-             often (--etcd-compaction-interval of API servers, --auto-compaction-retention of etcd), \
-             and take another snapshot while nobody does"
-        ),
         Some(took) => format!(
             "the snapshot and its comparison took {took:.0?}, and what is older than five minutes \
              API servers compact: take another snapshot over a quicker link onto a quicker disk, \

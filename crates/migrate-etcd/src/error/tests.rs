@@ -97,11 +97,6 @@ fn one_of_each() -> Vec<Error> {
             revision: 7,
             took: Some(Duration::from_secs(700)),
         },
-        Error::Compacted {
-            endpoint: endpoint.clone(),
-            revision: 7,
-            took: Some(Duration::from_secs(4)),
-        },
         Error::Damaged(ReadError::NoMeta { path: path.clone() }),
         Error::Defragmenting {
             endpoint: endpoint.clone(),

@@ -6,10 +6,10 @@ use migrate_core::{Finding, ObjectName, Severity};
 
 #[cfg(feature = "client")]
 use crate::Proof;
+#[cfg(all(feature = "client", feature = "seal"))]
+use crate::SetRecord;
 #[cfg(feature = "client")]
 use crate::standing::Fullness;
-#[cfg(all(feature = "client", feature = "seal"))]
-use crate::{PrivateHalf, SetRecord};
 
 /// Code of the finding that a backup is not encrypted.
 pub const BACKUP_PLAIN: &str = "KM-BACKUP-003";
@@ -27,9 +27,6 @@ pub const BACKUP_FORCED: &str = "KM-BACKUP-010";
 pub const BACKUP_UNSIGNED: &str = "KM-BACKUP-011";
 /// Code of the finding that the database of etcd is full, or nearly so.
 pub const BACKUP_FULL: &str = "KM-BACKUP-012";
-
-/// Code of the finding that a set lacks the private half of a key of the cluster.
-pub const BACKUP_LACKS_KEY: &str = "KM-BACKUP-014";
 
 fn finding(
     code: &str,
@@ -187,51 +184,6 @@ pub(super) fn compared_with(proof: &Proof, file: &str) -> Finding {
         evidence,
         "nothing: so many are enough",
     )
-}
-
-/// Which private keys of the cluster a set lacks, or may lack.
-#[cfg(all(feature = "client", feature = "seal"))]
-pub(super) fn without_halves(record: &SetRecord, file: &str) -> Vec<Finding> {
-    let halves = record.nodes.iter().flat_map(|node| {
-        let keys = &node.keys;
-        [
-            (node, "ca", keys.ca_key),
-            (node, "sa", keys.service_account_key),
-        ]
-    });
-    let told = halves.filter_map(|(node, key, half)| {
-        let (severity, evidence) = match (half, key) {
-            (PrivateHalf::There, _) => return None,
-            (PrivateHalf::Absent, "ca") => (
-                Severity::Warning,
-                "has no pki/ca.key: what it restores can sign no certificate, as of a node that \
-                 joins (an external CA has that key)",
-            ),
-            (PrivateHalf::Absent, _) => (
-                Severity::Blocker,
-                "has no pki/sa.key: what it restores can sign no token of a service account, and \
-                 its API server does not start",
-            ),
-            _ => (
-                Severity::Warning,
-                "has a private key that nobody can compare with its public half here: RSA of \
-                 2,048 to 4,096 bits, P-256, P-384 and Ed25519 can be",
-            ),
-        };
-        let cure = match severity {
-            Severity::Blocker => {
-                "give the files of a node that has it; or keep a copy of it elsewhere and waive \
-                 KM-BACKUP-014"
-            }
-            _ => "see that a copy of it is where the cluster is not",
-        };
-        let evidence = match half {
-            PrivateHalf::Absent => format!("node {} {evidence}", node.name),
-            _ => format!("node {} {evidence} (pki/{key}.key)", node.name),
-        };
-        Some(finding(BACKUP_LACKS_KEY, severity, file, evidence, cure))
-    });
-    told.collect()
 }
 
 /// Which files a set lacks.

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
 use migrate_core::{BackUpData, ClusterId, Finding, StepContext, StepError, StepInput};
 
+#[cfg(feature = "seal")]
+use super::findings::lacking;
 use super::findings::{
     compared_with, forced, full, needs_key, not_compared, plain, unsigned, without_keys,
 };
-#[cfg(feature = "seal")]
-use super::findings::{lacking, without_halves};
 #[cfg(feature = "store")]
 use super::plain::progress;
 use super::plain::{between, tell};
@@ -49,8 +49,7 @@ const STORED: &str = "bytes stored";
 /// alone restores data that nobody can reach. Else it is [`BackupProof::Unproven`] with
 /// the blocker `KM-BACKUP-001` for either. Which members those are is in report and
 /// manifest. What was forced ([`SnapshotBackup::forced`]) is unproven always, with the
-/// blocker `KM-BACKUP-010`. A set without the key that signs tokens has the blocker
-/// `KM-BACKUP-014`, one without that of the CA, which may be an external one, a warning. What is proven and not [signed](Self::signed) has the blocker
+/// blocker `KM-BACKUP-010`. What is proven and not [signed](Self::signed) has the blocker
 /// `KM-BACKUP-011`. That the database is full, or nearly so, is the finding `KM-BACKUP-012`.
 ///
 /// It is not begun where a disk has not got room for all of it ([`Error::NoRoom`]): the
@@ -261,9 +260,7 @@ impl ProvenBackup {
                 let set = set.telling(told);
                 let set = nodes.fold(set, BackupSet::with_node);
                 let (artifact, record) = set.write(&folder, name, seal, &cx.cancel).await?;
-                let path = artifact.path.display().to_string();
-                let mut findings = without_halves(&record, &path);
-                findings.extend(lacking(&record, &path));
+                let findings = lacking(&record, &artifact.path.display().to_string());
                 let mut finished = Finished::of(artifact);
                 finished.findings = findings;
                 finished.nodes = Some(record.nodes.into_iter().map(|node| node.name).collect());

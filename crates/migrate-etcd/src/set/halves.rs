@@ -40,17 +40,6 @@ const KINDS: [Kind; 3] = [
     },
 ];
 
-impl Kind {
-    /// The name of the curve, as objects that have a key of it spell it.
-    fn name(&self) -> &[u8] {
-        let (head, _) = self.public;
-        &head[..head.len() - HEAD]
-    }
-}
-
-/// The head of a bit string: its tag, its length, and how many bits of its end are none.
-const HEAD: usize = 3;
-
 /// The name of P-521, whose halves nothing here can compare.
 const P521: &[u8] = b"\x06\x05\x2B\x81\x04\x00\x23";
 
@@ -59,69 +48,33 @@ fn is_ecdsa(algorithm: &'static EcdsaSigningAlgorithm, private: &[u8], public: &
     EcdsaKeyPair::from_private_key_and_public_key(algorithm, private, public, &random).is_ok()
 }
 
-/// What is known of a private key.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Half {
-    /// It belongs to the block at this place.
-    Of(usize),
-    /// It belongs to none of them.
-    OfNone,
-    /// Nothing here can read it, or them.
-    Unread,
-}
-
-/// Which of `public`, certificates or public keys, has the other half of a private key in
-/// `file`: RSA of 2,048 to 4,096 bits, P-256, P-384, Ed25519. Of P-521 the first that names
-/// that curve is taken for it.
-pub(super) fn half_of(file: &[Block], public: &[Block]) -> Half {
-    let keys = file.iter().filter(|it| it.label.ends_with("PRIVATE KEY"));
-    let halves: Vec<Half> = keys.map(|key| half_of_key(key, public)).collect();
-    let mut of_one = halves.iter().filter(|it| matches!(it, Half::Of(_)));
-    match of_one.next() {
-        Some(half) => *half,
-        None if halves.is_empty() || halves.contains(&Half::Unread) => Half::Unread,
-        None => Half::OfNone,
-    }
-}
-
-fn half_of_key(private: &Block, public: &[Block]) -> Half {
-    let found = |at: Option<usize>| at.map_or(Half::OfNone, Half::Of);
+/// Which of `public`, certificates or public keys, has the other half of `private`: RSA,
+/// P-256, P-384, Ed25519. Of P-521 the first that names that curve is taken for it.
+pub(super) fn half_of(private: &Block, public: &[Block]) -> Option<usize> {
     let pair = match private.label.as_str() {
         "RSA PRIVATE KEY" => RsaKeyPair::from_der(&private.der).ok(),
         "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&private.der).ok(),
-        _ => None,
+        "EC PRIVATE KEY" => None,
+        _ => return None,
     };
     if let Some(pair) = pair {
         // Both hold it as PKCS #1 writes it.
         let half = pair.public().as_ref();
-        return found(public.iter().position(|block| has(&block.der, half)));
-    }
-    if !["PRIVATE KEY", "EC PRIVATE KEY"].contains(&private.label.as_str()) {
-        return Half::Unread;
+        return public.iter().position(|block| has(&block.der, half));
     }
     if has(&private.der, P521) {
-        return found(public.iter().position(|block| has(&block.der, P521)));
+        return public.iter().position(|block| has(&block.der, P521));
     }
-    let mut half = Half::Unread;
-    for kind in &KINDS {
-        for private in behind(&private.der, kind.private) {
-            let is_pair = |block: &Block| {
+    public.iter().position(|block| {
+        let mut kinds = KINDS.iter();
+        kinds.any(|kind| {
+            let mut privates = behind(&private.der, kind.private);
+            privates.any(|half| {
                 let mut publics = behind(&block.der, kind.public);
-                publics.any(|public| (kind.is_pair)(private, public))
-            };
-            if let Some(at) = public.iter().position(is_pair) {
-                return Half::Of(at);
-            }
-            // Of that kind, but not written so that it can be compared.
-            let is_unread = |block: &Block| {
-                has(&block.der, kind.name()) && behind(&block.der, kind.public).next().is_none()
-            };
-            if !public.iter().any(is_unread) {
-                half = Half::OfNone;
-            }
-        }
-    }
-    half
+                publics.any(|other| (kind.is_pair)(half, other))
+            })
+        })
+    })
 }
 
 fn has(der: &[u8], part: &[u8]) -> bool {

@@ -8,7 +8,7 @@ use migrate_core::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::halves::{Half, half_of};
+use super::halves::half_of;
 use crate::Error;
 
 /// Where kubeadm keeps them.
@@ -19,31 +19,15 @@ const PKI: &str = "/etc/kubernetes/pki";
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeKeys {
-    /// SHA-256 of the public key (`SubjectPublicKeyInfo`) of each certificate of `ca.crt` in
-    /// hex, that of `ca.key` first. While a CA is being changed there are two.
+    /// SHA-256 of each certificate of `ca.crt` (its DER) in hex, that of `ca.key` first. While
+    /// a CA is being changed there are two.
     pub ca: Vec<String>,
-    /// Whether the private half of the first of them is there.
-    pub ca_key: PrivateHalf,
+    /// The private half of the first of them is there.
+    pub ca_key: bool,
     /// SHA-256 of the key in `sa.pub` (its DER) in hex; of several that of `sa.key`.
     pub service_account: Option<String>,
-    /// Whether its private half is there.
-    pub service_account_key: PrivateHalf,
-}
-
-/// What a node has of a private key.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[non_exhaustive]
-#[serde(rename_all = "camelCase")]
-pub enum PrivateHalf {
-    /// It is there, and belongs to the public half.
-    There,
-    /// There is no file of it.
-    #[default]
-    Absent,
-    /// The file has no key that can be compared with the public half.
-    Unread,
-    /// The key in the file belongs to another public half.
-    OfOther,
+    /// Its private half is there.
+    pub service_account_key: bool,
 }
 
 impl NodeKeys {
@@ -51,40 +35,35 @@ impl NodeKeys {
     pub(super) fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let pem = |name: &str| {
             let file = files.get(&format!("{PKI}/{name}"));
-            file.map(|bytes| decode(bytes))
+            file.map_or_else(Vec::new, |bytes| decode(bytes))
         };
-        let public = |name: &str| pem(name).unwrap_or_default();
-        let private = |name: &str, of: &[Block]| match pem(name).map(|file| half_of(&file, of)) {
-            None => (PrivateHalf::Absent, 0),
-            Some(Half::Of(at)) => (PrivateHalf::There, at),
-            Some(Half::OfNone) => (PrivateHalf::OfOther, 0),
-            Some(Half::Unread) => (PrivateHalf::Unread, 0),
+        let (certificates, public) = (pem("ca.crt"), pem("sa.pub"));
+        let private = |name: &str, of: &[Block]| {
+            let keys = pem(name);
+            keys.iter().find_map(|key| half_of(key, of))
         };
-        let (certificates, publics) = (public("ca.crt"), public("sa.pub"));
-        let (ca_key, signs) = private("ca.key", &certificates);
-        let (service_account_key, issues) = private("sa.key", &publics);
+        let (signs, issues) = (private("ca.key", &certificates), private("sa.key", &public));
         let mut ca: Vec<_> = certificates.iter().map(Block::fingerprint).collect();
-        if signs < ca.len() {
-            ca.swap(0, signs);
+        if let Some(at) = signs {
+            ca.swap(0, at);
         }
         Self {
-            ca_key,
-            service_account_key,
+            ca_key: signs.is_some(),
+            service_account_key: issues.is_some(),
             ca,
-            service_account: publics.get(issues).map(Block::fingerprint),
+            service_account: public.get(issues.unwrap_or(0)).map(Block::fingerprint),
         }
     }
 
-    /// Why a restore with these keys is not the cluster `live`.
-    pub(super) fn contradiction(&self, live: &LiveKeys) -> Option<&'static str> {
+    /// What keeps a restore with these keys from being the cluster `live`.
+    pub(super) fn missing(&self, live: &LiveKeys) -> Option<&'static str> {
         if !self.ca.iter().any(|key| live.ca.contains(key)) {
             return Some("its pki/ca.crt is not the cluster's CA");
         }
-        if self.ca_key == PrivateHalf::OfOther {
-            return Some("its pki/ca.key does not belong to its pki/ca.crt");
+        if !self.ca_key {
+            return Some("it has no pki/ca.key that belongs to its pki/ca.crt");
         }
-        let is_of_first = self.ca_key == PrivateHalf::There;
-        if is_of_first && !self.ca.first().is_some_and(|key| live.ca.contains(key)) {
+        if !self.ca.first().is_some_and(|key| live.ca.contains(key)) {
             return Some(
                 "its pki/ca.key belongs to a certificate of its pki/ca.crt that is not the cluster's",
             );
@@ -98,13 +77,13 @@ impl NodeKeys {
             }
         }
         match self.service_account_key {
-            PrivateHalf::OfOther => Some("its pki/sa.key does not belong to its pki/sa.pub"),
-            _ => None,
+            true => None,
+            false => Some("it has no pki/sa.key that belongs to its pki/sa.pub"),
         }
     }
 }
 
-/// Fingerprints of the public keys that a live cluster uses.
+/// Fingerprints of the keys that a live cluster uses.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LiveKeys {
     ca: BTreeSet<String>,
@@ -169,51 +148,9 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Of the key in it: a certificate that was renewed for the same key is as good.
     fn fingerprint(&self) -> String {
-        let key = match self.label.as_str() {
-            "CERTIFICATE" => public_key(&self.der).unwrap_or(&self.der),
-            _ => &self.der,
-        };
-        hex(Sha256::digest(key))
+        hex(Sha256::digest(&self.der))
     }
-}
-
-/// The `SubjectPublicKeyInfo` of a certificate (RFC 5280, 4.1), whole.
-fn public_key(certificate: &[u8]) -> Option<&[u8]> {
-    /// `[0] EXPLICIT Version`, which the first version has not got.
-    const VERSION: u8 = 0xA0;
-    let (_, certificate, _) = element(certificate)?;
-    let (_, mut rest, _) = element(certificate)?;
-    if rest.first() == Some(&VERSION) {
-        (.., rest) = element(rest)?;
-    }
-    // Number, algorithm, issuer, validity, subject.
-    for _ in 0..5 {
-        (.., rest) = element(rest)?;
-    }
-    element(rest).map(|(whole, ..)| whole)
-}
-
-/// The first element of what is in DER: all of it, what is in it, and what comes after.
-fn element(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let &[_, first, ..] = der else {
-        return None;
-    };
-    let (head, len) = match first {
-        0..=0x7F => (2, usize::from(first)),
-        0x81..=0x84 => {
-            let more = usize::from(first - 0x80);
-            let bytes = der.get(2..2 + more)?.iter();
-            (
-                2 + more,
-                bytes.fold(0, |len, byte| len << 8 | usize::from(*byte)),
-            )
-        }
-        _ => return None,
-    };
-    let whole = der.get(..head.checked_add(len)?)?;
-    Some((whole, &whole[head..], &der[whole.len()..]))
 }
 
 /// The blocks of a PEM text; what is none is passed over.

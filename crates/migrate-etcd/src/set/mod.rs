@@ -18,7 +18,7 @@ use migrate_core::Cancellation;
 use migrate_core::steps::BackupArtifact;
 use serde::{Deserialize, Serialize};
 
-pub use keys::{LiveKeys, NodeKeys, PrivateHalf};
+pub use keys::{LiveKeys, NodeKeys};
 pub use node::{FolderNode, NodeFiles};
 pub use script::ScriptNode;
 
@@ -96,9 +96,8 @@ impl SetRecord {
     }
 
     /// Refuses a set that would restore a cluster that nobody trusts: there has to
-    /// be a node, and each has to have the public halves of the CA and of the service-account
-    /// key that `live` uses, and no private halves of others. Private halves may be elsewhere,
-    /// as with an external CA: whether they are there, [`NodeKeys`] says.
+    /// be a node, and each has to have the CA and the service-account key that
+    /// `live` uses, with their private halves.
     ///
     /// # Errors
     /// [`Error::OtherKeys`].
@@ -111,7 +110,7 @@ impl SetRecord {
             return Err(refuse("set", "it has the files of no node"));
         }
         for node in &self.nodes {
-            if let Some(reason) = node.keys.contradiction(live) {
+            if let Some(reason) = node.keys.missing(live) {
                 return Err(refuse(&node.name, reason));
             }
         }

@@ -324,8 +324,8 @@ async fn keys_of_another_cluster_or_without_their_halves_are_refused() {
     assert!(!world.folder.path().join("out").exists());
     let right = set(&world).with_live_keys(live());
     let (artifact, _) = world.write(right).await.unwrap();
-    // Private halves that belong to others.
-    for (file, text) in [("sa.key", CA_KEY), ("ca.key", SA_KEY)] {
+    // Private halves that are not there, or belong to others.
+    for (file, text) in [("ca.key", "gone"), ("sa.key", CA_KEY), ("ca.key", SA_KEY)] {
         let world = self::world();
         world.put(&format!("etc/kubernetes/pki/{file}"), text);
         let (_, record) = world.write(set(&world)).await.unwrap();

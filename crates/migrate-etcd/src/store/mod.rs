@@ -23,11 +23,9 @@ pub use prune::Pruned;
 
 use crate::{Error, folders};
 
-/// Bytes of a part at least; S3 asks for 5 MiB.
+/// Bytes of a part: S3 asks for 5 MiB at least, and for 10,000 parts at most,
+/// so that this is enough for 80 GB.
 const PART: usize = 8 << 20;
-
-/// Parts of one object of S3 at most.
-const MOST_PARTS: u64 = 10_000;
 
 /// A place for backups, and a prefix in it that is ours.
 ///
@@ -35,8 +33,7 @@ const MOST_PARTS: u64 = 10_000;
 /// * A backup is listed only when it is there whole: its manifest is put last,
 ///   after its bytes were read back and are those that were signed.
 /// * A backup that is listed is never written over.
-/// * Memory does not grow with the backup: one part of 8 MiB, or of a ten-thousandth of what is
-///   larger than 84 GB.
+/// * Memory does not grow with the backup: one part of 8 MiB.
 /// * Nothing outside of the prefix is read, written or removed, and nothing that no
 ///   trusted key has signed is removed.
 #[derive(Clone)]
@@ -49,8 +46,6 @@ pub struct Store {
     names_versions: bool,
     /// Where it is, if it is a folder.
     folder: Option<PathBuf>,
-    /// Which of several stores that have a place of the same name it is.
-    address: String,
 }
 
 impl Store {
@@ -68,7 +63,6 @@ impl Store {
             part: PART,
             names_versions: false,
             folder: None,
-            address: String::new(),
         })
     }
 
@@ -77,15 +71,6 @@ impl Store {
     #[must_use]
     pub fn with_parts(mut self, parts: Arc<dyn MultipartStore>) -> Self {
         self.parts = Some(parts);
-        self
-    }
-
-    /// Names the endpoint of the store, or its region: a bucket has its name once in each. An
-    /// upload that was not finished is one to the same endpoint only. Buckets that are
-    /// [opened](Self::open) have it from the environment.
-    #[must_use]
-    pub fn with_address(mut self, address: impl Into<String>) -> Self {
-        self.address = address.into();
         self
     }
 
@@ -187,14 +172,11 @@ impl Store {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(Error::store(place, "this process has no provider of TLS"));
         }
-        use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
-        let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-        let address = [Key::Endpoint, Key::Region].map(|key| builder.get_config_value(&key));
-        let address = address.into_iter().flatten().next().unwrap_or_default();
+        let builder = object_store::aws::AmazonS3Builder::from_env().with_bucket_name(bucket);
         let bucket = builder
             .build()
             .map_err(|error| Error::store(place, error))?;
-        Ok(Self::s3(bucket, prefix.trim_end_matches('/'))?.with_address(address))
+        Self::s3(bucket, prefix.trim_end_matches('/'))
     }
 
     #[cfg(not(feature = "s3"))]
@@ -228,11 +210,6 @@ impl Store {
     /// The name in words.
     fn name(&self, location: &Location) -> String {
         format!("{}: {location}", self.objects)
-    }
-
-    /// The name, and whose it is.
-    fn address(&self, location: &Location) -> String {
-        format!("{} {}", self.address, self.name(location))
     }
 
     fn failed(&self, location: &Location) -> impl Fn(object_store::Error) -> Error {

@@ -11,13 +11,8 @@ use crate::{Error, Manifest, PublicKey, Retention};
 /// go, as it is immutable, is none of these: it says nothing of the others.
 const FAILURES: usize = 5;
 
-/// Of those that the store does not let go, how many may come before any that it does: it may
-/// be that it lets nothing go.
-const REFUSED: usize = 100;
-
-/// Codes of S3, and of what speaks like it, for an object that stays; of the second there are
-/// longer ones.
-const REFUSALS: [&str; 2] = ["(code: AccessDenied)", "(code: ObjectLocked"];
+/// Codes of S3, and of what speaks like it, for an object that stays.
+const REFUSALS: [&str; 2] = ["(code: AccessDenied)", "(code: ObjectLocked)"];
 
 /// What pruning has done.
 #[derive(Debug, Default)]
@@ -44,8 +39,8 @@ impl Store {
     /// manifests of theirs whose backup is gone, which is looked at once more. A backup goes before its manifest, so
     /// that one that cannot be removed stays as it is ([`Pruned::failed`]). What a store with
     /// versions keeps of it is told ([`Pruned::still_stored`]). One that the store refuses to
-    /// remove, as it is locked, is in nobody's way; after five that fail otherwise, or a hundred
-    /// that it refuses without a single one that it removes, the rest waits for another time.
+    /// remove, as it is locked, is in nobody's way; after five that fail otherwise the rest
+    /// waits for another time.
     ///
     /// # Errors
     /// [`Error::Store`] if the store cannot be listed.
@@ -76,7 +71,7 @@ impl Store {
             clusters.entry(cluster).or_default().push(backup);
         }
         let mut pruned = Pruned::default();
-        let (mut failures, mut refused) = (0, 0);
+        let mut failures = 0;
         for backups in clusters.into_values() {
             let known: Vec<_> = backups
                 .iter()
@@ -85,7 +80,7 @@ impl Store {
             for (backup, keep) in backups.into_iter().zip(retention.keep(&known)) {
                 if keep {
                     pruned.kept.push(backup);
-                } else if failures < FAILURES && (refused < REFUSED || !pruned.removed.is_empty()) {
+                } else if failures < FAILURES {
                     match self.remove(&backup).await {
                         Ok(keeps_version) => {
                             let kept = keeps_version.then(|| backup.file.clone());
@@ -93,9 +88,7 @@ impl Store {
                             pruned.removed.push(backup);
                         }
                         Err(error) => {
-                            let is_refused = is_of_that_object(&error);
-                            refused += usize::from(is_refused);
-                            failures += usize::from(!is_refused);
+                            failures += usize::from(!is_of_that_object(&error));
                             pruned.failed.push((backup, error));
                         }
                     }

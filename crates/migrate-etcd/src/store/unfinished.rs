@@ -4,13 +4,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use object_store::MultipartId;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use crate::blocking::off_the_runtime;
 use crate::{Error, PartFile};
 
 /// What is put behind a backup's name while it is uploaded.
@@ -35,23 +33,10 @@ impl Store {
             return;
         }
         for other in unfinished_in(folder_of(backup)) {
-            if other.file_name() != backup.file_name() && is_old(&other) {
-                self.abandon_left(&other).await;
+            if other.file_name() != backup.file_name() && is_left(&other) {
+                self.abandon(&other).await;
             }
         }
-    }
-
-    /// Ends the upload of `backup`, if no process is putting that. Nobody can begin to
-    /// meanwhile.
-    pub(super) async fn abandon_left(&self, backup: &Path) {
-        let taken = match File::open(backup) {
-            Ok(file) if file.try_lock().is_ok() => Some(file),
-            // Of a backup that is gone nobody can go on.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            _ => return,
-        };
-        self.abandon(backup).await;
-        drop(taken);
     }
 
     /// Ends the upload of `backup` that was not finished, if there is one to this store. Who
@@ -62,7 +47,7 @@ impl Store {
             return;
         };
         let location = self.at(name);
-        let state = told(backup).filter(|state| state.to == self.address(&location));
+        let state = told(backup).filter(|state| state.to == self.name(&location));
         let Some(state) = state else { return };
         match parts.abort_multipart(&location, &state.id).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {
@@ -74,27 +59,18 @@ impl Store {
 }
 
 /// Tells others that somebody is putting `backup`, for as long as this is there; it goes with
-/// the process. Waits for who is ending an earlier upload of it. `None` on a file system that
-/// has no locks: [the age](LEAST_AGE) of what is told is all that others go by there.
-pub(super) async fn hold(backup: &Path) -> Result<Option<File>, Error> {
-    let path = backup.to_owned();
-    let lock = move || match File::open(&path).and_then(|file| file.lock_shared().map(|()| file)) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(Error::file(path, error)),
-    };
-    off_the_runtime(lock).await
+/// the process.
+pub(super) fn hold(backup: &Path) -> Option<File> {
+    let file = File::open(backup).ok()?;
+    file.try_lock_shared().ok().map(|()| file)
 }
 
-/// For how long nothing may have come of an upload of another backup until it is taken for
-/// given up: locks are not seen on other machines that have the same folder.
-const LEAST_AGE: Duration = Duration::from_secs(15 * 60);
-
-/// Whether nothing was told of the upload of `backup` for a while.
-fn is_old(backup: &Path) -> bool {
-    let told = fs::metadata(beside(backup)).and_then(|there| there.modified());
-    let age = told.ok().and_then(|told| told.elapsed().ok());
-    age.is_some_and(|age| age >= LEAST_AGE)
+/// Whether nobody is putting `backup`, as far as locks tell.
+fn is_left(backup: &Path) -> bool {
+    match File::open(backup) {
+        Ok(file) => file.try_lock().is_ok(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 /// The backups in a folder of whose uploads something is told.
@@ -134,7 +110,7 @@ pub(super) fn forget(backup: &Path) -> Result<(), Error> {
     }
 }
 
-pub(super) fn beside(backup: &Path) -> PathBuf {
+fn beside(backup: &Path) -> PathBuf {
     let mut name = backup.as_os_str().to_owned();
     name.push(SUFFIX);
     name.into()

@@ -8,13 +8,10 @@ use migrate_core::Cancellation;
 use object_store::path::Path as Location;
 use object_store::{ObjectStoreExt, PutPayload, multipart::PartId};
 
+use super::Store;
 use super::unfinished::{self, Progress};
-use super::{MOST_PARTS, Store};
 use crate::blocking::off_the_runtime;
 use crate::{Error, Manifest, PartFile, PublicKey};
-
-/// Bytes of what a store calls an upload, at most.
-const LONGEST_ID: usize = 4096;
 
 impl Store {
     /// Puts the backup at `backup` and the signed manifest beside it; `progress` hears
@@ -26,9 +23,8 @@ impl Store {
     /// as after a crash right before the end, is not put again.
     ///
     /// Parts of an upload that nobody goes on with take room in the store, and no list has
-    /// them. So one that is cancelled is ended there, unless another process is putting the same
-    /// backup, and so are, first of all, those of other backups in the folder of this one of which
-    /// nothing came for a quarter of an hour and that no process of this machine is putting.
+    /// them. So one that is cancelled is ended there, and so are, first of all, those of other
+    /// backups in the folder of this one that no process is putting any more.
     ///
     /// # Errors
     /// [`Error::Untrusted`] and [`Error::Changed`] if the backup is not what a trusted
@@ -53,57 +49,38 @@ impl Store {
             let path = PathBuf::from(self.name(&beside));
             return Err(Error::Exists { path });
         }
-        let held = unfinished::hold(backup).await?;
+        let signed_for = (manifest.bytes, manifest.sha256.clone());
+        let _held = unfinished::hold(backup);
         self.abandon_others(backup).await;
-        let put = self.put_bytes(backup, &manifest, &location, cancel, &mut progress);
-        let put = put.await;
-        drop(held);
-        if matches!(put, Ok(()) | Err(Error::Cancelled)) {
-            // Of one that was cancelled, or that another one was quicker than; unless somebody
-            // else is at it.
-            self.abandon_left(backup).await;
+        if !self.has(&location, &signed_for, cancel).await? {
+            let progress = &mut progress;
+            match (&self.folder, &self.parts) {
+                (Some(folder), _) => {
+                    self.in_file(folder, backup, &manifest, &location, cancel, progress)
+                        .await?;
+                }
+                (None, Some(_)) => {
+                    self.in_parts(backup, &manifest, &location, cancel, progress)
+                        .await?;
+                }
+                (None, None) => {
+                    self.at_once(backup, &manifest, &location, cancel, progress)
+                        .await?;
+                }
+            }
+            if !self.has(&location, &signed_for, cancel).await? {
+                let name = self.name(&location);
+                return Err(Error::changed(
+                    name,
+                    "what was uploaded, when it is read back",
+                ));
+            }
         }
-        put?;
         progress(manifest.bytes, manifest.bytes);
         self.put_text(&beside, text).await?;
+        // Of an upload that another one was quicker than.
+        self.abandon(backup).await;
         Ok(manifest)
-    }
-
-    /// Puts what is not there yet.
-    async fn put_bytes(
-        &self,
-        backup: &Path,
-        manifest: &Manifest,
-        location: &Location,
-        cancel: &Cancellation,
-        progress: &mut (impl FnMut(u64, u64) + Send),
-    ) -> Result<(), Error> {
-        let signed_for = (manifest.bytes, manifest.sha256.clone());
-        if self.has(location, &signed_for, cancel).await? {
-            return Ok(());
-        }
-        match (&self.folder, &self.parts) {
-            (Some(folder), _) => {
-                self.in_file(folder, backup, manifest, location, cancel, progress)
-                    .await?;
-            }
-            (None, Some(_)) => {
-                self.in_parts(backup, manifest, location, cancel, progress)
-                    .await?;
-            }
-            (None, None) => {
-                self.at_once(backup, manifest, location, cancel, progress)
-                    .await?;
-            }
-        }
-        if self.has(location, &signed_for, cancel).await? {
-            return Ok(());
-        }
-        let name = self.name(location);
-        Err(Error::changed(
-            name,
-            "what was uploaded, when it is read back",
-        ))
     }
 
     /// Whether the store has exactly these bytes there.
@@ -155,12 +132,26 @@ impl Store {
         let file = PartFile::replace(folder, location.as_ref()).await;
         let mut file = file.map_err(failed)?;
         let mut done = 0;
-        while let Some(bytes) = next_part(backup, done, self.part, cancel).await? {
+        while let Some(bytes) = self.next_part(backup, done, cancel).await? {
             done += bytes.len() as u64;
             file.write(&bytes).await.map_err(failed)?;
             progress(done, manifest.bytes);
         }
         file.commit().await.map(drop).map_err(failed)
+    }
+
+    /// The bytes of the backup from `done`, a part of them; `None` at its end.
+    async fn next_part(
+        &self,
+        backup: &Path,
+        done: u64,
+        cancel: &Cancellation,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let bytes = read_part(backup, done, self.part).await?;
+        Ok((!bytes.is_empty()).then_some(bytes))
     }
 
     async fn at_once(
@@ -178,9 +169,8 @@ impl Store {
             .await
             .map_err(&failed)?;
         let mut done = 0;
-        let part = part_of(manifest.bytes, self.part);
         let mut put = async || {
-            while let Some(bytes) = next_part(backup, done, part, cancel).await? {
+            while let Some(bytes) = self.next_part(backup, done, cancel).await? {
                 done += bytes.len() as u64;
                 upload.put_part(bytes.into()).await.map_err(&failed)?;
                 progress(done, manifest.bytes);
@@ -208,20 +198,21 @@ impl Store {
         };
         let failed = self.failed(location);
         let state = self.begun(backup, manifest, location);
-        let mut may_begin_again = true;
+        let mut may_begin_again = state.is_some();
         let mut open = match state {
             Some(state) => state,
             None => self.begin(backup, manifest, location).await?,
         };
         loop {
             if cancel.is_cancelled() {
+                self.abandon(backup).await;
                 return Err(Error::Cancelled);
             }
-            let done = open.parts.len() as u64 * open.part as u64;
+            let done = (open.parts.len() * self.part) as u64;
             progress(done.min(manifest.bytes), manifest.bytes);
             // An empty file is one empty part.
             let put = if done < manifest.bytes || open.parts.is_empty() {
-                let bytes = read_part(backup, done, open.part).await?;
+                let bytes = read_part(backup, done, self.part).await?;
                 let payload = PutPayload::from(bytes);
                 let put = parts.put_part(location, &open.id, open.parts.len(), payload);
                 put.await.map(Some)
@@ -238,8 +229,7 @@ impl Store {
                     unfinished::remember(backup, &open).await?;
                 }
                 Ok(None) => return unfinished::forget(backup),
-                // The store has thrown the upload away, as most do after days; or somebody
-                // has ended it.
+                // The store has thrown the old upload away, as most do after days.
                 Err(object_store::Error::NotFound { .. }) if may_begin_again => {
                     open = self.begin(backup, manifest, location).await?;
                     may_begin_again = false;
@@ -252,9 +242,9 @@ impl Store {
     /// An upload of the same bytes to the same place that was not finished.
     fn begun(&self, backup: &Path, manifest: &Manifest, location: &Location) -> Option<Progress> {
         let state = unfinished::told(backup)?;
-        let is_same = state.to == self.address(location)
+        let is_same = state.to == self.name(location)
             && state.sha256 == manifest.sha256
-            && state.part == part_of(manifest.bytes, self.part);
+            && state.part == self.part;
         is_same.then_some(state)
     }
 
@@ -270,53 +260,16 @@ impl Store {
         // One of other bytes under this name.
         self.abandon(backup).await;
         let id = parts.create_multipart(location).await;
-        let id = id.map_err(self.failed(location))?;
-        if !(1..=LONGEST_ID).contains(&id.len()) {
-            let name = self.name(location);
-            return Err(Error::store(
-                &name,
-                "it names an upload by nothing, or by too much",
-            ));
-        }
         let state = Progress {
-            to: self.address(location),
+            to: self.name(location),
             sha256: manifest.sha256.clone(),
-            part: part_of(manifest.bytes, self.part),
-            id,
+            part: self.part,
+            id: id.map_err(self.failed(location))?,
             parts: Vec::new(),
         };
-        if let Err(error) = unfinished::remember(backup, &state).await {
-            // Nobody would know of it.
-            let _ = parts.abort_multipart(location, &state.id).await;
-            return Err(error);
-        }
+        unfinished::remember(backup, &state).await?;
         Ok(state)
     }
-}
-
-/// The bytes of the backup from `done`, a part of them; `None` at its end.
-async fn next_part(
-    backup: &Path,
-    done: u64,
-    part: usize,
-    cancel: &Cancellation,
-) -> Result<Option<Vec<u8>>, Error> {
-    if cancel.is_cancelled() {
-        return Err(Error::Cancelled);
-    }
-    let bytes = read_part(backup, done, part).await?;
-    Ok((!bytes.is_empty()).then_some(bytes))
-}
-
-/// How large the parts of so many bytes are: `least`, or in whole MiB what makes them no more
-/// than a store takes.
-fn part_of(bytes: u64, least: usize) -> usize {
-    const MIB: u64 = 1 << 20;
-    let needed = bytes.div_ceil(MOST_PARTS);
-    if needed <= least as u64 {
-        return least;
-    }
-    usize::try_from(needed.next_multiple_of(MIB)).unwrap_or(usize::MAX)
 }
 
 /// Up to `length` bytes of the file from `at`, where that does not hold up the
@@ -332,22 +285,4 @@ async fn read_part(backup: &Path, at: u64, length: usize) -> Result<Vec<u8>, Err
     };
     let backup = backup.to_owned();
     off_the_runtime(move || read().map_err(|error| Error::file(backup, error))).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_backup_has_larger_parts_and_not_more_of_them() {
-        const PART: usize = 8 << 20;
-        let most = MOST_PARTS * PART as u64;
-        assert_eq!(part_of(0, PART), PART);
-        assert_eq!(part_of(most, PART), PART);
-        assert_eq!(part_of(most + 1, PART), 9 << 20);
-        for bytes in [most + 1, 128 << 30, 5 << 40] {
-            let part = part_of(bytes, PART) as u64;
-            assert!(bytes.div_ceil(part) <= MOST_PARTS && part % (1 << 20) == 0);
-        }
-    }
 }

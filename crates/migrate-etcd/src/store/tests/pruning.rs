@@ -151,29 +151,6 @@ async fn what_cannot_be_removed_stays_whole_and_listed() {
     );
 }
 
-/// As with credentials that may remove nothing.
-#[tokio::test]
-async fn a_store_that_lets_nothing_go_is_not_asked_for_ever() {
-    let world = World::new();
-    let faulty = Faulty::new();
-    *faulty.locked_until.lock().unwrap() = "z";
-    let store = faulty.store();
-    for at in 0..103 {
-        let taken = format!("2026-11-{:02}T{:02}:00:00Z", 1 + at / 24, at % 24);
-        let name = format!("{at:03}.db");
-        let path = world.backup(&name, &taken, BackupProof::Proven).await;
-        world.put(&store, &path).await.unwrap();
-    }
-    let pruned = store.prune(&world.trusted(), &Retention::least()).await;
-    let pruned = pruned.unwrap();
-    assert_eq!((pruned.failed.len(), pruned.removed.len()), (100, 0));
-    // One that goes says that others may.
-    *faulty.locked_until.lock().unwrap() = "099.db";
-    let pruned = store.prune(&world.trusted(), &Retention::least()).await;
-    let pruned = pruned.unwrap();
-    assert_eq!((pruned.failed.len(), pruned.removed.len()), (99, 3));
-}
-
 /// Nobody shall wait for room, or for a secret to be gone, that a bucket keeps.
 #[tokio::test]
 async fn what_a_store_with_versions_keeps_is_told() {

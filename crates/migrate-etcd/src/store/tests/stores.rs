@@ -29,7 +29,6 @@ pub(super) fn in_parts() -> (Arc<Parts>, Store) {
         known: Mutex::default(),
         put: AtomicUsize::new(0),
         fail_at: AtomicUsize::new(usize::MAX),
-        id: Mutex::default(),
     });
     // Both see the same objects.
     let objects = Arc::new(parts.inner.clone());
@@ -47,8 +46,6 @@ pub(super) struct Parts {
     pub(super) known: Mutex<BTreeSet<String>>,
     pub(super) put: AtomicUsize,
     pub(super) fail_at: AtomicUsize,
-    /// What it calls each upload, if not what it should.
-    pub(super) id: Mutex<Option<String>>,
 }
 
 impl Parts {
@@ -69,7 +66,7 @@ impl MultipartStore for Parts {
     async fn create_multipart(&self, path: &Location) -> Answer<MultipartId> {
         let id = self.inner.create_multipart(path).await?;
         self.known.lock().unwrap().insert(id.clone());
-        Ok(self.id.lock().unwrap().clone().unwrap_or(id))
+        Ok(id)
     }
 
     async fn put_part(

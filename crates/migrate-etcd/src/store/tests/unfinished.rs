@@ -1,16 +1,7 @@
 //! Uploads that nobody goes on with: their parts take room, and no list has them.
 
-use std::fs::File;
-use std::time::{Duration, SystemTime};
-
 use super::*;
 use crate::store::unfinished::hold;
-
-/// As if nothing had come of the upload of that state for so many seconds.
-fn age(state: &Path, seconds: u64) {
-    let told = SystemTime::now() - Duration::from_secs(seconds);
-    File::open(state).unwrap().set_modified(told).unwrap();
-}
 
 impl World {
     /// Stops the upload of `backup` by a cancellation in its middle.
@@ -62,18 +53,11 @@ async fn an_upload_that_was_killed_is_ended_by_the_next_of_another_backup() {
     parts.fail_at.store(usize::MAX, Ordering::Relaxed);
     let open = || parts.known.lock().unwrap().len();
 
-    // Somebody is at it, here or on another machine; or the next one is to another place.
-    age(&beside, 1000);
-    let held = hold(&path).await.unwrap().unwrap();
+    // Somebody is at it; or the next one is to another place.
+    let held = hold(&path);
     world.put(&store, &next).await.unwrap();
     assert_eq!((open(), beside.exists()), (1, true));
     drop(held);
-    age(&beside, 800);
-    world.put(&store, &next).await.unwrap();
-    assert_eq!((open(), beside.exists()), (1, true));
-    age(&beside, 1000);
-    let elsewhere = store.clone().with_address("another region");
-    world.put(&elsewhere, &next).await.unwrap();
     let other = Store::new(store.objects.clone(), "clusters/d").unwrap();
     let other = other.with_parts(parts.clone());
     world.put(&other, &next).await.unwrap();
@@ -87,74 +71,7 @@ async fn an_upload_that_was_killed_is_ended_by_the_next_of_another_backup() {
     parts.fail_at.store(3, Ordering::Relaxed);
     world.put(&store, &path).await.unwrap_err();
     fs::remove_file(&path).unwrap();
-    age(&beside, 1000);
     assert_eq!((open(), beside.exists()), (1, true));
     world.put(&store, &next).await.unwrap();
     assert_eq!((open(), beside.exists()), (0, false));
-}
-
-#[tokio::test]
-async fn one_of_two_that_is_cancelled_leaves_the_upload_to_the_other() {
-    let world = World::new();
-    let path = world.first().await;
-    let (parts, store) = in_parts();
-    let other = hold(&path).await.unwrap();
-    world.stop(&store, &path).await;
-    assert_eq!(parts.known.lock().unwrap().len(), 1);
-    let put = parts.put.load(Ordering::Relaxed);
-    world.put(&store, &path).await.unwrap();
-    // It goes on where that one was.
-    assert_eq!(parts.put.load(Ordering::Relaxed), 5);
-    assert!((1..5).contains(&put));
-    drop(other);
-}
-
-/// As by a rule of the bucket, or by somebody who took it for given up.
-#[tokio::test]
-async fn an_upload_that_somebody_ends_in_its_middle_begins_again_once() {
-    let world = World::new();
-    let path = world.first().await;
-    let (parts, store) = in_parts();
-    let (trusted, end) = (world.trusted(), parts.clone());
-    let mut times = 1;
-    let ends = |done, _| {
-        if done > 0 && times > 0 {
-            times -= 1;
-            end.known.lock().unwrap().clear();
-        }
-    };
-    store
-        .put(&path, &trusted, &world.cancel, ends)
-        .await
-        .unwrap();
-    assert_eq!(parts.put.load(Ordering::Relaxed), 1 + 5);
-    let next = world
-        .backup("b.db", "2026-11-29T01:00:00Z", BackupProof::Proven)
-        .await;
-    let ends = |done, _| {
-        if done > 0 {
-            end.known.lock().unwrap().clear();
-        }
-    };
-    let error = store.put(&next, &trusted, &world.cancel, ends).await;
-    assert!(matches!(error.unwrap_err(), Error::Store { .. }));
-}
-
-#[tokio::test]
-async fn an_upload_that_nobody_could_tell_of_is_not_begun() {
-    let world = World::new();
-    let path = world.first().await;
-    let beside = world.folder.path().join("a.db.upload.json");
-    let (parts, store) = in_parts();
-    fs::create_dir(&beside).unwrap();
-    let error = world.put(&store, &path).await.unwrap_err();
-    assert!(matches!(error, Error::File { .. }), "{error}");
-    assert!(parts.known.lock().unwrap().is_empty());
-    fs::remove_dir(&beside).unwrap();
-    for id in [String::new(), "a".repeat(5000)] {
-        *parts.id.lock().unwrap() = Some(id);
-        let error = world.put(&store, &path).await.unwrap_err();
-        assert!(error.to_string().contains("names an upload by"), "{error}");
-        assert!(!beside.exists());
-    }
 }
