@@ -77,7 +77,7 @@ pub enum Error {
     #[error(
         "{endpoint}: is compacted beyond revision {revision}, so that it can no longer say what \
          it had there; {}",
-        sooner(took.as_ref())
+        sooner(*took, *received)
     )]
     Compacted {
         /// Member.
@@ -86,6 +86,8 @@ pub enum Error {
         revision: i64,
         /// How long its snapshot and the comparison took, where both were one.
         took: Option<Duration>,
+        /// How long of that until the snapshot was there.
+        received: Option<Duration>,
     },
     /// The file is not sound.
     #[error(transparent)]

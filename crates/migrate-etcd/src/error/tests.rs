@@ -91,11 +91,13 @@ fn one_of_each() -> Vec<Error> {
             endpoint: endpoint.clone(),
             revision: 7,
             took: None,
+            received: None,
         },
         Error::Compacted {
             endpoint: endpoint.clone(),
             revision: 7,
             took: Some(Duration::from_secs(700)),
+            received: Some(Duration::from_secs(690)),
         },
         Error::Damaged(ReadError::NoMeta { path: path.clone() }),
         Error::Defragmenting {
@@ -278,4 +280,27 @@ fn each_error_names_its_object_once_and_the_cure() {
             assert_eq!(step.to_string().matches(&name).count(), 1, "{step}");
         }
     }
+}
+
+#[test]
+fn what_was_compacted_away_is_blamed_on_what_took_the_time() {
+    let text = |took: u64, received: u64| {
+        let error = Error::Compacted {
+            endpoint: "http://a:1".to_owned(),
+            revision: 7,
+            took: Some(Duration::from_secs(took)),
+            received: Some(Duration::from_secs(received)),
+        };
+        error.to_string()
+    };
+    let (quick, link, comparison) = (text(3, 2), text(700, 650), text(700, 50));
+    for (text, words, not) in [
+        (&quick, "see who compacts oftener", "link"),
+        (&link, "quicker link", "oftener"),
+        (&comparison, "members that do not answer", "link"),
+    ] {
+        assert!(text.contains(words) && !text.contains(not), "{text}");
+        assert!(text.contains("--etcd-compaction-interval"), "{text}");
+    }
+    assert!(quick.contains("after 2s and compared 1s later"), "{quick}");
 }
