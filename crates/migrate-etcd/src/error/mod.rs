@@ -381,6 +381,21 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
+    /// A store lets nobody who asks with these credentials remove anything.
+    #[cfg(feature = "store")]
+    #[error(
+        "{location}: nothing is removed: {tried} backups that should go are denied, the last one \
+         with: {source}; give credentials that may remove objects (s3:DeleteObject), or see which \
+         rule of the store forbids it"
+    )]
+    PruneDenied {
+        /// Store.
+        location: String,
+        /// Backups whose removal was denied; no other one was done.
+        tried: usize,
+        /// The last answer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The member does not let us.
     #[error(
         "{endpoint}: not allowed: {reason}; give a user that has the root role, or none where \
@@ -459,6 +474,20 @@ pub enum Error {
         /// Set, or the snapshot that was to be in it.
         path: PathBuf,
         /// Bytes.
+        bytes: u64,
+        /// Most bytes.
+        most: u64,
+    },
+    /// A backup is larger than an object of a store can be.
+    #[cfg(feature = "store")]
+    #[error(
+        "{location}: an object here has {most} bytes at most, and this backup {bytes}; keep it in a \
+         folder on another machine's disk"
+    )]
+    TooLargeForStore {
+        /// Object.
+        location: String,
+        /// Bytes of the backup.
         bytes: u64,
         /// Most bytes.
         most: u64,

@@ -54,11 +54,15 @@ fn cure(error: &Error) -> &'static str {
         Error::PermissionDenied { .. } => "give a user that has the root role",
         Error::RevisionTooHigh { .. } => "ask for less",
         #[cfg(feature = "store")]
+        Error::PruneDenied { .. } => "give credentials that may remove objects",
+        #[cfg(feature = "store")]
         Error::Store { .. } => "see to the store",
         Error::Stalled { .. } => "see to the member's disk and the network",
         Error::Truncated { .. } => "take another one",
         Error::TooFewMembers { .. } => "see that two of them are in reach",
         Error::TooLarge { .. } => "use another copy",
+        #[cfg(feature = "store")]
+        Error::TooLargeForStore { .. } => "keep it in a folder",
         Error::TooNew { .. } => "restore an older backup",
         Error::TooSlow { .. } => "allow a lower rate",
         Error::TrialServer { .. } => "start this server on it by hand",
@@ -217,7 +221,19 @@ fn one_of_each() -> Vec<Error> {
             feature: "s3",
         },
         #[cfg(feature = "store")]
+        Error::PruneDenied {
+            location: "memory: clusters/c".to_owned(),
+            tried: 5,
+            source: "403".into(),
+        },
+        #[cfg(feature = "store")]
         Error::store("memory: a.db", "is away"),
+        #[cfg(feature = "store")]
+        Error::TooLargeForStore {
+            location: "memory: a.db".to_owned(),
+            bytes: 8,
+            most: 7,
+        },
         Error::Node {
             node: "cp-1".to_owned(),
             source: Box::new(StepError::new(
