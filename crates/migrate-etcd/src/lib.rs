@@ -77,7 +77,7 @@
 
 mod blocking;
 mod bolt;
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "store"))]
 mod cancelled;
 mod compare;
 #[cfg(feature = "client")]

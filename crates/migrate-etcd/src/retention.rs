@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 use migrate_core::steps::BackupProof;
 
-/// Which backups of a cluster are kept: the newest `last`, and the newest of each
-/// of the last hours, days, weeks (from Monday) and months that have one, in UTC.
+/// Which backups of a cluster are kept: of those that are proven or better the newest `last`, and
+/// the newest of each of the last hours, days, weeks (from Monday) and months that have one, in
+/// UTC; and of those that are not, as many again, counted apart.
 ///
 /// # Guarantees
 /// * The newest backup is kept, and the newest that is proven or better, whatever
 ///   the numbers say.
+/// * Whether a proven one is kept depends on proven ones alone: however many come that are not,
+///   none of them takes its place.
 /// * What is kept does not depend on the order in which backups are listed, nor on
 ///   the time of day: no clock is read.
 /// * What was kept is kept again if nothing was added.
@@ -63,10 +66,28 @@ impl Retention {
         let of = |at: &usize| backups.get(*at).copied();
         // Newest first; of two of the same time the better one.
         order.sort_by_key(|at| std::cmp::Reverse((of(at), *at)));
-        let mut kept = BTreeSet::new();
-        kept.extend(order.iter().take(self.last.max(1)));
-        let proven = |at: &&usize| of(at).is_some_and(|(_, proof)| proof >= BackupProof::Proven);
-        kept.extend(order.iter().find(proven));
+        let mut kept: BTreeSet<usize> = order.first().copied().into_iter().collect();
+        let proven = |at: &usize| of(at).is_some_and(|(_, proof)| proof >= BackupProof::Proven);
+        let (proven, others): (Vec<usize>, Vec<usize>) = order.into_iter().partition(proven);
+        kept.extend(proven.first());
+        for alike in [proven, others] {
+            let taken: Vec<_> = alike
+                .iter()
+                .filter_map(of)
+                .map(|(taken, _)| taken)
+                .collect();
+            kept.extend(
+                self.of_alike(&taken)
+                    .into_iter()
+                    .filter_map(|at| alike.get(at)),
+            );
+        }
+        (0..backups.len()).map(|at| kept.contains(&at)).collect()
+    }
+
+    /// Which of backups that are as good as each other are kept; newest first.
+    fn of_alike(&self, taken: &[Timestamp]) -> BTreeSet<usize> {
+        let mut kept: BTreeSet<usize> = (0..taken.len().min(self.last)).collect();
         let periods: [(usize, Period); 4] = [
             (self.hourly, |taken| taken.as_second().div_euclid(3600)),
             (self.daily, day),
@@ -76,14 +97,13 @@ impl Retention {
         ];
         for (count, period) in periods {
             let mut seen = BTreeSet::new();
-            for at in &order {
-                let Some((taken, _)) = of(at) else { continue };
-                if seen.len() < count && seen.insert(period(taken)) {
+            for (at, taken) in taken.iter().enumerate() {
+                if seen.len() < count && seen.insert(period(*taken)) {
                     kept.insert(at);
                 }
             }
         }
-        (0..backups.len()).map(|at| kept.contains(&at)).collect()
+        kept
     }
 }
 
@@ -170,7 +190,48 @@ mod tests {
         proptest::collection::vec(one, 0..60)
     }
 
+    #[test]
+    fn each_period_keeps_its_newest_proven_one_and_besides_its_newest_of_the_others() {
+        let all = [
+            ("2026-11-29T12:00:00Z", BackupProof::Unproven),
+            ("2026-11-29T11:00:00Z", BackupProof::Unproven),
+            ("2026-11-29T10:00:00Z", BackupProof::Proven),
+            ("2026-11-28T12:00:00Z", BackupProof::Unproven),
+            ("2026-11-28T11:00:00Z", BackupProof::Restored),
+            ("2026-11-28T10:00:00Z", BackupProof::Proven),
+            ("2026-11-27T10:00:00Z", BackupProof::Unproven),
+            ("2026-11-26T10:00:00Z", BackupProof::Proven),
+        ];
+        let all = all.map(|(taken, proof)| (at(taken), proof));
+        let retention = Retention {
+            daily: 2,
+            ..Retention::least()
+        };
+        let keep = retention.keep(&all);
+        let kept: Vec<_> = (0..all.len()).filter(|at| keep[*at]).collect();
+        assert_eq!(kept, [0, 2, 3, 4]);
+    }
+
     proptest! {
+        #[test]
+        fn no_unproven_one_takes_the_place_of_a_proven_one(
+            all in backups(),
+            added in backups(),
+            numbers in proptest::array::uniform5(0_usize..6),
+        ) {
+            let [last, hourly, daily, weekly, monthly] = numbers;
+            let retention = Retention { last, hourly, daily, weekly, monthly };
+            let before = retention.keep(&all);
+            let unproven = added.into_iter().map(|(taken, _)| (taken, BackupProof::Unproven));
+            let more: Vec<_> = all.iter().copied().chain(unproven).collect();
+            let after = retention.keep(&more);
+            for (at, (_, proof)) in all.iter().enumerate() {
+                if *proof >= BackupProof::Proven {
+                    prop_assert!(after[at] || !before[at], "{at} of {more:?}");
+                }
+            }
+        }
+
         #[test]
         fn whatever_the_numbers(
             all in backups(),
@@ -187,9 +248,10 @@ mod tests {
                 list.iter().copied().filter(|backup| backup.1 >= BackupProof::Proven).max()
             };
             prop_assert_eq!(proven(&kept), proven(&all));
-            // No more than asked for.
-            let most = last.max(1) + hourly + daily + weekly + monthly + 1;
-            prop_assert!(kept.len() <= most);
+            // No more than asked for, of either kind.
+            let most = last + hourly + daily + weekly + monthly + 1;
+            let good = kept.iter().filter(|backup| backup.1 >= BackupProof::Proven).count();
+            prop_assert!(good <= most && kept.len() - good <= most);
             // Again: the same.
             prop_assert!(retention.keep(&kept).iter().all(|keep| *keep));
             // In any order: the same.

@@ -1,4 +1,9 @@
 //! Whether there is room for what a backup is going to write.
+//!
+//! Room is what this process may fill. ext2, ext3 and ext4 keep some blocks, a twentieth unless they
+//! are told otherwise, that only root of the machine gets: there they count for root, and for
+//! nobody else. What other file systems have free beyond what they offer they keep for
+//! themselves, so that it counts for nobody.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -39,9 +44,41 @@ impl Disk {
         Some(Self {
             id: fs::metadata(there).ok()?.dev(),
             folder: folder.to_owned(),
-            available: stat.f_bavail.saturating_mul(stat.f_frsize),
+            available: free_blocks(&stat, gets_reserve(there)).saturating_mul(stat.f_frsize),
         })
     }
+}
+
+fn free_blocks(stat: &rustix::fs::StatVfs, gets_reserve: bool) -> u64 {
+    match gets_reserve {
+        true => stat.f_bfree.max(stat.f_bavail),
+        false => stat.f_bavail,
+    }
+}
+
+/// Whether this process may fill what the file system of `there` keeps for root.
+#[cfg(target_os = "linux")]
+fn gets_reserve(there: &Path) -> bool {
+    // EXT4_SUPER_MAGIC of statfs(2), which ext2 and ext3 have too.
+    let is_ext = rustix::fs::statfs(there).is_ok_and(|stat| i128::from(stat.f_type) == 0xef53);
+    let users = || fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    is_ext && rustix::process::geteuid().is_root() && is_of_the_machine(&users())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn gets_reserve(_: &Path) -> bool {
+    false
+}
+
+/// Whether root is that of the machine, and not one that a container has made of another user;
+/// by `/proc/self/uid_map` (user_namespaces(7)).
+#[cfg(target_os = "linux")]
+fn is_of_the_machine(users: &str) -> bool {
+    let first = |line: &str| {
+        let mut ids = line.split_whitespace();
+        ids.next() == Some("0") && ids.next() == Some("0")
+    };
+    users.lines().any(first)
 }
 
 /// Refuses to begin what would fill a disk: a snapshot of `size` bytes in `folder`, and
@@ -69,7 +106,8 @@ pub(crate) fn refuse_too_little(
     }
 }
 
-/// Refuses to begin what is exactly `bytes` long where there is less room.
+/// Refuses to begin what is exactly `bytes` long where there is less room than that for this
+/// process.
 ///
 /// # Errors
 /// [`Error::NoRoom`].
@@ -139,6 +177,26 @@ mod tests {
         // What nobody knows is no reason.
         assert!(too_small(size, None, &[]).is_none());
         assert!(too_small(u64::MAX, Some(&disk(1, u64::MAX)), &[]).is_none());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_kept_for_root_is_room_for_root_of_the_machine_alone() {
+        for (users, expected) in [
+            ("         0          0 4294967295\n", true),
+            ("         0     100000      65536\n", false),
+            ("         1          0          1\n0 7 1\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_of_the_machine(users), expected, "{users}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut stat = rustix::fs::statvfs(folder.path()).unwrap();
+        (stat.f_bavail, stat.f_bfree) = (5, 8);
+        assert_eq!(free_blocks(&stat, true), 8);
+        assert_eq!(free_blocks(&stat, false), 5);
+        // proc is no such file system, whoever asks.
+        assert!(!gets_reserve(Path::new("/proc")));
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub enum Error {
     #[error(
         "{endpoint}: is compacted beyond revision {revision}, so that it can no longer say what \
          it had there; {}",
-        sooner(took.as_ref())
+        sooner(*took, *received)
     )]
     Compacted {
         /// Member.
@@ -86,6 +86,8 @@ pub enum Error {
         revision: i64,
         /// How long its snapshot and the comparison took, where both were one.
         took: Option<Duration>,
+        /// How long of that until the snapshot was there.
+        received: Option<Duration>,
     },
     /// The file is not sound.
     #[error(transparent)]
@@ -379,6 +381,21 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
+    /// A store lets nobody who asks with these credentials remove anything.
+    #[cfg(feature = "store")]
+    #[error(
+        "{location}: nothing is removed: {tried} backups that should go are denied, the last one \
+         with: {source}; give credentials that may remove objects (s3:DeleteObject), or see which \
+         rule of the store forbids it"
+    )]
+    PruneDenied {
+        /// Store.
+        location: String,
+        /// Backups whose removal was denied; no other one was done.
+        tried: usize,
+        /// The last answer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The member does not let us.
     #[error(
         "{endpoint}: not allowed: {reason}; give a user that has the root role, or none where \
@@ -457,6 +474,20 @@ pub enum Error {
         /// Set, or the snapshot that was to be in it.
         path: PathBuf,
         /// Bytes.
+        bytes: u64,
+        /// Most bytes.
+        most: u64,
+    },
+    /// A backup is larger than an object of a store can be.
+    #[cfg(feature = "store")]
+    #[error(
+        "{location}: an object here has {most} bytes at most, and this backup {bytes}; keep it in a \
+         folder on another machine's disk"
+    )]
+    TooLargeForStore {
+        /// Object.
+        location: String,
+        /// Bytes of the backup.
         bytes: u64,
         /// Most bytes.
         most: u64,

@@ -28,16 +28,32 @@ pub(super) fn listed(reasons: &[String]) -> String {
     }
 }
 
-/// How a snapshot is compared before it is too late.
-pub(super) fn sooner(took: Option<&Duration>) -> String {
-    match took {
-        None => "take another snapshot and prove it at once".to_owned(),
-        Some(took) => format!(
-            "the snapshot and its comparison took {took:.0?}, and what is older than five minutes \
-             API servers compact: take another snapshot over a quicker link onto a quicker disk, \
-             or raise their --etcd-compaction-interval for as long"
-        ),
-    }
+/// What lies between two compactions of API servers, unless they are told otherwise.
+const BETWEEN: Duration = Duration::from_secs(300);
+
+/// How a snapshot is compared before it is too late, by what it was too slow for: the time that
+/// it took in all, and of that until it was there.
+pub(super) fn sooner(took: Option<Duration>, received: Option<Duration>) -> String {
+    let Some(took) = took else {
+        return "take another snapshot and prove it at once".to_owned();
+    };
+    let received = received.unwrap_or(took).min(took);
+    let compared = took.saturating_sub(received);
+    let cure = if took < BETWEEN {
+        "is sooner than API servers compact by themselves, every five minutes: see who compacts \
+         oftener (their --etcd-compaction-interval, --auto-compaction-retention of etcd, a job that \
+         calls etcdctl), stop that for as long, and take another snapshot"
+    } else if received >= compared {
+        "is later than API servers compact, every five minutes: take another snapshot over a \
+         quicker link onto a quicker disk, or raise their --etcd-compaction-interval for as long"
+    } else {
+        "is later than API servers compact, every five minutes: take another snapshot onto a \
+         quicker disk, of fewer members that do not answer, or raise their \
+         --etcd-compaction-interval for as long"
+    };
+    format!(
+        "the last snapshot was there after {received:.0?} and compared {compared:.0?} later, which {cure}"
+    )
 }
 
 impl Error {

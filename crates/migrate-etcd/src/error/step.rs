@@ -67,7 +67,13 @@ impl Error {
             Self::NoBackup { place: store, .. } => ObjectName::cluster("Store", store.clone()),
             #[cfg(feature = "store")]
             Self::NoStore { place: store, .. }
+            | Self::PruneDenied {
+                location: store, ..
+            }
             | Self::Store {
+                location: store, ..
+            }
+            | Self::TooLargeForStore {
                 location: store, ..
             } => ObjectName::cluster("Store", store.clone()),
             Self::InvalidRecord { revision, .. } => {
@@ -86,6 +92,8 @@ impl From<Error> for StepError {
                 StepErrorKind::Deadline
             }
             Error::PermissionDenied { .. } => StepErrorKind::Forbidden,
+            #[cfg(feature = "store")]
+            Error::PruneDenied { .. } => StepErrorKind::Forbidden,
             Error::Exists { .. }
             | Error::InvalidEndpoint { .. }
             | Error::InvalidKey { .. }
@@ -100,7 +108,7 @@ impl From<Error> for StepError {
             | Error::TooLarge { .. }
             | Error::TooNew { .. } => StepErrorKind::Invalid,
             #[cfg(feature = "store")]
-            Error::NoStore { .. } => StepErrorKind::Invalid,
+            Error::NoStore { .. } | Error::TooLargeForStore { .. } => StepErrorKind::Invalid,
             Error::Behind { .. }
             | Error::Busy { .. }
             | Error::ChecksumMismatch { .. }

@@ -54,11 +54,15 @@ fn cure(error: &Error) -> &'static str {
         Error::PermissionDenied { .. } => "give a user that has the root role",
         Error::RevisionTooHigh { .. } => "ask for less",
         #[cfg(feature = "store")]
+        Error::PruneDenied { .. } => "give credentials that may remove objects",
+        #[cfg(feature = "store")]
         Error::Store { .. } => "see to the store",
         Error::Stalled { .. } => "see to the member's disk and the network",
         Error::Truncated { .. } => "take another one",
         Error::TooFewMembers { .. } => "see that two of them are in reach",
         Error::TooLarge { .. } => "use another copy",
+        #[cfg(feature = "store")]
+        Error::TooLargeForStore { .. } => "keep it in a folder",
         Error::TooNew { .. } => "restore an older backup",
         Error::TooSlow { .. } => "allow a lower rate",
         Error::TrialServer { .. } => "start this server on it by hand",
@@ -91,11 +95,13 @@ fn one_of_each() -> Vec<Error> {
             endpoint: endpoint.clone(),
             revision: 7,
             took: None,
+            received: None,
         },
         Error::Compacted {
             endpoint: endpoint.clone(),
             revision: 7,
             took: Some(Duration::from_secs(700)),
+            received: Some(Duration::from_secs(690)),
         },
         Error::Damaged(ReadError::NoMeta { path: path.clone() }),
         Error::Defragmenting {
@@ -215,7 +221,19 @@ fn one_of_each() -> Vec<Error> {
             feature: "s3",
         },
         #[cfg(feature = "store")]
+        Error::PruneDenied {
+            location: "memory: clusters/c".to_owned(),
+            tried: 5,
+            source: "403".into(),
+        },
+        #[cfg(feature = "store")]
         Error::store("memory: a.db", "is away"),
+        #[cfg(feature = "store")]
+        Error::TooLargeForStore {
+            location: "memory: a.db".to_owned(),
+            bytes: 8,
+            most: 7,
+        },
         Error::Node {
             node: "cp-1".to_owned(),
             source: Box::new(StepError::new(
@@ -278,4 +296,27 @@ fn each_error_names_its_object_once_and_the_cure() {
             assert_eq!(step.to_string().matches(&name).count(), 1, "{step}");
         }
     }
+}
+
+#[test]
+fn what_was_compacted_away_is_blamed_on_what_took_the_time() {
+    let text = |took: u64, received: u64| {
+        let error = Error::Compacted {
+            endpoint: "http://a:1".to_owned(),
+            revision: 7,
+            took: Some(Duration::from_secs(took)),
+            received: Some(Duration::from_secs(received)),
+        };
+        error.to_string()
+    };
+    let (quick, link, comparison) = (text(3, 2), text(700, 650), text(700, 50));
+    for (text, words, not) in [
+        (&quick, "see who compacts oftener", "link"),
+        (&link, "quicker link", "oftener"),
+        (&comparison, "members that do not answer", "link"),
+    ] {
+        assert!(text.contains(words) && !text.contains(not), "{text}");
+        assert!(text.contains("--etcd-compaction-interval"), "{text}");
+    }
+    assert!(quick.contains("after 2s and compared 1s later"), "{quick}");
 }

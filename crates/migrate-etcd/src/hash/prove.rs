@@ -261,6 +261,7 @@ impl SnapshotBackup {
             let saves = |done, of| told(Phase::Saves, done, of);
             let received = self.receive(members, name, cancel, saves);
             let snapshot = received.await?;
+            let received = begun.elapsed();
             let unnamed = snapshot.unnamed();
             told(Phase::Proves, 0, unnamed.bytes);
             let compared = compared(&unnamed.path, members, self.stall(), cancel, None);
@@ -290,6 +291,7 @@ impl SnapshotBackup {
                             endpoint,
                             revision,
                             took: Some(took),
+                            received: Some(received),
                         });
                     }
                 }
@@ -357,6 +359,7 @@ async fn ask(member: &Member, revision: i64, stall: Duration) -> Result<Answer, 
                         endpoint: endpoint.clone(),
                         revision,
                         took: None,
+                        received: None,
                     });
                 }
                 // It is behind the member that the file is of.

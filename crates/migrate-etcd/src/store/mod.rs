@@ -1,7 +1,9 @@
 //! Where backups are kept: put, listed, found again, and pruned.
 
 mod catalogue;
+mod parts;
 mod prune;
+mod refusal;
 #[cfg(test)]
 mod tests;
 mod unfinished;
@@ -11,7 +13,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use migrate_core::{Cancellation, hex};
+use async_trait::async_trait;
+use migrate_core::{Cancellation, Clock, Moment, hex};
 use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path as Location;
@@ -23,9 +26,11 @@ pub use prune::Pruned;
 
 use crate::{Error, folders};
 
-/// Bytes of a part: S3 asks for 5 MiB at least, and for 10,000 parts at most,
-/// so that this is enough for 80 GB.
+/// Bytes of a part, where that is enough: S3 asks for 5 MiB at least.
 const PART: usize = 8 << 20;
+
+/// Parts that an object of S3 may have.
+const PARTS: u64 = 10_000;
 
 /// A place for backups, and a prefix in it that is ours.
 ///
@@ -33,7 +38,9 @@ const PART: usize = 8 << 20;
 /// * A backup is listed only when it is there whole: its manifest is put last,
 ///   after its bytes were read back and are those that were signed.
 /// * A backup that is listed is never written over.
-/// * Memory does not grow with the backup: one part of 8 MiB.
+/// * Memory does not grow with the backup up to 83 GB: one part of 8 MiB. A larger one has larger
+///   parts, of its ten thousandth part each (S3 takes no more of them): 528 MiB for the largest
+///   object of S3, 5 TiB.
 /// * Nothing outside of the prefix is read, written or removed, and nothing that no
 ///   trusted key has signed is removed.
 #[derive(Clone)]
@@ -42,10 +49,36 @@ pub struct Store {
     parts: Option<Arc<dyn MultipartStore>>,
     prefix: Location,
     part: usize,
+    most_parts: u64,
     /// It names a version of an object only where it keeps older ones.
     names_versions: bool,
     /// Where it is, if it is a folder.
     folder: Option<PathBuf>,
+    /// Says where an object is, for a store whose name does not.
+    address: Option<Arc<dyn Address>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What knows where an object is: two buckets of one name may be of two servers.
+#[async_trait]
+trait Address: Send + Sync {
+    /// The URL, without anything that is secret.
+    async fn of(&self, location: &Location) -> object_store::Result<String>;
+}
+
+#[cfg(feature = "s3")]
+#[async_trait]
+impl Address for object_store::aws::AmazonS3 {
+    async fn of(&self, location: &Location) -> object_store::Result<String> {
+        use object_store::signer::{Method, Signer};
+        // The client names its server nowhere else. What makes it a signed one is taken off.
+        let second = std::time::Duration::from_secs(1);
+        let mut url = self.signed_url(Method::GET, location, second).await?;
+        url.set_query(None);
+        // These fail for a URL that has no host, and so no user.
+        let _ = (url.set_username(""), url.set_password(None));
+        Ok(url.into())
+    }
 }
 
 impl Store {
@@ -61,8 +94,11 @@ impl Store {
             parts: None,
             prefix,
             part: PART,
+            most_parts: PARTS,
             names_versions: false,
             folder: None,
+            address: None,
+            clock: Arc::new(wall_clock),
         })
     }
 
@@ -71,6 +107,14 @@ impl Store {
     #[must_use]
     pub fn with_parts(mut self, parts: Arc<dyn MultipartStore>) -> Self {
         self.parts = Some(parts);
+        self
+    }
+
+    /// By which clock the unfinished upload of another backup is old enough to be
+    /// [ended](Self::put); else by the machine's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -194,8 +238,11 @@ impl Store {
     #[cfg(feature = "s3")]
     pub fn s3(bucket: object_store::aws::AmazonS3, prefix: &str) -> Result<Self, Error> {
         let bucket = Arc::new(bucket);
-        let store = Self::new(bucket.clone(), prefix)?.with_parts(bucket);
-        Ok(store.naming_versions())
+        let store = Self::new(bucket.clone(), prefix)?.with_parts(bucket.clone());
+        Ok(Self {
+            address: Some(bucket),
+            ..store.naming_versions()
+        })
     }
 
     fn at(&self, name: &str) -> Location {
@@ -210,6 +257,14 @@ impl Store {
     /// The name in words.
     fn name(&self, location: &Location) -> String {
         format!("{}: {location}", self.objects)
+    }
+
+    /// Where an object is, apart from all others: the URL, for a bucket of S3.
+    async fn destination(&self, location: &Location) -> Result<String, Error> {
+        match &self.address {
+            None => Ok(self.name(location)),
+            Some(address) => address.of(location).await.map_err(self.failed(location)),
+        }
     }
 
     fn failed(&self, location: &Location) -> impl Fn(object_store::Error) -> Error {
@@ -249,6 +304,15 @@ impl Store {
         }
         Ok(hex(hash.finalize()))
     }
+}
+
+fn wall_clock() -> Moment {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "for who injects none: nothing but the age of an unfinished upload rests on it"
+    )]
+    let now = jiff::Timestamp::now();
+    now.into()
 }
 
 impl fmt::Debug for Store {

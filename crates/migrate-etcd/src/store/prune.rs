@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use object_store::ObjectStoreExt;
+use object_store::path::Path as Location;
 
 use super::Store;
+use super::refusal::Refusal;
 use crate::{Error, Manifest, PublicKey, Retention};
 
-/// Removals that may fail before the rest is left for another time. What the store does not let
-/// go, as it is immutable, is none of these: it says nothing of the others.
+/// Removals that may fail, or be denied without any that succeeds, before the rest is left for
+/// another time. What the store does not let go, as it is immutable, is none of these: it says
+/// nothing of the others.
 const FAILURES: usize = 5;
-
-/// Codes of S3, and of what speaks like it, for an object that stays.
-const REFUSALS: [&str; 2] = ["(code: AccessDenied)", "(code: ObjectLocked)"];
 
 /// What pruning has done.
 #[derive(Debug, Default)]
@@ -36,14 +36,17 @@ impl Store {
     /// Removes the backups that `retention` does not keep, of each cluster by itself.
     ///
     /// Only backups that one of the `trusted` keys has signed are touched, and
-    /// manifests of theirs whose backup is gone, which is looked at once more. A backup goes before its manifest, so
-    /// that one that cannot be removed stays as it is ([`Pruned::failed`]). What a store with
-    /// versions keeps of it is told ([`Pruned::still_stored`]). One that the store refuses to
+    /// manifests of theirs whose backup is gone, which is looked at once more. A backup goes
+    /// before its manifest, so that one that cannot be removed stays as it is
+    /// ([`Pruned::failed`]). What a store with versions keeps of it is told
+    /// ([`Pruned::still_stored`]). One that the store refuses to
     /// remove, as it is locked, is in nobody's way; after five that fail otherwise the rest
     /// waits for another time.
     ///
     /// # Errors
-    /// [`Error::Store`] if the store cannot be listed.
+    /// [`Error::Store`] if the store cannot be listed; [`Error::PruneDenied`] once five
+    /// removals were denied, for another reason than a lock, and none was done: then who asks
+    /// may not remove anything, and nothing is changed.
     pub async fn prune(
         &self,
         trusted: &[PublicKey],
@@ -71,7 +74,7 @@ impl Store {
             clusters.entry(cluster).or_default().push(backup);
         }
         let mut pruned = Pruned::default();
-        let mut failures = 0;
+        let (mut failures, mut denied) = (0, 0);
         for backups in clusters.into_values() {
             let known: Vec<_> = backups
                 .iter()
@@ -87,8 +90,20 @@ impl Store {
                             pruned.still_stored.extend(kept);
                             pruned.removed.push(backup);
                         }
-                        Err(error) => {
-                            failures += usize::from(!is_of_that_object(&error));
+                        Err((location, cause)) => {
+                            match Refusal::of(&cause, &location) {
+                                Refusal::Locked => {}
+                                Refusal::Denied => denied += 1,
+                                Refusal::Failed => failures += 1,
+                            }
+                            if denied >= FAILURES && pruned.removed.is_empty() {
+                                return Err(Error::PruneDenied {
+                                    location: self.name(&self.prefix),
+                                    tried: denied,
+                                    source: Box::new(cause),
+                                });
+                            }
+                            let error = self.failed(&location)(cause);
                             pruned.failed.push((backup, error));
                         }
                     }
@@ -125,13 +140,13 @@ impl Store {
 
     /// Whether the store keeps what it says is gone. Where versions are on, also an object
     /// that is locked goes by a marker: the bytes stay, and the name is free.
-    async fn remove(&self, backup: &Manifest) -> Result<bool, Error> {
+    async fn remove(&self, backup: &Manifest) -> Result<bool, (Location, object_store::Error)> {
         let keeps_version = self.keeps_versions_of(&backup.file).await;
         for name in [backup.file.clone(), Manifest::name_of(&backup.file)] {
             let location = self.at(&name);
             match self.objects.delete(&location).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(self.failed(&location)(error)),
+                Err(cause) => return Err((location, cause)),
             }
         }
         Ok(keeps_version)
@@ -147,23 +162,5 @@ impl Store {
         let version = there.ok().and_then(|there| there.version);
         // Of before versions were on, or while they are suspended: that one goes.
         version.is_some_and(|version| version != "null")
-    }
-}
-
-/// Whether the store has said no to the removal of this one object, as to that of one that is
-/// immutable: 403 or 409, or among the answers to several removals at once, of which the client
-/// of S3 has the code in words alone.
-fn is_of_that_object(error: &Error) -> bool {
-    use object_store::Error as Cause;
-    let Error::Store { source, .. } = error else {
-        return false;
-    };
-    match source.downcast_ref() {
-        Some(Cause::PermissionDenied { .. } | Cause::AlreadyExists { .. }) => true,
-        Some(Cause::Generic { source, .. }) => {
-            let text = source.to_string();
-            REFUSALS.iter().any(|code| text.contains(code))
-        }
-        _ => false,
     }
 }

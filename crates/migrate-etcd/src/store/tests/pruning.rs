@@ -1,8 +1,9 @@
 //! What is removed, what stays, and what is said of it.
 
 use futures::StreamExt;
+use proptest::prelude::*;
 
-use super::stores::{Refusal, away, denied, denied_in_words};
+use super::stores::{Refusal, away, denied, denied_in_words, locked, locked_in_words};
 use super::*;
 use crate::Retention;
 
@@ -83,18 +84,11 @@ async fn pruning_keeps_what_is_to_be_kept_and_what_is_not_ours() {
 /// As where objects are immutable for a time: some go and some do not, whoever asks.
 #[tokio::test]
 async fn what_is_locked_is_told_and_in_nobodys_way() {
-    for refusal in [denied as Refusal, denied_in_words] {
+    for refusal in [locked as Refusal, locked_in_words] {
         let world = World::new();
-        let immutable = Faulty::new();
+        let (immutable, store) = nine(&world).await;
         *immutable.locked_until.lock().unwrap() = "7.db";
         *immutable.refusal.lock().unwrap() = refusal;
-        let store = immutable.store();
-        for at in 0..9 {
-            let taken = format!("2026-11-29T0{at}:00:00Z");
-            let name = format!("{at}.db");
-            let path = world.backup(&name, &taken, BackupProof::Proven);
-            world.put(&store, &path.await).await.unwrap();
-        }
         let pruned = store.prune(&world.trusted(), &Retention::least()).await;
         let pruned = pruned.unwrap();
         let failed = pruned.failed.iter().map(|(backup, _)| &*backup.file);
@@ -106,21 +100,66 @@ async fn what_is_locked_is_told_and_in_nobodys_way() {
     }
 }
 
+/// A store with nine backups, an hour each.
+async fn nine(world: &World) -> (Arc<Faulty>, Store) {
+    let faulty = Faulty::new();
+    let store = faulty.store();
+    for at in 0..9 {
+        let taken = format!("2026-11-29T0{at}:00:00Z");
+        let name = format!("{at}.db");
+        let path = world.backup(&name, &taken, BackupProof::Proven);
+        world.put(&store, &path.await).await.unwrap();
+    }
+    (faulty, store)
+}
+
+/// Credentials that may put and not remove: the answer is the same for each.
+#[tokio::test]
+async fn who_may_remove_nothing_is_told_after_a_few_tries() {
+    for refusal in [denied as Refusal, denied_in_words] {
+        let world = World::new();
+        let (faulty, store) = nine(&world).await;
+        *faulty.locked_until.lock().unwrap() = "9";
+        *faulty.refusal.lock().unwrap() = refusal;
+        let mut told = Vec::new();
+        let (trusted, least) = (world.trusted(), Retention::least());
+        let pruned = store.prune_with(&trusted, &least, |done, _| told.push(done));
+        let error = pruned.await.unwrap_err();
+        assert!(
+            matches!(error, Error::PruneDenied { tried: 5, .. }),
+            "{error}"
+        );
+        // All were read, and four were done with.
+        assert_eq!(told.last(), Some(&4));
+        assert_eq!(world.files(&store).await.len(), 9);
+        // Fewer than that are told one by one.
+        let few = Retention { last: 5, ..least };
+        let pruned = store.prune(&trusted, &few).await.unwrap();
+        assert_eq!((pruned.failed.len(), pruned.removed.len()), (4, 0));
+    }
+}
+
+/// Denied for some: that is no word about the others.
+#[tokio::test]
+async fn where_one_was_removed_what_is_denied_is_in_nobodys_way() {
+    let world = World::new();
+    let (faulty, store) = nine(&world).await;
+    *faulty.locked_until.lock().unwrap() = "9";
+    faulty.removable.lock().unwrap().extend(["0.db", "7.db"]);
+    let pruned = store.prune(&world.trusted(), &Retention::least()).await;
+    let pruned = pruned.unwrap();
+    let removed = pruned.removed.iter().map(|backup| &*backup.file);
+    assert!(removed.eq(["0.db", "7.db"]), "{:?}", pruned.removed);
+    assert_eq!(pruned.failed.len(), 6);
+}
+
 /// As where the store is away in the middle.
 #[tokio::test]
 async fn what_cannot_be_removed_stays_whole_and_listed() {
     let world = World::new();
-    let immutable = Faulty::new();
+    let (immutable, store) = nine(&world).await;
     *immutable.refusal.lock().unwrap() = away;
     *immutable.locked_until.lock().unwrap() = "7.db";
-    let store = immutable.store();
-    for at in 0..9 {
-        let taken = format!("2026-11-29T0{at}:00:00Z");
-        let path = world
-            .backup(&format!("{at}.db"), &taken, BackupProof::Proven)
-            .await;
-        world.put(&store, &path).await.unwrap();
-    }
     let whole = world.files(&store).await;
     let prune = async || {
         let pruned = store.prune(&world.trusted(), &Retention::least()).await;
@@ -203,4 +242,77 @@ async fn a_backup_that_comes_while_the_store_is_listed_keeps_its_manifest() {
     faulty.inner.delete(&gone).await.unwrap();
     prune().await;
     assert_eq!(faulty.inner.list(None).count().await, 0);
+}
+
+/// Backups of this catalogue, an hour each, and whether they are proven.
+type Hours = Vec<(u32, bool)>;
+
+/// Puts `taken` into a store that others use too, prunes it, and says which of the proven ones
+/// are still there.
+async fn proven_that_stay(world: &World, taken: &Hours, retention: &Retention) -> Vec<String> {
+    let (memory, store) = memory();
+    let others = [
+        "clusters/c/notes.txt",
+        "clusters/c/deep/0.db",
+        "clusters/x/0.db",
+        "0.db",
+    ];
+    for name in others {
+        let at = Location::parse(name).unwrap();
+        memory.put(&at, "theirs".into()).await.unwrap();
+    }
+    for (at, (hour, is_proven)) in taken.iter().enumerate() {
+        let proof = match is_proven {
+            true => BackupProof::Proven,
+            false => BackupProof::Unproven,
+        };
+        let second = 1_795_000_000 + 3600 * i64::from(*hour);
+        let taken = jiff::Timestamp::from_second(second).unwrap().to_string();
+        let path = world.backup(&format!("{at}.db"), &taken, proof).await;
+        world.put(&store, &path).await.unwrap();
+    }
+    let pruned = store.prune(&world.trusted(), retention).await.unwrap();
+    assert_eq!(pruned.kept.len() + pruned.removed.len(), taken.len());
+    for name in others {
+        let at = Location::parse(name).unwrap();
+        let there = memory.get(&at).await.unwrap().bytes().await.unwrap();
+        assert_eq!(there, "theirs", "{name}");
+    }
+    let catalogue = store.list(&world.trusted()).await.unwrap();
+    let proven = catalogue.backups.into_iter();
+    let proven = proven.filter(|backup| backup.proof == BackupProof::Proven);
+    proven.map(|backup| backup.file).collect()
+}
+
+fn hours(most: usize) -> impl Strategy<Value = Hours> {
+    proptest::collection::vec((0_u32..2000, any::<bool>()), 0..most)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Bare and forced snapshots come oftener than sets.
+    #[test]
+    fn unproven_backups_push_no_proven_one_out(
+        all in hours(10),
+        added in hours(10),
+        numbers in proptest::array::uniform5(0_usize..3),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let [last, hourly, daily, weekly, monthly] = numbers;
+        let retention = Retention { last, hourly, daily, weekly, monthly };
+        let mut more = all.clone();
+        more.extend(added.into_iter().map(|(hour, _)| (hour, false)));
+        let [before, after] = [all.clone(), more].map(|taken| {
+            let world = World::new();
+            runtime.block_on(proven_that_stay(&world, &taken, &retention))
+        });
+        prop_assert_eq!(&before, &after);
+        // The last of the newest.
+        let proven = all.iter().enumerate().filter(|(_, (_, is_proven))| *is_proven);
+        let newest = proven.map(|(at, (hour, _))| (*hour, format!("{at}.db"))).max();
+        if let Some((_, newest)) = newest {
+            prop_assert!(after.contains(&newest), "{} of {:?}", newest, after);
+        }
+    }
 }

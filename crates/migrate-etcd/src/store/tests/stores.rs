@@ -1,8 +1,9 @@
 //! Stores that do as they are told.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -29,6 +30,10 @@ pub(super) fn in_parts() -> (Arc<Parts>, Store) {
         known: Mutex::default(),
         put: AtomicUsize::new(0),
         fail_at: AtomicUsize::new(usize::MAX),
+        id: Mutex::default(),
+        loses_end: AtomicBool::new(false),
+        watched: Mutex::default(),
+        was_held: Mutex::default(),
     });
     // Both see the same objects.
     let objects = Arc::new(parts.inner.clone());
@@ -46,6 +51,14 @@ pub(super) struct Parts {
     pub(super) known: Mutex<BTreeSet<String>>,
     pub(super) put: AtomicUsize,
     pub(super) fail_at: AtomicUsize,
+    /// What the next upload is called instead.
+    pub(super) id: Mutex<Option<String>>,
+    /// It finishes an upload, and the answer is lost: a client that asks again hears that there
+    /// is none.
+    pub(super) loses_end: AtomicBool,
+    /// A backup, and whether somebody held it at each end of an upload that was not finished.
+    pub(super) watched: Mutex<PathBuf>,
+    pub(super) was_held: Mutex<Vec<bool>>,
 }
 
 impl Parts {
@@ -65,6 +78,9 @@ impl Parts {
 impl MultipartStore for Parts {
     async fn create_multipart(&self, path: &Location) -> Answer<MultipartId> {
         let id = self.inner.create_multipart(path).await?;
+        if let Some(id) = self.id.lock().unwrap().take() {
+            return Ok(id);
+        }
         self.known.lock().unwrap().insert(id.clone());
         Ok(id)
     }
@@ -95,10 +111,18 @@ impl MultipartStore for Parts {
     ) -> Answer<PutResult> {
         self.refuse_unknown(id)?;
         self.known.lock().unwrap().remove(id);
-        self.inner.complete_multipart(path, id, parts).await
+        let put = self.inner.complete_multipart(path, id, parts).await;
+        match self.loses_end.swap(false, Ordering::Relaxed) {
+            false => put,
+            true => self.refuse_unknown(id).and(put),
+        }
     }
 
     async fn abort_multipart(&self, path: &Location, id: &MultipartId) -> Answer<()> {
+        if let Ok(backup) = fs::File::open(&*self.watched.lock().unwrap()) {
+            let is_held = backup.try_lock_shared().is_err();
+            self.was_held.lock().unwrap().push(is_held);
+        }
         self.refuse_unknown(id)?;
         self.known.lock().unwrap().remove(id);
         self.inner.abort_multipart(path, id).await
@@ -112,6 +136,8 @@ pub(super) struct Faulty {
     /// Nothing goes whose name is before this one, manifests apart: they are put last,
     /// when the time of their backup may be over.
     pub(super) locked_until: Mutex<&'static str>,
+    /// … but these.
+    pub(super) removable: Mutex<BTreeSet<&'static str>>,
     /// What it says then.
     pub(super) refusal: Mutex<Refusal>,
     /// A request for more bytes than this breaks off, as where time is up.
@@ -133,6 +159,7 @@ impl Faulty {
         Arc::new(Self {
             inner: InMemory::new(),
             locked_until: Mutex::new(""),
+            removable: Mutex::default(),
             refusal: Mutex::new(denied),
             longest: AtomicU64::new(u64::MAX),
             asked: Mutex::default(),
@@ -204,11 +231,10 @@ impl ObjectStore for Faulty {
     ) -> BoxStream<'static, Answer<Location>> {
         let until = *self.locked_until.lock().unwrap();
         let refusal = *self.refusal.lock().unwrap();
+        let removable = self.removable.lock().unwrap().clone();
+        let stays = move |name: &str| name < until && !removable.contains(name);
         let asked = all.map(move |at| match at {
-            // What S3 says of an object that is locked.
-            Ok(at) if at.filename().is_some_and(|name| name < until) && !is_manifest(&at) => {
-                Err(refusal(&at))
-            }
+            Ok(at) if at.filename().is_some_and(&stays) && !is_manifest(&at) => Err(refusal(&at)),
             at => at,
         });
         self.inner.delete_stream(asked.boxed())
@@ -259,11 +285,28 @@ impl MultipartUpload for Upload {
 pub(super) type Refusal = fn(&Location) -> object_store::Error;
 
 /// What S3 says of one of several that are removed at once.
-pub(super) fn denied_in_words(at: &Location) -> object_store::Error {
-    let text =
-        format!("DeleteObjects request failed for key {at}: Access Denied (code: AccessDenied)");
+fn in_words(at: &Location, message: &str, code: &str) -> object_store::Error {
+    let text = format!("DeleteObjects request failed for key {at}: {message} (code: {code})");
     object_store::Error::Generic {
         store: "S3",
+        source: text.into(),
+    }
+}
+
+pub(super) fn denied_in_words(at: &Location) -> object_store::Error {
+    in_words(at, "Access Denied", "AccessDenied")
+}
+
+pub(super) fn locked_in_words(at: &Location) -> object_store::Error {
+    in_words(at, "it stays", "ObjectLocked")
+}
+
+/// What it says of one alone.
+pub(super) fn locked(at: &Location) -> object_store::Error {
+    let text = "403 Forbidden: <Error><Code>AccessDenied</Code><Message>Access Denied because \
+                object protected by object lock.</Message></Error>";
+    object_store::Error::PermissionDenied {
+        path: at.to_string(),
         source: text.into(),
     }
 }
