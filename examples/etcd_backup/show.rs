@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use migrate_etcd::{
-    Catalogue, Comparison, Effect, Inspection, Manifest, Proof, Pruned, ReadError, SetRecord,
+    Catalogue, Comparison, Effect, Inspection, KeyInDoubt, Manifest, PrivateKey, Proof, Pruned,
+    ReadError, SetRecord,
 };
 
 use crate::lines::Lines;
@@ -186,7 +187,20 @@ pub(crate) fn manifest(backup: &Manifest) -> Lines {
     for key in &backup.encryption_keys {
         out.add(format!("           needs the encryption key {key}"));
     }
+    for doubt in &backup.keys_in_doubt {
+        out.add(in_doubt(doubt));
+    }
     out
+}
+
+fn in_doubt(doubt: &KeyInDoubt) -> String {
+    let what = match (doubt.key, doubt.elsewhere) {
+        (PrivateKey::NotCompared, _) => "is not known to be the other half",
+        (_, true) => "is not in it, but of another node",
+        (_, false) => "IS NOT IN IT: a restore on new machines needs it",
+    };
+    let nodes = doubt.nodes.join(", ");
+    format!("           pki/{} of {nodes} {what}", doubt.file)
 }
 
 pub(crate) fn pruned(pruned: &Pruned) -> Lines {
@@ -227,6 +241,9 @@ pub(crate) fn set(record: &SetRecord) -> Lines {
         for path in node.missing.iter().chain(&node.too_large) {
             out.add(format!("           without {path}"));
         }
+    }
+    for doubt in record.keys_in_doubt() {
+        out.add(in_doubt(&doubt));
     }
     out
 }
