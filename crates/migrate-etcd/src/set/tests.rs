@@ -119,6 +119,14 @@ fn live() -> LiveKeys {
 async fn a_set_holds_what_restores_a_cluster_and_is_unpacked_as_it_was() {
     let world = world();
     let set = BackupSet::new(world.snapshot.clone()).with_node(world.node("cp-1"));
+    let instance = "/var/lib/kubelet/instance-config.yaml";
+    let (artifact, record) = world.write(set).await.unwrap();
+    let files = record.nodes[0].files.iter();
+    assert!(!files.map(|file| &file.path).any(|path| path == instance));
+    fs::remove_file(artifact.path).unwrap();
+    // From kubeadm 1.34 on.
+    world.put(&instance[1..], "kind: KubeletConfiguration");
+    let set = BackupSet::new(world.snapshot.clone()).with_node(world.node("cp-1"));
     let (artifact, record) = world.write(set).await.unwrap();
     assert!(artifact.path.ends_with("set.tar.age"));
     let node = &record.nodes[0];
@@ -136,6 +144,7 @@ async fn a_set_holds_what_restores_a_cluster_and_is_unpacked_as_it_was() {
             "/etc/kubernetes/pki/sa.key",
             "/etc/kubernetes/pki/sa.pub",
             "/var/lib/kubelet/config.yaml",
+            instance,
         ]
     );
     assert_eq!(
