@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use migrate_etcd::{
-    Catalogue, Comparison, Effect, Inspection, KeyInDoubt, Manifest, PrivateKey, Proof, Pruned,
-    ReadError, SetRecord,
+    BackupProof, Catalogue, Comparison, Effect, Inspection, KeyInDoubt, Manifest, PrivateKey,
+    Proof, Pruned, ReadError, SetRecord,
 };
 
 use crate::lines::Lines;
@@ -49,6 +49,12 @@ pub(crate) fn inspection(found: &Inspection) -> Lines {
     for bucket in &found.unknown_buckets {
         out.add(format!(
             "bucket     {bucket}: no etcd that is known here has it"
+        ));
+    }
+    if found.unknown_fields > 0 {
+        out.add(format!(
+            "fields     {} that no etcd has which is known here",
+            found.unknown_fields
         ));
     }
     out.add(format!(
@@ -189,6 +195,29 @@ pub(crate) fn manifest(backup: &Manifest) -> Lines {
     }
     for doubt in &backup.keys_in_doubt {
         out.add(in_doubt(doubt));
+    }
+    out
+}
+
+/// A manifest that was opened to use its backup, with what keeps one from relying on that.
+pub(crate) fn opened(backup: &Manifest) -> Lines {
+    let mut out = manifest(backup);
+    if backup.forced {
+        out.add(
+            "FORCED     it is of a member that need not have known a leader: it may be old, and lack \
+             what the cluster had agreed on",
+        );
+    }
+    if backup.proof < BackupProof::Proven {
+        let with = match (backup.compared.len(), backup.voters) {
+            (some @ 1.., Some(all)) => format!("it was compared with {some} of {all} members"),
+            _ => "it was compared with no member".to_owned(),
+        };
+        let keys = match backup.keys_match {
+            true => "the cluster's keys are in it",
+            false => "keep the cluster's keys ready, which are not in it",
+        };
+        out.add(format!("UNPROVEN   {with}; {keys}"));
     }
     out
 }
