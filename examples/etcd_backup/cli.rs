@@ -52,6 +52,25 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         sign: Option<PathBuf>,
     },
+    /// Signs a snapshot that `save --sign` has saved and could not sign: what is in it, and no
+    /// member that it is equal to.
+    Sign {
+        /// Snapshot.
+        file: PathBuf,
+        /// Seed that it is signed with, see keygen.
+        #[arg(long, value_name = "FILE")]
+        sign: PathBuf,
+        /// When it was taken, as `save` has said: 2026-11-29T02:00:00Z. By that a restore counts
+        /// how far the cluster got on since.
+        #[arg(long)]
+        taken: String,
+        /// Version of the member that it is of; the cluster's otherwise, whose patch is always 0.
+        #[arg(long)]
+        etcd: Option<String>,
+        /// It was forced.
+        #[arg(long)]
+        forced: bool,
+    },
     /// Compares a file with live members. Right after the save: they forget.
     Prove {
         /// Snapshot.
@@ -116,6 +135,11 @@ pub(crate) enum Command {
         /// known has to be said all the same.
         #[arg(long)]
         from_copy: bool,
+        /// Takes what is left in a damaged file, whose SHA-256 need not be the one at its end:
+        /// the last way out, where there is no other backup. Records that are damaged are left
+        /// out; how many is told, and objects, users or leases are lost with them.
+        #[arg(long)]
+        salvage: bool,
         /// Raises the revision to this one at least. Needed where a backup was restored
         /// before: clients have seen more of that cluster than the backup has.
         #[arg(long)]
@@ -165,6 +189,7 @@ impl Command {
             | Self::Put { .. }
             | Self::Fetch { .. } => true,
             Self::Inspect { .. }
+            | Self::Sign { .. }
             | Self::Prove { .. }
             | Self::Compare { .. }
             | Self::Keygen { .. }

@@ -17,6 +17,7 @@ mod interrupt;
 mod lines;
 #[path = "../shared/reach.rs"]
 mod reach;
+mod save;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -35,11 +36,12 @@ use migrate_core::{
     Fence, Policy, StepContext, StepInput,
 };
 use migrate_etcd::{
-    BackupSet, KeyRing, Manifest, Membership, PartFile, Proven, ProvenBackup, Restore, SigningKey,
-    SnapshotBackup, compare, inspect, inspect_with, prove_with,
+    BackupSet, KeyRing, Manifest, Membership, PartFile, ProvenBackup, Restore, SigningKey,
+    SnapshotBackup, compare, inspect_with, prove_with,
 };
 use migrate_kube::TokioClock;
-use trust::{sign_snapshot, signing_key};
+use save::{Save, Saved};
+use trust::signing_key;
 
 fn main() -> ExitCode {
     // A bucket has none by itself; whoever was first is as good.
@@ -107,55 +109,31 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             force,
             sign,
         } => {
-            // Before anything is asked of a member.
-            let key = sign.as_deref().map(signing_key).transpose()?;
-            let taken = TokioClock::system().now();
-            let folder = file.parent().filter(|folder| *folder != Path::new(""));
-            let name = file.file_name().and_then(|name| name.to_str());
-            let name = name.ok_or("name the file that the snapshot becomes")?;
-            let found = members.found(force).await?;
-            say(format!("member     {}", found.source.endpoint));
-            let folder = folder.unwrap_or_else(|| Path::new("."));
-            let backup = SnapshotBackup::new(found.source, folder)
-                .with_stall(members.stall())
-                .with_least_rate(pace.least_rate());
-            let bar = bars::bytes("saving");
-            if found.is_forced {
-                let saved = backup.forced().save(name, cancel, bars::moves(&bar)).await;
-                bar.finish_and_clear();
-                let artifact = saved?;
-                say(format!("{}", artifact.path.display()));
-                say(format!("sha256     {}", artifact.sha256));
-                let path = artifact.path.clone();
-                let found = tokio::task::spawn_blocking(move || inspect(&path)).await??;
-                print!("{}", show::inspection(&found));
-                if let Some(key) = key {
-                    sign_snapshot(&artifact, taken, &found, None, &key).await?;
-                }
-                say("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it");
-                print!("{}", show::plain());
-                return Ok(());
-            }
-            let moving = bar.clone();
-            let save = backup.save_proven(name, &found.members, cancel, |done, of| {
-                bars::moves(&moving)(done, of);
-                if done == of {
-                    moving.set_message("proving");
-                }
-            });
-            let proven = save.await?;
-            bar.finish_and_clear();
-            say(format!("{}", proven.artifact.path.display()));
-            say(format!("sha256     {}", proven.artifact.sha256));
-            print!("{}", show::inspection(&proven.proof.inspection));
-            print!("{}", show::proof(&proven.proof));
-            if let Some(key) = key {
-                let Proven {
-                    artifact, proof, ..
-                } = &proven;
-                sign_snapshot(artifact, taken, &proof.inspection, Some(proof), &key).await?;
-            }
-            print!("{}", show::plain());
+            let save = Save {
+                file,
+                members,
+                pace,
+                force,
+                sign,
+            };
+            save.run(cancel).await?;
+        }
+        Command::Sign {
+            file,
+            sign,
+            taken,
+            etcd,
+            forced,
+        } => {
+            let taken = serde_json::from_value(taken.into());
+            let saved = Saved {
+                path: file,
+                sha256: None,
+                taken: taken.map_err(|error| format!("--taken: {error}"))?,
+                etcd,
+                is_forced: forced,
+            };
+            saved.sign_later(&signing_key(&sign)?).await?;
         }
         Command::Prove { file, members } => {
             let members_of_it = members.all().await?;
@@ -192,7 +170,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
         } => {
             let bar = bars::spinner("opening");
             if let Some(manifest) = signed.check(&file).await? {
-                bar.suspend(|| print!("{}", show::manifest(&manifest)));
+                bar.suspend(|| print!("{}", show::opened(&manifest)));
             }
             let name = file.file_name().map(|name| name.to_string_lossy());
             let is_set = name.is_some_and(|name| name.contains(".tar"));
@@ -217,11 +195,16 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             etcd,
             known,
             from_copy,
+            salvage,
             revision_at_least,
             further,
         } => {
             let members = Membership::parse(&initial_cluster, &token)?;
-            let (sha256, taken) = known.check(&file)?;
+            let (sha256, manifest) = known.check(&file)?;
+            if let Some(manifest) = &manifest {
+                print!("{}", show::opened(manifest));
+            }
+            let taken = manifest.map(|manifest| manifest.taken.into());
             let restore = Restore::new(file, data_dir, members, name, etcd.parse()?);
             let mut restore = restore.with_cancel(cancel);
             if let Some(wal_dir) = wal_dir {
@@ -232,6 +215,9 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             }
             if from_copy {
                 restore = restore.from_copy();
+            }
+            if salvage {
+                restore = restore.salvaging();
             }
             if let Some(revision) = revision_at_least {
                 restore = restore.with_revision_at_least(revision);
@@ -255,6 +241,17 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 "revision {} became {}",
                 restored.snapshot_revision, restored.revision
             ));
+            if restored.wrong_hash {
+                say(
+                    "WRONG HASH the SHA-256 is not the one at the end of the file: it was damaged since",
+                );
+            }
+            if restored.left_out > 0 {
+                say(format!(
+                    "LEFT OUT   {} records that are damaged: what was in them is lost",
+                    restored.left_out
+                ));
+            }
             say(format!(
                 "other members: restore them with --sha256 {}",
                 restored.sha256
@@ -272,7 +269,11 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             let bar = bars::bytes("putting");
             let put = store.put(&file, &trusted, cancel, bars::moves(&bar)).await;
             bar.finish_and_clear();
-            print!("{}", show::manifest(&put?));
+            let manifest = put?;
+            print!("{}", show::opened(&manifest));
+            if manifest.locked_for.is_empty() {
+                print!("{}", show::plain());
+            }
         }
         Command::List { place } => {
             let (store, trusted) = place.open()?;
@@ -298,7 +299,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
             for error in passed_over {
                 say(format!("PASSED OVER {error}"));
             }
-            print!("{}", show::manifest(&manifest));
+            print!("{}", show::opened(&manifest));
             say(format!("{}", path.display()));
         }
         Command::Prune { place, keep } => {

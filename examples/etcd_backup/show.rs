@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use migrate_etcd::{
-    Catalogue, Comparison, Effect, Inspection, Manifest, Proof, Pruned, ReadError, SetRecord,
+    BackupProof, Catalogue, Comparison, Effect, Inspection, KeyInDoubt, Manifest, PrivateKey,
+    Proof, Pruned, ReadError, SetRecord,
 };
 
 use crate::lines::Lines;
@@ -48,6 +49,12 @@ pub(crate) fn inspection(found: &Inspection) -> Lines {
     for bucket in &found.unknown_buckets {
         out.add(format!(
             "bucket     {bucket}: no etcd that is known here has it"
+        ));
+    }
+    if found.unknown_fields > 0 {
+        out.add(format!(
+            "fields     {} that no etcd has which is known here",
+            found.unknown_fields
         ));
     }
     out.add(format!(
@@ -186,7 +193,43 @@ pub(crate) fn manifest(backup: &Manifest) -> Lines {
     for key in &backup.encryption_keys {
         out.add(format!("           needs the encryption key {key}"));
     }
+    for doubt in &backup.keys_in_doubt {
+        out.add(in_doubt(doubt));
+    }
     out
+}
+
+/// A manifest that was opened to use its backup, with what keeps one from relying on that.
+pub(crate) fn opened(backup: &Manifest) -> Lines {
+    let mut out = manifest(backup);
+    if backup.forced {
+        out.add(
+            "FORCED     it is of a member that need not have known a leader: it may be old, and lack \
+             what the cluster had agreed on",
+        );
+    }
+    if backup.proof < BackupProof::Proven {
+        let with = match (backup.compared.len(), backup.voters) {
+            (some @ 1.., Some(all)) => format!("it was compared with {some} of {all} members"),
+            _ => "it was compared with no member".to_owned(),
+        };
+        let keys = match backup.keys_match {
+            true => "the cluster's keys are in it",
+            false => "keep the cluster's keys ready, which are not in it",
+        };
+        out.add(format!("UNPROVEN   {with}; {keys}"));
+    }
+    out
+}
+
+fn in_doubt(doubt: &KeyInDoubt) -> String {
+    let what = match (doubt.key, doubt.elsewhere) {
+        (PrivateKey::NotCompared, _) => "is not known to be the other half",
+        (_, true) => "is not in it, but of another node",
+        (_, false) => "IS NOT IN IT: a restore on new machines needs it",
+    };
+    let nodes = doubt.nodes.join(", ");
+    format!("           pki/{} of {nodes} {what}", doubt.file)
 }
 
 pub(crate) fn pruned(pruned: &Pruned) -> Lines {
@@ -227,6 +270,9 @@ pub(crate) fn set(record: &SetRecord) -> Lines {
         for path in node.missing.iter().chain(&node.too_large) {
             out.add(format!("           without {path}"));
         }
+    }
+    for doubt in record.keys_in_doubt() {
+        out.add(in_doubt(&doubt));
     }
     out
 }

@@ -6,6 +6,7 @@ mod members;
 #[path = "../../crates/migrate-etcd/tests/server/mod.rs"]
 mod server;
 mod shown;
+mod told;
 
 use std::path::{Path, PathBuf};
 

@@ -1,16 +1,13 @@
 //! Whether a file is what somebody who is trusted has signed: asked before anything is
-//! made of it; and who signs.
+//! made of it; and whose key signs.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use migrate_core::Moment;
-use migrate_core::steps::{BackupArtifact, BackupProof};
-use migrate_etcd::{Error, Inspection, Manifest, Proof, PublicKey, SetRecord, SigningKey};
+use migrate_etcd::{Error, Manifest, PublicKey, SetRecord, SigningKey};
 
 use crate::cli::Outcome;
 use crate::flags::named;
-use crate::lines::say;
 
 /// Who has to have signed a backup.
 #[derive(Args)]
@@ -58,15 +55,15 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// The SHA-256 that `file` has to have, none if none was asked for; and when it was
-    /// taken, where that is signed.
-    pub(crate) fn check(self, file: &Path) -> Outcome<(Option<String>, Option<Moment>)> {
+    /// The SHA-256 that `file` has to have, none if none was asked for; and what is signed of
+    /// it, where that was asked for.
+    pub(crate) fn check(self, file: &Path) -> Outcome<(Option<String>, Option<Manifest>)> {
         if self.unsigned || self.sha256.is_some() {
             return Ok((self.sha256, None));
         }
         if !self.trusted.is_empty() {
             let manifest = Manifest::open(file, &public_keys(&self.trusted)?)?;
-            return Ok((Some(manifest.sha256), Some(manifest.taken.into())));
+            return Ok((Some(manifest.sha256.clone()), Some(manifest)));
         }
         match record_beside(file)? {
             Some(record) => Ok((Some(record.snapshot.sha256), None)),
@@ -98,34 +95,6 @@ pub(crate) fn signing_key(path: &Path) -> Outcome<SigningKey> {
     let seed = seed.as_slice().try_into();
     let seed = seed.map_err(|_| format!("{}: a seed has 32 bytes", path.display()))?;
     Ok(SigningKey::from_seed(seed)?)
-}
-
-/// Signs what is known of a bare snapshot, beside it: what is in it, and which members it is
-/// equal to; without a `proof` it was forced.
-pub(crate) async fn sign_snapshot(
-    snapshot: &BackupArtifact,
-    taken: Moment,
-    inspection: &Inspection,
-    proof: Option<&Proof>,
-    key: &SigningKey,
-) -> Outcome<()> {
-    let path = snapshot.path.clone();
-    let made = move || Manifest::of(&path, taken.into(), BackupProof::Unproven);
-    let mut manifest = tokio::task::spawn_blocking(made)
-        .await??
-        .holding(inspection);
-    if manifest.sha256 != snapshot.sha256 {
-        let shown = snapshot.path.display();
-        return Err(format!("{shown}: is not what was saved any more, and is not signed").into());
-    }
-    match proof {
-        Some(proof) => manifest = manifest.compared(proof),
-        None => manifest.forced = true,
-    }
-    let folder = snapshot.path.parent().unwrap_or_else(|| Path::new("."));
-    let written = manifest.write(folder, key).await?;
-    say(format!("signed     {}", written.display()));
-    Ok(())
 }
 
 pub(crate) fn public_keys(keys: &[String]) -> Result<Vec<PublicKey>, Error> {

@@ -147,7 +147,7 @@ pub use inspect::{
     Auth, Compaction, Encrypted, FolderUse, Inspection, Keys, Kubernetes, MemberRecord,
     ResourceUse, inspect, inspect_with, object_key,
 };
-pub use manifest::{ComparedMember, Manifest, PublicKey, SigningKey};
+pub use manifest::{ComparedMember, KeyInDoubt, Manifest, PrivateKey, PublicKey, SigningKey};
 #[cfg(feature = "client")]
 pub use member::{Member, Tls};
 pub use meter::Meter;
@@ -161,8 +161,8 @@ pub use provider::ProvenBackup;
 pub use provider::StoredBackup;
 #[cfg(any(feature = "client", feature = "store"))]
 pub use provider::{
-    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_FULL, BACKUP_LACKS_FILE, BACKUP_NEEDS_KEY,
-    BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED,
+    BACKUP_COMPARED, BACKUP_FORCED, BACKUP_FULL, BACKUP_KEY_IN_DOUBT, BACKUP_LACKS_FILE,
+    BACKUP_NEEDS_KEY, BACKUP_NOT_COMPARED, BACKUP_PLAIN, BACKUP_UNSIGNED,
 };
 pub use restore::{EtcdVersion, Membership, Restore, Restored};
 pub use retention::Retention;

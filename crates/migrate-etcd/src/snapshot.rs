@@ -212,7 +212,7 @@ impl SnapshotBackup {
                     member: standing,
                 }))
             }
-            Checked::Mismatch => Err(Error::ChecksumMismatch {
+            Checked::Mismatch(_) => Err(Error::ChecksumMismatch {
                 endpoint: self.member.endpoint.clone(),
             }),
             Checked::TooShort => self.broken(format!("{bytes} bytes are no database")),

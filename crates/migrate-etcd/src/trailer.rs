@@ -22,8 +22,8 @@ pub(crate) struct TrailerCheck {
 pub(crate) enum Checked {
     /// The trailer holds; SHA-256 of the whole stream, trailer included.
     Intact(String),
-    /// The trailer does not hold.
-    Mismatch,
+    /// The trailer does not hold; SHA-256 of the whole stream all the same.
+    Mismatch(String),
     /// There is no room for data and trailer.
     TooShort,
 }
@@ -58,10 +58,12 @@ impl TrailerCheck {
             return Checked::TooShort;
         }
         let whole = self.data.clone().chain_update(&self.held);
-        if self.data.finalize().as_slice() != self.held.as_slice() {
-            return Checked::Mismatch;
+        let is_intact = self.data.finalize().as_slice() == self.held.as_slice();
+        let whole = hex(whole.finalize());
+        match is_intact {
+            true => Checked::Intact(whole),
+            false => Checked::Mismatch(whole),
         }
-        Checked::Intact(hex(whole.finalize()))
     }
 }
 
@@ -98,9 +100,10 @@ mod tests {
         for at in [0, 5000, good.len() - 1] {
             let mut bad = good.clone();
             bad[at] ^= 1;
-            assert_eq!(check(&bad, 1000), Checked::Mismatch);
+            assert!(matches!(check(&bad, 1000), Checked::Mismatch(_)));
         }
-        assert_eq!(check(&good[..good.len() - TRAILER], 512), Checked::Mismatch);
+        let cut = check(&good[..good.len() - TRAILER], 512);
+        assert!(matches!(cut, Checked::Mismatch(_)));
         assert_eq!(check(&good[..600], 512), Checked::TooShort);
     }
 }

@@ -15,8 +15,8 @@ use folder::names;
 use member::{Act, Answers, FakeMember, HashAnswer};
 use migrate_core::Cancellation;
 use migrate_etcd::{
-    Database, Error, EtcdVersion, Member, Membership, Proven, Restore, SnapshotBackup, inspect,
-    prove,
+    Database, Error, EtcdVersion, Inspection, Member, Membership, Proven, Restore, SnapshotBackup,
+    inspect, prove,
 };
 use server::{Server, V34, V35, V36, V37, etcd, usual};
 use tempfile::TempDir;

@@ -113,6 +113,8 @@ async fn a_saved_snapshot_is_signed_with_the_members_that_it_is_equal_to() {
     manifest.check(&at("a.db")).unwrap();
     assert_eq!((manifest.compared.len(), manifest.voters), (1, Some(1)));
     assert_eq!((manifest.revision, manifest.forced), (Some(2), false));
+    // The member's, not the 3.6.0 that its cluster has agreed on.
+    assert_eq!(manifest.etcd.as_deref(), Some(V36));
     let proof = format!("{:?}", manifest.proof);
     assert_eq!(proof, "Unproven", "it has no keys of the cluster");
     let trusted = format!("--trusted {key}");
@@ -149,6 +151,7 @@ async fn a_snapshot_that_was_forced_is_signed_as_such() {
     let key = SigningKey::from_seed(&[7; 32]).unwrap().public();
     let manifest = Manifest::open(&at("a.db"), &[key]).unwrap();
     assert!(manifest.forced && manifest.compared.is_empty());
+    assert_eq!(manifest.etcd.as_deref(), Some(V36));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -370,10 +370,10 @@ pub enum Error {
         /// The cluster that was to be backed up.
         cluster: String,
     },
-    /// A set has not got the keys of the live cluster.
+    /// A set has other keys than those of the live cluster.
     #[error(
-        "{node}: {reason}; give the files of every control-plane node of this cluster, with their \
-         private keys, and take the set again"
+        "{node}: {reason}; give the files of every control-plane node of this cluster, with the \
+         keys that it uses, and take the set again"
     )]
     OtherKeys {
         /// Node, or `set`.

@@ -43,6 +43,7 @@ pub(super) fn found(
     match source {
         Ok((at, is_forced)) => Ok(FoundMembers {
             source: answered.swap_remove(at),
+            version: Some(standings.swap_remove(at).1.version).filter(|it| !it.is_empty()),
             members,
             ways,
             is_forced,

@@ -41,6 +41,8 @@ pub struct FoundMembers {
     /// To take the snapshot of: a voting member that knows a leader, has caught up,
     /// and does not lead itself if another one does as well.
     pub source: Member,
+    /// Version of its server (`3.6.16`), where it was asked.
+    pub version: Option<String>,
     /// To compare it with: all of them, those too that did not answer.
     pub members: Vec<Member>,
     /// Ways that were opened for it.
@@ -55,6 +57,7 @@ impl FoundMembers {
     pub fn new(source: Member, members: Vec<Member>) -> Self {
         Self {
             source,
+            version: None,
             members,
             ways: Vec::new(),
             is_forced: false,

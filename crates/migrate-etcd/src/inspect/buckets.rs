@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::KEY;
 use super::kv::Revision;
 use super::report::{Auth, Inspection, MemberRecord};
+use crate::EtcdVersion;
 use crate::bolt::{Bucket, Database, Entry, Fault, ReadError};
 use crate::protobuf::{Field, fields};
 
@@ -90,8 +91,8 @@ pub(crate) fn take(
         b"lease" => lease(found, entry),
         b"alarm" => alarm(found, entry),
         b"auth" => auth(&mut found.auth, entry),
-        b"authUsers" => user(&mut found.auth, entry),
-        b"authRoles" => role(&mut found.auth, entry),
+        b"authUsers" => user(found, entry),
+        b"authRoles" => role(found, entry),
         _ => Ok(()),
     };
     result.map_err(|what| Fault::Entry {
@@ -190,7 +191,8 @@ fn alarm(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> 
         match field.ok_or("an alarm is no protobuf")? {
             (1, Field::Number(_)) => {}
             (2, Field::Number(number)) => kind = number,
-            _ => return Err("an alarm has a field that etcd does not know"),
+            (1 | 2, _) => return Err("a field of an alarm is of another kind"),
+            _ => found.unknown_fields += 1,
         }
     }
     // NOSPACE and CORRUPT; 0 is none.
@@ -202,7 +204,7 @@ fn alarm(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> 
 }
 
 /// `authpb.User`, under its name.
-fn user(auth: &mut Auth, entry: &Entry<'_>) -> Result<(), &'static str> {
+fn user(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
     let mut name: &[u8] = &[];
     for field in fields(entry.value) {
         match field.ok_or("a user is no protobuf")? {
@@ -215,47 +217,52 @@ fn user(auth: &mut Auth, entry: &Entry<'_>) -> Result<(), &'static str> {
                 for field in fields(options) {
                     match field.ok_or("the options of a user are no protobuf")? {
                         (1, Field::Number(0 | 1)) => {}
-                        _ => return Err("a user has an option that etcd does not know"),
+                        (1, _) => return Err("an option of a user is neither on nor off"),
+                        _ => found.unknown_fields += 1,
                     }
                 }
             }
-            _ => return Err("a user has a field that etcd does not know"),
+            (1..=4, _) => return Err("a field of a user is of another kind"),
+            _ => found.unknown_fields += 1,
         }
     }
     if name != entry.key {
         return Err("a user is that of another name");
     }
-    auth.users += 1;
+    found.auth.users += 1;
     Ok(())
 }
 
 /// `authpb.Role`, under its name.
-fn role(auth: &mut Auth, entry: &Entry<'_>) -> Result<(), &'static str> {
+fn role(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> {
     let mut name: &[u8] = &[];
     for field in fields(entry.value) {
         match field.ok_or("a role is no protobuf")? {
             (1, Field::Bytes(bytes)) => name = bytes,
-            (2, Field::Bytes(bytes)) => permission(bytes)?,
-            _ => return Err("a role has a field that etcd does not know"),
+            (2, Field::Bytes(bytes)) => found.unknown_fields += permission(bytes)?,
+            (1 | 2, _) => return Err("a field of a role is of another kind"),
+            _ => found.unknown_fields += 1,
         }
     }
     if name != entry.key {
         return Err("a role is that of another name");
     }
-    auth.roles += 1;
+    found.auth.roles += 1;
     Ok(())
 }
 
-/// `authpb.Permission`: what is allowed, from a key to the end of a range.
-fn permission(bytes: &[u8]) -> Result<(), &'static str> {
+/// `authpb.Permission`: what is allowed, from a key to the end of a range; its unknown fields.
+fn permission(bytes: &[u8]) -> Result<u64, &'static str> {
+    let mut unknown = 0;
     for field in fields(bytes) {
         match field.ok_or("a permission is no protobuf")? {
             // READ, WRITE, READWRITE.
             (1, Field::Number(0..=2)) | (2 | 3, Field::Bytes(_)) => {}
-            _ => return Err("a permission is none that etcd knows"),
+            (1..=3, _) => return Err("a permission is none that etcd knows"),
+            _ => unknown += 1,
         }
     }
-    Ok(())
+    Ok(unknown)
 }
 
 /// `leasepb.Lease`, whose first field is the lease's id.
@@ -266,7 +273,8 @@ fn lease(found: &mut Inspection, entry: &Entry<'_>) -> Result<(), &'static str> 
         match field.ok_or("a lease is no protobuf")? {
             (1, Field::Number(number)) => id = number,
             (2 | 3, Field::Number(_)) => {}
-            _ => return Err("a lease has a field that etcd does not know"),
+            (1..=3, _) => return Err("a field of a lease is of another kind"),
+            _ => found.unknown_fields += 1,
         }
     }
     if id != key {
@@ -294,8 +302,10 @@ fn number(bytes: &[u8]) -> Result<u64, &'static str> {
 /// A version.
 fn text(bytes: &[u8]) -> Result<String, &'static str> {
     let is_version = |byte: &u8| byte.is_ascii_alphanumeric() || b".-+".contains(byte);
-    if bytes.is_empty() || bytes.len() > 64 || !bytes.iter().all(is_version) {
-        return Err("a version is malformed");
+    let text = String::from_utf8_lossy(bytes);
+    let is_one = bytes.iter().all(is_version) && text.parse::<EtcdVersion>().is_ok();
+    match is_one && bytes.len() <= 64 {
+        true => Ok(text.into_owned()),
+        false => Err("a version is malformed"),
     }
-    Ok(String::from_utf8_lossy(bytes).into_owned())
 }

@@ -6,10 +6,11 @@ mod try_out;
 use tokio::time::Instant;
 use try_out::Damages;
 
+use super::Inspection;
 use super::kv::samples::{put, tombstone};
 use super::tests::etcd;
 use crate::bolt::build::{Entries, Free, snapshot};
-use crate::{Database, EtcdVersion, Membership, Restore};
+use crate::{Database, Error, EtcdVersion, Membership, Restore};
 
 /// Several levels, values over several pages, deleted and changed keys.
 fn keys() -> Entries {

@@ -52,6 +52,8 @@ pub(crate) struct KeyValue<'a> {
     mod_revision: i64,
     version: i64,
     lease: i64,
+    /// Fields of a newer etcd than is known here, which passes them over.
+    pub(crate) unknown_fields: u32,
 }
 
 impl<'a> KeyValue<'a> {
@@ -68,7 +70,8 @@ impl<'a> KeyValue<'a> {
                 (4, Field::Number(number)) => kv.version = number.cast_signed(),
                 (5, Field::Bytes(value)) => kv.value = value,
                 (6, Field::Number(number)) => kv.lease = number.cast_signed(),
-                _ => return Err("a value has a field that etcd does not know"),
+                (1..=6, _) => return Err("a field of a value is of another kind"),
+                _ => kv.unknown_fields = kv.unknown_fields.saturating_add(1),
             }
         }
         if bytes.is_empty() && !revision.is_tombstone {
@@ -80,6 +83,7 @@ impl<'a> KeyValue<'a> {
         if revision.is_tombstone {
             let only_key = Self {
                 key: kv.key,
+                unknown_fields: kv.unknown_fields,
                 ..Self::default()
             };
             return if kv == only_key {

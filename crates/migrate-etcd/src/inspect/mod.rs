@@ -19,6 +19,7 @@ pub(crate) use kube::is_built_in;
 pub use kube::object_key;
 use kv::{KeyValue, Revision};
 use migrate_core::hex;
+pub(crate) use report::is_zero;
 pub use report::{
     Auth, Compaction, Encrypted, FolderUse, Inspection, Keys, Kubernetes, MemberRecord, ResourceUse,
 };
@@ -145,6 +146,7 @@ struct Store {
     folders: Tally<String>,
     kube: View,
     last: i64,
+    unknown_fields: u64,
 }
 
 impl Store {
@@ -152,6 +154,7 @@ impl Store {
         let (revision, kv) = record(entry)?;
         keys.revisions += 1;
         self.last = revision.main;
+        self.unknown_fields += u64::from(kv.unknown_fields);
         self.kube.identify(kv.key, kv.value);
         let short = short(kv.key);
         let after = if revision.is_tombstone {
@@ -183,6 +186,7 @@ impl Store {
     }
 
     fn tell(self, found: &mut Inspection) {
+        found.unknown_fields += self.unknown_fields;
         let folder = |(folder, Use { keys, bytes })| FolderUse {
             folder,
             keys,

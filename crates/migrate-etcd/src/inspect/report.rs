@@ -28,6 +28,9 @@ pub struct Inspection {
     /// known here, or damaged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown_buckets: Vec<String>,
+    /// Fields of records that no etcd has which is known here: of a newer one, or damaged.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unknown_fields: u64,
     /// Revision of the store: a member that starts on the file has this one.
     pub revision: i64,
     /// Compactions.
@@ -56,6 +59,10 @@ pub struct Inspection {
     pub folders: Vec<FolderUse>,
     /// What it is to Kubernetes.
     pub kubernetes: Kubernetes,
+}
+
+pub(crate) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Inspection {

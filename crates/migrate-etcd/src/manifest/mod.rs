@@ -1,6 +1,7 @@
 //! What is known of a backup, signed, beside it.
 
 mod key;
+mod private_key;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use key::{PublicKey, SigningKey};
+pub use private_key::{KeyInDoubt, PrivateKey};
 
 use crate::{Error, Inspection, PartFile, read};
 
@@ -90,9 +92,15 @@ pub struct Manifest {
     /// nothing, whoever agrees with it.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub forced: bool,
-    /// The keys in the set are those that the live cluster used.
+    /// The keys in the set are those that the live cluster used: the CA, and the one that
+    /// signs tokens, whose private half is there.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub keys_match: bool,
+    /// Private keys that are not in the set, or that were not compared with their public
+    /// halves. One of the CA is kept elsewhere, where that is an external one: who restores on
+    /// new machines has to fetch it there.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub keys_in_doubt: Vec<KeyInDoubt>,
     /// Whose signature it was opened with.
     #[serde(skip)]
     pub(crate) signer: Option<PublicKey>,
@@ -148,6 +156,7 @@ impl Manifest {
             nodes: None,
             forced: false,
             keys_match: false,
+            keys_in_doubt: Vec::new(),
             signer: None,
         })
     }

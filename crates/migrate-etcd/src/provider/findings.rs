@@ -6,10 +6,10 @@ use migrate_core::{Finding, ObjectName, Severity};
 
 #[cfg(feature = "client")]
 use crate::Proof;
-#[cfg(all(feature = "client", feature = "seal"))]
-use crate::SetRecord;
 #[cfg(feature = "client")]
 use crate::standing::Fullness;
+#[cfg(all(feature = "client", feature = "seal"))]
+use crate::{KeyInDoubt, PrivateKey, SetRecord};
 
 /// Code of the finding that a backup is not encrypted.
 pub const BACKUP_PLAIN: &str = "KM-BACKUP-003";
@@ -27,6 +27,9 @@ pub const BACKUP_FORCED: &str = "KM-BACKUP-010";
 pub const BACKUP_UNSIGNED: &str = "KM-BACKUP-011";
 /// Code of the finding that the database of etcd is full, or nearly so.
 pub const BACKUP_FULL: &str = "KM-BACKUP-012";
+/// Code of the finding that a set lacks a private key of the cluster, or has one that was not
+/// compared.
+pub const BACKUP_KEY_IN_DOUBT: &str = "KM-BACKUP-014";
 
 fn finding(
     code: &str,
@@ -76,6 +79,54 @@ pub(super) fn without_keys(file: &str) -> Finding {
         "give the files of the control-plane nodes, or keep the keys elsewhere and waive \
          KM-BACKUP-001",
     )
+}
+
+/// That no node has the key that signs tokens.
+#[cfg(all(feature = "client", feature = "seal"))]
+pub(super) fn without_signer(file: &str) -> Finding {
+    finding(
+        BACKUP_UNPROVEN,
+        Severity::Blocker,
+        file,
+        "no node has pki/sa.key, and without it no API server starts that is restored: it cannot \
+         sign tokens",
+        "give the files of a node that has it; or waive KM-BACKUP-001 where the key is kept \
+         elsewhere, or another program signs for the API servers",
+    )
+}
+
+/// That a private key is not in it, or was not compared with its public half.
+#[cfg(all(feature = "client", feature = "seal"))]
+pub(super) fn in_doubt(doubt: &KeyInDoubt, file: &str) -> Finding {
+    let (key, nodes) = (format!("pki/{}", doubt.file), doubt.nodes.join(", "));
+    let is_ca = doubt.file.starts_with("ca.");
+    let (evidence, cure) = match (doubt.key, doubt.elsewhere) {
+        (PrivateKey::Absent, true) => (
+            format!("{key} of {nodes} is not in it; another node of the set has it"),
+            "see why that node has none, and copy it there when it is restored",
+        ),
+        (PrivateKey::Absent, false) if is_ca => (
+            format!(
+                "{key} of {nodes} is not in it: it is an external CA, as kubeadm calls one whose \
+                 key is elsewhere, or the key is lost"
+            ),
+            "keep that key where the cluster is not: a restore on new machines needs it, to sign \
+             their certificates",
+        ),
+        (PrivateKey::Absent, false) => (
+            format!("{key} of {nodes} is not in it"),
+            "keep that key where the cluster is not: a restored control plane needs it, to sign \
+             tokens",
+        ),
+        _ => (
+            format!(
+                "{key} of {nodes} was not compared with its public half: it has a passphrase, or is \
+                 of a kind or size that cannot be read here"
+            ),
+            "compare them yourself (`openssl pkey -in KEY -pubout`), once",
+        ),
+    };
+    finding(BACKUP_KEY_IN_DOUBT, Severity::Warning, file, evidence, cure)
 }
 
 /// That `member` was not compared with it.

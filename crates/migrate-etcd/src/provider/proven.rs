@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use migrate_core::steps::{BackupArtifact, BackupProof, BackupReport};
 use migrate_core::{BackUpData, ClusterId, Finding, StepContext, StepError, StepInput};
 
-#[cfg(feature = "seal")]
-use super::findings::lacking;
 use super::findings::{
     compared_with, forced, full, needs_key, not_compared, plain, unsigned, without_keys,
 };
+#[cfg(feature = "seal")]
+use super::findings::{in_doubt, lacking, without_signer};
 #[cfg(feature = "store")]
 use super::plain::progress;
 use super::plain::{between, tell};
@@ -22,8 +22,8 @@ use crate::limits::Limits;
 use crate::room::FurtherCopy;
 use crate::snapshot::Received;
 use crate::{
-    ApiServer, Error, FindMembers, Inspection, Manifest, Member, RestoreLevel, SigningKey,
-    SnapshotBackup, TestRestore,
+    ApiServer, Error, FindMembers, Inspection, KeyInDoubt, Manifest, Member, RestoreLevel,
+    SigningKey, SnapshotBackup, TestRestore,
 };
 #[cfg(feature = "seal")]
 use crate::{BackupSet, LiveKeys, NodeFiles, Seal};
@@ -58,7 +58,9 @@ const STORED: &str = "bytes stored";
 ///
 /// What is of another cluster is an error ([`Error::OtherCluster`], [`Error::OtherKeys`]), and
 /// never has the name of a backup: the snapshot says whose it is, unless its namespaces are
-/// encrypted, and so do the keys of the nodes.
+/// encrypted, and so do the keys of the nodes. A private key that is not on a node, as of an
+/// external CA, or that nobody here can compare is the warning `KM-BACKUP-014`, and in the
+/// manifest; a set in which no node has the key that signs tokens is unproven (`KM-BACKUP-001`).
 ///
 /// How far it is is told by [`EventKind::Progress`](migrate_core::EventKind): bytes of the
 /// snapshot as they come, then each phase when it begins and when it ends, by a unit of its own
@@ -260,9 +262,18 @@ impl ProvenBackup {
                 let set = set.telling(told);
                 let set = nodes.fold(set, BackupSet::with_node);
                 let (artifact, record) = set.write(&folder, name, seal, &cx.cancel).await?;
-                let findings = lacking(&record, &artifact.path.display().to_string());
+                let shown = artifact.path.display().to_string();
                 let mut finished = Finished::of(artifact);
-                finished.findings = findings;
+                finished.findings = lacking(&record, &shown);
+                finished.keys_in_doubt = record.keys_in_doubt();
+                let doubts = finished.keys_in_doubt.iter();
+                let doubts = doubts.map(|doubt| in_doubt(doubt, &shown));
+                finished.findings.extend(doubts);
+                // Another CA, or key of tokens, was an error.
+                finished.keys_match = record.signs_tokens();
+                if !finished.keys_match {
+                    finished.findings.push(without_signer(&shown));
+                }
                 finished.nodes = Some(record.nodes.into_iter().map(|node| node.name).collect());
                 finished
             }
@@ -290,6 +301,8 @@ struct Finished {
     artifact: BackupArtifact,
     locked_for: Vec<String>,
     nodes: Option<Vec<String>>,
+    keys_match: bool,
+    keys_in_doubt: Vec<KeyInDoubt>,
     findings: Vec<Finding>,
 }
 
@@ -299,6 +312,8 @@ impl Finished {
             artifact,
             locked_for: Vec::new(),
             nodes: None,
+            keys_match: false,
+            keys_in_doubt: Vec::new(),
             findings: Vec::new(),
         }
     }
@@ -327,14 +342,14 @@ impl BackUpData for ProvenBackup {
             artifact,
             locked_for,
             nodes,
+            keys_match,
+            keys_in_doubt,
             mut findings,
         } = self.finished(cx, snapshot, &name).await?;
         let shown = artifact.path.display().to_string();
         if locked_for.is_empty() {
             findings.push(plain(&shown));
         }
-        // The only one that could not be refused for its keys has none.
-        let keys_match = nodes.is_some();
         let proof = match keys_match && compared.is_enough() && !is_forced {
             true => reached,
             false => BackupProof::Unproven,
@@ -346,7 +361,7 @@ impl BackUpData for ProvenBackup {
         let fullness = member.fullness();
         findings.extend(fullness.map(|fullness| full(&shown, fullness)));
         findings.push(compared_with(&compared, &shown));
-        if !keys_match {
+        if nodes.is_none() {
             findings.push(without_keys(&shown));
         }
         let silent = compared.silent.iter();
@@ -363,6 +378,7 @@ impl BackUpData for ProvenBackup {
             manifest.locked_for = locked_for;
             manifest.nodes = nodes;
             manifest.keys_match = keys_match;
+            manifest.keys_in_doubt = keys_in_doubt;
             manifest.forced = is_forced;
             let folder = artifact
                 .path

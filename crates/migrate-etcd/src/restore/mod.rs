@@ -3,6 +3,7 @@
 mod data_dir;
 pub(crate) mod database;
 mod membership;
+mod restored;
 mod v2;
 mod version;
 
@@ -12,10 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use migrate_core::{Cancellation, hex};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use membership::Membership;
+pub use restored::Restored;
 pub use version::EtcdVersion;
 
 use crate::bolt::{Database, Told};
@@ -73,6 +74,7 @@ pub struct Restore {
     revision: Revision,
     sha256: Option<String>,
     is_copy: bool,
+    is_salvage: bool,
     asks_for_users: bool,
     beside: Vec<Restored>,
     cancel: Cancellation,
@@ -94,51 +96,6 @@ impl Revision {
         };
         change(&mut at_least, &mut by);
         *self = Self::Raised { at_least, by };
-    }
-}
-
-/// What a restore has made. As JSON it can be handed to where the next member is restored.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[non_exhaustive]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Restored {
-    /// The member's name.
-    pub member: String,
-    /// Its id.
-    pub member_id: u64,
-    /// Id of its cluster.
-    pub cluster_id: u64,
-    /// The snapshot's last revision.
-    pub snapshot_revision: i64,
-    /// The revision that the cluster goes on from.
-    pub revision: i64,
-    /// SHA-256 of the snapshot's file in hex, trailer included.
-    pub sha256: String,
-    /// Length of the new database in bytes.
-    pub bytes: u64,
-}
-
-impl Restored {
-    /// Refuses members of one cluster that hold different data.
-    ///
-    /// A cluster of such members runs, and answers differently depending on who
-    /// is asked. Where each member is restored on a machine of its own, give the
-    /// first one to the others by [`Restore::beside`].
-    ///
-    /// # Errors
-    /// [`Error::MixedMembers`].
-    pub fn refuse_mixed(members: &[Self]) -> Result<(), Error> {
-        let Some((first, others)) = members.split_first() else {
-            return Ok(());
-        };
-        let of = |it: &Self| (it.cluster_id, it.sha256.clone(), it.revision);
-        match others.iter().find(|other| of(other) != of(first)) {
-            Some(other) => Err(Error::MixedMembers {
-                member: other.member.clone(),
-                other: first.member.clone(),
-            }),
-            None => Ok(()),
-        }
     }
 }
 
@@ -165,6 +122,7 @@ impl Restore {
             },
             sha256: None,
             is_copy: false,
+            is_salvage: false,
             asks_for_users: true,
             beside: Vec::new(),
             cancel: Cancellation::new(),
@@ -233,11 +191,24 @@ impl Restore {
     }
 
     /// Takes a copy of a data folder's `member/snap/db` too, which has no hash of its
-    /// own: it is inspected first, for only that it is well formed can be known then. A file
+    /// own: only that what is taken over is well formed can be known then. A file
     /// that has one is held to it all the same.
     #[must_use]
     pub fn from_copy(mut self) -> Self {
         self.is_copy = true;
+        self
+    }
+
+    /// Takes what is left in a damaged file: the last way out, where there is no other backup.
+    ///
+    /// Its SHA-256 need not be the one at its end ([`Restored::wrong_hash`]), and entries that
+    /// are damaged are left out ([`Restored::left_out`]): objects, users or leases are lost with
+    /// them. Nothing then says that what is left is what it was. Pages that are damaged are
+    /// refused all the same, and so is another file than the one that is asked for
+    /// ([`with_sha256`](Self::with_sha256)).
+    #[must_use]
+    pub fn salvaging(mut self) -> Self {
+        self.is_salvage = true;
         self
     }
 
@@ -298,9 +269,13 @@ impl Restore {
             (hash.unwrap_or_else(|it| resume_unwind(it)), written)
         });
         // First of all it has to be the right file; nothing counts until the commit.
-        let sha256 = sha256?;
+        let (sha256, wrong_hash) = sha256?;
         let (dir, restored, bytes) = written?;
-        let restored = Restored { sha256, ..restored };
+        let restored = Restored {
+            sha256,
+            wrong_hash,
+            ..restored
+        };
         let all: Vec<_> = self.beside.iter().chain([&restored]).cloned().collect();
         Restored::refuse_mixed(&all)?;
         if self.cancel.is_cancelled() {
@@ -322,11 +297,7 @@ impl Restore {
             let of = source.data_len();
             source = source.telling(told.clone(), of);
         }
-        if self.is_copy && !source.has_trailer() {
-            // Nothing else tells of damage to what is taken over as it is.
-            source.inspect()?;
-        }
-        let facts = Facts::of(&source)?;
+        let facts = Facts::of(&source, self.is_salvage)?;
         self.refuse_too_new(&facts)?;
         self.membership.refuse_learners(&facts.members)?;
         let raised_to = self.raised(facts.revision)?;
@@ -340,7 +311,9 @@ impl Restore {
         if !self.asks_for_users {
             changes.extend(database::without_users());
         }
-        let bytes = database::write(&source, changes, (db, &path))?;
+        let mut left_out = 0;
+        let count = self.is_salvage.then_some(&mut left_out);
+        let bytes = database::write(&source, changes, count, (db, &path))?;
         let (name, snapshot) = v2::snapshot_file(&self.membership, &voters);
         dir.write("snap", &name, &snapshot, snapshot.len() as u64)?;
         let log = wal::first_log(member_id, cluster_id, &voters);
@@ -353,12 +326,15 @@ impl Restore {
             revision: raised_to.unwrap_or(facts.revision),
             sha256: String::new(),
             bytes,
+            left_out,
+            wrong_hash: false,
         };
         Ok((dir, restored, source.data_len()))
     }
 
-    /// The hash of the whole file, which it has to hold to.
-    fn check_hash(&self, file: &mut File) -> Result<String, Error> {
+    /// The hash of the whole file, which it has to hold to; and whether it does not, where
+    /// nobody asks for that.
+    fn check_hash(&self, file: &mut File) -> Result<(String, bool), Error> {
         let path = self.snapshot.as_path();
         let failed = |error| Error::file(path, error);
         let no_trailer = || Error::NoTrailer {
@@ -366,11 +342,11 @@ impl Restore {
         };
         let metadata = file.metadata().map_err(failed)?;
         let has_trailer = metadata.len() % 512 == TRAILER as u64;
-        let sha256 = if self.is_copy && !has_trailer {
+        let found = if self.is_copy && !has_trailer {
             let mut hash = Sha256::new();
             let read = read::in_chunks_until(&self.cancel, file, |bytes| hash.update(bytes));
             read.map_err(failed)?;
-            hex(hash.finalize())
+            (hex(hash.finalize()), false)
         } else {
             if !has_trailer {
                 return Err(no_trailer());
@@ -379,8 +355,9 @@ impl Restore {
             let read = read::in_chunks_until(&self.cancel, file, |bytes| check.update(bytes));
             read.map_err(failed)?;
             match check.finish() {
-                Checked::Intact(sha256) => sha256,
-                Checked::Mismatch => {
+                Checked::Intact(sha256) => (sha256, false),
+                Checked::Mismatch(sha256) if self.is_salvage => (sha256, true),
+                Checked::Mismatch(_) => {
                     let path = path.to_owned();
                     return Err(ReadError::Checksum { path }.into());
                 }
@@ -388,10 +365,10 @@ impl Restore {
             }
         };
         match &self.sha256 {
-            Some(expected) if !expected.eq_ignore_ascii_case(&sha256) => {
+            Some(expected) if !expected.eq_ignore_ascii_case(&found.0) => {
                 Err(self.mismatch(expected))
             }
-            _ => Ok(sha256),
+            _ => Ok(found),
         }
     }
 

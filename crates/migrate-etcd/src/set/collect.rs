@@ -6,7 +6,9 @@ use migrate_core::hex;
 use sha2::{Digest, Sha256};
 
 use super::keys::NodeKeys;
-use super::named::{KUBELET, KUBERNETES, MANIFESTS, by_admission, by_flags, is_wanted, tidy};
+use super::named::{
+    KUBELET, KUBERNETES, MANIFESTS, OF_NEWER_KUBELETS, by_admission, by_flags, is_wanted, tidy,
+};
 use super::{FileRecord, NodeFiles, NodeRecord};
 use crate::Error;
 
@@ -31,6 +33,7 @@ pub(super) async fn collect(node: &dyn NodeFiles) -> Result<Collected, Error> {
     let listed = listed.iter().filter_map(|path| tidy(path));
     let mut wanted: BTreeSet<String> = listed.filter(|path| is_wanted(path)).collect();
     wanted.extend(KUBELET.map(str::to_owned));
+    wanted.insert(OF_NEWER_KUBELETS.to_owned());
     let mut admission = BTreeSet::new();
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut missing = Vec::new();
@@ -39,7 +42,9 @@ pub(super) async fn collect(node: &dyn NodeFiles) -> Result<Collected, Error> {
     while let Some(path) = wanted.pop_first() {
         let taken = node.read(&path, LARGEST + 1).await.map_err(failed)?;
         let Some(bytes) = taken else {
-            missing.push(path);
+            if path != OF_NEWER_KUBELETS {
+                missing.push(path);
+            }
             continue;
         };
         if bytes.len() as u64 > LARGEST || files.len() >= MOST {

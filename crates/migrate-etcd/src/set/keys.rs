@@ -8,26 +8,36 @@ use migrate_core::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::NodeRecord;
+use super::der::Public;
 use super::halves::half_of;
-use crate::Error;
+use crate::{Error, KeyInDoubt, PrivateKey};
 
 /// Where kubeadm keeps them.
 const PKI: &str = "/etc/kubernetes/pki";
+
+/// The private halves, of the CA and of the key that signs tokens.
+const CA_KEY: &str = "ca.key";
+const SA_KEY: &str = "sa.key";
 
 /// Keys of a cluster that a node has: fingerprints, no key.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeKeys {
-    /// SHA-256 of each certificate of `ca.crt` (its DER) in hex, that of `ca.key` first. While
-    /// a CA is being changed there are two.
+    /// SHA-256 of the public key of each certificate of `ca.crt` (its `SubjectPublicKeyInfo` in
+    /// DER) in hex, that of `ca.key` first. While a CA is being changed there are two. In
+    /// records of before, of the certificates themselves.
     pub ca: Vec<String>,
-    /// The private half of the first of them is there.
-    pub ca_key: bool,
+    /// The private half of the first of them.
+    pub ca_key: PrivateKey,
     /// SHA-256 of the key in `sa.pub` (its DER) in hex; of several that of `sa.key`.
     pub service_account: Option<String>,
-    /// Its private half is there.
-    pub service_account_key: bool,
+    /// Those of the further keys in `sa.pub`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub other_service_accounts: Vec<String>,
+    /// The private half of the first of them.
+    pub service_account_key: PrivateKey,
 }
 
 impl NodeKeys {
@@ -37,50 +47,86 @@ impl NodeKeys {
             let file = files.get(&format!("{PKI}/{name}"));
             file.map_or_else(Vec::new, |bytes| decode(bytes))
         };
-        let (certificates, public) = (pem("ca.crt"), pem("sa.pub"));
-        let private = |name: &str, of: &[Block]| {
-            let keys = pem(name);
-            keys.iter().find_map(|key| half_of(key, of))
+        let known = |public: &str, private: &str| {
+            let public = pem(public);
+            let (key, at) = half_of(&pem(private), &public);
+            let mut prints: Vec<_> = public.iter().map(Block::fingerprint).collect();
+            if let Some(at) = at {
+                prints.swap(0, at);
+            }
+            (prints, key)
         };
-        let (signs, issues) = (private("ca.key", &certificates), private("sa.key", &public));
-        let mut ca: Vec<_> = certificates.iter().map(Block::fingerprint).collect();
-        if let Some(at) = signs {
-            ca.swap(0, at);
-        }
+        let (ca, ca_key) = known("ca.crt", CA_KEY);
+        let (signers, service_account_key) = known("sa.pub", SA_KEY);
+        let mut signers = signers.into_iter();
         Self {
-            ca_key: signs.is_some(),
-            service_account_key: issues.is_some(),
             ca,
-            service_account: public.get(issues.unwrap_or(0)).map(Block::fingerprint),
+            ca_key,
+            service_account: signers.next(),
+            other_service_accounts: signers.collect(),
+            service_account_key,
         }
     }
 
-    /// What keeps a restore with these keys from being the cluster `live`.
-    pub(super) fn missing(&self, live: &LiveKeys) -> Option<&'static str> {
-        if !self.ca.iter().any(|key| live.ca.contains(key)) {
+    /// What makes a restore with these keys another cluster than `live`.
+    pub(super) fn other_than(&self, live: &LiveKeys) -> Option<&'static str> {
+        let is_live = |key: &String| live.ca.contains(key);
+        if !self.ca.iter().any(is_live) {
             return Some("its pki/ca.crt is not the cluster's CA");
         }
-        if !self.ca_key {
-            return Some("it has no pki/ca.key that belongs to its pki/ca.crt");
-        }
-        if !self.ca.first().is_some_and(|key| live.ca.contains(key)) {
-            return Some(
-                "its pki/ca.key belongs to a certificate of its pki/ca.crt that is not the cluster's",
-            );
-        }
-        match &self.service_account {
-            Some(key) if live.service_account.contains(key) => {}
-            _ => {
+        match self.ca_key {
+            PrivateKey::Other => {
                 return Some(
-                    "its pki/sa.pub is none of the keys that the cluster signs tokens with",
+                    "its pki/ca.key belongs to none of the certificates in its pki/ca.crt",
                 );
             }
+            PrivateKey::There if !self.ca.first().is_some_and(is_live) => {
+                return Some(
+                    "its pki/ca.key belongs to a certificate of its pki/ca.crt that is not the \
+                     cluster's",
+                );
+            }
+            _ => {}
+        }
+        let signs = |key: &String| live.service_account.contains(key);
+        // Which of several it signs with is known by the private half alone.
+        let is_known = self.service_account_key == PrivateKey::There;
+        let others = self.other_service_accounts.iter().filter(|_| !is_known);
+        if !self.service_account.iter().chain(others).any(signs) {
+            return Some("its pki/sa.pub is none of the keys that the cluster signs tokens with");
         }
         match self.service_account_key {
-            true => None,
-            false => Some("it has no pki/sa.key that belongs to its pki/sa.pub"),
+            PrivateKey::Other => Some("its pki/sa.key belongs to no key in its pki/sa.pub"),
+            _ => None,
         }
     }
+}
+
+/// Private keys that `nodes` have not got, or that were not compared.
+pub(super) fn in_doubt(nodes: &[NodeRecord]) -> Vec<KeyInDoubt> {
+    let files: [(&str, fn(&NodeKeys) -> PrivateKey); 2] = [
+        (CA_KEY, |keys| keys.ca_key),
+        (SA_KEY, |keys| keys.service_account_key),
+    ];
+    let mut doubts = Vec::new();
+    for (file, key) in files {
+        let elsewhere = nodes
+            .iter()
+            .any(|node| key(&node.keys) == PrivateKey::There);
+        for doubt in [PrivateKey::Absent, PrivateKey::NotCompared] {
+            let of = nodes.iter().filter(|node| key(&node.keys) == doubt);
+            let of: Vec<_> = of.map(|node| node.name.clone()).collect();
+            if !of.is_empty() {
+                doubts.push(KeyInDoubt {
+                    file: file.to_owned(),
+                    key: doubt,
+                    nodes: of,
+                    elsewhere,
+                });
+            }
+        }
+    }
+    doubts
 }
 
 /// Fingerprints of the keys that a live cluster uses.
@@ -114,10 +160,8 @@ impl LiveKeys {
             kind: "cluster",
             cure,
         };
-        let ca: BTreeSet<_> = decode(ca.as_bytes())
-            .iter()
-            .map(Block::fingerprint)
-            .collect();
+        let certificates = decode(ca.as_bytes());
+        let ca: BTreeSet<_> = certificates.iter().flat_map(Block::names).collect();
         if ca.is_empty() {
             return Err(none("ca.crt", "read it from ConfigMap kube-root-ca.crt"));
         }
@@ -148,10 +192,21 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// Of the public key in it: a certificate that was renewed is of the same. What has none
+    /// is taken as it is.
     fn fingerprint(&self) -> String {
-        hex(Sha256::digest(&self.der))
+        let key = Public::of(&self.der).map(|public| public.whole);
+        hex(Sha256::digest(key.unwrap_or(&self.der)))
+    }
+
+    /// The same, and by what records of before call it: the fingerprint of all of it.
+    fn names(&self) -> [String; 2] {
+        [self.fingerprint(), hex(Sha256::digest(&self.der))]
     }
 }
+
+/// How the label of a private key ends.
+pub(super) const PRIVATE: &str = "PRIVATE KEY";
 
 /// The blocks of a PEM text; what is none is passed over.
 fn decode(bytes: &[u8]) -> Vec<Block> {
@@ -166,10 +221,17 @@ fn decode(bytes: &[u8]) -> Vec<Block> {
         if let Some(label) = mark("BEGIN ") {
             open = Some((label, String::new()));
         } else if mark("END ").is_some() {
-            if let Some((label, body)) = open.take()
-                && let Ok(der) = STANDARD.decode(body)
-            {
-                blocks.push(Block { label, der });
+            let Some((label, body)) = open.take() else {
+                continue;
+            };
+            match STANDARD.decode(body) {
+                Ok(der) => blocks.push(Block { label, der }),
+                // One with a passphrase has lines that are none.
+                Err(_) if label.ends_with(PRIVATE) => blocks.push(Block {
+                    label,
+                    der: Vec::new(),
+                }),
+                Err(_) => {}
             }
         } else if let Some((_, body)) = &mut open {
             body.push_str(line);

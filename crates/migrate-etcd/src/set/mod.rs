@@ -2,6 +2,7 @@
 
 mod archive;
 mod collect;
+mod der;
 mod halves;
 mod keys;
 pub(crate) mod named;
@@ -25,7 +26,7 @@ pub use script::ScriptNode;
 use crate::blocking::off_the_runtime;
 use crate::bolt::Told;
 use crate::seal::KeyRing;
-use crate::{Error, PartFile, Seal};
+use crate::{Error, KeyInDoubt, PartFile, PrivateKey, Seal};
 
 /// The form that this version writes and reads.
 const SCHEMA: u32 = 1;
@@ -96,8 +97,9 @@ impl SetRecord {
     }
 
     /// Refuses a set that would restore a cluster that nobody trusts: there has to
-    /// be a node, and each has to have the CA and the service-account key that
-    /// `live` uses, with their private halves.
+    /// be a node, and each has to have the CA and the public key of service accounts that
+    /// `live` uses, and no private key that belongs to another one. One that is not there, as
+    /// of an external CA, or that cannot be compared is [`keys_in_doubt`](Self::keys_in_doubt).
     ///
     /// # Errors
     /// [`Error::OtherKeys`].
@@ -110,11 +112,25 @@ impl SetRecord {
             return Err(refuse("set", "it has the files of no node"));
         }
         for node in &self.nodes {
-            if let Some(reason) = node.keys.missing(live) {
+            if let Some(reason) = node.keys.other_than(live) {
                 return Err(refuse(&node.name, reason));
             }
         }
         Ok(())
+    }
+
+    /// Private keys of the CA and of service accounts that nodes have not got, or that nobody
+    /// here can compare with their public halves.
+    pub fn keys_in_doubt(&self) -> Vec<KeyInDoubt> {
+        keys::in_doubt(&self.nodes)
+    }
+
+    /// Whether a control plane that is restored with it can sign tokens: one of its nodes has a
+    /// private key for that, if perhaps one that nobody here can compare. Without one no API
+    /// server starts, unless a program beside it signs for it.
+    pub fn signs_tokens(&self) -> bool {
+        let mut keys = self.nodes.iter().map(|node| node.keys.service_account_key);
+        keys.any(|key| matches!(key, PrivateKey::There | PrivateKey::NotCompared))
     }
 }
 
@@ -143,7 +159,7 @@ impl BackupSet {
     }
 
     /// Has to have the keys that a live cluster uses, as
-    /// [`SetRecord::refuse_other_keys`] says: nobody shall find a set that restores none.
+    /// [`SetRecord::refuse_other_keys`] says: nobody shall find a set that restores another.
     #[must_use]
     pub fn with_live_keys(mut self, live: LiveKeys) -> Self {
         self.live = Some(live);

@@ -11,6 +11,9 @@ pub(super) const KUBELET: [&str; 2] = [
     "/var/lib/kubelet/kubeadm-flags.env",
 ];
 
+/// What a kubelet needs too, where kubeadm has made it: its socket to the runtime, from 1.34 on.
+pub(super) const OF_NEWER_KUBELETS: &str = "/var/lib/kubelet/instance-config.yaml";
+
 /// Static pods, whose flags name further files.
 pub(crate) const MANIFESTS: &str = "/etc/kubernetes/manifests/";
 

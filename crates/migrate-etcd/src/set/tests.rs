@@ -119,6 +119,14 @@ fn live() -> LiveKeys {
 async fn a_set_holds_what_restores_a_cluster_and_is_unpacked_as_it_was() {
     let world = world();
     let set = BackupSet::new(world.snapshot.clone()).with_node(world.node("cp-1"));
+    let instance = "/var/lib/kubelet/instance-config.yaml";
+    let (artifact, record) = world.write(set).await.unwrap();
+    let files = record.nodes[0].files.iter();
+    assert!(!files.map(|file| &file.path).any(|path| path == instance));
+    fs::remove_file(artifact.path).unwrap();
+    // From kubeadm 1.34 on.
+    world.put(&instance[1..], "kind: KubeletConfiguration");
+    let set = BackupSet::new(world.snapshot.clone()).with_node(world.node("cp-1"));
     let (artifact, record) = world.write(set).await.unwrap();
     assert!(artifact.path.ends_with("set.tar.age"));
     let node = &record.nodes[0];
@@ -136,6 +144,7 @@ async fn a_set_holds_what_restores_a_cluster_and_is_unpacked_as_it_was() {
             "/etc/kubernetes/pki/sa.key",
             "/etc/kubernetes/pki/sa.pub",
             "/var/lib/kubelet/config.yaml",
+            instance,
         ]
     );
     assert_eq!(
@@ -303,7 +312,7 @@ async fn long_names_are_names_and_longer_ones_fill_nobodys_memory() {
 }
 
 #[tokio::test]
-async fn keys_of_another_cluster_or_without_their_halves_are_refused() {
+async fn keys_of_another_cluster_are_refused() {
     let set = |world: &World| BackupSet::new(world.snapshot.clone()).with_node(world.node("cp-1"));
     let other = |ca: &str, kid: &str| {
         LiveKeys::parse(ca, &format!(r#"{{"keys":[{{"kid":"{kid}"}}]}}"#)).unwrap()
@@ -311,6 +320,9 @@ async fn keys_of_another_cluster_or_without_their_halves_are_refused() {
     let world = world();
     let (_, record) = world.write(set(&world)).await.unwrap();
     let pretended = SA.replace("PUBLIC KEY", "CERTIFICATE");
+    let has_keys = |node: &NodeKeys| [node.ca_key, node.service_account_key];
+    assert_eq!(has_keys(&record.nodes[0].keys), [PrivateKey::There; 2]);
+    assert!(record.keys_in_doubt().is_empty() && record.signs_tokens());
     let kid = KID.replace('G', "H");
     for live in [other(&pretended, KID), other(CA, &kid)] {
         let error = record.refuse_other_keys(&live).unwrap_err();
@@ -324,8 +336,8 @@ async fn keys_of_another_cluster_or_without_their_halves_are_refused() {
     assert!(!world.folder.path().join("out").exists());
     let right = set(&world).with_live_keys(live());
     let (artifact, _) = world.write(right).await.unwrap();
-    // Private halves that are not there, or belong to others.
-    for (file, text) in [("ca.key", "gone"), ("sa.key", CA_KEY), ("ca.key", SA_KEY)] {
+    // Private halves that belong to others.
+    for (file, text) in [("sa.key", CA_KEY), ("ca.key", SA_KEY)] {
         let world = self::world();
         world.put(&format!("etc/kubernetes/pki/{file}"), text);
         let (_, record) = world.write(set(&world)).await.unwrap();

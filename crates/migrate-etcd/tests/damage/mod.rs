@@ -10,13 +10,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sha2::{Digest, Sha256};
 
-use super::Database;
+use super::{Database, Inspection};
 use fields::{PAGE, fields};
 pub(crate) use restored::Restored;
 use restored::Restores;
 
 /// Keys and values in order.
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The same of several buckets, with their names.
+type Named = Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>;
 
 /// A file that is accepted.
 struct Seen {
@@ -28,7 +31,7 @@ struct Seen {
     /// Entries of bucket `key`.
     keys: Entries,
     /// Entries of all other buckets.
-    others: Entries,
+    others: Named,
 }
 
 /// What is known of a sound file; `None` for one that is refused. A snapshot
@@ -37,23 +40,29 @@ fn look(bytes: Vec<u8>) -> Option<Seen> {
     let database = Database::from_bytes(bytes).ok()?;
     let mut told = database.inspect().ok()?;
     told.trailer.take()?;
-    let (mut keys, mut others) = (Vec::new(), Vec::new());
-    let each = database.check(&mut |bucket, entry| {
-        let pair = (entry.key.to_vec(), entry.value.to_vec());
-        match bucket.name() {
-            b"key" => keys.push(pair),
-            _ => others.push(pair),
-        }
-        Ok(())
-    });
-    each.ok()?;
-    Some(Seen {
-        told: format!("{told:?}"),
-        revision: told.revision,
-        database,
-        keys,
-        others,
-    })
+    Seen::of(database, &told)
+}
+
+impl Seen {
+    fn of(database: Database, told: &Inspection) -> Option<Self> {
+        let (mut keys, mut others) = (Vec::new(), Vec::new());
+        let each = database.check(&mut |bucket, entry| {
+            let (key, value) = (entry.key.to_vec(), entry.value.to_vec());
+            match bucket.name() {
+                b"key" => keys.push((key, value)),
+                name => others.push((name.to_vec(), key, value)),
+            }
+            Ok(())
+        });
+        each.ok()?;
+        Some(Seen {
+            told: format!("{told:?}"),
+            revision: told.revision,
+            database,
+            keys,
+            others,
+        })
+    }
 }
 
 /// The revision of an entry of bucket `key`.
@@ -194,11 +203,11 @@ impl Damages {
     pub(crate) fn of(whole: Vec<u8>, each: u64) -> Self {
         let sound = look(whole.clone()).expect("the file is sound");
         Self {
+            restores: Restores::of(&whole, each),
             whole,
             compacted: sound.revision / 2,
             sound,
             tally: Tally::default(),
-            restores: Restores::new(each),
         }
     }
 
@@ -258,7 +267,7 @@ impl Damages {
         let hash = Sha256::digest(&damaged);
         damaged.extend_from_slice(hash.as_slice());
         let seen = look(damaged.clone());
-        self.restores.see(what, &old, &damaged, seen.is_some());
+        self.restores.see(what, &old, &damaged, seen.as_ref());
         match seen {
             None => found.by_inspection = 1,
             Some(seen) => *self.noticed(&seen, what, &mut found) = 1,

@@ -2,6 +2,7 @@
 //! restored, and nothing of what is in it anywhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod external;
 #[path = "../folder/mod.rs"]
 mod folder;
 mod full;
