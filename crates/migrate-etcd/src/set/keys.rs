@@ -102,9 +102,12 @@ impl NodeKeys {
     }
 }
 
+/// One of the private keys of a node.
+type KeyOf = fn(&NodeKeys) -> PrivateKey;
+
 /// Private keys that `nodes` have not got, or that were not compared.
 pub(super) fn in_doubt(nodes: &[NodeRecord]) -> Vec<KeyInDoubt> {
-    let files: [(&str, fn(&NodeKeys) -> PrivateKey); 2] = [
+    let files: [(_, KeyOf); 2] = [
         (CA_KEY, |keys| keys.ca_key),
         (SA_KEY, |keys| keys.service_account_key),
     ];

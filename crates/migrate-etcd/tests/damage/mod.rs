@@ -55,7 +55,7 @@ impl Seen {
             Ok(())
         });
         each.ok()?;
-        Some(Seen {
+        Some(Self {
             told: format!("{told:?}"),
             revision: told.revision,
             database,
