@@ -142,7 +142,7 @@ impl Further {
 
 #[derive(Args)]
 pub(crate) struct Keep {
-    /// Newest ones.
+    /// Newest ones, of those that are proven. Of the others as many again, here and below.
     #[arg(long)]
     last: Option<usize>,
     /// The newest of each of so many hours.
