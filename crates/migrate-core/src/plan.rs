@@ -37,7 +37,7 @@ pub struct Plan {
     pub from: KubeVersion,
     /// Version of everything after, but for [pools](PlannedPool::to) with another.
     pub to: KubeVersion,
-    /// Hash of the policy it was made under.
+    /// Hash of the policy it was made under ([`Policy::identity`](crate::Policy::identity)).
     pub policy_hash: String,
     /// Hash of the model it was made from. Plans of this project's planner have that
     /// of all that a rollout decides from: members, nodes, budgets, and how many pods
@@ -99,7 +99,7 @@ struct Fixed<'a> {
 impl Plan {
     /// For a planner of your own: the first plan that takes `cluster` from
     /// `from` to `to`, with nothing to do so far. Fill in the hashes of policy
-    /// and model ([`content_hash`]), what is to be done and, last of all,
+    /// ([`Policy::identity`](crate::Policy::identity)) and model ([`content_hash`]), what is to be done and, last of all,
     /// [`id`](Self::id) from [`identity`](Self::identity).
     pub fn new(cluster: ClusterId, from: KubeVersion, to: KubeVersion, estimate: Estimate) -> Self {
         Self {

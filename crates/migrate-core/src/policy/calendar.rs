@@ -53,11 +53,11 @@ impl Weekday {
 /// assert!(period(r#"{"from": "2026-12-24T12:00Z", "to": "2026-12-27T06:00Z"}"#).is_ok());
 /// assert!(period(r#"{"from": "22:00", "to": "25:00"}"#).is_err());
 /// ```
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "Text", into = "Text")]
 pub struct Period(Kind);
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Kind {
     Once {
         from: Moment,

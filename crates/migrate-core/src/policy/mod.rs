@@ -8,6 +8,7 @@ mod ahead;
 mod calendar;
 mod canary_change;
 mod canary_pod;
+mod identity;
 mod pools;
 mod waiver;
 

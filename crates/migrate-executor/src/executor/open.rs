@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::stream::FuturesUnordered;
 use migrate_core::{
     ClusterId, Fence, Migration, Moment, ObjectName, Plan, PlannedPool, PlannedTask, StepError,
-    StepErrorKind, StepInput, Target, content_hash,
+    StepErrorKind, StepInput, Target,
 };
 use migrate_kube::{Claim, Holder, RunMark};
 use tokio::time::{Instant, sleep_until};
@@ -483,7 +483,7 @@ fn differs(state: &RunState, place: &str, planned: &Planned) -> Option<Error> {
             given: Box::new(planned.plan.to.clone()),
         });
     }
-    let (journal, given) = (content_hash(&*state.policy), content_hash(&planned.policy));
+    let (journal, given) = (state.policy.identity(), planned.policy.identity());
     (journal != given).then(|| Error::OtherPolicy {
         place: place.to_owned(),
         run: state.run.clone(),

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use migrate_core::{
-    ClusterModel, KubeVersion, Node, ObjectName, Plan, Policy, Severity, content_hash, listed,
-};
+use migrate_core::{ClusterModel, KubeVersion, Node, ObjectName, Plan, Policy, Severity, listed};
 
 use super::targets::Targets;
 use super::widths::width;
@@ -24,9 +22,8 @@ pub(super) fn check(plan: &Plan, model: &ClusterModel, policy: &Policy, report: 
         );
         report.broken(codes::OTHER, itself(), evidence);
     }
-    let hash = content_hash(policy);
-    if plan.policy_hash != hash {
-        let made = &plan.policy_hash;
+    if !policy.has_identity(&plan.policy_hash) {
+        let (made, hash) = (&plan.policy_hash, policy.identity());
         let evidence = format!("it was made under policy {made}, this is {hash}");
         report.broken(codes::OTHER, itself(), evidence);
     }

@@ -38,7 +38,7 @@ use migrate_core::policy::CONTROL_PLANE_POOL;
 use migrate_core::skew::PathError;
 use migrate_core::{
     ClusterModel, KubeVersion, Moment, Node, Plan, PlannedMember, PlannedSlot, PlannedTask, Point,
-    Policy, Target, WorkloadId, content_hash,
+    Policy, Target, WorkloadId,
 };
 
 use crate::intern::Interned;
@@ -430,7 +430,7 @@ impl<'a> Planner<'a> {
         plan.revision = self
             .parent
             .map_or(1, |parent| parent.revision.saturating_add(1));
-        plan.policy_hash = content_hash(self.policy);
+        plan.policy_hash = self.policy.identity();
         plan.model_hash = model_hash;
         plan.pools = limits.pools.to_vec();
         plan.rooms = limits.rooms.to_vec();

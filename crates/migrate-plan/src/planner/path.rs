@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use migrate_core::preconditions::check_kubelet;
 use migrate_core::skew::{PathError, path_of_cluster};
-use migrate_core::{ClusterModel, KubeVersion, Plan, Policy, PoolPolicy, content_hash};
+use migrate_core::{ClusterModel, KubeVersion, Plan, Policy, PoolPolicy};
 
 use crate::Error;
 
@@ -51,7 +51,7 @@ pub(super) fn gone_pools<'p>(
         .collect();
     let names = target_of.keys().map(String::as_str);
     let mut gone: Vec<&str> = names.filter(|pool| !there.contains(pool)).collect();
-    if gone.is_empty() || parent.policy_hash != content_hash(policy) {
+    if gone.is_empty() || !policy.has_identity(&parent.policy_hash) {
         return Vec::new();
     }
     for slot in &parent.slots {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use migrate_core::policy::{CONTROL_PLANE_POOL, ZonePolicy};
 use migrate_core::{
     BudgetKey, ClusterModel, KubeVersion, Phase, Plan, PlannedPool, PlannedRoom, Policy, Target,
-    content_hash,
 };
 
 use crate::Error;
@@ -51,12 +50,11 @@ impl Names {
                 found: model.cluster.clone(),
             });
         }
-        let policy_hash = content_hash(policy);
-        if plan.policy_hash != policy_hash {
+        if !policy.has_identity(&plan.policy_hash) {
             return Err(Error::OtherPolicy {
                 plan: plan.id.clone(),
                 expected: plan.policy_hash.clone(),
-                found: policy_hash,
+                found: policy.identity(),
             });
         }
         let members = plan.control_plane.iter();
