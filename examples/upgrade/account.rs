@@ -6,12 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use migrate_core::{Action, ActionId, ClusterModel, KubeVersion, Moment, Phase, Plan};
-use migrate_executor::{FileJournal, Outage, Record, RunEnd, RunOpened, RunStep, StepResult};
+use migrate_executor::{
+    FileJournal, Outage, Record, RunEnd, RunOpened, RunStep, StepResult, longest_silence,
+};
 use migrate_plan::{ActionResult, Input};
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::progress::human;
+
+/// Clocks of two machines, and one that is brought into step, may be apart by less than this.
+const APART: Duration = Duration::from_secs(60);
 
 /// The last run of a journal.
 #[derive(Debug, Serialize)]
@@ -28,6 +33,13 @@ pub(crate) struct Account {
     opened_at: Moment,
     /// When something was last written down.
     last_at: Moment,
+    /// How much of that lies between the last word of a runner and the first of the next, if
+    /// that is worth a word: nobody ran it, or the clock was moved.
+    #[serde(skip_serializing_if = "Duration::is_zero")]
+    between_runners: Duration,
+    /// Why what is told of times should not be trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<String>,
     /// The steps around the nodes that have ended.
     steps_done: Vec<String>,
     /// Members, nodes and addons that are done and verified, and a second backup,
@@ -53,6 +65,9 @@ pub(crate) struct Account {
     end: Option<RunEnd>,
     #[serde(skip)]
     open: BTreeMap<ActionId, (Action, Moment)>,
+    /// For how long nothing is written at most while it goes on.
+    #[serde(skip)]
+    longest_silence: Duration,
     /// Of the cluster before.
     #[serde(skip)]
     model: ClusterModel,
@@ -115,6 +130,28 @@ impl Account {
         )
     }
 
+    /// Told at `now`, by the clock of this machine.
+    pub(crate) fn seen_at(mut self, now: Moment) -> Self {
+        let (ahead, silent) = (self.last_at.since(now), now.since(self.last_at));
+        let waits_for_somebody = self.paused || self.end.is_some() || self.api_away.is_some();
+        self.clock = if ahead >= APART {
+            Some(format!(
+                "of this machine is {} behind the last entry: one of the two clocks was moved; \
+                 times are those of the journal",
+                human(ahead)
+            ))
+        } else if silent > self.longest_silence && !waits_for_somebody {
+            Some(format!(
+                "says that nothing was written for {}: nobody runs it, it waits for its window, \
+                 or the clock was moved",
+                human(silent)
+            ))
+        } else {
+            None
+        };
+        self
+    }
+
     fn new(at: Moment, opened: &RunOpened) -> Self {
         Self {
             run: opened.run.clone(),
@@ -125,6 +162,8 @@ impl Account {
             own_targets: own_targets(&opened.plan),
             opened_at: at,
             last_at: at,
+            between_runners: Duration::ZERO,
+            clock: None,
             steps_done: Vec::new(),
             targets_done: 0,
             targets: opened.plan.targets().count(),
@@ -136,13 +175,15 @@ impl Account {
             waits: Vec::new(),
             end: None,
             open: BTreeMap::new(),
+            longest_silence: longest_silence(&opened.policy),
             model: opened.model.clone(),
             oldest_after: oldest_after(&opened.plan),
         }
     }
 
     fn take(&mut self, at: Moment, record: Record) {
-        self.last_at = at;
+        let silent = at.since(self.last_at);
+        self.last_at = self.last_at.max(at);
         // Whatever comes after the end means that it goes on.
         self.end = None;
         match record {
@@ -169,7 +210,12 @@ impl Account {
                 self.api_away = Some(Current { what, since });
             }
             // Nobody asked between two runners; the new one says so if it is still away.
-            Record::EpochTaken { .. } => self.api_away = None,
+            Record::EpochTaken { .. } => {
+                self.api_away = None;
+                if silent >= APART {
+                    self.between_runners += silent;
+                }
+            }
             Record::ApiAway { since, during } => {
                 self.api_away = None;
                 let outage = Outage::new(since, at, during, &self.model);
@@ -250,13 +296,23 @@ impl Account {
             writeln!(out, "           pool {pool} -> {own}")?;
         }
         writeln!(out, "plan       {}", self.plan)?;
+        let between = match self.between_runners {
+            Duration::ZERO => String::new(),
+            between => format!(
+                "; {} of it between two runners: nobody ran it, or the clock was moved",
+                human(between)
+            ),
+        };
         writeln!(
             out,
-            "written    from {} to {} ({})",
+            "written    from {} to {} ({}{between})",
             self.opened_at,
             self.last_at,
             human(self.last_at.since(self.opened_at))
         )?;
+        if let Some(clock) = &self.clock {
+            writeln!(out, "clock      {clock}")?;
+        }
         writeln!(out, "steps      {}", or_none(&self.steps_done))?;
         let (done, all) = (self.targets_done, self.targets);
         writeln!(out, "targets    {done} of {all} done")?;
@@ -323,5 +379,99 @@ fn or_none(words: &[String]) -> String {
         "none".to_owned()
     } else {
         words.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use migrate_core::{ClusterId, ControlPlaneMember, Node, Policy};
+    use migrate_executor::{Origin, StopCause};
+    use migrate_plan::Planner;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const OPENED: Moment = Moment::from_millis(1_795_000_000_000);
+
+    fn account() -> Account {
+        let mut model = ClusterModel::new(ClusterId::new("c"), OPENED);
+        let version: KubeVersion = "v1.36.3".parse().unwrap();
+        model.control_plane = vec![ControlPlaneMember::new("cp-1", version.clone())];
+        model.nodes = vec![Node::new("worker-1", version)];
+        let policy = Policy::default();
+        let planner = Planner::new(&model, &policy, "v1.37.2".parse().unwrap());
+        let plan = planner.plan().unwrap();
+        Account::new(
+            OPENED,
+            &RunOpened::new("run-7", Origin::Fresh, plan, policy, model),
+        )
+    }
+
+    fn shown(account: Account, now: Moment) -> String {
+        let mut out = Vec::new();
+        account.told().seen_at(now).show(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn began(mut account: Account, at: Moment) -> Account {
+        let step = RunStep::Baseline;
+        account.take(at, Record::StepBegan { step });
+        account
+    }
+
+    #[test]
+    fn a_clock_that_was_moved_is_said() {
+        let written = OPENED + HOUR;
+        let said = |now: Moment| shown(began(account(), written), now);
+        for now in [
+            written,
+            OPENED + (HOUR - Duration::from_secs(59)),
+            written + 2 * APART,
+        ] {
+            let said = said(now);
+            assert!(!said.contains("clock"), "{said}");
+        }
+        let behind = said(OPENED);
+        let says = "clock      of this machine is 1h 00m 00s behind the last entry";
+        assert!(behind.contains(says), "{behind}");
+        let later = said(written + 24 * 365 * HOUR);
+        let says = "clock      says that nothing was written for 8760h 00m 00s: nobody runs it,";
+        assert!(later.contains(says), "{later}");
+        // These wait for somebody, and may for long.
+        let mut ended = began(account(), written);
+        let cause = StopCause::Asked;
+        ended.take(
+            written,
+            Record::RunEnded {
+                end: RunEnd::Refused { cause },
+            },
+        );
+        let ended = shown(ended, written + 24 * 365 * HOUR);
+        assert!(!ended.contains("clock"), "{ended}");
+    }
+
+    #[test]
+    fn time_between_two_runners_is_no_time_of_the_run() {
+        let again = |after: Duration| {
+            let mut account = began(account(), OPENED + HOUR);
+            let epoch = 2;
+            account.take(OPENED + HOUR + after, Record::EpochTaken { epoch });
+            shown(account, OPENED + HOUR + after)
+        };
+        let said = again(48 * HOUR);
+        let says = "(49h 00m 00s; 48h 00m 00s of it between two runners: nobody ran it, or the \
+                    clock was moved)";
+        assert!(said.contains(says), "{said}");
+        let said = again(Duration::from_secs(30));
+        assert!(said.contains("(1h 00m 30s)"), "{said}");
+    }
+
+    #[test]
+    fn a_journal_whose_times_go_back_tells_no_time_before_its_begin() {
+        let mut account = began(account(), OPENED + HOUR);
+        let end = RunEnd::Aborted;
+        account.take(Moment::from_millis(5), Record::RunEnded { end });
+        let said = shown(account, OPENED + HOUR);
+        assert!(said.contains("(1h 00m 00s)"), "{said}");
     }
 }

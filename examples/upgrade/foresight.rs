@@ -78,6 +78,7 @@ impl Ends {
         let Some(standpoint) = Standpoint::of(&path.display().to_string(), entries)? else {
             return Ok(None);
         };
+        let now = standpoint.seen_at(now);
         let forecast = standpoint.forecast(now, beliefs, &DRAWS)?;
         Ok(forecast.map(|forecast| Self::new(now, &forecast)))
     }

@@ -150,7 +150,7 @@ async fn status(
         ));
     }
     let account = match &path {
-        Some(path) => Account::read(path)?,
+        Some(path) => Account::read(path)?.map(|account| account.seen_at(now)),
         None => None,
     };
     let ends = match &path {

@@ -92,6 +92,7 @@ impl Otherwise {
         let Some(standpoint) = Standpoint::of(&path.display().to_string(), entries)? else {
             return Ok(Vec::new());
         };
+        let now = standpoint.seen_at(now);
         let mut all = Vec::new();
         for Asked { words, change } in asked {
             let what_if = standpoint.what_if(now, change, beliefs, &DRAWS);

@@ -22,8 +22,11 @@ pub(crate) fn of(policy: &Policy, target: &Target, phase: Phase) -> Option<Durat
     })
 }
 
-/// Each action ends, or is given up and tried again, after so long without a word of it.
-pub(crate) fn longest_silence(policy: &Policy) -> Duration {
+/// For how long the journal of a run under `policy` is silent at most while somebody runs it
+/// and no window keeps it waiting: each action ends, or is given up and tried again, after so
+/// long without a word of it.
+#[must_use]
+pub fn longest_silence(policy: &Policy) -> Duration {
     let deadlines = &policy.deadlines;
     let longest = deadlines.drain.max(deadlines.upgrade);
     longest

@@ -56,6 +56,7 @@ mod standpoint;
 mod state;
 
 pub use access::{AnchorState, ClusterAccess, KubeAccess, MarkedNode, adoptable_model};
+pub use deadlines::longest_silence;
 pub use error::Error;
 pub use executor::{Executor, StepOutcome, WaitReason};
 pub use journal::{

@@ -11,7 +11,7 @@ use migrate_plan::{
 
 use crate::executor::last_run;
 use crate::state::RunState;
-use crate::{Entry, Error, deadlines};
+use crate::{Entry, Error, longest_silence};
 
 /// What has begun, when, and, if it has ended, when and whether well.
 type Span = (Moment, Option<(Moment, bool)>, Target, Phase);
@@ -31,8 +31,8 @@ pub struct Standpoint {
     spans: Vec<Span>,
     /// The rollout goes on by itself.
     goes_on: bool,
-    /// If nothing was written down until then, nobody goes on with it.
-    until: Option<Moment>,
+    /// Of a journal: when it was last written.
+    last: Option<Moment>,
     at_start: Option<Quantiles>,
 }
 
@@ -46,7 +46,7 @@ impl Standpoint {
         let last = entries.last().map(|entry| entry.at);
         let state = last_run(place, entries)?;
         Ok(state.map(|state| Self {
-            until: last.map(|last| last + deadlines::longest_silence(&state.policy)),
+            last,
             ..Self::new(&state)
         }))
     }
@@ -78,7 +78,7 @@ impl Standpoint {
             rollout: state.rollout.clone(),
             spans,
             goes_on: state.started_at.is_some() && !is_at_rest && state.end.is_none(),
-            until: None,
+            last: None,
             at_start: state.forecast,
         }
     }
@@ -98,6 +98,9 @@ impl Standpoint {
     /// that nobody knows the end of, and where a journal has been silent for longer than
     /// any action may take: nobody runs it then, or it waits for its window. Pure: the same for the same draws.
     ///
+    /// A `now` before a journal's last entry is of a clock that is behind that of the run:
+    /// the time of that entry is taken in its place ([`seen_at`](Self::seen_at)).
+    ///
     /// # Errors
     /// [`Error::Plan`] where the plan does not fit its model, which no executor writes.
     pub fn forecast(
@@ -106,6 +109,7 @@ impl Standpoint {
         beliefs: &Beliefs,
         draws: &Draws,
     ) -> Result<Option<Forecast>, Error> {
+        let now = self.seen_at(now);
         if !self.is_foreseeable(now) {
             return Ok(None);
         }
@@ -130,6 +134,7 @@ impl Standpoint {
         beliefs: &Beliefs,
         draws: &Draws,
     ) -> Result<Option<LiveWhatIf>, Error> {
+        let now = self.seen_at(now);
         if !self.is_foreseeable(now) {
             return Ok(None);
         }
@@ -141,9 +146,16 @@ impl Standpoint {
         Ok(has_end.then_some(what_if))
     }
 
+    /// The moment that is looked from at `now`: no earlier than what is known was written.
+    #[must_use]
+    pub fn seen_at(&self, now: Moment) -> Moment {
+        self.last.map_or(now, |last| last.max(now))
+    }
+
     /// Whether somebody goes on with it by himself.
     fn is_foreseeable(&self, now: Moment) -> bool {
-        self.goes_on && self.until.is_none_or(|until| now <= until)
+        let longest = longest_silence(&self.policy);
+        self.goes_on && self.last.is_none_or(|last| now <= last + longest)
     }
 
     /// Told all that began and ended.

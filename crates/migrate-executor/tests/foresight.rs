@@ -60,6 +60,12 @@ async fn it_is_the_same_from_the_journal_and_only_said_while_a_run_goes_on() {
                 "{forecast:?}"
             );
         }
+        // By a clock that is behind that of the run.
+        let last = case.journal.entries().last().unwrap().at;
+        let (of_journal_then, behind) = (of_journal(&case), Moment::from_millis(1));
+        assert_eq!(of_journal_then.seen_at(behind), last);
+        let by_it = forecast(&of_journal_then, behind);
+        assert_eq!(by_it, forecast(&of_journal_then, last));
         let silence = now + secs(24 * 60 * 60);
         assert_eq!(
             forecast(&of_journal(&case), silence),
