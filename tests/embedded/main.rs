@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod abort;
+mod capacity;
 mod change;
 mod cluster;
 mod controls;
