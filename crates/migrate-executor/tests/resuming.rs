@@ -4,6 +4,9 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use common::case::{Case, position, step_until};
 use common::journal::{Crashing, Moment};
 use common::law::{assert_replay_law, intents};
@@ -198,4 +201,42 @@ fn the_record_of_an_older_release_says_nothing_of_displaced_workloads() {
     let json = serde_json::to_string(&record).unwrap();
     assert!(!json.contains("displaced"), "{json}");
     assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
+}
+
+/// A clock that was set back, or that of another machine.
+#[tokio::test(start_paused = true)]
+async fn a_run_goes_on_by_a_clock_that_is_behind_its_journal() {
+    let mut case = Case::new();
+    let mut first = Executor::open(case.setup()).await.unwrap();
+    let cordoned = |effect: &String| effect.starts_with("cordon red");
+    step_until(&mut first, || case.effects().iter().any(cordoned)).await;
+    drop(first);
+    let clock = Arc::clone(&case.context.clock);
+    let hours = secs(5 * 60 * 60);
+    let behind = move || {
+        migrate_core::Moment::from_millis(clock.now().as_millis() - hours.as_millis() as u64)
+    };
+    case.context.clock = Arc::new(behind);
+    let last = case.journal.entries().last().unwrap().at;
+    assert!(case.context.clock.now() < last);
+    let began = Instant::now();
+    let mut second = Executor::open(case.resume()).await.unwrap();
+    let mut renewals = BTreeSet::new();
+    let report = loop {
+        if let Some(holder) = &case.world.lock().anchor.holder {
+            renewals.insert(holder.renewed.clone());
+        }
+        match second.step().await.unwrap() {
+            StepOutcome::Done(report) => break report,
+            StepOutcome::Stopped(stop) => panic!("{}", stop.report),
+            _ => {}
+        }
+    };
+    assert!(began.elapsed() < secs(60 * 60), "{:?}", began.elapsed());
+    // Who watches the Lease has to see that somebody holds it.
+    let thirds = began.elapsed().as_secs() / 10;
+    assert!(renewals.len() as u64 > thirds / 2, "{renewals:?}");
+    assert_eq!(report.outcome, RunOutcome::Done, "{report}");
+    case.assert_unbroken();
+    assert_replay_law(&case.journal.entries());
 }

@@ -7,6 +7,7 @@
 
 mod abort;
 mod actions;
+mod ahead;
 mod backup;
 mod close;
 mod drain;
