@@ -22,31 +22,35 @@ struct Case {
     plan: Plan,
 }
 
-/// What the plan of the seed was made of.
-fn case() -> &'static Case {
-    static CASE: OnceLock<Case> = OnceLock::new();
-    CASE.get_or_init(|| {
-        let seed = include_str!("../seeds/plan/small");
-        let (policy, model) = seed.split_once("\n---\n").expect("two documents");
-        let policy: Policy = toml::from_str(policy).expect("a policy");
-        let model = ClusterModel::from_json(model).expect("a model");
+/// What the plans of the seeds were made of: one in which room is scarce, and one in which it
+/// is not.
+fn case(has_rooms: bool) -> &'static Case {
+    static SMALL: OnceLock<Case> = OnceLock::new();
+    static ROOMS: OnceLock<Case> = OnceLock::new();
+    match has_rooms {
+        false => SMALL.get_or_init(|| Case::of(include_str!("../seeds/plan/small"))),
+        true => ROOMS.get_or_init(|| Case::of(include_str!("../seeds/plan/rooms"))),
+    }
+}
+
+impl Case {
+    fn of(seed: &str) -> Self {
+        let mut documents = seed.split("\n---\n");
+        let mut next = || documents.next().expect("two documents");
+        let policy: Policy = toml::from_str(next()).expect("a policy");
+        let model = ClusterModel::from_json(next()).expect("a model");
         let target: KubeVersion = "v1.37.2".parse().expect("a version");
         let plan = Planner::new(&model, &policy, target).plan();
         let plan = plan.expect("a plan");
-        Case {
+        Self {
             policy,
             model,
             plan,
         }
-    })
+    }
 }
 
 fuzz_target!(|input: &str| {
-    let Case {
-        policy,
-        model,
-        plan: before,
-    } = case();
     let mut plan = match plan_from_json(input) {
         Ok(plan) => plan,
         Err(error) => return assert!(!error.to_string().is_empty()),
@@ -54,9 +58,15 @@ fuzz_target!(|input: &str| {
     if plan.targets().count() > TARGETS || plan.schedule.len() > TARGETS {
         return;
     }
+    let Case {
+        policy,
+        model,
+        plan: before,
+    } = case(!plan.rooms.is_empty());
     let found = lint(&plan, model, policy);
     let planner = Planner::new(model, policy, before.to.clone());
     drop(planner.replan(&plan));
+    drop(planner.predict(&plan));
     let waves = Waves::new(&plan, model, policy);
     drop(lint(&waves.as_plan(&plan), model, policy));
     drop(PlanDiff::between(before, &plan));

@@ -7,12 +7,13 @@ mod support;
 
 use std::time::Duration;
 
-use migrate_core::cost::Draws;
-use migrate_core::{ClusterModel, Plan, Policy};
+use migrate_core::cost::{Bytes, BytesPerSecond, Draws, Link};
+use migrate_core::model::Resources;
+use migrate_core::{ClusterModel, IntOrPercent, Plan, Policy};
 use migrate_plan::{
-    Beliefs, BudgetTable, DiffTable, Error, Forecaster, Input, Measured, PlanDiff, PlanMermaid,
-    PlanPage, PlanTable, PlanTimeline, Planner, Rollout, Waves, budget_uses, lint, plan_from_json,
-    plan_to_json, rehearse,
+    Beliefs, BudgetTable, DiffTable, Error, Forecaster, History, Input, Measured, PlanDiff,
+    PlanMermaid, PlanPage, PlanTable, PlanTimeline, Planner, Rollout, Waves, budget_uses, lint,
+    plan_from_json, plan_to_json, rehearse,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -198,6 +199,168 @@ proptest! {
                 Err(error) => prop_assert!(matches!(error, Error::Document(_)), "{error}"),
             }
         }
+    }
+}
+
+/// What a planner is told besides cluster and policy, as it is written down.
+fn told_of(plan: &Plan, model: &ClusterModel) -> Value {
+    let link = |name: &str, bytes: u64| {
+        let link = Link::new(name, BytesPerSecond(7)).with_per_node(Bytes(bytes));
+        link.with_per_pod(Bytes(bytes / 90))
+    };
+    let links = [link("registry", 900), link("packages", 400)];
+    let actions = plan.schedule.iter().map(|it| {
+        let took = it.end.saturating_sub(it.start);
+        (it.target.clone(), it.phase, took * 3 / 2)
+    });
+    let measured = Measured::of_run(model.taken_at, actions);
+    let history = History::of_run(plan, &measured);
+    json!({ "links": links, "measured": measured, "history": history.lines })
+}
+
+const YEAR: Duration = Duration::from_secs(31_536_000);
+
+/// What one action took at most, or all of a phase together.
+fn longest(measured: &Measured) -> Duration {
+    let actions = measured.actions.iter().map(|it| it.millis);
+    let phases = measured.phases.iter().map(|it| it.total_millis);
+    Duration::from_millis(actions.chain(phases).max().unwrap_or(0))
+}
+
+/// Plans, lints and forecasts by whatever of `told` can be read; gives whether all could, and
+/// was planned by.
+fn planned_by(told: &Value, model: &ClusterModel, policy: &Policy) -> bool {
+    let links: Result<Vec<Link>, _> = serde_json::from_value(told["links"].clone());
+    let measured = Measured::from_json(&told["measured"].to_string());
+    let lines = told["history"].as_array().into_iter().flatten();
+    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    let history = History::from_text(&text);
+    let all_read = links.is_ok() && measured.is_ok() && history.is_ok();
+    // Each window that passes is looked at, which nobody's years are worth.
+    let is_short = |link: &Link| link.latency.max(link.time(1, 1_000).unwrap_or(YEAR)) < YEAR;
+    let are_short =
+        links.iter().flatten().all(is_short) && measured.iter().all(|it| longest(it) < YEAR);
+    if !policy.rollout.windows.is_empty() && !are_short {
+        return false;
+    }
+    let mut planner = Planner::new(model, policy, version(NEW)).with_destinations();
+    for link in links.into_iter().flatten() {
+        planner = planner.with_link(link);
+    }
+    if let Ok(measured) = &measured {
+        planner = planner.with_measured(measured);
+    }
+    let beliefs = match &history {
+        Ok(history) => Beliefs::learned(history),
+        Err(_) => Beliefs::default(),
+    };
+    let plan = match planner.with_beliefs(&beliefs).plan() {
+        Ok(plan) => plan,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return false;
+        }
+    };
+    let _ = lint(&plan, model, policy);
+    let texts = [
+        PlanTable::new(&plan).to_string(),
+        PlanTimeline::new(&plan)
+            .with_cluster(model, policy)
+            .to_string(),
+    ];
+    assert!(texts.iter().all(|text| !text.is_empty()));
+    let measured = measured.unwrap_or_default();
+    assert!(rehearse(model, policy, &plan, &measured).is_ok());
+    for beliefs in [beliefs, Beliefs::measured(&measured)] {
+        let forecaster = Forecaster::new(model, policy, &plan, &beliefs).unwrap();
+        let _ = forecaster.before_start(&Draws::new(0), 1);
+    }
+    all_read
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: cases().div_ceil(10),
+        max_shrink_iters: 40,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn damaged_links_durations_and_histories_are_refused_or_planned_by(
+        scenario in prop_oneof![scenario(), surging()],
+        seed in any::<u64>(),
+        damages in 1..6usize,
+    ) {
+        let (model, policy) = furnished(&scenario);
+        let plan = planner(&scenario, &model, &policy, None).plan().unwrap();
+        let mut told = told_of(&plan, &model);
+        prop_assert!(planned_by(&told, &model, &policy), "{told}");
+        let mut random = Random(seed);
+        for _ in 0..damages {
+            damage(&mut told, &mut random);
+            let _ = planned_by(&told, &model, &policy);
+        }
+    }
+
+    /// Of a cluster in which room is scarce, whatever is made of it.
+    #[test]
+    fn damaged_rooms_are_refused_or_told(seed in any::<u64>(), damages in 1..12usize) {
+        let (model, policy) = crowded();
+        let plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+        prop_assert_eq!(plan.rooms.len(), 1);
+        let whole: Value = serde_json::from_str(&plan_to_json(&plan).unwrap()).unwrap();
+        let mut random = Random(seed);
+        let mut rooms = whole["rooms"].clone();
+        for _ in 0..damages {
+            damage(&mut rooms, &mut random);
+            let mut json = whole.clone();
+            json["rooms"] = rooms.clone();
+            match plan_from_json(&json.to_string()) {
+                Ok(damaged) => all_of_it(&damaged, &plan, &model, &policy),
+                Err(error) => prop_assert!(matches!(error, Error::Document(_)), "{error}"),
+            }
+        }
+    }
+}
+
+/// Ten nodes of 4 CPU, with pods that leave room for three of them to be away, of the five
+/// that may be.
+fn crowded() -> (ClusterModel, Policy) {
+    let names: Vec<String> = (1..=10).map(|node| format!("general-{node}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let cluster = support::Cluster::new().member("m").pool("general", 10);
+    let mut model = cluster.deployment("web", &names).build();
+    for node in &mut model.nodes {
+        node.allocatable = Resources::new(4_000, 1 << 34, 100);
+    }
+    for pod in &mut model.pods {
+        pod.requests = Resources::new(2_700, 1 << 20, 1);
+    }
+    let mut policy = Policy::default();
+    policy.pools.max_unavailable = IntOrPercent::Int(5);
+    (model, policy)
+}
+
+/// Numbers at the ends of their types.
+#[test]
+fn rooms_with_the_least_and_the_most_numbers_end() {
+    let (model, policy) = crowded();
+    let plan = Planner::new(&model, &policy, version(NEW)).plan().unwrap();
+    for number in [0, 1, u64::MAX] {
+        let mut other = plan.clone();
+        other.rooms[0].spare = number;
+        all_of_it(&other, &plan, &model, &policy);
+        let offers = other.rooms[0].offers.values_mut();
+        offers.for_each(|offer| *offer = number);
+        all_of_it(&other, &plan, &model, &policy);
+        other.rooms[0].spare = u64::MAX - number;
+        // The same resource twice, and one that nobody has.
+        other.rooms.push(other.rooms[0].clone());
+        other.rooms[1].resource = "example.com/none".to_owned();
+        all_of_it(&other, &plan, &model, &policy);
+        other.rooms[1] = other.rooms[0].clone();
+        all_of_it(&other, &plan, &model, &policy);
     }
 }
 
