@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use support::furnished::furnished;
 use support::scenario::planner;
-use support::strategy::{cases, scenario, surging};
+use support::strategy::{config, scenario, surging};
 use support::{NEW, Random, version};
 
 /// Numbers, and what is taken for one.
@@ -175,11 +175,9 @@ fn all_of_it(plan: &Plan, other: &Plan, model: &ClusterModel, policy: &Policy) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: cases().div_ceil(5),
         // What fails is small anyway.
         max_shrink_iters: 40,
-        failure_persistence: None,
-        ..ProptestConfig::default()
+        ..config(5)
     })]
 
     #[test]
@@ -280,10 +278,8 @@ fn planned_by(told: &Value, model: &ClusterModel, policy: &Policy) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: cases().div_ceil(10),
         max_shrink_iters: 40,
-        failure_persistence: None,
-        ..ProptestConfig::default()
+        ..config(10)
     })]
 
     #[test]

@@ -12,7 +12,7 @@ use support::broken_off::{BrokenOff, blow};
 use support::has_all;
 use support::judge::Judge;
 use support::scenario::Scenario;
-use support::strategy::{cases, good, scenario};
+use support::strategy::{config, good, scenario};
 use support::world::World;
 
 /// What goes by no order but that of policy.
@@ -21,11 +21,7 @@ fn is_of_the_order(slot: &PlannedSlot) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases().div_ceil(2),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config(2))]
 
     /// On any day, with what befalls the cluster meanwhile, and the rest of it on another, or on one without trouble, which ends with
     /// all done that nothing keeps from beginning.

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use support::furnished::{Names, furnished, is_tight, shuffled};
 use support::scenario::{Scenario, planner};
-use support::strategy::{cases, scenario, surging};
+use support::strategy::{config, scenario, surging};
 use support::world::World;
 use support::{NEW, Random, linted, version};
 
@@ -56,11 +56,7 @@ fn without_hashes(plan: &Plan) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases().div_ceil(8),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config(8))]
 
     /// However the lists of a cluster were read, its plan is the same to the byte, and so
     /// is all that is made of both.

@@ -16,7 +16,7 @@ use migrate_plan::{
 use proptest::prelude::*;
 use support::judge::Judge;
 use support::judge::surge::SurgeJudge;
-use support::strategy::{cases, good, scenario, surging};
+use support::strategy::{config, good, scenario, surging};
 use support::world::{Entry, Scenario, World};
 use support::{NEW, has_all};
 
@@ -67,11 +67,7 @@ fn has_all_or_a_blocker(plan: &Plan) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases(),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config(1))]
 
     /// Rules and termination, with failures, retries, replaced machines,
     /// pauses, cancellations, flapping and vanishing nodes, nodes made anew, actions
@@ -214,11 +210,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases().div_ceil(2),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config(2))]
 
     /// Behind replacements: no more machines than the surge, none drained before its own is
     /// Ready, no more away than may be; failures, retries and drains that are put off.
@@ -271,11 +263,7 @@ proptest! {
 
 proptest! {
     // Each makes two plans, and P95 of every target of one.
-    #![proptest_config(ProptestConfig {
-        cases: cases().div_ceil(4),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config(4))]
 
     /// What is less certain needs no less of a window: nothing begins that would not fit if
     /// all were certain, and the first target no sooner.

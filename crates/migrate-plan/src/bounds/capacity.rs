@@ -47,19 +47,17 @@ pub(crate) fn load_by_size(spare: u64, taken: &[(u64, u64)]) -> Vec<u64> {
     let beside = |offer: u64| spare.checked_div(offer).unwrap_or(u64::MAX).max(1);
     let mut by_size: Vec<usize> = (0..taken.len()).collect();
     by_size.sort_unstable_by_key(|at| beside(taken[*at].1));
-    let mut sum = 0u64;
-    let sums: Vec<u64> = by_size
-        .iter()
-        .map(|at| {
-            sum = sum.saturating_add(taken[*at].0);
-            sum
-        })
-        .collect();
     let mut loads = vec![0; taken.len()];
-    let mut load = 0;
-    for (at, sum) in by_size.iter().zip(sums).rev() {
-        load = load.max(sum.div_ceil(beside(taken[*at].1)));
-        loads[*at] = load;
+    let mut sum = 0u64;
+    for &at in &by_size {
+        let (away, offer) = taken[at];
+        sum = sum.saturating_add(away);
+        loads[at] = sum.div_ceil(beside(offer));
+    }
+    let mut largest = 0;
+    for &at in by_size.iter().rev() {
+        largest = largest.max(loads[at]);
+        loads[at] = largest;
     }
     loads
 }

@@ -89,11 +89,12 @@ impl Machine {
             let Reverse((_, id)) = pool.open.pop()?;
             let lane = &mut lanes[id as usize];
             let free = accounts[lane.budget as usize].free();
+            let is_enough = free >= lane.least;
             let may_be_enough = match layout.room_of(lane.budget) {
-                None => free >= lane.least,
+                None => is_enough,
                 Some(room) => {
-                    let is_free = needs_no_room || rooms[room as usize].flying == 0;
-                    is_free || (free >= lane.least && lane.misses < LOOKS)
+                    let goes_without = needs_no_room || rooms[room as usize].flying == 0;
+                    goes_without || (is_enough && lane.misses < LOOKS)
                 }
             };
             match lane.waiting.first() {

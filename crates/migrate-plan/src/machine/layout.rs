@@ -92,6 +92,13 @@ pub(crate) struct RoomSpec {
     pub(crate) offers: Vec<(u32, u32)>,
 }
 
+impl RoomSpec {
+    /// What a node takes that offers so much: all there is to spare, where it offers more.
+    fn amount(&self, offer: u32) -> u32 {
+        offer.min(self.spare.max(1))
+    }
+}
+
 /// One budget that a slot's pods count for, or one room that its node takes of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
@@ -227,8 +234,7 @@ impl Layout {
         let mut next = self.part_starts.clone();
         for (id, room) in (0..).zip(&spec.rooms) {
             for &(node, offer) in &room.offers {
-                // One that offers more than there is to spare takes all of it.
-                let amount = offer.min(room.spare.max(1));
+                let amount = room.amount(offer);
                 let place = &mut next[node as usize];
                 self.parts[*place as usize] = Part { room: id, amount };
                 *place += 1;
@@ -266,51 +272,36 @@ impl Layout {
             slot_of[spec.node as usize] = slot;
         }
         let mut next = self.need_starts.clone();
-        // By pool: the last budget that it has met, and their lane.
-        let mut met = vec![(NONE, NONE); self.widths.len()];
+        // By pool: the last account and size that it has met, and their lane.
+        let mut met = vec![((NONE, 0), NONE); self.widths.len()];
         let mut lanes = 0;
+        let mut add = |node: u32, budget: u32, size: u32, pods: u32| {
+            let slot = slot_of[node as usize];
+            let Some(spec) = self.slots.get(slot as usize) else {
+                return;
+            };
+            let (last, lane) = &mut met[spec.pool as usize];
+            if std::mem::replace(last, (budget, size)) != (budget, size) {
+                *lane = lanes;
+                lanes += 1;
+            }
+            let place = &mut next[slot as usize];
+            self.needs[*place as usize] = Need {
+                budget,
+                lane: *lane,
+                pods,
+            };
+            *place += 1;
+        };
         for (_, budget) in pressures(interned, &slot_of) {
             for &Share { node, pods } in interned.shares_of(budget as usize) {
-                let slot = slot_of[node as usize];
-                let Some(spec) = self.slots.get(slot as usize) else {
-                    continue;
-                };
-                let (last, lane) = &mut met[spec.pool as usize];
-                if std::mem::replace(last, budget) != budget {
-                    *lane = lanes;
-                    lanes += 1;
-                }
-                let place = &mut next[slot as usize];
-                self.needs[*place as usize] = Need {
-                    budget,
-                    lane: *lane,
-                    pods,
-                };
-                *place += 1;
+                add(node, budget, 0, pods);
             }
         }
-        // The same, by the last room and size.
-        let mut met = vec![((NONE, 0), NONE); self.widths.len()];
         for (account, room) in (self.budgets..).zip(&spec.rooms) {
             for &(node, offer) in &room.offers {
-                let slot = slot_of[node as usize];
-                let Some(spec) = self.slots.get(slot as usize) else {
-                    continue;
-                };
-                let pods = offer.min(room.spare.max(1));
-                let (last, lane) = &mut met[spec.pool as usize];
-                let size = (account, least_of_size(pods));
-                if std::mem::replace(last, size) != size {
-                    *lane = lanes;
-                    lanes += 1;
-                }
-                let place = &mut next[slot as usize];
-                self.needs[*place as usize] = Need {
-                    budget: account,
-                    lane: *lane,
-                    pods,
-                };
-                *place += 1;
+                let amount = room.amount(offer);
+                add(node, account, least_of_size(amount), amount);
             }
         }
         self.lanes = lanes as usize;

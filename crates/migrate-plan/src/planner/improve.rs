@@ -77,7 +77,8 @@ impl<'a> Planner<'a> {
         Ok(outcome.took)
     }
 
-    /// Puts `jobs` into priority order, and the workers among them into the best order found.
+    /// Puts `jobs` into priority order, and the workers among them into the best order found;
+    /// of a planner that predicts a plan as it is, into that of the plan.
     pub(super) fn sort(
         &self,
         jobs: &mut Vec<Job<'_>>,

@@ -18,10 +18,11 @@ use crate::intern::{Budget, Interned};
 ///
 /// Control-plane nodes first, then canaries, then by the load of the busiest
 /// budget a node touches (all pods of it that have to move, times how long each
-/// holds it, over what it allows) or of the busiest room it takes of (how long nodes of
-/// its size are away, over how many of them may be so beside each other), then the longest node first, then by name. The
-/// node `runner_on` goes last, and is the canary only where it is alone. Those that
-/// are in an earlier plan stay in its order, and those that are pinned in their places.
+/// holds it, over what it allows) or of the busiest room it takes of (how long
+/// nodes of its size are away, over how many of them may be so beside each
+/// other), then the longest node first, then by name. The node `runner_on` goes
+/// last, and is the canary only where it is alone. Those that are in an earlier
+/// plan stay in its order, and those that are pinned in their places.
 pub(super) fn sort(
     jobs: &mut Vec<Job<'_>>,
     interned: &Interned<'_>,

@@ -10,7 +10,7 @@ use crate::placement::workers;
 use crate::small;
 use crate::support::furnished::furnished;
 use crate::support::scenario::planner;
-use crate::support::strategy::{cases, scenario, surging};
+use crate::support::strategy::{config, scenario, surging};
 use crate::support::{NEW, OLD, version};
 
 /// `plan` with two workers of one pool in each other's places, neither a canary nor with a
@@ -120,11 +120,7 @@ fn what_is_no_other_order_is_not_predicted() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases().div_ceil(2),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config(2))]
 
     /// A plan that nobody edited is what it was, to the byte; an edited one is what a plan is
     /// that keeps its order for another reason, and what the linter has nothing against.

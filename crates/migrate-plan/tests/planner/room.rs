@@ -54,13 +54,7 @@ fn capacity_limits_the_width_and_the_plan_says_why() {
 /// it goes alone.
 #[test]
 fn a_large_node_does_not_hold_small_ones_back() {
-    let mut model = workers(10, 2_700);
-    model.nodes[4].allocatable.cpu_milli = 16_000;
-    for pod in &mut model.pods {
-        if pod.node.as_deref() == Some(model.nodes[4].name.as_str()) {
-            pod.requests.cpu_milli += 12_000;
-        }
-    }
+    let model = with_large(10, &[4], 2_700, 12_000);
     let plan = plan_under(&model, &wide(5));
     assert_eq!(plan.rooms[0].spare, 13_000);
     assert_eq!(most_away(&plan), 3);
@@ -71,14 +65,14 @@ fn a_large_node_does_not_hold_small_ones_back() {
     }
 }
 
-/// Workers of four CPUs, of which `cpu` are asked for; four more of both on those at `large`.
-fn with_large(nodes: usize, large: &[usize], cpu: u64) -> ClusterModel {
+/// Workers of four CPUs, of which `cpu` are asked for; `more` of both on those at `large`.
+fn with_large(nodes: usize, large: &[usize], cpu: u64, more: u64) -> ClusterModel {
     let mut model = workers(nodes, cpu);
     for large in large {
-        model.nodes[*large].allocatable.cpu_milli = 8_000;
+        model.nodes[*large].allocatable.cpu_milli += more;
         for pod in &mut model.pods {
             if pod.node.as_deref() == Some(model.nodes[*large].name.as_str()) {
-                pod.requests.cpu_milli += 4_000;
+                pod.requests.cpu_milli += more;
             }
         }
     }
@@ -89,7 +83,7 @@ fn with_large(nodes: usize, large: &[usize], cpu: u64) -> ClusterModel {
 #[test]
 fn small_nodes_fill_what_large_ones_leave() {
     let large: Vec<usize> = (20..40).collect();
-    let model = with_large(41, &large, 3_700);
+    let model = with_large(41, &large, 3_700, 4_000);
     let mut policy = wide(9);
     policy.pools.canary = false;
     let plan = plan_under(&model, &policy);
@@ -114,7 +108,7 @@ fn small_nodes_fill_what_large_ones_leave() {
 /// begin, and small ones fill what they leave.
 #[test]
 fn large_nodes_go_first_where_room_is_scarce() {
-    let model = with_large(10, &[5, 6, 7, 8], 2_700);
+    let model = with_large(10, &[5, 6, 7, 8], 2_700, 4_000);
     let mut policy = wide(5);
     policy.pools.canary = false;
     let plan = plan_under(&model, &policy);

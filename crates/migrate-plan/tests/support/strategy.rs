@@ -118,8 +118,13 @@ pub(crate) fn good(scenario: Scenario) -> Scenario {
     }
 }
 
-/// 1000, or what `PROPTEST_CASES` says: a number set in code hides it.
-pub(crate) fn cases() -> u32 {
+/// One case in `part` of 1000, or of what `PROPTEST_CASES` says: a number set in code hides it.
+pub(crate) fn config(part: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(1000)
+    let cases: u32 = asked.and_then(|text| text.parse().ok()).unwrap_or(1000);
+    ProptestConfig {
+        cases: cases.div_ceil(part),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
