@@ -6,6 +6,7 @@ mod history;
 mod levels;
 mod needs;
 mod outlook;
+mod samples;
 mod tails;
 mod what_if;
 mod zones;
@@ -29,6 +30,7 @@ use crate::planner::{LONGEST_ACTION, Lasts, Step, play, simulate, target_of};
 use crate::rollout::checked_spec;
 use crate::{Error, Rollout, TargetKind};
 use levels::{Drawn, Levels, Seen};
+use samples::{Ends, samples};
 use tails::Weights;
 use zones::Zones;
 
@@ -53,7 +55,8 @@ const STUCK: f64 = 3.5;
 /// told of actions that began and ended.
 ///
 /// # Guarantees
-/// - Pure, and the same for the same seed and the same calls.
+/// - Pure, and the same for the same seed and the same calls, with the feature `rayon` and
+///   on any number of its threads too.
 /// - Every sample is a run of the machine that decides: quantiles are of
 ///   makespans, never sums of quantiles.
 /// - With [`Beliefs::certain`] every quantile is the plan's makespan (for a plan
@@ -214,22 +217,16 @@ impl<'a> Forecaster<'a> {
     pub fn before_start(&self, draws: &Draws, runs: u32) -> Forecast {
         let start = self.model.taken_at;
         let (tails, levels) = self.levels(&vec![Vec::new(); self.keys.len()]);
-        let mut unended = 0;
-        let sampled = (0..runs.max(1)).map(|run| {
+        let ends = samples(runs, |run| {
             let mut machine = self.machine.clone();
             let drawn = drawn(tails, &levels, draws, run);
             let lasts = |machine: &Machine, target: u32, phase: Phase| {
                 self.lasts(machine, &drawn, draws, run, target, phase)
             };
             let steps = simulate(&mut machine, start, &self.budgets, lasts, |_, _| {});
-            unended += u32::from(*machine.mode() != Mode::Finished);
-            steps
+            self.ends(&machine, &steps, start)
         });
-        let forecast = self.forecast(sampled, start, tails, &levels);
-        Forecast {
-            unended,
-            ..forecast
-        }
+        self.forecast(ends, start, tails, &levels)
     }
 
     /// The forecast at `now`, from where `rollout` stands; it changes nothing there.
@@ -257,8 +254,8 @@ impl<'a> Forecaster<'a> {
             _ => None,
         });
         let in_work: Vec<(u32, Phase, Moment)> = in_work.collect();
-        let mut unended = 0;
-        let sampled = (0..runs.max(1)).map(|run| {
+        let start = self.started.unwrap_or(now);
+        let ends = samples(runs, |run| {
             let mut machine = live.clone();
             let drawn = drawn(tails, &levels, draws, run);
             let in_work: Vec<Step> = in_work
@@ -278,15 +275,9 @@ impl<'a> Forecaster<'a> {
                 self.lasts(machine, &drawn, draws, run, target, phase)
             };
             let steps = play(&mut machine, now, &in_work, lasts, |_, _| {});
-            unended += u32::from(*machine.mode() != Mode::Finished);
-            steps
+            self.ends(&machine, &steps, start)
         });
-        let start = self.started.unwrap_or(now);
-        let forecast = self.forecast(sampled, start, tails, &levels);
-        Forecast {
-            unended,
-            ..forecast
-        }
+        self.forecast(ends, start, tails, &levels)
     }
 
     /// The machine of `rollout` at `now`, with what had lagged behind, and nothing
@@ -393,25 +384,34 @@ impl<'a> Forecaster<'a> {
         times(expected, (level + (sigma * luck).min(most)).exp()).max(elapsed)
     }
 
+    /// Where a sample ended, of which `machine` is what became and `steps` what it did.
+    fn ends(&self, machine: &Machine, steps: &[Step], start: Moment) -> Ends {
+        let mut last = vec![Duration::ZERO; self.keys.len()];
+        for step in steps {
+            let key = self.key_of[self.place(step.target, step.phase)];
+            last[key] = last[key].max(step.end.since(start));
+        }
+        Ends {
+            last,
+            is_unended: *machine.mode() != Mode::Finished,
+        }
+    }
+
     fn forecast(
         &self,
-        sampled: impl Iterator<Item = Vec<Step>>,
+        sampled: Vec<Ends>,
         start: Moment,
         tails: Weights,
         levels: &[Levels; Tail::EACH.len()],
     ) -> Forecast {
         let mut makespans = Vec::new();
         let mut ends: BTreeMap<&TargetKind, Vec<Duration>> = BTreeMap::new();
-        let mut last = vec![Duration::ZERO; self.keys.len()];
-        for steps in sampled {
-            last.fill(Duration::ZERO);
-            for step in &steps {
-                let key = self.key_of[self.place(step.target, step.phase)];
-                last[key] = last[key].max(step.end.since(start));
-            }
-            makespans.push(last.iter().copied().max().unwrap_or_default());
+        let mut unended = 0;
+        for sample in sampled {
+            unended += u32::from(sample.is_unended);
+            makespans.push(sample.last.iter().copied().max().unwrap_or_default());
             let mut by_kind: BTreeMap<&TargetKind, Duration> = BTreeMap::new();
-            for ((kind, _), end) in self.keys.iter().zip(&last) {
+            for ((kind, _), end) in self.keys.iter().zip(&sample.last) {
                 let latest = by_kind.entry(kind).or_default();
                 *latest = (*latest).max(*end);
             }
@@ -436,7 +436,7 @@ impl<'a> Forecaster<'a> {
         let paces = paces.filter(|(_, (work, _))| !work.is_zero());
         Forecast {
             start,
-            unended: 0,
+            unended,
             makespan: Quantiles::of(makespans),
             ends: ends
                 .into_iter()

@@ -119,6 +119,23 @@ fn certain_durations_give_the_plan_and_uncertain_ones_an_interval() {
     assert!(members.unwrap().1.p95 < quantiles.p50);
 }
 
+/// On one thread and on four, before the start and on the way.
+#[test]
+fn it_is_the_same_on_any_number_of_threads() {
+    let (model, policy) = cluster();
+    let plan = plan_of(&model, &policy);
+    let forecaster = Forecaster::new(&model, &policy, &plan, &Beliefs::default()).unwrap();
+    let before_start = || forecaster.before_start(&Draws::new(1), 50);
+    let on_the_way = || run(|_| 1.5, 20).1;
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let pool = pool.build().unwrap();
+        pool.install(|| (before_start(), on_the_way()))
+    };
+    assert_eq!(on(1), on(4));
+    assert_eq!(on(4), (before_start(), on_the_way()));
+}
+
 /// One node after the other, each as long as its bytes take: T = N · D / S.
 #[test]
 fn the_transfer_law_is_the_special_case() {
