@@ -4,10 +4,12 @@
 /// away while they are away, of one resource.
 #[derive(Clone, Debug)]
 pub(crate) struct RoomLoad {
+    /// Which room of the plan it is.
+    pub(crate) at: usize,
     pub(crate) resource: String,
     /// How many nodes there are.
     pub(crate) nodes: u32,
-    /// What may be away of them, more than 0.
+    /// What may be away of them.
     pub(crate) spare: u64,
     /// How long each node is away that is drained, and what it offers to pods that may leave it.
     pub(crate) taken: Vec<(u64, u64)>,
@@ -80,6 +82,7 @@ mod tests {
     fn room_bound_is_what_is_away_over_what_can_be_spared() {
         // Ten nodes of 5, 20 of them to spare: four at a time, each for 30.
         let mut load = RoomLoad {
+            at: 0,
             resource: "cpu".into(),
             nodes: 10,
             spare: 20,
@@ -95,6 +98,7 @@ mod tests {
     #[test]
     fn room_bound_is_what_is_away_over_how_many_fit_beside_each_other() {
         let mut load = RoomLoad {
+            at: 0,
             resource: "cpu".into(),
             nodes: 10,
             spare: 20,
@@ -138,7 +142,7 @@ mod tests {
             }
             let ends = placed.iter().map(|(_, to, _)| *to).max().unwrap_or(0);
             let loads = load_by_size(spare, &taken);
-            let load = RoomLoad { resource: "cpu".into(), nodes: 15, spare, taken: taken.clone() };
+            let load = RoomLoad { at: 0, resource: "cpu".into(), nodes: 15, spare, taken: taken.clone() };
             prop_assert!(load.bound() <= ends, "{} > {ends}", load.bound());
             prop_assert!(loads.iter().all(|of_one| *of_one <= load.bound()));
             for (one, of_one) in taken.iter().zip(&loads) {

@@ -67,13 +67,15 @@ enum One {
 impl Work<'_> {
     /// All bounds of a rollout that is predicted to take `makespan`. `key` names
     /// a budget, `with_one_more` is its load if it lets one more pod go at once, `may_widen`
-    /// says whether one more node of a pool has room to be away.
+    /// says whether one more node of a pool has room to be away, `has_all_of` whether the
+    /// nodes of a room are among those of another one of the plan.
     pub(crate) fn bounds(
         &self,
         makespan: Duration,
         key: impl Fn(usize) -> String,
         with_one_more: impl Fn(usize) -> BudgetLoad,
         may_widen: impl Fn(&str) -> bool,
+        has_all_of: impl Fn(usize, usize) -> bool,
     ) -> Bounds {
         let mut limits = vec![(BoundKind::ControlPlane, self.time(0), One::Nothing)];
         for (at, pool) in self.pools.iter().enumerate() {
@@ -152,7 +154,14 @@ impl Work<'_> {
                     self.time(pool.bound(pool.left().saturating_add(1)).0)
                 }
                 One::Pod(id) => self.time(with_one_more(id).bound()),
-                One::Node(at) => self.time(self.rooms[at].with_one_more().bound()),
+                // It is one of other rooms only where those have all nodes of this one.
+                One::Node(at) => {
+                    let bound = |other: &RoomLoad| match has_all_of(other.at, self.rooms[at].at) {
+                        true => other.with_one_more().bound(),
+                        false => other.bound(),
+                    };
+                    self.time(self.rooms.iter().map(bound).max().unwrap_or(0))
+                }
                 One::Link(at) => self.fetched(&self.links[at].clone().twice_as_fast())?,
             };
             let then = others(*more).max(then);

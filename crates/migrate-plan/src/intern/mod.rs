@@ -137,13 +137,14 @@ impl Fate {
     }
 }
 
-/// A pod that is on a node and has not ended.
+/// A pod that has not ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visited<'m> {
     /// Its place in the model.
     pub(crate) source: usize,
     pub(crate) pod: &'m Pod,
-    pub(crate) node: u32,
+    /// None of the model, where it has no node yet or one that is gone.
+    pub(crate) node: Option<u32>,
     /// The place of its workload among those of the model, if it is there.
     pub(crate) owner: Option<u32>,
     pub(crate) fate: Fate,
@@ -156,8 +157,7 @@ impl<'m> Interned<'m> {
         Self::visiting(model, policy, |_| {})
     }
 
-    /// Shows each pod that is on a node and has not ended to `visit`, in the order
-    /// of the model.
+    /// Shows each pod that has not ended to `visit`, in the order of the model.
     pub(crate) fn visiting(
         model: &'m ClusterModel,
         policy: &Policy,
@@ -238,18 +238,15 @@ impl<'m> Interned<'m> {
                     (budgets, owner)
                 }
             };
-            if node == NOWHERE {
-                continue;
-            }
             visit(Visited {
                 source,
                 pod,
-                node,
+                node: (node != NOWHERE).then_some(node),
                 owner,
                 fate,
                 is_like_last: like.is_some(),
             });
-            if !fate.leaves() {
+            if node == NOWHERE || !fate.leaves() {
                 continue;
             }
             if fate == Fate::Asks {

@@ -22,8 +22,10 @@ impl Machine {
     /// Lets `slot`, which must be in no queue, wait for what it needs of a budget.
     pub(super) fn park(&mut self, slot: u32, need: Need) {
         let lane = self.lane(slot, need);
+        if let State::Parked { lane } = self.states[(self.layout.members + slot) as usize] {
+            self.lanes[lane as usize].misses += 1;
+        }
         let entry = &mut self.lanes[lane as usize];
-        entry.misses += 1;
         self.links.push(&mut entry.tried, slot);
         if !std::mem::replace(&mut entry.listed, true) {
             let first = &mut self.accounts[need.budget as usize].lane;

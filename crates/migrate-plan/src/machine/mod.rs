@@ -131,7 +131,8 @@ struct Lane {
     tried: Queue,
     /// Listed in its pool's `open`.
     open: bool,
-    /// How many were tested since the budget was last released, and needed more.
+    /// How many of those that waited here were tested since the budget was last released, and
+    /// needed more, of it or of another.
     misses: u32,
     /// Listed at its budget, and the next lane there.
     listed: bool,

@@ -53,6 +53,11 @@ impl Node {
         let as_seen = self.has(SUSPECT | CORDONED) || !self.has(READY);
         as_seen && !self.has(GONE | IN_FLIGHT | COVERED)
     }
+
+    /// Whether what it offers to pods is not there: it is away, or is no more.
+    fn is_missing(self) -> bool {
+        self.is_away() || (self.has(GONE) && !self.has(COVERED))
+    }
 }
 
 impl Machine {
@@ -74,7 +79,7 @@ impl Machine {
         if pool != NONE && node.is_away() {
             self.pools[pool as usize].away += 1;
         }
-        if node.is_away() {
+        if node.is_missing() {
             self.take_room(offers_as);
         }
         self.nodes.push(node);
@@ -138,7 +143,7 @@ impl Machine {
         let old = self.slot_nodes[slot as usize];
         self.reflag(old, |_| GONE);
         self.nodes[old as usize].slot = NONE;
-        let offers_as = self.nodes[old as usize].offers_as;
+        let offers_as = self.leave_room(old);
         let first = self.add_node(pool, offers_as, true, false);
         let others = (1..count)
             .map(|_| self.add_node(pool, offers_as, true, false))
@@ -146,6 +151,16 @@ impl Machine {
         self.further.insert(slot, others);
         self.occupy(slot, first);
         Some(first)
+    }
+
+    /// What `node` offers is another one's from now on: whose that is.
+    fn leave_room(&mut self, node: u32) -> u32 {
+        let entry = &mut self.nodes[node as usize];
+        let offers_as = std::mem::replace(&mut entry.offers_as, NONE);
+        if entry.is_missing() {
+            self.give_room(offers_as);
+        }
+        offers_as
     }
 
     /// Puts the next of several new nodes into the slot of `target`.
@@ -266,6 +281,7 @@ impl Machine {
     pub(super) fn reflag(&mut self, node: u32, change: impl FnOnce(u8) -> u8) {
         let entry = &mut self.nodes[node as usize];
         let (before, was_flying) = (entry.is_away(), entry.is_flying());
+        let was_missing = entry.is_missing();
         entry.flags = change(entry.flags);
         let Node {
             pool,
@@ -274,6 +290,7 @@ impl Machine {
             ..
         } = *entry;
         let (after, is_flying) = (entry.is_away(), entry.is_flying());
+        let is_missing = entry.is_missing();
         if pool != NONE && before != after {
             if after {
                 self.pools[pool as usize].away += 1;
@@ -285,7 +302,7 @@ impl Machine {
         if was_flying != is_flying {
             self.fly_in_room(offers_as, is_flying);
         }
-        match (before, after) {
+        match (was_missing, is_missing) {
             (false, true) => self.take_room(offers_as),
             (true, false) => self.give_room(offers_as),
             _ => {}

@@ -23,7 +23,7 @@ mod tests;
 
 pub(crate) use pods::{Landscape, PodTable};
 pub(crate) use run::{Homeless, Moves, Stop};
-pub(crate) use slack::Slack;
+pub(crate) use slack::{PoolsAway, Slack, sum};
 pub(crate) use stuck::Stuck;
 
 /// No id.

@@ -31,6 +31,8 @@ pub(crate) struct PodTable<'m> {
     /// Pods that drains do not move: their nodes, what they ask for, and
     /// whether they end when their node is drained.
     others: Vec<(u32, &'m Resources, bool)>,
+    /// Kinds of the pods that have no node and want one.
+    pub(super) waiting: Vec<u32>,
     /// Namespaces with pods that have anti-affinity or spread constraints.
     pub(super) ruled: BTreeSet<&'m str>,
     last: Option<(&'m Pod, Movable)>,
@@ -94,6 +96,7 @@ impl<'m> PodTable<'m> {
             numbers: vec![NONE; model.workloads.len()],
             workload_of: FxHashMap::default(),
             others: Vec::new(),
+            waiting: Vec::new(),
             ruled: BTreeSet::new(),
             last: None,
         }
@@ -109,6 +112,9 @@ impl<'m> PodTable<'m> {
             fate,
             is_like_last,
         } = visited;
+        let Some(node) = node else {
+            return self.add_waiting(pod, fate);
+        };
         let source = u32::try_from(source).unwrap_or(NONE);
         let like = self.last.filter(|_| is_like_last && fate.leaves());
         if let Some((_, like)) = like {
@@ -153,6 +159,30 @@ impl<'m> PodTable<'m> {
         };
         self.last = Some((pod, movable));
         self.pods.push(movable);
+    }
+
+    /// Takes a pod that is on no node.
+    fn add_waiting(&mut self, pod: &'m Pod, fate: Fate) {
+        if fate.leaves() && pod.controller.is_some() {
+            let kind = Kind {
+                shape: self.shape(&pod.requests),
+                class: self.class(&pod.placement),
+                rules: NONE,
+            };
+            let kind = self.kind(kind);
+            self.waiting.push(kind);
+        }
+    }
+
+    /// Whether `node` offers as much as a pod of `kind` asks for.
+    pub(super) fn fits(&self, kind: Kind, node: u32) -> bool {
+        let asked = self.shapes[kind.shape as usize];
+        let offered = &self.model.nodes[node as usize].allocatable;
+        asked.cpu_milli <= offered.cpu_milli
+            && asked.memory_bytes <= offered.memory_bytes
+            && asked.pods <= offered.pods
+            && (asked.extended.iter())
+                .all(|(name, amount)| offered.extended.get(name).is_some_and(|it| amount <= it))
     }
 
     pub(super) fn kind(&mut self, kind: Kind) -> u32 {

@@ -13,11 +13,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::NONE;
 use super::cells::Access;
-use super::pods::{Landscape, count};
+use super::pods::{Kind, Landscape, count};
 
-/// How many sets of nodes are looked at: those that most pods are tied to.
+/// How many sets of nodes are looked at: those that most pods are tied to. What is asked for
+/// within these is asked for in all others too.
 const SETS: usize = 64;
 
 /// Nodes that some pods cannot leave.
@@ -31,8 +31,9 @@ pub(crate) struct Slack {
 
 impl Landscape<'_> {
     /// The sets of nodes that pods are tied to, and what they have to spare.
-    /// `takes` says which nodes take pods, now or once they are done.
-    pub(crate) fn slacks(&self, takes: impl Fn(u32) -> bool) -> Vec<Slack> {
+    /// `takes` says which nodes take pods, now or once they are done, and `is_drained`
+    /// which of them are emptied before.
+    pub(crate) fn slacks(&self, takes: impl Fn(u32) -> bool, is_drained: &[bool]) -> Vec<Slack> {
         let width = self.usable.width();
         let takes: Vec<bool> = (0..count(self.cells.of_node.len())).map(takes).collect();
         let takes = |node: u32| takes[node as usize];
@@ -40,6 +41,17 @@ impl Landscape<'_> {
         for movable in &self.table.pods {
             let counts = takes(movable.node) && self.leaves(movable);
             pods_of_kind[movable.kind as usize] += u64::from(counts);
+        }
+        let mut waiting = vec![0u64; pods_of_kind.len()];
+        for kind in &self.table.waiting {
+            waiting[*kind as usize] += 1;
+        }
+        let kinds = self.table.kinds.iter().zip(waiting);
+        for (sum, (kind, pods)) in pods_of_kind.iter_mut().zip(kinds) {
+            // What no node could hold waits for something else than room.
+            if pods > 0 && self.holds(*kind, takes) {
+                *sum += pods;
+            }
         }
         // By class: what its pods ask for, and how many there are.
         let mut asked = vec![(0u64, vec![0u64; width]); self.cells.access.len()];
@@ -78,7 +90,7 @@ impl Landscape<'_> {
             (!is_closed, Reverse(set.1.0))
         };
         sets.sort_by_cached_key(|set| (rank(set), set.0.clone()));
-        sets.truncate(SETS);
+        let nothing = vec![0u64; width];
         let slack = |cells: &Vec<u32>| {
             let within = sets.iter().filter(|(other, _)| {
                 let mut other = other.iter();
@@ -94,15 +106,38 @@ impl Landscape<'_> {
             let mut nodes: Vec<u32> = nodes.copied().filter(|node| takes(*node)).collect();
             nodes.sort_unstable();
             let mut slack = vec![0u64; width];
-            for node in &nodes {
-                add(&mut slack, self.leavable.row(*node));
+            for &node in &nodes {
+                let offered = self.leavable.row(node).iter();
+                // Pods that end make way where their node is drained.
+                let kept = match is_drained[node as usize] {
+                    true => &nothing[..],
+                    false => self.ending.row(node),
+                };
+                for ((sum, offer), kept) in slack.iter_mut().zip(offered).zip(kept) {
+                    *sum = sum.saturating_add(offer.saturating_sub(*kept));
+                }
             }
             for (left, asked) in slack.iter_mut().zip(demand) {
                 *left = left.saturating_sub(asked);
             }
             Slack { nodes, slack }
         };
-        sets.iter().map(|(cells, _)| slack(cells)).collect()
+        let looked_at = sets.iter().take(SETS);
+        looked_at.map(|(cells, _)| slack(cells)).collect()
+    }
+
+    /// Whether some node that takes pods could hold one of `kind`, if it were empty.
+    fn holds(&self, kind: Kind, takes: impl Fn(u32) -> bool) -> bool {
+        let holds = |node: &u32| takes(*node) && self.table.fits(kind, *node);
+        match &self.cells.access[kind.class as usize] {
+            Access::Cells(cells) => {
+                let mut nodes = cells
+                    .iter()
+                    .flat_map(|cell| &self.cells.nodes[*cell as usize]);
+                nodes.any(holds)
+            }
+            Access::Nodes(nodes) => nodes.iter().any(holds),
+        }
     }
 
     /// All cells of the pools that have one of `cells`.
@@ -113,57 +148,99 @@ impl Landscape<'_> {
         all.filter(|cell| pools.contains(&pool(cell))).collect()
     }
 
-    /// By pool: what its nodes in `set` offer of `resource`, the largest first, if there is too
-    /// little for as many of them to be away as `widths` say, whichever those are. `pools` gives
-    /// the pool of each node that is drained, [`NONE`] of others.
+    /// What `set` has of `resource` to spare, if that is too little for as many of its nodes
+    /// to be away as the pools' widths say, whichever those are.
     pub(crate) fn scarce(
         &self,
         set: &Slack,
         resource: usize,
-        pools: &[u32],
-        widths: &[u32],
-    ) -> Option<BTreeMap<u32, Vec<u64>>> {
+        pools: &PoolsAway<'_>,
+    ) -> Option<Scarcity> {
         let slack = set.slack[resource];
         // By pool: how many nodes it has, and the largest offer. Where there is plenty,
         // all fits even if each node offered as much.
-        let mut most = vec![(0u64, 0u64); widths.len()];
+        let mut most = vec![(0u64, 0u64); pools.widths.len()];
         for &node in &set.nodes {
-            if let Some((nodes, largest)) = most.get_mut(pools[node as usize] as usize) {
+            if let Some((nodes, largest)) = most.get_mut(pools.of[node as usize] as usize) {
                 *nodes += 1;
                 *largest = self.leavable.row(node)[resource].max(*largest);
             }
         }
-        let away = most.into_iter().zip(widths);
+        let away = most.into_iter().zip(pools.widths);
         let away = away.map(|((nodes, largest), width)| {
             let nodes = nodes.min((*width).into());
             largest.saturating_mul(nodes)
         });
-        if away.fold(0u64, u64::saturating_add) <= slack {
+        if sum(away) <= slack {
             return None;
         }
-        let mut offers: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+        // By pool: the offers of those that are drained, and of those that are not.
+        let mut offers: BTreeMap<u32, [Vec<u64>; 2]> = BTreeMap::new();
         for &node in &set.nodes {
-            let pool = pools[node as usize];
-            if pool != NONE {
-                let offer = self.leavable.row(node)[resource];
-                offers.entry(pool).or_default().push(offer);
+            let at = node as usize;
+            let [drained, others] = offers.entry(pools.of[at]).or_default();
+            let of_kind = if pools.is_drained[at] {
+                drained
+            } else {
+                others
+            };
+            of_kind.push(self.leavable.row(node)[resource]);
+        }
+        let mut scarcity = Scarcity::default();
+        let mut away = 0u64;
+        for (pool, [mut drained, others]) in offers {
+            if drained.is_empty() {
+                continue;
             }
+            let (width, reserve) = (pools.widths[pool as usize], pools.reserves[pool as usize]);
+            let others = others.into_iter().map(|offer| (offer, false));
+            let mut all: Vec<_> = drained.iter().map(|offer| (*offer, true)).collect();
+            all.extend(others);
+            all.sort_unstable_by(|a, b| b.cmp(a));
+            drained.sort_unstable_by(|a, b| b.cmp(a));
+            // Any of them may fail, and those that fail are no more than that.
+            let failed = all.len().min(reserve as usize);
+            let kept = sum(all.drain(..failed).map(|(offer, _)| offer));
+            let beside = all.into_iter().filter(|(_, is_drained)| *is_drained);
+            let beside = beside.take(width.saturating_sub(reserve) as usize);
+            let beside = sum(beside.map(|(offer, _)| offer));
+            away = away.saturating_add(kept).saturating_add(beside);
+            scarcity.kept = scarcity.kept.saturating_add(kept);
+            scarcity.offers.insert(pool, drained);
         }
-        for of_pool in offers.values_mut() {
-            of_pool.sort_unstable_by(|a, b| b.cmp(a));
-        }
-        let away = offers.iter().flat_map(|(pool, offers)| {
-            let width = widths[*pool as usize] as usize;
-            offers.iter().take(width)
-        });
-        let away = away.fold(0u64, |sum, offer| sum.saturating_add(*offer));
-        (away > slack).then_some(offers)
+        (away > slack).then_some(scarcity)
     }
 
     /// How resource `at` is called.
     pub(crate) fn resource(&self, at: usize) -> &str {
         self.dimensions.name(at)
     }
+}
+
+/// Which nodes may be away.
+#[derive(Debug)]
+pub(crate) struct PoolsAway<'r> {
+    /// By node: its pool.
+    pub(crate) of: &'r [u32],
+    /// By node: it is drained beside others of its pool.
+    pub(crate) is_drained: &'r [bool],
+    /// By pool: how many of its nodes may be away.
+    pub(crate) widths: &'r [u32],
+    /// By pool: for how many of these that fail there is to be room.
+    pub(crate) reserves: &'r [u32],
+}
+
+/// Room that is too little for all that may be away.
+#[derive(Debug, Default)]
+pub(crate) struct Scarcity {
+    /// By pool: what its nodes that are drained offer, the largest first.
+    pub(crate) offers: BTreeMap<u32, Vec<u64>>,
+    /// What is kept for those that fail: what the largest nodes of each pool offer.
+    pub(crate) kept: u64,
+}
+
+pub(crate) fn sum(amounts: impl Iterator<Item = u64>) -> u64 {
+    amounts.fold(0, u64::saturating_add)
 }
 
 fn add(sum: &mut [u64], more: &[u64]) {

@@ -175,8 +175,12 @@ pub(super) fn bounds(
         calendar,
         start,
     };
-    let may_widen = |pool: &str| room.is_none_or(|room| room.may_widen(&plan.pools, pool));
-    Some(work.bounds(plan.makespan(), key, with_one_more, may_widen))
+    let may_widen = |pool: &str| room.is_none_or(|room| room.may_widen(&plan.pools, policy, pool));
+    let has_all_of = |room: usize, other: usize| {
+        let [room, other] = [room, other].map(|at| &plan.rooms[at].offers);
+        other.keys().all(|node| room.contains_key(node))
+    };
+    Some(work.bounds(plan.makespan(), key, with_one_more, may_widen, has_all_of))
 }
 
 /// Whether a drain lasted longer than alone, since the scheduler had pods of others.

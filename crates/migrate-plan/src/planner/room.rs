@@ -12,7 +12,7 @@ use super::measured::millis;
 use super::{Job, Planner};
 use crate::bounds::{PoolSlots, RoomLoad};
 use crate::intern::Interned;
-use crate::placement::{Landscape, PodTable, Slack};
+use crate::placement::{Landscape, PodTable, PoolsAway, Slack, sum};
 
 /// Not even one node has room to be away alone.
 const TOO_LITTLE: &str = "KM-CAPACITY-002";
@@ -64,9 +64,10 @@ pub(super) struct Room<'p> {
     pub(super) land: Landscape<'p>,
     /// Of the sets of nodes that pods are tied to.
     pub(super) slacks: Vec<Slack>,
-    /// By node: the pool that it is drained beside others of; [`u32::MAX`] of those
-    /// that are not drained, or one by one.
+    /// By node: its pool.
     pools: Vec<u32>,
+    /// By node: it is drained beside others of its pool.
+    is_beside: Vec<bool>,
     /// By pool of the plan: nodes that are away and stay so.
     lost: Vec<u32>,
     pub(super) model: &'p ClusterModel,
@@ -92,15 +93,12 @@ impl Planner<'_> {
     ) -> Option<Room<'p>> {
         let pool = |node: u32| interned.pools.id_of(node);
         let land = table.complete(pool)?;
-        let mut pools = vec![u32::MAX; self.model.nodes.len()];
+        let mut is_beside = vec![false; self.model.nodes.len()];
         let one_by_one = self.policy.rollout.control_plane_nodes_first;
-        let is_beside = |job: &&Job<'_>| !(one_by_one && job.pool == CONTROL_PLANE_POOL);
-        for job in jobs.iter().filter(is_beside) {
-            pools[job.id as usize] = pool(job.id);
-        }
         let mut is_drained = vec![false; self.model.nodes.len()];
         for job in jobs {
             is_drained[job.id as usize] = true;
+            is_beside[job.id as usize] = !(one_by_one && job.pool == CONTROL_PLANE_POOL);
         }
         // What is cordoned takes pods once it is done, what is not Ready never.
         let takes = |node: u32| {
@@ -108,7 +106,7 @@ impl Planner<'_> {
             let node = &self.model.nodes[node as usize];
             node.ready && (is_drained || !node.unschedulable)
         };
-        let slacks = land.slacks(takes);
+        let slacks = land.slacks(takes, &is_drained);
         let mut lost = vec![0; interned.pools.all().len()];
         for (id, node) in (0..).zip(&self.model.nodes) {
             if !node.ready || (node.unschedulable && !takes(id)) {
@@ -118,7 +116,11 @@ impl Planner<'_> {
         Some(Room {
             land,
             slacks,
-            pools,
+            pools: (0..)
+                .zip(&self.model.nodes)
+                .map(|(id, _)| pool(id))
+                .collect(),
+            is_beside,
             lost,
             model: self.model,
             start: self.model.taken_at,
@@ -134,6 +136,15 @@ impl Room<'_> {
         widths.collect()
     }
 
+    fn away<'r>(&'r self, widths: &'r [u32], reserves: &'r [u32]) -> PoolsAway<'r> {
+        PoolsAway {
+            of: &self.pools,
+            is_drained: &self.is_beside,
+            widths,
+            reserves,
+        }
+    }
+
     /// The rooms that let fewer nodes be away than `planned` would, and what is said of them.
     pub(super) fn scarce(
         &self,
@@ -141,22 +152,20 @@ impl Room<'_> {
         policy: &Policy,
     ) -> (Vec<PlannedRoom>, Vec<Finding>) {
         let widths = self.widths(planned);
+        let reserves = reserves(planned, policy);
+        let pools = self.away(&widths, &reserves);
         let (mut rooms, mut told) = (Vec::new(), BTreeMap::new());
         for set in &self.slacks {
             for (resource, &slack) in set.slack.iter().enumerate() {
-                let Some(offers) = self.land.scarce(set, resource, &self.pools, &widths) else {
+                let Some(scarcity) = self.land.scarce(set, resource, &pools) else {
                     continue;
                 };
-                let kept = planned.iter().zip(0..).map(|(pool, id)| {
-                    let reserve = policy.pools.reserve(&pool.name, pool.nodes);
-                    let largest = offers.get(&id).into_iter().flatten();
-                    sum(largest.take(reserve as usize))
-                });
-                let spare = slack.saturating_sub(kept.fold(0, u64::saturating_add));
+                let spare = slack.saturating_sub(scarcity.kept);
                 let name = self.land.resource(resource);
-                for (pool, offers) in &offers {
+                for (pool, offers) in &scarcity.offers {
                     let largest = offers.first().copied().unwrap_or(0);
-                    let asked = sum(offers.iter().take(widths[*pool as usize] as usize));
+                    let away = offers.iter().take(widths[*pool as usize] as usize);
+                    let asked = sum(away.copied());
                     let scarce = Scarce {
                         is_too_little: Reverse(largest > slack),
                         part: spare.saturating_mul(1000) / asked.max(1),
@@ -180,19 +189,21 @@ impl Room<'_> {
     }
 
     /// Whether there is room for one more node of `pool` to be away, whichever those are.
-    pub(super) fn may_widen(&self, planned: &[PlannedPool], pool: &str) -> bool {
+    pub(super) fn may_widen(&self, planned: &[PlannedPool], policy: &Policy, pool: &str) -> bool {
         let Some(at) = planned.iter().position(|it| it.name == pool) else {
             return false;
         };
         let mut widths = self.widths(planned);
         widths[at] = widths[at].saturating_add(1);
+        let reserves = reserves(planned, policy);
+        let pools = self.away(&widths, &reserves);
         let mut sets = self.slacks.iter().flat_map(|set| {
             let resources = 0..set.slack.len();
             resources.map(move |resource| (set, resource))
         });
         sets.all(|(set, resource)| {
-            let scarce = self.land.scarce(set, resource, &self.pools, &widths);
-            scarce.is_none_or(|offers| !offers.contains_key(&(at as u32)))
+            let scarce = self.land.scarce(set, resource, &pools);
+            scarce.is_none_or(|scarce| !scarce.offers.contains_key(&(at as u32)))
         })
     }
 
@@ -208,19 +219,20 @@ impl Room<'_> {
         let slots = pools.iter().filter(|it| !surges(it.name));
         let jobs = slots.flat_map(|it| it.slots).map(|slot| &jobs[*slot]);
         let jobs: Vec<_> = jobs.filter(|job| !job.node.unschedulable).collect();
-        let rooms = plan.rooms.iter().filter(|room| room.spare > 0);
-        let load = |room: &PlannedRoom| {
+        let load = |(at, room): (usize, &PlannedRoom)| {
             let taken = jobs.iter().filter_map(|job| {
                 let offer = room.offers.get(&job.node.name)?;
                 Some((millis(job.times.total()), *offer))
             });
             RoomLoad {
+                at,
                 resource: room.resource.clone(),
                 nodes: u32::try_from(room.offers.len()).unwrap_or(u32::MAX),
                 spare: room.spare,
                 taken: taken.collect(),
             }
         };
+        let rooms = plan.rooms.iter().enumerate();
         rooms
             .map(load)
             .filter(|load| !load.taken.is_empty())
@@ -228,8 +240,10 @@ impl Room<'_> {
     }
 }
 
-fn sum<'a>(amounts: impl Iterator<Item = &'a u64>) -> u64 {
-    amounts.fold(0, |sum, amount| sum.saturating_add(*amount))
+/// By pool: for how many nodes that fail there is to be room.
+fn reserves(planned: &[PlannedPool], policy: &Policy) -> Vec<u32> {
+    let reserve = |pool: &PlannedPool| policy.pools.reserve(&pool.name, pool.nodes);
+    planned.iter().map(reserve).collect()
 }
 
 /// Why fewer nodes of a pool may be away than policy lets be; the worst first.

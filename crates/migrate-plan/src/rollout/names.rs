@@ -176,8 +176,8 @@ pub(crate) fn checked_spec(
     spec(plan, model, policy, interned, |_, name| names.node(name))
 }
 
-/// The rooms of the plan in ids. The machine counts in 32 bits: what is larger is counted in units
-/// of 2, 4, 8 … as large as they have to be, offers rounded up and what there is to spare down.
+/// The rooms of the plan in ids. The machine counts in 32 bits: what is larger is counted in
+/// [units](unit), offers rounded up and what there is to spare down.
 fn rooms(plan: &Plan, model: &ClusterModel) -> Result<Vec<RoomSpec>, String> {
     if plan.rooms.is_empty() {
         return Ok(Vec::new());
@@ -186,8 +186,7 @@ fn rooms(plan: &Plan, model: &ClusterModel) -> Result<Vec<RoomSpec>, String> {
     let by_name = sorted_ids(&names);
     let node = |name: &str| find(&by_name, |id| names[id].cmp(name));
     let room = |room: &PlannedRoom| {
-        let bits = u64::BITS - room.spare.leading_zeros();
-        let unit = 1u64 << bits.saturating_sub(u32::BITS - 1);
+        let unit = unit(room);
         let count = |amount: u64| u32::try_from(amount).unwrap_or(u32::MAX);
         let offers = room.offers.iter().filter(|(_, offer)| **offer > 0);
         let offers = offers.map(|(name, offer)| {
@@ -202,6 +201,27 @@ fn rooms(plan: &Plan, model: &ClusterModel) -> Result<Vec<RoomSpec>, String> {
         })
     };
     plan.rooms.iter().map(room).collect()
+}
+
+/// What amounts of `room` are counted in, so that there are less than 2^31 to spare: 1, what
+/// all offers are multiples of, with which no sum is told otherwise, or 2, 4, 8 … times that.
+fn unit(room: &PlannedRoom) -> u64 {
+    const MOST: u64 = 1 << (u32::BITS - 1);
+    if room.spare < MOST {
+        return 1;
+    }
+    // What offers more takes all there is.
+    let offers = room.offers.values().filter(|offer| **offer <= room.spare);
+    let common = offers.fold(0, |common, offer| gcd(common, *offer)).max(1);
+    let bits = u64::BITS - (room.spare / common).leading_zeros();
+    common << bits.saturating_sub(u32::BITS - 1)
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    match b {
+        0 => a,
+        b => gcd(b, a % b),
+    }
 }
 
 /// Puts the plan into ids; `node` finds the node of the model that a slot names by the

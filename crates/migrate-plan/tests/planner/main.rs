@@ -22,6 +22,7 @@ mod pulls;
 mod renewed;
 mod replan;
 mod room;
+mod rooms;
 mod scheduler;
 #[path = "../support/mod.rs"]
 mod support;

@@ -50,6 +50,20 @@ fn capacity_limits_the_width_and_the_plan_says_why() {
     assert!(table.contains("5 (room: cpu)"), "{table}");
 }
 
+/// One after the other, which nothing but room is the reason for.
+#[test]
+fn no_room_at_all_is_the_bottleneck() {
+    let [none, some] = [4_000, 3_999].map(|cpu| plan_under(&workers(10, cpu), &wide(5)));
+    for (plan, spare) in [(&none, 0), (&some, 10)] {
+        let bounds = plan.bounds.as_ref().unwrap();
+        assert_eq!((plan.rooms[0].spare, most_away(plan)), (spare, 1));
+        let best = bounds.best().unwrap();
+        assert!(matches!(best.kind, BoundKind::Capacity { .. }), "{best:?}");
+    }
+    let best = |plan: &Plan| plan.bounds.as_ref().unwrap().best().unwrap().time;
+    assert!(best(&some) <= best(&none));
+}
+
 /// Most of them go three at a time, as there is room for, though one of them is so large that
 /// it goes alone.
 #[test]
@@ -162,7 +176,7 @@ fn span(plan: &Plan, node: &str) -> Option<(Duration, Duration)> {
 }
 
 /// How many nodes are away at once at the most.
-fn most_away(plan: &Plan) -> usize {
+pub(crate) fn most_away(plan: &Plan) -> usize {
     let spans = plan.slots.iter().filter_map(|slot| span(plan, &slot.node));
     let spans: Vec<_> = spans.collect();
     let at = |moment: Duration| {

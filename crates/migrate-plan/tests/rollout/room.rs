@@ -2,7 +2,7 @@
 
 use migrate_core::model::Resources;
 use migrate_core::{ClusterModel, OnDeadline};
-use migrate_plan::WaitingOn;
+use migrate_plan::{Input, WaitingOn};
 
 use crate::run::{Run, policy};
 use crate::support::Cluster;
@@ -84,6 +84,24 @@ fn one_begins_whatever_is_away_if_none_is_in_work() {
         assert!(run.node(name, false, false).is_empty());
     }
     assert_eq!(run.members_done(), ["drain general-1"]);
+    assert_eq!(run.waiting_on("general-2"), lacks());
+    assert_eq!(run.node("general-4", true, false), [""; 0]);
+    assert_eq!(run.node("general-5", true, false), ["drain general-2"]);
+}
+
+/// What they offered was counted on.
+#[test]
+fn nodes_that_are_deleted_take_room_and_what_comes_in_their_place_has_it() {
+    let model = tight();
+    let mut run = Run::started(&model, &policy("5", false, OnDeadline::Skip));
+    for name in ["general-4", "general-5"] {
+        assert!(run.node(name, false, false).is_empty());
+    }
+    assert_eq!(run.members_done(), ["drain general-1"]);
+    for name in ["general-4", "general-5"] {
+        let node = name.to_owned();
+        assert_eq!(run.tell(Input::NodeGone { node }), [""; 0]);
+    }
     assert_eq!(run.waiting_on("general-2"), lacks());
     assert_eq!(run.node("general-4", true, false), [""; 0]);
     assert_eq!(run.node("general-5", true, false), ["drain general-2"]);

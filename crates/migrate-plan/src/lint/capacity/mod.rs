@@ -38,6 +38,8 @@ struct Offer<'m> {
     amounts: Amounts<'m>,
     /// Nobody has chosen that it is away: it was so before.
     was_away: bool,
+    /// Pods that end make way for its drain.
+    is_drained: bool,
 }
 
 /// Parts of pools that some pods cannot leave.
@@ -84,6 +86,7 @@ pub(super) fn check(
             part,
             amounts,
             was_away,
+            is_drained: drained.contains(node.name.as_str()),
         };
         offers.insert(&node.name, offer);
     }

@@ -59,8 +59,9 @@ impl<'m> Where<'m> {
 }
 
 impl<'m> Tied<'m> {
-    /// Of the pods on nodes that offer something. What pods ask for that do not leave
-    /// their nodes is taken off what these offer. `numbers` are those of the parts.
+    /// Of the pods on nodes that offer something, and of those that have no node and that one
+    /// of these could hold. What pods ask for that do not leave their nodes is taken off what
+    /// these offer. `numbers` are those of the parts.
     pub(super) fn new(
         model: &'m ClusterModel,
         policy: &'m Policy,
@@ -75,13 +76,14 @@ impl<'m> Tied<'m> {
             sizes[offer.part] += 1;
         }
         let mut known: BTreeMap<Where<'_>, (Set, Vec<&str>, bool)> = BTreeMap::new();
+        let known_nodes = model.nodes.iter().map(|node| node.name.as_str());
+        let known_nodes: BTreeSet<&str> = known_nodes.collect();
         for pod in model.pods.iter().filter(|pod| !pod.is_finished()) {
-            let Some(node) = pod.node.as_deref() else {
+            let node = pod.node.as_deref();
+            let node = node.filter(|node| known_nodes.contains(node));
+            if node.is_some_and(|node| !offers.contains_key(node)) {
                 continue;
-            };
-            let Some(offer) = offers.get_mut(node) else {
-                continue;
-            };
+            }
             let asked = amounts(&pod.requests, pod.requests.pods.max(1));
             let place = known.entry(Where::of(&pod.placement));
             let (parts, hosts, is_whole) = place.or_insert_with(|| {
@@ -98,24 +100,31 @@ impl<'m> Tied<'m> {
                 let first_two = nodes.iter().take(2).map(|node| node.name.as_str());
                 (parts, first_two.collect(), is_whole)
             });
-            match disposition(pod, &policy.consent, None) {
-                // It ends, and needs no room any more.
-                Disposition::Wait(_) => {}
-                Disposition::Leave(_) => take(&mut offer.amounts, &asked),
-                _ => {
-                    let leaves = hosts.iter().any(|host| *host != node);
-                    match pod.controller.is_some() && leaves {
-                        true => {
-                            let own = match sets.get_mut(parts) {
-                                Some(own) => own,
-                                None => sets.entry(parts.clone()).or_default(),
-                            };
-                            own.pods += 1;
-                            own.is_whole |= *is_whole;
-                            add(&mut own.asked, &asked);
-                        }
-                        false => take(&mut offer.amounts, &asked),
-                    }
+            let fate = disposition(pod, &policy.consent, None);
+            let needs_a_node = match (node, &fate) {
+                (_, Disposition::Wait(_) | Disposition::Leave(_)) => false,
+                (Some(node), _) => hosts.iter().any(|host| *host != node),
+                (None, _) => {
+                    let nodes = admitting.nodes(&pod.placement);
+                    let mut offering = nodes.iter();
+                    offering.any(|node| {
+                        let offered = amounts(&node.allocatable, node.allocatable.pods);
+                        names.contains(node.name.as_str()) && holds(&offered, &asked)
+                    })
+                }
+            };
+            if pod.controller.is_some() && needs_a_node {
+                let own = match sets.get_mut(parts) {
+                    Some(own) => own,
+                    None => sets.entry(parts.clone()).or_default(),
+                };
+                own.pods += 1;
+                own.is_whole |= *is_whole;
+                add(&mut own.asked, &asked);
+            } else if let Some(offer) = node.and_then(|node| offers.get_mut(node)) {
+                // What ends needs no room once its node is drained.
+                if !(offer.is_drained && matches!(fate, Disposition::Wait(_))) {
+                    take(&mut offer.amounts, &asked);
                 }
             }
         }
@@ -150,6 +159,13 @@ impl<'m> Tied<'m> {
             }
         })
     }
+}
+
+/// Whether an empty node that offers so much could hold what is asked for.
+fn holds(offered: &Amounts<'_>, asked: &Amounts<'_>) -> bool {
+    let lacks =
+        |(resource, asked): (&&str, &u64)| *asked > offered.get(resource).copied().unwrap_or(0);
+    !asked.iter().any(lacks)
 }
 
 impl Set {

@@ -87,7 +87,10 @@ impl Judge {
             };
             let in_work = roots(&mut self.in_flight.keys());
             let unwell = self.well.iter().filter(|(_, well)| !**well);
-            let away = &in_work | &roots(&mut unwell.map(|(name, _)| name));
+            let missing = unwell.map(|(name, _)| name).chain(&self.gone);
+            // What came in the place of one offers what that did.
+            let is_replaced = |name: &&String| self.origin.values().any(|old| old == *name);
+            let away = &in_work | &roots(&mut missing.filter(|name| !is_replaced(name)));
             let taken: u64 = away.iter().map(|name| offer(name)).sum();
             let alone = in_work.len() == usize::from(in_work.contains(self.root(node)));
             assert!(
