@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use migrate_core::hex;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::NodeRecord;
@@ -30,6 +30,7 @@ pub struct NodeKeys {
     /// records of before, of the certificates themselves.
     pub ca: Vec<String>,
     /// The private half of the first of them.
+    #[serde(deserialize_with = "recorded")]
     pub ca_key: PrivateKey,
     /// SHA-256 of the key in `sa.pub` (its DER) in hex; of several that of `sa.key`.
     pub service_account: Option<String>,
@@ -37,6 +38,7 @@ pub struct NodeKeys {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub other_service_accounts: Vec<String>,
     /// The private half of the first of them.
+    #[serde(deserialize_with = "recorded")]
     pub service_account_key: PrivateKey,
 }
 
@@ -100,6 +102,22 @@ impl NodeKeys {
             _ => None,
         }
     }
+}
+
+/// What a record says of a private key. Those of before have whether it was there, and was
+/// compared.
+fn recorded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PrivateKey, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Recorded {
+        Was(bool),
+        Is(PrivateKey),
+    }
+    Ok(match Recorded::deserialize(deserializer)? {
+        Recorded::Was(true) => PrivateKey::There,
+        Recorded::Was(false) => PrivateKey::Absent,
+        Recorded::Is(key) => key,
+    })
 }
 
 /// One of the private keys of a node.
