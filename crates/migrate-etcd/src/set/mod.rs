@@ -174,10 +174,7 @@ impl BackupSet {
     }
 
     /// Tells how much of the snapshot is encrypted.
-    #[cfg_attr(
-        not(any(feature = "client", test)),
-        expect(dead_code, reason = "a step asks")
-    )]
+    #[cfg(any(feature = "client", test))]
     pub(crate) fn telling(mut self, told: Told) -> Self {
         self.told = told;
         self
