@@ -24,7 +24,8 @@ pub enum PrivateKey {
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeyInDoubt {
-    /// Its file below `/etc/kubernetes/pki`: `ca.key` or `sa.key`.
+    /// Its file below `/etc/kubernetes/pki`: `ca.key` or `sa.key`; `sa.pub` where that was not
+    /// compared with the keys that the cluster signs tokens with.
     pub file: String,
     /// What there is of it on these nodes.
     pub key: PrivateKey,
