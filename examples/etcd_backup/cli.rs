@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use migrate_etcd::{ApiServer, FolderNode, LiveKeys, Lock, NodeFiles, Seal, SigningKey, Store};
 
 use crate::flags::{Further, Keep, Members, Opener, Pace, Place, Wanted, read};
+use crate::save::Save;
 use crate::trust::{Known, Signed, signing_key};
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -35,23 +36,7 @@ pub(crate) enum Command {
         without_trailer: bool,
     },
     /// Takes a snapshot of the endpoint that is best asked, and proves it equal to all.
-    Save {
-        /// Where to; nothing is overwritten.
-        file: PathBuf,
-        #[command(flatten)]
-        members: Members,
-        #[command(flatten)]
-        pace: Pace,
-        /// Takes it even if none of the members knows a leader, where quorum is lost, of the one
-        /// that has got furthest: it is never proven then.
-        #[arg(long)]
-        force: bool,
-        /// Writes a manifest beside it, signed with this seed, see keygen: what it is, and which
-        /// members it is equal to. A snapshot alone is never `proven`, which asks for the keys of
-        /// the cluster too; see backup.
-        #[arg(long, value_name = "FILE")]
-        sign: Option<PathBuf>,
-    },
+    Save(Save),
     /// Signs a snapshot that `save --sign` has saved and could not sign: what is in it, and no
     /// member that it is equal to.
     Sign {
@@ -182,7 +167,7 @@ impl Command {
     /// to take away that is not gone with them, and end at once.
     pub(crate) fn listens(&self) -> bool {
         match self {
-            Self::Save { .. }
+            Self::Save(_)
             | Self::Backup(_)
             | Self::Open { .. }
             | Self::Restore { .. }

@@ -40,7 +40,7 @@ use migrate_etcd::{
     SnapshotBackup, compare, inspect_with, prove_with,
 };
 use migrate_kube::TokioClock;
-use save::{Save, Saved};
+use save::Saved;
 use trust::signing_key;
 
 fn main() -> ExitCode {
@@ -102,22 +102,7 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
                 return Err(message.into());
             }
         }
-        Command::Save {
-            file,
-            members,
-            pace,
-            force,
-            sign,
-        } => {
-            let save = Save {
-                file,
-                members,
-                pace,
-                force,
-                sign,
-            };
-            save.run(cancel).await?;
-        }
+        Command::Save(save) => save.run(cancel).await?,
         Command::Sign {
             file,
             sign,
@@ -314,12 +299,17 @@ async fn run(cli: Cli, cancel: &Cancellation) -> Outcome {
     Ok(())
 }
 
+/// The folder that a file is in.
+fn folder_of(file: &Path) -> &Path {
+    let folder = file.parent().filter(|folder| *folder != Path::new(""));
+    folder.unwrap_or_else(|| Path::new("."))
+}
+
 /// A file that is not there yet.
 async fn new_file(path: &Path) -> Outcome<PartFile> {
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or("--record: name a file")?;
-    Ok(PartFile::create(folder.unwrap_or_else(|| Path::new(".")), name).await?)
+    Ok(PartFile::create(folder_of(path), name).await?)
 }
 
 /// Secret halves into files of their owner, public ones to be shown.

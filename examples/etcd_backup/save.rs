@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use migrate_core::steps::BackupProof;
 use migrate_core::{Cancellation, Clock, Moment};
 use migrate_etcd::{Inspection, Manifest, Proof, SigningKey, SnapshotBackup, inspect};
@@ -11,15 +12,25 @@ use crate::cli::Outcome;
 use crate::flags::{Members, Pace};
 use crate::lines::say;
 use crate::trust::signing_key;
-use crate::{bars, show};
+use crate::{bars, folder_of, show};
 
-/// What a snapshot is saved by.
+#[derive(Args)]
 pub(crate) struct Save {
-    pub(crate) file: PathBuf,
+    /// Where to; nothing is overwritten.
+    file: PathBuf,
+    #[command(flatten)]
     pub(crate) members: Members,
-    pub(crate) pace: Pace,
-    pub(crate) force: bool,
-    pub(crate) sign: Option<PathBuf>,
+    #[command(flatten)]
+    pace: Pace,
+    /// Takes it even if none of the members knows a leader, where quorum is lost, of the one
+    /// that has got furthest: it is never proven then.
+    #[arg(long)]
+    force: bool,
+    /// Writes a manifest beside it, signed with this seed, see keygen: what it is, and which
+    /// members it is equal to. A snapshot alone is never `proven`, which asks for the keys of
+    /// the cluster too; see backup.
+    #[arg(long, value_name = "FILE")]
+    sign: Option<PathBuf>,
 }
 
 impl Save {
@@ -34,21 +45,18 @@ impl Save {
         // Before anything is asked of a member.
         let key = sign.as_deref().map(signing_key).transpose()?;
         let taken = TokioClock::system().now();
-        let folder = file.parent().filter(|folder| *folder != Path::new(""));
         let name = file.file_name().and_then(|name| name.to_str());
         let name = name.ok_or("name the file that the snapshot becomes")?;
         let found = members.found(force).await?;
         say(format!("member     {}", found.source.endpoint));
-        let folder = folder.unwrap_or_else(|| Path::new("."));
-        let backup = SnapshotBackup::new(found.source, folder)
+        let backup = SnapshotBackup::new(found.source, folder_of(&file))
             .with_stall(members.stall())
             .with_least_rate(pace.least_rate());
         let bar = bars::bytes("saving");
-        let (artifact, inspection, proof) = if found.is_forced {
+        let (artifact, proof) = if found.is_forced {
             let saved = backup.forced().save(name, cancel, bars::moves(&bar)).await;
             bar.finish_and_clear();
-            let artifact = saved?;
-            (artifact, None, None)
+            (saved?, None)
         } else {
             let moving = bar.clone();
             let save = backup.save_proven(name, &found.members, cancel, |done, of| {
@@ -59,17 +67,20 @@ impl Save {
             });
             let proven = save.await?;
             bar.finish_and_clear();
-            let inspection = proven.proof.inspection.clone();
-            (proven.artifact, Some(inspection), Some(proven.proof))
+            (proven.artifact, Some(proven.proof))
         };
         say(format!("{}", artifact.path.display()));
         say(format!("sha256     {}", artifact.sha256));
-        let path = artifact.path.clone();
-        let inspection = match inspection {
-            Some(inspection) => inspection,
-            None => tokio::task::spawn_blocking(move || inspect(&path)).await??,
+        let forced;
+        let inspection = match &proof {
+            Some(proof) => &proof.inspection,
+            None => {
+                let path = artifact.path.clone();
+                forced = tokio::task::spawn_blocking(move || inspect(&path)).await??;
+                &forced
+            }
         };
-        print!("{}", show::inspection(&inspection));
+        print!("{}", show::inspection(inspection));
         match &proof {
             Some(proof) => print!("{}", show::proof(proof)),
             None => say("UNPROVEN   it was FORCED: it may be old, and nobody was compared with it"),
@@ -86,7 +97,7 @@ impl Save {
             etcd: found.version,
             is_forced: found.is_forced,
         };
-        let signed = saved.sign(&inspection, proof.as_ref(), &key).await;
+        let signed = saved.sign(inspection, proof.as_ref(), &key).await;
         signed.map_err(|error| saved.not_signed(&*error, sign.as_deref()).into())
     }
 }
@@ -131,8 +142,7 @@ impl Saved {
             manifest = manifest.compared(proof);
         }
         manifest.forced = self.is_forced;
-        let folder = self.path.parent().filter(|it| *it != Path::new(""));
-        let written = manifest.write(folder.unwrap_or_else(|| Path::new(".")), key);
+        let written = manifest.write(folder_of(&self.path), key);
         say(format!("signed     {}", written.await?.display()));
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Files that are being written, told by a lock from those that a killed
 //! process has left.
 
+#[cfg(any(feature = "client", feature = "store"))]
+use std::fs::TryLockError;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
@@ -61,9 +63,43 @@ fn remove_if_left(file: &File, part: &Path) {
     }
 }
 
+/// Who has locked a file that it was tried to lock.
+#[cfg(any(feature = "client", feature = "store"))]
+pub(crate) enum Holder {
+    /// Who tried, for as long as it is open.
+    Us,
+    /// Somebody else.
+    Others,
+    /// Nobody can: this file system has no locks.
+    Nobody,
+}
+
+/// Tries to lock the file at `path`, which `open` opens, as often as another one is put there
+/// meanwhile. A `path` that is a link is the name of no file.
+///
+/// # Errors
+/// Those of `open`.
+#[cfg(any(feature = "client", feature = "store"))]
+pub(crate) fn lock_at(
+    path: &Path,
+    open: impl Fn(&Path) -> io::Result<File>,
+) -> io::Result<(File, Holder)> {
+    loop {
+        let file = open(path)?;
+        let holder = match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Holder::Others,
+            Err(TryLockError::Error(_)) => Holder::Nobody,
+            Ok(()) if is_at(&file, path).unwrap_or(true) => Holder::Us,
+            // Whoever had it has taken it away meanwhile.
+            Ok(()) => continue,
+        };
+        return Ok((file, holder));
+    }
+}
+
 /// Whether `path` is the name of `file`; `None` where that cannot be told.
 #[cfg(unix)]
-pub(crate) fn is_at(file: &File, path: &Path) -> Option<bool> {
+fn is_at(file: &File, path: &Path) -> Option<bool> {
     use std::os::unix::fs::MetadataExt;
     let of = |data: fs::Metadata| (data.dev(), data.ino());
     match fs::symlink_metadata(path) {
@@ -74,7 +110,7 @@ pub(crate) fn is_at(file: &File, path: &Path) -> Option<bool> {
 }
 
 #[cfg(not(unix))]
-pub(crate) fn is_at(_: &File, _: &Path) -> Option<bool> {
+fn is_at(_: &File, _: &Path) -> Option<bool> {
     None
 }
 

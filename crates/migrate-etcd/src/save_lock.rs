@@ -1,11 +1,11 @@
 //! One save at a time of one member, whichever program saves.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::leftover::is_at;
+use crate::leftover::{Holder, lock_at};
 
 /// Where programs of one machine find each other's locks (FHS), beside the folder for
 /// temporary files. Each is taken that can be: of two users one may not get at the first.
@@ -36,22 +36,12 @@ impl SaveLock {
 
     /// Locks a file too, if it can be opened.
     fn add(&mut self, path: &Path) -> Result<(), String> {
-        loop {
-            let Ok(file) = open(path) else {
-                return Ok(());
-            };
-            match file.try_lock() {
-                Err(TryLockError::WouldBlock) => return Err(holder(&file)),
-                // This file system has no locks.
-                Err(TryLockError::Error(_)) => return Ok(()),
-                // Else whoever had it has taken it away meanwhile.
-                Ok(()) if is_at(&file, path).unwrap_or(true) => {
-                    self.held.push((path.to_owned(), file));
-                    return Ok(());
-                }
-                Ok(()) => {}
-            }
+        match lock_at(path, open) {
+            Ok((file, Holder::Us)) => self.held.push((path.to_owned(), file)),
+            Ok((file, Holder::Others)) => return Err(holder(&file)),
+            Ok((_, Holder::Nobody)) | Err(_) => {}
         }
+        Ok(())
     }
 }
 

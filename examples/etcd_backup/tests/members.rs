@@ -17,10 +17,10 @@ fn a_ca_goes_without_a_client_certificate_and_that_not_without_its_key() {
         Cli::try_parse_from(words.split(' '))
     };
     let alone = parsed(&format!(" --cacert {}", folder.path().join("ca").display()));
-    let Command::Save { members, .. } = alone.unwrap().command else {
+    let Command::Save(save) = alone.unwrap().command else {
         unreachable!("it is a save");
     };
-    let tls = members.list().unwrap().remove(0).tls.unwrap();
+    let tls = save.members.list().unwrap().remove(0).tls.unwrap();
     assert_eq!((tls.ca.as_str(), tls.identity), ("PEM", None));
     assert!(parsed(" --cacert a --cert b --key c").is_ok());
     for half in [

@@ -1,9 +1,9 @@
 //! What is known of the private keys of a cluster that are in a backup.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 /// What there is of a private key of a node.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub enum PrivateKey {
@@ -24,7 +24,8 @@ pub enum PrivateKey {
 #[non_exhaustive]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeyInDoubt {
-    /// Its file below `/etc/kubernetes/pki`: `ca.key` or `sa.key`.
+    /// Its file below `/etc/kubernetes/pki`: `ca.key` or `sa.key`; `sa.pub` where that was not
+    /// compared with the keys that the cluster signs tokens with.
     pub file: String,
     /// What there is of it on these nodes.
     pub key: PrivateKey,
@@ -32,30 +33,4 @@ pub struct KeyInDoubt {
     pub nodes: Vec<String>,
     /// Another node of the backup has it.
     pub elsewhere: bool,
-}
-
-/// By its name; records of before have whether it was there, and was compared.
-impl<'de> Deserialize<'de> for PrivateKey {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Recorded {
-            Was(bool),
-            Is(Name),
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        enum Name {
-            Absent,
-            NotCompared,
-            Other,
-            There,
-        }
-        Ok(match Recorded::deserialize(deserializer)? {
-            Recorded::Was(true) | Recorded::Is(Name::There) => Self::There,
-            Recorded::Was(false) | Recorded::Is(Name::Absent) => Self::Absent,
-            Recorded::Is(Name::NotCompared) => Self::NotCompared,
-            Recorded::Is(Name::Other) => Self::Other,
-        })
-    }
 }

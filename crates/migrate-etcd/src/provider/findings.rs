@@ -27,8 +27,8 @@ pub const BACKUP_FORCED: &str = "KM-BACKUP-010";
 pub const BACKUP_UNSIGNED: &str = "KM-BACKUP-011";
 /// Code of the finding that the database of etcd is full, or nearly so.
 pub const BACKUP_FULL: &str = "KM-BACKUP-012";
-/// Code of the finding that a set lacks a private key of the cluster, or has one that was not
-/// compared.
+/// Code of the finding that a set lacks a private key of the cluster, or has one, or a public
+/// key of tokens, that was not compared.
 pub const BACKUP_KEY_IN_DOUBT: &str = "KM-BACKUP-014";
 
 fn finding(
@@ -95,12 +95,33 @@ pub(super) fn without_signer(file: &str) -> Finding {
     )
 }
 
+/// That nobody can tell whether it has the key that the cluster signs tokens with.
+#[cfg(all(feature = "client", feature = "seal"))]
+pub(super) fn unknown_signer(file: &str) -> Finding {
+    finding(
+        BACKUP_UNPROVEN,
+        Severity::Blocker,
+        file,
+        "whether it has the key that the cluster signs tokens with is not known: with another one \
+         a restored control plane accepts no token of before",
+        "compare pki/sa.pub with the keys of the program that signs for the API servers, and waive \
+         KM-BACKUP-001",
+    )
+}
+
 /// That a private key is not in it, or was not compared with its public half.
 #[cfg(all(feature = "client", feature = "seal"))]
 pub(super) fn in_doubt(doubt: &KeyInDoubt, file: &str) -> Finding {
     let (key, nodes) = (format!("pki/{}", doubt.file), doubt.nodes.join(", "));
     let is_ca = doubt.file.starts_with("ca.");
     let (evidence, cure) = match (doubt.key, doubt.elsewhere) {
+        _ if doubt.file == "sa.pub" => (
+            format!(
+                "{key} of {nodes} was not compared with what the cluster signs tokens with: its key \
+                 set (/openid/v1/jwks) has a key without numbers that can be read here"
+            ),
+            "compare it with the keys of the program that signs for the API servers, once",
+        ),
         (PrivateKey::Absent, true) => (
             format!("{key} of {nodes} is not in it; another node of the set has it"),
             "see why that node has none, and copy it there when it is restored",

@@ -12,7 +12,7 @@ use super::findings::{
     compared_with, forced, full, needs_key, not_compared, plain, unsigned, without_keys,
 };
 #[cfg(feature = "seal")]
-use super::findings::{in_doubt, lacking, without_signer};
+use super::findings::{in_doubt, lacking, unknown_signer, without_signer};
 #[cfg(feature = "store")]
 use super::plain::progress;
 use super::plain::{between, tell};
@@ -60,7 +60,8 @@ const STORED: &str = "bytes stored";
 /// never has the name of a backup: the snapshot says whose it is, unless its namespaces are
 /// encrypted, and so do the keys of the nodes. A private key that is not on a node, as of an
 /// external CA, or that nobody here can compare is the warning `KM-BACKUP-014`, and in the
-/// manifest; a set in which no node has the key that signs tokens is unproven (`KM-BACKUP-001`).
+/// manifest; a set in which no node has the key that signs tokens, or of which that cannot be
+/// told, is unproven (`KM-BACKUP-001`).
 ///
 /// How far it is is told by [`EventKind::Progress`](migrate_core::EventKind): bytes of the
 /// snapshot as they come, then each phase when it begins and when it ends, by a unit of its own
@@ -266,13 +267,19 @@ impl ProvenBackup {
                 let mut finished = Finished::of(artifact);
                 finished.findings = lacking(&record, &shown);
                 finished.keys_in_doubt = record.keys_in_doubt();
+                let signer = record.signers_in_doubt(live);
+                let is_known = signer.is_none();
+                finished.keys_in_doubt.extend(signer);
                 let doubts = finished.keys_in_doubt.iter();
                 let doubts = doubts.map(|doubt| in_doubt(doubt, &shown));
                 finished.findings.extend(doubts);
                 // Another CA, or key of tokens, was an error.
-                finished.keys_match = record.signs_tokens();
-                if !finished.keys_match {
+                finished.keys_match = record.signs_tokens() && is_known;
+                if !record.signs_tokens() {
                     finished.findings.push(without_signer(&shown));
+                }
+                if !is_known {
+                    finished.findings.push(unknown_signer(&shown));
                 }
                 finished.nodes = Some(record.nodes.into_iter().map(|node| node.name).collect());
                 finished
@@ -475,18 +482,18 @@ mod tests {
         let etcd = Some(PathBuf::from("etcd"));
         let booted = step(&backups).with_trial(&scratch, etcd);
         assert_eq!(copies(booted), [(scratch, LOGS)]);
-        #[cfg(feature = "seal")]
-        {
-            let lock = crate::Lock::for_keys([crate::KeyRing::generate().1]).unwrap();
-            let sealed = step(&backups).sealed(Seal::new(lock));
-            assert_eq!(copies(sealed), [(backups.clone(), 0)]);
-        }
         #[cfg(feature = "store")]
         {
             let place = folder.path().join("store");
             let key = Arc::new(SigningKey::from_seed(&[1; 32]).unwrap());
             let stored = step(&backups).stored(crate::Store::folder(&place).unwrap(), key);
             assert_eq!(copies(stored), [(place, 0)]);
+        }
+        #[cfg(feature = "seal")]
+        {
+            let lock = crate::Lock::for_keys([crate::KeyRing::generate().1]).unwrap();
+            let sealed = step(&backups).sealed(Seal::new(lock));
+            assert_eq!(copies(sealed), [(backups, 0)]);
         }
     }
 }

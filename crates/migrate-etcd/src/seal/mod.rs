@@ -81,6 +81,7 @@ impl Seal {
     /// As [`file`](Self::file), of a snapshot that was saved, into a folder and as if that were
     /// its name; `told` hears how much of it is encrypted. One that is another by now is
     /// refused.
+    #[cfg(any(feature = "client", test))]
     pub(crate) async fn snapshot(
         &self,
         saved: &BackupArtifact,

@@ -48,12 +48,11 @@ impl<W: Write> Sealing<W> {
     /// Length and SHA-256 of what was written. Without it the file cannot be
     /// opened.
     pub(crate) fn finish(self) -> io::Result<(u64, String)> {
-        let writer = match self.0 {
-            Body::Plain(writer) => writer,
+        let hashed = match self.0 {
+            Body::Plain(writer) => writer.finish()?,
             #[cfg(feature = "zstd")]
-            Body::Compressed(encoder) => encoder.finish()?,
+            Body::Compressed(encoder) => encoder.finish()?.finish()?,
         };
-        let hashed = writer.finish()?;
         Ok((hashed.bytes, hex(hashed.hash.finalize())))
     }
 }

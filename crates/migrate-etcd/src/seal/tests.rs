@@ -17,7 +17,7 @@ fn body() -> Vec<u8> {
 fn ways() -> Vec<(Seal, KeyRing)> {
     let (secret, public) = KeyRing::generate();
     let keyed = || Seal::new(Lock::for_keys([&public]).unwrap());
-    let mut ways = vec![
+    let ways = [
         (keyed(), KeyRing::parse(&secret).unwrap()),
         (
             Seal::new(Lock::with_passphrase("correct horse").unwrap()),
@@ -25,8 +25,10 @@ fn ways() -> Vec<(Seal, KeyRing)> {
         ),
     ];
     #[cfg(feature = "zstd")]
-    ways.push((keyed().compressed(), KeyRing::parse(&secret).unwrap()));
-    ways
+    let compressed = Some((keyed().compressed(), KeyRing::parse(&secret).unwrap()));
+    #[cfg(not(feature = "zstd"))]
+    let compressed = None;
+    ways.into_iter().chain(compressed).collect()
 }
 
 #[tokio::test]

@@ -2,12 +2,34 @@
 
 /// Tags of what is looked at.
 pub(super) const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
+pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const NAME: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
 /// The version of a certificate, and the curve of a key.
 pub(super) const FIRST: u8 = 0xA0;
+
+/// Curves, as parameters of a key have them.
+pub(super) const P256: &[u8] = b"\x06\x08\x2A\x86\x48\xCE\x3D\x03\x01\x07";
+pub(super) const P384: &[u8] = b"\x06\x05\x2B\x81\x04\x00\x22";
+
+/// An element of this tag and content, whose length is told in as few bytes as can be.
+pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let len = content.len().to_be_bytes();
+    let zeros = len.iter().take_while(|digit| **digit == 0).count();
+    let digits = len.get(zeros..).unwrap_or_default();
+    let mut der = vec![tag];
+    if content.len() > 0x7F {
+        // Eight at most.
+        der.push(0x80 | digits.len() as u8);
+    }
+    match content.is_empty() {
+        true => der.push(0),
+        false => der.extend_from_slice(digits),
+    }
+    der.extend_from_slice(content);
+    der
+}
 
 /// Takes the element that `rest` begins with: its tag, its content, and all of its bytes.
 fn any<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8], &'a [u8])> {

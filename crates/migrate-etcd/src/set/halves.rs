@@ -7,7 +7,9 @@ use ring::signature::{
     EcdsaSigningAlgorithm, Ed25519KeyPair,
 };
 
-use super::der::{Algorithm, FIRST, INTEGER, NAME, OCTET_STRING, Public, SEQUENCE, take};
+use super::der::{
+    Algorithm, FIRST, INTEGER, NAME, OCTET_STRING, P256, P384, Public, SEQUENCE, take,
+};
 use super::keys::{Block, PRIVATE};
 use crate::PrivateKey;
 
@@ -19,16 +21,8 @@ const ED25519: &[u8] = b"\x2B\x65\x70";
 /// Curves, as parameters have them, the length of a private half, and who tells whether two
 /// are a pair.
 const CURVES: [(&[u8], usize, &EcdsaSigningAlgorithm); 2] = [
-    (
-        b"\x06\x08\x2A\x86\x48\xCE\x3D\x03\x01\x07",
-        32,
-        &ECDSA_P256_SHA256_ASN1_SIGNING,
-    ),
-    (
-        b"\x06\x05\x2B\x81\x04\x00\x22",
-        48,
-        &ECDSA_P384_SHA384_ASN1_SIGNING,
-    ),
+    (P256, 32, &ECDSA_P256_SHA256_ASN1_SIGNING),
+    (P384, 48, &ECDSA_P384_SHA384_ASN1_SIGNING),
 ];
 
 /// What a file of a private key has, and which of `public`, certificates or public keys, has

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use migrate_core::hex;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::NodeRecord;
 use super::der::Public;
 use super::halves::half_of;
+use super::jwk::Jwks;
 use crate::{Error, KeyInDoubt, PrivateKey};
 
 /// Where kubeadm keeps them.
@@ -19,6 +20,8 @@ const PKI: &str = "/etc/kubernetes/pki";
 /// The private halves, of the CA and of the key that signs tokens.
 const CA_KEY: &str = "ca.key";
 const SA_KEY: &str = "sa.key";
+/// The public half of the latter.
+const SA_PUB: &str = "sa.pub";
 
 /// Keys of a cluster that a node has: fingerprints, no key.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -30,6 +33,7 @@ pub struct NodeKeys {
     /// records of before, of the certificates themselves.
     pub ca: Vec<String>,
     /// The private half of the first of them.
+    #[serde(deserialize_with = "recorded")]
     pub ca_key: PrivateKey,
     /// SHA-256 of the key in `sa.pub` (its DER) in hex; of several that of `sa.key`.
     pub service_account: Option<String>,
@@ -37,6 +41,7 @@ pub struct NodeKeys {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub other_service_accounts: Vec<String>,
     /// The private half of the first of them.
+    #[serde(deserialize_with = "recorded")]
     pub service_account_key: PrivateKey,
 }
 
@@ -57,7 +62,7 @@ impl NodeKeys {
             (prints, key)
         };
         let (ca, ca_key) = known("ca.crt", CA_KEY);
-        let (signers, service_account_key) = known("sa.pub", SA_KEY);
+        let (signers, service_account_key) = known(SA_PUB, SA_KEY);
         let mut signers = signers.into_iter();
         Self {
             ca,
@@ -88,11 +93,7 @@ impl NodeKeys {
             }
             _ => {}
         }
-        let signs = |key: &String| live.service_account.contains(key);
-        // Which of several it signs with is known by the private half alone.
-        let is_known = self.service_account_key == PrivateKey::There;
-        let others = self.other_service_accounts.iter().filter(|_| !is_known);
-        if !self.service_account.iter().chain(others).any(signs) {
+        if !self.has_signer_of(live) && !live.has_others {
             return Some("its pki/sa.pub is none of the keys that the cluster signs tokens with");
         }
         match self.service_account_key {
@@ -100,6 +101,33 @@ impl NodeKeys {
             _ => None,
         }
     }
+}
+
+impl NodeKeys {
+    /// Whether it has a key that is known to be one that the live cluster signs tokens with.
+    fn has_signer_of(&self, live: &LiveKeys) -> bool {
+        let signs = |key: &String| live.service_account.contains(key);
+        // Which of several it signs with is known by the private half alone.
+        let is_known = self.service_account_key == PrivateKey::There;
+        let others = self.other_service_accounts.iter().filter(|_| !is_known);
+        self.service_account.iter().chain(others).any(signs)
+    }
+}
+
+/// What a record says of a private key. Those of before have whether it was there, and was
+/// compared.
+fn recorded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PrivateKey, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Recorded {
+        Was(bool),
+        Is(PrivateKey),
+    }
+    Ok(match Recorded::deserialize(deserializer)? {
+        Recorded::Was(true) => PrivateKey::There,
+        Recorded::Was(false) => PrivateKey::Absent,
+        Recorded::Is(key) => key,
+    })
 }
 
 /// One of the private keys of a node.
@@ -132,32 +160,38 @@ pub(super) fn in_doubt(nodes: &[NodeRecord]) -> Vec<KeyInDoubt> {
     doubts
 }
 
+/// Of which of `nodes` nobody can tell whether they have a key that `live` signs tokens with.
+pub(super) fn signers_in_doubt(nodes: &[NodeRecord], live: &LiveKeys) -> Option<KeyInDoubt> {
+    let (known, doubtful): (Vec<_>, Vec<_>) = nodes
+        .iter()
+        .partition(|node| !live.has_others || node.keys.has_signer_of(live));
+    (!doubtful.is_empty()).then(|| KeyInDoubt {
+        file: SA_PUB.to_owned(),
+        key: PrivateKey::NotCompared,
+        nodes: doubtful.iter().map(|node| node.name.clone()).collect(),
+        elsewhere: !known.is_empty(),
+    })
+}
+
 /// Fingerprints of the keys that a live cluster uses.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LiveKeys {
     ca: BTreeSet<String>,
     service_account: BTreeSet<String>,
+    /// It signs with further ones, of which nobody can tell which they are.
+    has_others: bool,
 }
 
 impl LiveKeys {
     /// Of what the API server says: `ca.crt` of the ConfigMap `kube-root-ca.crt`,
-    /// and the answer to `GET /openid/v1/jwks`, where the id of a key is the
-    /// SHA-256 of its DER (`keyIDFromPublicKey` in
-    /// `k8s.io/kubernetes/pkg/serviceaccount/jwt.go`).
+    /// and the answer to `GET /openid/v1/jwks`. A key of that is known by its public numbers,
+    /// or by its id where that is the SHA-256 of its DER, as API servers that sign by themselves
+    /// have it; one of which neither is told is compared with none
+    /// ([`SetRecord::signers_in_doubt`](super::SetRecord::signers_in_doubt)).
     ///
     /// # Errors
-    /// [`Error::InvalidKey`] if there is no certificate, or no key with such an
-    /// id.
+    /// [`Error::InvalidKey`] if there is no certificate, or no key.
     pub fn parse(ca: &str, jwks: &str) -> Result<Self, Error> {
-        #[derive(Deserialize)]
-        struct Jwks {
-            keys: Vec<Jwk>,
-        }
-        #[derive(Deserialize)]
-        struct Jwk {
-            #[serde(default)]
-            kid: String,
-        }
         let none = |what: &str, cure| Error::InvalidKey {
             what: what.to_owned(),
             kind: "cluster",
@@ -170,20 +204,18 @@ impl LiveKeys {
         }
         let jwks: Option<Jwks> = serde_json::from_str(jwks).ok();
         let keys = jwks.map_or_else(Vec::new, |jwks| jwks.keys);
-        let ids = keys.iter().filter_map(|key| {
-            let id = URL_SAFE_NO_PAD.decode(&key.kid).ok()?;
-            (id.len() == 32).then(|| hex(id))
-        });
-        let service_account: BTreeSet<_> = ids.collect();
-        if service_account.is_empty() {
+        if keys.is_empty() {
             return Err(none(
                 "jwks",
                 "read it by `kubectl get --raw /openid/v1/jwks`",
             ));
         }
+        let has_others = keys.iter().any(|key| key.fingerprints().next().is_none());
+        let service_account = keys.iter().flat_map(|key| key.fingerprints()).collect();
         Ok(Self {
             ca,
             service_account,
+            has_others,
         })
     }
 }

@@ -4,6 +4,7 @@ mod archive;
 mod collect;
 mod der;
 mod halves;
+mod jwk;
 mod keys;
 pub(crate) mod named;
 mod node;
@@ -99,7 +100,8 @@ impl SetRecord {
     /// Refuses a set that would restore a cluster that nobody trusts: there has to
     /// be a node, and each has to have the CA and the public key of service accounts that
     /// `live` uses, and no private key that belongs to another one. One that is not there, as
-    /// of an external CA, or that cannot be compared is [`keys_in_doubt`](Self::keys_in_doubt).
+    /// of an external CA, or that cannot be compared is [`keys_in_doubt`](Self::keys_in_doubt),
+    /// and a public one that cannot be [`signers_in_doubt`](Self::signers_in_doubt).
     ///
     /// # Errors
     /// [`Error::OtherKeys`].
@@ -123,6 +125,13 @@ impl SetRecord {
     /// here can compare with their public halves.
     pub fn keys_in_doubt(&self) -> Vec<KeyInDoubt> {
         keys::in_doubt(&self.nodes)
+    }
+
+    /// Nodes of whose `sa.pub` nobody here can tell whether it is what the cluster signs tokens
+    /// with, if there are any: `live` has a key of which neither the id nor the numbers say
+    /// which one it is.
+    pub fn signers_in_doubt(&self, live: &LiveKeys) -> Option<KeyInDoubt> {
+        keys::signers_in_doubt(&self.nodes, live)
     }
 
     /// Whether a control plane that is restored with it can sign tokens: one of its nodes has a
@@ -174,10 +183,7 @@ impl BackupSet {
     }
 
     /// Tells how much of the snapshot is encrypted.
-    #[cfg_attr(
-        not(any(feature = "client", test)),
-        expect(dead_code, reason = "a step asks")
-    )]
+    #[cfg(any(feature = "client", test))]
     pub(crate) fn telling(mut self, told: Told) -> Self {
         self.told = told;
         self

@@ -1,7 +1,7 @@
 //! Uploads in parts that were not finished: a store has no list of them, so that what is known
 //! of one is beside its backup.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::Store;
 use super::refusal::is_gone;
 use crate::cancelled::unless_cancelled;
-use crate::leftover::is_at;
+use crate::leftover::{Holder, lock_at};
 use crate::{Error, PartFile};
 
 /// What is put behind a backup's name, and what tells the place, while it is uploaded.
@@ -182,30 +182,32 @@ pub(super) async fn hold(backup: &Path, cancel: &Cancellation) -> Result<Held, E
         Ok(())
     };
     loop {
-        let file = open(backup).map_err(|error| Error::file(backup, error))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => unless_cancelled(cancel, wait()).await?,
-            Err(TryLockError::Error(_)) => return Ok(Held { lock: None }),
-            // Else it is another file by now.
-            Ok(()) if is_at(&file, backup).unwrap_or(true) => {
-                return Ok(Held { lock: Some(file) });
+        let (file, holder) = lock(backup).map_err(|error| Error::file(backup, error))?;
+        let lock = match holder {
+            Holder::Us => Some(file),
+            Holder::Nobody => None,
+            Holder::Others => {
+                unless_cancelled(cancel, wait()).await?;
+                continue;
             }
-            Ok(()) => {}
-        }
+        };
+        return Ok(Held { lock });
     }
 }
 
 /// Holds `backup` if nobody does, as far as locks tell. What is gone is held by who sees it:
 /// nobody can upload it.
 fn seize(backup: &Path) -> Option<Held> {
-    match open(backup) {
-        Ok(file) => {
-            file.try_lock().ok()?;
-            Some(Held { lock: Some(file) })
-        }
+    match lock(backup) {
+        Ok((file, Holder::Us)) => Some(Held { lock: Some(file) }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Held { lock: None }),
-        Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
+}
+
+/// Tries to lock the file of `backup`, to which a link may lead.
+fn lock(backup: &Path) -> io::Result<(File, Holder)> {
+    lock_at(&fs::canonicalize(backup)?, open)
 }
 
 /// For writing too, where that is allowed, though nothing is written: NFS locks no other file

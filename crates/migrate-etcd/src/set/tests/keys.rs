@@ -320,3 +320,62 @@ async fn of_two_certificates_the_set_has_the_key_of_one_that_the_cluster_trusts(
     let said = refused(&record, &trusted);
     assert!(said.contains("ca.key belongs to none"), "{said}");
 }
+
+/// A program that signs for the API servers calls its keys as it likes.
+#[tokio::test]
+async fn keys_that_are_called_by_no_fingerprint_are_compared_by_their_numbers() {
+    let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let jwks = |fields: &str| format!(r#"{{"keys":[{{"kid":"external-1",{fields}}}]}}"#);
+    let refused = async |public: &str, private: &str, jwks: &str| {
+        let world = world();
+        world.put("etc/kubernetes/pki/sa.pub", public);
+        world.put("etc/kubernetes/pki/sa.key", private);
+        let live = LiveKeys::parse(CA, jwks).unwrap();
+        let set = BackupSet::new(world.snapshot.clone()).with_node(world.node("cp-1"));
+        let (_, record) = world.write(set).await.unwrap();
+        let doubt = record.signers_in_doubt(&live);
+        let doubt = doubt.map(|it| (it.file, it.key, it.nodes, it.elsewhere));
+        (record.refuse_other_keys(&live).is_err(), doubt)
+    };
+    let curves = [
+        (&rcgen::PKCS_ECDSA_P256_SHA256, "P-256", 32),
+        (&rcgen::PKCS_ECDSA_P384_SHA384, "P-384", 48),
+    ];
+    for (kind, crv, len) in curves {
+        let key = KeyPair::generate_for(kind).unwrap();
+        let (x, y) = key.der_bytes()[1..].split_at(len);
+        let (x, y) = (number(x), number(y));
+        let told = jwks(&format!(r#""kty":"EC","crv":"{crv}","x":"{x}","y":"{y}""#));
+        let (public, private) = (key.public_key_pem(), key.serialize_pem());
+        assert_eq!(refused(&public, &private, &told).await, (false, None));
+        assert_eq!(refused(SA, SA_KEY, &told).await, (true, None));
+    }
+    // Of the key of the tests, whose numbers are in it: 2,048 bits.
+    let der: String = SA.lines().filter(|line| !line.contains("--")).collect();
+    let der = STANDARD.decode(der).unwrap();
+    let (n, e) = der[der.len() - 261..].split_at(256);
+    let (n, e) = (number(n), number(&e[2..]));
+    let told = jwks(&format!(r#""kty":"RSA","n":"{n}","e":"{e}""#));
+    assert_eq!(refused(SA, SA_KEY, &told).await, (false, None));
+    let other = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let refused_other = refused(&other.public, &other.private, &told).await;
+    assert_eq!(refused_other, (true, None));
+    // Of which nobody can tell which they are.
+    let doubt = (
+        "sa.pub".to_owned(),
+        PrivateKey::NotCompared,
+        vec!["cp-1".to_owned()],
+        false,
+    );
+    for fields in [
+        r#""kty":"RSA""#,
+        r#""kty":"OKP","crv":"Ed25519","x":"AA""#,
+        r#""kty":"EC","crv":"P-256","x":"AA","y":"AA""#,
+    ] {
+        let told = refused(SA, SA_KEY, &jwks(fields)).await;
+        assert_eq!(told, (false, Some(doubt.clone())), "{fields}");
+    }
+    // One that is known is that, whatever is beside it.
+    let both = format!(r#"{{"keys":[{{"kid":"other"}},{{"kid":"{KID}"}}]}}"#);
+    assert_eq!(refused(SA, SA_KEY, &both).await, (false, None));
+}

@@ -336,3 +336,23 @@ async fn what_is_told_of_another_upload_is_not_forgotten() {
     left.forget(&id).unwrap();
     assert_eq!(world.told().len(), 0);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_backup_to_which_a_link_leads_is_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, link) = (folder.path().join("a.db"), folder.path().join("link.db"));
+    fs::write(&path, "a backup").unwrap();
+    std::os::unix::fs::symlink("a.db", &link).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    // Who looks for the file at the link itself does so for ever, and nobody can stop it.
+    std::thread::spawn(move || {
+        let cancel = Cancellation::new();
+        let held = hold(&link, &cancel).now_or_never().unwrap().unwrap();
+        let _ = tell.send(held);
+    });
+    let held = told.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(held.is_sure());
+    let file = fs::File::open(&path).unwrap();
+    file.try_lock().unwrap_err();
+}
