@@ -88,7 +88,7 @@ impl Executor {
         let planned = planned.filter(|_| !abort);
         let place = journal.place();
         let history = History::read(&place, journal.load().await?)?;
-        let _ = not_before;
+        context.clock = not_before(history.last_at, context.clock);
         let unfinished = history.last.as_ref().filter(|last| !last.is_over());
         let unfinished = unfinished.map(|last| Unfinished::new(&place, last));
         let mut patient = Patience::new(&context, pace.retry, patience, unfinished);
@@ -107,7 +107,7 @@ impl Executor {
         }
         let last = history.last.filter(|last| !last.is_over());
         let (mut next_seq, mut last_at) = (history.next_seq, history.last_at);
-        let now = context.clock.now().max(last_at);
+        let now = context.clock.now();
         let mut nothing_to_do = false;
         let choice = choose(
             last,
