@@ -101,9 +101,7 @@ impl NodeKeys {
             _ => None,
         }
     }
-}
 
-impl NodeKeys {
     /// Whether it has a key that is known to be one that the live cluster signs tokens with.
     fn has_signer_of(&self, live: &LiveKeys) -> bool {
         let signs = |key: &String| live.service_account.contains(key);
@@ -210,8 +208,12 @@ impl LiveKeys {
                 "read it by `kubectl get --raw /openid/v1/jwks`",
             ));
         }
-        let has_others = keys.iter().any(|key| key.fingerprints().next().is_none());
-        let service_account = keys.iter().flat_map(|key| key.fingerprints()).collect();
+        let (mut service_account, mut has_others) = (BTreeSet::new(), false);
+        for key in &keys {
+            let mut known = key.fingerprints().peekable();
+            has_others |= known.peek().is_none();
+            service_account.extend(known);
+        }
         Ok(Self {
             ca,
             service_account,

@@ -22,8 +22,8 @@ impl Machine {
     /// Lets `slot`, which must be in no queue, wait for what it needs of a budget.
     pub(super) fn park(&mut self, slot: u32, need: Need) {
         let lane = self.lane(slot, need);
-        if let State::Parked { lane } = self.states[(self.layout.members + slot) as usize] {
-            self.lanes[lane as usize].misses += 1;
+        if let State::Parked { lane: from } = self.states[(self.layout.members + slot) as usize] {
+            self.lanes[from as usize].misses += 1;
         }
         let entry = &mut self.lanes[lane as usize];
         self.links.push(&mut entry.tried, slot);

@@ -174,39 +174,28 @@ impl Landscape<'_> {
         if sum(away) <= slack {
             return None;
         }
-        // By pool: the offers of those that are drained, and of those that are not.
-        let mut offers: BTreeMap<u32, [Vec<u64>; 2]> = BTreeMap::new();
+        // By pool: what each node offers, and whether it is drained.
+        let mut offers: BTreeMap<u32, Vec<(u64, bool)>> = BTreeMap::new();
         for &node in &set.nodes {
             let at = node as usize;
-            let [drained, others] = offers.entry(pools.of[at]).or_default();
-            let of_kind = if pools.is_drained[at] {
-                drained
-            } else {
-                others
-            };
-            of_kind.push(self.leavable.row(node)[resource]);
+            let offer = (self.leavable.row(node)[resource], pools.is_drained[at]);
+            offers.entry(pools.of[at]).or_default().push(offer);
         }
         let mut scarcity = Scarcity::default();
         let mut away = 0u64;
-        for (pool, [mut drained, others]) in offers {
-            if drained.is_empty() {
+        for (pool, mut all) in offers {
+            if !all.iter().any(|(_, is_drained)| *is_drained) {
                 continue;
             }
-            let (width, reserve) = (pools.widths[pool as usize], pools.reserves[pool as usize]);
-            let others = others.into_iter().map(|offer| (offer, false));
-            let mut all: Vec<_> = drained.iter().map(|offer| (*offer, true)).collect();
-            all.extend(others);
             all.sort_unstable_by(|a, b| b.cmp(a));
-            drained.sort_unstable_by(|a, b| b.cmp(a));
+            let (width, reserve) = (pools.widths[pool as usize], pools.reserves[pool as usize]);
             // Any of them may fail, and those that fail are no more than that.
-            let failed = all.len().min(reserve as usize);
-            let kept = sum(all.drain(..failed).map(|(offer, _)| offer));
-            let beside = all.into_iter().filter(|(_, is_drained)| *is_drained);
-            let beside = beside.take(width.saturating_sub(reserve) as usize);
-            let beside = sum(beside.map(|(offer, _)| offer));
-            away = away.saturating_add(kept).saturating_add(beside);
+            let (failed, others) = all.split_at(all.len().min(reserve as usize));
+            let kept = sum(failed.iter().map(|(offer, _)| *offer));
+            let beside = drained(others).take(width.saturating_sub(reserve) as usize);
+            away = away.saturating_add(kept).saturating_add(sum(beside));
             scarcity.kept = scarcity.kept.saturating_add(kept);
-            scarcity.offers.insert(pool, drained);
+            scarcity.offers.insert(pool, drained(&all).collect());
         }
         (away > slack).then_some(scarcity)
     }
@@ -237,6 +226,12 @@ pub(crate) struct Scarcity {
     pub(crate) offers: BTreeMap<u32, Vec<u64>>,
     /// What is kept for those that fail: what the largest nodes of each pool offer.
     pub(crate) kept: u64,
+}
+
+/// What those offer that are drained.
+fn drained(offers: &[(u64, bool)]) -> impl Iterator<Item = u64> {
+    let drained = offers.iter().filter(|(_, is_drained)| *is_drained);
+    drained.map(|(offer, _)| *offer)
 }
 
 pub(crate) fn sum(amounts: impl Iterator<Item = u64>) -> u64 {
